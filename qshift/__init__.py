@@ -1,0 +1,63 @@
+"""qshift: quantum circuits as TensorFlow ops with exact derivatives of every order.
+
+The way from a quantum function to a derivative, module by module:
+
+    rule          frequencies of a gate parameter -> shift rule of any order
+    plan          partial derivatives -> which shifted circuits to run, and how to combine them
+    gates, measurements, circuit
+                  PennyLane tape -> structure, parameters, spectra, fixed observables
+    evaluation    one call's table of points
+    op            the TensorFlow op, recursive in the order
+    qnode         the decorator and the callable a user holds
+    executors     points in, values out, on any device
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+# TensorFlow takes seconds to import and the command line's help should not: names load on first use.
+_HOME = {
+    "QNode": "qnode",
+    "qnode": "qnode",
+    "from_qnode": "qnode",
+    "derivatives": "qnode",
+    "shift_rule": "rule",
+    "ShiftRule": "rule",
+    "shift_gradient": "functions",
+    "check_derivatives": "check",
+    "Tracker": "tracker",
+    "device": "profiles",
+    "profiles": "profiles",
+    "minimize": "optimize",
+    "QShiftError": "errors",
+    "UnsupportedError": "errors",
+    "NoShiftRuleError": "errors",
+}
+
+__all__ = list(_HOME)
+
+if TYPE_CHECKING:
+    from qshift.check import check_derivatives
+    from qshift.errors import NoShiftRuleError, QShiftError, UnsupportedError
+    from qshift.functions import shift_gradient
+    from qshift.optimize import minimize
+    from qshift.profiles import device, profiles
+    from qshift.qnode import QNode, derivatives, from_qnode, qnode
+    from qshift.rule import ShiftRule, shift_rule
+    from qshift.tracker import Tracker
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'qshift' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"qshift.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *_HOME})

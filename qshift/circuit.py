@@ -1,0 +1,353 @@
+"""A quantum circuit as a function of numbers: points float64[N, P] in, raw values float64[N, M] out.
+
+`compile_circuit` takes a PennyLane tape whose gates hold TensorFlow tensors and separates what
+changes between two calls (the tensors, flattened into P columns) from what does not (`Circuit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pennylane as qml
+from pennylane.measurements import MidMeasureMP
+from pennylane.tape import QuantumScript
+
+from qshift import gates
+from qshift.errors import NoShiftRuleError, UnsupportedError
+from qshift.measurements import Readout, read
+from qshift.plan import Frequencies, Planner, Spectrum
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor-valued gate parameter.
+
+    Attributes:
+        operation: Position of the gate in the circuit.
+        parameter: Position among the gate's parameters.
+        gate: The gate's name, for messages.
+        start: Its first column.
+        shape: Shape without broadcasting; () for an angle.
+        is_complex: Whether the gate wants a complex array; imaginary parts follow real ones.
+        spectrum: How the circuit depends on it; None where no exact rule is known.
+    """
+
+    operation: int
+    parameter: int
+    gate: str
+    start: int
+    shape: tuple[int, ...]
+    is_complex: bool
+    spectrum: Spectrum | None
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=int)) * (2 if self.is_complex else 1)
+
+    @property
+    def columns(self) -> range:
+        return range(self.start, self.start + self.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """The structure of a circuit: all of it but its angles.
+
+    Attributes:
+        operations: Gates with placeholder numbers in their slots.
+        measurements: Expectation values and probabilities of fixed observables.
+        sizes: How many values each measurement gives.
+        slots: The tensor-valued gate parameters.
+        shots: Shots per evaluation.
+        wires: All wires of the circuit.
+    """
+
+    operations: tuple[qml.operation.Operator, ...]
+    measurements: tuple[qml.measurements.MeasurementProcess, ...]
+    sizes: tuple[int, ...]
+    slots: tuple[Slot, ...]
+    shots: qml.measurements.Shots
+    _planners: dict[str, Planner] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def num_parameters(self) -> int:
+        """P, the number of columns of a point."""
+        return sum(slot.size for slot in self.slots)
+
+    @cached_property
+    def copies(self) -> int:
+        """How many times each value is estimated: the length of a shot vector, otherwise 1."""
+        return self.shots.num_copies if self.shots.has_partitioned_shots else 1
+
+    @cached_property
+    def num_values(self) -> int:
+        """M, the number of values of a point; a shot vector's copies follow one another."""
+        return sum(self.sizes) * self.copies
+
+    @cached_property
+    def spectra(self) -> tuple[Spectrum | None, ...]:
+        return tuple(slot.spectrum for slot in self.slots for _ in range(slot.size))
+
+    @cached_property
+    def cones(self) -> np.ndarray:
+        """bool[M, P]: whether a parameter lies in the backward light cone of a measurement."""
+        columns = np.zeros((len(self.measurements), self.num_parameters), dtype=bool)
+        slots: dict[int, list[Slot]] = {}
+        for slot in self.slots:
+            slots.setdefault(slot.operation, []).append(slot)
+        for row, measurement in zip(columns, self.measurements, strict=True):
+            cone = set(measurement.wires)
+            for position in reversed(range(len(self.operations))):
+                wires = self.operations[position].wires
+                if not wires or cone.intersection(wires):
+                    cone.update(wires)
+                    for slot in slots.get(position, ()):
+                        row[slot.columns] = True
+        return np.tile(np.repeat(columns, self.sizes, axis=0), (self.copies, 1))
+
+    @cached_property
+    def active_columns(self) -> tuple[int, ...]:
+        """The parameters that some value depends on."""
+        seen = self.cones.any(axis=0)
+        return tuple(
+            column
+            for column, spectrum in enumerate(self.spectra)
+            if seen[column] and spectrum != Frequencies(())
+        )
+
+    def planner(self, objective: str) -> Planner:
+        """Returns the planner of this structure, which remembers its plans."""
+        if objective not in self._planners:
+            self._planners[objective] = Planner(self.spectra, self.cones, objective)
+        return self._planners[objective]
+
+    def require_rules(self, columns) -> None:
+        """Raises NoShiftRuleError if a derivative by one of these columns has no exact rule."""
+        for slot in self.slots:
+            if slot.spectrum is None and set(slot.columns).intersection(columns):
+                raise NoShiftRuleError(
+                    f"The derivative by parameter {slot.parameter} of {slot.gate} was asked for, "
+                    f"but {slot.gate} has no exact shift rule. Replace it by gates that have one "
+                    "(rotations, PauliRot, controlled rotations, ...; for a custom gate define "
+                    "parameter_frequencies, a generator, or grad_recipe), or, if it is data, keep "
+                    "it out of the derivative with tf.stop_gradient or a NumPy array."
+                )
+
+    def bind(self, points: np.ndarray) -> QuantumScript:
+        """Returns one tape that is broadcast over the points, or plain for a single point.
+
+        Args:
+            points: float64[N, P].
+        """
+        operations = list(self.operations)
+        for position, slots in self._slots_by_operation.items():
+            leaves, structure = qml.pytrees.flatten(operations[position])
+            for slot in slots:
+                leaves[slot.parameter] = self._argument(slot, points)
+            operations[position] = qml.pytrees.unflatten(leaves, structure)
+        return QuantumScript(operations, self.measurements, shots=self.shots)
+
+    def bind_each(self, points: np.ndarray) -> list[QuantumScript]:
+        """Returns one tape per point; gates that are the same at several points are shared.
+
+        Args:
+            points: float64[N, P].
+        """
+        flat = {
+            position: qml.pytrees.flatten(self.operations[position])
+            for position in self._slots_by_operation
+        }
+        made: dict[tuple, qml.operation.Operator] = {}
+        tapes = []
+        for point in points:
+            operations = list(self.operations)
+            for position, slots in self._slots_by_operation.items():
+                columns = point[slots[0].start : slots[-1].start + slots[-1].size]
+                key = (position, columns.tobytes())
+                if key not in made:
+                    leaves, structure = flat[position]
+                    leaves = list(leaves)
+                    for slot in slots:
+                        leaves[slot.parameter] = self._argument(slot, point[None])
+                    made[key] = qml.pytrees.unflatten(leaves, structure)
+                operations[position] = made[key]
+            tapes.append(QuantumScript(operations, self.measurements, shots=self.shots))
+        return tapes
+
+    @cached_property
+    def _slots_by_operation(self) -> dict[int, list[Slot]]:
+        slots: dict[int, list[Slot]] = {}
+        for slot in self.slots:
+            slots.setdefault(slot.operation, []).append(slot)
+        return slots
+
+    @staticmethod
+    def _argument(slot, points):
+        columns = points[:, slot.columns]
+        if (columns == columns[:1]).all():
+            columns = columns[:1]  # leave out broadcasting where nothing moves
+        if slot.is_complex:
+            half = slot.size // 2
+            columns = columns[:, :half] + 1j * columns[:, half:]
+        array = columns.reshape(-1, *slot.shape)
+        if len(array) > 1:
+            return array
+        return array[0] if slot.shape else array[0].item()
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A tape, taken apart.
+
+    Attributes:
+        circuit: What stays the same between calls.
+        parameters: One tensor per slot, of the slot's shape or broadcast [N, *shape].
+        readout: From raw values to the results asked for.
+    """
+
+    circuit: Circuit
+    parameters: tuple[Any, ...]
+    readout: Readout
+
+
+class Compiler:
+    """Takes tapes apart, keeping the structures it has met.
+
+    Args:
+        device_wires: The wires that ``qml.probs()`` measures; None for those of the tape.
+        is_tensor: Whether a parameter is a TensorFlow tensor.
+    """
+
+    _MOST_STRUCTURES = 256
+
+    def __init__(self, device_wires, is_tensor: Callable[[Any], bool]):
+        self._device_wires = device_wires
+        self._is_tensor = is_tensor
+        self._circuits: dict[Any, Circuit] = {}
+
+    def __call__(self, tape: QuantumScript) -> Compiled:
+        """Takes a tape apart.
+
+        Raises:
+            UnsupportedError: For what shifted circuits cannot differentiate: postselection, states,
+                samples, tensors inside observables other than as coefficients.
+        """
+        tape = _defer(tape)
+        operations = _decompose(tape.operations, self._is_tensor)
+        readout = read(tape.measurements, self._device_wires or tape.wires, self._is_tensor)
+
+        slots, parameters, structures, fixed, start = [], [], [], [], 0
+        templates = []
+        for position, op in enumerate(operations):
+            leaves, structure = qml.pytrees.flatten(op)
+            structures.append(structure)
+            if not any(self._is_tensor(leaf) for leaf in leaves):
+                templates.append(op)
+                fixed.append(_fingerprint(leaves))
+                continue
+            spectra = gates.spectra(op) if len(leaves) == len(op.data) else (None,) * len(leaves)
+            for i, leaf in enumerate(leaves):
+                if not self._is_tensor(leaf):
+                    fixed.append(_fingerprint([leaf]))
+                    continue
+                slot = _slot(op, position, i, leaf, start, spectra[i])
+                slots.append(slot)
+                parameters.append(leaf)
+                start += slot.size
+                leaves[i] = _placeholder(slot)
+            templates.append((leaves, structure))
+        measured = [qml.pytrees.flatten(m) for m in readout.raw]
+        key = (
+            tuple(structures),
+            tuple(fixed),
+            tuple(slots),
+            tuple((structure, _fingerprint(leaves)) for leaves, structure in measured),
+            tape.shots,
+        )
+        circuit = self._circuits.get(key)
+        if circuit is None:
+            if len(self._circuits) >= self._MOST_STRUCTURES:
+                self._circuits.clear()
+            templates = tuple(
+                qml.pytrees.unflatten(*t) if isinstance(t, tuple) else t for t in templates
+            )
+            circuit = Circuit(templates, readout.raw, readout.sizes, tuple(slots), tape.shots)
+            self._circuits[key] = circuit
+        return Compiled(circuit, tuple(parameters), readout)
+
+
+def _slot(op, position, parameter, leaf, start, spectrum):
+    shape = tuple(qml.math.shape(leaf))
+    dims = op.ndim_params[parameter] if parameter < len(op.ndim_params) else len(shape)
+    if len(shape) - dims not in (0, 1):
+        raise UnsupportedError(
+            f"Parameter {parameter} of {op.name} has shape {shape}; expected {dims} dimensions, or "
+            f"{dims + 1} with a batch in front."
+        )
+    shape = shape[len(shape) - dims :]
+    is_complex = bool(shape) and "complex" in qml.math.get_dtype_name(leaf)
+    return Slot(position, parameter, op.name, start, shape, is_complex, None if shape else spectrum)
+
+
+def _placeholder(slot):
+    if slot.shape:  # normalised, so that state preparations accept it
+        array = np.zeros(slot.shape, dtype=complex if slot.is_complex else float)
+        return np.eye(*slot.shape) if len(slot.shape) == 2 else _first(array)
+    return 0.1
+
+
+def _first(array):
+    array.flat[0] = 1.0
+    return array
+
+
+def _fingerprint(leaves):
+    """Makes parameter values comparable and hashable."""
+    return tuple(
+        (a.shape, a.dtype.str, a.tobytes()) if isinstance(a, np.ndarray) and a.dtype != object
+        else repr(a)
+        for a in (np.asarray(leaf) if leaf is not None else None for leaf in leaves)
+    )
+
+
+def _defer(tape):
+    """Turns mid-circuit measurements into gates controlled on further wires."""
+    measured = [op for op in tape.operations if isinstance(op, MidMeasureMP)]
+    if not measured:
+        return tape
+    if any(op.postselect is not None for op in measured):
+        raise UnsupportedError(
+            "Postselection divides by the probability of the selected outcome, so expectation "
+            "values are no longer trigonometric polynomials and shift rules do not hold. Return "
+            "the joint expectation value and the probability, and divide in TensorFlow."
+        )
+    (deferred,), _ = qml.defer_measurements(tape)
+    return deferred
+
+
+def _decompose(operations, is_tensor):
+    """Decomposes gates with tensor parameters until all of these have exact rules."""
+    result = []
+    for op in operations:
+        if not any(is_tensor(parameter) for parameter in op.data):
+            result.append(op)
+            continue
+        known = gates.spectra(op)
+        complete = all(
+            s is not None or not is_tensor(p) for s, p in zip(known, op.data, strict=True)
+        )
+        if complete or not op.has_decomposition or _is_state_preparation(op):
+            result.append(op)
+        else:
+            with qml.QueuingManager.stop_recording():
+                parts = op.decomposition()
+            result.extend(_decompose(parts, is_tensor))
+    return result
+
+
+def _is_state_preparation(op):
+    return isinstance(op, qml.operation.StatePrepBase)

@@ -1,0 +1,153 @@
+"""One call's table of points: what is known, what has to run, and the derivatives it gives."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from qshift.circuit import Circuit
+from qshift.plan import Index, Node, Point
+
+
+class Table:
+    """Values of one function at the points evaluated so far, and derivatives read off them.
+
+    Args:
+        function: From points float64[N, P] to values float64[N, ...].
+        parameters: float64[N, P], the unshifted points of the call.
+        node: An empty plan.
+    """
+
+    def __init__(self, function: Callable, parameters: np.ndarray, node: Node):
+        self._function = function
+        self._parameters = parameters
+        self._node = node
+        self._values: np.ndarray | None = None  # float64[K, N, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self._values is None else self._values.nbytes
+
+    def partials(self, indices: Sequence[Index]) -> np.ndarray:
+        """Returns partial derivatives float64[len(indices), N, ...], running what is missing."""
+        step = self._node.request(indices)
+        if step.new_points:
+            values = self._function(shifted(self._parameters, step.new_points))
+            values = values.reshape(len(step.new_points), len(self._parameters), *values.shape[1:])
+            known = self._values
+            self._values = values if known is None else np.concatenate([known, values])
+            self._node = step.node
+        flat = self._values.reshape(len(self._values), -1)
+        return (step.coefficients @ flat).reshape(len(indices), *self._values.shape[1:])
+
+
+class Evaluation:
+    """One execution of a circuit at given angles, with all its derivatives.
+
+    Derivatives of every order read from the same table, so with finite shots they share the call's
+    samples; only points that are missing are run, all that one request needs in one batch.
+    Thread-safe.
+
+    Args:
+        circuit: The circuit.
+        executor: Runs it.
+        parameters: float64[N, P].
+        objective: ``"circuits"`` or ``"shots"``.
+        adjoint: Whether first derivatives come from the executor and only higher ones from shifts
+            (of these first derivatives, which obey the same rules as the values).
+        prefetch: Partial derivatives whose points the first batch evaluates as well.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        executor,
+        parameters: np.ndarray,
+        objective: str,
+        adjoint: bool = False,
+        prefetch: Sequence[Index] = (),
+    ):
+        self.parameters = parameters
+        self._num_values = circuit.num_values
+        self._adjoint = adjoint
+        self._prefetch = tuple(prefetch)
+        self._lock = threading.RLock()
+        self._planner = planner = circuit.planner(objective)
+        self._values = Table(lambda points: executor(circuit, points), parameters, planner.root)
+        self._gradients = Table(
+            lambda points: executor.gradients(circuit, points), parameters, planner.root
+        )
+
+    @property
+    def nbytes(self) -> int:
+        return self._values.nbytes + self._gradients.nbytes
+
+    def partials(self, indices: Sequence[Index]) -> np.ndarray:
+        """Returns partial derivatives, float64[N, M, len(indices)]."""
+        with self._lock:
+            if self._prefetch:
+                prefetch, self._prefetch = self._prefetch, ()
+                self._read(prefetch)
+            return self._read(tuple(indices))
+
+    def _read(self, indices):
+        mask = self._planner.mask(indices)
+        result = np.zeros((len(indices), len(self.parameters), self._num_values))
+        seen = [i for i in range(len(indices)) if mask[:, i].any()]
+        shifts = [i for i in seen if not (self._adjoint and indices[i])]
+        if shifts:
+            result[shifts] = self._values.partials(tuple(indices[i] for i in shifts))
+        rest = [i for i in seen if self._adjoint and indices[i]]
+        if rest:
+            lower = {indices[i][:-1]: None for i in rest}  # one order is the executor's
+            gradients = self._gradients.partials(tuple(lower))  # [lower, N, M, P]
+            row = {index: k for k, index in enumerate(lower)}
+            for i in rest:
+                result[i] = gradients[row[indices[i][:-1]], :, :, indices[i][-1]]
+        return np.moveaxis(result, 0, 2) * mask
+
+
+def shifted(parameters: np.ndarray, points: Sequence[Point]) -> np.ndarray:
+    """Returns float64[K * N, P]: for each point, the parameters float64[N, P] moved to it."""
+    moved = np.repeat(parameters[None], len(points), axis=0)
+    moves = [(k, p, a, s) for k, point in enumerate(points) for p, a, s in point]
+    if moves:
+        rows, columns, scales, shifts = (np.array(x) for x in zip(*moves, strict=True))
+        moved[rows, :, columns] = moved[rows, :, columns] * scales[:, None] + shifts[:, None]
+    return moved.reshape(-1, parameters.shape[1])
+
+
+class Evaluations:
+    """The evaluations of calls inside compiled TensorFlow functions, found by a ticket.
+
+    A compiled function gives no sign when a call's derivatives are no longer wanted, so the oldest
+    evaluations are dropped when all together exceed `most_bytes`. If one is asked for again it
+    starts afresh: exact values stay the same, samples are drawn anew.
+    """
+
+    def __init__(self, most_bytes: int = 2**28, most: int = 10_000):
+        self._most_bytes, self._most = most_bytes, most
+        self._evaluations: OrderedDict[tuple, Evaluation] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, ticket: int, parameters: np.ndarray, make: Callable[[np.ndarray], Evaluation]):
+        """Returns the evaluation of this call, made if it is new."""
+        key = (ticket, parameters.tobytes())
+        with self._lock:
+            evaluation = self._evaluations.get(key)
+            if evaluation is None:
+                self._drop_oldest()
+                evaluation = self._evaluations[key] = make(parameters)
+            self._evaluations.move_to_end(key)
+            return evaluation
+
+    def _drop_oldest(self):
+        size = sum(evaluation.nbytes for evaluation in self._evaluations.values())
+        while self._evaluations and (
+            size > self._most_bytes or len(self._evaluations) >= self._most
+        ):
+            _, oldest = self._evaluations.popitem(last=False)
+            size -= oldest.nbytes

@@ -1,0 +1,135 @@
+"""Runs shifted circuits on any PennyLane device."""
+
+from __future__ import annotations
+
+import numpy as np
+import pennylane as qml
+from pennylane.ops.qubit.attributes import supports_broadcasting
+
+from qshift.circuit import Circuit
+from qshift.errors import UnsupportedError
+from qshift.progress import track
+from qshift.tracker import Tracker
+
+# Devices that evaluate a broadcast tape at once; the others would take it apart again.
+_BROADCASTING = {"default.qubit"}
+_MOST_AMPLITUDES = 2**22  # at once, 64 MiB: bounds memory and keeps the caches warm
+_MOST_TAPES = 1000
+
+
+class PennyLaneExecutor:
+    """Runs circuits on a PennyLane device, many points in one broadcast tape where it can.
+
+    Args:
+        device: A PennyLane device.
+        seed: Seed of the samples; None for fresh ones.
+
+    Raises:
+        UnsupportedError: If a seed is given and the device does not take one.
+    """
+
+    def __init__(self, device: qml.devices.Device, seed: int | None = None):
+        self.device = device
+        self._rng = None if seed is None else np.random.default_rng(seed)
+        if seed is not None:
+            self._seed()
+
+    def __call__(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
+        """Returns the raw values float64[N, M] of a circuit at the points float64[N, P].
+
+        Counts as one batch in `Tracker`.
+        """
+        broadcast = self._broadcasts(circuit)
+        wires = len(self.device.wires or qml.wires.Wires.all_wires(
+            [op.wires for op in circuit.operations] + [m.wires for m in circuit.measurements]
+        ))
+        size = max(1, _MOST_AMPLITUDES >> wires) if broadcast else _MOST_TAPES
+        chunks = [points[i : i + size] for i in range(0, len(points), size)]
+        values = [
+            self._run(circuit, chunk, broadcast)
+            for chunk in track(chunks, [len(chunk) for chunk in chunks], "circuits")
+        ]
+        Tracker.record(
+            batches=1, circuits=len(points), shots=len(points) * (circuit.shots.total_shots or 0)
+        )
+        return np.concatenate(values)
+
+    def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
+        """Returns exact first derivatives float64[N, M, P] by adjoint differentiation.
+
+        Raises:
+            UnsupportedError: If the device or the circuit does not allow it.
+        """
+        tapes = circuit.bind_each(points)
+        config = qml.devices.ExecutionConfig(gradient_method="adjoint")
+        if circuit.shots or not self.device.supports_derivatives(config, tapes[0]):
+            raise UnsupportedError(
+                f"diff_method='adjoint' needs a device with adjoint differentiation and exact "
+                f"expectation values; {self.device.name} does not offer it for this circuit. "
+                "Use diff_method='shift'."
+            )
+        columns = [slot.start for slot in circuit.slots if not slot.shape]
+        trainable, position = [], 0
+        slotted = {(slot.operation, slot.parameter) for slot in circuit.slots if not slot.shape}
+        for i, op in enumerate(circuit.operations):
+            for j in range(len(op.data)):
+                if (i, j) in slotted:
+                    trainable.append(position)
+                position += 1
+        for tape in tapes:
+            tape.trainable_params = trainable
+        config = self.device.setup_execution_config(config, tapes[0])
+        program = self.device.preprocess_transforms(config)
+        tapes, _ = program(tapes)
+        jacobians = self.device.compute_derivatives(tapes, config)
+        Tracker.record(batches=1, circuits=len(points))
+        result = np.zeros((len(points), circuit.num_values, circuit.num_parameters))
+        for n, jacobian in enumerate(jacobians):
+            rows = jacobian if len(circuit.measurements) > 1 else (jacobian,)
+            for m, row in enumerate(rows):
+                result[n, m, columns] = np.asarray(row if len(columns) > 1 else [row]).ravel()
+        return result
+
+    def _run(self, circuit, points, broadcast):
+        if self._rng is not None:
+            self._seed()
+        if broadcast:
+            tapes, per_tape = [circuit.bind(points)], len(points)
+        else:
+            tapes, per_tape = circuit.bind_each(points), 1
+        results = qml.execute(tapes, self.device, diff_method=None, cache=False)
+        return np.concatenate([_flatten(circuit, result, per_tape) for result in results])
+
+    def _broadcasts(self, circuit):
+        return self.device.name in _BROADCASTING and all(
+            circuit.operations[slot.operation].name in supports_broadcasting
+            for slot in circuit.slots
+        )
+
+    def _seed(self):
+        """Hands the device this executor's own generator, as devices are shared."""
+        device = self.device
+        if hasattr(device, "_rng"):
+            device._rng = self._rng
+        elif hasattr(getattr(device, "target_device", device), "backend"):
+            backend = getattr(device, "target_device", device).backend
+            backend.set_options(seed_simulator=int(self._rng.integers(2**31)))
+        else:
+            raise UnsupportedError(
+                f"seed= was given, but the device {device.name} has no seed that can be set. "
+                "Leave seed= out, or use a simulator such as default.qubit or lightning.qubit."
+            )
+
+
+def _flatten(circuit, result, points):
+    """Lays the results of one tape out as float64[points, M]."""
+    copies = result if circuit.shots.has_partitioned_shots else (result,)
+    columns = []
+    for copy in copies:
+        measured = copy if len(circuit.measurements) > 1 else (copy,)
+        for values, size in zip(measured, circuit.sizes, strict=True):
+            values = np.broadcast_to(
+                np.reshape(np.asarray(values, dtype=float), (-1, size)), (points, size)
+            )
+            columns.append(values)
+    return np.concatenate(columns, axis=1)

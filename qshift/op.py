@@ -1,0 +1,246 @@
+"""The TensorFlow op, recursive in the order.
+
+The derivatives D_a of a circuit's values, for a set of multi-indices a, are one function of the
+angles. Its gradient contracts the incoming cotangent with the D_(a + j), which is the same function
+one order up: TensorFlow recurses as deep as it is asked to, and every level reads from the same
+`Evaluation`.
+
+While TensorFlow traces (in a `tf.function`, or vectorising a `tape.jacobian`), what is evaluated
+does not depend on the cotangent, so it is evaluated once. In eager mode the cotangent is known and
+its zero rows are not evaluated; only their own derivatives ask for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+import tensorflow as tf
+
+from qshift.circuit import Circuit
+from qshift.evaluation import Evaluation, Evaluations
+from qshift.plan import Index
+from qshift.tracing import eager_ticket, find, graph_op, graph_ticket, is_watched
+
+_compiled = Evaluations()
+
+
+class Program:
+    """A circuit whose parameters come in parts, as a differentiable TensorFlow function.
+
+    A derivative by one part evaluates nothing that only another part needs, so TensorFlow can prune
+    the parts that nobody differentiates by.
+
+    Args:
+        circuit: The circuit.
+        columns: For each part, which of the P parameters it holds. Together, all of them.
+        active: For each part, the columns that the values depend on, so that only derivatives by
+            these need evaluating; None for a part that nobody can differentiate by.
+        start: Starts an evaluation at parameters float64[N, P].
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        columns: tuple[tuple[int, ...], ...],
+        active: tuple[tuple[int, ...] | None, ...],
+        start: Callable[[np.ndarray], Evaluation],
+    ):
+        self.circuit = circuit
+        self.columns = columns
+        self.active = active
+        self.start = start
+        self._partials: dict[tuple[Index, ...], Partials] = {}
+
+    def __call__(self, tensors: list[tf.Tensor]) -> tf.Tensor:
+        """Returns the circuit's raw values, differentiable any number of times.
+
+        Args:
+            tensors: float64[N, len(columns)], one per part.
+
+        Returns:
+            float64[N, M].
+        """
+        if tf.executing_eagerly():
+            ticket = eager_ticket(self.start(self.assemble([t.numpy() for t in tensors])))
+        else:
+            ticket = graph_ticket()
+        return self.partials(((),)).tensor(ticket, tensors)[:, :, 0]
+
+    def partials(self, indices: tuple[Index, ...]) -> Partials:
+        """Returns the function of all these partial derivatives."""
+        if indices not in self._partials:
+            self._partials[indices] = Partials(self, indices)
+        return self._partials[indices]
+
+    def assemble(self, arrays) -> np.ndarray:
+        """Puts the parts together: parameters float64[N, P]."""
+        parameters = np.empty((len(arrays[0]), self.circuit.num_parameters))
+        for array, columns in zip(arrays, self.columns, strict=True):
+            parameters[:, columns] = array
+        return parameters
+
+    def evaluation(self, ticket: int, arrays) -> Evaluation:
+        """Returns the evaluation that a ticket belongs to."""
+        parameters = self.assemble(arrays)
+        evaluation = find(ticket)
+        if evaluation is None or not np.array_equal(evaluation.parameters, parameters):
+            evaluation = _compiled.get(ticket, parameters, self.start)
+        return evaluation
+
+
+class Partials:
+    """Partial derivatives D_a of a program's values for all a in `indices`, differentiable again.
+
+    Args:
+        program: The program.
+        indices: The multi-indices a; A of them.
+    """
+
+    def __init__(self, program: Program, indices: tuple[Index, ...]):
+        self.program = program
+        self.indices = indices
+        self._raised: dict[int, tuple[Partials, np.ndarray]] = {}
+
+    def tensor(self, ticket: tf.Tensor, tensors: list[tf.Tensor]) -> tf.Tensor:
+        """Returns D_a, float64[N, M, A]."""
+        if not tf.executing_eagerly():
+            shape = [tensors[0].shape[0], self.program.circuit.num_values, len(self.indices)]
+            return graph_op(self, ticket, tensors, shape)
+
+        @tf.custom_gradient
+        def op(*tensors):
+            def gradient(cotangent):
+                return self.gradient(ticket, tensors, cotangent)
+
+            return tf.constant(self(ticket, *tensors)), gradient
+
+        return op(*tensors)
+
+    def __call__(self, ticket, *arrays) -> np.ndarray:
+        """Returns the numbers.
+
+        Raises:
+            NoShiftRuleError: If a parameter has no exact rule.
+        """
+        self.program.circuit.require_rules({j for index in self.indices for j in index})
+        return self.program.evaluation(int(ticket), arrays).partials(self.indices)
+
+    def gradient(self, ticket, tensors, cotangent) -> list[tf.Tensor | None]:
+        """Contracts a cotangent [N, M, A] with the D_(a + j): [N, columns] for each part."""
+        return [
+            None if active is None else self._pull(part, ticket, tensors, cotangent)
+            for part, active in enumerate(self.program.active)
+        ]
+
+    def _raise(self, part) -> tuple[Partials, np.ndarray]:
+        """Returns the D_(a + j) for the part's J columns, and int[A, J] saying which is which."""
+        if part not in self._raised:
+            raised, table = _raise(self.indices, self.program.active[part])
+            self._raised[part] = self.program.partials(raised), table
+        return self._raised[part]
+
+    def _pull(self, part, ticket, tensors, cotangent) -> tf.Tensor:
+        columns, active = self.program.columns[part], self.program.active[part]
+        if not active:
+            return tf.zeros_like(tensors[part])
+        if tf.executing_eagerly():
+            return self._pull_eagerly(part, ticket, tensors, cotangent)
+        raised, table = self._raise(part)
+        derivatives = tf.gather(raised.tensor(ticket, tensors), table, axis=2)
+        return _spread(tf.einsum("nma,nmaj->nj", cotangent, derivatives), active, columns)
+
+    def _push(self, part, ticket, tensors, tangent) -> tf.Tensor:
+        """Contracts a tangent [N, columns] of one part with the D_(a + j): [N, M, A]."""
+        if tf.executing_eagerly():
+            return self._push_eagerly(part, ticket, tensors, tangent)
+        raised, table = self._raise(part)
+        derivatives = tf.gather(raised.tensor(ticket, tensors), table, axis=2)
+        return tf.einsum("nj,nmaj->nma", self._pick(part, tangent), derivatives)
+
+    # In eager mode zero rows are not evaluated, so these two are each other's derivatives by what
+    # they contract with: that is where such rows may be needed after all.
+
+    def _pull_eagerly(self, part, ticket, tensors, cotangent):
+        columns, active = self.program.columns[part], self.program.active[part]
+        raised, table = self._raise(part)
+        followed = is_watched(cotangent)
+
+        @tf.custom_gradient
+        def op(cotangent, *tensors):
+            weights = cotangent.numpy()
+            rows = np.flatnonzero(weights.any(axis=(0, 1)))
+            result = np.zeros((len(weights), len(active)))
+            if len(rows):
+                needed, entry = _raise([self.indices[row] for row in rows], active)
+                values = self.program.partials(needed)(ticket, *tensors)[:, :, entry]
+                result = np.einsum("nma,nmaj->nj", weights[:, :, rows], values)
+
+            def gradient(tangent):
+                by_cotangent = self._push(part, ticket, tensors, tangent) if followed else None
+                weights = _collect(cotangent, self._pick(part, tangent), table)
+                return by_cotangent, *raised.gradient(ticket, tensors, weights)
+
+            return _spread(tf.constant(result), active, columns), gradient
+
+        return op(cotangent, *tensors)
+
+    def _push_eagerly(self, part, ticket, tensors, tangent):
+        active = self.program.active[part]
+        raised, table = self._raise(part)
+        followed = is_watched(tangent)
+
+        @tf.custom_gradient
+        def op(tangent, *tensors):
+            weights = self._pick(part, tangent).numpy()
+            moving = np.flatnonzero(weights.any(axis=0))
+            result = np.zeros(
+                (len(weights), self.program.circuit.num_values, len(self.indices))
+            )
+            if len(moving):
+                needed, entry = _raise(self.indices, [active[j] for j in moving])
+                values = self.program.partials(needed)(ticket, *tensors)[:, :, entry]
+                result = np.einsum("nj,nmaj->nma", weights[:, moving], values)
+
+            def gradient(cotangent):
+                by_tangent = self._pull(part, ticket, tensors, cotangent) if followed else None
+                weights = _collect(cotangent, self._pick(part, tangent), table)
+                return by_tangent, *raised.gradient(ticket, tensors, weights)
+
+            return tf.constant(result), gradient
+
+        return op(tangent, *tensors)
+
+    def _pick(self, part, tangent):
+        columns, active = self.program.columns[part], self.program.active[part]
+        if active == columns:
+            return tangent
+        return tf.gather(tangent, [columns.index(j) for j in active], axis=1)
+
+
+def _raise(indices, columns):
+    """Returns all a + j, each once, and int[A, J] saying which is which."""
+    position: dict[Index, int] = {}
+    table = [
+        [position.setdefault(tuple(sorted((*a, j))), len(position)) for j in columns]
+        for a in indices
+    ]
+    return tuple(position), np.array(table)
+
+
+def _collect(cotangent, tangent, table):
+    """Sums cotangent [N, M, A] times tangent [N, J] where a + j coincide: [N, M, A']."""
+    products = tf.einsum("nma,nj->ajnm", cotangent, tangent)
+    flat = tf.reshape(products, tf.concat([[table.size], tf.shape(products)[2:]], 0))
+    summed = tf.math.unsorted_segment_sum(flat, table.ravel(), table.max() + 1)
+    return tf.transpose(summed, [1, 2, 0])
+
+
+def _spread(gradient, active, columns):
+    """Puts a gradient by the `active` columns [N, J] among zeros for the others: [N, columns]."""
+    if active == columns:
+        return gradient
+    padded = tf.pad(gradient, [[0, 0], [0, 1]])
+    position = {j: i for i, j in enumerate(active)}
+    return tf.gather(padded, [position.get(j, len(active)) for j in columns], axis=1)

@@ -1,0 +1,57 @@
+"""Progress bars for long work: silent when short or when nobody is watching."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_PATIENCE = 1.0  # seconds before a bar appears
+
+
+def progress(console: Console | None = None) -> Progress:
+    """Returns a progress display that is silent unless on a terminal or in a notebook."""
+    console = console or Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not (console.is_terminal or console.is_jupyter),
+    )
+
+
+def track(items: Sequence, sizes: Sequence[int], description: str) -> Iterator:
+    """Yields the items; shows a progress bar if they turn out to take long.
+
+    Args:
+        items: What to go through.
+        sizes: How much each item counts.
+        description: What is being counted.
+    """
+    start, done, bar, task = time.monotonic(), 0, None, None
+    try:
+        for item, size in zip(items, sizes, strict=True):
+            if bar is None and done and time.monotonic() - start > _PATIENCE:
+                bar = progress()
+                bar.start()
+                task = bar.add_task(description, total=sum(sizes), completed=done)
+            yield item
+            done += size
+            if bar is not None:
+                bar.update(task, completed=done)
+    finally:
+        if bar is not None:
+            bar.stop()

@@ -1,0 +1,489 @@
+"""The callable a user holds: a PennyLane QNode whose calls are TensorFlow ops."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import pennylane as qml
+import tensorflow as tf
+from pennylane.workflow.qnode import _to_qfunc_output_type
+
+from qshift.circuit import Circuit, Compiler
+from qshift.errors import UnsupportedError
+from qshift.evaluation import Evaluation
+from qshift.executors import Executor, PennyLaneExecutor
+from qshift.op import Program
+from qshift.plan import OBJECTIVES, multi_indices
+from qshift.report import Plan
+from qshift.tracing import is_watched
+
+_INTERFACES = ("auto", "tf", "tensorflow", "tf-autograph")
+_DIFF_METHODS = ("best", "shift", "parameter-shift", "adjoint")
+_MOST_PROGRAMS = 256
+
+# Set by `derivatives`, so that the qnodes it calls run all it needs in their first batch.
+_orders_ahead: ContextVar[int] = ContextVar("orders_ahead", default=0)
+
+
+class QNode(qml.QNode):
+    """A quantum function on a device, as a TensorFlow op with exact derivatives of every order.
+
+    A subclass of `qml.QNode`: drawing, `qml.specs`, `qml.set_shots` and transforms apply to it.
+    Calls take and give TensorFlow tensors; NumPy arrays and numbers are constants of the circuit.
+    float32 parameters give float32 results, float64 ones float64; everything inside is float64.
+
+    Args:
+        func: A quantum function that returns `qml.expval`, `qml.var` or `qml.probs` measurements.
+        device: Any PennyLane device, for instance from `qshift.device`.
+        interface: ``"auto"``, ``"tf"`` or ``"tensorflow"``.
+        diff_method: ``"best"``, ``"shift"`` or its synonym ``"parameter-shift"``: every derivative
+            from shifted circuits; ``"adjoint"``: first derivatives by the device's adjoint
+            differentiation and higher ones from these, shifted.
+        shots: Shots per circuit, an int or a shot vector; the device's if not given.
+        objective: ``"circuits"`` (the default without shots): the fewest circuits; ``"shots"``
+            (the default with shots): the least variance for a number of shots (`qshift.plan`).
+        prefetch: Order up to which the derivatives' circuits are run together with the value, in
+            one batch (on hardware, one job).
+        seed: Makes samples reproducible from run to run; None draws fresh ones.
+        grad_on_execution: True is ``prefetch=1``.
+        cache: True, False or ``"auto"``: a call's circuits are never run twice, nor kept after it.
+        max_diff: Accepted for compatibility; every order works.
+        mcm_method: Mid-circuit measurements are deferred, so None or ``"deferred"``.
+        **kwargs: The other keywords of `qml.qnode`, with their default values.
+
+    Raises:
+        UnsupportedError: For a keyword's value that qshift has no meaning for; when called, for
+            measurements other than the above, and for gate parameters without an exact shift rule
+            that a tape is watching.
+    """
+
+    def __init__(
+        self,
+        func: Callable,
+        device,
+        interface: str = "auto",
+        diff_method: str = "best",
+        *,
+        objective: str | None = None,
+        prefetch: int = 0,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        _validate(interface, diff_method, objective, prefetch, kwargs)
+        if "shots" not in kwargs and getattr(device, "qshift_shots", None) is not None:
+            kwargs["shots"] = device.qshift_shots
+        super().__init__(func, device, interface=interface, **kwargs)
+        self._init_args = {
+            "func": func,
+            "device": device,
+            "interface": interface,
+            "diff_method": diff_method,
+            "objective": objective,
+            "prefetch": prefetch,
+            "seed": seed,
+            "gradient_kwargs": None,
+            **kwargs,
+        }
+        self.diff_method = diff_method
+        self.objective = objective
+        self.prefetch = max(prefetch, int(kwargs.get("grad_on_execution") is True))
+        self._executor: Executor = PennyLaneExecutor(self.device, seed)
+        self._compiler = Compiler(self.device.wires, _is_tensor)
+        self._programs: dict[tuple, Program] = {}
+
+    def __copy__(self) -> QNode:
+        copied = type(self).__new__(type(self))
+        vars(copied).update(vars(super().__copy__()))
+        return copied
+
+    def update(self, **kwargs) -> QNode:
+        """Returns a new QNode with some of its settings replaced."""
+        unknown = set(kwargs) - set(self._init_args) - set(qml.QNode(self.func, self.device)._init_args)
+        if not kwargs or unknown:
+            raise ValueError(
+                f"update() takes one or more of the keywords of qshift.qnode, got {sorted(kwargs)}."
+            )
+        updated = type(self)(**{**self._init_args, **kwargs})
+        if self._shots_override_device and "shots" not in kwargs:
+            updated._set_shots(self.shots)
+        vars(updated)[_pipeline_name(self)] = copy.copy(_pipeline(self))
+        return updated
+
+    # A quantum function is ordinary Python, which AutoGraph must not take apart.
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, *args, **kwargs) -> Any:
+        return super().__call__(*args, **kwargs)
+
+    def _impl_call(self, *args, **kwargs) -> Any:
+        return self._evaluate(args, kwargs, self._run)
+
+    def _evaluate(self, args, kwargs, run):
+        """Traces the quantum function, runs its tapes with `run`, and shapes what comes out."""
+        tape = self.construct(args, kwargs)
+        pipeline = _pipeline(self)
+        pipeline.set_classical_component(self, args, kwargs)
+        tapes, post_processing = pipeline((tape,))
+        if pipeline.is_informative:
+            return post_processing(tapes)
+        result = post_processing(tuple(run(tape) for tape in tapes))[0]
+        return _to_qfunc_output_type(result, self._qfunc_output, tape.shots.has_partitioned_shots)
+
+    def _run(self, tape):
+        compiled = self._compiler(tape)
+        circuit, readout = compiled.circuit, compiled.readout
+        batch = _batch_size(circuit, compiled.parameters)
+        tensors, columns, active = _parts(circuit, compiled.parameters, batch)
+        order = max(self.prefetch, _orders_ahead.get())
+        key = (id(circuit), columns, active, order)
+        program = self._programs.get(key)
+        if program is None:
+            if len(self._programs) >= _MOST_PROGRAMS:
+                self._programs.clear()
+            program = self._programs[key] = self._program(circuit, columns, active, order)
+        values = program(tensors)
+        dtype = _result_dtype(tape)
+        width = circuit.num_values // circuit.copies
+        copies = []
+        for i in range(circuit.copies):
+            raw = values[:, i * width : (i + 1) * width]
+            results = [tf.cast(result(raw), dtype) for result in readout.results]
+            if batch is None:
+                results = [result[0] for result in results]
+            copies.append(results[0] if len(results) == 1 else tuple(results))
+        return tuple(copies) if circuit.shots.has_partitioned_shots else copies[0]
+
+    def _program(self, circuit, columns, active, order) -> Program:
+        objective, adjoint = self._objective(circuit), self.diff_method == "adjoint"
+        # While tracing there may be several parts; what a tape is seen to watch comes first.
+        ahead = [
+            index
+            for k in range(order + 1 if order else 0)
+            for index in multi_indices(next((a for a in active if a), ()), k)
+        ]
+
+        def start(parameters):
+            return Evaluation(circuit, self._executor, parameters, objective, adjoint, ahead)
+
+        return Program(circuit, columns, active, start)
+
+    def _objective(self, circuit: Circuit) -> str:
+        return self.objective or ("shots" if circuit.shots else "circuits")
+
+    def plan(self, *args, order: int = 1, argnums: int | tuple[int, ...] | None = None, **kwargs):
+        """Says what value and derivatives up to an order cost, without running anything.
+
+        Args:
+            *args: The arguments of the quantum function.
+            order: The highest order.
+            argnums: Which arguments to differentiate by; None for all that are floating-point.
+            **kwargs: Keyword arguments of the quantum function.
+
+        Returns:
+            A `qshift.report.Plan`: circuits, batches and shots per order and in all, and what
+            plain recursion would have executed; readable when printed, also in notebooks.
+        """
+        if order < 0:
+            raise ValueError(f"order must be at least 0, got {order}.")
+        plans = []
+
+        def run(tape):
+            compiled = self._compiler(tape)
+            circuit = compiled.circuit
+            batch = _batch_size(circuit, compiled.parameters)
+            tensors, _, active = _parts(circuit, compiled.parameters, batch)
+            columns = [j for part in active for j in part or ()]
+            plans.append(
+                Plan.of(
+                    circuit.planner(self._objective(circuit)),
+                    columns,
+                    order,
+                    points=int(tensors[0].shape[0]),
+                    shots=circuit.shots.total_shots or 0,
+                    adjoint=self.diff_method == "adjoint",
+                )
+            )
+            raise _Planned
+
+        args, sources = _differentiable(args, argnums)
+        with tf.GradientTape(watch_accessed_variables=argnums is None) as tape:
+            tape.watch(sources)
+            try:
+                self._evaluate(args, kwargs, run)
+            except _Planned:
+                pass
+        return plans[0]
+
+
+class _Planned(Exception):
+    """Stops a call once its plan is there."""
+
+
+def qnode(device, interface: str = "auto", diff_method: str = "best", **kwargs):
+    """Decorates a quantum function: it becomes a `qshift.QNode` on the given device.
+
+    Takes the keywords of `qml.qnode`, and ``objective=``, ``prefetch=``, ``seed=``; see `QNode`.
+
+    Example:
+        >>> @qshift.qnode(qshift.device("simulator"))
+        ... def energy(x):
+        ...     qml.RX(x, wires=0)
+        ...     return qml.expval(qml.Z(0))
+    """
+    return functools.partial(
+        QNode, device=device, interface=interface, diff_method=diff_method, **kwargs
+    )
+
+
+def from_qnode(qnode: qml.QNode, **kwargs) -> QNode:
+    """Turns a PennyLane QNode of any interface into a `qshift.QNode`.
+
+    Args:
+        qnode: The QNode. Its quantum function, device, shots and transforms are kept.
+        **kwargs: Settings of the new QNode, as for `qshift.qnode`.
+
+    Raises:
+        TypeError: If it is not a QNode.
+    """
+    if not isinstance(qnode, qml.QNode):
+        raise TypeError(
+            f"from_qnode takes a PennyLane QNode, got {type(qnode).__name__}. "
+            "For a plain quantum function use qshift.qnode(device)(function)."
+        )
+    if isinstance(qnode, QNode):
+        return qnode.update(**kwargs) if kwargs else qnode
+    kwargs.setdefault("shots", qnode.shots)
+    converted = QNode(qnode.func, qnode.device, **kwargs)
+    vars(converted)[_pipeline_name(converted)] = copy.copy(_pipeline(qnode))
+    return converted
+
+
+def derivatives(
+    fn: Callable,
+    *args,
+    order: int = 1,
+    argnums: int | tuple[int, ...] | None = None,
+):
+    """Returns the value of a function and all its derivatives up to an order.
+
+    Each `qshift` qnode that the function calls runs everything it takes in one batch (on hardware,
+    one job).
+
+    Args:
+        fn: A `QNode`, or any TensorFlow function of qnodes, that returns a tensor.
+        *args: Its arguments; numbers and arrays are converted to tensors.
+        order: The highest order.
+        argnums: Position of the argument to differentiate by, or a tuple of positions. None stands
+            for the only argument, or for all of them.
+
+    Returns:
+        A tuple (value, gradient, Hessian, ...), of order + 1 entries. For one argument the k-th is
+        a tensor of shape ``value.shape + k * arg.shape``. For a tuple of arguments it is a tuple
+        of what it would be for each, nested k deep, as in JAX.
+
+    Raises:
+        ValueError: If the function does not return a single tensor.
+    """
+    if order < 0:
+        raise ValueError(f"order must be at least 0, got {order}.")
+    args, sources = _differentiable(args, argnums)
+    single = isinstance(argnums, int) or (argnums is None and len(args) == 1)
+    shapes = [tuple(source.shape) for source in sources]
+
+    def up_to(k):
+        if k == 0:
+            value = fn(*args)
+            if not tf.is_tensor(value):
+                raise ValueError(
+                    f"derivatives needs a function that returns one tensor, got a "
+                    f"{type(value).__name__}. Stack or select in the function."
+                )
+            return [value]
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            lower = up_to(k - 1)
+            flat = [tf.reshape(t, [-1]) for t in tf.nest.flatten(lower[-1])]
+            target = tf.concat(flat, 0) if len(flat) > 1 else flat[0]
+        if target.shape == (1,):  # spares TensorFlow a loop
+            gradients = tape.gradient(target, sources, unconnected_gradients="zero")
+            jacobians = [gradient[None] for gradient in gradients]
+        else:
+            jacobians = tape.jacobian(target, sources, unconnected_gradients="zero")
+        sizes = [int(t.shape[0]) for t in flat]
+        pieces = [tf.split(jacobian, sizes) for jacobian in jacobians]
+        entries = []
+        for i, entry in enumerate(tf.nest.flatten(lower[-1])):
+            by_source = [
+                tf.reshape(piece[i], tuple(entry.shape) + shape)
+                for piece, shape in zip(pieces, shapes, strict=True)
+            ]
+            entries.append(by_source[0] if single else tuple(by_source))
+        return [*lower, entries[0] if len(entries) == 1 else _nest_like(lower[-1], entries)]
+
+    token = _orders_ahead.set(order)
+    try:
+        return tuple(up_to(order))
+    finally:
+        _orders_ahead.reset(token)
+
+
+def _nest_like(structure, entries):
+    entries = iter(entries)
+
+    def build(node):
+        return tuple(build(child) for child in node) if isinstance(node, tuple) else next(entries)
+
+    return build(structure)
+
+
+def _differentiable(args, argnums):
+    """Returns the arguments with those to differentiate by as tensors, and these."""
+    if argnums is None:
+        positions = [i for i, arg in enumerate(args) if _is_floating(arg)]
+    else:
+        positions = [argnums] if isinstance(argnums, int) else list(argnums)
+    args = list(args)
+    for i in positions:
+        if not -len(args) <= i < len(args):
+            raise ValueError(f"argnums names argument {i}, but there are {len(args)} arguments.")
+        dtype = None if tf.is_tensor(args[i]) or hasattr(args[i], "dtype") else tf.float64
+        args[i] = tf.convert_to_tensor(args[i], dtype=dtype)
+    return args, [args[i] for i in positions]
+
+
+def _is_floating(arg):
+    try:
+        return qml.math.get_dtype_name(qml.math.asarray(arg)).startswith("float")
+    except (TypeError, ValueError, AttributeError):
+        return False
+
+
+# --- from tensors in a tape to the op's parts ---
+
+
+def _is_tensor(parameter) -> bool:
+    return isinstance(parameter, tf.Tensor | tf.Variable)
+
+
+def _batch_size(circuit, parameters):
+    """Returns the size of the batch (None if there is none); a tensor if not known yet."""
+    sizes = {}
+    for slot, parameter in zip(circuit.slots, parameters, strict=True):
+        if len(parameter.shape) > len(slot.shape):
+            size = parameter.shape[0]
+            sizes.setdefault(tf.shape(parameter)[0] if size is None else size, slot.gate)
+    known = {size: gate for size, gate in sizes.items() if isinstance(size, int)}
+    if len(known) > 1:
+        described = " and ".join(f"{size} (in {gate})" for size, gate in known.items())
+        raise ValueError(f"Broadcast parameters must have the same batch size, got {described}.")
+    return next(iter(known or sizes), None)
+
+
+def _parts(circuit, parameters, batch):
+    """Sorts the parameters by who may differentiate by them, and packs each kind.
+
+    Returns:
+        For each part its tensor float64[N, columns], its columns, and those of them that values
+        depend on (None if nobody can differentiate by the part).
+    """
+    kinds: dict[str, list[int]] = {}
+    for i, (slot, parameter) in enumerate(zip(circuit.slots, parameters, strict=True)):
+        if is_watched(tf.convert_to_tensor(parameter)):
+            kind = "watched"
+        elif tf.executing_eagerly():
+            kind = "fixed"  # too late to watch it
+        else:
+            kind = "unknown" if slot.spectrum is not None else "unknown and without a rule"
+        kinds.setdefault(kind, []).append(i)
+    useful = set(circuit.active_columns)
+    tensors, columns, active = [], [], []
+    for kind, slots in sorted(kinds.items(), reverse=True):
+        columns.append(tuple(c for i in slots for c in circuit.slots[i].columns))
+        moving = tuple(c for c in columns[-1] if c in useful)
+        if kind == "watched":
+            circuit.require_rules(moving)
+        active.append(None if kind == "fixed" else moving)
+        tensors.append(_pack([(circuit.slots[i], parameters[i]) for i in slots], batch))
+    if not tensors:
+        tensors, columns, active = [tf.zeros([1, 0], tf.float64)], [()], [None]
+    return tensors, tuple(columns), tuple(active)
+
+
+def _pack(slots, batch) -> tf.Tensor:
+    """Lays parameters out as float64[N, columns]."""
+    if batch is None and all(not slot.shape and not p.dtype.is_complex for slot, p in slots):
+        if len({p.dtype for _, p in slots}) == 1:
+            return tf.cast(tf.stack([p for _, p in slots]), tf.float64)[None]
+    rows = 1 if batch is None else batch
+    blocks = []
+    for slot, parameter in slots:
+        size = slot.size // 2 if slot.is_complex else slot.size
+        flat = tf.reshape(parameter, [-1, size])
+        halves = [flat]
+        if flat.dtype.is_complex:
+            halves = [tf.math.real(flat)] + [tf.math.imag(flat)] * slot.is_complex
+        for half in halves:
+            blocks.append(tf.broadcast_to(tf.cast(half, tf.float64), [rows, size]))
+    return tf.concat(blocks, axis=1)
+
+
+def _result_dtype(tape):
+    dtypes = {p.dtype for p in tape.get_parameters(trainable_only=False) if _is_tensor(p)}
+    single = dtypes and dtypes <= {tf.float16, tf.bfloat16, tf.float32, tf.complex64}
+    return tf.float32 if single else tf.float64
+
+
+# --- keywords ---
+
+
+def _validate(interface, diff_method, objective, prefetch, kwargs):
+    if interface not in _INTERFACES:
+        raise UnsupportedError(
+            f"interface={interface!r}: a qshift qnode is a TensorFlow op; "
+            'use "auto", "tf" or "tensorflow", or qml.qnode for other interfaces.'
+        )
+    if diff_method not in _DIFF_METHODS:
+        raise UnsupportedError(
+            f"diff_method={diff_method!r}: qshift differentiates exactly, by shifted circuits. "
+            f"Use one of {', '.join(map(repr, _DIFF_METHODS))}."
+        )
+    if objective is not None and objective not in OBJECTIVES:
+        raise ValueError(f"objective must be None or one of {OBJECTIVES}, got {objective!r}.")
+    if not isinstance(prefetch, int) or prefetch < 0:
+        raise ValueError(f"prefetch must be an order, 0, 1, 2, ..., got {prefetch!r}.")
+    refused = {
+        "device_vjp": ((False, None), "derivatives come from shifted circuits, of every order"),
+        "postselect_mode": ((None,), "postselected expectation values obey no shift rule"),
+        "mcm_method": ((None, "deferred"), "mid-circuit measurements are deferred, which is exact"),
+        "executor_backend": ((None,), "circuits go to the device as one batch"),
+    }
+    for name, (allowed, reason) in refused.items():
+        if kwargs.get(name, allowed[0]) not in allowed:
+            raise UnsupportedError(
+                f"{name}={kwargs[name]!r} has no meaning here: {reason}. "
+                f"Use {' or '.join(map(repr, allowed))}."
+            )
+    cache = kwargs.get("cache", "auto")
+    if cache not in (True, False, "auto", None):
+        raise UnsupportedError(
+            f"cache={type(cache).__name__}: a call owns the table of circuits it has run, and none "
+            'outlives it, so there is nothing to keep in a cache. Use cache="auto".'
+        )
+    if kwargs.get("gradient_kwargs"):
+        raise UnsupportedError(
+            f"gradient_kwargs={kwargs['gradient_kwargs']!r}: shifts follow from each gate's "
+            "frequencies and from objective=. For shifts of your own see qshift.shift_rule and "
+            "qshift.shift_gradient."
+        )
+
+
+def _pipeline_name(qnode) -> str:
+    """The attribute that holds a QNode's transforms: renamed in PennyLane 0.45."""
+    return "_compile_pipeline" if hasattr(qnode, "_compile_pipeline") else "_transform_program"
+
+
+def _pipeline(qnode):
+    return getattr(qnode, _pipeline_name(qnode))

@@ -1,0 +1,152 @@
+"""What derivatives cost, known before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from qshift.plan import Frequencies, Planner, multi_indices
+
+
+@dataclass(frozen=True)
+class Order:
+    """The cost of one order.
+
+    Attributes:
+        order: 0 for the value, 1 for the gradient, ...
+        circuits: Circuits that it adds to those of the lower orders.
+        total: Circuits up to and including this order.
+        batches: Batches that nested tapes send for it (`qshift.derivatives` sends one in all).
+        shots: Shots that it adds.
+        recursion: Circuits that plain recursion executes up to and including this order.
+    """
+
+    order: int
+    circuits: int
+    total: int
+    batches: int
+    shots: int
+    recursion: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What value and derivatives up to an order cost; readable when printed and in notebooks.
+
+    Attributes:
+        orders: One entry per order, from 0.
+        parameters: Number of gate parameters differentiated by.
+        objective: ``"circuits"`` or ``"shots"``.
+        points: Size of the batch of inputs: every circuit runs at each of them.
+    """
+
+    orders: tuple[Order, ...]
+    parameters: int
+    objective: str
+    points: int
+
+    @property
+    def circuits(self) -> int:
+        """Circuits in all."""
+        return self.orders[-1].total
+
+    @property
+    def batches(self) -> int:
+        """Batches in all, from nested tapes."""
+        return sum(order.batches for order in self.orders)
+
+    @property
+    def shots(self) -> int:
+        """Shots in all; 0 on exact simulators."""
+        return sum(order.shots for order in self.orders)
+
+    @property
+    def recursion(self) -> int:
+        """Circuits that plain recursion would execute."""
+        return self.orders[-1].recursion
+
+    @classmethod
+    def of(
+        cls, planner: Planner, columns, order: int, points: int = 1, shots: int = 0, adjoint=False
+    ) -> Plan:
+        """Plans all partial derivatives by some parameters.
+
+        Args:
+            planner: Of the circuit.
+            columns: The parameters differentiated by.
+            order: The highest order.
+            points: Size of the batch.
+            shots: Shots per circuit.
+            adjoint: Whether the device gives first derivatives.
+        """
+        node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
+        branches = sum(_evaluations(planner.spectra[j]) for j in columns)
+        for k in range(order + 1):
+            if k and adjoint:
+                step = gradients.request(multi_indices(columns, k - 1))
+                gradients = step.node
+            else:
+                step = node.request(multi_indices(columns, k))
+                node = step.node
+            circuits = len(step.new_points) * points
+            total += circuits
+            recursion += branches**k * points
+            orders.append(
+                Order(k, circuits, total, int(circuits > 0), circuits * shots, recursion)
+            )
+        return cls(tuple(orders), len(columns), planner.objective, points)
+
+    def to_dict(self) -> dict:
+        """Returns the plan as plain data."""
+        return asdict(self) | {
+            "circuits": self.circuits,
+            "batches": self.batches,
+            "shots": self.shots,
+            "recursion": self.recursion,
+        }
+
+    def _title(self) -> str:
+        batch = f", batch of {self.points}" if self.points > 1 else ""
+        return (
+            f"Plan for {self.parameters} gate parameters{batch}, fewest {self.objective}"
+        )
+
+    _COLUMNS = ("order", "circuits", "in all", "batches", "shots", "plain recursion")
+
+    def _rows(self):
+        for o in self.orders:
+            shots = f"{o.shots:,}" if o.shots else "exact"
+            yield (
+                str(o.order), f"{o.circuits:,}", f"{o.total:,}", str(o.batches), shots,
+                f"{o.recursion:,}",
+            )
+
+    def __rich__(self) -> Table:
+        table = Table(title=self._title())
+        for column in self._COLUMNS:
+            table.add_column(column, justify="right")
+        for row in self._rows():
+            table.add_row(*row)
+        return table
+
+    def __str__(self) -> str:
+        console = Console(width=100, color_system=None, force_terminal=False, force_jupyter=False)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get()
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{column}</th>" for column in self._COLUMNS)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in self._rows()
+        )
+        return f"<table><caption>{self._title()}</caption><tr>{head}</tr>{body}</table>"
+
+
+def _evaluations(spectrum) -> int:
+    """Evaluations of one first derivative by its standard rule."""
+    if isinstance(spectrum, Frequencies):
+        return 2 * len(spectrum.values)
+    return len(spectrum.terms)

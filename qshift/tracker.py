@@ -1,0 +1,47 @@
+"""Exact counts of what was executed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Tracker:
+    """Counts executions of qshift while it is open.
+
+    Attributes:
+        totals: ``{"circuits", "batches", "jobs", "shots", "transpilations"}``. A circuit is one
+            evaluation of a quantum circuit with given angles, a batch what was sent to the device
+            together. Jobs and transpilations are counted on devices that have them.
+
+    Example:
+        >>> with qshift.Tracker() as tracker:
+        ...     energy(x)
+        >>> tracker.totals["circuits"]
+        1
+    """
+
+    _open: ClassVar[list[Tracker]] = []
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self) -> None:
+        """Sets all totals to zero."""
+        self.totals = dict.fromkeys(("circuits", "batches", "jobs", "shots", "transpilations"), 0)
+
+    def __enter__(self) -> Tracker:
+        Tracker._open.append(self)
+        return self
+
+    def __exit__(self, *_) -> None:
+        Tracker._open.remove(self)
+
+    def __repr__(self) -> str:
+        return f"Tracker({', '.join(f'{name}={n}' for name, n in self.totals.items() if n)})"
+
+    @staticmethod
+    def record(**counts: int) -> None:
+        """Adds counts to all open trackers."""
+        for tracker in Tracker._open:
+            for name, count in counts.items():
+                tracker.totals[name] += count
