@@ -15,6 +15,8 @@ The way from a quantum function to a derivative, module by module:
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -31,7 +33,6 @@ _HOME = {
     "check_derivatives": "check",
     "Tracker": "tracker",
     "device": "profiles",
-    "profiles": "profiles",
     "minimize": "optimize",
     "QShiftError": "errors",
     "UnsupportedError": "errors",
@@ -45,19 +46,28 @@ if TYPE_CHECKING:
     from qshift.errors import NoShiftRuleError, QShiftError, UnsupportedError
     from qshift.functions import shift_gradient
     from qshift.optimize import minimize
-    from qshift.profiles import device, profiles
+    from qshift.profiles import device
     from qshift.qnode import QNode, derivatives, from_qnode, qnode
     from qshift.rule import ShiftRule, shift_rule
     from qshift.tracker import Tracker
 
 
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module 'qshift' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"qshift.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+class _Package(types.ModuleType):
+    """Loads public names on first use; `qshift.qnode` stays the decorator, not its module."""
+
+    def __getattr__(self, name: str):
+        if name not in _HOME:
+            raise AttributeError(f"module 'qshift' has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"qshift.{_HOME[name]}"), name)
+        setattr(self, name, value)
+        return value
+
+    def __setattr__(self, name: str, value):
+        if not (name in _HOME and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self):
+        return sorted({*vars(self), *_HOME})
 
 
-def __dir__():
-    return sorted({*globals(), *_HOME})
+sys.modules[__name__].__class__ = _Package

@@ -5,11 +5,22 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from qshift.circuit import Circuit
-from qshift.plan import Index, Node, Point
+from qshift.plan import Index, Node, Planner, Point
+
+
+class Structure(Protocol):
+    """What is evaluated: a circuit, or any function with the same kind of derivatives."""
+
+    num_parameters: int
+    num_values: int
+
+    def planner(self, objective: str) -> Planner: ...
+
+    def require_rules(self, columns) -> None: ...
 
 
 class Table:
@@ -52,7 +63,7 @@ class Evaluation:
     Thread-safe.
 
     Args:
-        circuit: The circuit.
+        circuit: What to evaluate.
         executor: Runs it.
         parameters: float64[N, P].
         objective: ``"circuits"`` or ``"shots"``.
@@ -63,7 +74,7 @@ class Evaluation:
 
     def __init__(
         self,
-        circuit: Circuit,
+        circuit: Structure,
         executor,
         parameters: np.ndarray,
         objective: str,

@@ -18,8 +18,7 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 
-from qshift.circuit import Circuit
-from qshift.evaluation import Evaluation, Evaluations
+from qshift.evaluation import Evaluation, Evaluations, Structure
 from qshift.plan import Index
 from qshift.tracing import eager_ticket, find, graph_op, graph_ticket, is_watched
 
@@ -42,7 +41,7 @@ class Program:
 
     def __init__(
         self,
-        circuit: Circuit,
+        circuit: Structure,
         columns: tuple[tuple[int, ...], ...],
         active: tuple[tuple[int, ...] | None, ...],
         start: Callable[[np.ndarray], Evaluation],

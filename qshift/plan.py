@@ -56,13 +56,15 @@ class Frequencies:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A parameter with a PennyLane ``grad_recipe``: f'(x) = sum_i c_i f(a_i x + s_i) for all x.
+    """A parameter with a recipe like PennyLane's ``grad_recipe``: f'(x) = sum_i c_i f(a_i x + s_i).
 
     Attributes:
         terms: Triples (c_i, a_i, s_i). Higher orders follow by applying the recipe again.
+        period: Of f, if it has one: equal points are then recognised.
     """
 
     terms: tuple[tuple[float, float, float], ...]
+    period: float | None = None
 
     def rule(self, order: int) -> list[tuple[float, float, float]]:
         """Returns the recipe of a higher order, as triples (coefficient, scale, shift)."""
@@ -72,8 +74,8 @@ class Recipe:
             for (a, s), c in terms.items():
                 # d/dx f(a x + s) = a f'(a x + s) = a sum_i c_i f(a_i (a x + s) + s_i)
                 for ci, ai, si in self.terms if a else ():
-                    longer[(ai * a, round(ai * s + si, 12))] += a * c * ci
-            terms = {key: c for key, c in longer.items() if c}
+                    longer[(ai * a, _wrap(ai * s + si, self.period))] += a * c * ci
+            terms = {key: c for key, c in longer.items() if abs(c) > 1e-14}
         return [(c, a, s) for (a, s), c in terms.items()]
 
 
@@ -304,14 +306,13 @@ def _univariate(frequencies, order, even_grid) -> tuple[tuple[float, float, floa
     if order % 2 == 0 and not even_grid:
         shifts = (0.0, *odd_grid(frequencies))
     rule = shift_rule(frequencies, order, shifts=shifts)
-    pairs = zip(rule.coefficients, rule.shifts, strict=True)
-    return tuple((float(c), 1.0, _wrap(s, frequencies)) for c, s in pairs if abs(c) > 1e-14)
-
-
-@lru_cache(maxsize=4096)
-def _wrap(shift, frequencies) -> float:
-    """Brings a shift into (-T/2, T/2] and rounds it, so that equal points have equal keys."""
     full = period(frequencies)
+    pairs = zip(rule.coefficients, rule.shifts, strict=True)
+    return tuple((float(c), 1.0, _wrap(s, full)) for c, s in pairs if abs(c) > 1e-14)
+
+
+def _wrap(shift: float, full: float | None) -> float:
+    """Brings a shift into (-T/2, T/2] and rounds it, so that equal points have equal keys."""
     if full is not None:
         shift = shift - full * math.ceil(shift / full - 0.5 - 1e-12)
     return round(float(shift), 12) + 0.0
@@ -365,8 +366,8 @@ def _candidates(frequencies):
         # Vanishing on all smaller subsets, it has 2 sum R + 1 - k degrees of freedom left.
         points = 2 * sum(len(f) for f in frequencies) + 1 - len(frequencies)
         for t in sorted((_centred(m, points + 1) for m in range(1, points + 1)), key=abs):
-            yield tuple((i, _wrap(t / f[0], f)) for i, f in enumerate(frequencies))
-    grids = [[_wrap(s, f) for s in odd_grid(f)] for f in frequencies]
+            yield tuple((i, _wrap(t / f[0], period(f))) for i, f in enumerate(frequencies))
+    grids = [[_wrap(s, period(f)) for s in odd_grid(f)] for f in frequencies]
     for shifts in itertools.product(*grids):
         yield tuple(enumerate(shifts))
 
