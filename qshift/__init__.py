@@ -8,7 +8,9 @@ The way from a quantum function to a derivative, module by module:
                   PennyLane tape -> structure, parameters, spectra, fixed observables
     evaluation    one call's table of points
     op            the TensorFlow op, recursive in the order
+    packing       between a user's tensors and the op's
     qnode         the decorator and the callable a user holds
+    derivatives   value and all derivatives up to an order, in one batch
     executors     points in, values out, on any device
 """
 
@@ -26,7 +28,7 @@ _HOME = {
     "QNode": "qnode",
     "qnode": "qnode",
     "from_qnode": "qnode",
-    "derivatives": "qnode",
+    "derivatives": "derivatives",
     "shift_rule": "rule",
     "ShiftRule": "rule",
     "shift_gradient": "functions",
@@ -43,11 +45,12 @@ __all__ = list(_HOME)
 
 if TYPE_CHECKING:
     from qshift.check import check_derivatives
+    from qshift.derivatives import derivatives
     from qshift.errors import NoShiftRuleError, QShiftError, UnsupportedError
     from qshift.functions import shift_gradient
     from qshift.optimize import minimize
     from qshift.profiles import device
-    from qshift.qnode import QNode, derivatives, from_qnode, qnode
+    from qshift.qnode import QNode, from_qnode, qnode
     from qshift.rule import ShiftRule, shift_rule
     from qshift.tracker import Tracker
 

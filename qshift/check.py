@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from qshift.qnode import derivatives
+from qshift.derivatives import derivatives
 
 
 def check_derivatives(
@@ -74,7 +74,10 @@ def check_derivatives(
                 axes = direction.ndim
                 got = np.tensordot(got.numpy(), direction, axes) if axes else got * direction
                 np.testing.assert_allclose(
-                    got, want, rtol, atol,
+                    got,
+                    want,
+                    rtol,
+                    atol,
                     err_msg=f"derivative of order {k}, the last by argument {i}, against "
                     f"differences of order {k - 1}",
                 )

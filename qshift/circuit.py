@@ -308,7 +308,8 @@ def _first(array):
 def _fingerprint(leaves):
     """Makes parameter values comparable and hashable."""
     return tuple(
-        (a.shape, a.dtype.str, a.tobytes()) if isinstance(a, np.ndarray) and a.dtype != object
+        (a.shape, a.dtype.str, a.tobytes())
+        if isinstance(a, np.ndarray) and a.dtype != object
         else repr(a)
         for a in (np.asarray(leaf) if leaf is not None else None for leaf in leaves)
     )

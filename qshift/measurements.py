@@ -134,7 +134,8 @@ def _terms(measurement, raw, is_tensor):
     """Returns (coefficient, column) of an expectation value; fixed observables stay whole."""
     observable = measurement.obs
     if observable is None:  # of mid-circuit measurements, after deferring them
-        return [(1.0, raw.add(ExpectationMP(wires=measurement.wires, eigvals=_eigvals(measurement))).start)]
+        mean = ExpectationMP(wires=measurement.wires, eigvals=_eigvals(measurement))
+        return [(1.0, raw.add(mean).start)]
     if not any(is_tensor(parameter) for parameter in observable.data):
         return [(1.0, raw.expval(observable))]
     return [(c, raw.expval(word)) for c, word in _tensor_terms(observable, is_tensor)]

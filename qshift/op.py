@@ -13,7 +13,6 @@ its zero rows are not evaluated; only their own derivatives ask for them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 
 import numpy as np
 import tensorflow as tf
@@ -194,9 +193,7 @@ class Partials:
         def op(tangent, *tensors):
             weights = self._pick(part, tangent).numpy()
             moving = np.flatnonzero(weights.any(axis=0))
-            result = np.zeros(
-                (len(weights), self.program.circuit.num_values, len(self.indices))
-            )
+            result = np.zeros((len(weights), self.program.circuit.num_values, len(self.indices)))
             if len(moving):
                 needed, entry = _raise(self.indices, [active[j] for j in moving])
                 values = self.program.partials(needed)(ticket, *tensors)[:, :, entry]

@@ -156,9 +156,7 @@ class Known(dict):
 
     def within(self, support: Index) -> list[Point]:
         """Returns the points that move no parameter outside `support`."""
-        subsets = (
-            itertools.combinations(support, size) for size in range(len(support) + 1)
-        )
+        subsets = (itertools.combinations(support, size) for size in range(len(support) + 1))
         return [
             point
             for subset in itertools.chain.from_iterable(subsets)

@@ -17,16 +17,16 @@ from qshift.errors import UnsupportedError
 from qshift.evaluation import Evaluation
 from qshift.executors import Executor, PennyLaneExecutor
 from qshift.op import Program
+from qshift.packing import batch_size, differentiable, is_tensor, parts, result_dtype
 from qshift.plan import OBJECTIVES, multi_indices
 from qshift.report import Plan
-from qshift.tracing import is_watched
 
 _INTERFACES = ("auto", "tf", "tensorflow", "tf-autograph")
 _DIFF_METHODS = ("best", "shift", "parameter-shift", "adjoint")
 _MOST_PROGRAMS = 256
 
 # Set by `derivatives`, so that the qnodes it calls run all it needs in their first batch.
-_orders_ahead: ContextVar[int] = ContextVar("orders_ahead", default=0)
+orders_ahead: ContextVar[int] = ContextVar("orders_ahead", default=0)
 
 
 class QNode(qml.QNode):
@@ -92,7 +92,7 @@ class QNode(qml.QNode):
         self.objective = objective
         self.prefetch = max(prefetch, int(kwargs.get("grad_on_execution") is True))
         self._executor: Executor = PennyLaneExecutor(self.device, seed)
-        self._compiler = Compiler(self.device.wires, _is_tensor)
+        self._compiler = Compiler(self.device.wires, is_tensor)
         self._programs: dict[tuple, Program] = {}
 
     def __copy__(self) -> QNode:
@@ -102,11 +102,6 @@ class QNode(qml.QNode):
 
     def update(self, **kwargs) -> QNode:
         """Returns a new QNode with some of its settings replaced."""
-        unknown = set(kwargs) - set(self._init_args) - set(qml.QNode(self.func, self.device)._init_args)
-        if not kwargs or unknown:
-            raise ValueError(
-                f"update() takes one or more of the keywords of qshift.qnode, got {sorted(kwargs)}."
-            )
         updated = type(self)(**{**self._init_args, **kwargs})
         if self._shots_override_device and "shots" not in kwargs:
             updated._set_shots(self.shots)
@@ -135,17 +130,17 @@ class QNode(qml.QNode):
     def _run(self, tape):
         compiled = self._compiler(tape)
         circuit, readout = compiled.circuit, compiled.readout
-        batch = _batch_size(circuit, compiled.parameters)
-        tensors, columns, active = _parts(circuit, compiled.parameters, batch)
-        order = max(self.prefetch, _orders_ahead.get())
-        key = (id(circuit), columns, active, order)
+        batch = batch_size(circuit, compiled.parameters)
+        tensors, columns, active = parts(circuit, compiled.parameters, batch)
+        order = max(self.prefetch, orders_ahead.get())
+        key = (circuit, columns, active, order)
         program = self._programs.get(key)
         if program is None:
             if len(self._programs) >= _MOST_PROGRAMS:
                 self._programs.clear()
             program = self._programs[key] = self._program(circuit, columns, active, order)
         values = program(tensors)
-        dtype = _result_dtype(tape)
+        dtype = result_dtype(tape)
         width = circuit.num_values // circuit.copies
         copies = []
         for i in range(circuit.copies):
@@ -193,8 +188,8 @@ class QNode(qml.QNode):
         def run(tape):
             compiled = self._compiler(tape)
             circuit = compiled.circuit
-            batch = _batch_size(circuit, compiled.parameters)
-            tensors, _, active = _parts(circuit, compiled.parameters, batch)
+            batch = batch_size(circuit, compiled.parameters)
+            tensors, _, active = parts(circuit, compiled.parameters, batch)
             columns = [j for part in active for j in part or ()]
             plans.append(
                 Plan.of(
@@ -208,7 +203,7 @@ class QNode(qml.QNode):
             )
             raise _Planned
 
-        args, sources = _differentiable(args, argnums)
+        args, sources = differentiable(args, argnums)
         with tf.GradientTape(watch_accessed_variables=argnums is None) as tape:
             tape.watch(sources)
             try:
@@ -259,184 +254,6 @@ def from_qnode(qnode: qml.QNode, **kwargs) -> QNode:
     converted = QNode(qnode.func, qnode.device, **kwargs)
     vars(converted)[_pipeline_name(converted)] = copy.copy(_pipeline(qnode))
     return converted
-
-
-def derivatives(
-    fn: Callable,
-    *args,
-    order: int = 1,
-    argnums: int | tuple[int, ...] | None = None,
-):
-    """Returns the value of a function and all its derivatives up to an order.
-
-    Each `qshift` qnode that the function calls runs everything it takes in one batch (on hardware,
-    one job).
-
-    Args:
-        fn: A `QNode`, or any TensorFlow function of qnodes, that returns a tensor.
-        *args: Its arguments; numbers and arrays are converted to tensors.
-        order: The highest order.
-        argnums: Position of the argument to differentiate by, or a tuple of positions. None stands
-            for the only argument, or for all of them.
-
-    Returns:
-        A tuple (value, gradient, Hessian, ...), of order + 1 entries. For one argument the k-th is
-        a tensor of shape ``value.shape + k * arg.shape``. For a tuple of arguments it is a tuple
-        of what it would be for each, nested k deep, as in JAX.
-
-    Raises:
-        ValueError: If the function does not return a single tensor.
-    """
-    if order < 0:
-        raise ValueError(f"order must be at least 0, got {order}.")
-    args, sources = _differentiable(args, argnums)
-    single = isinstance(argnums, int) or (argnums is None and len(args) == 1)
-    shapes = [tuple(source.shape) for source in sources]
-
-    def up_to(k):
-        if k == 0:
-            value = fn(*args)
-            if not tf.is_tensor(value):
-                raise ValueError(
-                    f"derivatives needs a function that returns one tensor, got a "
-                    f"{type(value).__name__}. Stack or select in the function."
-                )
-            return [value]
-        with tf.GradientTape() as tape:
-            tape.watch(sources)
-            lower = up_to(k - 1)
-            flat = [tf.reshape(t, [-1]) for t in tf.nest.flatten(lower[-1])]
-            target = tf.concat(flat, 0) if len(flat) > 1 else flat[0]
-        if target.shape == (1,):  # spares TensorFlow a loop
-            gradients = tape.gradient(target, sources, unconnected_gradients="zero")
-            jacobians = [gradient[None] for gradient in gradients]
-        else:
-            jacobians = tape.jacobian(target, sources, unconnected_gradients="zero")
-        sizes = [int(t.shape[0]) for t in flat]
-        pieces = [tf.split(jacobian, sizes) for jacobian in jacobians]
-        entries = []
-        for i, entry in enumerate(tf.nest.flatten(lower[-1])):
-            by_source = [
-                tf.reshape(piece[i], tuple(entry.shape) + shape)
-                for piece, shape in zip(pieces, shapes, strict=True)
-            ]
-            entries.append(by_source[0] if single else tuple(by_source))
-        return [*lower, entries[0] if len(entries) == 1 else _nest_like(lower[-1], entries)]
-
-    token = _orders_ahead.set(order)
-    try:
-        return tuple(up_to(order))
-    finally:
-        _orders_ahead.reset(token)
-
-
-def _nest_like(structure, entries):
-    entries = iter(entries)
-
-    def build(node):
-        return tuple(build(child) for child in node) if isinstance(node, tuple) else next(entries)
-
-    return build(structure)
-
-
-def _differentiable(args, argnums):
-    """Returns the arguments with those to differentiate by as tensors, and these."""
-    if argnums is None:
-        positions = [i for i, arg in enumerate(args) if _is_floating(arg)]
-    else:
-        positions = [argnums] if isinstance(argnums, int) else list(argnums)
-    args = list(args)
-    for i in positions:
-        if not -len(args) <= i < len(args):
-            raise ValueError(f"argnums names argument {i}, but there are {len(args)} arguments.")
-        dtype = None if tf.is_tensor(args[i]) or hasattr(args[i], "dtype") else tf.float64
-        args[i] = tf.convert_to_tensor(args[i], dtype=dtype)
-    return args, [args[i] for i in positions]
-
-
-def _is_floating(arg):
-    try:
-        return qml.math.get_dtype_name(qml.math.asarray(arg)).startswith("float")
-    except (TypeError, ValueError, AttributeError):
-        return False
-
-
-# --- from tensors in a tape to the op's parts ---
-
-
-def _is_tensor(parameter) -> bool:
-    return isinstance(parameter, tf.Tensor | tf.Variable)
-
-
-def _batch_size(circuit, parameters):
-    """Returns the size of the batch (None if there is none); a tensor if not known yet."""
-    sizes = {}
-    for slot, parameter in zip(circuit.slots, parameters, strict=True):
-        if len(parameter.shape) > len(slot.shape):
-            size = parameter.shape[0]
-            sizes.setdefault(tf.shape(parameter)[0] if size is None else size, slot.gate)
-    known = {size: gate for size, gate in sizes.items() if isinstance(size, int)}
-    if len(known) > 1:
-        described = " and ".join(f"{size} (in {gate})" for size, gate in known.items())
-        raise ValueError(f"Broadcast parameters must have the same batch size, got {described}.")
-    return next(iter(known or sizes), None)
-
-
-def _parts(circuit, parameters, batch):
-    """Sorts the parameters by who may differentiate by them, and packs each kind.
-
-    Returns:
-        For each part its tensor float64[N, columns], its columns, and those of them that values
-        depend on (None if nobody can differentiate by the part).
-    """
-    kinds: dict[str, list[int]] = {}
-    for i, (slot, parameter) in enumerate(zip(circuit.slots, parameters, strict=True)):
-        if is_watched(tf.convert_to_tensor(parameter)):
-            kind = "watched"
-        elif tf.executing_eagerly():
-            kind = "fixed"  # too late to watch it
-        else:
-            kind = "unknown" if slot.spectrum is not None else "unknown and without a rule"
-        kinds.setdefault(kind, []).append(i)
-    useful = set(circuit.active_columns)
-    tensors, columns, active = [], [], []
-    for kind, slots in sorted(kinds.items(), reverse=True):
-        columns.append(tuple(c for i in slots for c in circuit.slots[i].columns))
-        moving = tuple(c for c in columns[-1] if c in useful)
-        if kind == "watched":
-            circuit.require_rules(moving)
-        active.append(None if kind == "fixed" else moving)
-        tensors.append(_pack([(circuit.slots[i], parameters[i]) for i in slots], batch))
-    if not tensors:
-        tensors, columns, active = [tf.zeros([1, 0], tf.float64)], [()], [None]
-    return tensors, tuple(columns), tuple(active)
-
-
-def _pack(slots, batch) -> tf.Tensor:
-    """Lays parameters out as float64[N, columns]."""
-    if batch is None and all(not slot.shape and not p.dtype.is_complex for slot, p in slots):
-        if len({p.dtype for _, p in slots}) == 1:
-            return tf.cast(tf.stack([p for _, p in slots]), tf.float64)[None]
-    rows = 1 if batch is None else batch
-    blocks = []
-    for slot, parameter in slots:
-        size = slot.size // 2 if slot.is_complex else slot.size
-        flat = tf.reshape(parameter, [-1, size])
-        halves = [flat]
-        if flat.dtype.is_complex:
-            halves = [tf.math.real(flat)] + [tf.math.imag(flat)] * slot.is_complex
-        for half in halves:
-            blocks.append(tf.broadcast_to(tf.cast(half, tf.float64), [rows, size]))
-    return tf.concat(blocks, axis=1)
-
-
-def _result_dtype(tape):
-    dtypes = {p.dtype for p in tape.get_parameters(trainable_only=False) if _is_tensor(p)}
-    single = dtypes and dtypes <= {tf.float16, tf.bfloat16, tf.float32, tf.complex64}
-    return tf.float32 if single else tf.float64
-
-
-# --- keywords ---
 
 
 def _validate(interface, diff_method, objective, prefetch, kwargs):

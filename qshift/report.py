@@ -93,9 +93,7 @@ class Plan:
             circuits = len(step.new_points) * points
             total += circuits
             recursion += branches**k * points
-            orders.append(
-                Order(k, circuits, total, int(circuits > 0), circuits * shots, recursion)
-            )
+            orders.append(Order(k, circuits, total, int(circuits > 0), circuits * shots, recursion))
         return cls(tuple(orders), len(columns), planner.objective, points)
 
     def to_dict(self) -> dict:
@@ -109,9 +107,7 @@ class Plan:
 
     def _title(self) -> str:
         batch = f", batch of {self.points}" if self.points > 1 else ""
-        return (
-            f"Plan for {self.parameters} gate parameters{batch}, fewest {self.objective}"
-        )
+        return f"Plan for {self.parameters} gate parameters{batch}, fewest {self.objective}"
 
     _COLUMNS = ("order", "circuits", "in all", "batches", "shots", "plain recursion")
 
@@ -119,7 +115,11 @@ class Plan:
         for o in self.orders:
             shots = f"{o.shots:,}" if o.shots else "exact"
             yield (
-                str(o.order), f"{o.circuits:,}", f"{o.total:,}", str(o.batches), shots,
+                str(o.order),
+                f"{o.circuits:,}",
+                f"{o.total:,}",
+                str(o.batches),
+                shots,
                 f"{o.recursion:,}",
             )
 

@@ -52,7 +52,9 @@ def graph_op(node: Node, ticket: tf.Tensor, tensors: Sequence[tf.Tensor], shape)
     _nodes[op.get_attr("token")] = node
     op.pfor_converter = _vectorise
     record.record_operation(
-        _GRADIENT, [values], [tf.convert_to_tensor(t) for t in inputs],
+        _GRADIENT,
+        [values],
+        [tf.convert_to_tensor(t) for t in inputs],
         lambda cotangent: _gradient(op, cotangent),
     )
     return values
@@ -124,5 +126,3 @@ def is_watched(tensor: tf.Tensor) -> bool:
         record.should_record_backprop([tensor])
         or len(forwardprop_util.pack_tangents([tensor]).tangents) > 0
     )
-
-

@@ -40,9 +40,12 @@ class PennyLaneExecutor:
         Counts as one batch in `Tracker`.
         """
         broadcast = self._broadcasts(circuit)
-        wires = len(self.device.wires or qml.wires.Wires.all_wires(
-            [op.wires for op in circuit.operations] + [m.wires for m in circuit.measurements]
-        ))
+        wires = len(
+            self.device.wires
+            or qml.wires.Wires.all_wires(
+                [op.wires for op in circuit.operations] + [m.wires for m in circuit.measurements]
+            )
+        )
         size = max(1, _MOST_AMPLITUDES >> wires) if broadcast else _MOST_TAPES
         chunks = [points[i : i + size] for i in range(0, len(points), size)]
         values = [

@@ -1,0 +1,88 @@
+"""The value of a function of qnodes and all its derivatives, in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from qshift.packing import differentiable
+from qshift.qnode import orders_ahead
+
+
+def derivatives(
+    fn: Callable,
+    *args,
+    order: int = 1,
+    argnums: int | tuple[int, ...] | None = None,
+):
+    """Returns the value of a function and all its derivatives up to an order.
+
+    Each `qshift` qnode that the function calls runs everything it takes in one batch (on hardware,
+    one job).
+
+    Args:
+        fn: A `QNode`, or any TensorFlow function of qnodes, that returns a tensor.
+        *args: Its arguments; numbers and arrays are converted to tensors.
+        order: The highest order.
+        argnums: Position of the argument to differentiate by, or a tuple of positions. None stands
+            for the only argument, or for all of them.
+
+    Returns:
+        A tuple (value, gradient, Hessian, ...), of order + 1 entries. For one argument the k-th is
+        a tensor of shape ``value.shape + k * arg.shape``. For a tuple of arguments it is a tuple
+        of what it would be for each, nested k deep, as in JAX.
+
+    Raises:
+        ValueError: If the function does not return a single tensor.
+    """
+    if order < 0:
+        raise ValueError(f"order must be at least 0, got {order}.")
+    args, sources = differentiable(args, argnums)
+    single = isinstance(argnums, int) or (argnums is None and len(args) == 1)
+    shapes = [tuple(source.shape) for source in sources]
+
+    def up_to(k):
+        if k == 0:
+            value = fn(*args)
+            if not tf.is_tensor(value):
+                raise ValueError(
+                    f"derivatives needs a function that returns one tensor, got a "
+                    f"{type(value).__name__}. Stack or select in the function."
+                )
+            return [value]
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            lower = up_to(k - 1)
+            flat = [tf.reshape(t, [-1]) for t in tf.nest.flatten(lower[-1])]
+            target = tf.concat(flat, 0) if len(flat) > 1 else flat[0]
+        if target.shape == (1,):  # spares TensorFlow a loop
+            gradients = tape.gradient(target, sources, unconnected_gradients="zero")
+            jacobians = [gradient[None] for gradient in gradients]
+        else:
+            jacobians = tape.jacobian(target, sources, unconnected_gradients="zero")
+        sizes = [int(t.shape[0]) for t in flat]
+        pieces = [tf.split(jacobian, sizes) for jacobian in jacobians]
+        entries = []
+        for i, entry in enumerate(tf.nest.flatten(lower[-1])):
+            by_source = [
+                tf.reshape(piece[i], tuple(entry.shape) + shape)
+                for piece, shape in zip(pieces, shapes, strict=True)
+            ]
+            entries.append(by_source[0] if single else tuple(by_source))
+        return [*lower, entries[0] if len(entries) == 1 else _nest_like(lower[-1], entries)]
+
+    token = orders_ahead.set(order)
+    try:
+        return tuple(up_to(order))
+    finally:
+        orders_ahead.reset(token)
+
+
+def _nest_like(structure, entries):
+    entries = iter(entries)
+
+    def build(node):
+        return tuple(build(child) for child in node) if isinstance(node, tuple) else next(entries)
+
+    return build(structure)

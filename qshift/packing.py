@@ -1,0 +1,102 @@
+"""Between a user's tensors and the op's: what is differentiated by, and one layout for all."""
+
+from __future__ import annotations
+
+import pennylane as qml
+import tensorflow as tf
+
+from qshift.tracing import is_watched
+
+
+def is_tensor(parameter) -> bool:
+    return isinstance(parameter, tf.Tensor | tf.Variable)
+
+
+def batch_size(circuit, parameters):
+    """Returns the size of the batch (None if there is none); a tensor if not known yet."""
+    sizes = {}
+    for slot, parameter in zip(circuit.slots, parameters, strict=True):
+        if len(parameter.shape) > len(slot.shape):
+            size = parameter.shape[0]
+            sizes.setdefault(tf.shape(parameter)[0] if size is None else size, slot.gate)
+    known = {size: gate for size, gate in sizes.items() if isinstance(size, int)}
+    if len(known) > 1:
+        described = " and ".join(f"{size} (in {gate})" for size, gate in known.items())
+        raise ValueError(f"Broadcast parameters must have the same batch size, got {described}.")
+    return next(iter(known or sizes), None)
+
+
+def parts(circuit, parameters, batch):
+    """Sorts the parameters by who may differentiate by them, and packs each kind.
+
+    Returns:
+        For each part its tensor float64[N, columns], its columns, and those of them that values
+        depend on (None if nobody can differentiate by the part).
+    """
+    kinds: dict[str, list[int]] = {}
+    for i, (slot, parameter) in enumerate(zip(circuit.slots, parameters, strict=True)):
+        if is_watched(tf.convert_to_tensor(parameter)):
+            kind = "watched"
+        elif tf.executing_eagerly():
+            kind = "fixed"  # too late to watch it
+        else:
+            kind = "unknown" if slot.spectrum is not None else "unknown and without a rule"
+        kinds.setdefault(kind, []).append(i)
+    useful = set(circuit.active_columns)
+    tensors, columns, active = [], [], []
+    for kind, slots in sorted(kinds.items(), reverse=True):
+        columns.append(tuple(c for i in slots for c in circuit.slots[i].columns))
+        moving = tuple(c for c in columns[-1] if c in useful)
+        if kind == "watched":
+            circuit.require_rules(moving)
+        active.append(None if kind == "fixed" else moving)
+        tensors.append(_pack([(circuit.slots[i], parameters[i]) for i in slots], batch))
+    if not tensors:
+        tensors, columns, active = [tf.zeros([1, 0], tf.float64)], [()], [None]
+    return tensors, tuple(columns), tuple(active)
+
+
+def _pack(slots, batch) -> tf.Tensor:
+    """Lays parameters out as float64[N, columns]."""
+    if batch is None and all(not slot.shape and not p.dtype.is_complex for slot, p in slots):
+        if len({p.dtype for _, p in slots}) == 1:
+            return tf.cast(tf.stack([p for _, p in slots]), tf.float64)[None]
+    rows = 1 if batch is None else batch
+    blocks = []
+    for slot, parameter in slots:
+        size = slot.size // 2 if slot.is_complex else slot.size
+        flat = tf.reshape(parameter, [-1, size])
+        halves = [flat]
+        if flat.dtype.is_complex:
+            halves = [tf.math.real(flat)] + [tf.math.imag(flat)] * slot.is_complex
+        for half in halves:
+            blocks.append(tf.broadcast_to(tf.cast(half, tf.float64), [rows, size]))
+    return tf.concat(blocks, axis=1)
+
+
+def result_dtype(tape):
+    dtypes = {p.dtype for p in tape.get_parameters(trainable_only=False) if is_tensor(p)}
+    single = dtypes and dtypes <= {tf.float16, tf.bfloat16, tf.float32, tf.complex64}
+    return tf.float32 if single else tf.float64
+
+
+def differentiable(args, argnums):
+    """Returns the arguments with those to differentiate by as tensors, and these."""
+    if argnums is None:
+        positions = [i for i, arg in enumerate(args) if _is_floating(arg)]
+    else:
+        positions = [argnums] if isinstance(argnums, int) else list(argnums)
+    args = list(args)
+    for i in positions:
+        if not -len(args) <= i < len(args):
+            raise ValueError(f"argnums names argument {i}, but there are {len(args)} arguments.")
+        dtype = None if tf.is_tensor(args[i]) or hasattr(args[i], "dtype") else tf.float64
+        args[i] = tf.convert_to_tensor(args[i], dtype=dtype)
+    return args, [args[i] for i in positions]
+
+
+def _is_floating(arg):
+    try:
+        return qml.math.get_dtype_name(qml.math.asarray(arg)).startswith("float")
+    except (TypeError, ValueError, AttributeError):
+        return False
