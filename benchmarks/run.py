@@ -54,7 +54,7 @@ def seconds(run, repeats: int) -> float:
 
 
 def third_order(parameters: int, repeats: int) -> dict:
-    """The tensor of third derivatives from nested tapes, against PennyLane's TensorFlow interface."""
+    """The tensor of third derivatives from nested tapes, against PennyLane on TensorFlow."""
     x = tf.Variable(np.linspace(0.1, 1.0, parameters))
     ours = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(layers(parameters))
     theirs = qml.qnode(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-# TensorFlow takes seconds to import and the command line's help should not: names load on first use.
+# TensorFlow takes seconds to import, and `qshift --help` should not: names load on first use.
 _HOME = {
     "QNode": "qnode",
     "qnode": "qnode",
@@ -44,15 +44,20 @@ _HOME = {
 __all__ = list(_HOME)
 
 if TYPE_CHECKING:
-    from qshift.check import check_derivatives
-    from qshift.derivatives import derivatives
-    from qshift.errors import NoShiftRuleError, QShiftError, UnsupportedError
-    from qshift.functions import shift_gradient
-    from qshift.optimize import minimize
-    from qshift.profiles import device
-    from qshift.qnode import QNode, from_qnode, qnode
-    from qshift.rule import ShiftRule, shift_rule
-    from qshift.tracker import Tracker
+    from qshift.check import check_derivatives as check_derivatives
+    from qshift.derivatives import derivatives as derivatives
+    from qshift.errors import NoShiftRuleError as NoShiftRuleError
+    from qshift.errors import QShiftError as QShiftError
+    from qshift.errors import UnsupportedError as UnsupportedError
+    from qshift.functions import shift_gradient as shift_gradient
+    from qshift.optimize import minimize as minimize
+    from qshift.profiles import device as device
+    from qshift.qnode import QNode as QNode
+    from qshift.qnode import from_qnode as from_qnode
+    from qshift.qnode import qnode as qnode
+    from qshift.rule import ShiftRule as ShiftRule
+    from qshift.rule import shift_rule as shift_rule
+    from qshift.tracker import Tracker as Tracker
 
 
 class _Package(types.ModuleType):

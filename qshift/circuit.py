@@ -1,6 +1,6 @@
-"""A quantum circuit as a function of numbers: points float64[N, P] in, raw values float64[N, M] out.
+"""A quantum circuit as a function of numbers, from points float64[N, P] to values float64[N, M].
 
-`compile_circuit` takes a PennyLane tape whose gates hold TensorFlow tensors and separates what
+A `Compiler` takes a PennyLane tape whose gates hold TensorFlow tensors and separates what
 changes between two calls (the tensors, flattened into P columns) from what does not (`Circuit`).
 """
 

@@ -107,7 +107,8 @@ class Plan:
 
     def _title(self) -> str:
         batch = f", batch of {self.points}" if self.points > 1 else ""
-        return f"Plan for {self.parameters} gate parameters{batch}, fewest {self.objective}"
+        goal = {"circuits": "fewest circuits", "shots": "least variance"}[self.objective]
+        return f"Plan for {self.parameters} gate parameters{batch}, {goal}"
 
     _COLUMNS = ("order", "circuits", "in all", "batches", "shots", "plain recursion")
 
