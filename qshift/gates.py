@@ -93,12 +93,12 @@ def _from_generator(op) -> tuple[float, ...] | None:
     eigenvalues = _eigenvalues(op)
     if eigenvalues is None:
         return None
-    # Rounding removes the noise of the eigensolver, which is far below any real difference.
+    # The noise of the eigensolver is far below any real difference.
     differences = np.abs(np.subtract.outer(eigenvalues, eigenvalues)).ravel()
     frequencies: list[float] = []
     for difference in np.sort(differences):
         if difference > (frequencies[-1] if frequencies else 0.0) + 1e-9:
-            frequencies.append(float(np.round(difference, 12)))
+            frequencies.append(float(difference))
     return tuple(frequencies)
 
 
