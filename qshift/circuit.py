@@ -18,6 +18,7 @@ from pennylane.tape import QuantumScript
 
 from qshift import gates
 from qshift.errors import NoShiftRuleError, UnsupportedError
+from qshift.fingerprint import fingerprint
 from qshift.measurements import Readout, read
 from qshift.plan import Frequencies, Planner, Spectrum
 
@@ -28,7 +29,8 @@ class Slot:
 
     Attributes:
         operation: Position of the gate in the circuit.
-        parameter: Position among the gate's parameters.
+        parameter: Position among the gate's parameters, ``op.data``.
+        leaf: Position among the leaves of the flattened gate.
         gate: The gate's name, for messages.
         start: Its first column.
         shape: Shape without broadcasting; () for an angle.
@@ -38,6 +40,7 @@ class Slot:
 
     operation: int
     parameter: int
+    leaf: int
     gate: str
     start: int
     shape: tuple[int, ...]
@@ -130,7 +133,7 @@ class Circuit:
         for slot in self.slots:
             if slot.spectrum is None and set(slot.columns).intersection(columns):
                 raise NoShiftRuleError(
-                    f"The derivative by parameter {slot.parameter} of {slot.gate} was asked for, "
+                    f"The derivative by parameter {slot.leaf} of {slot.gate} was asked for, "
                     f"but {slot.gate} has no exact shift rule. Replace it by gates that have one "
                     "(rotations, PauliRot, controlled rotations, ...; for a custom gate define "
                     "parameter_frequencies, a generator, or grad_recipe), or, if it is data, keep "
@@ -147,7 +150,7 @@ class Circuit:
         for position, slots in self._slots_by_operation.items():
             leaves, structure = qml.pytrees.flatten(operations[position])
             for slot in slots:
-                leaves[slot.parameter] = self._argument(slot, points)
+                leaves[slot.leaf] = self._argument(slot, points)
             operations[position] = qml.pytrees.unflatten(leaves, structure)
         return QuantumScript(operations, self.measurements, shots=self.shots)
 
@@ -172,7 +175,7 @@ class Circuit:
                     leaves, structure = flat[position]
                     leaves = list(leaves)
                     for slot in slots:
-                        leaves[slot.parameter] = self._argument(slot, point[None])
+                        leaves[slot.leaf] = self._argument(slot, point[None])
                     made[key] = qml.pytrees.unflatten(leaves, structure)
                 operations[position] = made[key]
             tapes.append(QuantumScript(operations, self.measurements, shots=self.shots))
@@ -220,12 +223,14 @@ class Compiler:
     Args:
         device_wires: The wires that ``qml.probs()`` measures; None for those of the tape.
         is_tensor: Whether a parameter is a TensorFlow tensor.
+        adjoint: Whether gates must have a single parameter, as adjoint differentiation asks.
     """
 
     _MOST_STRUCTURES = 256
 
-    def __init__(self, device_wires, is_tensor: Callable[[Any], bool]):
+    def __init__(self, device_wires, is_tensor: Callable[[Any], bool], adjoint: bool = False):
         self._device_wires = device_wires
+        self._adjoint = adjoint
         self._is_tensor = is_tensor
         self._circuits: dict[Any, Circuit] = {}
 
@@ -237,35 +242,37 @@ class Compiler:
                 samples, tensors inside observables other than as coefficients.
         """
         tape = _defer(tape)
-        operations = _decompose(tape.operations, self._is_tensor)
+        operations = _decompose(tape.operations, self._is_tensor, self._adjoint)
         readout = read(tape.measurements, self._device_wires or tape.wires, self._is_tensor)
 
         slots, parameters, structures, fixed, start = [], [], [], [], 0
         templates = []
-        for position, op in enumerate(operations):
-            leaves, structure = qml.pytrees.flatten(op)
+        for position, (op, leaves, structure) in enumerate(operations):
             structures.append(structure)
-            if not any(self._is_tensor(leaf) for leaf in leaves):
+            positions = gates.data_positions(op, leaves)
+            moving = [
+                i
+                for i, leaf in enumerate(leaves)
+                if self._is_tensor(leaf) or _is_broadcast(op, positions[i], leaf)
+            ]
+            fixed.append(fingerprint([x for i, x in enumerate(leaves) if i not in moving]))
+            if not moving:
                 templates.append(op)
-                fixed.append(_fingerprint(leaves))
                 continue
-            spectra = gates.spectra(op) if len(leaves) == len(op.data) else (None,) * len(leaves)
-            for i, leaf in enumerate(leaves):
-                if not self._is_tensor(leaf):
-                    fixed.append(_fingerprint([leaf]))
-                    continue
-                slot = _slot(op, position, i, leaf, start, spectra[i])
+            spectra = gates.spectra(op)
+            for i in moving:
+                spectrum = None if positions[i] is None else spectra[positions[i]]
+                slot = _slot(op, position, positions[i], i, leaves[i], start, spectrum)
                 slots.append(slot)
-                parameters.append(leaf)
+                parameters.append(leaves[i])
                 start += slot.size
                 leaves[i] = _placeholder(slot)
             templates.append((leaves, structure))
-        measured = [qml.pytrees.flatten(m) for m in readout.raw]
         key = (
             tuple(structures),
             tuple(fixed),
             tuple(slots),
-            tuple((structure, _fingerprint(leaves)) for leaves, structure in measured),
+            tuple(map(fingerprint, readout.raw)),
             tape.shots,
         )
         circuit = self._circuits.get(key)
@@ -280,17 +287,37 @@ class Compiler:
         return Compiled(circuit, tuple(parameters), readout)
 
 
-def _slot(op, position, parameter, leaf, start, spectrum):
-    shape = tuple(qml.math.shape(leaf))
-    dims = op.ndim_params[parameter] if parameter < len(op.ndim_params) else len(shape)
+def _is_broadcast(op, parameter, leaf):
+    """Whether a constant of a gate has a batch in front, as inputs may have that are NumPy arrays."""
+    if op.batch_size is None:
+        return False
+    if parameter is None:
+        raise UnsupportedError(
+            f"{op} has broadcast constants inside. Broadcast the parameters of plain gates, or "
+            "call the qnode once per entry."
+        )
+    return qml.math.ndim(leaf) > _ndim(op, parameter)
+
+
+def _ndim(op, parameter):
+    try:
+        return op.ndim_params[parameter]
+    except AttributeError:  # PennyLane's Evolution has none
+        return 0
+
+
+def _slot(op, position, parameter, leaf, value, start, spectrum):
+    shape = tuple(qml.math.shape(value))
+    dims = len(shape) if parameter is None else _ndim(op, parameter)
     if len(shape) - dims not in (0, 1):
         raise UnsupportedError(
             f"Parameter {parameter} of {op.name} has shape {shape}; expected {dims} dimensions, or "
             f"{dims + 1} with a batch in front."
         )
     shape = shape[len(shape) - dims :]
-    is_complex = bool(shape) and "complex" in qml.math.get_dtype_name(leaf)
-    return Slot(position, parameter, op.name, start, shape, is_complex, None if shape else spectrum)
+    is_complex = bool(shape) and "complex" in qml.math.get_dtype_name(value)
+    spectrum = None if shape else spectrum
+    return Slot(position, parameter, leaf, op.name, start, shape, is_complex, spectrum)
 
 
 def _placeholder(slot):
@@ -303,16 +330,6 @@ def _placeholder(slot):
 def _first(array):
     array.flat[0] = 1.0
     return array
-
-
-def _fingerprint(leaves):
-    """Makes parameter values comparable and hashable."""
-    return tuple(
-        (a.shape, a.dtype.str, a.tobytes())
-        if isinstance(a, np.ndarray) and a.dtype != object
-        else repr(a)
-        for a in (np.asarray(leaf) if leaf is not None else None for leaf in leaves)
-    )
 
 
 def _defer(tape):
@@ -330,24 +347,31 @@ def _defer(tape):
     return deferred
 
 
-def _decompose(operations, is_tensor):
-    """Decomposes gates with tensor parameters until all of these have exact rules."""
-    result = []
+def _decompose(operations, is_tensor, adjoint):
+    """Decomposes gates with tensor parameters until all of these have exact rules.
+
+    Yields:
+        (gate, its leaves, its structure).
+    """
     for op in operations:
-        if not any(is_tensor(parameter) for parameter in op.data):
-            result.append(op)
-            continue
-        known = gates.spectra(op)
-        complete = all(
-            s is not None or not is_tensor(p) for s, p in zip(known, op.data, strict=True)
-        )
-        if complete or not op.has_decomposition or _is_state_preparation(op):
-            result.append(op)
+        leaves, structure = qml.pytrees.flatten(op)
+        tensors = [i for i, leaf in enumerate(leaves) if is_tensor(leaf)]
+        if (
+            not tensors
+            or _has_rules(op, leaves, tensors) and not (adjoint and len(op.data) > 1)
+            or not op.has_decomposition
+            or _is_state_preparation(op)
+        ):
+            yield op, leaves, structure
         else:
             with qml.QueuingManager.stop_recording():
                 parts = op.decomposition()
-            result.extend(_decompose(parts, is_tensor))
-    return result
+            yield from _decompose(parts, is_tensor, adjoint)
+
+
+def _has_rules(op, leaves, tensors):
+    spectra, positions = gates.spectra(op), gates.data_positions(op, leaves)
+    return all(positions[i] is not None and spectra[positions[i]] is not None for i in tensors)
 
 
 def _is_state_preparation(op):

@@ -12,10 +12,10 @@ from functools import lru_cache
 
 import numpy as np
 import pennylane as qml
-from pennylane.operation import CVOperation, Operation, Operator
-from pennylane.ops.op_math import Adjoint, Controlled
-from pennylane.pytrees import PyTreeStructure
+from pennylane.operation import CVOperation, Operator
+from pennylane.ops.op_math import Adjoint, Controlled, Evolution, Exp, Pow, SymbolicOp
 
+from qshift.fingerprint import fingerprint
 from qshift.plan import Frequencies, Recipe, Spectrum
 
 _WIDEST_GENERATOR = 10  # wires; beyond, the eigenvalues are not worth having
@@ -37,46 +37,95 @@ def spectra(op: Operator) -> tuple[Spectrum | None, ...]:
     return _spectra(_Key(op))
 
 
+def data_positions(op: Operator, leaves) -> list[int | None]:
+    """Says which entry of ``op.data`` each leaf of a flattened gate is.
+
+    None for leaves that are not parameters of the gate but that its generator depends on, such as
+    the coefficients of the Hamiltonian in an ``Evolution``.
+    """
+    if len(leaves) == len(op.data):
+        return list(range(len(leaves)))
+    positions: list[int | None] = [None] * len(leaves)
+    for i, parameter in enumerate(op.data):
+        for k in reversed(range(len(leaves))):
+            if leaves[k] is parameter and positions[k] is None:
+                positions[k] = i
+                break
+    return positions
+
+
 class _Key:
     """Compares gates by everything but their parameters."""
 
     def __init__(self, op: Operator):
         self.op = op
         leaves, structure = qml.pytrees.flatten(op)
-        self.structure: PyTreeStructure = structure
-        self._hash = hash((structure, len(leaves)))
+        positions = data_positions(op, leaves)
+        others = [leaf for leaf, i in zip(leaves, positions, strict=True) if i is None]
+        self.is_concrete = all(_is_number(leaf) for leaf in others)
+        others = fingerprint(others) if self.is_concrete else None
+        self._identity = (structure, others)
+        self._hash = hash((structure, others))
 
     def __hash__(self):
         return self._hash
 
     def __eq__(self, other):
-        return self.structure == other.structure
+        return self._identity == other._identity
+
+
+def _is_number(leaf):
+    return qml.math.get_interface(leaf) in ("numpy", "scipy", "builtins")
 
 
 @lru_cache(maxsize=4096)
 def _spectra(key) -> tuple[Spectrum | None, ...]:
-    op = key.op
+    op, key.op = key.op, None  # the cache must not keep tensors alive
     unknown = (None,) * len(op.data)
     if not isinstance(op, Operator) or isinstance(op, CVOperation):
         return unknown  # recipes of continuous-variable gates hold for some observables only
+    if not key.is_concrete or not _is_exponential(op):
+        return unknown
     if isinstance(op, Adjoint):
         return spectra(op.base)
     recipes = getattr(op, "grad_recipe", None) or unknown
-    if any(recipe is not None for recipe in recipes):
-        return tuple(None if r is None else _from_recipe(r) for r in recipes)
-    stated = vars(type(op)).get("parameter_frequencies")
-    if isinstance(stated, list):
-        return tuple(Frequencies(tuple(float(w) for w in ws)) for ws in stated)
-    if len(op.data) == 1:
-        frequencies = _from_generator(op)
-        if frequencies is not None:
-            return (Frequencies(frequencies),)
-    if isinstance(stated, property) and stated is not Operation.parameter_frequencies:
+    return tuple(
+        known if recipe is None else _from_recipe(recipe)
+        for known, recipe in zip(_frequencies(_at_numbers(op)), recipes, strict=True)
+    )
+
+
+def _is_exponential(op) -> bool:
+    """Whether a gate, as far as it is made of others, is exp(i x G) in each parameter x."""
+    if isinstance(op, Exp) and not isinstance(op, Evolution):
+        return False  # its parameter is the complex exponent
+    if isinstance(op, Pow) and op.z != int(op.z):
+        return False  # the principal root jumps where an eigenvalue crosses -1
+    return not isinstance(op, SymbolicOp) or _is_exponential(op.base)
+
+
+def _at_numbers(op):
+    """Puts a number in place of an angle that may be unknown yet; an Evolution asks for it."""
+    if not isinstance(op, SymbolicOp):
+        return op
+    leaves, structure = qml.pytrees.flatten(op)
+    for i, position in enumerate(data_positions(op, leaves)):
+        if position is not None and qml.math.ndim(leaves[i]) == 0:
+            leaves[i] = 0.1
+    return qml.pytrees.unflatten(leaves, structure)
+
+
+def _frequencies(op) -> tuple[Frequencies | None, ...]:
+    stated = getattr(type(op), "parameter_frequencies", None)
+    if not isinstance(stated, list):
+        found = _from_generator(op) if len(op.data) == 1 else None
+        if found is not None:
+            return (Frequencies(found),)
         try:
-            return tuple(Frequencies(tuple(map(float, ws))) for ws in op.parameter_frequencies)
-        except qml.exceptions.ParameterFrequenciesUndefinedError:
-            pass
-    return unknown
+            stated = op.parameter_frequencies
+        except (AttributeError, qml.exceptions.ParameterFrequenciesUndefinedError):
+            stated = (None,) * len(op.data)
+    return tuple(None if ws is None else Frequencies(tuple(map(float, ws))) for ws in stated)
 
 
 def _from_recipe(recipe) -> Spectrum:

@@ -7,7 +7,8 @@ rule gives all their derivatives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from pennylane.measurements import (
 from pennylane.pauli import PauliSentence, PauliWord
 
 from qshift.errors import UnsupportedError
+from qshift.fingerprint import fingerprint
 
 _ADVICE = {
     "StateMP": "return qml.expval(...) of the observables you need, or qml.probs(...)",
@@ -57,14 +59,11 @@ class _Raw:
     def __init__(self):
         self.measurements: list[MeasurementProcess] = []
         self.sizes: list[int] = []
+        self._starts: dict[Hashable, int] = {}
 
     def add(self, measurement, size=1) -> slice:
-        start = 0
-        for known, known_size in zip(self.measurements, self.sizes, strict=True):
-            if qml.equal(known, measurement):
-                break
-            start += known_size
-        else:
+        start = self._starts.setdefault(fingerprint(measurement), sum(self.sizes))
+        if start == sum(self.sizes):
             self.measurements.append(measurement)
             self.sizes.append(size)
         return slice(start, start + size)
@@ -95,15 +94,23 @@ def read(
 
 def _result(measurement, raw, all_wires, is_tensor):
     kind = type(measurement)
+    if kind in (ExpectationMP, VarianceMP) and measurement.obs is None:
+        return _of_outcomes(measurement, raw, is_tensor)
     if kind is ExpectationMP:
-        return _linear(_terms(measurement, raw, is_tensor))
+        return _linear(_terms(measurement.obs, raw, is_tensor))
     if kind is VarianceMP:
-        mean = _linear(_terms(measurement, raw, is_tensor))
-        mean_of_square = _linear(_square_terms(measurement, raw, is_tensor))
+        mean = _linear(_terms(measurement.obs, raw, is_tensor))
+        mean_of_square = _linear(_square_terms(measurement.obs, raw, is_tensor))
         return lambda values: mean_of_square(values) - mean(values) ** 2
     if kind is ProbabilityMP:
         if measurement.obs is None and not measurement.wires:
             measurement = ProbabilityMP(wires=qml.wires.Wires(all_wires))
+        if measurement.obs is not None and any(map(is_tensor, measurement.obs.data)):
+            raise UnsupportedError(
+                f"qml.probs(op={measurement.obs.name}) depends on the eigenvectors of its "
+                "operator, which has a TensorFlow tensor as a parameter. Pass NumPy arrays, or "
+                "rotate the basis with gates before qml.probs(wires=...)."
+            )
         columns = raw.add(measurement, 2 ** len(measurement.wires))
         return lambda values: values[:, columns]
     advice = _ADVICE.get(kind.__name__, "return qml.expval(...), qml.var(...) or qml.probs(...)")
@@ -130,65 +137,66 @@ def _linear(terms):
     return result
 
 
-def _terms(measurement, raw, is_tensor):
+def _of_outcomes(measurement, raw, is_tensor):
+    """The mean or variance of a function of mid-circuit outcomes, after deferring them."""
+    if measurement.mv is None:
+        outcomes = measurement.eigvals()
+    else:
+        outcomes = [outcome for _, outcome in measurement.mv.items()]
+    if any(is_tensor(outcome) for outcome in outcomes):
+        columns = raw.add(ProbabilityMP(wires=measurement.wires), len(outcomes))
+        terms = list(zip(outcomes, range(columns.start, columns.stop), strict=True))
+        squares = [(outcome**2, column) for outcome, column in terms]
+    else:
+        outcomes = np.asarray(outcomes, dtype=float)
+        terms, squares = (
+            [(1.0, raw.add(ExpectationMP(wires=measurement.wires, eigvals=eigvals)).start)]
+            for eigvals in (outcomes, outcomes**2)
+        )
+    mean, mean_of_square = _linear(terms), _linear(squares)
+    if type(measurement) is ExpectationMP:
+        return mean
+    return lambda values: mean_of_square(values) - mean(values) ** 2
+
+
+def _terms(observable, raw, is_tensor):
     """Returns (coefficient, column) of an expectation value; fixed observables stay whole."""
-    observable = measurement.obs
-    if observable is None:  # of mid-circuit measurements, after deferring them
-        mean = ExpectationMP(wires=measurement.wires, eigvals=_eigvals(measurement))
-        return [(1.0, raw.add(mean).start)]
     if not any(is_tensor(parameter) for parameter in observable.data):
         return [(1.0, raw.expval(observable))]
     return [(c, raw.expval(word)) for c, word in _tensor_terms(observable, is_tensor)]
 
 
-def _square_terms(measurement, raw, is_tensor):
+def _square_terms(observable, raw, is_tensor):
     """Returns (coefficient, column) of the expectation value of the observable's square."""
-    observable = measurement.obs
-    if observable is None:
-        squares = ExpectationMP(wires=measurement.wires, eigvals=_eigvals(measurement) ** 2)
-        return [(1.0, raw.add(squares).start)]
     if any(is_tensor(parameter) for parameter in observable.data):
         terms = _tensor_terms(observable, is_tensor)
-        words = [(c, _single_word(word)) for c, word in terms]
-        squares = []
-        for c, a in words:
-            for d, b in words:
-                product, phase = a @ b
-                if np.isreal(phase):  # anticommuting pairs cancel
-                    squares.append((c * d * float(np.real(phase)), _word_column(product, raw)))
-        return squares
-    if isinstance(observable, qml.Projector):
+        squares = [(c * c, a, a) for c, a in terms]
+        squares += [(2 * c * d, a, b) for (c, a), (d, b) in itertools.combinations(terms, 2)]
+    elif isinstance(observable, qml.Projector):
         return [(1.0, raw.expval(observable))]
-    sentence = observable.pauli_rep
-    if sentence is not None:
-        square = sentence @ sentence
-        square.simplify()
-        identity = float(np.real(square.pop(PauliWord({}), 0.0)))
-        terms = [(identity, None)] if identity or not square else []
-        if square:
-            terms.append((1.0, raw.expval(PauliSentence(square).operation())))
-        return terms
-    matrix = qml.matrix(observable, wire_order=observable.wires)
-    return [(1.0, raw.expval(qml.Hermitian(matrix @ matrix, wires=observable.wires)))]
+    else:
+        squares = [(1.0, observable, observable)]
+    return [
+        (c if factor == 1.0 else c * factor, column)
+        for c, a, b in squares
+        for factor, column in _product(a, b, raw)
+    ]
 
 
-def _eigvals(measurement):
-    return np.asarray(measurement.eigvals(), dtype=float)
-
-
-def _word_column(word, raw):
-    return raw.expval(word.operation()) if len(word) else None
-
-
-def _single_word(observable):
-    sentence = observable.pauli_rep
-    if sentence is None or len(sentence) != 1:
-        raise UnsupportedError(
-            f"The variance of an observable with tensor coefficients needs Pauli words, got the "
-            f"term {observable}. Write it as a linear combination of Pauli words."
-        )
-    ((word, _),) = sentence.items()
-    return word
+def _product(a, b, raw):
+    """Returns [(factor, column)] of the symmetrised product (ab + ba) / 2 of two observables."""
+    if a.pauli_rep is None or b.pauli_rep is None:
+        wires = qml.wires.Wires.all_wires([a.wires, b.wires])
+        product = qml.matrix(a, wire_order=wires) @ qml.matrix(b, wire_order=wires)
+        return [(1.0, raw.expval(qml.Hermitian((product + product.conj().T) / 2, wires=wires)))]
+    sentence = a.pauli_rep @ b.pauli_rep  # its imaginary part cancels with that of ba
+    sentence = PauliSentence({word: float(np.real(c)) for word, c in sentence.items()})
+    sentence.simplify()
+    identity = sentence.pop(PauliWord({}), 0.0)
+    terms = [(identity, None)] if identity or not sentence else []
+    if sentence:
+        terms.append((1.0, raw.expval(sentence.operation())))
+    return terms
 
 
 def _tensor_terms(observable, is_tensor):

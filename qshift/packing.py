@@ -34,8 +34,9 @@ def parts(circuit, parameters, batch):
         depend on (None if nobody can differentiate by the part).
     """
     kinds: dict[str, list[int]] = {}
+    parameters = [tf.convert_to_tensor(parameter) for parameter in parameters]
     for i, (slot, parameter) in enumerate(zip(circuit.slots, parameters, strict=True)):
-        if is_watched(tf.convert_to_tensor(parameter)):
+        if is_watched(parameter):
             kind = "watched"
         elif tf.executing_eagerly():
             kind = "fixed"  # too late to watch it

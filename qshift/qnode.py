@@ -92,7 +92,7 @@ class QNode(qml.QNode):
         self.objective = objective
         self.prefetch = max(prefetch, int(kwargs.get("grad_on_execution") is True))
         self._executor: Executor = PennyLaneExecutor(self.device, seed)
-        self._compiler = Compiler(self.device.wires, is_tensor)
+        self._compiler = Compiler(self.device.wires, is_tensor, diff_method == "adjoint")
         self._programs: dict[tuple, Program] = {}
 
     def __copy__(self) -> QNode:

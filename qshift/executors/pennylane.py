@@ -83,7 +83,14 @@ class PennyLaneExecutor:
             tape.trainable_params = trainable
         config = self.device.setup_execution_config(config, tapes[0])
         program = self.device.preprocess_transforms(config)
+        before = _trainable(tapes[0])
         tapes, _ = program(tapes)
+        if len(tapes) != len(points) or _trainable(tapes[0]) != before:
+            raise UnsupportedError(
+                f"diff_method='adjoint': {self.device.name} differentiates the gates "
+                f"{_trainable(tapes[0])} in place of this circuit's {before}. "
+                "Use diff_method='shift'."
+            )
         jacobians = self.device.compute_derivatives(tapes, config)
         Tracker.record(batches=1, circuits=len(points))
         result = np.zeros((len(points), circuit.num_values, circuit.num_parameters))
@@ -122,6 +129,10 @@ class PennyLaneExecutor:
                 f"seed= was given, but the device {device.name} has no seed that can be set. "
                 "Leave seed= out, or use a simulator such as default.qubit or lightning.qubit."
             )
+
+
+def _trainable(tape):
+    return [tape.par_info[i]["op"].name for i in tape.trainable_params]
 
 
 def _flatten(circuit, result, points):
