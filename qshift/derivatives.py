@@ -34,11 +34,13 @@ def derivatives(
         of what it would be for each, nested k deep, as in JAX.
 
     Raises:
-        ValueError: If the function does not return a single tensor.
+        ValueError: If the function does not return a single tensor, or one that does not depend on
+            an argument to differentiate by.
     """
     if order < 0:
         raise ValueError(f"order must be at least 0, got {order}.")
-    args, sources = differentiable(args, argnums)
+    args, positions = differentiable(args, argnums)
+    sources = [args[i] for i in positions]
     single = isinstance(argnums, int) or (argnums is None and len(args) == 1)
     shapes = [tuple(source.shape) for source in sources]
 
@@ -56,11 +58,18 @@ def derivatives(
             lower = up_to(k - 1)
             flat = [tf.reshape(t, [-1]) for t in tf.nest.flatten(lower[-1])]
             target = tf.concat(flat, 0) if len(flat) > 1 else flat[0]
+        # A first derivative that does not exist is a mistake; higher ones of a linear function are
+        # zero, which TensorFlow calls unconnected too.
         if target.shape == (1,):  # spares TensorFlow a loop
-            gradients = tape.gradient(target, sources, unconnected_gradients="zero")
-            jacobians = [gradient[None] for gradient in gradients]
+            jacobians = [g if g is None else g[None] for g in tape.gradient(target, sources)]
         else:
-            jacobians = tape.jacobian(target, sources, unconnected_gradients="zero")
+            jacobians = tape.jacobian(target, sources)
+        if k == 1:
+            _require_connected(jacobians, positions)
+        jacobians = [
+            tf.zeros([*target.shape, *shape], target.dtype) if jacobian is None else jacobian
+            for jacobian, shape in zip(jacobians, shapes, strict=True)
+        ]
         sizes = [int(t.shape[0]) for t in flat]
         pieces = [tf.split(jacobian, sizes) for jacobian in jacobians]
         entries = []
@@ -70,13 +79,31 @@ def derivatives(
                 for piece, shape in zip(pieces, shapes, strict=True)
             ]
             entries.append(by_source[0] if single else tuple(by_source))
-        return [*lower, entries[0] if len(entries) == 1 else _nest_like(lower[-1], entries)]
+        return [*lower, _nest_like(lower[-1], entries)]
 
     token = orders_ahead.set(order)
+    logger = tf.get_logger()
+    logger.addFilter(_not_about_retracing)
     try:
         return tuple(up_to(order))
     finally:
+        logger.removeFilter(_not_about_retracing)
         orders_ahead.reset(token)
+
+
+def _not_about_retracing(record) -> bool:
+    """TensorFlow traces each jacobian anew and then advises against it, which nobody can heed."""
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
+def _require_connected(jacobians, positions):
+    missing = [i for i, jacobian in zip(positions, jacobians, strict=True) if jacobian is None]
+    if missing:
+        raise ValueError(
+            f"The value does not depend on argument {', '.join(map(str, missing))}, as far as "
+            "TensorFlow can see. Compute it from the tensors given, without .numpy(), or leave the "
+            "argument out with argnums=."
+        )
 
 
 def _nest_like(structure, entries):

@@ -128,7 +128,7 @@ def shifted(parameters: np.ndarray, points: Sequence[Point]) -> np.ndarray:
     if moves:
         rows, columns, scales, shifts = (np.array(x) for x in zip(*moves, strict=True))
         moved[rows, :, columns] = moved[rows, :, columns] * scales[:, None] + shifts[:, None]
-    return moved.reshape(-1, parameters.shape[1])
+    return moved.reshape(len(points) * len(parameters), -1 if parameters.size else 0)
 
 
 class Evaluations:

@@ -163,7 +163,8 @@ class Partials:
     def _pull_eagerly(self, part, ticket, tensors, cotangent):
         columns, active = self.program.columns[part], self.program.active[part]
         raised, table = self._raise(part)
-        followed = is_watched(cotangent)
+        # Nobody asks for derivatives by what is not followed now: they must not cost anything.
+        followed, moving = is_watched(cotangent), any(map(is_watched, tensors))
 
         @tf.custom_gradient
         def op(cotangent, *tensors):
@@ -177,6 +178,8 @@ class Partials:
 
             def gradient(tangent):
                 by_cotangent = self._push(part, ticket, tensors, tangent) if followed else None
+                if not moving:
+                    return by_cotangent, *[None] * len(tensors)
                 weights = _collect(cotangent, self._pick(part, tangent), table)
                 return by_cotangent, *raised.gradient(ticket, tensors, weights)
 
@@ -187,20 +190,22 @@ class Partials:
     def _push_eagerly(self, part, ticket, tensors, tangent):
         active = self.program.active[part]
         raised, table = self._raise(part)
-        followed = is_watched(tangent)
+        followed, moving = is_watched(tangent), any(map(is_watched, tensors))
 
         @tf.custom_gradient
         def op(tangent, *tensors):
             weights = self._pick(part, tangent).numpy()
-            moving = np.flatnonzero(weights.any(axis=0))
+            columns = np.flatnonzero(weights.any(axis=0))
             result = np.zeros((len(weights), self.program.circuit.num_values, len(self.indices)))
-            if len(moving):
-                needed, entry = _raise(self.indices, [active[j] for j in moving])
+            if len(columns):
+                needed, entry = _raise(self.indices, [active[j] for j in columns])
                 values = self.program.partials(needed)(ticket, *tensors)[:, :, entry]
-                result = np.einsum("nj,nmaj->nma", weights[:, moving], values)
+                result = np.einsum("nj,nmaj->nma", weights[:, columns], values)
 
             def gradient(cotangent):
                 by_tangent = self._pull(part, ticket, tensors, cotangent) if followed else None
+                if not moving:
+                    return by_tangent, *[None] * len(tensors)
                 weights = _collect(cotangent, self._pick(part, tangent), table)
                 return by_tangent, *raised.gradient(ticket, tensors, weights)
 

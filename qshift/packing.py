@@ -82,7 +82,7 @@ def result_dtype(tape):
 
 
 def differentiable(args, argnums):
-    """Returns the arguments with those to differentiate by as tensors, and these."""
+    """Returns the arguments, those to differentiate by as tensors, and the latter's positions."""
     if argnums is None:
         positions = [i for i, arg in enumerate(args) if _is_floating(arg)]
     else:
@@ -93,7 +93,7 @@ def differentiable(args, argnums):
             raise ValueError(f"argnums names argument {i}, but there are {len(args)} arguments.")
         dtype = None if tf.is_tensor(args[i]) or hasattr(args[i], "dtype") else tf.float64
         args[i] = tf.convert_to_tensor(args[i], dtype=dtype)
-    return args, [args[i] for i in positions]
+    return args, positions
 
 
 def _is_floating(arg):

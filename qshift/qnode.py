@@ -90,6 +90,7 @@ class QNode(qml.QNode):
         }
         self.diff_method = diff_method
         self.objective = objective
+        self.seed = seed
         self.prefetch = max(prefetch, int(kwargs.get("grad_on_execution") is True))
         self._executor: Executor = PennyLaneExecutor(self.device, seed)
         self._compiler = Compiler(self.device.wires, is_tensor, diff_method == "adjoint")
@@ -114,18 +115,19 @@ class QNode(qml.QNode):
         return super().__call__(*args, **kwargs)
 
     def _impl_call(self, *args, **kwargs) -> Any:
-        return self._evaluate(args, kwargs, self._run)
+        tapes, post_processing = self._tapes(args, kwargs)
+        if _pipeline(self).is_informative:
+            return post_processing(tapes)
+        result = post_processing(tuple(map(self._run, tapes)))[0]
+        partitioned = self._tape.shots.has_partitioned_shots
+        return _to_qfunc_output_type(result, self._qfunc_output, partitioned)
 
-    def _evaluate(self, args, kwargs, run):
-        """Traces the quantum function, runs its tapes with `run`, and shapes what comes out."""
+    def _tapes(self, args, kwargs):
+        """Traces the quantum function and applies the transforms put on top of the qnode."""
         tape = self.construct(args, kwargs)
         pipeline = _pipeline(self)
         pipeline.set_classical_component(self, args, kwargs)
-        tapes, post_processing = pipeline((tape,))
-        if pipeline.is_informative:
-            return post_processing(tapes)
-        result = post_processing(tuple(run(tape) for tape in tapes))[0]
-        return _to_qfunc_output_type(result, self._qfunc_output, tape.shots.has_partitioned_shots)
+        return pipeline((tape,))
 
     def _run(self, tape):
         compiled = self._compiler(tape)
@@ -183,38 +185,25 @@ class QNode(qml.QNode):
         """
         if order < 0:
             raise ValueError(f"order must be at least 0, got {order}.")
-        plans = []
-
-        def run(tape):
-            compiled = self._compiler(tape)
-            circuit = compiled.circuit
-            batch = batch_size(circuit, compiled.parameters)
-            tensors, _, active = parts(circuit, compiled.parameters, batch)
-            columns = [j for part in active for j in part or ()]
-            plans.append(
-                Plan.of(
-                    circuit.planner(self._objective(circuit)),
-                    columns,
-                    order,
-                    points=int(tensors[0].shape[0]),
-                    shots=circuit.shots.total_shots or 0,
-                    adjoint=self.diff_method == "adjoint",
-                )
-            )
-            raise _Planned
-
-        args, sources = differentiable(args, argnums)
+        args, positions = differentiable(args, argnums)
         with tf.GradientTape(watch_accessed_variables=argnums is None) as tape:
-            tape.watch(sources)
-            try:
-                self._evaluate(args, kwargs, run)
-            except _Planned:
-                pass
-        return plans[0]
+            tape.watch([args[i] for i in positions])
+            tapes, _ = self._tapes(args, kwargs)
+            return Plan.total([self._plan(tape, order) for tape in tapes])
 
-
-class _Planned(Exception):
-    """Stops a call once its plan is there."""
+    def _plan(self, tape, order):
+        compiled = self._compiler(tape)
+        circuit = compiled.circuit
+        batch = batch_size(circuit, compiled.parameters)
+        tensors, _, active = parts(circuit, compiled.parameters, batch)
+        return Plan.of(
+            circuit.planner(self._objective(circuit)),
+            [column for part in active for column in part or ()],
+            order,
+            points=int(tensors[0].shape[0]),
+            shots=circuit.shots.total_shots or 0,
+            adjoint=self.diff_method == "adjoint",
+        )
 
 
 def qnode(device, interface: str = "auto", diff_method: str = "best", **kwargs):

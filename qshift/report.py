@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
@@ -96,6 +97,16 @@ class Plan:
             orders.append(Order(k, circuits, total, int(circuits > 0), circuits * shots, recursion))
         return cls(tuple(orders), len(columns), planner.objective, points)
 
+    @classmethod
+    def total(cls, plans: Sequence[Plan]) -> Plan:
+        """Adds up the plans of several circuits that one call runs, a batch each."""
+        orders = tuple(
+            Order(same[0].order, *(sum(values) for values in zip(*map(_counts, same), strict=True)))
+            for same in zip(*(plan.orders for plan in plans), strict=True)
+        )
+        parameters = sum(plan.parameters for plan in plans)
+        return cls(orders, parameters, plans[0].objective, max(plan.points for plan in plans))
+
     def to_dict(self) -> dict:
         """Returns the plan as plain data."""
         return asdict(self) | {
@@ -144,6 +155,10 @@ class Plan:
             "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in self._rows()
         )
         return f"<table><caption>{self._title()}</caption><tr>{head}</tr>{body}</table>"
+
+
+def _counts(order: Order) -> tuple[int, ...]:
+    return tuple(asdict(order).values())[1:]
 
 
 def _evaluations(spectrum) -> int:

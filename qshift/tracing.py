@@ -14,7 +14,8 @@ from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import forwardprop_util, record
+from tensorflow.python.eager import record
+from tensorflow.python.ops import gradients_util
 from tensorflow.python.ops.parallel_for import pfor
 
 _GRADIENT = "QShiftPartials"
@@ -122,7 +123,4 @@ def find(ticket: int) -> object | None:
 
 def is_watched(tensor: tf.Tensor) -> bool:
     """Returns whether any open tape or forward accumulator follows a tensor."""
-    return (
-        record.should_record_backprop([tensor])
-        or len(forwardprop_util.pack_tangents([tensor]).tangents) > 0
-    )
+    return gradients_util.PossibleTapeGradientTypes([tensor]) != 0
