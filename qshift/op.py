@@ -79,13 +79,18 @@ class Program:
             parameters[:, columns] = array
         return parameters
 
-    def evaluation(self, ticket: int, arrays) -> Evaluation:
-        """Returns the evaluation that a ticket belongs to."""
-        parameters = self.assemble(arrays)
+    def evaluate(self, ticket, arrays, indices: tuple[Index, ...]) -> np.ndarray:
+        """Returns partial derivatives of the call that a ticket belongs to, float64[N, M, A].
+
+        Raises:
+            NoShiftRuleError: If a parameter has no exact rule.
+        """
+        self.circuit.require_rules({j for index in indices for j in index})
+        ticket, parameters = int(ticket), self.assemble(arrays)
         evaluation = find(ticket)
         if evaluation is None or not np.array_equal(evaluation.parameters, parameters):
             evaluation = _compiled.get(ticket, parameters, self.start)
-        return evaluation
+        return evaluation.partials(indices)
 
 
 class Partials:
@@ -117,13 +122,8 @@ class Partials:
         return op(*tensors)
 
     def __call__(self, ticket, *arrays) -> np.ndarray:
-        """Returns the numbers.
-
-        Raises:
-            NoShiftRuleError: If a parameter has no exact rule.
-        """
-        self.program.circuit.require_rules({j for index in self.indices for j in index})
-        return self.program.evaluation(int(ticket), arrays).partials(self.indices)
+        """Returns the numbers."""
+        return self.program.evaluate(ticket, arrays, self.indices)
 
     def gradient(self, ticket, tensors, cotangent) -> list[tf.Tensor | None]:
         """Contracts a cotangent [N, M, A] with the D_(a + j): [N, columns] for each part."""
@@ -173,7 +173,7 @@ class Partials:
             result = np.zeros((len(weights), len(active)))
             if len(rows):
                 needed, entry = _raise([self.indices[row] for row in rows], active)
-                values = self.program.partials(needed)(ticket, *tensors)[:, :, entry]
+                values = self.program.evaluate(ticket, tensors, needed)[:, :, entry]
                 result = np.einsum("nma,nmaj->nj", weights[:, :, rows], values)
 
             def gradient(tangent):
@@ -199,7 +199,7 @@ class Partials:
             result = np.zeros((len(weights), self.program.circuit.num_values, len(self.indices)))
             if len(columns):
                 needed, entry = _raise(self.indices, [active[j] for j in columns])
-                values = self.program.partials(needed)(ticket, *tensors)[:, :, entry]
+                values = self.program.evaluate(ticket, tensors, needed)[:, :, entry]
                 result = np.einsum("nj,nmaj->nma", weights[:, columns], values)
 
             def gradient(cotangent):
