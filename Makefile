@@ -1,0 +1,49 @@
+# make demo    H2's ground state on the embedded simulator; the plot goes to out/
+# make test    the test suite
+# make bench   side-by-side measurements
+# make lint    ruff
+#
+# Each installs what it needs into .venv first, again only when pyproject.toml or constraints.txt changed.
+# Needs Python 3.11 or newer. To use another one: make test PYTHON=python3.13 VENV=/tmp/venv-3.13
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?= -n 2
+
+RUN := $(VENV)/bin/python
+INSTALL := $(RUN) -m pip install -qq --disable-pip-version-check -c constraints.txt
+
+# TensorFlow's C++ log: fatal messages only, and no note about oneDNN.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export TF_ENABLE_ONEDNN_OPTS ?= 0
+
+.PHONY: demo test bench lint
+
+demo: $(VENV)/.installed
+	@$(RUN) examples/h2_newton.py --out out/h2_newton.png
+
+test: $(VENV)/.installed-test
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed-test
+	$(RUN) benchmarks/run.py
+
+lint: $(VENV)/.installed-test
+	$(RUN) -m ruff check .
+
+$(RUN):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "qshift needs Python 3.11 or newer, which '$(PYTHON)' is not." >&2; \
+	    echo "Name another one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(RUN)
+	@echo "Installing qshift into $(VENV); TensorFlow is large, so the first time takes minutes."
+	@$(INSTALL) --editable .
+	@touch $@
+
+# The test environment contains the plain one, so that make demo after make test installs nothing.
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(RUN)
+	@echo "Installing qshift and its test tools into $(VENV); the first time takes minutes."
+	@$(INSTALL) --editable ".[test]"
+	@touch $(VENV)/.installed $@

@@ -1,0 +1,365 @@
+"""Minimisation with exact derivatives: Newton's method, its diagonal form, and two of first order.
+
+Long runs keep a checkpoint, from which an interrupted run goes on with the same numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qshift.checkpoint import Checkpoint, Point, State, identify
+from qshift.errors import QShiftError
+from qshift.progress import progress as progress_display
+from qshift.tracker import Tracker
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class SingularHessianError(QShiftError, ArithmeticError):
+    """A Newton step that does not exist: the Hessian is zero in a direction of descent."""
+
+
+# Update rules. Each returns the direction d of the step x <- x - learning_rate d from the gradient
+# float64[n] and the damped Hessian float64[n, n]. ``memory`` is the rule's own, between steps.
+
+
+def _newton(gradient: np.ndarray, hessian: np.ndarray, memory: dict) -> np.ndarray:
+    """H^-1 g; Mari, Bromley, Killoran, PRA 103, 012405 (2021)."""
+    curvatures, axes = np.linalg.eigh(hessian)
+    slopes = axes.T @ gradient
+    size = max(np.abs(curvatures).max(), np.linalg.norm(gradient))
+    flat = np.abs(curvatures) <= 1e-12 * size
+    if np.any(np.abs(slopes[flat]) > 1e-9 * size):
+        raise SingularHessianError(
+            "there is no Newton step: the Hessian is zero in a direction in which the gradient is "
+            "not; give damping (1 is a good start), or choose gradient-descent or adam"
+        )
+    # Along directions without any effect, slope and curvature zero, the point stays where it is.
+    return axes @ np.where(flat, 0.0, slopes / np.where(flat, 1.0, curvatures))
+
+
+def _diagonal_newton(gradient: np.ndarray, hessian: np.ndarray, memory: dict) -> np.ndarray:
+    """g_i / H_ii; Mari, Bromley, Killoran (2021)."""
+    return _newton(gradient, np.diag(np.diag(hessian)), memory)
+
+
+def _gradient_descent(gradient: np.ndarray, hessian: None, memory: dict) -> np.ndarray:
+    return gradient
+
+
+def _adam(gradient: np.ndarray, hessian: None, memory: dict) -> np.ndarray:
+    """Kingma, Ba, arXiv:1412.6980, algorithm 1, with its constants 0.9, 0.999 and 1e-8."""
+    step = memory.get("step", 0) + 1
+    first = 0.9 * memory.get("first", 0.0) + 0.1 * gradient
+    second = 0.999 * memory.get("second", 0.0) + 0.001 * gradient**2
+    memory.update(step=step, first=first, second=second)
+    return first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+
+
+@dataclass(frozen=True)
+class _Optimizer:
+    rule: Callable
+    order: int  # of the derivatives that the rule needs
+    learning_rate: float  # unless the caller says otherwise
+
+
+_OPTIMIZERS = {
+    "newton": _Optimizer(_newton, 2, 1.0),
+    "diagonal-newton": _Optimizer(_diagonal_newton, 2, 1.0),
+    "gradient-descent": _Optimizer(_gradient_descent, 1, 0.1),
+    "adam": _Optimizer(_adam, 1, 0.1),
+}
+OPTIMIZERS = tuple(_OPTIMIZERS)
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened, point by point, from the start to the end of n steps.
+
+    Attributes:
+        values: float64[n + 1].
+        points: float64[n + 1, *x.shape].
+        gradient_norms: Euclidean norms, float64[n + 1].
+        circuits: How many circuits qshift executed at each point, int64[n + 1].
+    """
+
+    values: np.ndarray
+    points: np.ndarray
+    gradient_norms: np.ndarray
+    circuits: np.ndarray
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a minimisation ended.
+
+    Attributes:
+        x: The last point, with the shape and dtype of the starting point.
+        value: The function's value there.
+        gradient_norm: The Euclidean norm of its gradient there.
+        lowest_curvature: The Hessian's lowest eigenvalue there, or None if the Hessian was not
+            evaluated there. Newton's method without damping converges to maxima and saddle points
+            as well; there this is negative.
+        history: What happened at every point.
+        optimizer: The name of the optimizer.
+        tolerance: The gradient norm to reach.
+    """
+
+    x: np.ndarray
+    value: float
+    gradient_norm: float
+    lowest_curvature: float | None
+    history: History
+    optimizer: str
+    tolerance: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether the gradient norm is at most the tolerance."""
+        return self.gradient_norm <= self.tolerance
+
+    @property
+    def steps(self) -> int:
+        """The number of steps taken."""
+        return len(self.history.values) - 1
+
+    @property
+    def circuits(self) -> int:
+        """The number of circuits that qshift executed."""
+        return int(self.history.circuits.sum())
+
+    @property
+    def message(self) -> str:
+        """How it ended, in a sentence."""
+        steps = f"{self.steps} step{'' if self.steps == 1 else 's'}"
+        norm = f"the gradient norm is {self.gradient_norm:.2g}"
+        if not self.converged:
+            return f"not converged after {steps}: {norm}, the tolerance {self.tolerance:.2g}"
+        if self.lowest_curvature is not None and self.lowest_curvature < -self.tolerance:
+            return (
+                f"converged after {steps}, but not to a minimum: {norm}, and the lowest curvature "
+                f"{self.lowest_curvature:.2g}. Start elsewhere, or give damping"
+            )
+        return f"converged after {steps}: {norm}"
+
+    def __str__(self) -> str:
+        return f"{self.optimizer}: value {self.value:.10g}, {self.message}"
+
+    def plot(self, path: str | os.PathLike | None = None) -> Figure:
+        """Draws value and gradient norm against the steps.
+
+        Args:
+            path: Where to save the figure, in the format of its suffix (``.png``, ``.pdf``,
+                ``.svg``, ...); None saves nothing.
+
+        Returns:
+            The figure, which notebooks display.
+        """
+        from matplotlib.figure import Figure  # Late: importing it takes long.
+        from matplotlib.ticker import MaxNLocator
+
+        steps = np.arange(self.steps + 1)
+        style = {"marker": "o", "markersize": 4} if self.steps <= 60 else {}
+        figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True)
+        above.plot(steps, self.history.values, color="C0", **style)
+        above.axhline(self.value, color="C0", linewidth=0.8, linestyle=":")
+        above.set_ylabel("value")
+        above.annotate(
+            f"{self.value:.10g}",
+            (steps[-1], self.value),
+            xytext=(0, 8),
+            textcoords="offset points",
+            horizontalalignment="right",
+        )
+        # A gradient that vanishes exactly has no place on a logarithmic axis.
+        norms = np.where(self.history.gradient_norms > 0, self.history.gradient_norms, np.nan)
+        below.semilogy(steps, norms, color="C1", **style)
+        below.axhline(self.tolerance, color="gray", linewidth=0.8, linestyle="--")
+        below.annotate(
+            "tolerance",
+            (0, self.tolerance),
+            xytext=(0, 3),
+            textcoords="offset points",
+            color="gray",
+        )
+        below.set_ylabel("gradient norm")
+        below.set_xlabel("step")
+        below.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axes in (above, below):
+            axes.grid(alpha=0.3)
+            axes.spines[["top", "right"]].set_visible(False)
+        counted = f", {self.circuits} circuits" if self.circuits else ""
+        plural = "" if self.steps == 1 else "s"
+        figure.suptitle(f"{self.optimizer}: {self.steps} step{plural}{counted}")
+        if path is not None:
+            figure.savefig(path, dpi=150)
+        return figure
+
+
+def minimize(
+    fn: Callable,
+    x0: Any,
+    optimizer: str = "newton",
+    *,
+    steps: int = 100,
+    learning_rate: float | None = None,
+    damping: float = 0.0,
+    tolerance: float = 1e-9,
+    progress: bool = True,
+    checkpoint: str | os.PathLike | None = None,
+) -> Result:
+    """Minimises a scalar function with exact derivatives.
+
+    Args:
+        fn: A function of one tensor: a qshift QNode, whose derivatives of all orders then go out
+            as one batch per step, or any TensorFlow function. It is compiled with `tf.function`
+            where that is possible.
+        x0: The point to start from, of any shape. Its dtype is the one that ``fn`` gets; integers
+            become float64.
+        optimizer: ``"newton"``: x <- x - learning_rate (H + damping I)^-1 g;
+            ``"diagonal-newton"``: the same with only the diagonal of H;
+            ``"gradient-descent"``: x <- x - learning_rate g; ``"adam"``: Kingma and Ba's.
+        steps: The largest number of steps.
+        learning_rate: 1 for the Newton methods and 0.1 for the others by default.
+        damping: What is added to the Hessian's diagonal. With 0, Newton's method heads for the
+            nearest stationary point, be it a minimum or not.
+        tolerance: Stop when the Euclidean norm of the gradient is at most this. With float32 or
+            finite shots, gradients never get as small as the default.
+        progress: Whether to show the progress; on a terminal or in a notebook only.
+        checkpoint: A file that is written after every step. If it exists, the run goes on from
+            there; a finished run returns its result without executing anything, or goes on if
+            ``steps`` or ``tolerance`` ask for more. The numbers are those of an uninterrupted run,
+            with finite shots too if the QNode has a seed.
+
+    Returns:
+        The last point, its value and gradient, and the history of the run.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read or belongs to another problem.
+        SingularHessianError: The Newton step does not exist.
+        ValueError: The optimizer is unknown, ``x0`` empty, or ``fn`` not scalar or not finite.
+    """
+    x0 = np.asarray(x0)
+    x0 = x0 if np.issubdtype(x0.dtype, np.floating) else x0.astype(float)
+    method = _method(optimizer, x0, damping, steps)
+    rate = method.learning_rate if learning_rate is None else float(learning_rate)
+    state, store = State(x0.astype(float)), None
+    if checkpoint is not None:
+        run = {"optimizer": optimizer, "learning_rate": rate, "damping": float(damping)}
+        store = Checkpoint(Path(checkpoint), run | {"x0": x0.tolist()} | identify(fn, x0))
+        state = store.load() or state
+        store.save(state)  # that the file can be written shows before anything is paid for
+
+    def finished() -> bool:
+        return state.points[-1].gradient_norm <= tolerance or len(state.points) > steps
+
+    spent = 0
+    if state.x is None and not finished():
+        # The run ended here before, where it did without a Hessian and a step.
+        last = state.points.pop()
+        state.x, spent = last.x, last.circuits
+    derivatives = _compiled(fn)
+    with progress_display() if progress else nullcontext() as bar:
+        task = bar.add_task(optimizer, total=steps) if bar else None
+        while state.x is not None:
+            x, step = state.x, len(state.points)
+            order = 1 if step == steps else method.order  # at the last point no step is taken
+            with Tracker() as tracker:
+                value, gradient, hessian = derivatives(x.astype(x0.dtype), order, step)
+            norm, curvature = float(np.linalg.norm(gradient)), None
+            if hessian is not None:
+                curvature = float(np.linalg.eigvalsh(hessian)[0])
+                hessian = hessian + damping * np.eye(x.size)
+            circuits = spent + tracker.totals["circuits"]
+            state.points.append(Point(x, value, norm, curvature, circuits))
+            state.x, spent = None, 0
+            if not finished():
+                state.x = x - rate * method.rule(gradient, hessian, state.memory).reshape(x.shape)
+            if store is not None:
+                store.save(state)
+            if bar:
+                text = f"{optimizer} {value:.8f} |g| {norm:.1e}"
+                bar.update(task, completed=step, description=text)
+    last = state.points[-1]
+    history = (
+        np.array([getattr(point, name) for point in state.points])
+        for name in ("value", "x", "gradient_norm", "circuits")
+    )
+    return Result(
+        last.x.astype(x0.dtype),
+        last.value,
+        last.gradient_norm,
+        last.lowest_curvature,
+        History(*history),
+        optimizer,
+        tolerance,
+    )
+
+
+def _method(optimizer: str, x0: np.ndarray, damping: float, steps: int) -> _Optimizer:
+    if optimizer not in _OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {optimizer!r}; choose from {', '.join(OPTIMIZERS)}")
+    method = _OPTIMIZERS[optimizer]
+    if not x0.size:
+        raise ValueError("x0 is empty: there is nothing to minimize by")
+    if damping and method.order < 2:
+        raise ValueError(
+            f"damping={damping} has no meaning for {optimizer}, which does not use the Hessian; "
+            "leave it out, or choose newton or diagonal-newton"
+        )
+    if steps < 0:
+        raise ValueError(f"steps must be at least 0, got {steps}")
+    return method
+
+
+def _compiled(fn: Callable) -> Callable:
+    """Returns the function from a point, an order and a step to value, gradient and Hessian.
+
+    These are a float, float64[n] and float64[n, n], or None instead of the Hessian at order 1, for
+    n entries of the point. TensorFlow traces a Hessian in tenths of a second, so that is done once.
+    """
+    import tensorflow as tf  # Late: importing it takes long.
+
+    import qshift
+
+    seed = fn.seed if isinstance(fn, qshift.QNode) else None
+    if seed is not None:
+        samples = np.random.default_rng()
+        fn = fn.update(seed=samples)
+
+    @cache
+    def up_to(order: int) -> Callable:
+        return tf.function(lambda x: qshift.derivatives(fn, x, order=order), autograph=False)
+
+    def evaluate(x: np.ndarray, order: int) -> tuple:
+        x = tf.constant(x)
+        with suppress(Exception):
+            return up_to(order)(x)
+        # A function that looks at values cannot be compiled, and errors in a compiled function
+        # become TensorFlow's. Without compiling, the one works and the others are what they are.
+        return qshift.derivatives(fn, x, order=order)
+
+    def derivatives(x: np.ndarray, order: int, step: int) -> tuple:
+        if seed is not None:
+            # Samples that follow from seed and step: a resumed run draws what it would have drawn.
+            samples.bit_generator.state = np.random.default_rng((seed, step)).bit_generator.state
+        found = evaluate(x, order)
+        if found[0].shape.rank:
+            raise ValueError(f"minimize takes a scalar function, got values {found[0].shape}")
+        arrays = [np.reshape(d, (x.size,) * k).astype(float) for k, d in enumerate(found)]
+        if not all(np.all(np.isfinite(each)) for each in arrays):
+            raise ValueError(f"the function or a derivative of it is not finite at x = {x}")
+        value, gradient, hessian = (*arrays, None)[:3]
+        return float(value), gradient, hessian
+
+    return derivatives

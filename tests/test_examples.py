@@ -1,0 +1,80 @@
+"""The examples run as a user runs them: as scripts, from anywhere."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+ROOT = Path(__file__).parents[1]
+
+# Exact diagonalisation of H2 at +-0.6614 bohr in STO-3G, and the Hartree-Fock energy.
+GROUND, HARTREE_FOCK = -1.1361891625, -1.1173489211
+
+
+def h2_newton(directory, *arguments):
+    """Runs the example in a directory; returns its tables' rows as lists of cells."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", ROOT / "examples" / "h2_newton.py", *arguments],
+        cwd=directory,
+        env=os.environ | {"COLUMNS": "100", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    lines = (line.strip("│").split("│") for line in result.stdout.splitlines() if "│" in line)
+    rows = [[cell.strip() for cell in line] for line in lines]
+    second = [row[0] for row in rows].index("all") + 1
+    return rows[:second], rows[second:]
+
+
+@pytest.fixture(scope="module")
+def exact_run(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("h2")
+    return directory, *h2_newton(directory, "--out", "plots/h2.png")
+
+
+def test_double_excitation_converges_in_three_steps_from_zero(exact_run):
+    *steps, total = exact_run[1]
+    assert [row[0] for row in steps] == ["0", "1", "2", "3"]
+    assert [float(row[1]) for row in steps[:1] + steps[3:]] == [HARTREE_FOCK, GROUND]
+    assert float(steps[3][3]) < 1e-10
+    # Two frequencies: the gradient's four points and the value also give the second derivative.
+    assert [row[4:] for row in steps] == [["1/1", "4/4", "0/16"]] * 3 + [["1/1", "4/4", "0/0"]]
+    assert total[4:] == ["4/4", "16/16", "0/48"]
+
+
+def test_three_excitations_converge_to_the_ground_state(exact_run):
+    *steps, total = exact_run[2]
+    assert float(steps[0][1]) > GROUND + 0.05
+    assert float(steps[-1][1]) == GROUND
+    assert float(steps[-1][3]) < 1e-10
+    # 2Rp + 1 + (4R - 1) C(p, 2) circuits up to the Hessian, with R = 2 and p = 3.
+    assert steps[0][4:] == ["1/1", "12/12", "21/144"]
+    assert total[5:] == [f"{12 * len(steps)}/{12 * len(steps)}", f"{21 * 4}/{144 * 4}"]
+
+
+def test_newton_converges_quadratically(exact_run):
+    norms = [float(row[3]) for row in exact_run[2][:-1]]
+    assert all(after < before**1.8 for before, after in zip(norms[1:-2], norms[2:-1], strict=True))
+
+
+def test_plot_is_saved_where_asked(exact_run):
+    image = imread(exact_run[0] / "plots" / "h2.png")[..., :3]
+    assert image.shape[0] > 400 and image.shape[1] > 800
+    for color in (0x0072B2, 0xD55E00):  # both curves are on it
+        rgb = np.array([color >> 16, color >> 8 & 255, color & 255]) / 255
+        assert np.sum(np.all(np.abs(image - rgb) < 0.01, axis=-1)) > 500
+    assert [path.name for path in exact_run[0].iterdir()] == ["plots"]
+
+
+def test_runs_with_shots(tmp_path):
+    one, three = h2_newton(tmp_path, "--shots", "10000", "--out", "h2.png")
+    assert (tmp_path / "h2.png").is_file()
+    for *steps, _ in (one, three):
+        energies = np.array([float(row[1]) for row in steps])
+        assert len(np.unique(energies)) == len(energies) == 7  # no tolerance is reached with noise
+        assert abs(energies[-1] - GROUND) < 0.05

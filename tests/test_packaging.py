@@ -1,0 +1,158 @@
+"""What is shipped, what it needs, and the two commands that install it."""
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import qshift
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REQUIREMENTS = [
+    Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+]
+
+
+def files_in(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def relative(directory, pattern):
+    return {path.relative_to(ROOT).as_posix() for path in (ROOT / directory).rglob(pattern)}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    (path,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path_factory.mktemp("wheel")))
+    return Path(path)
+
+
+@pytest.fixture(scope="module")
+def unpacked_sdist(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("sdist")
+    (path,) = SdistBuilder(str(ROOT)).build(directory=str(directory))
+    with tarfile.open(path) as archive:
+        archive.extractall(directory, filter="data")
+    return directory / f"qshift-{qshift.__version__}"
+
+
+def test_wheel_has_the_package_the_profiles_and_nothing_else(wheel):
+    shipped = {name for name in files_in(wheel) if ".dist-info/" not in name}
+    profiles = relative("devices", "*.toml")
+    assert "devices/simulator.toml" in profiles
+    assert {f"qshift/{name}" for name in profiles} <= shipped
+    assert {name for name in shipped if name.endswith(".py")} == relative("qshift", "*.py")
+    assert all(name.startswith("qshift/") for name in shipped)
+
+
+def test_wheel_says_what_it_is(wheel):
+    assert wheel.name == f"qshift-{qshift.__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        info = f"qshift-{qshift.__version__}.dist-info"
+        metadata = archive.read(f"{info}/METADATA").decode()
+        assert "qshift = qshift.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
+        assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+    assert "License-Expression: Apache-2.0" in metadata
+    assert "Requires-Python: >=3.11" in metadata
+
+
+def test_sdist_builds_the_same_wheel(unpacked_sdist, wheel, tmp_path):
+    (again,) = WheelBuilder(str(unpacked_sdist)).build(directory=str(tmp_path))
+    assert files_in(again) == files_in(wheel)
+    for name in ("constraints.txt", "Makefile", "tests/test_packaging.py", "examples/h2_newton.py"):
+        assert (unpacked_sdist / name).is_file()
+    assert not (unpacked_sdist / ".venv").exists()
+
+
+def pins():
+    """Returns the versions of constraints.txt by canonical name."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    bad = [line for line in lines if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*==[0-9a-z.]+", line)]
+    assert not bad, f"constraints.txt: expected name==version only, got {bad}"
+    versions = dict(line.split("==") for line in lines)
+    assert len(versions) == len(lines), "constraints.txt: a package is named twice"
+    return versions
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)
+def test_every_requirement_is_pinned_within_its_bounds(requirement):
+    assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
+
+
+def test_constraints_pin_everything_that_gets_installed_on_linux():
+    linux = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+    needed, waiting = {}, [(requirement, "") for requirement in REQUIREMENTS]
+    while waiting:
+        requirement, extra = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if requirement.marker and not requirement.marker.evaluate(linux | {"extra": extra}):
+            continue
+        for extra in {"", *requirement.extras} - needed.get(name, set()):
+            needed.setdefault(name, set()).add(extra)
+            lines = importlib.metadata.requires(name) or []
+            waiting += [(Requirement(line), extra) for line in lines]
+    assert not set(needed) - set(pins())
+    # What is pinned and not needed here is needed by nobody: there are no stale lines.
+    assert not set(pins()) - set(needed)
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt", "Makefile", ".ci/run"])
+def test_no_address_is_written_down(name):
+    assert not re.search(r"://|\bwww\.|\.org\b|--(extra-)?index-url", (ROOT / name).read_text())
+
+
+def test_ci_is_the_readme_command():
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    assert "make test" in (ROOT / ".ci/run").read_text()
+    assert "make test" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+class TestMakefile:
+    """Dry runs: what make would do in an environment of a given age."""
+
+    def make(self, *arguments):
+        # A make that runs this test hands its flags and variables down; these runs are their own.
+        handed_down = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL")
+        environment = {k: v for k, v in os.environ.items() if k not in handed_down}
+        command = ["make", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    @pytest.fixture
+    def environment(self, tmp_path):
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "python").symlink_to(sys.executable)
+        return tmp_path
+
+    @pytest.mark.parametrize("goal", ["demo", "test", "bench", "lint"])
+    def test_a_missing_or_old_python_is_named(self, goal, tmp_path):
+        result = self.make(goal, f"VENV={tmp_path}/new", "PYTHON=false")
+        assert result.returncode != 0
+        assert "needs Python 3.11 or newer, which 'false' is not" in result.stderr
+        assert not (tmp_path / "new").exists()
+
+    def test_a_new_environment_is_made_and_filled(self, tmp_path):
+        planned = self.make("-n", "test", f"VENV={tmp_path}/new").stdout
+        assert "-m venv" in planned
+        assert '-c constraints.txt --editable ".[test]"' in planned
+
+    @pytest.mark.parametrize("stamp, goal", [(".installed", "demo"), (".installed-test", "test")])
+    def test_installs_again_only_when_the_requirements_changed(self, environment, stamp, goal):
+        (environment / stamp).touch()
+        assert "pip" not in self.make("-n", goal, f"VENV={environment}").stdout
+        os.utime(environment / stamp, (0, 0))
+        assert "pip install" in self.make("-n", goal, f"VENV={environment}").stdout

@@ -1,0 +1,220 @@
+"""Device profiles: what ships, how files are found and checked, what the built devices are."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pennylane as qml
+import pytest
+
+from qshift import profiles
+from qshift.profiles import ProfileError, device
+
+SHIPPED = ("aer", "aer-shots", "default-qubit", "lightning", "mixed", "simulator")
+
+# Transpiling for Aer loads a plugin of qiskit-ibm-runtime that announces its own end.
+aer_warns = pytest.mark.filterwarnings("ignore:.*IBMFractionalTranslationPlugin:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def own_places(tmp_path, monkeypatch):
+    """Keeps the profiles of whoever runs the tests out of them."""
+    monkeypatch.delenv("QSHIFT_DEVICES", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "config" / "qshift" / "devices"
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+GOOD = 'description = "mine"\ndevice = "default.qubit"\n'
+
+
+def circuit(x):
+    qml.RX(x, wires=0)
+    qml.DoubleExcitation(0.4, wires=[0, 1, 2, 3])
+    qml.CRot(x, 0.1, 0.2, wires=[0, 1])
+    return qml.expval(0.7 * qml.Z(0) @ qml.Y(1) + 0.2 * qml.X(2)), qml.probs(wires=[0, 1])
+
+
+# What ships
+
+
+def test_shipped_profiles_are_listed_in_order_with_their_descriptions():
+    listed = profiles.profiles()
+    assert tuple(p.name for p in listed) == SHIPPED
+    for each in listed:
+        assert len(each.description) > 10 and "\n" not in each.description
+        assert each.file.is_file() and each.file.stem == each.name
+
+
+@aer_warns
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_profiles_build_devices_that_agree_with_default_qubit(name):
+    built = device(name)
+    assert isinstance(built, qml.devices.Device)
+    assert built.qshift_profile == name
+    assert not built.shots  # PennyLane deprecates shots on the device itself
+    exact = qml.QNode(circuit, qml.device("default.qubit"))(0.3)
+    qnode = qml.QNode(circuit, built)
+    if built.qshift_shots:
+        qnode = qml.set_shots(qnode, 20_000)
+    for value, truth in zip(qnode(0.3), exact, strict=True):
+        # Five standard deviations of the mean of 20000 samples of variance below 1.
+        np.testing.assert_allclose(value, truth, atol=0.036 if built.qshift_shots else 1e-12)
+
+
+def test_only_aer_shots_samples():
+    assert {p.name: p.shots for p in profiles.profiles() if p.shots} == {"aer-shots": 1024}
+
+
+def test_reading_profiles_imports_neither_pennylane_nor_tensorflow():
+    code = (
+        "import sys, qshift.profiles; qshift.profiles.profiles();"
+        "print([m for m in ('pennylane', 'tensorflow', 'qiskit') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# Overrides
+
+
+def test_overrides_reach_the_device():
+    assert device("simulator", wires=3).wires == qml.wires.Wires([0, 1, 2])
+    assert device("mixed", wires=["a", "b"]).wires == qml.wires.Wires(["a", "b"])
+    assert device("aer-shots", wires=range(2)).wires == qml.wires.Wires([0, 1])
+    assert device("simulator", device="lightning.qubit").name == "lightning.qubit"
+    assert device("simulator", device="lightning.qubit", batch_obs=True)._batch_obs is True
+    options = {"batch_obs": True}
+    assert device("simulator", device="lightning.qubit", options=options)._batch_obs is True
+
+
+@pytest.mark.parametrize(
+    "shots, kept",
+    [(None, None), (7, 7), (np.int64(7), 7), ([5, 6], (5, 6)), ([(5, 2), 3], ((5, 2), 3))],
+)
+def test_shots_are_kept_for_the_qnode(shots, kept):
+    built = device("simulator", shots=shots)
+    assert built.qshift_shots == kept
+    assert qml.measurements.Shots(built.qshift_shots) == qml.measurements.Shots(kept)
+    assert not built.shots
+
+
+def test_seed_makes_samples_repeat():
+    def sampled(seed):
+        qnode = qml.QNode(
+            lambda: (qml.Hadamard(0), qml.sample(wires=0))[1],
+            device("simulator", wires=1, seed=seed),
+        )
+        return qml.set_shots(qnode, 64)()
+
+    np.testing.assert_array_equal(sampled(3), sampled(3))
+    assert np.any(sampled(3) != sampled(4))
+
+
+@pytest.mark.parametrize(
+    "name, overrides, key, reason",
+    [
+        ("aer", {"seed": 3}, "options.seed", "takes no seed; give it to qshift.qnode"),
+        ("simulator", {"sead": 3}, "options.sead", "did you mean 'seed'"),
+        ("simulator", {"wires": 0}, "wires", "at least one wire"),
+        ("simulator", {"wires": []}, "wires", "a number of wires or a list of labels"),
+        ("simulator", {"wires": "ab"}, "wires", "got 'ab'"),
+        ("simulator", {"shots": 0}, "shots", "a positive number"),
+        ("simulator", {"shots": True}, "shots", "got True"),
+        ("simulator", {"shots": [10, (5,)]}, "shots", "[shots, copies]"),
+        ("simulator", {"shots": "many"}, "shots", "got 'many'"),
+        ("aer-shots", {"shots": None}, "shots", "cannot run without shots"),
+        ("simulator", {"device": "lightning.quibit"}, "device", "did you mean 'lightning.qubit'"),
+        ("simulator", {"device": "cirq.simulator"}, "device", "install pennylane-cirq"),
+        ("simulator", {"device": "no.such"}, "device", "install the plugin that provides it"),
+        ("simulator", {"device": "qiskit.aer"}, "wires", "needs to know its wires"),
+        ("simulator", {"options": 3}, "options", "a table"),
+        ("simulator", {"options": {"shots": 3}}, "options.shots", "belongs beside device"),
+        ("aer", {"method": "no-such-method"}, "options", "qiskit.aer cannot be built"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The `QasmSimulator` backend:DeprecationWarning")
+def test_bad_overrides_name_file_key_and_reason(name, overrides, key, reason):
+    with pytest.raises(ProfileError) as caught:
+        device(name, **overrides)
+    error = caught.value
+    assert error.key == key and reason in error.reason
+    assert str(error).startswith(f"{error.file}: {key}: ") and error.file.name == f"{name}.toml"
+
+
+def test_unknown_name_lists_what_there_is():
+    with pytest.raises(ProfileError, match="did you mean 'lightning'") as caught:
+        device("lightnin")
+    assert all(name in str(caught.value) for name in SHIPPED)
+
+
+# Files
+
+
+def test_a_users_own_profiles_are_found_and_win(own_places, tmp_path, monkeypatch):
+    write(own_places / "mine.toml", GOOD + "wires = 2\nshots = 11\n")
+    write(own_places / "simulator.toml", GOOD)
+    assert device("mine").qshift_shots == 11 and len(device("mine").wires) == 2
+    assert profiles.profile("simulator").description == "mine"
+
+    first = write(tmp_path / "first" / "mine.toml", GOOD + "shots = 12\n")
+    second = write(tmp_path / "second" / "mine.toml", GOOD + "shots = 13\n")
+    monkeypatch.setenv("QSHIFT_DEVICES", f"{first.parent}:{second.parent}")
+    assert device("mine").qshift_shots == 12
+    assert profiles.profile_files()["mine"] == first
+    assert device(str(second)).qshift_shots == 13  # a path serves as well as a name
+    assert device(second).qshift_profile == "mine"
+
+
+def test_without_xdg_the_place_is_in_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / ".config/qshift/devices/homely.toml", GOOD)
+    assert device("homely").qshift_profile == "homely"
+
+
+@pytest.mark.parametrize(
+    "text, key, reason",
+    [
+        ("description = \n", None, "not valid TOML: Invalid value (at line 1, column 15)"),
+        ("", "description", "missing"),
+        ('description = "x"\n', "device", "missing"),
+        (GOOD + "shot = 3\n", "shot", "unknown key (did you mean 'shots'?)"),
+        (GOOD + 'seed = "x"\n', "seed", "belong into [options]"),
+        (GOOD + 'wires = "four"\n', "wires", "got 'four'"),
+        (GOOD + "wires = 2.5\n", "wires", "got 2.5"),
+        (GOOD + "shots = -1\n", "shots", "got -1"),
+        (GOOD + "shots = []\n", "shots", "got []"),
+        (GOOD + "needs_shots = 1\n", "needs_shots", "true or false"),
+        (GOOD + "options = 1\n", "options", "a table"),
+        ('description = ""\ndevice = "default.qubit"', "description", "a text"),
+        ('description = "x"\ndevice = 3', "device", "a text"),
+    ],
+)
+def test_a_bad_file_names_file_key_and_reason(own_places, text, key, reason):
+    file = write(own_places / "bad.toml", text)
+    with pytest.raises(ProfileError) as caught:
+        profiles.profile("bad")
+    error = caught.value
+    assert error.file == file and error.key == key and reason in error.reason
+    assert isinstance(error, ValueError) and str(file) in str(error)
+
+
+def test_a_missing_file_says_so(tmp_path):
+    with pytest.raises(ProfileError, match=r"nowhere\.toml: cannot be read: No such file"):
+        device(tmp_path / "nowhere.toml")
+
+
+def test_options_of_a_file_reach_the_device(own_places):
+    write(
+        own_places / "batched.toml",
+        'description = "x"\ndevice = "lightning.qubit"\n[options]\nbatch_obs = true\n',
+    )
+    assert device("batched")._batch_obs is True
+    assert device("batched", batch_obs=False)._batch_obs is False
