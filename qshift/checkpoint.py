@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from qshift.errors import QShiftError
+from qshift.result import Point
 
 
 class CheckpointError(QShiftError, ValueError):
@@ -23,40 +24,32 @@ class CheckpointError(QShiftError, ValueError):
 
 
 @dataclass
-class Point:
-    """What a run found at one point.
-
-    Attributes:
-        x: The point, float64 of any shape.
-        value: The function's value.
-        gradient_norm: The Euclidean norm of its gradient.
-        lowest_curvature: Its Hessian's lowest eigenvalue; None without a Hessian.
-        circuits: How many circuits that took.
-    """
-
-    x: np.ndarray
-    value: float
-    gradient_norm: float
-    lowest_curvature: float | None
-    circuits: int
-
-    def __post_init__(self):
-        self.x = np.array(self.x, dtype=float)
-
-
-@dataclass
 class State:
     """All that a run needs to go on.
 
     Attributes:
-        x: The point to evaluate next; None once the run has ended at the last of `points`.
-        points: What was found so far.
+        x: The point to evaluate next; None once the run has ended at the last one of `history`.
+        history: What was found so far.
         memory: What the optimizer keeps from step to step: name -> number or array.
     """
 
     x: np.ndarray | None
-    points: list[Point] = field(default_factory=list)
+    history: list[Point] = field(default_factory=list)
     memory: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> State:
+        """Returns the state that was written as JSON."""
+        state = cls(**content)
+        state.x = None if state.x is None else np.array(state.x, dtype=float)
+        state.history = [
+            Point(**point | {"x": np.array(point["x"], dtype=float)}) for point in state.history
+        ]
+        state.memory = {
+            name: np.array(value) if isinstance(value, list) else value
+            for name, value in state.memory.items()
+        }
+        return state
 
 
 @dataclass(frozen=True)
@@ -82,13 +75,7 @@ class Checkpoint:
             return None
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            run, state = dict(content["run"]), State(**content["state"])
-            state.x = None if state.x is None else np.array(state.x, dtype=float)
-            state.points = [Point(**point) for point in state.points]
-            state.memory = {
-                name: np.array(value) if isinstance(value, list) else value
-                for name, value in state.memory.items()
-            }
+            run, state = dict(content["run"]), State.of(content["state"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"{self.path} is not a checkpoint of qshift ({type(error).__name__}: {error}); "

@@ -18,7 +18,7 @@ from pennylane.tape import QuantumScript
 
 from qshift import gates
 from qshift.errors import NoShiftRuleError, UnsupportedError
-from qshift.fingerprint import fingerprint
+from qshift.fingerprint import fingerprint, hashable
 from qshift.measurements import Readout, read
 from qshift.plan import Frequencies, Planner, Spectrum
 
@@ -269,7 +269,7 @@ class Compiler:
                 leaves[i] = _placeholder(slot)
             templates.append((leaves, structure))
         key = (
-            tuple(structures),
+            tuple(map(hashable, structures)),
             tuple(fixed),
             tuple(slots),
             tuple(map(fingerprint, readout.raw)),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
+from pennylane.pytrees import PyTreeStructure
 from scipy import sparse
 
 
@@ -20,7 +21,12 @@ def fingerprint(value: Any) -> Hashable:
         value: An object that flattening a PennyLane object ends in; anything else it is made of.
     """
     leaves, structure = qml.pytrees.flatten(value)
-    return structure, tuple(map(_leaf, leaves))
+    return hashable(structure), tuple(map(_leaf, leaves))
+
+
+def hashable(structure: PyTreeStructure) -> Hashable:
+    """Returns the same structure as plain tuples; in PennyLane 0.44 it is not hashable itself."""
+    return structure.type_, structure.metadata, tuple(map(hashable, structure.children))
 
 
 def _leaf(leaf):

@@ -15,7 +15,7 @@ import pennylane as qml
 from pennylane.operation import CVOperation, Operator
 from pennylane.ops.op_math import Adjoint, Controlled, Evolution, Exp, Pow, SymbolicOp
 
-from qshift.fingerprint import fingerprint
+from qshift.fingerprint import fingerprint, hashable
 from qshift.plan import Frequencies, Recipe, Spectrum
 
 _WIDEST_GENERATOR = 10  # wires; beyond, the eigenvalues are not worth having
@@ -64,8 +64,8 @@ class _Key:
         others = [leaf for leaf, i in zip(leaves, positions, strict=True) if i is None]
         self.is_concrete = all(_is_number(leaf) for leaf in others)
         others = fingerprint(others) if self.is_concrete else None
-        self._identity = (structure, others)
-        self._hash = hash((structure, others))
+        self._identity = (hashable(structure), others)
+        self._hash = hash(self._identity)
 
     def __hash__(self):
         return self._hash

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from qshift.checkpoint import Checkpoint, Point, State, identify
+from qshift.checkpoint import Checkpoint, State, identify
 from qshift.errors import QShiftError
 from qshift.progress import progress as progress_display
+from qshift.result import Point, Result
 from qshift.tracker import Tracker
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class SingularHessianError(QShiftError, ArithmeticError):
@@ -81,131 +79,6 @@ _OPTIMIZERS = {
 OPTIMIZERS = tuple(_OPTIMIZERS)
 
 
-@dataclass(frozen=True)
-class History:
-    """What happened, point by point, from the start to the end of n steps.
-
-    Attributes:
-        values: float64[n + 1].
-        points: float64[n + 1, *x.shape].
-        gradient_norms: Euclidean norms, float64[n + 1].
-        circuits: How many circuits qshift executed at each point, int64[n + 1].
-    """
-
-    values: np.ndarray
-    points: np.ndarray
-    gradient_norms: np.ndarray
-    circuits: np.ndarray
-
-
-@dataclass(frozen=True)
-class Result:
-    """Where a minimisation ended.
-
-    Attributes:
-        x: The last point, with the shape and dtype of the starting point.
-        value: The function's value there.
-        gradient_norm: The Euclidean norm of its gradient there.
-        lowest_curvature: The Hessian's lowest eigenvalue there, or None if the Hessian was not
-            evaluated there. Newton's method without damping converges to maxima and saddle points
-            as well; there this is negative.
-        history: What happened at every point.
-        optimizer: The name of the optimizer.
-        tolerance: The gradient norm to reach.
-    """
-
-    x: np.ndarray
-    value: float
-    gradient_norm: float
-    lowest_curvature: float | None
-    history: History
-    optimizer: str
-    tolerance: float
-
-    @property
-    def converged(self) -> bool:
-        """Whether the gradient norm is at most the tolerance."""
-        return self.gradient_norm <= self.tolerance
-
-    @property
-    def steps(self) -> int:
-        """The number of steps taken."""
-        return len(self.history.values) - 1
-
-    @property
-    def circuits(self) -> int:
-        """The number of circuits that qshift executed."""
-        return int(self.history.circuits.sum())
-
-    @property
-    def message(self) -> str:
-        """How it ended, in a sentence."""
-        steps = f"{self.steps} step{'' if self.steps == 1 else 's'}"
-        norm = f"the gradient norm is {self.gradient_norm:.2g}"
-        if not self.converged:
-            return f"not converged after {steps}: {norm}, the tolerance {self.tolerance:.2g}"
-        if self.lowest_curvature is not None and self.lowest_curvature < -self.tolerance:
-            return (
-                f"converged after {steps}, but not to a minimum: {norm}, and the lowest curvature "
-                f"{self.lowest_curvature:.2g}. Start elsewhere, or give damping"
-            )
-        return f"converged after {steps}: {norm}"
-
-    def __str__(self) -> str:
-        return f"{self.optimizer}: value {self.value:.10g}, {self.message}"
-
-    def plot(self, path: str | os.PathLike | None = None) -> Figure:
-        """Draws value and gradient norm against the steps.
-
-        Args:
-            path: Where to save the figure, in the format of its suffix (``.png``, ``.pdf``,
-                ``.svg``, ...); None saves nothing.
-
-        Returns:
-            The figure, which notebooks display.
-        """
-        from matplotlib.figure import Figure  # Late: importing it takes long.
-        from matplotlib.ticker import MaxNLocator
-
-        steps = np.arange(self.steps + 1)
-        style = {"marker": "o", "markersize": 4} if self.steps <= 60 else {}
-        figure = Figure(figsize=(6.4, 5.2), layout="constrained")
-        above, below = figure.subplots(2, 1, sharex=True)
-        above.plot(steps, self.history.values, color="C0", **style)
-        above.axhline(self.value, color="C0", linewidth=0.8, linestyle=":")
-        above.set_ylabel("value")
-        above.annotate(
-            f"{self.value:.10g}",
-            (steps[-1], self.value),
-            xytext=(0, 8),
-            textcoords="offset points",
-            horizontalalignment="right",
-        )
-        # A gradient that vanishes exactly has no place on a logarithmic axis.
-        norms = np.where(self.history.gradient_norms > 0, self.history.gradient_norms, np.nan)
-        below.semilogy(steps, norms, color="C1", **style)
-        below.axhline(self.tolerance, color="gray", linewidth=0.8, linestyle="--")
-        below.annotate(
-            "tolerance",
-            (0, self.tolerance),
-            xytext=(0, 3),
-            textcoords="offset points",
-            color="gray",
-        )
-        below.set_ylabel("gradient norm")
-        below.set_xlabel("step")
-        below.xaxis.set_major_locator(MaxNLocator(integer=True))
-        for axes in (above, below):
-            axes.grid(alpha=0.3)
-            axes.spines[["top", "right"]].set_visible(False)
-        counted = f", {self.circuits} circuits" if self.circuits else ""
-        plural = "" if self.steps == 1 else "s"
-        figure.suptitle(f"{self.optimizer}: {self.steps} step{plural}{counted}")
-        if path is not None:
-            figure.savefig(path, dpi=150)
-        return figure
-
-
 def minimize(
     fn: Callable,
     x0: Any,
@@ -261,18 +134,19 @@ def minimize(
         store.save(state)  # that the file can be written shows before anything is paid for
 
     def finished() -> bool:
-        return state.points[-1].gradient_norm <= tolerance or len(state.points) > steps
+        return state.history[-1].gradient_norm <= tolerance or len(state.history) > steps
 
     spent = 0
     if state.x is None and not finished():
         # The run ended here before, where it did without a Hessian and a step.
-        last = state.points.pop()
+        last = state.history.pop()
         state.x, spent = last.x, last.circuits
-    derivatives = _compiled(fn)
-    with progress_display() if progress else nullcontext() as bar:
-        task = bar.add_task(optimizer, total=steps) if bar else None
+    derivatives, bar = _compiled(fn), progress_display()
+    bar.disable = bar.disable or not progress
+    with bar:
+        task = bar.add_task(optimizer, total=steps)
         while state.x is not None:
-            x, step = state.x, len(state.points)
+            x, step = state.x, len(state.history)
             order = 1 if step == steps else method.order  # at the last point no step is taken
             with Tracker() as tracker:
                 value, gradient, hessian = derivatives(x.astype(x0.dtype), order, step)
@@ -281,29 +155,16 @@ def minimize(
                 curvature = float(np.linalg.eigvalsh(hessian)[0])
                 hessian = hessian + damping * np.eye(x.size)
             circuits = spent + tracker.totals["circuits"]
-            state.points.append(Point(x, value, norm, curvature, circuits))
+            state.history.append(Point(x, value, norm, curvature, circuits))
             state.x, spent = None, 0
             if not finished():
                 state.x = x - rate * method.rule(gradient, hessian, state.memory).reshape(x.shape)
             if store is not None:
                 store.save(state)
-            if bar:
-                text = f"{optimizer} {value:.8f} |g| {norm:.1e}"
-                bar.update(task, completed=step, description=text)
-    last = state.points[-1]
-    history = (
-        np.array([getattr(point, name) for point in state.points])
-        for name in ("value", "x", "gradient_norm", "circuits")
-    )
-    return Result(
-        last.x.astype(x0.dtype),
-        last.value,
-        last.gradient_norm,
-        last.lowest_curvature,
-        History(*history),
-        optimizer,
-        tolerance,
-    )
+            described = f"{optimizer} {value:.8f} |g| {norm:.1e}"
+            bar.update(task, completed=step, description=described)
+    last = state.history[-1].x.astype(x0.dtype)
+    return Result(last, tuple(state.history), optimizer, tolerance)
 
 
 def _method(optimizer: str, x0: np.ndarray, damping: float, steps: int) -> _Optimizer:
@@ -337,29 +198,32 @@ def _compiled(fn: Callable) -> Callable:
         samples = np.random.default_rng()
         fn = fn.update(seed=samples)
 
+    def scalar(x):
+        value = fn(x)
+        if tf.is_tensor(value) and value.shape.rank:
+            raise ValueError(f"minimize takes a scalar function, got values {value.shape}")
+        return value
+
     @cache
     def up_to(order: int) -> Callable:
-        return tf.function(lambda x: qshift.derivatives(fn, x, order=order), autograph=False)
+        return tf.function(lambda x: qshift.derivatives(scalar, x, order=order), autograph=False)
 
     def evaluate(x: np.ndarray, order: int) -> tuple:
         x = tf.constant(x)
-        with suppress(Exception):
+        # A function that looks at the numbers cannot be compiled, and errors of a device become
+        # TensorFlow's in compiled code. Without, the one works and the others are what they are.
+        with suppress(TypeError, AttributeError, NotImplementedError, tf.errors.OpError):
             return up_to(order)(x)
-        # A function that looks at values cannot be compiled, and errors in a compiled function
-        # become TensorFlow's. Without compiling, the one works and the others are what they are.
-        return qshift.derivatives(fn, x, order=order)
+        return qshift.derivatives(scalar, x, order=order)
 
     def derivatives(x: np.ndarray, order: int, step: int) -> tuple:
         if seed is not None:
             # Samples that follow from seed and step: a resumed run draws what it would have drawn.
             samples.bit_generator.state = np.random.default_rng((seed, step)).bit_generator.state
-        found = evaluate(x, order)
-        if found[0].shape.rank:
-            raise ValueError(f"minimize takes a scalar function, got values {found[0].shape}")
-        arrays = [np.reshape(d, (x.size,) * k).astype(float) for k, d in enumerate(found)]
-        if not all(np.all(np.isfinite(each)) for each in arrays):
+        found = [np.reshape(d, (x.size,) * k) for k, d in enumerate(evaluate(x, order))]
+        if not all(np.all(np.isfinite(each)) for each in found):
             raise ValueError(f"the function or a derivative of it is not finite at x = {x}")
-        value, gradient, hessian = (*arrays, None)[:3]
+        value, gradient, hessian = (*(each.astype(float) for each in found), None)[:3]
         return float(value), gradient, hessian
 
     return derivatives

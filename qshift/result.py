@@ -1,0 +1,137 @@
+"""What a minimisation found, point by point, and where it ended."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was found at one point.
+
+    Attributes:
+        x: The point, float64 of any shape.
+        value: The function's value.
+        gradient_norm: The Euclidean norm of its gradient.
+        lowest_curvature: Its Hessian's lowest eigenvalue, or None if that was not evaluated.
+        circuits: How many circuits qshift executed for it.
+    """
+
+    x: np.ndarray
+    value: float
+    gradient_norm: float
+    lowest_curvature: float | None
+    circuits: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a minimisation ended.
+
+    Attributes:
+        x: The last point, with the shape and dtype of the starting point.
+        history: What was found at the start and after each of the steps.
+        optimizer: The name of the optimizer.
+        tolerance: The gradient norm to reach.
+    """
+
+    x: np.ndarray
+    history: tuple[Point, ...]
+    optimizer: str
+    tolerance: float
+
+    @property
+    def value(self) -> float:
+        """The function's value at the last point."""
+        return self.history[-1].value
+
+    @property
+    def gradient_norm(self) -> float:
+        """The Euclidean norm of the gradient at the last point."""
+        return self.history[-1].gradient_norm
+
+    @property
+    def lowest_curvature(self) -> float | None:
+        """The Hessian's lowest eigenvalue at the last point, or None if it was not evaluated there.
+
+        Newton's method without damping converges to maxima and saddle points as well; there this
+        is negative.
+        """
+        return self.history[-1].lowest_curvature
+
+    @property
+    def converged(self) -> bool:
+        """Whether the gradient norm is at most the tolerance."""
+        return self.gradient_norm <= self.tolerance
+
+    @property
+    def steps(self) -> int:
+        """The number of steps taken."""
+        return len(self.history) - 1
+
+    @property
+    def circuits(self) -> int:
+        """The number of circuits that qshift executed."""
+        return sum(point.circuits for point in self.history)
+
+    @property
+    def message(self) -> str:
+        """How it ended, in a sentence."""
+        norm = f"the gradient norm is {self.gradient_norm:.2g}"
+        if not self.converged:
+            return f"not converged after {self._steps}: {norm}, the tolerance {self.tolerance:.2g}"
+        if self.lowest_curvature is not None and self.lowest_curvature < -self.tolerance:
+            return (
+                f"converged after {self._steps}, but not to a minimum: {norm}, and the lowest "
+                f"curvature {self.lowest_curvature:.2g}. Start elsewhere, or give damping"
+            )
+        return f"converged after {self._steps}: {norm}"
+
+    @property
+    def _steps(self) -> str:
+        return f"{self.steps} step{'' if self.steps == 1 else 's'}"
+
+    def __str__(self) -> str:
+        return f"{self.optimizer}: value {self.value:.10g}, {self.message}"
+
+    def plot(self, path: str | os.PathLike | None = None) -> Figure:
+        """Draws value and gradient norm against the steps.
+
+        Args:
+            path: Where to save the figure, in the format of its suffix (``.png``, ``.pdf``,
+                ``.svg``, ...); None saves nothing.
+
+        Returns:
+            The figure, which notebooks display.
+        """
+        from matplotlib.figure import Figure  # Late: importing it takes long.
+        from matplotlib.ticker import MaxNLocator
+
+        norms = np.array([point.gradient_norm for point in self.history])
+        norms[norms == 0] = np.nan  # Zero has no place on a logarithmic axis.
+        style = {"marker": "o", "markersize": 4} if self.steps <= 60 else {"linewidth": 1}
+        figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True)
+        above.plot([point.value for point in self.history], color="C0", **style)
+        above.set(ylabel="value")
+        below.semilogy(norms, color="C1", **style)
+        below.set(xlabel="step", ylabel="gradient norm")
+        below.xaxis.set_major_locator(MaxNLocator(steps=(1, 2, 5, 10), integer=True, min_n_ticks=1))
+        if self.converged and self.tolerance > 0:
+            below.axhline(self.tolerance, color="gray", linewidth=1, linestyle="--", label="tolerance")
+            below.legend(frameon=False)
+        for axes in (above, below):
+            axes.grid(alpha=0.3)
+            axes.spines[["top", "right"]].set_visible(False)
+        counted = f", {self.circuits:,} circuits" if self.circuits else ""
+        figure.suptitle(f"{self.optimizer}: value {self.value:.10g} after {self._steps}{counted}")
+        if path is not None:
+            figure.savefig(path, dpi=150)
+        return figure
