@@ -223,7 +223,7 @@ class Compiler:
     Args:
         device_wires: The wires that ``qml.probs()`` measures; None for those of the tape.
         is_tensor: Whether a parameter is a TensorFlow tensor.
-        adjoint: Whether gates must have a single parameter, as adjoint differentiation asks.
+        adjoint: Whether to decompose gates further, into those that devices differentiate.
     """
 
     _MOST_STRUCTURES = 256
@@ -288,7 +288,7 @@ class Compiler:
 
 
 def _is_broadcast(op, parameter, leaf):
-    """Whether a constant of a gate has a batch in front, as inputs may have that are NumPy arrays."""
+    """Whether a constant of a gate has a batch in front, as inputs that are NumPy arrays may."""
     if op.batch_size is None:
         return False
     if parameter is None:
@@ -356,17 +356,29 @@ def _decompose(operations, is_tensor, adjoint):
     for op in operations:
         leaves, structure = qml.pytrees.flatten(op)
         tensors = [i for i, leaf in enumerate(leaves) if is_tensor(leaf)]
-        if (
-            not tensors
-            or _has_rules(op, leaves, tensors) and not (adjoint and len(op.data) > 1)
-            or not op.has_decomposition
-            or _is_state_preparation(op)
-        ):
+        parts = None
+        if tensors and op.has_decomposition and not _is_state_preparation(op):
+            known = _has_rules(op, leaves, tensors)
+            if not known or adjoint and not gates.suits_adjoint(op):
+                parts = _parts(op, known)
+        if parts is None:
             yield op, leaves, structure
         else:
-            with qml.QueuingManager.stop_recording():
-                parts = op.decomposition()
             yield from _decompose(parts, is_tensor, adjoint)
+
+
+def _parts(op, known):
+    """Returns what a gate decomposes into, or None if that fails and its rules are known."""
+    with qml.QueuingManager.stop_recording():
+        try:
+            return op.decomposition()
+        except (TypeError, ImportError) as error:
+            if known:
+                return None
+            raise UnsupportedError(
+                f"{op.name} has no exact shift rule, and PennyLane cannot decompose it when its "
+                f"parameters are TensorFlow tensors ({error}). Write the gates it stands for."
+            ) from error
 
 
 def _has_rules(op, leaves, tensors):

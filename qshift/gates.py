@@ -21,6 +21,21 @@ from qshift.plan import Frequencies, Recipe, Spectrum
 _WIDEST_GENERATOR = 10  # wires; beyond, the eigenvalues are not worth having
 _SINE = {(0.5, 1.0, round(np.pi / 2, 9)), (-0.5, 1.0, round(-np.pi / 2, 9))}
 
+# What adjoint differentiation is right for on every device that has it: default.qubit wants one
+# parameter and a generator, but lightning.qubit skips or replaces some gates that have these.
+_SUITS_ADJOINT = frozenset(
+    "RX RY RZ PhaseShift CRX CRY CRZ ControlledPhaseShift IsingXX IsingXY IsingYY IsingZZ MultiRZ "
+    "SingleExcitation SingleExcitationPlus SingleExcitationMinus "
+    "DoubleExcitation DoubleExcitationPlus DoubleExcitationMinus GlobalPhase".split()
+)
+
+
+def suits_adjoint(op: Operator) -> bool:
+    """Whether devices differentiate a gate themselves; others are decomposed for them."""
+    if isinstance(op, Controlled) and op.name not in _SUITS_ADJOINT:
+        op = op.base
+    return op.name in _SUITS_ADJOINT
+
 
 def spectra(op: Operator) -> tuple[Spectrum | None, ...]:
     """Returns the spectrum of each parameter of a gate; None where no exact rule is known.

@@ -71,26 +71,16 @@ class PennyLaneExecutor:
                 f"expectation values; {self.device.name} does not offer it for this circuit. "
                 "Use diff_method='shift'."
             )
-        columns = [slot.start for slot in circuit.slots if not slot.shape]
-        trainable, position = [], 0
-        slotted = {(slot.operation, slot.parameter) for slot in circuit.slots if not slot.shape}
-        for i, op in enumerate(circuit.operations):
-            for j in range(len(op.data)):
-                if (i, j) in slotted:
-                    trainable.append(position)
-                position += 1
-        for tape in tapes:
-            tape.trainable_params = trainable
+        slots = [slot for slot in circuit.slots if not slot.shape]
+        columns = [slot.start for slot in slots]
+        gates = [[tape.operations[slot.operation] for slot in slots] for tape in tapes]
+        # First as if for execution: when a device decomposes a constant gate, the tape forgets
+        # which parameters are differentiated by.
+        tapes, _ = self.device.preprocess_transforms(qml.devices.ExecutionConfig())(tapes)
+        self._mark(tapes, gates)
         config = self.device.setup_execution_config(config, tapes[0])
-        program = self.device.preprocess_transforms(config)
-        before = _trainable(tapes[0])
-        tapes, _ = program(tapes)
-        if len(tapes) != len(points) or _trainable(tapes[0]) != before:
-            raise UnsupportedError(
-                f"diff_method='adjoint': {self.device.name} differentiates the gates "
-                f"{_trainable(tapes[0])} in place of this circuit's {before}. "
-                "Use diff_method='shift'."
-            )
+        tapes, _ = self.device.preprocess_transforms(config)(tapes)
+        self._mark(tapes, gates)
         jacobians = self.device.compute_derivatives(tapes, config)
         Tracker.record(batches=1, circuits=len(points))
         result = np.zeros((len(points), circuit.num_values, circuit.num_parameters))
@@ -99,6 +89,22 @@ class PennyLaneExecutor:
             for m, row in enumerate(rows):
                 result[n, m, columns] = np.asarray(row if len(columns) > 1 else [row]).ravel()
         return result
+
+    def _mark(self, tapes, gates):
+        """Marks which parameters of preprocessed tapes to differentiate by: those of `gates`.
+
+        Raises:
+            UnsupportedError: If the device has replaced one of them.
+        """
+        for tape, wanted in zip(tapes, gates, strict=True):
+            position = {id(entry["op"]): i for i, entry in enumerate(tape.par_info)}
+            replaced = {g.name for g in wanted if id(g) not in position or len(g.data) > 1}
+            if replaced:
+                raise UnsupportedError(
+                    f"diff_method='adjoint': {self.device.name} differentiates other gates in "
+                    f"place of {', '.join(sorted(replaced))}. Use diff_method='shift'."
+                )
+            tape.trainable_params = [position[id(gate)] for gate in wanted]
 
     def _run(self, circuit, points, broadcast):
         if self._rng is not None:
@@ -129,10 +135,6 @@ class PennyLaneExecutor:
                 f"seed= was given, but the device {device.name} has no seed that can be set. "
                 "Leave seed= out, or use a simulator such as default.qubit or lightning.qubit."
             )
-
-
-def _trainable(tape):
-    return [tape.par_info[i]["op"].name for i in tape.trainable_params]
 
 
 def _flatten(circuit, result, points):
