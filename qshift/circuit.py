@@ -243,7 +243,9 @@ class Compiler:
         """
         tape = _defer(tape)
         operations = _decompose(tape.operations, self._is_tensor, self._adjoint)
-        readout = read(tape.measurements, self._device_wires or tape.wires, self._is_tensor)
+        readout = read(
+            tape.measurements, lambda: self._device_wires or _in_order(tape), self._is_tensor
+        )
 
         slots, parameters, structures, fixed, start = [], [], [], [], 0
         templates = []
@@ -330,6 +332,12 @@ def _placeholder(slot):
 def _first(array):
     array.flat[0] = 1.0
     return array
+
+
+def _in_order(tape):
+    """Returns a tape's wires in the order in which devices without wires of their own number them."""
+    numbered = zip(tape.map_to_standard_wires().wires, tape.wires, strict=True)
+    return [wire for _, wire in sorted(numbered)]
 
 
 def _defer(tape):

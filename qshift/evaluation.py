@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -27,32 +28,34 @@ class Table:
     """Values of one function at the points evaluated so far, and derivatives read off them.
 
     Args:
-        function: From points float64[N, P] to values float64[N, ...].
+        function: From points float64[N, P] to values float64[N, *shape].
+        shape: Of the values at one point.
         parameters: float64[N, P], the unshifted points of the call.
         node: An empty plan.
     """
 
-    def __init__(self, function: Callable, parameters: np.ndarray, node: Node):
+    def __init__(
+        self, function: Callable, shape: tuple[int, ...], parameters: np.ndarray, node: Node
+    ):
         self._function = function
         self._parameters = parameters
         self._node = node
-        self._values: np.ndarray | None = None  # float64[K, N, ...]
+        self._values = np.empty((0, len(parameters), *shape))
 
     @property
     def nbytes(self) -> int:
-        return 0 if self._values is None else self._values.nbytes
+        return self._values.nbytes
 
     def partials(self, indices: Sequence[Index]) -> np.ndarray:
-        """Returns partial derivatives float64[len(indices), N, ...], running what is missing."""
+        """Returns partial derivatives float64[len(indices), N, *shape], running what is missing."""
         step = self._node.request(indices)
+        one = self._values.shape[1:]  # the values of one point of the plan
         if step.new_points:
-            values = self._function(shifted(self._parameters, step.new_points))
-            values = values.reshape(len(step.new_points), len(self._parameters), *values.shape[1:])
-            known = self._values
-            self._values = values if known is None else np.concatenate([known, values])
+            new = self._function(shifted(self._parameters, step.new_points))
+            self._values = np.concatenate([self._values, new.reshape(len(step.new_points), *one)])
             self._node = step.node
-        flat = self._values.reshape(len(self._values), -1)
-        return (step.coefficients @ flat).reshape(len(indices), *self._values.shape[1:])
+        flat = self._values.reshape(len(self._values), math.prod(one))
+        return (step.coefficients @ flat).reshape(len(indices), *one)
 
 
 class Evaluation:
@@ -87,9 +90,15 @@ class Evaluation:
         self._prefetch = tuple(prefetch)
         self._lock = threading.RLock()
         self._planner = planner = circuit.planner(objective)
-        self._values = Table(lambda points: executor(circuit, points), parameters, planner.root)
+        values, inputs = circuit.num_values, circuit.num_parameters
+        self._values = Table(
+            lambda points: executor(circuit, points), (values,), parameters, planner.root
+        )
         self._gradients = Table(
-            lambda points: executor.gradients(circuit, points), parameters, planner.root
+            lambda points: executor.gradients(circuit, points),
+            (values, inputs),
+            parameters,
+            planner.root,
         )
 
     @property
@@ -100,25 +109,33 @@ class Evaluation:
         """Returns partial derivatives, float64[N, M, len(indices)]."""
         with self._lock:
             if self._prefetch:
-                prefetch, self._prefetch = self._prefetch, ()
-                self._read(prefetch)
+                self._read(self._prefetch)
+                self._prefetch = ()
             return self._read(tuple(indices))
 
     def _read(self, indices):
         mask = self._planner.mask(indices)
         result = np.zeros((len(indices), len(self.parameters), self._num_values))
-        seen = [i for i in range(len(indices)) if mask[:, i].any()]
+        seen = np.flatnonzero(mask.any(axis=0))
         shifts = [i for i in seen if not (self._adjoint and indices[i])]
         if shifts:
             result[shifts] = self._values.partials(tuple(indices[i] for i in shifts))
         rest = [i for i in seen if self._adjoint and indices[i]]
         if rest:
-            lower = {indices[i][:-1]: None for i in rest}  # one order is the executor's
-            gradients = self._gradients.partials(tuple(lower))  # [lower, N, M, P]
-            row = {index: k for k, index in enumerate(lower)}
-            for i in rest:
-                result[i] = gradients[row[indices[i][:-1]], :, :, indices[i][-1]]
+            pairs = _split([indices[i] for i in rest])
+            row = {a: k for k, a in enumerate(dict.fromkeys(a for a, _ in pairs))}
+            gradients = self._gradients.partials(tuple(row))  # [rows, N, M, P]
+            for i, (a, j) in zip(rest, pairs, strict=True):
+                result[i] = gradients[row[a], :, :, j]
         return np.moveaxis(result, 0, 2) * mask
+
+
+def _split(indices: Sequence[Index]) -> list[tuple[Index, int]]:
+    """Splits each index a + j into a derivative a and the parameter j of a gradient of it, so that
+    few different a are needed."""
+    options = [[(a[:k] + a[k + 1 :], a[k]) for k in range(len(a))] for a in indices]
+    uses = Counter(lower for splits in options for lower in {lower for lower, _ in splits})
+    return [max(splits, key=lambda split: uses[split[0]]) for splits in options]
 
 
 def shifted(parameters: np.ndarray, points: Sequence[Point]) -> np.ndarray:
@@ -128,7 +145,7 @@ def shifted(parameters: np.ndarray, points: Sequence[Point]) -> np.ndarray:
     if moves:
         rows, columns, scales, shifts = (np.array(x) for x in zip(*moves, strict=True))
         moved[rows, :, columns] = moved[rows, :, columns] * scales[:, None] + shifts[:, None]
-    return moved.reshape(len(points) * len(parameters), -1 if parameters.size else 0)
+    return moved.reshape(len(points) * len(parameters), parameters.shape[1])
 
 
 class Evaluations:
@@ -142,23 +159,32 @@ class Evaluations:
     def __init__(self, most_bytes: int = 2**28, most: int = 10_000):
         self._most_bytes, self._most = most_bytes, most
         self._evaluations: OrderedDict[tuple, Evaluation] = OrderedDict()
+        self._sizes: dict[tuple, int] = {}  # in bytes, as far as known
+        self._bytes = 0
+        self._latest: tuple | None = None
         self._lock = threading.Lock()
 
     def get(self, ticket: int, parameters: np.ndarray, make: Callable[[np.ndarray], Evaluation]):
         """Returns the evaluation of this call, made if it is new."""
         key = (ticket, parameters.tobytes())
         with self._lock:
-            evaluation = self._evaluations.get(key)
-            if evaluation is None:
+            self._weigh(self._latest)  # it has grown since it was handed out
+            if key not in self._evaluations:
                 self._drop_oldest()
-                evaluation = self._evaluations[key] = make(parameters)
+                self._evaluations[key] = make(parameters)
             self._evaluations.move_to_end(key)
-            return evaluation
+            self._latest = key
+            return self._evaluations[key]
+
+    def _weigh(self, key):
+        if key in self._evaluations:
+            size = self._evaluations[key].nbytes
+            self._bytes += size - self._sizes.get(key, 0)
+            self._sizes[key] = size
 
     def _drop_oldest(self):
-        size = sum(evaluation.nbytes for evaluation in self._evaluations.values())
         while self._evaluations and (
-            size > self._most_bytes or len(self._evaluations) >= self._most
+            self._bytes > self._most_bytes or len(self._evaluations) >= self._most
         ):
-            _, oldest = self._evaluations.popitem(last=False)
-            size -= oldest.nbytes
+            key, _ = self._evaluations.popitem(last=False)
+            self._bytes -= self._sizes.pop(key, 0)

@@ -21,6 +21,7 @@ from pennylane.measurements import (
     VarianceMP,
 )
 from pennylane.pauli import PauliSentence, PauliWord
+from scipy.linalg import hadamard
 
 from qshift.errors import UnsupportedError
 from qshift.fingerprint import fingerprint
@@ -73,13 +74,15 @@ class _Raw:
 
 
 def read(
-    measurements: Sequence[MeasurementProcess], all_wires, is_tensor: Callable[[Any], bool]
+    measurements: Sequence[MeasurementProcess],
+    all_wires: Callable[[], Sequence],
+    is_tensor: Callable[[Any], bool],
 ) -> Readout:
     """Reduces measurements to fixed expectation values and probabilities.
 
     Args:
         measurements: What the quantum function returns.
-        all_wires: The wires that ``qml.probs()`` without wires measures.
+        all_wires: Returns the wires that ``qml.probs()`` without wires measures.
         is_tensor: Whether a parameter of an observable is a TensorFlow tensor.
 
     Raises:
@@ -104,7 +107,7 @@ def _result(measurement, raw, all_wires, is_tensor):
         return lambda values: mean_of_square(values) - mean(values) ** 2
     if kind is ProbabilityMP:
         if measurement.obs is None and not measurement.wires:
-            measurement = ProbabilityMP(wires=qml.wires.Wires(all_wires))
+            measurement = ProbabilityMP(wires=qml.wires.Wires(all_wires()))
         if measurement.obs is not None and any(map(is_tensor, measurement.obs.data)):
             raise UnsupportedError(
                 f"qml.probs(op={measurement.obs.name}) depends on the eigenvectors of its "
@@ -143,20 +146,32 @@ def _of_outcomes(measurement, raw, is_tensor):
         outcomes = measurement.eigvals()
     else:
         outcomes = [outcome for _, outcome in measurement.mv.items()]
-    if any(is_tensor(outcome) for outcome in outcomes):
-        columns = raw.add(ProbabilityMP(wires=measurement.wires), len(outcomes))
-        terms = list(zip(outcomes, range(columns.start, columns.stop), strict=True))
-        squares = [(outcome**2, column) for outcome, column in terms]
-    else:
-        outcomes = np.asarray(outcomes, dtype=float)
-        terms, squares = (
-            [(1.0, raw.add(ExpectationMP(wires=measurement.wires, eigvals=eigvals)).start)]
-            for eigvals in (outcomes, outcomes**2)
-        )
-    mean, mean_of_square = _linear(terms), _linear(squares)
+    mean = _linear(_diagonal_terms(outcomes, measurement.wires, raw, is_tensor))
     if type(measurement) is ExpectationMP:
         return mean
+    squares = [outcome**2 for outcome in outcomes]
+    mean_of_square = _linear(_diagonal_terms(squares, measurement.wires, raw, is_tensor))
     return lambda values: mean_of_square(values) - mean(values) ** 2
+
+
+def _diagonal_terms(entries, wires, raw, is_tensor):
+    """Returns (coefficient, column) of the expectation value of a diagonal observable.
+
+    Written as a sum of products of Z, which every device can measure.
+    """
+    words = [
+        PauliWord({wire: "Z" for wire, bit in zip(wires, bits, strict=True) if bit})
+        for bits in itertools.product((0, 1), repeat=len(wires))
+    ]
+    coefficients = [
+        sum(float(sign) * entry for sign, entry in zip(signs, entries, strict=True))
+        for signs in hadamard(len(entries)) / len(entries)
+    ]
+    if any(map(is_tensor, coefficients)):
+        columns = [raw.expval(word.operation(wire_order=wires[:1])) for word in words]
+        return list(zip(coefficients, columns, strict=True))
+    sentence = PauliSentence(dict(zip(words, map(float, coefficients), strict=True)))
+    return [(1.0, raw.expval(sentence.operation(wire_order=wires)))]
 
 
 def _terms(observable, raw, is_tensor):
@@ -212,4 +227,6 @@ def _tensor_terms(observable, is_tensor):
                 "a linear combination of fixed observables can be tensors. Pass NumPy arrays, or "
                 "write the observable as qml.Hamiltonian(coefficients, observables)."
             )
+    # PennyLane's simplification takes the wires off identities, which no device measures then.
+    words = [word if len(word.wires) else qml.Identity(observable.wires[:1]) for word in words]
     return list(zip(coefficients, words, strict=True))

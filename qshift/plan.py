@@ -21,6 +21,7 @@ of one-parameter rules (`shift_rule`) reach it, and points that coincide are mer
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections import Counter
@@ -68,15 +69,17 @@ class Recipe:
 
     def rule(self, order: int) -> list[tuple[float, float, float]]:
         """Returns the recipe of a higher order, as triples (coefficient, scale, shift)."""
-        terms = {(1.0, 0.0): 1.0}
+        negligible = 1e-14 * sum(abs(c) for c, _, _ in self.terms) ** order
+        terms = {(1.0, 0.0): (1.0, 0.0)}  # {(scale, rounded shift): (coefficient, shift)}
         for _ in range(order):
-            longer = Counter()
-            for (a, s), c in terms.items():
+            longer = {}
+            for (a, _), (c, s) in terms.items():
                 # d/dx f(a x + s) = a f'(a x + s) = a sum_i c_i f(a_i (a x + s) + s_i)
                 for ci, ai, si in self.terms if a else ():
-                    longer[(ai * a, _wrap(ai * s + si, self.period))] += a * c * ci
-            terms = {key: c for key, c in longer.items() if abs(c) > 1e-14}
-        return [(c, a, s) for (a, s), c in terms.items()]
+                    key = ai * a, _wrap(ai * s + si, self.period)
+                    longer[key] = longer.get(key, (0.0,))[0] + a * c * ci, ai * s + si
+            terms = longer
+        return [(c, a, s) for (a, s), (c, _) in terms.items() if abs(c) > negligible]
 
 
 Spectrum = Frequencies | Recipe
@@ -123,16 +126,15 @@ class Planner:
     def combination(self, index: Index, known: Known) -> dict[Point, float]:
         """Returns {point: coefficient} of one partial derivative as a product of rules."""
         orders = Counter(index)
-        if self.objective == "shots":
-            return _product([(p, self._terms(p, n)) for p, n in orders.items()])
         # Even orders have two rules: on the grid of the odd orders, or on their own.
+        choice = self.objective == "circuits" and any(n % 2 == 0 for n in orders.values())
         options = [
             _product([(p, self._terms(p, n, even)) for p, n in orders.items()])
-            for even in (False, True)
+            for even in ((False, True) if choice else (True,))
         ]
         return min(options, key=lambda option: sum(point not in known for point in option))
 
-    def _terms(self, parameter, order, even_grid=True):
+    def _terms(self, parameter, order, even_grid):
         spectrum = self.spectra[parameter]
         if isinstance(spectrum, Recipe):
             return spectrum.rule(order)
@@ -199,24 +201,31 @@ class Node:
 
     def _cheapest(self, indices):
         direct = self._plan(indices)
-        # A compiled function may ask for the Hessian before the gradient. Plan it as if the lower
-        # orders had come first, so that what is run in all does not depend on the order.
+        # A compiled function may ask for the Hessian before the gradient, or for the Hessian alone.
         lower = tuple(sorted(_below(indices), key=lambda index: (len(index), index)))
-        if not direct.new_points or not lower or self.planner.objective == "shots":
+        if not direct.new_points or self.planner.objective == "shots":
             return direct
-        virtual = self.request(lower).node
-        if virtual is self:
+        if not self.request(lower).new_points:
             return direct
-        step = virtual._plan(indices)
-        old = len(self.points)
+
+        def cost(step):
+            # As likely as not, the lower orders come later.
+            return 2 * len(step.new_points) + len(step.node.request(lower).new_points)
+
+        return min(self._plan_after(lower, indices), direct, key=cost)
+
+    def _plan_after(self, lower, indices):
+        """Plans `indices` as if `lower` had come first, without the points that only these need."""
+        step = self.request(lower).node._plan(indices)
+        old, points = len(self.points), step.node.points
         used = np.unique(step.coefficients.indices)
-        points = step.node.points
-        new_points = tuple(points[i] for i in used if i >= old)
-        if len(new_points) > len(direct.new_points):
-            return direct
-        kept = np.append(np.arange(old), used[used >= old])
-        node = Node(self.planner, self.points + new_points)
-        return Step(new_points, step.coefficients[:, kept], node)
+        used = used[used >= old]
+        new_points = tuple(points[i] for i in used)
+        return Step(
+            new_points,
+            step.coefficients[:, np.append(np.arange(old), used)],
+            Node(self.planner, self.points + new_points),
+        )
 
     def _plan(self, indices):
         planner, known = self.planner, Known(self.points)
@@ -269,18 +278,28 @@ def _plan_subset(planner, support, indices, known) -> list[dict[Point, float]]:
     ):
         return product
 
-    # The same few situations come back for every subset: solve each once, in local numbering.
+    # The same few situations come back for every subset: solve each once, in local numbering and
+    # in units in which every parameter's largest frequency is 1.
     local = {p: i for i, p in enumerate(support)}
+    units = [max(s.values) for s in spectra]
+    nearby = (
+        tuple((local[p], round(s * units[local[p]], 12)) for p, _, s in point)
+        for point in known.within(support)
+    )
     solved = _fewest(
-        tuple(s.values for s in spectra),
+        tuple(tuple(w / max(s.values) for w in s.values) for s in spectra),
         tuple(tuple(local[p] for p in index) for index in indices),
-        tuple(sorted(tuple((local[p], s) for p, _, s in q) for q in known.within(support))),
+        tuple(sorted(nearby)),
     )
     if solved is None or solved[0] >= len(missing):
         return product
     return [
-        {tuple((support[i], 1.0, s) for i, s in point): c for point, c in combination}
-        for combination in solved[1]
+        {
+            tuple((support[i], 1.0, s / units[i]) for i, s in point): c
+            * math.prod(units[local[p]] for p in index)
+            for point, c in combination
+        }
+        for index, combination in zip(indices, solved[1], strict=True)
     ]
 
 
@@ -303,17 +322,21 @@ def _univariate(frequencies, order, even_grid) -> tuple[tuple[float, float, floa
     shifts = None
     if order % 2 == 0 and not even_grid:
         shifts = (0.0, *odd_grid(frequencies))
-    rule = shift_rule(frequencies, order, shifts=shifts)
-    full = period(frequencies)
+    try:
+        rule = shift_rule(frequencies, order, shifts=shifts)
+    except ValueError:  # not every spectrum's odd grid serves its even orders
+        rule = shift_rule(frequencies, order)
+    full, unit = period(frequencies), max(frequencies)
     pairs = zip(rule.coefficients, rule.shifts, strict=True)
-    return tuple((float(c), 1.0, _wrap(s, full)) for c, s in pairs if abs(c) > 1e-14)
+    return tuple((float(c), 1.0, _wrap(s, full, unit)) for c, s in pairs)
 
 
-def _wrap(shift: float, full: float | None) -> float:
-    """Brings a shift into (-T/2, T/2] and rounds it, so that equal points have equal keys."""
+def _wrap(shift: float, full: float | None, unit: float = 1.0) -> float:
+    """Brings a shift into (-T/2, T/2] and rounds it, in units of 1 / `unit`, so that equal points
+    have equal keys."""
     if full is not None:
         shift = shift - full * math.ceil(shift / full - 0.5 - 1e-12)
-    return round(float(shift), 12) + 0.0
+    return (round(float(shift * unit), 12) + 0.0) / unit
 
 
 @lru_cache(maxsize=4096)
@@ -321,7 +344,7 @@ def _fewest(frequencies, indices, known):
     """Finds few new points for partial derivatives by all of a few parameters.
 
     Args:
-        frequencies: One tuple of frequencies per parameter.
+        frequencies: One tuple of frequencies per parameter, the largest of each 1.
         indices: Multi-indices, each naming every parameter 0..k-1 at least once.
         known: Points already there, as tuples of (parameter, shift).
 
@@ -331,43 +354,38 @@ def _fewest(frequencies, indices, known):
     """
     targets = np.array([_functional(frequencies, Counter(index)) for index in indices])
     span = _Span(targets)
-    chosen = [point for point in known if span.add(_evaluation(frequencies, point))]
-    old = len(chosen)
-    for point in _candidates(frequencies):
-        if span.complete():
-            break
-        if point not in chosen and span.add(_evaluation(frequencies, point)):
-            chosen.append(point)
+    chosen, rows = [], []
+    for points in (known, _candidates(frequencies)):
+        for point, row in zip(points, _evaluations(frequencies, points), strict=True):
+            if span.complete():
+                break
+            if span.add(row):
+                chosen.append(point)
+                rows.append(row)
     if not span.complete():
         return None
 
-    rows = np.array([_evaluation(frequencies, point) for point in chosen])
-    for i in reversed(range(old, len(chosen))):  # the greedy choice may have taken too many
-        fewer = np.delete(rows, i, axis=0)
-        if _solve(fewer, targets) is not None:
-            rows = fewer
-            del chosen[i]
-    coefficients = _solve(rows, targets)
-    if coefficients is None:
-        return None
+    # The points chosen are independent, so the solution is unique: no need for those it leaves out.
+    coefficients = np.linalg.lstsq(np.transpose(rows), targets.T)[0].T
     combinations = [
         tuple((point, float(c)) for point, c in zip(chosen, row, strict=True) if abs(c) > 1e-12)
         for row in coefficients
     ]
-    return len(chosen) - old, combinations
+    needed = {point for combination in combinations for point, _ in combination}
+    return len(needed.difference(known)), combinations
 
 
 def _candidates(frequencies):
-    """Yields points that move all parameters: first equal shifts, then a full grid."""
+    """Returns points that move all parameters: first equal shifts, then a full grid."""
+    equal = []
     if all(is_equidistant(f) for f in frequencies):
         # (t, ..., t), each in units of its base frequency, is a polynomial of degree sum R in t.
         # Vanishing on all smaller subsets, it has 2 sum R + 1 - k degrees of freedom left.
-        points = 2 * sum(len(f) for f in frequencies) + 1 - len(frequencies)
-        for t in sorted((_centred(m, points + 1) for m in range(1, points + 1)), key=abs):
-            yield tuple((i, _wrap(t / f[0], period(f))) for i, f in enumerate(frequencies))
-    grids = [[_wrap(s, period(f)) for s in odd_grid(f)] for f in frequencies]
-    for shifts in itertools.product(*grids):
-        yield tuple(enumerate(shifts))
+        freedom = 2 * sum(len(f) for f in frequencies) + 1 - len(frequencies)
+        for t in sorted((_centred(m, freedom + 1) for m in range(1, freedom + 1)), key=abs):
+            equal.append([_wrap(t / min(f), period(f)) for f in frequencies])
+    grid = itertools.product(*([_wrap(s, period(f)) for s in odd_grid(f)] for f in frequencies))
+    return [tuple(enumerate(shifts)) for shifts in (*equal, *grid)]
 
 
 def _centred(m, parts):
@@ -375,53 +393,40 @@ def _centred(m, parts):
     return 2 * math.pi * (m - parts if 2 * m > parts else m) / parts
 
 
-def _evaluation(frequencies, point) -> np.ndarray:
-    """Returns what an evaluation at `point` sees of each basis function (a tensor product)."""
-    shifts = dict(point)
-    factors = [design(f, [shifts.get(i, 0.0)])[0] for i, f in enumerate(frequencies)]
-    return _tensor(factors)
+def _evaluations(frequencies, points) -> np.ndarray:
+    """Returns what an evaluation at each point sees of each basis function (a tensor product)."""
+    rows = np.ones((len(points), 1))
+    for i, f in enumerate(frequencies if points else ()):
+        factor = design(f, [dict(point).get(i, 0.0) for point in points])
+        rows = (rows[:, :, None] * factor[:, None, :]).reshape(len(points), -1)
+    return rows
 
 
 def _functional(frequencies, orders) -> np.ndarray:
-    return _tensor([target(f, orders[i]) for i, f in enumerate(frequencies)])
-
-
-def _tensor(factors):
-    result = np.ones(1)
-    for factor in factors:
-        result = np.multiply.outer(result, factor).ravel()
-    return result
-
-
-def _solve(rows, targets):
-    """Returns the smallest coefficients with coefficients @ rows == targets, or None."""
-    coefficients = np.linalg.lstsq(rows.T, targets.T, rcond=1e-12)[0].T
-    error = np.abs(coefficients @ rows - targets).max()
-    return coefficients if error <= _TOLERANCE * max(1.0, np.abs(targets).max()) else None
+    """Returns the derivative at 0 of each basis function."""
+    factors = (target(f, orders[i]) for i, f in enumerate(frequencies))
+    return functools.reduce(np.kron, factors, np.ones(1))
 
 
 class _Span:
     """The span of the evaluations taken so far, and what of the targets lies outside it."""
 
     def __init__(self, targets):
-        self._scale = max(1.0, np.abs(targets).max())
-        self._residual = targets.astype(float).copy()
-        self._basis = []
+        self._residual = targets.copy()
+        self._basis = np.empty((0, targets.shape[1]))
 
     def add(self, row) -> bool:
         """Adds an evaluation; False if it says nothing new."""
-        size = np.linalg.norm(row)
-        row = row / size
+        row = row / np.linalg.norm(row)
         for _ in range(2):  # twice is enough for orthogonality to machine accuracy
-            for b in self._basis:
-                row = row - (b @ row) * b
+            row = row - (self._basis @ row) @ self._basis
         norm = np.linalg.norm(row)
         if norm < 1e-7:
             return False
         row = row / norm
-        self._basis.append(row)
+        self._basis = np.vstack([self._basis, row])
         self._residual -= np.outer(self._residual @ row, row)
         return True
 
     def complete(self) -> bool:
-        return bool(np.abs(self._residual).max() <= _TOLERANCE * self._scale)
+        return bool(np.abs(self._residual).max() <= _TOLERANCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Sequence
 
@@ -20,7 +21,7 @@ _PATIENCE = 1.0  # seconds before a bar appears
 
 def progress(console: Console | None = None) -> Progress:
     """Returns a progress display that is silent unless on a terminal or in a notebook."""
-    console = console or Console(stderr=True)
+    console = console or _stderr()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -31,6 +32,12 @@ def progress(console: Console | None = None) -> Progress:
         transient=True,
         disable=not (console.is_terminal or console.is_jupyter),
     )
+
+
+@functools.cache
+def _stderr() -> Console:
+    """One console for all displays, so that one inside another is drawn below it, not over it."""
+    return Console(stderr=True)
 
 
 def track(items: Sequence, sizes: Sequence[int], description: str) -> Iterator:
