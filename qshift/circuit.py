@@ -23,6 +23,11 @@ from qshift.measurements import Readout, read
 from qshift.plan import Frequencies, Planner, Spectrum
 
 
+# Gates whose parameters are data. Decomposing them when these are tensors would give derivatives
+# that hold only along states and unitaries, through formulas with cases.
+_WHOLE = (qml.operation.StatePrepBase, qml.QubitUnitary, qml.ControlledQubitUnitary)
+
+
 @dataclass(frozen=True)
 class Slot:
     """One tensor-valued gate parameter.
@@ -365,7 +370,7 @@ def _decompose(operations, is_tensor, adjoint):
         leaves, structure = qml.pytrees.flatten(op)
         tensors = [i for i, leaf in enumerate(leaves) if is_tensor(leaf)]
         parts = None
-        if tensors and op.has_decomposition and not _is_state_preparation(op):
+        if tensors and op.has_decomposition and not isinstance(op, _WHOLE):
             known = _has_rules(op, leaves, tensors)
             if not known or adjoint and not gates.suits_adjoint(op):
                 parts = _parts(op, known)
@@ -392,7 +397,3 @@ def _parts(op, known):
 def _has_rules(op, leaves, tensors):
     spectra, positions = gates.spectra(op), gates.data_positions(op, leaves)
     return all(positions[i] is not None and spectra[positions[i]] is not None for i in tensors)
-
-
-def _is_state_preparation(op):
-    return isinstance(op, qml.operation.StatePrepBase)

@@ -125,7 +125,7 @@ class Plan:
 
     def _rows(self):
         for o in self.orders:
-            shots = f"{o.shots:,}" if o.shots else "exact"
+            shots = f"{o.shots:,}" if self.shots else "exact"
             yield (
                 str(o.order),
                 f"{o.circuits:,}",

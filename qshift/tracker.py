@@ -42,6 +42,6 @@ class Tracker:
     @staticmethod
     def record(**counts: int) -> None:
         """Adds counts to all open trackers."""
-        for tracker in Tracker._open:
+        for tracker in set(Tracker._open):
             for name, count in counts.items():
                 tracker.totals[name] += count

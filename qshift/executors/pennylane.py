@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pennylane as qml
 from pennylane.ops.qubit.attributes import supports_broadcasting
@@ -31,8 +33,11 @@ class PennyLaneExecutor:
     def __init__(self, device: qml.devices.Device, seed: int | None = None):
         self.device = device
         self._rng = None if seed is None else np.random.default_rng(seed)
-        if seed is not None:
-            self._seed()
+        if self._rng is not None and _backend(device) is None and not _generators(device):
+            raise UnsupportedError(
+                f"seed= was given, but the device {device.name} has no seed that can be set. "
+                "Leave seed= out, or use a simulator such as default.qubit or lightning.qubit."
+            )
 
     def __call__(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns the raw values float64[N, M] of a circuit at the points float64[N, P].
@@ -107,13 +112,14 @@ class PennyLaneExecutor:
             tape.trainable_params = [position[id(gate)] for gate in wanted]
 
     def _run(self, circuit, points, broadcast):
-        if self._rng is not None:
-            self._seed()
+        if circuit.shots and (points == points[:1]).all():
+            broadcast = False  # nothing moves, so PennyLane would sample once for all
         if broadcast:
             tapes, per_tape = [circuit.bind(points)], len(points)
         else:
             tapes, per_tape = circuit.bind_each(points), 1
-        results = qml.execute(tapes, self.device, diff_method=None, cache=False)
+        with self._seeded():
+            results = qml.execute(tapes, self.device, diff_method=None, cache=False)
         return np.concatenate([_flatten(circuit, result, per_tape) for result in results])
 
     def _broadcasts(self, circuit):
@@ -122,19 +128,38 @@ class PennyLaneExecutor:
             for slot in circuit.slots
         )
 
-    def _seed(self):
-        """Hands the device this executor's own generator, as devices are shared."""
-        device = self.device
-        if hasattr(device, "_rng"):
-            device._rng = self._rng
-        elif hasattr(getattr(device, "target_device", device), "backend"):
-            backend = getattr(device, "target_device", device).backend
-            backend.set_options(seed_simulator=int(self._rng.integers(2**31)))
+    @contextmanager
+    def _seeded(self):
+        """Lends the device this executor's own generator: others may use the same device."""
+        backend, lent = _backend(self.device), _generators(self.device)
+        if self._rng is None or not (lent or backend):
+            yield
+        elif lent:
+            before = self.device._rng
+            for owner in lent:
+                owner._rng = self._rng
+            try:
+                yield
+            finally:
+                for owner in _generators(self.device):
+                    owner._rng = before
         else:
-            raise UnsupportedError(
-                f"seed= was given, but the device {device.name} has no seed that can be set. "
-                "Leave seed= out, or use a simulator such as default.qubit or lightning.qubit."
-            )
+            before = backend.options.seed_simulator
+            backend.set_options(seed_simulator=int(self._rng.integers(2**31)))
+            try:
+                yield
+            finally:
+                backend.set_options(seed_simulator=before)
+
+
+def _generators(device) -> list:
+    """Returns what holds a device's random numbers: itself, and the state of lightning devices."""
+    owners = (device, getattr(device, "_statevector", None))
+    return [owner for owner in owners if hasattr(owner, "_rng")]
+
+
+def _backend(device):
+    return getattr(getattr(device, "target_device", device), "backend", None)
 
 
 def _flatten(circuit, result, points):
