@@ -69,8 +69,12 @@ class Checkpoint:
         """Returns the state in the file, or None if there is no file.
 
         Raises:
-            CheckpointError: It cannot be read, or belongs to another run.
+            CheckpointError: It cannot be read or written, or belongs to another run.
         """
+        if not os.access(self.path.parent, os.W_OK):
+            raise CheckpointError(
+                f"{self.path} cannot be written: no such directory, or protected; name another file"
+            )
         if not self.path.exists():
             return None
         try:
@@ -126,7 +130,6 @@ def identify(fn: Callable, x: np.ndarray) -> dict[str, Any]:
             text += inspect.getsource(fn)
         return {"function": _hash(text)}
     import pennylane as qml
-    from scipy import sparse
 
     tape = fn.construct((tf.constant(x),), {})
     lines, leaves = [], []
@@ -139,7 +142,7 @@ def identify(fn: Callable, x: np.ndarray) -> dict[str, Any]:
         leaves += found
     numbers: list[float] = []
     for leaf in leaves:
-        array = np.asarray(leaf.data if sparse.issparse(leaf) else leaf)
+        array = np.asarray(leaf)
         if array.dtype.kind in "biufc":
             numbers += np.ravel([array.real, array.imag]).tolist()
         else:

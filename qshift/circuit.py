@@ -82,6 +82,12 @@ class Circuit:
     _planners: dict[str, Planner] = field(default_factory=dict, repr=False)
 
     @cached_property
+    def name(self) -> bytes:
+        """What the circuit is made of, the same in every process."""
+        gates = [(op.name, op.wires.tolist()) for op in self.operations]
+        return repr((gates, [repr(m) for m in self.measurements])).encode()
+
+    @cached_property
     def num_parameters(self) -> int:
         """P, the number of columns of a point."""
         return sum(slot.size for slot in self.slots)

@@ -35,7 +35,7 @@ class CommandError(QShiftError, ValueError):
 
 def devices(options: argparse.Namespace) -> int:
     """Lists the device profiles."""
-    table = Table("name", "description", "device", "shots", "file", title="Device profiles")
+    table = Table("name", "device", "shots", "description")
     content, status = [], 0
     for file in profiles.profile_files().values():
         try:
@@ -45,9 +45,10 @@ def devices(options: argparse.Namespace) -> int:
             status = 2
             continue
         shots = "exact" if profile.shots is None else str(profile.shots)
-        table.add_row(profile.name, profile.description, profile.device, shots, str(file))
+        table.add_row(profile.name, profile.device, shots, profile.description)
         content.append(vars(profile) | {"file": str(file)})
-    _show(options, content, table)
+    places = "\n".join(f"  {place}" for place in profiles.directories())
+    _show(options, content, table, f"Profiles are looked for in\n{places}")
     return status
 
 
@@ -94,13 +95,10 @@ def evaluate(options: argparse.Namespace) -> int:
             )
     listed = [[derivative.tolist() for derivative in each] for each in measurements]
     content = {"derivatives": listed[0] if len(listed) == 1 else listed}
-    tables = [
-        _derivatives_table(run, each, f", measurement {m}" * (len(measurements) > 1))
-        for m, each in enumerate(measurements)
-    ]
-    executed = f"{tracker.totals['circuits']:,} circuits executed"
     content = run.about() | content | {"executed": tracker.totals}
-    _show(options, content, *tables, executed, written=options.npz)
+    tables = [_derivatives_table(run, each) for each in measurements]
+    executed = f"{tracker.totals['circuits']:,} circuits executed"
+    _show(options, content, run.title, *tables, executed, written=options.npz)
     return 0
 
 
@@ -120,6 +118,8 @@ def minimize(options: argparse.Namespace) -> int:
             **{name: getattr(options, name) for name in settings},
         )
     except KeyboardInterrupt:
+        if not checkpoint.exists():
+            raise
         print(
             f"qshift: interrupted; the run so far is in {checkpoint}. Give the same command again "
             "to go on from there",
@@ -127,13 +127,14 @@ def minimize(options: argparse.Namespace) -> int:
         )
         return 130
     if options.checkpoint is None:
-        checkpoint.unlink()
+        checkpoint.unlink(missing_ok=True)
     if options.plot:
         result.plot(options.plot)
     names = ("optimizer", "value", "gradient_norm", "converged", "steps", "circuits", "message")
     content = {name: getattr(result, name) for name in names}
     content |= {"x": result.x.tolist(), "history": [asdict(point) for point in result.history]}
-    _show(options, run.about() | content, _result_table(run, result), written=options.plot)
+    title, table = f"{run.title}, {result.optimizer}", _result_table(run, result)
+    _show(options, run.about() | content, title, table, result.message, written=options.plot)
     return 0
 
 
@@ -157,15 +158,16 @@ class _Run:
     def of(cls, options: argparse.Namespace) -> _Run:
         """Loads what the command line names, and checks it without executing a circuit."""
         # What is quickly seen to be wrong is said before the libraries are loaded.
+        programs.find(options.program)
         if options.device is not None:
             profiles.profile(options.device)
-        program = programs.load(options.program, options.observable)
-        arguments = program.arguments(options.params)
         with _quiet():
             import tensorflow as tf
         import pennylane as qml
 
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        program = programs.load(options.program, options.observable)
+        arguments = program.arguments(options.params)
         given = {name: getattr(options, name) for name in ("shots", "seed", "objective")}
         settings = {name: value for name, value in given.items() if value is not None}
         is_qnode = isinstance(program.function, qml.QNode)
@@ -195,9 +197,10 @@ class _Run:
         try:
             qnode.construct((tf.constant(run.x),), {})
         except Exception as error:
+            reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error))  # without TensorFlow's notes
             raise CommandError(
                 f"{program.name} fails for arguments of shapes "
-                f"{', '.join(map(str, shapes)) or 'none'}: {type(error).__name__}: {error}"
+                f"{', '.join(map(str, shapes)) or 'none'}: {type(error).__name__}: {reason}"
             ) from error
         return run
 
@@ -253,23 +256,24 @@ def _show(options: argparse.Namespace, content: Any, *tables, written: Path | No
         return
     # Where nobody is watching, rich takes 80 columns, and tables would lose their ends.
     wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
-    Console(width=wide, highlight=False).print(*tables, sep="\n")
+    Console(width=wide, highlight=False, markup=False).print(*tables, sep="\n")
     if options.json:
         options.json.write_text(text + "\n", encoding="utf-8")
     for out in filter(None, (written, options.json)):
         print(f"Written: {out}")
 
 
-def _derivatives_table(run: _Run, derivatives: list[np.ndarray], number: str) -> Table:
+def _derivatives_table(run: _Run, derivatives: list[np.ndarray]) -> Table:
     """Returns a table of the distinct partial derivatives, the first ones if they are many."""
-    table = Table(title=f"{run.title}{number}", min_width=50)
+    table = Table()
     table.add_column("order", justify="right")
     table.add_column("by", overflow="fold")
     table.add_column("value", justify="right", overflow="fold")
+    number = {"float": "{:.10g}".format}
     for order, derivative in enumerate(derivatives):
         rows = list(islice(combinations_with_replacement(range(run.x.size), order), _MOST_ROWS + 1))
         for index in rows[:_MOST_ROWS]:
-            value = np.array2string(derivative[(..., *index)], precision=10, floatmode="maxprec")
+            value = np.array2string(derivative[(..., *index)], formatter=number)
             table.add_row(str(order), " ".join(run.labels[i] for i in index), value)
         if len(rows) > _MOST_ROWS:
             table.add_row("", "...", "all of them: --json or --npz")
@@ -279,8 +283,7 @@ def _derivatives_table(run: _Run, derivatives: list[np.ndarray], number: str) ->
 
 def _result_table(run: _Run, result: Result) -> Table:
     """Returns a table of where a minimisation ended."""
-    table = Table(title=f"{run.title}, {result.optimizer}", caption=result.message, min_width=60)
-    table.show_header = False
+    table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_row("value", f"{result.value:.10f}")
@@ -289,7 +292,7 @@ def _result_table(run: _Run, result: Result) -> Table:
     table.add_row("circuits executed", f"{result.circuits:,}")
     table.add_section()
     for label, value in list(zip(run.labels, result.x, strict=True))[:_MOST_ROWS]:
-        table.add_row(label, f"{value:.10f}")
+        table.add_row(label, f"{value:z.10f}")
     if len(run.labels) > _MOST_ROWS:
         table.add_row("...", "all of them: --json")
     return table

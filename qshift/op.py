@@ -21,6 +21,8 @@ from qshift.evaluation import Evaluation, Evaluations, Structure
 from qshift.plan import Index
 from qshift.tracing import eager_ticket, find, graph_op, graph_ticket, is_watched
 
+_LARGEST_MATRIX = 2**20  # entries
+
 _compiled = Evaluations()
 
 
@@ -36,6 +38,8 @@ class Program:
         active: For each part, the columns that the values depend on, so that only derivatives by
             these need evaluating; None for a part that nobody can differentiate by.
         start: Starts an evaluation at parameters float64[N, P].
+        in_order: Whether compiled functions must run lower orders first. What is run in all is the
+            same in any order, but with samples not every number is.
     """
 
     def __init__(
@@ -44,11 +48,13 @@ class Program:
         columns: tuple[tuple[int, ...], ...],
         active: tuple[tuple[int, ...] | None, ...],
         start: Callable[[np.ndarray], Evaluation],
+        in_order: bool = False,
     ):
         self.circuit = circuit
         self.columns = columns
         self.active = active
         self.start = start
+        self.in_order = in_order
         self._partials: dict[tuple[Index, ...], Partials] = {}
 
     def __call__(self, tensors: list[tf.Tensor]) -> tf.Tensor:
@@ -104,6 +110,7 @@ class Partials:
     def __init__(self, program: Program, indices: tuple[Index, ...]):
         self.program = program
         self.indices = indices
+        self.in_order = program.in_order
         self._raised: dict[int, tuple[Partials, np.ndarray]] = {}
 
     def tensor(self, ticket: tf.Tensor, tensors: list[tf.Tensor]) -> tf.Tensor:
@@ -232,9 +239,13 @@ def _raise(indices, columns):
 
 def _collect(cotangent, tangent, table):
     """Sums cotangent [N, M, A] times tangent [N, J] where a + j coincide: [N, M, A']."""
+    size = table.max() + 1
+    if table.size * size <= _LARGEST_MATRIX:
+        # The derivative of a segment sum is sparse, which forward accumulators cannot take.
+        return tf.einsum("nma,nj,ajr->nmr", cotangent, tangent, np.eye(size)[table])
     products = tf.einsum("nma,nj->ajnm", cotangent, tangent)
     flat = tf.reshape(products, tf.concat([[table.size], tf.shape(products)[2:]], 0))
-    summed = tf.math.unsorted_segment_sum(flat, table.ravel(), table.max() + 1)
+    summed = tf.math.unsorted_segment_sum(flat, table.ravel(), size)
     return tf.transpose(summed, [1, 2, 0])
 
 

@@ -96,7 +96,7 @@ def minimize(
     Args:
         fn: A function of one tensor: a qshift QNode, whose derivatives of all orders then go out
             as one batch per step, or any TensorFlow function. It is compiled with `tf.function`
-            where that is possible.
+            where that is possible; an interruption then waits for the end of a step.
         x0: The point to start from, of any shape. Its dtype is the one that ``fn`` gets; integers
             become float64.
         optimizer: ``"newton"``: x <- x - learning_rate (H + damping I)^-1 g;
@@ -131,7 +131,6 @@ def minimize(
         run = {"optimizer": optimizer, "learning_rate": rate, "damping": float(damping)}
         store = Checkpoint(Path(checkpoint), run | {"x0": x0.tolist()} | identify(fn, x0))
         state = store.load() or state
-        store.save(state)  # that the file can be written shows before anything is paid for
 
     def finished() -> bool:
         return state.history[-1].gradient_norm <= tolerance or len(state.history) > steps
@@ -149,7 +148,7 @@ def minimize(
             x, step = state.x, len(state.history)
             order = 1 if step == steps else method.order  # at the last point no step is taken
             with Tracker() as tracker:
-                value, gradient, hessian = derivatives(x.astype(x0.dtype), order, step)
+                value, gradient, hessian = derivatives(x.astype(x0.dtype), order)
             norm, curvature = float(np.linalg.norm(gradient)), None
             if hessian is not None:
                 curvature = float(np.linalg.eigvalsh(hessian)[0])
@@ -184,7 +183,7 @@ def _method(optimizer: str, x0: np.ndarray, damping: float, steps: int) -> _Opti
 
 
 def _compiled(fn: Callable) -> Callable:
-    """Returns the function from a point, an order and a step to value, gradient and Hessian.
+    """Returns the function from a point and an order to value, gradient and Hessian.
 
     These are a float, float64[n] and float64[n, n], or None instead of the Hessian at order 1, for
     n entries of the point. TensorFlow traces a Hessian in tenths of a second, so that is done once.
@@ -193,15 +192,15 @@ def _compiled(fn: Callable) -> Callable:
 
     import qshift
 
-    seed = fn.seed if isinstance(fn, qshift.QNode) else None
-    if seed is not None:
-        samples = np.random.default_rng()
-        fn = fn.update(seed=samples)
+    if isinstance(fn, qshift.QNode) and fn.seed is not None:
+        # With counts of its own of what was drawn: a resumed run draws what it would have drawn.
+        fn = fn.update(seed=fn.seed)
 
     def scalar(x):
         value = fn(x)
-        if tf.is_tensor(value) and value.shape.rank:
-            raise ValueError(f"minimize takes a scalar function, got values {value.shape}")
+        if not tf.is_tensor(value) or value.shape.rank:
+            got = f"shape {value.shape}" if tf.is_tensor(value) else f"a {type(value).__name__}"
+            raise ValueError(f"minimize takes a function whose value is one number, got {got}")
         return value
 
     @cache
@@ -216,10 +215,7 @@ def _compiled(fn: Callable) -> Callable:
             return up_to(order)(x)
         return qshift.derivatives(scalar, x, order=order)
 
-    def derivatives(x: np.ndarray, order: int, step: int) -> tuple:
-        if seed is not None:
-            # Samples that follow from seed and step: a resumed run draws what it would have drawn.
-            samples.bit_generator.state = np.random.default_rng((seed, step)).bit_generator.state
+    def derivatives(x: np.ndarray, order: int) -> tuple:
         found = [np.reshape(d, (x.size,) * k) for k, d in enumerate(evaluate(x, order))]
         if not all(np.all(np.isfinite(each)) for each in found):
             raise ValueError(f"the function or a derivative of it is not finite at x = {x}")

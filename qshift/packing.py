@@ -14,16 +14,17 @@ def is_tensor(parameter) -> bool:
 
 def batch_size(circuit, parameters):
     """Returns the size of the batch (None if there is none); a tensor if not known yet."""
-    sizes = {}
+    known, unknown = {}, []
     for slot, parameter in zip(circuit.slots, parameters, strict=True):
         if len(parameter.shape) > len(slot.shape):
-            size = parameter.shape[0]
-            sizes.setdefault(tf.shape(parameter)[0] if size is None else size, slot.gate)
-    known = {size: gate for size, gate in sizes.items() if isinstance(size, int)}
+            if parameter.shape[0] is None:
+                unknown.append(tf.shape(parameter)[0])
+            else:
+                known.setdefault(parameter.shape[0], slot.gate)
     if len(known) > 1:
         described = " and ".join(f"{size} (in {gate})" for size, gate in known.items())
         raise ValueError(f"Broadcast parameters must have the same batch size, got {described}.")
-    return next(iter(known or sizes), None)
+    return next(iter([*known, *unknown]), None)
 
 
 def parts(circuit, parameters, batch):

@@ -22,12 +22,12 @@ Reading profiles imports neither PennyLane nor TensorFlow.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
+import inspect
 import os
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from numbers import Integral
 from pathlib import Path
@@ -37,15 +37,6 @@ from qshift.errors import QShiftError
 
 if TYPE_CHECKING:
     import pennylane as qml
-
-# Which package to install for a device that is not there, by the first part of its name.
-_PLUGINS = {
-    "lightning": "pennylane-lightning",
-    "qiskit": "pennylane-qiskit",
-    "braket": "amazon-braket-pennylane-plugin",
-    "cirq": "pennylane-cirq",
-    "qulacs": "pennylane-qulacs",
-}
 
 
 class ProfileError(QShiftError, ValueError):
@@ -67,7 +58,7 @@ class Profile:
     """One execution target, as its TOML file describes it.
 
     Attributes:
-        name: The name :func:`device` knows it by.
+        name: What `device` knows it by.
         description: One line for people.
         device: PennyLane's name of the device.
         wires: A number of wires, a tuple of labels, or None for whatever a circuit uses.
@@ -87,7 +78,47 @@ class Profile:
     file: Path | None = None
 
 
-_FIELDS = ("description", "device", "wires", "shots", "needs_shots", "options")
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return value
+
+
+def _positive(value: Any) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError
+    return int(value)
+
+
+def _wires(value: Any) -> int | tuple:
+    if isinstance(value, Integral):
+        return _positive(value)
+    if isinstance(value, str | Mapping) or not tuple(value):
+        raise ValueError
+    return tuple(value)
+
+
+def _shots(value: Any) -> int | tuple:
+    if isinstance(value, list | tuple) and value:
+        return tuple(map(_shots, value))
+    return _positive(value)
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+# Key -> function that checks its value, and what the value has to be.
+_CHECKS = {
+    "description": (_text, "a text"),
+    "device": (_text, "a text"),
+    "wires": (_wires, "a positive number of wires or a list of labels"),
+    "shots": (_shots, "a positive number, or a list of numbers and [shots, copies] pairs"),
+    "needs_shots": (_truth, "true or false"),
+    "options": (dict, "a table of the device's keywords"),
+}
 
 
 def directories() -> list[Path]:
@@ -109,15 +140,6 @@ def profile_files() -> dict[str, Path]:
         for file in sorted(directory.glob("*.toml")):
             files.setdefault(file.stem, file)
     return dict(sorted(files.items()))
-
-
-def profiles() -> list[Profile]:
-    """Returns every profile there is, sorted by name.
-
-    Raises:
-        ProfileError: One of the files is not a valid profile.
-    """
-    return [read(file) for file in profile_files().values()]
 
 
 def profile(name: str | os.PathLike) -> Profile:
@@ -178,10 +200,10 @@ def device(name: str | os.PathLike, **overrides) -> qml.devices.Device:
         ProfileError: No such profile, one that is not valid, an override that the device does not
             have, or a device that PennyLane cannot build.
     """
-    base = profile(name)
-    target = _checked(base, {k: value for k, value in overrides.items() if k in _FIELDS})
-    keywords = {k: value for k, value in overrides.items() if k not in _FIELDS}
-    target = dataclasses.replace(target, options={**target.options, **keywords})
+    own = {key: value for key, value in overrides.items() if key in _CHECKS}
+    target = _checked(profile(name), own)
+    options = {key: value for key, value in overrides.items() if key not in _CHECKS}
+    target = replace(target, options={**target.options, **options})
     if target.needs_shots and target.shots is None:
         reason = f"{target.name} cannot run without shots; give shots=, or take an exact profile"
         raise ProfileError(target.file, "shots", reason)
@@ -193,102 +215,57 @@ def device(name: str | os.PathLike, **overrides) -> qml.devices.Device:
 
 def _checked(base: Profile, table: Mapping[str, Any]) -> Profile:
     """Returns ``base`` with the values of ``table``, after checking their names and types."""
-
-    def need(condition: bool, key: str, expected: str) -> None:
-        if not condition:
-            raise ProfileError(base.file, key, f"expected {expected}, got {table[key]!r}")
-
-    for key in table:
-        if key not in _FIELDS:
+    values = {}
+    for key, value in table.items():
+        if key not in _CHECKS:
             reason = (
-                f"unknown key{_near(key, _FIELDS)}; a profile has {', '.join(_FIELDS)}, "
+                f"unknown key{_near(key, _CHECKS)}; a profile has {', '.join(_CHECKS)}, "
                 "and the device's own keywords belong into [options]"
             )
             raise ProfileError(base.file, key, reason)
-    for key in ("description", "device"):
-        if key in table:
-            need(isinstance(table[key], str) and bool(table[key].strip()), key, "a text")
-    values = dict(table)
-    if values.get("wires") is not None:
-        wires = values["wires"]
-        if _is_number(wires):
-            need(wires > 0, "wires", "at least one wire")
-        else:
-            listed = isinstance(wires, Iterable) and not isinstance(wires, str | bytes | Mapping)
-            values["wires"] = tuple(wires) if listed else ()
-            need(len(values["wires"]) > 0, "wires", "a number of wires or a list of labels")
-    if values.get("shots") is not None:
-        expected = "a positive number, or a list of numbers and [shots, copies] pairs"
-        need(_are_shots(values["shots"]), "shots", expected)
-        values["shots"] = _tupled(values["shots"])
-    if "needs_shots" in table:
-        need(isinstance(table["needs_shots"], bool), "needs_shots", "true or false")
-    if "options" in table:
-        need(isinstance(table["options"], Mapping), "options", "a table of the device's keywords")
-        for key in {"wires", "shots"} & set(table["options"]):
-            reason = "belongs beside device, not into options"
-            raise ProfileError(base.file, f"options.{key}", reason)
-    return dataclasses.replace(base, **values)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _are_shots(value: Any) -> bool:
-    if _is_number(value):
-        return value > 0
-    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        return False
-    pairs = (item if isinstance(item, Sequence) else (item, 1) for item in value)
-    return len(value) > 0 and all(
-        len(pair) == 2 and all(_is_number(n) and n > 0 for n in pair) for pair in pairs
-    )
-
-
-def _tupled(shots: Any) -> int | tuple:
-    if _is_number(shots):
-        return int(shots)
-    return tuple(_tupled(item) for item in shots)
+        check, expected = _CHECKS[key]
+        unset = value is None and key in ("wires", "shots")
+        try:
+            values[key] = None if unset else check(value)
+        except (ValueError, TypeError):
+            raise ProfileError(base.file, key, f"expected {expected}, got {value!r}") from None
+    for key in ("wires", "shots"):
+        if key in values.get("options", ()):
+            raise ProfileError(base.file, f"options.{key}", "belongs beside device, not in options")
+    return replace(base, **values)
 
 
 def _build(target: Profile) -> qml.devices.Device:
     """Builds the PennyLane device, or says in terms of the profile why it cannot be."""
     plugins = {entry.name: entry for entry in entry_points(group="pennylane.plugins")}
     if target.device not in plugins:
-        package = _PLUGINS.get(target.device.split(".")[0])
-        way_out = f"install {package}" if package else "install the plugin that provides it"
         raise ProfileError(
             target.file,
             "device",
-            f"PennyLane knows no device {target.device!r}{_near(target.device, plugins)}; "
-            f"{way_out}, or choose from {', '.join(sorted(plugins))}",
+            f"PennyLane knows no device {target.device!r}{_near(target.device, plugins)}; install "
+            f"the plugin that provides it, or choose from {', '.join(sorted(plugins))}",
         )
-    # Late, because importing PennyLane takes seconds and reading profiles does not need it.
-    import inspect
-
-    import pennylane as qml
+    import pennylane as qml  # Late: importing it takes seconds, and reading profiles does without.
 
     try:
         accepted = inspect.signature(plugins[target.device].load()).parameters
     except ImportError as error:
         reason = f"the plugin of {target.device} is installed but cannot be imported: {error}"
         raise ProfileError(target.file, "device", reason) from error
-    names = [name for name in accepted if name not in ("wires", "shots")]
-    swallows = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    swallows = any(each.kind is each.VAR_KEYWORD for each in accepted.values())
+    names = [
+        name
+        for name, each in accepted.items()
+        if name not in ("wires", "shots") and each.kind is not each.VAR_KEYWORD
+    ]
     for key in target.options:
-        if key == "seed" and key not in accepted:
-            # Checked even where any keyword is swallowed: Qiskit's devices ignore a seed.
-            reason = f"{target.device} takes no seed; give it to qshift.qnode instead"
-            raise ProfileError(target.file, "options.seed", reason)
-        if key not in accepted and not swallows:
+        # Qiskit's devices swallow a seed without using it.
+        if key not in accepted and (key == "seed" or not swallows):
+            seed = "; a seed for its samples goes to qshift.qnode" if key == "seed" else ""
             has = f"it has {', '.join(names)}" if names else "it has no options"
-            reason = f"{target.device} takes no {key}{_near(key, names)}; {has}"
+            reason = f"{target.device} takes no {key}{_near(key, names)}; {has}{seed}"
             raise ProfileError(target.file, f"options.{key}", reason)
     wires = {} if target.wires is None else {"wires": target.wires}
-    if not wires and "wires" in accepted and accepted["wires"].default is inspect.Parameter.empty:
-        reason = f"{target.device} needs to know its wires; give wires="
-        raise ProfileError(target.file, "wires", reason)
     try:
         return qml.device(target.device, **wires, **target.options)
     except Exception as error:  # Whatever the plugin raises, the profile is what has to change.

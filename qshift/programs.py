@@ -85,11 +85,28 @@ class Program:
             shown = ", ".join(self.parameters[:8]) + ", ..." * (len(self.parameters) > 8)
             plural = "" if len(self.parameters) == 1 else "s"
             raise ProgramError(
-                f"{self.name} takes {len(self.parameters)} argument{plural} ({shown}), {problem}; "
-                "give --params once per argument (--params 0.1,0.2 is a vector, --params 0.1 a "
+                f"{self.name} takes {len(self.parameters)} argument{plural} ({shown}): {problem}. "
+                "Give --params once per argument (--params 0.1,0.2 is a vector, --params 0.1 a "
                 "number) or as a .json, .npy or .npz file"
             )
         return {name: np.asarray(given[name]) for name in self.parameters if name in given}
+
+
+def find(target: str) -> tuple[Path, str]:
+    """Returns the file and the function, or "", that a target ``FILE[:FUNCTION]`` names.
+
+    Raises:
+        ProgramError: There is no such file.
+    """
+    path, separator, name = target.rpartition(":")
+    if not (separator and name.isidentifier()):
+        path, name = target, ""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        near = get_close_matches(file.name, [each.name for each in file.parent.glob("*")], n=1)
+        hint = f"; did you mean {file.parent / near[0]}?" if near else ""
+        raise ProgramError(f"{file}: no such file{hint}")
+    return file, name
 
 
 def load(target: str, observable: str | None = None) -> Program:
@@ -104,14 +121,7 @@ def load(target: str, observable: str | None = None) -> Program:
             missing or not needed.
         OpenQASMError: The circuit or the observable cannot be read.
     """
-    path, separator, name = target.rpartition(":")
-    if not (separator and name.isidentifier()):
-        path, name = target, ""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        near = get_close_matches(file.name, [each.name for each in file.parent.glob("*")], n=1)
-        hint = f"; did you mean {file.parent / near[0]}?" if near else ""
-        raise ProgramError(f"{file}: no such file{hint}")
+    file, name = find(target)
     if file.suffix == ".py":
         if observable is not None:
             raise ProgramError(

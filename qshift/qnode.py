@@ -165,7 +165,8 @@ class QNode(qml.QNode):
         def start(parameters):
             return Evaluation(circuit, self._executor, parameters, objective, adjoint, ahead)
 
-        return Program(circuit, columns, active, start)
+        reproducible = self.seed is not None and bool(circuit.shots)
+        return Program(circuit, columns, active, start, in_order=reproducible)
 
     def _objective(self, circuit: Circuit) -> str:
         return self.objective or ("shots" if circuit.shots else "circuits")

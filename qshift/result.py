@@ -109,12 +109,12 @@ class Result:
                 ``.svg``, ...); None saves nothing.
 
         Returns:
-            The figure, which notebooks display.
+            The figure.
         """
         from matplotlib.figure import Figure  # Late: importing it takes long.
         from matplotlib.ticker import MaxNLocator
 
-        norms = np.array([point.gradient_norm for point in self.history])
+        norms = np.array([point.gradient_norm for point in self.history], dtype=float)
         norms[norms == 0] = np.nan  # Zero has no place on a logarithmic axis.
         style = {"marker": "o", "markersize": 4} if self.steps <= 60 else {"linewidth": 1}
         figure = Figure(figsize=(6.4, 5.2), layout="constrained")
@@ -124,8 +124,10 @@ class Result:
         below.semilogy(norms, color="C1", **style)
         below.set(xlabel="step", ylabel="gradient norm")
         below.xaxis.set_major_locator(MaxNLocator(steps=(1, 2, 5, 10), integer=True, min_n_ticks=1))
-        if self.converged and self.tolerance > 0:
-            below.axhline(self.tolerance, color="gray", linewidth=1, linestyle="--", label="tolerance")
+        if 0 < self.gradient_norm <= self.tolerance:
+            below.axhline(
+                self.tolerance, color="gray", linewidth=1, linestyle="--", label="tolerance"
+            )
             below.legend(frameon=False)
         for axes in (above, below):
             axes.grid(alpha=0.3)

@@ -8,6 +8,7 @@ function twice). Here the gradient finds its inputs on the op that is being diff
 from __future__ import annotations
 
 import itertools
+import secrets
 import weakref
 from collections.abc import Sequence
 from typing import Protocol
@@ -15,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import record
+from tensorflow.python.framework import config
 from tensorflow.python.ops import gradients_util
 from tensorflow.python.ops.parallel_for import pfor
 
@@ -22,7 +24,13 @@ _GRADIENT = "QShiftPartials"
 
 
 class Node(Protocol):
-    """A function of (ticket, *arrays) that TensorFlow runs as one op."""
+    """A function of (ticket, *arrays) that TensorFlow runs as one op.
+
+    Attributes:
+        in_order: Whether its derivatives must not run before it.
+    """
+
+    in_order: bool
 
     def __call__(self, ticket: np.ndarray, *arrays: np.ndarray) -> np.ndarray: ...
 
@@ -64,7 +72,11 @@ def graph_op(node: Node, ticket: tf.Tensor, tensors: Sequence[tf.Tensor], shape)
 @tf.RegisterGradient(_GRADIENT)
 def _gradient(op, cotangent):
     ticket, *tensors = op.inputs
-    return [None, *_nodes[op.get_attr("token")].gradient(ticket, tensors, cotangent)]
+    node = _nodes[op.get_attr("token")]
+    if node.in_order and op.graph is tf.compat.v1.get_default_graph():
+        with tf.control_dependencies([op]):
+            ticket = tf.identity(ticket)
+    return [None, *node.gradient(ticket, tensors, cotangent)]
 
 
 def _vectorise(inputs: pfor._PforInput):
@@ -93,14 +105,25 @@ def graph_ticket() -> tf.Tensor:
     It comes from a stateful op, which TensorFlow neither folds nor merges yet prunes when unused;
     both its seeds are left out, so `tf.random.set_seed` does not make it repeat.
     """
+    # With op determinism TensorFlow insists on seeds; these do not repeat in another trace.
+    seeds = (secrets.randbits(62) + 1, 0) if config.is_op_determinism_enabled() else (0, 0)
     ticket = tf.raw_ops.RandomUniformInt(
         shape=tf.constant([], tf.int32),
         minval=tf.constant(tf.int64.min, tf.int64),
         maxval=tf.constant(0, tf.int64),
+        seed=seeds[0],
+        seed2=seeds[1],
     )
-    # A vectorised loop around a call that does not depend on the loop draws one ticket.
-    ticket.op.pfor_converter = lambda _: [pfor.wrap(graph_ticket(), False)]
+    ticket.op.pfor_converter = _draw_once
     return ticket
+
+
+def _draw_once(inputs: pfor._PforInput):
+    """A vectorised loop around a call that does not depend on the loop draws one ticket."""
+    ticket = inputs.op.outputs[0]
+    if ticket.graph is not tf.compat.v1.get_default_graph():
+        ticket = graph_ticket()
+    return [pfor.wrap(ticket, False)]
 
 
 _counter = itertools.count(1)

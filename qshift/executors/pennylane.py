@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
+from collections import Counter
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,7 +27,9 @@ class PennyLaneExecutor:
 
     Args:
         device: A PennyLane device.
-        seed: Seed of the samples; None for fresh ones.
+        seed: Seed of the samples; None for fresh ones. What is drawn at a point follows from the
+            seed, the circuit, the point, and how often it was run before: not from the order in
+            which TensorFlow happens to run things, nor from what is run together.
 
     Raises:
         UnsupportedError: If a seed is given and the device does not take one.
@@ -32,8 +37,9 @@ class PennyLaneExecutor:
 
     def __init__(self, device: qml.devices.Device, seed: int | None = None):
         self.device = device
-        self._rng = None if seed is None else np.random.default_rng(seed)
-        if self._rng is not None and _backend(device) is None and not _generators(device):
+        self._seed = seed
+        self._draws: Counter[bytes] = Counter()
+        if seed is not None and _backend(device) is None and not _generators(device):
             raise UnsupportedError(
                 f"seed= was given, but the device {device.name} has no seed that can be set. "
                 "Leave seed= out, or use a simulator such as default.qubit or lightning.qubit."
@@ -44,6 +50,8 @@ class PennyLaneExecutor:
 
         Counts as one batch in `Tracker`.
         """
+        if not len(points):
+            return np.empty((0, circuit.num_values))
         broadcast = self._broadcasts(circuit)
         wires = len(
             self.device.wires
@@ -112,15 +120,23 @@ class PennyLaneExecutor:
             tape.trainable_params = [position[id(gate)] for gate in wanted]
 
     def _run(self, circuit, points, broadcast):
+        if circuit.shots and self._seed is not None:
+            return np.concatenate([self._sample(circuit, point[None]) for point in points])
         if circuit.shots and (points == points[:1]).all():
             broadcast = False  # nothing moves, so PennyLane would sample once for all
-        if broadcast:
-            tapes, per_tape = [circuit.bind(points)], len(points)
-        else:
-            tapes, per_tape = circuit.bind_each(points), 1
-        with self._seeded():
-            results = qml.execute(tapes, self.device, diff_method=None, cache=False)
+        tapes = [circuit.bind(points)] if broadcast else circuit.bind_each(points)
+        results = qml.execute(tapes, self.device, diff_method=None, cache=False)
+        per_tape = len(points) if broadcast else 1
         return np.concatenate([_flatten(circuit, result, per_tape) for result in results])
+
+    def _sample(self, circuit, point):
+        with _lending:
+            key = hashlib.blake2b(circuit.name + point.tobytes(), digest_size=16).digest()
+            entropy = [*np.atleast_1d(self._seed).tolist(), *key, self._draws[key]]
+            self._draws[key] += 1
+            with _lent(self.device, np.random.default_rng(entropy)):
+                (result,) = qml.execute([circuit.bind(point)], self.device, diff_method=None)
+        return _flatten(circuit, result, 1)
 
     def _broadcasts(self, circuit):
         return self.device.name in _BROADCASTING and all(
@@ -128,28 +144,30 @@ class PennyLaneExecutor:
             for slot in circuit.slots
         )
 
-    @contextmanager
-    def _seeded(self):
-        """Lends the device this executor's own generator: others may use the same device."""
-        backend, lent = _backend(self.device), _generators(self.device)
-        if self._rng is None or not (lent or backend):
+
+_lending = threading.Lock()
+
+
+@contextmanager
+def _lent(device, rng):
+    """Lends a device a generator for one run, as others may use the same device."""
+    backend, owners = _backend(device), _generators(device)
+    if owners:
+        before = device._rng
+        for owner in owners:
+            owner._rng = rng
+        try:
             yield
-        elif lent:
-            before = self.device._rng
-            for owner in lent:
-                owner._rng = self._rng
-            try:
-                yield
-            finally:
-                for owner in _generators(self.device):
-                    owner._rng = before
-        else:
-            before = backend.options.seed_simulator
-            backend.set_options(seed_simulator=int(self._rng.integers(2**31)))
-            try:
-                yield
-            finally:
-                backend.set_options(seed_simulator=before)
+        finally:
+            for owner in _generators(device):
+                owner._rng = before
+    else:
+        before = backend.options.seed_simulator
+        backend.set_options(seed_simulator=int(rng.integers(2**31)))
+        try:
+            yield
+        finally:
+            backend.set_options(seed_simulator=before)
 
 
 def _generators(device) -> list:

@@ -1,0 +1,118 @@
+"""Progress bars: only for long work, only where somebody watches."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from qshift import progress
+from qshift.progress import track
+
+
+class Clock:
+    """A clock that moves when told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress.time, "monotonic", clock.monotonic)
+    return clock
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """Watches the bars that `track` makes, on a terminal that is a string."""
+    made = []
+    make = progress.progress
+
+    def recording():
+        made.append(make(Console(file=io.StringIO(), force_terminal=True)))
+        return made[-1]
+
+    monkeypatch.setattr(progress, "progress", recording)
+    return made
+
+
+def terminal(bar):
+    return bar.console.file.getvalue()
+
+
+def test_short_work_shows_nothing(bars, clock):
+    assert list(track("abc", [1, 1, 1], "circuits")) == ["a", "b", "c"]
+    assert bars == []
+
+
+def test_work_of_one_piece_shows_nothing(bars, clock):
+    for _ in track("a", [100], "circuits"):
+        clock.now += 3600
+    assert bars == []
+
+
+def test_long_work_shows_a_bar_from_where_it_is(bars, clock):
+    seen = []
+    for item in track("abcd", [10, 20, 30, 40], "circuits"):
+        clock.now += 0.6
+        seen.append((item, bars[0].tasks[0].completed if bars else None))
+    assert seen == [("a", None), ("b", None), ("c", 30), ("d", 60)]
+    (bar,) = bars
+    (task,) = bar.tasks
+    assert (task.description, task.total, task.completed) == ("circuits", 100, 100)
+    assert not bar.live.is_started
+    assert "circuits" in terminal(bar)
+
+
+def test_the_bar_goes_when_the_work_fails(bars, clock):
+    with pytest.raises(ZeroDivisionError):
+        for item in track("abc", [1, 1, 1], "circuits"):
+            clock.now += 2
+            if item == "b":
+                raise ZeroDivisionError
+    # The loop that failed may still hold the generator.
+    (bar,) = bars
+    assert not bar.live.is_started
+
+
+def test_the_bar_goes_when_the_loop_is_left(bars, clock):
+    items = track("abc", [1, 1, 1], "circuits")
+    next(items)
+    clock.now += 2
+    next(items)
+    assert bars[0].live.is_started
+    items.close()
+    assert not bars[0].live.is_started
+
+
+def test_every_item_has_a_size(clock):
+    with pytest.raises(ValueError):
+        list(track("abc", [1, 1], "circuits"))
+
+
+def test_nothing_to_do(bars, clock):
+    assert list(track([], [], "circuits")) == []
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_silent_unless_on_a_terminal(watched):
+    console = Console(file=io.StringIO(), force_terminal=watched, force_jupyter=False)
+    with progress.progress(console) as bar:
+        bar.add_task("circuits", total=10)
+    assert bar.disable is not watched
+    assert bool(console.file.getvalue()) is watched
+
+
+def test_it_writes_to_standard_error():
+    """So that standard output stays data."""
+    assert progress.progress().console.stderr
+
+
+def test_a_redirected_run_stays_silent(capfd, clock):
+    for _ in track("abc", [1, 1, 1], "circuits"):
+        clock.now += 10
+    assert capfd.readouterr() == ("", "")
