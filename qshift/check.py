@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.derivatives import derivatives
+from qshift.packing import differentiable
 
 
 def check_derivatives(
@@ -30,7 +31,7 @@ def check_derivatives(
         fn: A function of tensors that returns one tensor, evaluated exactly (not with shots).
         *args: Where to check it, float64.
         order: The highest order to check.
-        argnums: Which arguments to differentiate by; None for all.
+        argnums: Which arguments to differentiate by; None for all that are floating-point.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
         step: Step of the differences.
@@ -42,11 +43,8 @@ def check_derivatives(
     """
     if order < 1:
         raise ValueError(f"order must be at least 1, got {order}.")
-    if argnums is None:
-        positions = tuple(range(len(args)))
-    else:
-        positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    args = [tf.convert_to_tensor(a) if i in positions else a for i, a in enumerate(args)]
+    args, positions = differentiable(args, argnums)
+    positions = tuple(positions)
     for i in positions:
         if args[i].dtype != tf.float64:
             raise ValueError(
@@ -78,6 +76,7 @@ def check_derivatives(
                     want,
                     rtol,
                     atol,
+                    equal_nan=False,
                     err_msg=f"derivative of order {k}, the last by argument {i}, against "
                     f"differences of order {k - 1}",
                 )

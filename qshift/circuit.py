@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pennylane as qml
 from pennylane.measurements import MidMeasureMP
+from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
 
 from qshift import gates
@@ -375,15 +376,27 @@ def _decompose(operations, is_tensor, adjoint):
     for op in operations:
         leaves, structure = qml.pytrees.flatten(op)
         tensors = [i for i, leaf in enumerate(leaves) if is_tensor(leaf)]
+        if adjoint and op.data and not tensors and not gates.suits_adjoint(op) and op.has_matrix:
+            # Devices that differentiate lose count at other gates with parameters, even constant.
+            op = qml.QubitUnitary(op.matrix(), wires=op.wires)
+            leaves, structure = qml.pytrees.flatten(op)
         parts = None
         if tensors and op.has_decomposition and not isinstance(op, _WHOLE):
             known = _has_rules(op, leaves, tensors)
             if not known or adjoint and not gates.suits_adjoint(op):
                 parts = _parts(op, known)
+        elif not tensors and _may_hide_a_batch(op):
+            parts = _parts(op, known=True)
         if parts is None:
             yield op, leaves, structure
         else:
             yield from _decompose(parts, is_tensor, adjoint)
+
+
+def _may_hide_a_batch(op):
+    """Whether constant arrays may be batches that only the parts of a template know about."""
+    unstated = type(op).ndim_params is Operator.ndim_params
+    return unstated and op.has_decomposition and any(qml.math.ndim(d) for d in op.data)
 
 
 def _parts(op, known):

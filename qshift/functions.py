@@ -55,12 +55,17 @@ def shift_gradient(
 
     def decorate(function):
         programs: dict[tuple, Program] = {}
+        name = getattr(function, "__name__", repr(function))
+
+        @functools.cache
+        def value_shape(width):
+            return _value_shape(function, name, width)
 
         def program(spectrum, parameters, values, followed):
             key = (spectrum, parameters, values, followed)
             if key not in programs:
                 structure = _Function(spectrum, parameters, values)
-                evaluate = functools.partial(_evaluate, function, elementwise)
+                evaluate = functools.partial(_evaluate, function, name, elementwise)
 
                 def start(points):
                     return Evaluation(structure, evaluate, points, "circuits")
@@ -75,11 +80,16 @@ def shift_gradient(
         def op(x, shift=None):
             x = tf.convert_to_tensor(x)
             if not x.dtype.is_floating:
-                raise TypeError(f"{function.__name__} takes floating-point tensors, got {x.dtype}.")
+                raise TypeError(f"{name} takes floating-point tensors, got {x.dtype}.")
+            if not elementwise and (x.shape.rank == 0 or x.shape[-1] is None):
+                raise ValueError(
+                    f"{name} is a function of a vector: it takes tensors [..., P] with a known P, "
+                    f"got shape {x.shape}."
+                )
             spectrum = default if shift is None else _spectrum(frequencies, shift)
             followed = not tf.executing_eagerly() or is_watched(x)
             width = 1 if elementwise else x.shape[-1]
-            values = () if elementwise else _value_shape(function, width)
+            values = () if elementwise else value_shape(width)
             run = program(spectrum, width, math.prod(values), followed)
             flat = tf.cast(tf.reshape(x, [-1, width]), tf.float64)
             batch = tf.shape(x) if elementwise else tf.shape(x)[:-1]
@@ -119,22 +129,22 @@ def _spectrum(frequencies, shift) -> Spectrum:
     return Recipe(tuple((c, 1.0, s) for c, s in terms), period(frequencies))
 
 
-def _value_shape(function, width) -> tuple[int, ...]:
+def _value_shape(function, name, width) -> tuple[int, ...]:
     shape = np.shape(function(np.zeros((1, width))))
     if len(shape) not in (1, 2) or shape[0] != 1:
         raise ValueError(
-            f"{function.__name__} was given float64[1, {width}] and returned shape {shape}; a "
+            f"{name} was given float64[1, {width}] and returned shape {shape}; a "
             "function of a vector maps float64[..., P] to float64[...] or float64[..., M]."
         )
     return shape[1:]
 
 
-def _evaluate(function, elementwise, _, points):
+def _evaluate(function, name, elementwise, structure, points):
     values = np.asarray(function(points[:, 0] if elementwise else points), dtype=float)
-    if len(values) != len(points):
+    if values.shape[:1] != (len(points),) or values.size != len(points) * structure.num_values:
         raise ValueError(
-            f"{function.__name__} was given {len(points)} arguments and returned shape "
-            f"{values.shape}; it must act on each of them."
+            f"{name} was given {len(points)} arguments and returned shape {values.shape}; it must "
+            "act on each of them."
         )
     Tracker.record(circuits=len(points), batches=1)
-    return values.reshape(len(points), -1)
+    return values.reshape(points.shape[0], structure.num_values)

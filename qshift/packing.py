@@ -5,6 +5,7 @@ from __future__ import annotations
 import pennylane as qml
 import tensorflow as tf
 
+from qshift.errors import UnsupportedError
 from qshift.tracing import is_watched
 
 
@@ -70,10 +71,20 @@ def _pack(slots, batch) -> tf.Tensor:
         flat = tf.reshape(parameter, [-1, size])
         halves = [flat]
         if flat.dtype.is_complex:
-            halves = [tf.math.real(flat)] + [tf.math.imag(flat)] * slot.is_complex
+            halves = [tf.math.real(flat), tf.math.imag(flat)]
+            if not slot.is_complex:
+                _require_real(halves.pop(), slot)
         for half in halves:
             blocks.append(tf.broadcast_to(tf.cast(half, tf.float64), [rows, size]))
     return tf.concat(blocks, axis=1)
+
+
+def _require_real(imaginary, slot):
+    if tf.executing_eagerly() and tf.reduce_any(imaginary != 0):
+        raise UnsupportedError(
+            f"Parameter {slot.leaf} of {slot.gate} is complex, but a gate's angle is real. "
+            "Use tf.math.real, tf.math.angle or tf.abs of it."
+        )
 
 
 def result_dtype(tape):
@@ -93,7 +104,8 @@ def differentiable(args, argnums):
         if not -len(args) <= i < len(args):
             raise ValueError(f"argnums names argument {i}, but there are {len(args)} arguments.")
         dtype = None if tf.is_tensor(args[i]) or hasattr(args[i], "dtype") else tf.float64
-        args[i] = tf.convert_to_tensor(args[i], dtype=dtype)
+        # A copy: one tensor may be given as two arguments.
+        args[i] = tf.identity(tf.convert_to_tensor(args[i], dtype=dtype))
     return args, positions
 
 

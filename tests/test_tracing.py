@@ -669,16 +669,6 @@ def test_seed_makes_a_run_reproducible(objective):
         assert run(7) == first
 
 
-def test_seed_tells_equal_calls_apart():
-    def run():
-        circuit = sampled(100, seed=7)
-        fn = compiled(lambda x: [circuit(x) for _ in range(5)])
-        return np.array([fn(ANGLES) for _ in range(20)]).tolist()
-
-    first = run()
-    for _ in range(3):
-        assert run() == first
-
 
 @pytest.fixture
 def deterministic():

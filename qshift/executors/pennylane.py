@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pennylane as qml
@@ -120,6 +121,10 @@ class PennyLaneExecutor:
             tape.trainable_params = [position[id(gate)] for gate in wanted]
 
     def _run(self, circuit, points, broadcast):
+        if circuit.shots.has_partitioned_shots and _is_legacy(self.device):
+            # Devices of PennyLane's old interface take one number of shots for a batch.
+            copies = [replace(circuit, shots=qml.measurements.Shots(n)) for n in circuit.shots]
+            return np.hstack([self._run(copy, points, broadcast) for copy in copies])
         if circuit.shots and self._seed is not None:
             return np.concatenate([self._sample(circuit, point[None]) for point in points])
         if circuit.shots and (points == points[:1]).all():
@@ -162,12 +167,15 @@ def _lent(device, rng):
             for owner in _generators(device):
                 owner._rng = before
     else:
-        before = backend.options.seed_simulator
-        backend.set_options(seed_simulator=int(rng.integers(2**31)))
+        before, state = backend.options.seed_simulator, np.random.get_state()
+        seed = int(rng.integers(2**31))
+        backend.set_options(seed_simulator=seed)
+        np.random.seed(seed)  # PennyLane samples state vectors of old devices from this one
         try:
             yield
         finally:
             backend.set_options(seed_simulator=before)
+            np.random.set_state(state)
 
 
 def _generators(device) -> list:
@@ -180,6 +188,10 @@ def _backend(device):
     return getattr(getattr(device, "target_device", device), "backend", None)
 
 
+def _is_legacy(device) -> bool:
+    return isinstance(device, qml.devices.LegacyDeviceFacade)
+
+
 def _flatten(circuit, result, points):
     """Lays the results of one tape out as float64[points, M]."""
     copies = result if circuit.shots.has_partitioned_shots else (result,)
@@ -187,8 +199,15 @@ def _flatten(circuit, result, points):
     for copy in copies:
         measured = copy if len(circuit.measurements) > 1 else (copy,)
         for values, size in zip(measured, circuit.sizes, strict=True):
-            values = np.broadcast_to(
-                np.reshape(np.asarray(values, dtype=float), (-1, size)), (points, size)
-            )
-            columns.append(values)
+            columns.append(np.broadcast_to(np.reshape(_real(values), (-1, size)), (points, size)))
     return np.concatenate(columns, axis=1)
+
+
+def _real(values):
+    values = np.asarray(values)
+    if np.iscomplexobj(values) and np.abs(values.imag).max() > 1e-6:
+        raise UnsupportedError(
+            f"An expectation value is {values.ravel()[0]:.6g}, which is not real: qshift takes "
+            "Hermitian observables. Measure the real and the imaginary part as two observables."
+        )
+    return values.real.astype(float)

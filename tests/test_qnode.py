@@ -1,0 +1,629 @@
+"""The callable a user holds: keywords, structure, plans, other devices and PennyLane's tools."""
+
+import copy
+import importlib.util
+
+import numpy as np
+import pennylane as qml
+import pytest
+import tensorflow as tf
+from circuits import tape_derivatives
+
+import qshift
+
+DEVICE = qml.device("default.qubit")
+
+
+def quantum_function(x):
+    qml.RX(x[0], wires=0)
+    qml.RY(x[1], wires=1)
+    qml.CNOT(wires=[0, 1])
+    return qml.expval(qml.Z(1))
+
+
+X = np.array([0.4, 0.1])
+VALUE = np.cos(0.4) * np.cos(0.1)
+GRADIENT = np.array([-np.sin(0.4) * np.cos(0.1), -np.cos(0.4) * np.sin(0.1)])
+HESSIAN = np.array([[-VALUE, np.sin(0.4) * np.sin(0.1)], [np.sin(0.4) * np.sin(0.1), -VALUE]])
+
+
+def assert_right(node, order=2):
+    got = tape_derivatives(node, X, order)
+    for a, b in zip(got, [VALUE, GRADIENT, HESSIAN], strict=False):
+        np.testing.assert_allclose(a, b, atol=1e-10)
+
+
+# --- keywords ---
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"interface": "auto"},
+        {"interface": "tf"},
+        {"interface": "tensorflow"},
+        {"diff_method": "best"},
+        {"diff_method": "shift"},
+        {"diff_method": "parameter-shift"},
+        {"diff_method": "adjoint"},
+        {"max_diff": 1},
+        {"max_diff": 3},
+        {"cache": True},
+        {"cache": False},
+        {"cache": "auto"},
+        {"cachesize": 100},
+        {"grad_on_execution": False},
+        {"grad_on_execution": "best"},
+        {"device_vjp": False},
+        {"device_vjp": None},
+        {"mcm_method": "deferred"},
+        {"mcm_method": None},
+        {"postselect_mode": None},
+        {"gradient_kwargs": {}},
+        {"gradient_kwargs": None},
+        {"shots": None},
+        {"objective": "shots"},
+        {"objective": "circuits"},
+        {"prefetch": 2},
+    ],
+    ids=str,
+)
+def test_accepted_keywords(keywords):
+    assert_right(qshift.qnode(DEVICE, **keywords)(quantum_function))
+
+
+@pytest.mark.parametrize(
+    "keywords, reason",
+    [
+        ({"interface": "jax"}, "interface='jax'.*TensorFlow.*qml.qnode"),
+        ({"interface": "torch"}, "interface='torch'.*TensorFlow"),
+        ({"interface": None}, "interface=None.*TensorFlow"),
+        ({"diff_method": "backprop"}, "diff_method='backprop'.*'shift'.*'adjoint'"),
+        ({"diff_method": "finite-diff"}, "exactly"),
+        ({"diff_method": "spsa"}, "exactly"),
+        ({"diff_method": "hadamard"}, "'shift'"),
+        ({"diff_method": None}, "diff_method=None"),
+        ({"diff_method": qml.gradients.param_shift}, "diff_method="),
+        ({"cache": {}}, "cache=dict.*owns the table"),
+        ({"device_vjp": True}, "device_vjp=True.*shifted circuits.*False"),
+        ({"postselect_mode": "hw-like"}, "postselect_mode='hw-like'.*no shift rule"),
+        ({"mcm_method": "one-shot"}, "mcm_method='one-shot'.*deferred"),
+        ({"mcm_method": "tree-traversal"}, "deferred"),
+        ({"executor_backend": "mp_pool"}, "one batch"),
+        ({"gradient_kwargs": {"shifts": [(0.1,)]}}, "gradient_kwargs.*qshift.shift_rule"),
+        ({"objective": "time"}, "objective.*'circuits', 'shots'.*'time'"),
+        ({"prefetch": -1}, "prefetch.*-1"),
+        ({"prefetch": 1.5}, "prefetch.*1.5"),
+        ({"shots": 0}, "[Ss]hots"),
+    ],
+    ids=str,
+)
+def test_refused_keywords_say_why(keywords, reason):
+    with pytest.raises(ValueError, match=f"(?s){reason}"):
+        qshift.qnode(DEVICE, **keywords)(quantum_function)
+
+
+def test_unknown_keywords_are_refused():
+    with pytest.raises(TypeError, match="nonsense"):
+        qshift.qnode(DEVICE, nonsense=1)(quantum_function)
+
+
+def test_what_is_not_a_device_is_refused():
+    with pytest.raises(qml.exceptions.QuantumFunctionError, match="[Dd]evice"):
+        qshift.qnode("default.qubit")(quantum_function)
+
+
+@pytest.mark.parametrize(
+    "keywords, batches",
+    [({}, [1, 4, 3]), ({"prefetch": 1}, [5, 0, 3]), ({"prefetch": 2}, [8, 0, 0]),
+     ({"grad_on_execution": True}, [5, 0, 3])],
+)
+def test_prefetch_runs_later_orders_with_the_value(keywords, batches, tracker):
+    node = qshift.qnode(DEVICE, diff_method="shift", **keywords)(quantum_function)
+    x, counts = tf.Variable(X), []
+
+    def count():
+        counts.append(tracker.totals["circuits"])
+        tracker.reset()
+
+    with tf.GradientTape() as outer:
+        with tf.GradientTape() as inner:
+            value = node(x)
+        count()
+        gradient = inner.gradient(value, x)
+        count()
+    hessian = outer.jacobian(gradient, x)
+    count()
+    assert counts == batches
+    np.testing.assert_allclose(hessian, HESSIAN, atol=1e-12)
+
+
+def test_prefetch_costs_nothing_where_nobody_watches(tracker):
+    qshift.qnode(DEVICE, prefetch=3)(quantum_function)(tf.constant(X))
+    assert tracker.totals["circuits"] == 1
+
+
+@pytest.mark.parametrize("name", ["default.qubit", "lightning.qubit", "default.mixed"])
+def test_seed_makes_samples_reproducible(name):
+    device = qml.device(name, wires=2)
+
+    def samples(seed):
+        node = qshift.qnode(device, shots=100, seed=seed)(quantum_function)
+        return [float(node(tf.constant([1.1, 0.7], tf.float64))) for _ in range(4)]
+
+    assert samples(1) == samples(1)
+    assert samples(1) != samples(2)
+    assert samples(None) != samples(None)
+    assert len(set(samples(1))) > 1
+
+
+@pytest.mark.parametrize("name", ["default.qubit", "lightning.qubit", "default.mixed"])
+def test_a_seed_belongs_to_its_qnode_alone(name):
+    """Another one on the same device neither disturbs it nor becomes reproducible by it."""
+    device, x = qml.device(name, wires=2), tf.constant([1.1, 0.7], tf.float64)
+
+    def samples(interrupt):
+        seeded = qshift.qnode(device, shots=1000, seed=5)(quantum_function)
+        other = qshift.qnode(device, shots=1000)(quantum_function)
+        return [(float(seeded(x)), float(other(x)) if interrupt else 0.0) for _ in range(4)]
+
+    first, second, alone = samples(True), samples(True), samples(False)
+    assert [a for a, _ in first] == [a for a, _ in second] == [a for a, _ in alone]
+    assert [b for _, b in first] != [b for _, b in second]
+
+
+# --- shots ---
+
+
+def test_shots_come_from_the_qnode_or_set_shots(tracker):
+    node = qshift.qnode(DEVICE, seed=0)(quantum_function)
+    assert node.shots.total_shots is None
+    hundred = qml.set_shots(node, 100)
+    assert isinstance(hundred, qshift.QNode) and hundred.shots.total_shots == 100
+    assert node.shots.total_shots is None
+    few, many = qml.set_shots(node, shots=[10, 1000])(tf.constant(X))
+    assert few.shape == many.shape == ()
+    assert tracker.totals["shots"] == 1010
+    hundred(tf.constant(X))
+    assert tracker.totals["shots"] == 1110
+    assert qml.set_shots(hundred, None).shots.total_shots is None
+
+
+def test_with_shots_the_plan_is_for_least_variance():
+    node = qshift.qnode(DEVICE, diff_method="shift")(quantum_function)
+    assert node.plan(X, order=2).objective == "circuits"
+    assert qml.set_shots(node, 100).plan(X, order=2).objective == "shots"
+    assert node.update(shots=100, objective="circuits").plan(X, order=2).objective == "circuits"
+
+
+def test_each_call_draws_fresh_samples_and_its_derivatives_share_them():
+    node = qshift.qnode(DEVICE, shots=50, diff_method="shift")(quantum_function)
+    x = tf.Variable([1.1, 0.7], dtype=tf.float64)
+    with tf.GradientTape(persistent=True) as outer:
+        with tf.GradientTape(persistent=True) as inner:
+            value = node(x)
+        first, second = inner.gradient(value, x), inner.gradient(value, x)
+    np.testing.assert_array_equal(first, second)
+    assert len({float(node(x)) for _ in range(20)}) > 1
+    del outer
+
+
+# --- update, copy ---
+
+
+def test_update_keeps_what_it_does_not_replace():
+    node = qml.transforms.merge_rotations(
+        qml.set_shots(qshift.qnode(DEVICE, objective="circuits", prefetch=1)(quantum_function), 100)
+    )
+    updated = node.update(prefetch=2)
+    assert updated is not node and isinstance(updated, qshift.QNode)
+    assert (updated.prefetch, updated.objective, updated.shots.total_shots) == (2, "circuits", 100)
+    assert "merge_rotations" in str(updated.compile_pipeline)
+    assert node.prefetch == 1
+    assert updated.update(shots=None).shots.total_shots is None
+
+
+def test_update_checks_its_keywords():
+    node = qshift.qnode(DEVICE)(quantum_function)
+    with pytest.raises(qshift.UnsupportedError, match="backprop"):
+        node.update(diff_method="backprop")
+    with pytest.raises(TypeError, match="nonsense"):
+        node.update(nonsense=1)
+
+
+def test_copies_work():
+    node = qshift.qnode(DEVICE)(quantum_function)
+    copied = copy.copy(node)
+    assert isinstance(copied, qshift.QNode)
+    assert_right(copied)
+    assert_right(node)
+
+
+# --- from_qnode ---
+
+
+@pytest.mark.parametrize("interface", ["auto", "jax", "autograd", "numpy", "tf", None])
+@pytest.mark.parametrize("diff_method", ["best", "backprop", "parameter-shift", "finite-diff"])
+def test_from_qnode_takes_qnodes_of_any_interface(interface, diff_method):
+    node = qml.qnode(DEVICE, interface=interface, diff_method=diff_method)(quantum_function)
+    assert_right(qshift.from_qnode(node))
+
+
+def test_from_qnode_keeps_shots_device_and_transforms(tracker):
+    device = qml.device("lightning.qubit", wires=3)
+    node = qml.transforms.cancel_inverses(qml.set_shots(qml.qnode(device)(quantum_function), 50))
+    converted = qshift.from_qnode(node)
+    assert converted.device is device and converted.shots.total_shots == 50
+    assert "cancel_inverses" in str(converted.compile_pipeline)
+    converted(tf.constant(X))
+    assert tracker.totals["shots"] == 50
+    assert qshift.from_qnode(node, shots=None).shots.total_shots is None
+    assert qshift.from_qnode(node, objective="circuits").objective == "circuits"
+
+
+def test_from_qnode_of_our_own_is_itself():
+    node = qshift.qnode(DEVICE)(quantum_function)
+    assert qshift.from_qnode(node) is node
+    assert qshift.from_qnode(node, prefetch=1).prefetch == 1
+
+
+def test_from_qnode_refuses_functions():
+    with pytest.raises(TypeError, match="got function.*qshift.qnode"):
+        qshift.from_qnode(quantum_function)
+
+
+# --- devices ---
+
+
+@pytest.mark.parametrize("diff_method", ["shift", "adjoint"])
+@pytest.mark.parametrize(
+    "device",
+    [
+        qml.device("default.qubit"),
+        qml.device("default.qubit", wires=["a", 1, 0]),
+        qml.device("lightning.qubit"),
+        qml.device("lightning.qubit", wires=2),
+    ],
+    ids=lambda device: f"{device.name} {device.wires}",
+)
+def test_simulators(device, diff_method):
+    assert_right(qshift.qnode(device, diff_method=diff_method)(quantum_function))
+
+
+def test_density_matrices():
+    device = qml.device("default.mixed", wires=2)
+    assert_right(qshift.qnode(device)(quantum_function))
+    with pytest.raises(qshift.UnsupportedError, match="default.mixed.*diff_method='shift'"):
+        tape_derivatives(qshift.qnode(device, diff_method="adjoint")(quantum_function), X, 1)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("qiskit_aer"), reason="needs Qiskit Aer")
+def test_qiskit_aer():
+    device = qml.device("qiskit.aer", wires=2)
+    node = qshift.qnode(device, shots=20_000, seed=11)(quantum_function)
+    value, gradient = tape_derivatives(node, X, 1)
+    assert value == pytest.approx(VALUE, abs=0.05)
+    np.testing.assert_allclose(gradient, GRADIENT, atol=0.05)
+
+
+def test_adjoint_differentiation_needs_exact_expectation_values():
+    for node in (
+        qshift.qnode(DEVICE, diff_method="adjoint", shots=10)(quantum_function),
+        qshift.qnode(DEVICE, diff_method="adjoint")(
+            lambda x: quantum_function(x) and qml.probs(wires=0)
+        ),
+    ):
+        with pytest.raises(qshift.UnsupportedError, match="diff_method='adjoint'.*'shift'"):
+            tape_derivatives(lambda x, node=node: tf.reduce_sum(node(x)), X, 1)
+
+
+# --- PennyLane's tools on top ---
+
+
+def test_drawing():
+    node = qshift.qnode(DEVICE)(quantum_function)
+    for x in (X, tf.constant(X)):
+        assert qml.draw(node)(x) == qml.draw(qml.qnode(DEVICE)(quantum_function))(X)
+
+
+def test_specs():
+    node = qshift.qnode(DEVICE)(quantum_function)
+    resources = qml.specs(node)(tf.constant(X))["resources"]
+    assert dict(resources.gate_types) == {"RX": 1, "RY": 1, "CNOT": 1}
+
+
+def test_construct_tape_and_matrix():
+    node = qshift.qnode(DEVICE)(quantum_function)
+    names = [op.name for op in qml.workflow.construct_tape(node)(X).operations]
+    assert names == ["RX", "RY", "CNOT"]
+    expected = qml.matrix(qml.qnode(DEVICE)(quantum_function), wire_order=[0, 1])(X)
+    np.testing.assert_allclose(qml.matrix(node, wire_order=[0, 1])(X), expected)
+
+
+def many_measurements(x):
+    qml.RX(x[0], wires=0)
+    qml.RX(x[1], wires=0)
+    qml.CNOT(wires=[0, 1])
+    qml.CNOT(wires=[0, 1])
+    qml.RY(x[1], wires=0)
+    return qml.expval(qml.Z(0)), qml.expval(qml.X(0)), qml.probs(wires=0)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        qml.transforms.split_non_commuting,
+        qml.transforms.merge_rotations,
+        qml.transforms.cancel_inverses,
+        qml.transforms.single_qubit_fusion,
+        qml.transforms.commute_controlled,
+        qml.transforms.broadcast_expand,
+        qml.transforms.defer_measurements,
+        qml.transforms.undo_swaps,
+        qml.compile,
+    ],
+    ids=lambda transform: transform.__name__ if hasattr(transform, "__name__") else str(transform),
+)
+def test_transforms_on_top(transform):
+    def flat(node):
+        return lambda x: tf.concat([tf.reshape(r, [-1]) for r in node(x)], 0)
+
+    node = qshift.qnode(DEVICE)(many_measurements)
+    transformed = transform(node)
+    assert isinstance(transformed, qshift.QNode)
+    expected = tape_derivatives(flat(node), X, 2)
+    for a, b in zip(tape_derivatives(flat(transformed), X, 2), expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+def test_zero_noise_extrapolation_can_be_differentiated():
+    node = qshift.qnode(qml.device("default.mixed", wires=2))(quantum_function)
+    mitigated = qml.noise.mitigate_with_zne(
+        node, [1, 2, 3], qml.noise.fold_global, qml.noise.poly_extrapolate, None, {"order": 1}
+    )
+    assert_right(mitigated)
+
+
+def test_parameter_shift_gradients_of_pennylane():
+    node = qshift.qnode(DEVICE)(quantum_function)
+    x = tf.Variable(X)
+    with tf.GradientTape():
+        gradient = qml.gradients.param_shift(node)(x)
+    np.testing.assert_allclose(gradient, GRADIENT, atol=1e-12)
+
+
+# --- plan ---
+
+
+PLANNED = {
+    "shift": {"diff_method": "shift"},
+    "least variance": {"diff_method": "shift", "objective": "shots"},
+    "adjoint": {"diff_method": "adjoint"},
+    "shots": {"diff_method": "shift", "shots": 10},
+    "shot vector": {"diff_method": "shift", "shots": [10, 20]},
+}
+
+
+def layered(x, y):
+    qml.CRX(x[..., 0], wires=[0, 1])
+    qml.RY(x[..., 1], wires=1)
+    qml.SingleExcitation(y, wires=[0, 2])
+    qml.RX(y * x[..., 1], wires=2)
+    qml.Hadamard(0)
+    return qml.expval(qml.Z(0) @ qml.Z(2)), qml.expval(qml.X(1))
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+@pytest.mark.parametrize("argnums", [None, 0, 1])
+@pytest.mark.parametrize("name", PLANNED)
+def test_plans_are_what_is_then_counted(name, argnums, batch, tracker):
+    node = qshift.qnode(DEVICE, **PLANNED[name])(layered)
+    x = tf.constant(np.random.default_rng(0).normal(size=(2,) if batch is None else (batch, 2)))
+    args = [x, tf.constant(0.6, tf.float64)]
+    plan = node.plan(*args, order=3, argnums=argnums)
+    assert tracker.totals["circuits"] == 0, "planning runs nothing"
+    sources = args if argnums is None else [args[argnums]]
+
+    def total(*values):
+        return tf.add_n([tf.reduce_sum(v) for v in tf.nest.flatten(values)])
+
+    counted = []
+
+    def count():
+        counted.append((tracker.totals["circuits"], tracker.totals["shots"]))
+        tracker.reset()
+
+    def up_to(order):
+        if order == 0:
+            value = node(*args)
+            count()
+            # Irrational weights, so that no row of a cotangent is zero.
+            return [tf.reduce_sum(v) * w for v, w in zip(tf.nest.flatten(value), range(1, 9))]
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(sources)
+            lower = up_to(order - 1)
+            target = tf.concat([tf.reshape(t, [-1]) for t in lower], 0)
+        # All rows at once, as in a compiled function: what is run does not depend on the cotangent.
+        jacobians = tape.jacobian(target, sources, unconnected_gradients="zero")
+        count()
+        return jacobians
+
+    up_to(3)
+    assert counted == [(order.circuits, order.shots) for order in plan.orders]
+    assert plan.circuits == sum(c for c, _ in counted) == plan.orders[-1].total
+
+
+def test_two_controlled_rotations_cost_at_most_sixteen(tracker):
+    @qshift.qnode(DEVICE, diff_method="shift", objective="circuits")
+    def circuit(x):
+        qml.Hadamard(0)
+        qml.CRX(x[0], wires=[0, 1])
+        qml.CRY(x[1], wires=[1, 0])
+        return qml.expval(qml.Z(0))
+
+    plan = circuit.plan(X, order=2)
+    qshift.derivatives(circuit, tf.constant(X), order=2)
+    assert plan.circuits == tracker.totals["circuits"] <= 16
+
+
+@pytest.mark.parametrize("p, orders", [(4, (1, 9, 27, 49)), (8, (1, 17, 101, 353))])
+def test_fewest_circuits(p, orders):
+    @qshift.qnode(DEVICE, diff_method="shift", objective="circuits")
+    def circuit(x):
+        for i in range(p):
+            qml.RX(x[i], wires=0)
+            qml.RY(0.3, wires=0)
+        return qml.expval(qml.Z(0))
+
+    plan = circuit.plan(np.ones(p), order=len(orders) - 1)
+    assert tuple(order.total for order in plan.orders) == orders
+
+
+def test_plans_of_transforms_that_split_circuits(tracker):
+    node = qml.transforms.split_non_commuting(qshift.qnode(DEVICE)(many_measurements))
+    plan = node.plan(X, order=2)
+    qshift.derivatives(lambda x: tf.stack(node(x)[:2]), tf.constant(X), order=2)
+    assert plan.circuits == tracker.totals["circuits"]
+
+
+def test_plans_find_tensors_inside_structures():
+    @qshift.qnode(DEVICE)
+    def circuit(weights):
+        qml.RX(weights["a"], wires=0)
+        qml.RY(weights["b"][0], wires=0)
+        return qml.expval(qml.Z(0))
+
+    a, b = tf.constant(0.3), tf.constant([0.4])
+    assert circuit.plan({"a": a, "b": b}, order=2).circuits == 8
+
+
+def test_plans_as_data_text_and_html():
+    plan = qshift.qnode(DEVICE)(quantum_function).plan(X, order=2)
+    data = plan.to_dict()
+    assert [order["circuits"] for order in data["orders"]] == [1, 4, 3]
+    assert (data["circuits"], data["batches"], data["shots"], data["recursion"]) == (8, 3, 0, 21)
+    assert "plain recursion" in str(plan) and "21" in str(plan)
+    assert plan._repr_html_().startswith("<table") and "<td>21</td>" in plan._repr_html_()
+
+
+def test_plans_refuse_negative_orders_and_missing_arguments():
+    node = qshift.qnode(DEVICE)(quantum_function)
+    with pytest.raises(ValueError, match="order.*-1"):
+        node.plan(X, order=-1)
+    with pytest.raises(ValueError, match="argument 2.*1 argument"):
+        node.plan(X, argnums=2)
+
+
+# --- derivatives ---
+
+
+@pytest.fixture(scope="module")
+def two_arguments():
+    @qshift.qnode(DEVICE)
+    def circuit(x, y):
+        quantum_function(x)
+        qml.RX(y, wires=0)
+        return qml.probs(wires=[0, 1])
+
+    return circuit
+
+
+def shapes(entry):
+    return tuple(map(shapes, entry)) if isinstance(entry, tuple) else tuple(entry.shape)
+
+
+@pytest.mark.parametrize(
+    "argnums, gradient, hessian",
+    [
+        (0, (4, 2), (4, 2, 2)),
+        (1, (4,), (4,)),
+        (-1, (4,), (4,)),
+        ((0,), ((4, 2),), (((4, 2, 2),),)),
+        ((0, 1), ((4, 2), (4,)), (((4, 2, 2), (4, 2)), ((4, 2), (4,)))),
+        ((1, 0), ((4,), (4, 2)), (((4,), (4, 2)), ((4, 2), (4, 2, 2)))),
+        (None, ((4, 2), (4,)), (((4, 2, 2), (4, 2)), ((4, 2), (4,)))),
+    ],
+    ids=str,
+)
+def test_derivatives_are_nested_as_in_jax(two_arguments, argnums, gradient, hessian):
+    got = qshift.derivatives(two_arguments, X, 0.3, order=2, argnums=argnums)
+    assert shapes(got) == ((4,), gradient, hessian)
+
+
+def test_derivatives_of_one_argument(tracker):
+    node = qshift.qnode(DEVICE)(quantum_function)
+    for x in (X, tf.constant(X), tf.Variable(X), X.tolist()):
+        tracker.reset()
+        value, gradient, hessian = qshift.derivatives(node, x, order=2)
+        np.testing.assert_allclose(value, VALUE)
+        np.testing.assert_allclose(gradient, GRADIENT)
+        np.testing.assert_allclose(hessian, HESSIAN)
+        assert (tracker.totals["circuits"], tracker.totals["batches"]) == (8, 1)
+    (value,) = qshift.derivatives(node, X, order=0)
+    np.testing.assert_allclose(value, VALUE)
+
+
+def test_derivatives_by_one_of_two_arguments_cost_no_more(two_arguments, tracker):
+    qshift.derivatives(two_arguments, X, 0.3, order=2, argnums=1)
+    assert tracker.totals["circuits"] == 4
+
+
+@pytest.mark.parametrize(
+    "args, settings, message",
+    [
+        ((X, 0.3), {"order": -1}, "order.*-1"),
+        ((X, 0.3), {"argnums": 2}, "argument 2.*2 arguments"),
+        ((X, 0.3), {"argnums": ()}, "argnums"),
+        (([1, 2], 3), {}, "float"),
+        (({"x": X}, 3), {}, "dict|float"),
+    ],
+    ids=str,
+)
+def test_derivatives_refuse_what_they_cannot_differentiate_by(
+    two_arguments, args, settings, message, tracker
+):
+    with pytest.raises((ValueError, TypeError), match=message):
+        qshift.derivatives(two_arguments, *args, **settings)
+    assert tracker.totals["circuits"] == 0
+
+
+# --- what is refused before anything runs ---
+
+
+@pytest.mark.parametrize("watch", [True, False])
+@pytest.mark.parametrize(
+    "device, gate, parameter",
+    [
+        ("default.qubit", lambda p: qml.QubitUnitary(p, wires=0), np.eye(2, dtype=complex)),
+        ("default.qubit", lambda p: qml.QubitUnitary(p, wires=[0, 1]), np.eye(4, dtype=complex)),
+        ("default.qubit", lambda p: qml.StatePrep(p, wires=0), np.array([0.6, 0.8])),
+        ("default.mixed", lambda p: qml.AmplitudeDamping(p, wires=0), np.float64(0.1)),
+        ("default.mixed", lambda p: qml.PhaseDamping(p, wires=0), np.float64(0.1)),
+        (
+            "default.mixed",
+            lambda p: qml.ThermalRelaxationError(p, 1.4, 1.2, 0.3, wires=0),
+            np.float64(0.1),
+        ),
+    ],
+    ids=["QubitUnitary", "two-wire QubitUnitary", "StatePrep", "AmplitudeDamping", "PhaseDamping",
+         "ThermalRelaxationError"],
+)
+def test_gates_without_a_rule(device, gate, parameter, watch, tracker):
+    @qshift.qnode(qml.device(device, wires=2))
+    def circuit(p, x):
+        gate(p)
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    x = tf.Variable(0.4, dtype=tf.float64)
+    if watch:
+        with pytest.raises(qshift.NoShiftRuleError) as error, tf.GradientTape():
+            circuit(tf.Variable(parameter), x)
+        name = gate(parameter).name
+        assert name in str(error.value) and "tf.stop_gradient" in str(error.value)
+        assert tracker.totals["circuits"] == 0
+    else:
+        with tf.GradientTape() as tape:
+            value = circuit(tf.stop_gradient(tf.Variable(parameter)), x)
+        assert tape.gradient(value, x) is not None
+        assert tracker.totals["circuits"] == 3
