@@ -23,7 +23,6 @@ from qshift.fingerprint import fingerprint, hashable
 from qshift.measurements import Readout, read
 from qshift.plan import Frequencies, Planner, Spectrum
 
-
 # Gates whose parameters are data. Decomposing them when these are tensors would give derivatives
 # that hold only along states and unitaries, through formulas with cases.
 _WHOLE = (qml.operation.StatePrepBase, qml.QubitUnitary, qml.ControlledQubitUnitary)
@@ -347,7 +346,7 @@ def _first(array):
 
 
 def _in_order(tape):
-    """Returns a tape's wires in the order in which devices without wires of their own number them."""
+    """Returns the wires in the order in which devices without wires of their own number them."""
     numbered = zip(tape.map_to_standard_wires().wires, tape.wires, strict=True)
     return [wire for _, wire in sorted(numbered)]
 

@@ -149,7 +149,7 @@ class Partials:
     def _pull(self, part, ticket, tensors, cotangent) -> tf.Tensor:
         columns, active = self.program.columns[part], self.program.active[part]
         if not active:
-            # A zero whose derivatives of every order are zeros too, where TensorFlow would say None.
+            # A zero whose derivatives of every order are zeros too; TensorFlow would say None.
             return tf.zeros_like(tensors[part]) * tf.sin(tensors[part])
         if tf.executing_eagerly():
             return self._pull_eagerly(part, ticket, tensors, cotangent)

@@ -81,9 +81,11 @@ NESTED: dict[str, Gate] = {
         1, 2, lambda a, w: qml.ctrl(qml.pow(qml.RX(a[0], w[1]), -2, lazy=True), w[0])
     ),
     "C(Evolution)": Gate(
-        1, 3, lambda a, w: qml.ctrl(
+        1,
+        3,
+        lambda a, w: qml.ctrl(
             qml.evolve(0.7 * qml.X(w[1]) + 0.4 * qml.Z(w[2]) @ qml.Z(w[1]), time(a[0])), w[0]
-        )
+        ),
     ),
     "Adjoint(CRY)": Gate(1, 2, lambda a, w: qml.adjoint(qml.CRY(a[0], w))),
     "Adjoint(U3)": Gate(3, 1, lambda a, w: qml.adjoint(qml.U3(*a, w))),
@@ -92,15 +94,21 @@ NESTED: dict[str, Gate] = {
     "CRX**0.5": Gate(1, 2, lambda a, w: qml.pow(qml.CRX(a[0], w), 0.5, lazy=True)),
     "IsingXY**3": Gate(1, 2, lambda a, w: qml.pow(qml.IsingXY(a[0], w), 3, lazy=True)),
     "Evolution(1, 3)": Gate(
-        1, 2, lambda a, w: qml.evolve(
+        1,
+        2,
+        lambda a, w: qml.evolve(
             qml.Hamiltonian([0.5, 1.5], [qml.X(w[0]), qml.Z(w[1])]), time(a[0])
-        )
+        ),
     ),
     "Evolution(irrational)": Gate(
-        1, 3, lambda a, w: qml.evolve(
-            0.3 * qml.X(w[0]) @ qml.X(w[1]) + 0.2 * qml.Z(w[0]) @ qml.Z(w[2])
-            + np.sqrt(0.5) * qml.Y(w[1]) @ qml.Y(w[2]), time(a[0])
-        )
+        1,
+        3,
+        lambda a, w: qml.evolve(
+            0.3 * qml.X(w[0]) @ qml.X(w[1])
+            + 0.2 * qml.Z(w[0]) @ qml.Z(w[2])
+            + np.sqrt(0.5) * qml.Y(w[1]) @ qml.Y(w[2]),
+            time(a[0]),
+        ),
     ),
     "Evolution(word)": Gate(1, 2, lambda a, w: qml.evolve(qml.X(w[0]) @ qml.Y(w[1]), time(a[0]))),
     "Exp": Gate(1, 1, lambda a, w: qml.exp(qml.Z(w[0]), -0.5j * time(a[0]))),
@@ -116,53 +124,77 @@ TEMPLATES: dict[str, Gate] = {
     "AngleEmbedding": Gate(2, 2, lambda a, w: qml.AngleEmbedding(stack(list(a)), w, rotation="Y")),
     "IQPEmbedding": Gate(2, 2, lambda a, w: qml.IQPEmbedding(stack(list(a)), w, n_repeats=2)),
     "QAOAEmbedding": Gate(
-        2, 2, lambda a, w: qml.QAOAEmbedding(
+        2,
+        2,
+        lambda a, w: qml.QAOAEmbedding(
             stack(list(a)), reshape(stack([a[0], 0.3 * a[1], a[1]]), (1, 3)), w
-        )
+        ),
     ),
     "BasicEntanglerLayers": Gate(
-        2, 2, lambda a, w: qml.BasicEntanglerLayers(
+        2,
+        2,
+        lambda a, w: qml.BasicEntanglerLayers(
             reshape(stack([a[0], a[1], 0.3 * a[1], 0.6 * a[0]]), (2, 2)), w
-        )
+        ),
     ),
     "StronglyEntanglingLayers": Gate(
-        2, 2, lambda a, w: qml.StronglyEntanglingLayers(
+        2,
+        2,
+        lambda a, w: qml.StronglyEntanglingLayers(
             reshape(stack([a[0], 0.8 * a[1], a[1], 1.5 * a[0], a[1], 0.1 * a[0]]), (1, 2, 3)), w
-        )
+        ),
     ),
     "SimplifiedTwoDesign": Gate(
-        2, 3, lambda a, w: qml.SimplifiedTwoDesign(
+        2,
+        3,
+        lambda a, w: qml.SimplifiedTwoDesign(
             stack([a[0], a[1], 0.3 * a[0]]),
             reshape(stack([a[0], a[1], a[1], 2 * a[0]]), (1, 2, 2)),
             wires=w,
-        )
+        ),
     ),
     "AllSinglesDoubles": Gate(
-        2, 4, lambda a, w: qml.AllSinglesDoubles(
-            stack([a[0], a[1], 0.5 * a[0]]), w, np.array([1, 1, 0, 0]),
-            singles=[[w[0], w[2]], [w[1], w[3]]], doubles=[list(w)],
-        )
+        2,
+        4,
+        lambda a, w: qml.AllSinglesDoubles(
+            stack([a[0], a[1], 0.5 * a[0]]),
+            w,
+            np.array([1, 1, 0, 0]),
+            singles=[[w[0], w[2]], [w[1], w[3]]],
+            doubles=[list(w)],
+        ),
     ),
     "UCCSD": Gate(
-        2, 4, lambda a, w: qml.UCCSD(
-            stack([a[0], a[1]]), w, init_state=np.array([1, 1, 0, 0]),
-            s_wires=[[w[0], w[1], w[2]]], d_wires=[[w[:2], w[2:]]],
-        )
+        2,
+        4,
+        lambda a, w: qml.UCCSD(
+            stack([a[0], a[1]]),
+            w,
+            init_state=np.array([1, 1, 0, 0]),
+            s_wires=[[w[0], w[1], w[2]]],
+            d_wires=[[w[:2], w[2:]]],
+        ),
     ),
     "ApproxTimeEvolution": Gate(
-        2, 2, lambda a, w: qml.ApproxTimeEvolution(
+        2,
+        2,
+        lambda a, w: qml.ApproxTimeEvolution(
             qml.Hamiltonian([a[0], 0.9 * a[0]], [qml.X(w[0]), qml.Z(w[0]) @ qml.Z(w[1])]), a[1], 1
-        )
+        ),
     ),
     "TrotterProduct": Gate(
-        1, 2, lambda a, w: qml.TrotterProduct(
+        1,
+        2,
+        lambda a, w: qml.TrotterProduct(
             0.4 * qml.X(w[0]) + 0.9 * qml.Z(w[0]) @ qml.Z(w[1]), time(a[0]), order=2
-        )
+        ),
     ),
     "CommutingEvolution": Gate(
-        1, 2, lambda a, w: qml.CommutingEvolution(
+        1,
+        2,
+        lambda a, w: qml.CommutingEvolution(
             qml.Hamiltonian([0.5, 1.5], [qml.X(w[0]), qml.Z(w[1])]), a[0]
-        )
+        ),
     ),
 }
 
@@ -270,7 +302,9 @@ class RandomCircuit:
     def backprop(self) -> Callable:
         """Returns the same, differentiated by TensorFlow through PennyLane's simulator."""
         node = qml.qnode(
-            qml.device("default.qubit"), interface="tf", diff_method="backprop",
+            qml.device("default.qubit"),
+            interface="tf",
+            diff_method="backprop",
             mcm_method="deferred",
         )(self)
 
@@ -284,7 +318,9 @@ class RandomCircuit:
     def jax(self) -> Callable:
         """Returns the same as a JAX function, differentiated through PennyLane's simulator."""
         node = qml.qnode(
-            qml.device("default.qubit"), interface="jax", diff_method="backprop",
+            qml.device("default.qubit"),
+            interface="jax",
+            diff_method="backprop",
             mcm_method="deferred",
         )(self)
         return lambda theta: jax.numpy.concatenate([jax.numpy.ravel(r) for r in node(theta)])

@@ -52,8 +52,11 @@ def test_bind_bind_each_and_the_tape_itself_agree(name):
     for point, values in zip(points, each, strict=True):
         np.testing.assert_allclose(run([structure.bind(point[None])])[0], values, atol=1e-12)
     # Broadcast over all points: measurement by measurement, each [3, size].
-    if name in PLAIN and all(op.name in qml.ops.qubit.attributes.supports_broadcasting
-                             for op in structure.operations if op.data):
+    if name in PLAIN and all(
+        op.name in qml.ops.qubit.attributes.supports_broadcasting
+        for op in structure.operations
+        if op.data
+    ):
         (results,) = qml.execute([structure.bind(points)], DEVICE)
         results = results if isinstance(results, tuple) else (results,)
         together = np.hstack([np.reshape(r, (3, -1)) for r in results])

@@ -71,8 +71,9 @@ def test_spectra_are_those_of_random_expectation_values(name, parameter):
     angles = rng.uniform(0.3, 2.8, size=gate.angles).tolist()
 
     def matrix(angle):
-        return gate_matrix(gate.apply, [*angles[:parameter], angle, *angles[parameter + 1 :]],
-                           gate.wires)
+        return gate_matrix(
+            gate.apply, [*angles[:parameter], angle, *angles[parameter + 1 :]], gate.wires
+        )
 
     candidates = np.arange(1, 17) / 4
     found = measured_frequencies(random_expectation(rng, matrix), candidates, 8 * np.pi)
@@ -88,9 +89,10 @@ def test_irrational_spectra_are_those_of_the_generator(name):
     gate, rng = NESTED[name], np.random.default_rng(1)
     step = 1e-3
     # From two matrices alone: G = i log(U(x + step) U(x)^-1) / step.
-    ratio = gate_matrix(gate.apply, [0.5 + step], gate.wires) @ gate_matrix(
-        gate.apply, [0.5], gate.wires
-    ).conj().T
+    ratio = (
+        gate_matrix(gate.apply, [0.5 + step], gate.wires)
+        @ gate_matrix(gate.apply, [0.5], gate.wires).conj().T
+    )
     energies = np.unique((np.angle(np.linalg.eigvals(ratio)) / step).round(8))
     expected = {
         round(abs(a - b), 7) for a, b in itertools.combinations(energies, 2) if abs(a - b) > 1e-6

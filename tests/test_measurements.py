@@ -82,7 +82,10 @@ def assert_taylor_series(function, expected, point, order, seed=0):
         for k in range(order + 1):
             derivative = series.deriv(k)(0.0) if k else series(0.0)
             np.testing.assert_allclose(
-                got[k].ravel()[i], derivative, atol=10.0 ** (3 * k - 13), rtol=1e-8,
+                got[k].ravel()[i],
+                derivative,
+                atol=10.0 ** (3 * k - 13),
+                rtol=1e-8,
                 err_msg=f"value {i}, order {k}",
             )
 
@@ -309,8 +312,9 @@ def test_tensors_inside_observables_are_refused(measurement, tracker):
         prepare(X)
         return measurement(t)
 
-    with pytest.raises(qshift.UnsupportedError, match="Hermitian.*tensor.*NumPy"), (
-        warnings.catch_warnings()
+    with (
+        pytest.raises(qshift.UnsupportedError, match="Hermitian.*tensor.*NumPy"),
+        warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", "Using qp.probs with a Hermitian observable")
         circuit(tf.Variable(0.3, dtype=tf.float64))
@@ -459,9 +463,7 @@ def expected_of_outcomes(name, x):
         return average(x, lambda a, b, s: basis(4, 2 * a + b))
     if name == "probs of one":
         return average(x, lambda a, b, s: basis(2, b))
-    mean_z, mean_x = (
-        average(x, lambda a, b, s, m=m: np.real(s.conj() @ m @ s)) for m in (z, plus)
-    )
+    mean_z, mean_x = (average(x, lambda a, b, s, m=m: np.real(s.conj() @ m @ s)) for m in (z, plus))
     return [mean_z, *average(x, lambda a, b, s: basis(2, b)), 1 - mean_x**2]
 
 
@@ -496,9 +498,7 @@ def test_functions_of_outcomes_may_hold_tensors(measure):
         np.testing.assert_allclose(hessian, [[1.5 * ddp, dp], [dp, 0]], atol=1e-12)
     else:
         assert value == pytest.approx(2.25 * p * (1 - p))
-        np.testing.assert_allclose(
-            gradient, [2.25 * dp * (1 - 2 * p), 3 * p * (1 - p)], atol=1e-12
-        )
+        np.testing.assert_allclose(gradient, [2.25 * dp * (1 - 2 * p), 3 * p * (1 - p)], atol=1e-12)
 
 
 def test_adjoint_differentiation_of_mid_circuit_measurements():
@@ -545,7 +545,7 @@ def test_postselection_is_refused(tracker):
         (lambda: qml.mutual_info([0], [1]), "MutualInfo", "probs"),
         (lambda: qml.purity(wires=0), "Purity", "expval"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("shots", [None, 100])
 def test_other_measurements_say_what_to_use_instead(measurement, name, way_out, shots, tracker):

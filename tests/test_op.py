@@ -182,9 +182,7 @@ def test_classical_preprocessing(ground_truth):
     truth = ground_truth["classical_preprocessing"]
     circuit = rotation()
     x = tf.constant(truth["x"], tf.float64)
-    value, *derivatives = qshift.derivatives(
-        lambda x: circuit(tf.tanh(1.7 * x + 0.2)), x, order=4
-    )
+    value, *derivatives = qshift.derivatives(lambda x: circuit(tf.tanh(1.7 * x + 0.2)), x, order=4)
     assert float(value) == pytest.approx(math.cos(math.tanh(0.71)), abs=1e-12)
     assert float(derivatives[1]) == pytest.approx(truth["second"], abs=5e-5)
     assert float(derivatives[2]) == pytest.approx(truth["third"], abs=5e-5)
@@ -475,8 +473,9 @@ def test_data_derivatives_then_weights_are_not_every_third_derivative(tracker):
     assert tracker.totals["circuits"] <= 1 + 2 * (p + 1) + 4 * p
 
     def state(weights, x):  # the same with TensorFlow's own matrices
-        cos, sin = (lambda t: tf.cast(tf.cos(t / 2), tf.complex128)), (
-            lambda t: tf.cast(tf.sin(t / 2), tf.complex128)
+        cos, sin = (
+            (lambda t: tf.cast(tf.cos(t / 2), tf.complex128)),
+            (lambda t: tf.cast(tf.sin(t / 2), tf.complex128)),
         )
         psi = tf.stack([cos(x), 0 * cos(x), sin(x), 0 * cos(x)])
         for i in range(p):
@@ -600,9 +599,7 @@ def test_float32_jacobians_stay_float32(cosine_product):
     circuit, truth = cosine_product
     result = jacobians(circuit, tf.constant(truth["theta"], tf.float32), (True, True))
     assert [r.dtype for r in result] == [tf.float32] * 3
-    assert_all_close(
-        result, cosine_product_derivatives(np.array(truth["theta"]), 2), atol=2e-6
-    )
+    assert_all_close(result, cosine_product_derivatives(np.array(truth["theta"]), 2), atol=2e-6)
 
 
 def test_inside_it_is_float64():
@@ -724,9 +721,7 @@ def test_unwatched_parameter_without_a_rule_is_data(damped):
     x, gamma = tf.constant(0.9, tf.float64), tf.constant(0.1, tf.float64)
     result = jacobians(lambda x: damped(x, gamma), x, NO_PFOR)
     value = 0.1 + 0.9 * math.cos(0.9)
-    assert_all_close(
-        result, [value] + [0.9 * math.cos(0.9 + k * math.pi / 2) for k in (1, 2, 3)]
-    )
+    assert_all_close(result, [value] + [0.9 * math.cos(0.9 + k * math.pi / 2) for k in (1, 2, 3)])
 
 
 def test_forward_accumulator_over_a_parameter_without_a_rule_raises(damped, tracker):
@@ -861,9 +856,7 @@ def test_evaluations_of_compiled_functions_are_bounded():
     assert evaluations.get(-2, x, FakeEvaluation) is not made[1]
 
     evaluations = Evaluations(most_bytes=1000)
-    made = [
-        evaluations.get(-k, x, lambda x: FakeEvaluation(x, nbytes=400)) for k in range(1, 5)
-    ]
+    made = [evaluations.get(-k, x, lambda x: FakeEvaluation(x, nbytes=400)) for k in range(1, 5)]
     evaluations.get(-5, x, FakeEvaluation)
     assert evaluations.get(-4, x, FakeEvaluation) is made[3]
     assert evaluations.get(-1, x, FakeEvaluation) is not made[0]

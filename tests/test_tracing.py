@@ -669,7 +669,6 @@ def test_seed_makes_a_run_reproducible(objective):
         assert run(7) == first
 
 
-
 @pytest.fixture
 def deterministic():
     tf.random.set_seed(1)
