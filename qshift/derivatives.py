@@ -41,6 +41,12 @@ def derivatives(
         raise ValueError(f"order must be at least 0, got {order}.")
     args, positions = differentiable(args, argnums)
     sources = [args[i] for i in positions]
+    if order and not sources:
+        given = ", ".join(type(arg).__name__ for arg in args) or "none"
+        raise ValueError(
+            f"There is nothing to differentiate by, with argnums={argnums} and arguments {given}. "
+            "Give floating-point tensors, arrays or numbers."
+        )
     single = isinstance(argnums, int) or (argnums is None and len(args) == 1)
     shapes = [tuple(source.shape) for source in sources]
 

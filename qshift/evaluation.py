@@ -122,7 +122,7 @@ class Evaluation:
             result[shifts] = self._values.partials(tuple(indices[i] for i in shifts))
         rest = [i for i in seen if self._adjoint and indices[i]]
         if rest:
-            pairs = _split([indices[i] for i in rest])
+            pairs = split([indices[i] for i in rest])
             row = {a: k for k, a in enumerate(dict.fromkeys(a for a, _ in pairs))}
             gradients = self._gradients.partials(tuple(row))  # [rows, N, M, P]
             for i, (a, j) in zip(rest, pairs, strict=True):
@@ -130,7 +130,7 @@ class Evaluation:
         return np.moveaxis(result, 0, 2) * mask
 
 
-def _split(indices: Sequence[Index]) -> list[tuple[Index, int]]:
+def split(indices: Sequence[Index]) -> list[tuple[Index, int]]:
     """Splits each index a + j into a derivative a and the parameter j of a gradient of it, so that
     few different a are needed."""
     options = [[(a[:k] + a[k + 1 :], a[k]) for k in range(len(a))] for a in indices]

@@ -112,5 +112,5 @@ def differentiable(args, argnums):
 def _is_floating(arg):
     try:
         return qml.math.get_dtype_name(qml.math.asarray(arg)).startswith("float")
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, LookupError):
         return False

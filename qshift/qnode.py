@@ -117,7 +117,7 @@ class QNode(qml.QNode):
     def _impl_call(self, *args, **kwargs) -> Any:
         tapes, post_processing = self._tapes(args, kwargs)
         if _pipeline(self).is_informative:
-            return post_processing(tapes)
+            return post_processing(tapes)[0]
         result = post_processing(tuple(map(self._run, tapes)))[0]
         partitioned = self._tape.shots.has_partitioned_shots
         return _to_qfunc_output_type(result, self._qfunc_output, partitioned)
@@ -188,7 +188,8 @@ class QNode(qml.QNode):
             raise ValueError(f"order must be at least 0, got {order}.")
         args, positions = differentiable(args, argnums)
         with tf.GradientTape(watch_accessed_variables=argnums is None) as tape:
-            tape.watch([args[i] for i in positions])
+            watched = [args[i] for i in positions] if argnums is not None else [args, kwargs]
+            tape.watch([t for t in tf.nest.flatten(watched) if is_tensor(t)])
             tapes, _ = self._tapes(args, kwargs)
             return Plan.total([self._plan(tape, order) for tape in tapes])
 

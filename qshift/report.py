@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 from rich.table import Table
 
+from qshift.evaluation import split
 from qshift.plan import Frequencies, Planner, multi_indices
 
 
@@ -86,7 +87,8 @@ class Plan:
         branches = sum(_evaluations(planner.spectra[j]) for j in columns)
         for k in range(order + 1):
             if k and adjoint:
-                step = gradients.request(multi_indices(columns, k - 1))
+                pairs = split(multi_indices(columns, k))
+                step = gradients.request(tuple(dict.fromkeys(lower for lower, _ in pairs)))
                 gradients = step.node
             else:
                 step = node.request(multi_indices(columns, k))
