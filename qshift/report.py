@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -87,7 +88,9 @@ class Plan:
         branches = sum(_evaluations(planner.spectra[j]) for j in columns)
         for k in range(order + 1):
             if k and adjoint:
-                pairs = split(multi_indices(columns, k))
+                indices = tuple(multi_indices(columns, k))
+                seen = np.flatnonzero(planner.mask(indices).any(axis=0))
+                pairs = split([indices[i] for i in seen])
                 step = gradients.request(tuple(dict.fromkeys(lower for lower, _ in pairs)))
                 gradients = step.node
             else:
