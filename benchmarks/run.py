@@ -152,14 +152,15 @@ def draw(results, counts, path):
     left.invert_yaxis()
     left.tick_params(axis="y", labelsize=7)
     for position, value in enumerate(values):
-        left.annotate(f" {value:.3g}", (value, position), va="center", fontsize=8)
-    left.margins(x=0.15)
+        left.annotate(f" {value:,.3g}" if value < 1000 else f" {value:,.0f}", (value, position), va="center", fontsize=8)
+    left.set_xlim(right=8 * max(values))
     right.plot(counts["parameters"], counts["plain recursion"], "o--", label="plain recursion")
     right.plot(counts["parameters"], counts["qshift"], "o-", label="qshift")
     right.set_yscale("log")
     right.set_xlabel("one-frequency parameters")
     right.set_ylabel("circuits for value, gradient and Hessian")
     right.legend(frameon=False)
+    right.set_xticks(counts["parameters"])
     right.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
 
