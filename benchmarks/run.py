@@ -152,7 +152,8 @@ def draw(results, counts, path):
     left.invert_yaxis()
     left.tick_params(axis="y", labelsize=7)
     for position, value in enumerate(values):
-        left.annotate(f" {value:,.3g}" if value < 1000 else f" {value:,.0f}", (value, position), va="center", fontsize=8)
+        text = f" {value:,.3g}" if value < 1000 else f" {value:,.0f}"
+        left.annotate(text, (value, position), va="center", fontsize=8)
     left.set_xlim(right=8 * max(values))
     right.plot(counts["parameters"], counts["plain recursion"], "o--", label="plain recursion")
     right.plot(counts["parameters"], counts["qshift"], "o-", label="qshift")
