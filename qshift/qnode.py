@@ -48,7 +48,8 @@ class QNode(qml.QNode):
             (the default with shots): the least variance for a number of shots (`qshift.plan`).
         prefetch: Order up to which the derivatives' circuits are run together with the value, in
             one batch (on hardware, one job).
-        seed: Makes samples reproducible from run to run; None draws fresh ones.
+        seed: Makes samples reproducible from run to run; None draws fresh ones. Calls at equal
+            angles inside one compiled function may swap their samples.
         grad_on_execution: True is ``prefetch=1``.
         cache: True, False or ``"auto"``: a call's circuits are never run twice, nor kept after it.
         max_diff: Accepted for compatibility; every order works.
