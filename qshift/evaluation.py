@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,19 @@ class Structure(Protocol):
     def planner(self, objective: str) -> Planner: ...
 
     def require_rules(self, columns) -> None: ...
+
+
+@dataclass(frozen=True)
+class Call:
+    """Which call of a qnode circuits are run for: what seeded samples depend on.
+
+    Attributes:
+        number: Counts the calls.
+        draws: How often what was run for it already.
+    """
+
+    number: int
+    draws: Counter[Hashable] = field(default_factory=Counter)
 
 
 class Table:
@@ -73,6 +87,7 @@ class Evaluation:
         adjoint: Whether first derivatives come from the executor and only higher ones from shifts
             (of these first derivatives, which obey the same rules as the values).
         prefetch: Partial derivatives whose points the first batch evaluates as well.
+        number: Of the call.
     """
 
     def __init__(
@@ -83,6 +98,7 @@ class Evaluation:
         objective: str,
         adjoint: bool = False,
         prefetch: Sequence[Index] = (),
+        number: int = 0,
     ):
         self.parameters = parameters
         self._num_values = circuit.num_values
@@ -90,9 +106,10 @@ class Evaluation:
         self._prefetch = tuple(prefetch)
         self._lock = threading.RLock()
         self._planner = planner = circuit.planner(objective)
+        call = Call(number)
         values, inputs = circuit.num_values, circuit.num_parameters
         self._values = Table(
-            lambda points: executor(circuit, points), (values,), parameters, planner.root
+            lambda points: executor(circuit, points, call), (values,), parameters, planner.root
         )
         self._gradients = Table(
             lambda points: executor.gradients(circuit, points),
@@ -149,11 +166,11 @@ def shifted(parameters: np.ndarray, points: Sequence[Point]) -> np.ndarray:
 
 
 class Evaluations:
-    """The evaluations of calls inside compiled TensorFlow functions, found by a ticket.
+    """The evaluations of calls inside compiled TensorFlow functions, found by a key.
 
     A compiled function gives no sign when a call's derivatives are no longer wanted, so the oldest
     evaluations are dropped when all together exceed `most_bytes`. If one is asked for again it
-    starts afresh: exact values stay the same, samples are drawn anew.
+    starts afresh: exact and seeded values stay the same, other samples are drawn anew.
     """
 
     def __init__(self, most_bytes: int = 2**28, most: int = 10_000):
@@ -164,9 +181,9 @@ class Evaluations:
         self._latest: tuple | None = None
         self._lock = threading.Lock()
 
-    def get(self, ticket: int, parameters: np.ndarray, make: Callable[[np.ndarray], Evaluation]):
+    def get(self, call: Hashable, parameters: np.ndarray, make: Callable[[np.ndarray], Evaluation]):
         """Returns the evaluation of this call, made if it is new."""
-        key = (ticket, parameters.tobytes())
+        key = (call, parameters.tobytes())
         with self._lock:
             self._weigh(self._latest)  # it has grown since it was handed out
             if key not in self._evaluations:

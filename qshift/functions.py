@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -55,6 +56,7 @@ def shift_gradient(
 
     def decorate(function):
         programs: dict[tuple, Program] = {}
+        calls = itertools.count(1)
         name = getattr(function, "__name__", repr(function))
 
         @functools.cache
@@ -67,12 +69,12 @@ def shift_gradient(
                 structure = _Function(spectrum, parameters, values)
                 evaluate = functools.partial(_evaluate, function, name, elementwise)
 
-                def start(points):
-                    return Evaluation(structure, evaluate, points, "circuits")
+                def start(points, number):
+                    return Evaluation(structure, evaluate, points, "circuits", number=number)
 
                 columns = tuple(range(parameters))
                 active = columns if followed else None
-                programs[key] = Program(structure, (columns,), (active,), start)
+                programs[key] = Program(structure, (columns,), (active,), start, calls)
             return programs[key]
 
         @functools.wraps(function)
@@ -139,7 +141,7 @@ def _value_shape(function, name, width) -> tuple[int, ...]:
     return shape[1:]
 
 
-def _evaluate(function, name, elementwise, structure, points):
+def _evaluate(function, name, elementwise, structure, points, _):
     values = np.asarray(function(points[:, 0] if elementwise else points), dtype=float)
     if values.shape[:1] != (len(points),) or values.size != len(points) * structure.num_values:
         raise ValueError(

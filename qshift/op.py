@@ -12,7 +12,7 @@ its zero rows are not evaluated; only their own derivatives ask for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -37,7 +37,8 @@ class Program:
         columns: For each part, which of the P parameters it holds. Together, all of them.
         active: For each part, the columns that the values depend on, so that only derivatives by
             these need evaluating; None for a part that nobody can differentiate by.
-        start: Starts an evaluation at parameters float64[N, P].
+        start: Starts an evaluation at parameters float64[N, P], given the call's number.
+        calls: Numbers the calls. Programs may share it.
         in_order: Whether compiled functions must run lower orders first. What is run in all is the
             same in any order, but with samples not every number is.
     """
@@ -47,13 +48,15 @@ class Program:
         circuit: Structure,
         columns: tuple[tuple[int, ...], ...],
         active: tuple[tuple[int, ...] | None, ...],
-        start: Callable[[np.ndarray], Evaluation],
+        start: Callable[[np.ndarray, int], Evaluation],
+        calls: Iterator[int],
         in_order: bool = False,
     ):
         self.circuit = circuit
         self.columns = columns
         self.active = active
         self.start = start
+        self.calls = calls
         self.in_order = in_order
         self._partials: dict[tuple[Index, ...], Partials] = {}
 
@@ -67,9 +70,10 @@ class Program:
             float64[N, M].
         """
         if tf.executing_eagerly():
-            ticket = eager_ticket(self.start(self.assemble([t.numpy() for t in tensors])))
+            parameters = self.assemble([t.numpy() for t in tensors])
+            ticket = eager_ticket(self.start(parameters, next(self.calls)))
         else:
-            ticket = graph_ticket()
+            ticket = graph_ticket(self.calls)
         return self.partials(((),)).tensor(ticket, tensors)[:, :, 0]
 
     def partials(self, indices: tuple[Index, ...]) -> Partials:
@@ -95,7 +99,10 @@ class Program:
         ticket, parameters = int(ticket), self.assemble(arrays)
         evaluation = find(ticket)
         if evaluation is None or not np.array_equal(evaluation.parameters, parameters):
-            evaluation = _compiled.get(ticket, parameters, self.start)
+            # Compiled functions number their calls downwards from -1.
+            evaluation = _compiled.get(
+                (self.calls, ticket), parameters, lambda parameters: self.start(parameters, -ticket)
+            )
         return evaluation.partials(indices)
 
 

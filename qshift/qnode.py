@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -48,8 +49,7 @@ class QNode(qml.QNode):
             (the default with shots): the least variance for a number of shots (`qshift.plan`).
         prefetch: Order up to which the derivatives' circuits are run together with the value, in
             one batch (on hardware, one job).
-        seed: Makes samples reproducible from run to run; None draws fresh ones. Calls at equal
-            angles inside one compiled function may swap their samples.
+        seed: Makes samples reproducible from run to run; None draws fresh ones.
         grad_on_execution: True is ``prefetch=1``.
         cache: True, False or ``"auto"``: a call's circuits are never run twice, nor kept after it.
         max_diff: Accepted for compatibility; every order works.
@@ -95,6 +95,7 @@ class QNode(qml.QNode):
         self.prefetch = max(prefetch, int(kwargs.get("grad_on_execution") is True))
         self._executor: Executor = PennyLaneExecutor(self.device, seed)
         self._compiler = Compiler(self.device.wires, is_tensor, diff_method == "adjoint")
+        self._calls = itertools.count(1)
         self._programs: dict[tuple, Program] = {}
 
     def __copy__(self) -> QNode:
@@ -163,11 +164,13 @@ class QNode(qml.QNode):
             for index in multi_indices(next((a for a in active if a), ()), k)
         ]
 
-        def start(parameters):
-            return Evaluation(circuit, self._executor, parameters, objective, adjoint, ahead)
+        def start(parameters, number):
+            return Evaluation(
+                circuit, self._executor, parameters, objective, adjoint, ahead, number
+            )
 
         reproducible = self.seed is not None and bool(circuit.shots)
-        return Program(circuit, columns, active, start, in_order=reproducible)
+        return Program(circuit, columns, active, start, self._calls, in_order=reproducible)
 
     def _objective(self, circuit: Circuit) -> str:
         return self.objective or ("shots" if circuit.shots else "circuits")

@@ -8,15 +8,13 @@ function twice). Here the gradient finds its inputs on the op that is being diff
 from __future__ import annotations
 
 import itertools
-import secrets
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import record
-from tensorflow.python.framework import config
 from tensorflow.python.ops import gradients_util
 from tensorflow.python.ops.parallel_for import pfor
 
@@ -99,30 +97,23 @@ def _vectorise(inputs: pfor._PforInput):
     return [pfor.wrap(stacked, True)]
 
 
-def graph_ticket() -> tf.Tensor:
-    """Returns a number that is another one at each execution of the graph, always negative.
+def graph_ticket(numbers: Iterator[int]) -> tf.Tensor:
+    """Returns minus the next number, another one at each execution of the graph.
 
-    It comes from a stateful op, which TensorFlow neither folds nor merges yet prunes when unused;
-    both its seeds are left out, so `tf.random.set_seed` does not make it repeat.
+    The op is stateful, so TensorFlow neither folds it nor merges it with another, and a
+    `tf.function` draws the numbers of its calls in the order in which they were written.
     """
-    # With op determinism TensorFlow insists on seeds; these do not repeat in another trace.
-    seeds = (secrets.randbits(62) + 1, 0) if config.is_op_determinism_enabled() else (0, 0)
-    ticket = tf.raw_ops.RandomUniformInt(
-        shape=tf.constant([], tf.int32),
-        minval=tf.constant(tf.int64.min, tf.int64),
-        maxval=tf.constant(0, tf.int64),
-        seed=seeds[0],
-        seed2=seeds[1],
-    )
-    ticket.op.pfor_converter = _draw_once
+    ticket = tf.numpy_function(lambda: np.int64(-next(numbers)), [], tf.int64, stateful=True)
+    ticket.set_shape([])
+    ticket.op.pfor_converter = lambda inputs: _draw_once(inputs, numbers)
     return ticket
 
 
-def _draw_once(inputs: pfor._PforInput):
+def _draw_once(inputs: pfor._PforInput, numbers):
     """A vectorised loop around a call that does not depend on the loop draws one ticket."""
     ticket = inputs.op.outputs[0]
     if ticket.graph is not tf.compat.v1.get_default_graph():
-        ticket = graph_ticket()
+        ticket = graph_ticket(numbers)
     return [pfor.wrap(ticket, False)]
 
 

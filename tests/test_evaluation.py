@@ -57,7 +57,7 @@ class Executor:
         self.rng = np.random.default_rng(0)
         self.noise = noise
 
-    def __call__(self, circuit, points):
+    def __call__(self, circuit, points, call=None):
         self.batches.append(points)
         noise = self.noise * self.rng.normal(size=(len(points), circuit.num_values))
         self.answers.append(circuit.partial(points) + noise)
@@ -284,9 +284,9 @@ def test_adjoint_runs_few_gradients_wherever_the_data_stands(executor, data):
 @pytest.mark.parametrize("adjoint", [False, True])
 def test_threads_that_ask_at_once_never_run_a_point_twice(x, adjoint):
     class Slow(Executor):
-        def __call__(self, circuit, points):
+        def __call__(self, circuit, points, call=None):
             time.sleep(0.02)
-            return super().__call__(circuit, points)
+            return super().__call__(circuit, points, call)
 
         def gradients(self, circuit, points):
             time.sleep(0.02)
@@ -340,11 +340,11 @@ class Flaky(Executor):
 
     failed = False
 
-    def __call__(self, circuit, points):
+    def __call__(self, circuit, points, call=None):
         if len(points) > 1 and not self.failed:
             self.failed = True
             raise ConnectionError("the network is down")
-        return super().__call__(circuit, points)
+        return super().__call__(circuit, points, call)
 
 
 def test_a_failed_batch_can_be_asked_for_again(x):

@@ -72,7 +72,7 @@ class Function:
 
 def evaluate(f, spectra, x, objective="circuits"):
     """Starts an evaluation of f at x float64[N, P] that reads off derivatives [N, 1, A]."""
-    return Evaluation(Function(spectra, objective), lambda _, points: f(points), x, objective)
+    return Evaluation(Function(spectra, objective), lambda _, points, call: f(points), x, objective)
 
 
 def serve(root, requests):

@@ -147,7 +147,7 @@ def test_the_plan_is_what_is_run(spectra, objective, adjoint):
     class Executor:
         counts = []
 
-        def __call__(self, circuit, points):
+        def __call__(self, circuit, points, call):
             self.counts.append(len(points))
             return np.zeros((len(points), 1))
 

@@ -728,3 +728,33 @@ def test_gradient_by_a_parameter_without_a_rule_raises_with_the_tape_outside(dam
     assert float(value) == pytest.approx(DAMPED[0])
     with pytest.raises(Exception, match="AmplitudeDamping.*stop_gradient"):
         tape.gradient(value, GAMMA)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_equal_seeded_calls_in_one_function_draw_in_the_order_they_are_written(deterministic):
+    """In what order TensorFlow runs them does not matter."""
+
+    def draws():
+        @qshift.qnode(qml.device("default.qubit", wires=1), shots=100, seed=3)
+        def circuit(x):
+            qml.RX(x, wires=0)
+            return qml.expval(qml.Z(0))
+
+        @tf.function
+        def run(x):
+            return tf.stack([circuit(x) for _ in range(6)])
+
+        return np.concatenate([run(tf.constant(0.9)), run(tf.constant(0.9))])
+
+    if deterministic:
+        tf.random.set_seed(0)
+        tf.config.experimental.enable_op_determinism()
+    try:
+        runs = [draws() for _ in range(3)]
+    finally:
+        if deterministic:
+            config.disable_op_determinism()
+            tf.random.set_seed(None)
+    np.testing.assert_array_equal(runs[0], runs[1])
+    np.testing.assert_array_equal(runs[0], runs[2])
+    assert len(set(runs[0])) > 3

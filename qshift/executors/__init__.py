@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from qshift.circuit import Circuit
+from qshift.evaluation import Call
 from qshift.executors.pennylane import PennyLaneExecutor
 
 __all__ = ["Executor", "PennyLaneExecutor"]
@@ -19,7 +20,9 @@ __all__ = ["Executor", "PennyLaneExecutor"]
 class Executor(Protocol):
     """Runs circuits. Everything above this line knows nothing about devices."""
 
-    def __call__(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
+    def __call__(
+        self, circuit: Circuit, points: np.ndarray, call: Call | None = None
+    ) -> np.ndarray:
         """Returns the raw values float64[N, M] of a circuit at the points float64[N, P]."""
         ...
 

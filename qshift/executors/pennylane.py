@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -14,6 +14,7 @@ from pennylane.ops.qubit.attributes import supports_broadcasting
 
 from qshift.circuit import Circuit
 from qshift.errors import UnsupportedError
+from qshift.evaluation import Call
 from qshift.progress import track
 from qshift.tracker import Tracker
 
@@ -29,8 +30,9 @@ class PennyLaneExecutor:
     Args:
         device: A PennyLane device.
         seed: Seed of the samples; None for fresh ones. What is drawn at a point follows from the
-            seed, the circuit, the point, and how often it was run before: not from the order in
-            which TensorFlow happens to run things, nor from what is run together.
+            seed, the call's number, the circuit, the point, and how often this was run for that
+            call: not from the order in which TensorFlow happens to run things, nor from what is
+            run together.
 
     Raises:
         UnsupportedError: If a seed is given and the device does not take one.
@@ -39,17 +41,19 @@ class PennyLaneExecutor:
     def __init__(self, device: qml.devices.Device, seed: int | None = None):
         self.device = device
         self._seed = seed
-        self._draws: Counter[bytes] = Counter()
+        self._calls = itertools.count()
         if seed is not None and _backend(device) is None and not _generators(device):
             raise UnsupportedError(
                 f"seed= was given, but the device {device.name} has no seed that can be set. "
                 "Leave seed= out, or use a simulator such as default.qubit or lightning.qubit."
             )
 
-    def __call__(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
+    def __call__(
+        self, circuit: Circuit, points: np.ndarray, call: Call | None = None
+    ) -> np.ndarray:
         """Returns the raw values float64[N, M] of a circuit at the points float64[N, P].
 
-        Counts as one batch in `Tracker`.
+        Counts as one batch in `Tracker`. Without a call given, each is one of its own.
         """
         if not len(points):
             return np.empty((0, circuit.num_values))
@@ -61,9 +65,10 @@ class PennyLaneExecutor:
             )
         )
         size = max(1, _MOST_AMPLITUDES >> wires) if broadcast else _MOST_TAPES
+        call = call or Call(next(self._calls))
         chunks = [points[i : i + size] for i in range(0, len(points), size)]
         values = [
-            self._run(circuit, chunk, broadcast)
+            self._run(circuit, chunk, broadcast, call)
             for chunk in track(chunks, [len(chunk) for chunk in chunks], "circuits")
         ]
         Tracker.record(
@@ -120,13 +125,13 @@ class PennyLaneExecutor:
                 )
             tape.trainable_params = [position[id(gate)] for gate in wanted]
 
-    def _run(self, circuit, points, broadcast):
+    def _run(self, circuit, points, broadcast, call):
         if circuit.shots.has_partitioned_shots and _is_legacy(self.device):
             # Devices of PennyLane's old interface take one number of shots for a batch.
             copies = [replace(circuit, shots=qml.measurements.Shots(n)) for n in circuit.shots]
-            return np.hstack([self._run(copy, points, broadcast) for copy in copies])
+            return np.hstack([self._run(copy, points, broadcast, call) for copy in copies])
         if circuit.shots and self._seed is not None:
-            return np.concatenate([self._sample(circuit, point[None]) for point in points])
+            return np.concatenate([self._sample(circuit, point[None], call) for point in points])
         if circuit.shots and (points == points[:1]).all():
             broadcast = False  # nothing moves, so PennyLane would sample once for all
         tapes = [circuit.bind(points)] if broadcast else circuit.bind_each(points)
@@ -134,11 +139,11 @@ class PennyLaneExecutor:
         per_tape = len(points) if broadcast else 1
         return np.concatenate([_flatten(circuit, result, per_tape) for result in results])
 
-    def _sample(self, circuit, point):
+    def _sample(self, circuit, point, call):
         with _lending:
             key = hashlib.blake2b(circuit.name + point.tobytes(), digest_size=16).digest()
-            entropy = [*np.atleast_1d(self._seed).tolist(), *key, self._draws[key]]
-            self._draws[key] += 1
+            entropy = [*np.atleast_1d(self._seed).tolist(), call.number, *key, call.draws[key]]
+            call.draws[key] += 1
             with _lent(self.device, np.random.default_rng(entropy)):
                 (result,) = qml.execute([circuit.bind(point)], self.device, diff_method=None)
         return _flatten(circuit, result, 1)
