@@ -158,7 +158,7 @@ class Circuit:
             points: float64[N, P].
         """
         operations = list(self.operations)
-        for position, slots in self._slots_by_operation.items():
+        for position, slots in self.slots_by_operation.items():
             leaves, structure = qml.pytrees.flatten(operations[position])
             for slot in slots:
                 leaves[slot.leaf] = self._argument(slot, points)
@@ -173,13 +173,13 @@ class Circuit:
         """
         flat = {
             position: qml.pytrees.flatten(self.operations[position])
-            for position in self._slots_by_operation
+            for position in self.slots_by_operation
         }
         made: dict[tuple, qml.operation.Operator] = {}
         tapes = []
         for point in points:
             operations = list(self.operations)
-            for position, slots in self._slots_by_operation.items():
+            for position, slots in self.slots_by_operation.items():
                 columns = point[slots[0].start : slots[-1].start + slots[-1].size]
                 key = (position, columns.tobytes())
                 if key not in made:
@@ -192,8 +192,16 @@ class Circuit:
             tapes.append(QuantumScript(operations, self.measurements, shots=self.shots))
         return tapes
 
+    def bound(self, position: int, point: np.ndarray) -> Operator:
+        """Returns the gate at a position with its parameters at a point float64[P]."""
+        leaves, structure = qml.pytrees.flatten(self.operations[position])
+        for slot in self.slots_by_operation.get(position, ()):
+            leaves[slot.leaf] = self._argument(slot, point[None])
+        return qml.pytrees.unflatten(leaves, structure)
+
     @cached_property
-    def _slots_by_operation(self) -> dict[int, list[Slot]]:
+    def slots_by_operation(self) -> dict[int, list[Slot]]:
+        """Position of a gate -> its slots."""
         slots: dict[int, list[Slot]] = {}
         for slot in self.slots:
             slots.setdefault(slot.operation, []).append(slot)

@@ -25,6 +25,23 @@ class Structure(Protocol):
     def require_rules(self, columns) -> None: ...
 
 
+class Calls:
+    """Numbers the calls of a qnode: 1, 2, ...
+
+    Attributes:
+        made: The last number.
+    """
+
+    def __init__(self):
+        self.made = 0
+        self._lock = threading.Lock()
+
+    def __next__(self) -> int:
+        with self._lock:
+            self.made += 1
+            return self.made
+
+
 @dataclass(frozen=True)
 class Call:
     """Which call of a qnode circuits are run for: what seeded samples depend on.

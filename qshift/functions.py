@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -56,7 +55,7 @@ def shift_gradient(
 
     def decorate(function):
         programs: dict[tuple, Program] = {}
-        calls = itertools.count(1)
+        calls = Calls()
         name = getattr(function, "__name__", repr(function))
 
         @functools.cache

@@ -12,12 +12,12 @@ its zero rows are not evaluated; only their own derivatives ask for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from qshift.evaluation import Evaluation, Evaluations, Structure
+from qshift.evaluation import Calls, Evaluation, Evaluations, Structure
 from qshift.plan import Index
 from qshift.tracing import eager_ticket, find, graph_op, graph_ticket, is_watched
 
@@ -49,7 +49,7 @@ class Program:
         columns: tuple[tuple[int, ...], ...],
         active: tuple[tuple[int, ...] | None, ...],
         start: Callable[[np.ndarray, int], Evaluation],
-        calls: Iterator[int],
+        calls: Calls,
         in_order: bool = False,
     ):
         self.circuit = circuit

@@ -148,7 +148,7 @@ def minimize(
             x, step = state.x, len(state.history)
             order = 1 if step == steps else method.order  # at the last point no step is taken
             with Tracker() as tracker:
-                value, gradient, hessian = derivatives(x.astype(x0.dtype), order)
+                value, gradient, hessian = derivatives(x.astype(x0.dtype), order, step)
             norm, curvature = float(np.linalg.norm(gradient)), None
             if hessian is not None:
                 curvature = float(np.linalg.eigvalsh(hessian)[0])
@@ -192,9 +192,8 @@ def _compiled(fn: Callable) -> Callable:
 
     import qshift
 
-    if isinstance(fn, qshift.QNode) and fn.seed is not None:
-        # With counts of its own of what was drawn: a resumed run draws what it would have drawn.
-        fn = fn.update(seed=fn.seed)
+    if isinstance(fn, qshift.QNode):
+        fn = fn.update(seed=fn.seed)  # with a count of its own of its calls
 
     def scalar(x):
         value = fn(x)
@@ -215,7 +214,9 @@ def _compiled(fn: Callable) -> Callable:
             return up_to(order)(x)
         return qshift.derivatives(scalar, x, order=order)
 
-    def derivatives(x: np.ndarray, order: int) -> tuple:
+    def derivatives(x: np.ndarray, order: int, step: int) -> tuple:
+        if isinstance(fn, qshift.QNode):
+            fn.calls.made = step  # a resumed run draws the samples it would have drawn
         found = [np.reshape(d, (x.size,) * k) for k, d in enumerate(evaluate(x, order))]
         if not all(np.all(np.isfinite(each)) for each in found):
             raise ValueError(f"the function or a derivative of it is not finite at x = {x}")

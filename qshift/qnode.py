@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import copy
 import functools
-import itertools
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 import pennylane as qml
 import tensorflow as tf
+from pennylane.measurements import ExpectationMP, VarianceMP
 from pennylane.workflow.qnode import _to_qfunc_output_type
 
 from qshift.circuit import Circuit, Compiler
 from qshift.errors import UnsupportedError
-from qshift.evaluation import Evaluation
-from qshift.executors import Executor, PennyLaneExecutor
+from qshift.evaluation import Calls, Evaluation
+from qshift.executors import Executor, executor
 from qshift.op import Program
 from qshift.packing import batch_size, differentiable, is_tensor, parts, result_dtype
 from qshift.plan import OBJECTIVES, multi_indices
@@ -41,9 +41,10 @@ class QNode(qml.QNode):
         func: A quantum function that returns `qml.expval`, `qml.var` or `qml.probs` measurements.
         device: Any PennyLane device, for instance from `qshift.device`.
         interface: ``"auto"``, ``"tf"`` or ``"tensorflow"``.
-        diff_method: ``"best"``, ``"shift"`` or its synonym ``"parameter-shift"``: every derivative
-            from shifted circuits; ``"adjoint"``: first derivatives by the device's adjoint
-            differentiation and higher ones from these, shifted.
+        diff_method: ``"shift"`` or its synonym ``"parameter-shift"``: every derivative from shifted
+            circuits; ``"adjoint"``: first derivatives by the device's adjoint differentiation and
+            higher ones from these, shifted; ``"best"``: adjoint on lightning.qubit where that
+            costs less (exact expectation values, no more of them than parameters), otherwise shift.
         shots: Shots per circuit, an int or a shot vector; the device's if not given.
         objective: ``"circuits"`` (the default without shots): the fewest circuits; ``"shots"``
             (the default with shots): the least variance for a number of shots (`qshift.plan`).
@@ -93,9 +94,11 @@ class QNode(qml.QNode):
         self.objective = objective
         self.seed = seed
         self.prefetch = max(prefetch, int(kwargs.get("grad_on_execution") is True))
-        self._executor: Executor = PennyLaneExecutor(self.device, seed)
-        self._compiler = Compiler(self.device.wires, is_tensor, diff_method == "adjoint")
-        self._calls = itertools.count(1)
+        self._executor: Executor = executor(self.device, seed)
+        self._compilers = {
+            adjoint: Compiler(self.device.wires, is_tensor, adjoint) for adjoint in (False, True)
+        }
+        self.calls = Calls()
         self._programs: dict[tuple, Program] = {}
 
     def __copy__(self) -> QNode:
@@ -132,7 +135,7 @@ class QNode(qml.QNode):
         return pipeline((tape,))
 
     def _run(self, tape):
-        compiled = self._compiler(tape)
+        compiled = self._compile(tape)
         circuit, readout = compiled.circuit, compiled.readout
         batch = batch_size(circuit, compiled.parameters)
         tensors, columns, active = parts(circuit, compiled.parameters, batch)
@@ -156,7 +159,7 @@ class QNode(qml.QNode):
         return tuple(copies) if circuit.shots.has_partitioned_shots else copies[0]
 
     def _program(self, circuit, columns, active, order) -> Program:
-        objective, adjoint = self._objective(circuit), self.diff_method == "adjoint"
+        objective, adjoint = self._objective(circuit), self._is_adjoint(circuit)
         # While tracing there may be several parts; what a tape is seen to watch comes first.
         ahead = [
             index
@@ -170,10 +173,24 @@ class QNode(qml.QNode):
             )
 
         reproducible = self.seed is not None and bool(circuit.shots)
-        return Program(circuit, columns, active, start, self._calls, in_order=reproducible)
+        return Program(circuit, columns, active, start, self.calls, in_order=reproducible)
 
     def _objective(self, circuit: Circuit) -> str:
         return self.objective or ("shots" if circuit.shots else "circuits")
+
+    def _compile(self, tape):
+        adjoint = self.diff_method == "adjoint"
+        if self.diff_method == "best" and not tape.shots:
+            adjoint = self._executor.differentiates_gates and all(
+                isinstance(measurement, ExpectationMP | VarianceMP)
+                for measurement in tape.measurements
+            )
+        return self._compilers[adjoint](tape)
+
+    def _is_adjoint(self, circuit: Circuit) -> bool:
+        if self.diff_method == "best":
+            return self._executor.differentiates(circuit)
+        return self.diff_method == "adjoint"
 
     def plan(self, *args, order: int = 1, argnums: int | tuple[int, ...] | None = None, **kwargs):
         """Says what value and derivatives up to an order cost, without running anything.
@@ -198,7 +215,7 @@ class QNode(qml.QNode):
             return Plan.total([self._plan(tape, order) for tape in tapes])
 
     def _plan(self, tape, order):
-        compiled = self._compiler(tape)
+        compiled = self._compile(tape)
         circuit = compiled.circuit
         batch = batch_size(circuit, compiled.parameters)
         tensors, _, active = parts(circuit, compiled.parameters, batch)
@@ -208,7 +225,7 @@ class QNode(qml.QNode):
             order,
             points=int(tensors[0].shape[0]),
             shots=circuit.shots.total_shots or 0,
-            adjoint=self.diff_method == "adjoint",
+            adjoint=self._is_adjoint(circuit),
         )
 
 

@@ -21,6 +21,7 @@ def cosines(x):
 
 
 def on_simulator(function=cosines, **settings):
+    settings = {"diff_method": "shift", **settings}
     return qshift.qnode(qshift.device("simulator", wires=2), **settings)(function)
 
 

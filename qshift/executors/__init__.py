@@ -12,13 +12,21 @@ import numpy as np
 
 from qshift.circuit import Circuit
 from qshift.evaluation import Call
+from qshift.executors.lightning import LightningExecutor
 from qshift.executors.pennylane import PennyLaneExecutor
 
-__all__ = ["Executor", "PennyLaneExecutor"]
+__all__ = ["Executor", "LightningExecutor", "PennyLaneExecutor", "executor"]
 
 
 class Executor(Protocol):
-    """Runs circuits. Everything above this line knows nothing about devices."""
+    """Runs circuits. Everything above this line knows nothing about devices.
+
+    Attributes:
+        differentiates_gates: Whether `differentiates` may say yes, once circuits are decomposed
+            into gates that devices differentiate.
+    """
+
+    differentiates_gates: bool
 
     def __call__(
         self, circuit: Circuit, points: np.ndarray, call: Call | None = None
@@ -26,6 +34,21 @@ class Executor(Protocol):
         """Returns the raw values float64[N, M] of a circuit at the points float64[N, P]."""
         ...
 
+    def differentiates(self, circuit: Circuit) -> bool:
+        """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
+        ...
+
     def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P], where the device has them."""
         ...
+
+
+def executor(device, seed: int | None = None) -> Executor:
+    """Returns what runs circuits on a PennyLane device.
+
+    Args:
+        device: The device.
+        seed: Seed of the samples; None for fresh ones.
+    """
+    kind = LightningExecutor if device.name == "lightning.qubit" else PennyLaneExecutor
+    return kind(device, seed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +12,8 @@ from pennylane.ops.qubit.attributes import supports_broadcasting
 
 from qshift.circuit import Circuit
 from qshift.errors import UnsupportedError
-from qshift.evaluation import Call
+from qshift.evaluation import Call, Calls
+from qshift.executors.seeding import generator
 from qshift.progress import track
 from qshift.tracker import Tracker
 
@@ -29,19 +28,18 @@ class PennyLaneExecutor:
 
     Args:
         device: A PennyLane device.
-        seed: Seed of the samples; None for fresh ones. What is drawn at a point follows from the
-            seed, the call's number, the circuit, the point, and how often this was run for that
-            call: not from the order in which TensorFlow happens to run things, nor from what is
-            run together.
+        seed: Seed of the samples; None for fresh ones.
 
     Raises:
         UnsupportedError: If a seed is given and the device does not take one.
     """
 
+    differentiates_gates = False
+
     def __init__(self, device: qml.devices.Device, seed: int | None = None):
         self.device = device
         self._seed = seed
-        self._calls = itertools.count()
+        self._calls = Calls()
         if seed is not None and _backend(device) is None and not _generators(device):
             raise UnsupportedError(
                 f"seed= was given, but the device {device.name} has no seed that can be set. "
@@ -75,6 +73,11 @@ class PennyLaneExecutor:
             batches=1, circuits=len(points), shots=len(points) * (circuit.shots.total_shots or 0)
         )
         return np.concatenate(values)
+
+    def differentiates(self, circuit: Circuit) -> bool:
+        """Says no: through the public interface, adjoint differentiation takes one tape per point
+        and gains nothing over shifted circuits."""
+        return False
 
     def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P] by adjoint differentiation.
@@ -141,10 +144,7 @@ class PennyLaneExecutor:
 
     def _sample(self, circuit, point, call):
         with _lending:
-            key = hashlib.blake2b(circuit.name + point.tobytes(), digest_size=16).digest()
-            entropy = [*np.atleast_1d(self._seed).tolist(), call.number, *key, call.draws[key]]
-            call.draws[key] += 1
-            with _lent(self.device, np.random.default_rng(entropy)):
+            with _lent(self.device, generator(self._seed, circuit, point, call)):
                 (result,) = qml.execute([circuit.bind(point)], self.device, diff_method=None)
         return _flatten(circuit, result, 1)
 

@@ -1,0 +1,127 @@
+"""What to measure a state in: every value of a circuit as an average over outcomes.
+
+Observables that commute qubit by qubit share a basis, so exact probabilities and samples of it
+serve all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pennylane as qml
+from pennylane.measurements import MeasurementProcess
+from pennylane.pauli import PauliWord
+
+_WIDEST_MATRIX = 10  # wires; the eigenvectors of wider observables are not worth having
+
+
+class NotCoveredError(Exception):
+    """Compiled kernels do not cover this."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """A basis to measure in.
+
+    Attributes:
+        rotations: Gates (name or matrix, wires, inverse) that turn it into the computational one.
+        wires: The k wires whose outcomes matter.
+        columns: Of the values that this basis contributes to.
+        weights: float64[2**k, len(columns)], what each outcome contributes; None for 1 and 0.
+    """
+
+    rotations: tuple[tuple[str | np.ndarray, tuple[int, ...], bool], ...]
+    wires: tuple[int, ...]
+    columns: np.ndarray
+    weights: np.ndarray | None
+
+
+def bases(
+    measurements: Sequence[MeasurementProcess], sizes: Sequence[int], wire_map: dict
+) -> list[Basis]:
+    """Returns the bases that give all values of fixed expectation values and probabilities.
+
+    Args:
+        measurements: The measurements.
+        sizes: How many values each gives.
+        wire_map: Wire label -> position.
+
+    Raises:
+        NotCoveredError: If an observable has neither Pauli words nor a matrix of a handy size.
+    """
+    words: dict[PauliWord, dict[int, float]] = {}
+    found = []
+    for column, measurement in zip(np.cumsum([0, *sizes]), measurements, strict=False):
+        if isinstance(measurement, qml.measurements.ProbabilityMP):
+            found.append(_of_probabilities(measurement, column, wire_map))
+        elif measurement.obs.pauli_rep is not None:
+            for word, coefficient in measurement.obs.pauli_rep.items():
+                if np.imag(coefficient):
+                    raise NotCoveredError
+                entry = words.setdefault(word.map_wires(wire_map), {})
+                entry[column] = entry.get(column, 0.0) + float(np.real(coefficient))
+        else:
+            found.append(_of_matrix(measurement.obs, column, wire_map))
+    found += [_of_words({word: words[word] for word in group}) for group in _commuting(words)]
+    # The last one's rotations need not be undone.
+    return sorted(found, key=lambda basis: bool(basis.rotations))
+
+
+def _commuting(words) -> list[list[PauliWord]]:
+    """Groups words that commute qubit by qubit."""
+    identities = [word for word in words if not word]
+    others = [word for word in words if word]
+    if not others:
+        return [identities] if identities else []
+    observables = [word.operation() for word in others]
+    groups = [
+        [others[i] for i in group] for group in qml.pauli.compute_partition_indices(observables)
+    ]
+    groups[0] += identities
+    return groups
+
+
+def _of_words(words: dict[PauliWord, dict[int, float]]) -> Basis:
+    letters = {wire: letter for word in words for wire, letter in word.items()}
+    wires = tuple(sorted(letters)) or (0,)
+    rotations = []
+    for wire, letter in sorted(letters.items()):
+        if letter == "Y":
+            rotations.append(("S", (wire,), True))
+        if letter in "XY":
+            rotations.append(("Hadamard", (wire,), False))
+    columns = np.unique([column for entry in words.values() for column in entry])
+    weights = np.zeros((2 ** len(wires), len(columns)))
+    for word, entry in words.items():
+        signs = np.ones(1)
+        for wire in wires:
+            signs = np.kron(signs, (1.0, -1.0) if wire in word else (1.0, 1.0))
+        for column, coefficient in entry.items():
+            weights[:, np.searchsorted(columns, column)] += coefficient * signs
+    return Basis(tuple(rotations), wires, columns, weights)
+
+
+def _of_probabilities(measurement, column, wire_map) -> Basis:
+    wires = tuple(wire_map[wire] for wire in measurement.wires)
+    columns = np.arange(column, column + 2 ** len(wires))
+    rotations = []
+    for op in measurement.diagonalizing_gates():
+        rotations.append((op.matrix(), tuple(wire_map[wire] for wire in op.wires), False))
+    return Basis(tuple(rotations), wires, columns, None)
+
+
+def _of_matrix(observable, column, wire_map) -> Basis:
+    wires = tuple(wire_map[wire] for wire in observable.wires)
+    if not wires or len(wires) > _WIDEST_MATRIX or not observable.has_matrix:
+        raise NotCoveredError
+    matrix = qml.matrix(observable, wire_order=observable.wires)
+    if np.abs(matrix - matrix.conj().T).max() > 1e-9:
+        raise NotCoveredError  # the public interface's values say what is wrong with it
+    columns = np.array([column])
+    if not np.any(matrix - np.diag(np.diagonal(matrix))):
+        return Basis((), wires, columns, np.real(np.diagonal(matrix))[:, None])
+    values, vectors = np.linalg.eigh(matrix)
+    rotation = np.ascontiguousarray(vectors.conj().T, dtype=complex)
+    return Basis(((rotation, wires, False),), wires, columns, values[:, None])

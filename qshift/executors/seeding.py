@@ -1,0 +1,29 @@
+"""Random numbers for finite shots."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from qshift.circuit import Circuit
+from qshift.evaluation import Call
+
+
+def generator(seed, circuit: Circuit, point: np.ndarray, call: Call) -> np.random.Generator:
+    """Returns the generator of one circuit's samples.
+
+    What it draws follows from the seed, the call's number, the circuit, the point, and how often
+    this was run for that call: not from the order in which TensorFlow happens to run things, nor
+    from what is run together.
+
+    Args:
+        seed: An int, or a sequence of these.
+        circuit: The circuit.
+        point: float64[P].
+        call: Counts the draw.
+    """
+    key = hashlib.blake2b(circuit.name + point.tobytes(), digest_size=16).digest()
+    entropy = [*np.atleast_1d(seed).tolist(), call.number, *key, call.draws[key]]
+    call.draws[key] += 1
+    return np.random.default_rng(entropy)
