@@ -46,10 +46,13 @@ class Contraction:
         Returns:
             None where there is more to the derivatives than this: if `fn` is not a qnode with one
             linear result for one point; if its angles are not affine in the sources (to first order
-            all are); if the results must be differentiable themselves, as TensorFlow is tracing, or
-            a tape or forward accumulator of the caller follows what they depend on.
+            all are), or these not real; if the results must be differentiable themselves, because
+            TensorFlow is tracing, or a tape or forward accumulator of the caller follows what they
+            depend on.
         """
-        if not isinstance(fn, QNode) or not tf.executing_eagerly() or any(map(is_watched, sources)):
+        if not isinstance(fn, QNode) or not tf.executing_eagerly():
+            return None
+        if any(is_watched(source) or not source.dtype.is_floating for source in sources):
             return None
         unwatched = {"watch_accessed_variables": False}
         with tf.GradientTape(**unwatched) as second:

@@ -107,15 +107,19 @@ def test_equal_nested_tapes(circuit, taped):
         assert_same(qshift.derivatives(fn, X, order=order), nested[: order + 1])
 
 
-@pytest.mark.parametrize("circuit", [plain, mixed, probabilities, frequencies])
-@pytest.mark.parametrize("diff_method", ["shift", "adjoint"])
-def test_equal_jax(circuit, diff_method, taped):
-    if diff_method == "adjoint" and circuit is probabilities:
-        pytest.skip("devices differentiate expectation values")
-    got = qshift.derivatives(node(circuit, diff_method=diff_method), X, order=4)
+@pytest.mark.parametrize(
+    "circuit, order",
+    [(plain, 3), (mixed, 4), (probabilities, 3), (frequencies, 4)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_equal_jax(circuit, order, taped):
     reference = qml.qnode(DEVICE, interface="jax", diff_method="backprop")(circuit)
-    for a, b in zip(got, jax_derivatives(reference, X, 4), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-9)
+    expected = jax_derivatives(reference, X, order)
+    # Devices differentiate expectation values only.
+    for diff_method in ("shift", "adjoint")[: 1 if circuit is probabilities else 2]:
+        got = qshift.derivatives(node(circuit, diff_method=diff_method), X, order=order)
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-9)
     assert not taped
 
 
@@ -273,6 +277,17 @@ def test_first_order_is_linear_in_the_slopes_of_any_angles(taped):
         ],
     )
     assert not taped
+
+
+def test_complex_arguments(taped):
+    @qshift.qnode(DEVICE)
+    def circuit(z):
+        qml.RX(tf.math.real(z), wires=0)
+        return qml.expval(qml.Z(0))
+
+    _, gradient = qshift.derivatives(circuit, tf.constant(0.3 + 0.2j, tf.complex128), argnums=0)
+    np.testing.assert_allclose(gradient, -np.sin(0.3))
+    assert len(taped) == 1
 
 
 def test_results_in_a_list_are_refused():
