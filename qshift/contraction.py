@@ -81,6 +81,8 @@ class Contraction:
     def derivatives(self, order: int) -> list[np.ndarray]:
         """Runs the call, and returns its value and derivatives up to an order.
 
+        Every source must have a Jacobian.
+
         Returns:
             float64[*shape, X, ..., X] for each order k: the value's shape and k axes for all
             sources, flattened and one after the other.
@@ -94,7 +96,7 @@ class Contraction:
         evaluation = program.start(program.assemble([t.numpy() for t in self.call.tensors]))
         values = evaluation.partials([index for level in levels for index in level])[0]
         (result,) = self.call.compiled.readout.results
-        jacobian = np.concatenate([j for j in self.jacobians if j is not None], axis=1)
+        jacobian = np.concatenate(self.jacobians, axis=1)
         ends = np.cumsum([len(level) for level in levels])[:-1]
         derivatives = []
         for k, derivative in enumerate(np.split(result(values.T), ends)):
