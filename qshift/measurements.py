@@ -140,9 +140,9 @@ def _result(measurement, raw, all_wires, is_tensor):
 
 def _linear(terms):
     """Returns values [N, M] -> sum_k c_k values[:, k], with None as the column of the identity."""
-    coefficient, column = terms[0]
-    if len(terms) == 1 and column is not None and isinstance(coefficient, float):
-        if coefficient == 1.0:
+    if len(terms) == 1:
+        ((coefficient, column),) = terms
+        if isinstance(coefficient, float) and coefficient == 1.0 and column is not None:
             return _Columns(column)
 
     def result(values):
