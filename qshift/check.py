@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.derivatives import derivatives
-from qshift.packing import differentiable
+from qshift.packing import differentiable, highest_order
 
 
 def check_derivatives(
@@ -39,10 +39,9 @@ def check_derivatives(
 
     Raises:
         AssertionError: Naming the order and the argument where they disagree.
-        ValueError: If `order` is not positive, or an argument not float64.
+        ValueError: If `order` is not a positive integer, or an argument not float64.
     """
-    if order < 1:
-        raise ValueError(f"order must be at least 1, got {order}.")
+    order = highest_order(order, least=1)
     args, positions = differentiable(args, argnums)
     positions = tuple(positions)
     for i in positions:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
-from qshift.packing import differentiable
+from qshift.contraction import Contraction
+from qshift.packing import differentiable, highest_order
 from qshift.qnode import orders_ahead
 
 
@@ -24,7 +26,7 @@ def derivatives(
     Args:
         fn: A `QNode`, or any TensorFlow function of qnodes, that returns a tensor.
         *args: Its arguments; numbers and arrays are converted to tensors.
-        order: The highest order.
+        order: The highest order, an integer.
         argnums: Position of the argument to differentiate by, or a tuple of positions. None stands
             for the only argument, or for all of them.
 
@@ -37,8 +39,7 @@ def derivatives(
         ValueError: If the function does not return a single tensor, or one that does not depend on
             an argument to differentiate by.
     """
-    if order < 0:
-        raise ValueError(f"order must be at least 0, got {order}.")
+    order = highest_order(order)
     args, positions = differentiable(args, argnums)
     sources = [args[i] for i in positions]
     if order and not sources:
@@ -48,6 +49,34 @@ def derivatives(
             "Give floating-point tensors, arrays or numbers."
         )
     single = isinstance(argnums, int) or (argnums is None and len(args) == 1)
+    token = orders_ahead.set(order)
+    try:
+        contraction = Contraction.of(fn, args, sources, order) if order else None
+        if contraction is None:
+            return _by_tapes(fn, args, sources, positions, order, single)
+        _require_connected(contraction.jacobians, positions)
+        found = contraction.derivatives(order)
+    finally:
+        orders_ahead.reset(token)
+    dtype = contraction.call.dtype
+    return tuple(_split(array, sources, dtype, k, single) for k, array in enumerate(found))
+
+
+def _split(array, sources, dtype, k, single):
+    """Takes the last k axes, each of all sources, apart into nested tuples of tensors."""
+    if k == 0:
+        return tf.cast(tf.constant(array), dtype)
+    before, after = array.shape[: array.ndim - k], array.shape[array.ndim - k + 1 :]
+    ends = np.cumsum([source.shape.num_elements() for source in sources])[:-1]
+    entries = tuple(
+        _split(part.reshape((*before, *source.shape, *after)), sources, source.dtype, k - 1, single)
+        for part, source in zip(np.split(array, ends, axis=-k), sources, strict=True)
+    )
+    return entries[0] if single else entries
+
+
+def _by_tapes(fn, args, sources, positions, order, single):
+    """Nests tapes around the function, which serves for all functions."""
     shapes = [tuple(source.shape) for source in sources]
 
     def up_to(k):
@@ -59,7 +88,8 @@ def derivatives(
                     f"{type(value).__name__}. Stack or select in the function."
                 )
             return [value]
-        with tf.GradientTape() as tape:
+        # Variables that the function brings along are constants, and must not cost circuits.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
             lower = up_to(k - 1)
             flat = [tf.reshape(t, [-1]) for t in tf.nest.flatten(lower[-1])]
@@ -87,14 +117,12 @@ def derivatives(
             entries.append(by_source[0] if single else tuple(by_source))
         return [*lower, _nest_like(lower[-1], entries)]
 
-    token = orders_ahead.set(order)
     logger = tf.get_logger()
     logger.addFilter(_not_about_retracing)
     try:
         return tuple(up_to(order))
     finally:
         logger.removeFilter(_not_about_retracing)
-        orders_ahead.reset(token)
 
 
 def _not_about_retracing(record) -> bool:

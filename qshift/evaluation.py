@@ -142,10 +142,12 @@ class Evaluation:
     def partials(self, indices: Sequence[Index]) -> np.ndarray:
         """Returns partial derivatives, float64[N, M, len(indices)]."""
         with self._lock:
-            if self._prefetch:
+            # What is asked for first may well be all there is to prefetch.
+            if not set(self._prefetch).issubset(indices):
                 self._read(self._prefetch)
-                self._prefetch = ()
-            return self._read(tuple(indices))
+            result = self._read(tuple(indices))
+            self._prefetch = ()
+            return result
 
     def _read(self, indices):
         mask = self._planner.mask(indices)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from qshift.evaluation import Evaluation
+from qshift.evaluation import Calls, Evaluation
 from qshift.op import Program
 from qshift.plan import Frequencies, Planner, Recipe, Spectrum
 from qshift.rule import period, shift_rule

@@ -53,6 +53,22 @@ class Readout:
     sizes: tuple[int, ...]
     results: tuple[Callable[[Any], Any], ...]
 
+    @property
+    def linear(self) -> bool:
+        """Whether all results are raw values as they stand, so that the same functions make
+        derivatives of the results out of derivatives of the raw values."""
+        return all(isinstance(result, _Columns) for result in self.results)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """A result that is raw values as they stand."""
+
+    columns: int | slice
+
+    def __call__(self, values):
+        return values[:, self.columns]
+
 
 class _Raw:
     """Collects raw measurements, each observable once."""
@@ -114,8 +130,7 @@ def _result(measurement, raw, all_wires, is_tensor):
                 "operator, which has a TensorFlow tensor as a parameter. Pass NumPy arrays, or "
                 "rotate the basis with gates before qml.probs(wires=...)."
             )
-        columns = raw.add(measurement, 2 ** len(measurement.wires))
-        return lambda values: values[:, columns]
+        return _Columns(raw.add(measurement, 2 ** len(measurement.wires)))
     advice = _ADVICE.get(kind.__name__, "return qml.expval(...), qml.var(...) or qml.probs(...)")
     raise UnsupportedError(
         f"{kind.__name__.removesuffix('MP')} ({measurement!r}) has no derivatives by shifted "
@@ -125,6 +140,10 @@ def _result(measurement, raw, all_wires, is_tensor):
 
 def _linear(terms):
     """Returns values [N, M] -> sum_k c_k values[:, k], with None as the column of the identity."""
+    if len(terms) == 1:
+        ((coefficient, column),) = terms
+        if isinstance(coefficient, float) and coefficient == 1.0 and column is not None:
+            return _Columns(column)
 
     def result(values):
         total = 0.0

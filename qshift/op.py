@@ -12,7 +12,7 @@ its zero rows are not evaluated; only their own derivatives ask for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -149,8 +149,8 @@ class Partials:
     def _raise(self, part) -> tuple[Partials, np.ndarray]:
         """Returns the D_(a + j) for the part's J columns, and int[A, J] saying which is which."""
         if part not in self._raised:
-            raised, table = _raise(self.indices, self.program.active[part])
-            self._raised[part] = self.program.partials(raised), table
+            indices, table = one_order_up(self.indices, self.program.active[part])
+            self._raised[part] = self.program.partials(indices), table
         return self._raised[part]
 
     def _pull(self, part, ticket, tensors, cotangent) -> tf.Tensor:
@@ -187,7 +187,7 @@ class Partials:
             rows = np.flatnonzero(weights.any(axis=(0, 1)))
             result = np.zeros((len(weights), len(active)))
             if len(rows):
-                needed, entry = _raise([self.indices[row] for row in rows], active)
+                needed, entry = one_order_up([self.indices[row] for row in rows], active)
                 values = self.program.evaluate(ticket, tensors, needed)[:, :, entry]
                 result = np.einsum("nma,nmaj->nj", weights[:, :, rows], values)
 
@@ -213,7 +213,7 @@ class Partials:
             columns = np.flatnonzero(weights.any(axis=0))
             result = np.zeros((len(weights), self.program.circuit.num_values, len(self.indices)))
             if len(columns):
-                needed, entry = _raise(self.indices, [active[j] for j in columns])
+                needed, entry = one_order_up(self.indices, [active[j] for j in columns])
                 values = self.program.evaluate(ticket, tensors, needed)[:, :, entry]
                 result = np.einsum("nj,nmaj->nma", weights[:, columns], values)
 
@@ -235,14 +235,16 @@ class Partials:
         return tf.gather(tangent, [columns.index(j) for j in active], axis=1)
 
 
-def _raise(indices, columns):
+def one_order_up(
+    indices: Sequence[Index], columns: Sequence[int]
+) -> tuple[tuple[Index, ...], np.ndarray]:
     """Returns all a + j, each once, and int[A, J] saying which is which."""
     position: dict[Index, int] = {}
     table = [
         [position.setdefault(tuple(sorted((*a, j))), len(position)) for j in columns]
         for a in indices
     ]
-    return tuple(position), np.array(table)
+    return tuple(position), np.array(table, dtype=int).reshape(len(indices), len(columns))
 
 
 def _collect(cotangent, tangent, table):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import pennylane as qml
 import tensorflow as tf
 
@@ -91,6 +93,23 @@ def result_dtype(tape):
     dtypes = {p.dtype for p in tape.get_parameters(trainable_only=False) if is_tensor(p)}
     single = dtypes and dtypes <= {tf.float16, tf.bfloat16, tf.float32, tf.complex64}
     return tf.float32 if single else tf.float64
+
+
+def highest_order(order, least: int = 0) -> int:
+    """Returns an order of derivatives as an int.
+
+    Raises:
+        ValueError: If it is not an integer, or less than `least`.
+    """
+    try:
+        number = None if isinstance(order, bool) else operator.index(order)
+    except TypeError:
+        number = None
+    if number is None:
+        raise ValueError(f"order must be an integer, got {order!r}.")
+    if number < least:
+        raise ValueError(f"order must be at least {least}, got {number}.")
+    return number
 
 
 def differentiable(args, argnums):

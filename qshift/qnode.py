@@ -6,19 +6,26 @@ import copy
 import functools
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import pennylane as qml
 import tensorflow as tf
 from pennylane.measurements import ExpectationMP, VarianceMP
 from pennylane.workflow.qnode import _to_qfunc_output_type
 
-from qshift.circuit import Circuit, Compiler
+from qshift.circuit import Circuit, Compiled, Compiler
 from qshift.errors import UnsupportedError
 from qshift.evaluation import Calls, Evaluation
 from qshift.executors import Executor, executor
 from qshift.op import Program
-from qshift.packing import batch_size, differentiable, is_tensor, parts, result_dtype
+from qshift.packing import (
+    batch_size,
+    differentiable,
+    highest_order,
+    is_tensor,
+    parts,
+    result_dtype,
+)
 from qshift.plan import OBJECTIVES, multi_indices
 from qshift.report import Plan
 
@@ -28,6 +35,24 @@ _MOST_PROGRAMS = 256
 
 # Set by `derivatives`, so that the qnodes it calls run all it needs in their first batch.
 orders_ahead: ContextVar[int] = ContextVar("orders_ahead", default=0)
+
+
+class Prepared(NamedTuple):
+    """One call of a qnode, ready to run.
+
+    Attributes:
+        compiled: Its tape, taken apart.
+        batch: Size of the batch; None if there is none.
+        program: The circuit as a differentiable function of packed parameters.
+        tensors: The packed parameters.
+        dtype: Of the results.
+    """
+
+    compiled: Compiled
+    batch: int | tf.Tensor | None
+    program: Program
+    tensors: list[tf.Tensor]
+    dtype: tf.DType
 
 
 class QNode(qml.QNode):
@@ -134,9 +159,17 @@ class QNode(qml.QNode):
         pipeline.set_classical_component(self, args, kwargs)
         return pipeline((tape,))
 
-    def _run(self, tape):
+    def prepare(self, args) -> Prepared | None:
+        """Returns what a call would run, or None if it is not one circuit with one result."""
+        if len(_pipeline(self)):
+            return None
+        (tape,), _ = self._tapes(args, {})
+        alone = isinstance(self._qfunc_output, qml.measurements.MeasurementProcess)
+        return self._prepare(tape) if alone else None
+
+    def _prepare(self, tape) -> Prepared:
         compiled = self._compile(tape)
-        circuit, readout = compiled.circuit, compiled.readout
+        circuit = compiled.circuit
         batch = batch_size(circuit, compiled.parameters)
         tensors, columns, active = parts(circuit, compiled.parameters, batch)
         order = max(self.prefetch, orders_ahead.get())
@@ -146,13 +179,17 @@ class QNode(qml.QNode):
             if len(self._programs) >= _MOST_PROGRAMS:
                 self._programs.clear()
             program = self._programs[key] = self._program(circuit, columns, active, order)
+        return Prepared(compiled, batch, program, tensors, result_dtype(tape))
+
+    def _run(self, tape):
+        compiled, batch, program, tensors, dtype = self._prepare(tape)
+        circuit = compiled.circuit
         values = program(tensors)
-        dtype = result_dtype(tape)
         width = circuit.num_values // circuit.copies
         copies = []
         for i in range(circuit.copies):
             raw = values[:, i * width : (i + 1) * width]
-            results = [tf.cast(result(raw), dtype) for result in readout.results]
+            results = [tf.cast(result(raw), dtype) for result in compiled.readout.results]
             if batch is None:
                 results = [result[0] for result in results]
             copies.append(results[0] if len(results) == 1 else tuple(results))
@@ -205,8 +242,7 @@ class QNode(qml.QNode):
             A `qshift.report.Plan`: circuits, batches and shots per order and in all, and what
             plain recursion would have executed; readable when printed, also in notebooks.
         """
-        if order < 0:
-            raise ValueError(f"order must be at least 0, got {order}.")
+        order = highest_order(order)
         args, positions = differentiable(args, argnums)
         with tf.GradientTape(watch_accessed_variables=argnums is None) as tape:
             watched = [args[i] for i in positions] if argnums is not None else [args, kwargs]

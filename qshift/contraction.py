@@ -1,0 +1,133 @@
+"""All derivatives of a qnode's call at once, where its angles are affine in the arguments.
+
+Then the chain rule has a single term: the k-th derivative by the arguments is the k-th derivative
+by the angles with each of its axes contracted with one constant Jacobian, that of the angles by
+the arguments. TensorFlow differentiates the angles only, and traces nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from qshift.op import one_order_up
+from qshift.qnode import Prepared, QNode
+from qshift.tracing import is_watched
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A call whose derivatives are those by its angles, contracted.
+
+    Attributes:
+        call: The call.
+        columns: The angles that the value depends on and that follow the sources; J of them.
+        jacobians: Of these angles by each source, float64[J, size of the source]; None for a source
+            that no angle follows, not even one that the value does not depend on.
+    """
+
+    call: Prepared
+    columns: tuple[int, ...]
+    jacobians: tuple[np.ndarray | None, ...]
+
+    @classmethod
+    def of(cls, fn: Callable, args, sources: Sequence[tf.Tensor], order: int) -> Contraction | None:
+        """Looks at what ``fn(*args)`` would run, without running it.
+
+        Args:
+            fn: Any function.
+            args: Its arguments.
+            sources: Those to differentiate by, as `args` holds them.
+            order: The highest order.
+
+        Returns:
+            None where there is more to the derivatives than this: if `fn` is not a qnode with one
+            linear result for one point; if its angles are not affine in the sources (to first order
+            all are), or these not real; if the results must be differentiable themselves, because
+            TensorFlow is tracing, or a tape or forward accumulator of the caller follows what they
+            depend on.
+        """
+        if not isinstance(fn, QNode) or not tf.executing_eagerly():
+            return None
+        if any(is_watched(source) or not source.dtype.is_floating for source in sources):
+            return None
+        unwatched = {"watch_accessed_variables": False}
+        with tf.GradientTape(**unwatched) as second:
+            second.watch(sources)
+            with tf.GradientTape(persistent=True, **unwatched) as first:
+                first.watch(sources)
+                call = fn.prepare(args)
+                if call is None or not _is_linear(call):
+                    return None
+                slots = call.compiled.circuit.slots
+                parameters = [tf.convert_to_tensor(p) for p in call.compiled.parameters]
+                moving = [(s, p) for s, p in zip(slots, parameters, strict=True) if is_watched(p)]
+                if any(slot.shape for slot, _ in moving):
+                    return None
+                angles = {slot.start: tf.math.real(p) for slot, p in moving}
+            rows = {column: _slopes(first, angle, sources) for column, angle in angles.items()}
+        if any(map(is_watched, parameters)):  # now that the tapes above are closed
+            return None
+        slopes = [slope for row in rows.values() for slope in row if slope is not None]
+        # Angles are affine where their slopes do not depend on the sources.
+        if order > 1 and slopes and any(g is not None for g in second.gradient(slopes, sources)):
+            return None
+        columns = next((active for active in call.program.active if active), ())
+        return cls(call, columns, tuple(_jacobian(rows, i, columns) for i in range(len(sources))))
+
+    def derivatives(self, order: int) -> list[np.ndarray]:
+        """Runs the call, and returns its value and derivatives up to an order.
+
+        Every source must have a Jacobian.
+
+        Returns:
+            float64[*shape, X, ..., X] for each order k: the value's shape and k axes for all
+            sources, flattened and one after the other.
+        """
+        levels, tables = [((),)], []
+        for _ in range(order):
+            indices, table = one_order_up(levels[-1], self.columns)
+            levels.append(indices)
+            tables.append(table)
+        program = self.call.program
+        evaluation = program.start(
+            program.assemble([t.numpy() for t in self.call.tensors]), next(program.calls)
+        )
+        values = evaluation.partials([index for level in levels for index in level])[0]
+        (result,) = self.call.compiled.readout.results
+        jacobian = np.concatenate(self.jacobians, axis=1)
+        ends = np.cumsum([len(level) for level in levels])[:-1]
+        derivatives = []
+        for k, derivative in enumerate(np.split(result(values.T), ends)):
+            for table in reversed(tables[:k]):  # from all a + j to all a
+                derivative = np.tensordot(derivative[table], jacobian, (1, 0))
+            derivatives.append(derivative[0])
+        return derivatives
+
+
+def _is_linear(call):
+    return (
+        call.batch is None
+        and call.compiled.readout.linear
+        and not call.compiled.circuit.shots.has_partitioned_shots
+    )
+
+
+def _slopes(tape, angle, sources):
+    slopes = tape.gradient(angle, sources)  # sparse ones of gathered entries among them
+    return [slope if slope is None else tf.convert_to_tensor(slope) for slope in slopes]
+
+
+def _jacobian(rows, i, columns):
+    """Returns the Jacobian of some angles by the i-th source, given those of all that move."""
+    if all(row[i] is None for row in rows.values()):
+        return None
+    size = next(int(tf.size(row[i])) for row in rows.values() if row[i] is not None)
+    jacobian = np.zeros((len(columns), size))
+    for position, column in enumerate(columns):
+        if rows[column][i] is not None:
+            jacobian[position] = tf.reshape(rows[column][i], [-1]).numpy()
+    return jacobian
