@@ -8,10 +8,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from qshift.plan import Index, Node, Planner, Point
+
+_MOST_READINGS = 256  # in eager mode requests depend on data, so their number has no bound
 
 
 class Structure(Protocol):
@@ -42,7 +45,11 @@ class Calls:
             return self.made
 
 
-@dataclass(frozen=True)
+# A compiled function leaves many evaluations behind. That they consist of few objects saves
+# Python's garbage collector from looking through all of TensorFlow's again and again.
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """Which call of a qnode circuits are run for: what seeded samples depend on.
 
@@ -52,23 +59,21 @@ class Call:
     """
 
     number: int
-    draws: Counter[Hashable] = field(default_factory=Counter)
+    draws: dict[bytes, int] = field(default_factory=dict)
 
 
 class Table:
     """Values of one function at the points evaluated so far, and derivatives read off them.
 
     Args:
-        function: From points float64[N, P] to values float64[N, *shape].
         shape: Of the values at one point.
         parameters: float64[N, P], the unshifted points of the call.
         node: An empty plan.
     """
 
-    def __init__(
-        self, function: Callable, shape: tuple[int, ...], parameters: np.ndarray, node: Node
-    ):
-        self._function = function
+    __slots__ = ("_node", "_parameters", "_values")
+
+    def __init__(self, shape: tuple[int, ...], parameters: np.ndarray, node: Node):
         self._parameters = parameters
         self._node = node
         self._values = np.empty((0, len(parameters), *shape))
@@ -77,13 +82,19 @@ class Table:
     def nbytes(self) -> int:
         return self._values.nbytes
 
-    def partials(self, indices: Sequence[Index]) -> np.ndarray:
-        """Returns partial derivatives float64[len(indices), N, *shape], running what is missing."""
+    def partials(self, indices: Sequence[Index], function: Callable) -> np.ndarray:
+        """Returns partial derivatives float64[len(indices), N, *shape], running what is missing.
+
+        Args:
+            indices: Which.
+            function: From points float64[N, P] to values float64[N, *shape].
+        """
         step = self._node.request(indices)
         one = self._values.shape[1:]  # the values of one point of the plan
         if step.new_points:
-            new = self._function(shifted(self._parameters, step.new_points))
-            self._values = np.concatenate([self._values, new.reshape(len(step.new_points), *one)])
+            new = function(shifted(self._parameters, step.new_points))
+            new = new.reshape(len(step.new_points), *one)
+            self._values = np.concatenate([self._values, new]) if len(self._values) else new
             self._node = step.node
         flat = self._values.reshape(len(self._values), math.prod(one))
         return (step.coefficients @ flat).reshape(len(indices), *one)
@@ -107,6 +118,20 @@ class Evaluation:
         number: Of the call.
     """
 
+    __slots__ = (
+        "parameters",
+        "_adjoint",
+        "_call",
+        "_circuit",
+        "_executor",
+        "_gradients",
+        "_lock",
+        "_planner",
+        "_prefetch",
+        "_values",
+        "__weakref__",
+    )
+
     def __init__(
         self,
         circuit: Structure,
@@ -118,22 +143,16 @@ class Evaluation:
         number: int = 0,
     ):
         self.parameters = parameters
-        self._num_values = circuit.num_values
+        self._circuit = circuit
+        self._executor = executor
         self._adjoint = adjoint
         self._prefetch = tuple(prefetch)
+        self._call = Call(number)
         self._lock = threading.RLock()
         self._planner = planner = circuit.planner(objective)
-        call = Call(number)
         values, inputs = circuit.num_values, circuit.num_parameters
-        self._values = Table(
-            lambda points: executor(circuit, points, call), (values,), parameters, planner.root
-        )
-        self._gradients = Table(
-            lambda points: executor.gradients(circuit, points),
-            (values, inputs),
-            parameters,
-            planner.root,
-        )
+        self._values = Table((values,), parameters, planner.root)
+        self._gradients = Table((values, inputs), parameters, planner.root)
 
     @property
     def nbytes(self) -> int:
@@ -150,20 +169,73 @@ class Evaluation:
             return result
 
     def _read(self, indices):
-        mask = self._planner.mask(indices)
-        result = np.zeros((len(indices), len(self.parameters), self._num_values))
-        seen = np.flatnonzero(mask.any(axis=0))
-        shifts = [i for i in seen if not (self._adjoint and indices[i])]
-        if shifts:
-            result[shifts] = self._values.partials(tuple(indices[i] for i in shifts))
-        rest = [i for i in seen if self._adjoint and indices[i]]
-        if rest:
-            pairs = split([indices[i] for i in rest])
-            row = {a: k for k, a in enumerate(dict.fromkeys(a for a, _ in pairs))}
-            gradients = self._gradients.partials(tuple(row))  # [rows, N, M, P]
-            for i, (a, j) in zip(rest, pairs, strict=True):
-                result[i] = gradients[row[a], :, :, j]
-        return np.moveaxis(result, 0, 2) * mask
+        reading = _reading(self._planner, indices, self._adjoint)
+        result = np.zeros((len(indices), len(self.parameters), self._circuit.num_values))
+        if reading.values:
+            result[reading.by_values] = self._values.partials(reading.values, self._run)
+        if reading.gradients:
+            # [rows, N, M, P]
+            gradients = self._gradients.partials(reading.gradients, self._differentiate)
+            result[reading.by_gradients] = gradients[reading.rows, :, :, reading.columns]
+        result = np.moveaxis(result, 0, 2)
+        return result if reading.mask is None else result * reading.mask
+
+    def _run(self, points):
+        return self._executor(self._circuit, points, self._call)
+
+    def _differentiate(self, points):
+        return self._executor.gradients(self._circuit, points)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Where partial derivatives are read off.
+
+    Attributes:
+        by_values: Positions of those that come from shifted values: of the derivatives `values`.
+        by_gradients: Positions of those that come from shifted gradients: entry `columns[i]` of the
+            gradient of the derivative `gradients[rows[i]]`.
+        mask: bool[M, A], False where a value cannot depend on the parameters; None for all True.
+    """
+
+    by_values: np.ndarray
+    values: tuple[Index, ...]
+    by_gradients: np.ndarray
+    gradients: tuple[Index, ...]
+    rows: np.ndarray
+    columns: np.ndarray
+    mask: np.ndarray | None
+
+
+_readings: WeakKeyDictionary[Planner, dict] = WeakKeyDictionary()
+
+
+def _reading(planner: Planner, indices: tuple[Index, ...], adjoint: bool) -> _Reading:
+    known = _readings.setdefault(planner, {})
+    reading = known.get((indices, adjoint))
+    if reading is None:
+        if len(known) >= _MOST_READINGS:
+            known.clear()
+        reading = known[indices, adjoint] = _plan_reading(planner, indices, adjoint)
+    return reading
+
+
+def _plan_reading(planner, indices, adjoint):
+    mask = planner.mask(indices)
+    seen = np.flatnonzero(mask.any(axis=0))
+    by_values = [i for i in seen if not (adjoint and indices[i])]
+    by_gradients = [i for i in seen if adjoint and indices[i]]
+    pairs = split([indices[i] for i in by_gradients])
+    row = {a: k for k, a in enumerate(dict.fromkeys(a for a, _ in pairs))}
+    return _Reading(
+        np.array(by_values, dtype=int),
+        tuple(indices[i] for i in by_values),
+        np.array(by_gradients, dtype=int),
+        tuple(row),
+        np.array([row[a] for a, _ in pairs], dtype=int),
+        np.array([j for _, j in pairs], dtype=int),
+        None if mask.all() else mask,
+    )
 
 
 def split(indices: Sequence[Index]) -> list[tuple[Index, int]]:
@@ -176,6 +248,8 @@ def split(indices: Sequence[Index]) -> list[tuple[Index, int]]:
 
 def shifted(parameters: np.ndarray, points: Sequence[Point]) -> np.ndarray:
     """Returns float64[K * N, P]: for each point, the parameters float64[N, P] moved to it."""
+    if points == ((),):
+        return parameters
     moved = np.repeat(parameters[None], len(points), axis=0)
     moves = [(k, p, a, s) for k, point in enumerate(points) for p, a, s in point]
     if moves:

@@ -24,6 +24,6 @@ def generator(seed, circuit: Circuit, point: np.ndarray, call: Call) -> np.rando
         call: Counts the draw.
     """
     key = hashlib.blake2b(circuit.name + point.tobytes(), digest_size=16).digest()
-    entropy = [*np.atleast_1d(seed).tolist(), call.number, *key, call.draws[key]]
-    call.draws[key] += 1
+    draw = call.draws[key] = call.draws.get(key, -1) + 1
+    entropy = [*np.atleast_1d(seed).tolist(), call.number, *key, draw]
     return np.random.default_rng(entropy)
