@@ -123,22 +123,15 @@ class Planner:
             mask = self._masks[indices] = np.array(rows).T
         return mask
 
-    def combination(self, index: Index, known: Known) -> dict[Point, float]:
+    def combination(self, index: Index) -> dict[Point, float]:
         """Returns {point: coefficient} of one partial derivative as a product of rules."""
-        orders = Counter(index)
-        # Even orders have two rules: on the grid of the odd orders, or on their own.
-        choice = self.objective == "circuits" and any(n % 2 == 0 for n in orders.values())
-        options = [
-            _product([(p, self._terms(p, n, even)) for p, n in orders.items()])
-            for even in ((False, True) if choice else (True,))
-        ]
-        return min(options, key=lambda option: sum(point not in known for point in option))
+        return _product([(p, self._terms(p, n)) for p, n in Counter(index).items()])
 
-    def _terms(self, parameter, order, even_grid):
+    def _terms(self, parameter, order):
         spectrum = self.spectra[parameter]
         if isinstance(spectrum, Recipe):
             return spectrum.rule(order)
-        return _univariate(spectrum.values, order, even_grid)
+        return _univariate(spectrum.values, order)
 
 
 class Known(dict):
@@ -266,7 +259,7 @@ def _plan_subset(planner, support, indices, known) -> list[dict[Point, float]]:
     product = []
     missing = set()
     for index in indices:
-        combination = planner.combination(index, known)
+        combination = planner.combination(index)
         product.append(combination)
         missing |= {point for point in combination if point not in known}
     spectra = [planner.spectra[p] for p in support]
@@ -314,18 +307,11 @@ def _product(rules) -> dict[Point, float]:
 
 
 @lru_cache(maxsize=4096)
-def _univariate(frequencies, order, even_grid) -> tuple[tuple[float, float, float], ...]:
-    """Returns (coefficient, 1, shift) of d^order/dx^order with the least sum |c|, or, for even
-    orders on request, on the points that the odd orders use."""
+def _univariate(frequencies, order) -> tuple[tuple[float, float, float], ...]:
+    """Returns (coefficient, 1, shift) of d^order/dx^order with the least sum |c|."""
     if not frequencies:
         return ((1.0, 1.0, 0.0),) if order == 0 else ()
-    shifts = None
-    if order % 2 == 0 and not even_grid:
-        shifts = (0.0, *odd_grid(frequencies))
-    try:
-        rule = shift_rule(frequencies, order, shifts=shifts)
-    except ValueError:  # not every spectrum's odd grid serves its even orders
-        rule = shift_rule(frequencies, order)
+    rule = shift_rule(frequencies, order)
     full, unit = period(frequencies), max(frequencies)
     pairs = zip(rule.coefficients, rule.shifts, strict=True)
     return tuple((float(c), 1.0, _wrap(s, full, unit)) for c, s in pairs)
