@@ -5,12 +5,8 @@ A partial derivative is a multi-index, written as a sorted tuple of parameters: 
 moved parameters, each `(parameter, scale, shift)`: the circuit runs with `scale * x + shift` in
 place of `x`; parameters that are not named stay where they are, so `()` is the unshifted circuit.
 
-With the objective ``"circuits"`` a planner looks for the fewest new points. It uses that the
-restriction of an expectation value to a few parameters is a trigonometric polynomial of known
-frequencies: evaluating at a point and differentiating are both linear functionals on that
-finite-dimensional space, and a derivative is had as soon as it lies in the span of the points.
-Equal shifts (t, ..., t) on a subset of k one-frequency parameters then need k + 1 points where the
-product of first-derivative rules needs 2^k.
+With the objective ``"circuits"`` a planner looks for the fewest new points, subset by subset of the
+parameters (`qshift.fewest`).
 
 With ``"shots"`` every partial derivative has the least variance for its own number of shots: what
 is minimised is sum |c_k| over its points, the standard deviation per root-shot of
@@ -21,7 +17,6 @@ of one-parameter rules (`shift_rule`) reach it, and points that coincide are mer
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections import Counter
@@ -32,7 +27,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import sparse
 
-from qshift.rule import design, is_equidistant, odd_grid, period, shift_rule, target
+from qshift.fewest import fewest, wrap
+from qshift.rule import period, shift_rule
 
 Index = tuple[int, ...]
 Coordinate = tuple[int, float, float]
@@ -40,7 +36,6 @@ Point = tuple[Coordinate, ...]
 
 OBJECTIVES = ("circuits", "shots")
 _LARGEST_SPACE = 1000  # dimensions up to which the linear algebra on a subset is worth its time
-_TOLERANCE = 1e-9
 _MOST_REMEMBERED = 256  # in eager mode requests depend on data, so their number has no bound
 
 
@@ -76,7 +71,7 @@ class Recipe:
             for (a, _), (c, s) in terms.items():
                 # d/dx f(a x + s) = a f'(a x + s) = a sum_i c_i f(a_i (a x + s) + s_i)
                 for ci, ai, si in self.terms if a else ():
-                    key = ai * a, _wrap(ai * s + si, self.period)
+                    key = ai * a, wrap(ai * s + si, self.period)
                     longer[key] = longer.get(key, (0.0,))[0] + a * c * ci, ai * s + si
             terms = longer
         return [(c, a, s) for (a, s), (c, _) in terms.items() if abs(c) > negligible]
@@ -279,7 +274,7 @@ def _plan_subset(planner, support, indices, known) -> list[dict[Point, float]]:
         tuple((local[p], round(s * units[local[p]], 12)) for p, _, s in point)
         for point in known.within(support)
     )
-    solved = _fewest(
+    solved = fewest(
         tuple(tuple(w / max(s.values) for w in s.values) for s in spectra),
         tuple(tuple(local[p] for p in index) for index in indices),
         tuple(sorted(nearby)),
@@ -314,105 +309,4 @@ def _univariate(frequencies, order) -> tuple[tuple[float, float, float], ...]:
     rule = shift_rule(frequencies, order)
     full, unit = period(frequencies), max(frequencies)
     pairs = zip(rule.coefficients, rule.shifts, strict=True)
-    return tuple((float(c), 1.0, _wrap(s, full, unit)) for c, s in pairs)
-
-
-def _wrap(shift: float, full: float | None, unit: float = 1.0) -> float:
-    """Brings a shift into (-T/2, T/2] and rounds it, in units of 1 / `unit`, so that equal points
-    have equal keys."""
-    if full is not None:
-        shift = shift - full * math.ceil(shift / full - 0.5 - 1e-12)
-    return (round(float(shift * unit), 12) + 0.0) / unit
-
-
-@lru_cache(maxsize=4096)
-def _fewest(frequencies, indices, known):
-    """Finds few new points for partial derivatives by all of a few parameters.
-
-    Args:
-        frequencies: One tuple of frequencies per parameter, the largest of each 1.
-        indices: Multi-indices, each naming every parameter 0..k-1 at least once.
-        known: Points already there, as tuples of (parameter, shift).
-
-    Returns:
-        (number of new points, [((point, coefficient), ...) per index]), or None where the known
-        points on smaller subsets do not suffice for equal shifts to work.
-    """
-    targets = np.array([_functional(frequencies, Counter(index)) for index in indices])
-    span = _Span(targets)
-    chosen, rows = [], []
-    for points in (known, _candidates(frequencies)):
-        for point, row in zip(points, _evaluations(frequencies, points), strict=True):
-            if span.complete():
-                break
-            if span.add(row):
-                chosen.append(point)
-                rows.append(row)
-    if not span.complete():
-        return None
-
-    # The points chosen are independent, so the solution is unique: no need for those it leaves out.
-    coefficients = np.linalg.lstsq(np.transpose(rows), targets.T)[0].T
-    combinations = [
-        tuple((point, float(c)) for point, c in zip(chosen, row, strict=True) if abs(c) > 1e-12)
-        for row in coefficients
-    ]
-    needed = {point for combination in combinations for point, _ in combination}
-    return len(needed.difference(known)), combinations
-
-
-def _candidates(frequencies):
-    """Returns points that move all parameters: first equal shifts, then a full grid."""
-    equal = []
-    if all(is_equidistant(f) for f in frequencies):
-        # (t, ..., t), each in units of its base frequency, is a polynomial of degree sum R in t.
-        # Vanishing on all smaller subsets, it has 2 sum R + 1 - k degrees of freedom left.
-        freedom = 2 * sum(len(f) for f in frequencies) + 1 - len(frequencies)
-        for t in sorted((_centred(m, freedom + 1) for m in range(1, freedom + 1)), key=abs):
-            equal.append([_wrap(t / min(f), period(f)) for f in frequencies])
-    grid = itertools.product(*([_wrap(s, period(f)) for s in odd_grid(f)] for f in frequencies))
-    return [tuple(enumerate(shifts)) for shifts in (*equal, *grid)]
-
-
-def _centred(m, parts):
-    """Returns 2 pi m / parts, brought into (-pi, pi]."""
-    return 2 * math.pi * (m - parts if 2 * m > parts else m) / parts
-
-
-def _evaluations(frequencies, points) -> np.ndarray:
-    """Returns what an evaluation at each point sees of each basis function (a tensor product)."""
-    rows = np.ones((len(points), 1))
-    for i, f in enumerate(frequencies if points else ()):
-        factor = design(f, [dict(point).get(i, 0.0) for point in points])
-        rows = (rows[:, :, None] * factor[:, None, :]).reshape(len(points), -1)
-    return rows
-
-
-def _functional(frequencies, orders) -> np.ndarray:
-    """Returns the derivative at 0 of each basis function."""
-    factors = (target(f, orders[i]) for i, f in enumerate(frequencies))
-    return functools.reduce(np.kron, factors, np.ones(1))
-
-
-class _Span:
-    """The span of the evaluations taken so far, and what of the targets lies outside it."""
-
-    def __init__(self, targets):
-        self._residual = targets.copy()
-        self._basis = np.empty((0, targets.shape[1]))
-
-    def add(self, row) -> bool:
-        """Adds an evaluation; False if it says nothing new."""
-        row = row / np.linalg.norm(row)
-        for _ in range(2):  # twice is enough for orthogonality to machine accuracy
-            row = row - (self._basis @ row) @ self._basis
-        norm = np.linalg.norm(row)
-        if norm < 1e-7:
-            return False
-        row = row / norm
-        self._basis = np.vstack([self._basis, row])
-        self._residual -= np.outer(self._residual @ row, row)
-        return True
-
-    def complete(self) -> bool:
-        return bool(np.abs(self._residual).max() <= _TOLERANCE)
+    return tuple((float(c), 1.0, wrap(s, full, unit)) for c, s in pairs)

@@ -104,10 +104,12 @@ def test_an_interrupted_minimize_says_how_to_go_on_and_does(folder, capsys):
     def history():
         return json.loads(checkpoint.read_text())["state"]["history"]
 
-    code = "import sys; from qshift.cli import main; sys.exit(main())"
-    # A test run in the background of a shell may ignore Ctrl-C, and its children with it.
-    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    process = subprocess.Popen(**python(code, *command, "--steps", "1000000"), **heard)
+    code = (
+        # A test run in the background of a shell may ignore Ctrl-C, and its children with it.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import sys; from qshift.cli import main; sys.exit(main())"
+    )
+    process = subprocess.Popen(**python(code, *command, "--steps", "1000000"))
     while process.poll() is None and not (checkpoint.exists() and len(history()) >= 2):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
