@@ -36,73 +36,6 @@ def assert_right(node, order=2):
 # --- keywords ---
 
 
-@pytest.mark.parametrize(
-    "keywords",
-    [
-        {"interface": "auto"},
-        {"interface": "tf"},
-        {"interface": "tensorflow"},
-        {"diff_method": "best"},
-        {"diff_method": "shift"},
-        {"diff_method": "parameter-shift"},
-        {"diff_method": "adjoint"},
-        {"max_diff": 1},
-        {"max_diff": 3},
-        {"cache": True},
-        {"cache": False},
-        {"cache": "auto"},
-        {"cachesize": 100},
-        {"grad_on_execution": False},
-        {"grad_on_execution": "best"},
-        {"device_vjp": False},
-        {"device_vjp": None},
-        {"mcm_method": "deferred"},
-        {"mcm_method": None},
-        {"postselect_mode": None},
-        {"gradient_kwargs": {}},
-        {"gradient_kwargs": None},
-        {"shots": None},
-        {"objective": "shots"},
-        {"objective": "circuits"},
-        {"prefetch": 2},
-    ],
-    ids=str,
-)
-def test_accepted_keywords(keywords):
-    assert_right(qshift.qnode(DEVICE, **keywords)(quantum_function))
-
-
-@pytest.mark.parametrize(
-    "keywords, reason",
-    [
-        ({"interface": "jax"}, "interface='jax'.*TensorFlow.*qml.qnode"),
-        ({"interface": "torch"}, "interface='torch'.*TensorFlow"),
-        ({"interface": None}, "interface=None.*TensorFlow"),
-        ({"diff_method": "backprop"}, "diff_method='backprop'.*'shift'.*'adjoint'"),
-        ({"diff_method": "finite-diff"}, "exactly"),
-        ({"diff_method": "spsa"}, "exactly"),
-        ({"diff_method": "hadamard"}, "'shift'"),
-        ({"diff_method": None}, "diff_method=None"),
-        ({"diff_method": qml.gradients.param_shift}, "diff_method="),
-        ({"cache": {}}, "cache=dict.*owns the table"),
-        ({"device_vjp": True}, "device_vjp=True.*shifted circuits.*False"),
-        ({"postselect_mode": "hw-like"}, "postselect_mode='hw-like'.*no shift rule"),
-        ({"mcm_method": "one-shot"}, "mcm_method='one-shot'.*deferred"),
-        ({"mcm_method": "tree-traversal"}, "deferred"),
-        ({"executor_backend": "mp_pool"}, "one batch"),
-        ({"gradient_kwargs": {"shifts": [(0.1,)]}}, "gradient_kwargs.*qshift.shift_rule"),
-        ({"objective": "time"}, "objective.*'circuits', 'shots'.*'time'"),
-        ({"prefetch": -1}, "prefetch.*-1"),
-        ({"prefetch": 1.5}, "prefetch.*1.5"),
-        ({"shots": 0}, "[Ss]hots"),
-    ],
-    ids=str,
-)
-def test_refused_keywords_say_why(keywords, reason):
-    with pytest.raises(ValueError, match=f"(?s){reason}"):
-        qshift.qnode(DEVICE, **keywords)(quantum_function)
-
-
 def test_unknown_keywords_are_refused():
     with pytest.raises(TypeError, match="nonsense"):
         qshift.qnode(DEVICE, nonsense=1)(quantum_function)
@@ -233,6 +166,26 @@ def test_update_checks_its_keywords():
         node.update(diff_method="backprop")
     with pytest.raises(TypeError, match="nonsense"):
         node.update(nonsense=1)
+
+
+def test_update_needs_something_to_replace():
+    with pytest.raises(ValueError, match="update.*at least one.*diff_method"):
+        qshift.qnode(DEVICE)(quantum_function).update()
+
+
+def test_shots_stay_when_the_device_is_replaced():
+    """As in PennyLane."""
+    profile = qshift.device("mixed", wires=2, shots=300)
+    with pytest.warns(qml.exceptions.PennyLaneDeprecationWarning):
+        hundred, two_hundred = (qml.device("default.qubit", shots=n) for n in (100, 200))
+    node = qshift.qnode(hundred)(quantum_function)
+    for device in (two_hundred, profile, DEVICE):
+        with pytest.warns(UserWarning, match="keeps its own, 100.*update.shots=...."):
+            assert node.update(device=device).shots.total_shots == 100
+        assert node.update(device=device, shots=7).shots.total_shots == 7
+    chosen = qshift.qnode(profile)(quantum_function)
+    assert chosen.update(device=DEVICE).shots.total_shots == 300
+    assert qml.set_shots(node, 5).update(device=two_hundred).shots.total_shots == 5
 
 
 def test_copies_work():
