@@ -204,7 +204,8 @@ class QNode(qml.QNode):
             if len(self._programs) >= _MOST_PROGRAMS:
                 self._programs.clear()
             program = self._programs[key] = self._program(circuit, columns, active, order)
-        return Prepared(compiled, batch, program, tensors, result_dtype(tape))
+        # Transforms may cast, so what was given says what to give back.
+        return Prepared(compiled, batch, program, tensors, result_dtype(self._tape))
 
     def _run(self, tape):
         compiled, batch, program, tensors, dtype = self._prepare(tape)

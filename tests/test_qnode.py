@@ -336,6 +336,26 @@ def test_transforms_on_top(transform):
         np.testing.assert_allclose(a, b, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        qml.transforms.single_qubit_fusion,
+        qml.transforms.merge_rotations,
+        lambda node: qml.compile(node, pipeline=[qml.transforms.single_qubit_fusion]),
+        lambda node: qml.transforms.decompose(node, gate_set={qml.RZ, qml.RY, qml.CNOT}),
+    ],
+)
+def test_transforms_that_cast_leave_the_dtype(transform, dtype):
+    node = transform(qshift.qnode(DEVICE)(quantum_function))
+    x = tf.Variable(X, dtype=dtype)
+    with tf.GradientTape() as tape:
+        value = node(x)
+    assert value.dtype == tape.gradient(value, x).dtype == dtype
+    value, gradient = qshift.derivatives(node, tf.constant(x), order=1)
+    assert value.dtype == gradient.dtype == dtype
+
+
 def test_zero_noise_extrapolation_can_be_differentiated():
     node = qshift.qnode(qml.device("default.mixed", wires=2))(quantum_function)
     mitigated = qml.noise.mitigate_with_zne(
