@@ -25,6 +25,7 @@ from qshift.packing import (
     highest_order,
     is_tensor,
     parts,
+    require_tensorflow,
     result_dtype,
 )
 from qshift.plan import multi_indices
@@ -170,29 +171,35 @@ class QNode(qml.QNode):
         return super().__call__(*args, **kwargs)
 
     def _impl_call(self, *args, **kwargs) -> Any:
-        tapes, post_processing = self._tapes(args, kwargs)
+        tapes, post_processing, dtype = self._tapes(args, kwargs)
         if _pipeline(self).is_informative:
             return post_processing(tapes)[0]
-        result = post_processing(tuple(map(self._run, tapes)))[0]
+        result = post_processing(tuple(self._run(tape, dtype) for tape in tapes))[0]
         partitioned = self._tape.shots.has_partitioned_shots
         return _to_qfunc_output_type(result, self._qfunc_output, partitioned)
 
     def _tapes(self, args, kwargs):
-        """Traces the quantum function and applies the transforms put on top of the qnode."""
+        """Traces the quantum function and applies the transforms put on top of the qnode.
+
+        Returns:
+            The tapes to run, what makes one result of theirs, and the dtype of results.
+        """
         tape = self.construct(args, kwargs)
+        require_tensorflow(tape)
+        dtype = result_dtype(tape)  # as transforms may cast
         pipeline = _pipeline(self)
         pipeline.set_classical_component(self, args, kwargs)
-        return pipeline((tape,))
+        return *pipeline((tape,)), dtype
 
     def prepare(self, args) -> Prepared | None:
         """Returns what a call would run, or None if it is not one circuit with one result."""
         if len(_pipeline(self)):
             return None
-        (tape,), _ = self._tapes(args, {})
+        (tape,), _, dtype = self._tapes(args, {})
         alone = isinstance(self._qfunc_output, qml.measurements.MeasurementProcess)
-        return self._prepare(tape) if alone else None
+        return self._prepare(tape, dtype) if alone else None
 
-    def _prepare(self, tape) -> Prepared:
+    def _prepare(self, tape, dtype) -> Prepared:
         compiled = self._compile(tape)
         circuit = compiled.circuit
         batch = batch_size(circuit, compiled.parameters)
@@ -204,11 +211,10 @@ class QNode(qml.QNode):
             if len(self._programs) >= _MOST_PROGRAMS:
                 self._programs.clear()
             program = self._programs[key] = self._program(circuit, columns, active, order)
-        # Transforms may cast, so what was given says what to give back.
-        return Prepared(compiled, batch, program, tensors, result_dtype(self._tape))
+        return Prepared(compiled, batch, program, tensors, dtype)
 
-    def _run(self, tape):
-        compiled, batch, program, tensors, dtype = self._prepare(tape)
+    def _run(self, tape, dtype):
+        compiled, batch, program, tensors, _ = self._prepare(tape, dtype)
         circuit = compiled.circuit
         values = program(tensors)
         width = circuit.num_values // circuit.copies
@@ -273,7 +279,7 @@ class QNode(qml.QNode):
         with tf.GradientTape(watch_accessed_variables=argnums is None) as tape:
             watched = [args[i] for i in positions] if argnums is not None else [args, kwargs]
             tape.watch([t for t in tf.nest.flatten(watched) if is_tensor(t)])
-            tapes, _ = self._tapes(args, kwargs)
+            tapes, _, _ = self._tapes(args, kwargs)
             return Plan.total([self._plan(tape, order) for tape in tapes])
 
     def _plan(self, tape, order):

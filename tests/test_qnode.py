@@ -2,6 +2,9 @@
 
 import copy
 import importlib.util
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pennylane as qml
@@ -343,7 +346,6 @@ def test_transforms_on_top(transform):
         qml.transforms.single_qubit_fusion,
         qml.transforms.merge_rotations,
         lambda node: qml.compile(node, pipeline=[qml.transforms.single_qubit_fusion]),
-        lambda node: qml.transforms.decompose(node, gate_set={qml.RZ, qml.RY, qml.CNOT}),
     ],
 )
 def test_transforms_that_cast_leave_the_dtype(transform, dtype):
@@ -570,6 +572,57 @@ def test_derivatives_refuse_what_they_cannot_differentiate_by(
 
 
 # --- what is refused before anything runs ---
+
+
+def expectation(x):
+    qml.RX(x, wires=0)
+    return qml.expval(qml.Z(0))
+
+
+def with_coefficient(x):
+    qml.RX(0.3, wires=0)
+    return qml.expval(qml.Hamiltonian([x], [qml.Z(0)]))
+
+
+@pytest.mark.parametrize("diff_method", ["best", "adjoint"])
+@pytest.mark.parametrize("function", [expectation, with_coefficient])
+def test_autograd_is_told_what_differentiates(function, diff_method, tracker):
+    node = qshift.qnode(DEVICE, diff_method=diff_method)(function)
+    with pytest.raises(
+        qshift.UnsupportedError, match="ArrayBox of autograd.*TensorFlow.*qml.qnode"
+    ):
+        qml.grad(node)(qml.numpy.array(0.3, requires_grad=True))
+    assert tracker.totals["circuits"] == 0
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="needs JAX")
+def test_jax_is_told_what_differentiates():
+    """In a process of its own: JAX's threads and the forks of other tests do not mix."""
+    script = """if True:
+        import jax, pennylane as qml, qshift
+
+        @qshift.qnode(qml.device("default.qubit"))
+        def circuit(x):
+            qml.RX(x, wires=0)
+            return qml.expval(qml.Z(0))
+
+        for transformed in (jax.grad(circuit), jax.jit(circuit)):
+            try:
+                transformed(0.3)
+            except qshift.UnsupportedError as error:
+                print(error)
+        print(float(circuit(jax.numpy.array(0.0))))
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    refused = r"A parameter of RX is a \w*Tracer of jax.*TensorFlow.*qml.qnode.\n"
+    assert re.fullmatch(refused * 2 + "1.0\n", done.stdout), done.stderr
+
+
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_arrays_of_pennylane_are_plain_data(requires_grad):
+    for function in (expectation, with_coefficient):
+        value = qshift.qnode(DEVICE)(function)(qml.numpy.array(0.3, requires_grad=requires_grad))
+        assert float(value) == pytest.approx(np.cos(0.3) * (1 if function is expectation else 0.3))
 
 
 @pytest.mark.parametrize("watch", [True, False])
