@@ -85,8 +85,9 @@ class QNode(qml.QNode):
 
     Raises:
         UnsupportedError: For a keyword's value that qshift has no meaning for; when called, for
-            measurements other than the above, and for gate parameters without an exact shift rule
-            that a tape is watching.
+            measurements other than the above, for gate parameters without an exact shift rule
+            that a tape is watching, and where adjoint differentiation was asked for and the
+            device does not offer it.
     """
 
     def __init__(
@@ -257,8 +258,15 @@ class QNode(qml.QNode):
         return self._compilers[adjoint](tape)
 
     def _is_adjoint(self, circuit: Circuit) -> bool:
+        """Whether the device gives first derivatives.
+
+        Raises:
+            UnsupportedError: If it was told to and cannot.
+        """
         if self.diff_method == "best":
             return self._executor.differentiates(circuit)
+        if self.diff_method == "adjoint":
+            self._executor.require_gradients(circuit)
         return self.diff_method == "adjoint"
 
     def plan(self, *args, order: int = 1, argnums: int | tuple[int, ...] | None = None, **kwargs):

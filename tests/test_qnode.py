@@ -253,8 +253,6 @@ def test_simulators(device, diff_method):
 def test_density_matrices():
     device = qml.device("default.mixed", wires=2)
     assert_right(qshift.qnode(device)(quantum_function))
-    with pytest.raises(qshift.UnsupportedError, match="default.mixed.*diff_method='shift'"):
-        tape_derivatives(qshift.qnode(device, diff_method="adjoint")(quantum_function), X, 1)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("qiskit_aer"), reason="needs Qiskit Aer")
@@ -271,13 +269,25 @@ def probabilities(x):
     return qml.probs(wires=0)
 
 
-def test_adjoint_differentiation_needs_exact_expectation_values():
-    for node in (
-        qshift.qnode(DEVICE, diff_method="adjoint", shots=10)(quantum_function),
-        qshift.qnode(DEVICE, diff_method="adjoint")(probabilities),
-    ):
-        with pytest.raises(qshift.UnsupportedError, match="diff_method='adjoint'.*'shift'"):
-            tape_derivatives(lambda x, node=node: tf.reduce_sum(node(x)), X, 1)
+REFUSED_BY_ADJOINT = {
+    "shots": (DEVICE, {"shots": 10}, quantum_function, "default.qubit.*has 10 shots"),
+    "probs": (DEVICE, {}, probabilities, r"expectation values only.*returns probs\(wires=\[0\]\)"),
+    "lightning": (qml.device("lightning.qubit"), {}, probabilities, "lightning.*returns probs"),
+    "device": (qml.device("default.mixed", wires=2), {}, quantum_function, "default.mixed has no"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_ADJOINT)
+def test_adjoint_differentiation_is_refused_at_the_call(name, tracker):
+    device, keywords, function, message = REFUSED_BY_ADJOINT[name]
+    node = qshift.qnode(device, diff_method="adjoint", **keywords)(function)
+    x = tf.Variable(X)
+    for call in (node, tf.function(node), node.plan, lambda x: qshift.derivatives(node, x)):
+        for _ in range(2):
+            with pytest.raises(qshift.UnsupportedError, match=f"{message}.*'shift'.*'best'"):
+                call(x)
+    assert not any(tracker.totals.values())
+    assert node.update(diff_method="best")(x).dtype == tf.float64
 
 
 # --- PennyLane's tools on top ---
