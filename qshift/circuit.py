@@ -388,7 +388,7 @@ def _decompose(operations, is_tensor, adjoint):
             op = qml.QubitUnitary(op.matrix(), wires=op.wires)
             leaves, structure = qml.pytrees.flatten(op)
         parts = None
-        if tensors and op.has_decomposition and not isinstance(op, _WHOLE):
+        if tensors and not isinstance(op, _WHOLE):
             known = _has_rules(op, leaves, tensors)
             if not known or adjoint and not gates.suits_adjoint(op):
                 parts = _parts(op, known)
@@ -396,8 +396,22 @@ def _decompose(operations, is_tensor, adjoint):
             parts = _parts(op, known=True)
         if parts is None:
             yield op, leaves, structure
-        else:
-            yield from _decompose(parts, is_tensor, adjoint)
+            continue
+        if tensors and not any(map(is_tensor, qml.pytrees.flatten(parts)[0])):
+            parts = [*parts, *_phases(op, leaves, tensors)]
+        yield from _decompose(parts, is_tensor, adjoint)
+
+
+def _phases(op, leaves, tensors):
+    """Keeps tensors that no part of a gate holds, as phases: their derivative is zero, not None."""
+    positions, phases = gates.data_positions(op, leaves), []
+    for i in tensors:
+        dims = qml.math.ndim(leaves[i])
+        batched = 0 if positions[i] is None else dims - _ndim(op, positions[i])
+        phase = qml.math.sum(qml.math.real(leaves[i]), axis=tuple(range(batched, dims)))
+        with qml.QueuingManager.stop_recording():
+            phases.append(qml.GlobalPhase(phase))
+    return phases
 
 
 def _may_hide_a_batch(op):
@@ -407,11 +421,11 @@ def _may_hide_a_batch(op):
 
 
 def _parts(op, known):
-    """Returns what a gate decomposes into, or None if that fails and its rules are known."""
+    """Returns what a gate decomposes into, or None: it does not, or that fails with rules known."""
     with qml.QueuingManager.stop_recording():
         try:
-            return op.decomposition()
-        except (TypeError, ImportError) as error:
+            return op.decomposition() if op.has_decomposition else None
+        except (AttributeError, TypeError, ImportError) as error:  # also tensors without .numpy()
             if known:
                 return None
             raise UnsupportedError(

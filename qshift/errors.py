@@ -6,6 +6,10 @@ from __future__ import annotations
 class QShiftError(Exception):
     """Base class of qshift's own errors."""
 
+    # By this TensorFlow sees that it can make another one of the same class, with a traceback of
+    # the code that a `tf.function` was made from; it would raise a StagingError instead.
+    __init__ = Exception.__init__
+
 
 class UnsupportedError(QShiftError, ValueError):
     """Something that qshift cannot do exactly, and will not do approximately."""

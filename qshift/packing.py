@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 
+import numpy as np
 import pennylane as qml
 import tensorflow as tf
 
@@ -87,6 +88,23 @@ def _require_real(imaginary, slot):
             f"Parameter {slot.leaf} of {slot.gate} is complex, but a gate's angle is real. "
             "Use tf.math.real, tf.math.angle or tf.abs of it."
         )
+
+
+def require_tensorflow(tape):
+    """Raises UnsupportedError for parameters that another framework traces or differentiates by."""
+    for entry in tape.par_info:
+        gate = entry["op"]
+        parameter = gate.data[entry["p_idx"]]
+        # PennyLane's NumPy arrays are plain data, though they ask to be differentiated by.
+        if is_tensor(parameter) or isinstance(parameter, np.ndarray | int | float):
+            continue
+        if qml.math.requires_grad(parameter):
+            raise UnsupportedError(
+                f"A parameter of {gate.name} is a {type(parameter).__name__} of "
+                f"{qml.math.get_interface(parameter)}, but a qshift qnode is a TensorFlow op, "
+                "which only TensorFlow differentiates or compiles. Pass a tf.Variable and use "
+                "tf.GradientTape, tf.function or qshift.derivatives, or use a qml.qnode."
+            )
 
 
 def result_dtype(tape):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -13,8 +14,8 @@ import tensorflow as tf
 from pennylane.measurements import ExpectationMP, VarianceMP
 from pennylane.workflow.qnode import _to_qfunc_output_type
 
+from qshift import keywords
 from qshift.circuit import Circuit, Compiled, Compiler
-from qshift.errors import UnsupportedError
 from qshift.evaluation import Calls, Evaluation
 from qshift.executors import Executor, executor
 from qshift.op import Program
@@ -24,13 +25,12 @@ from qshift.packing import (
     highest_order,
     is_tensor,
     parts,
+    require_tensorflow,
     result_dtype,
 )
-from qshift.plan import OBJECTIVES, multi_indices
+from qshift.plan import multi_indices
 from qshift.report import Plan
 
-_INTERFACES = ("auto", "tf", "tensorflow", "tf-autograph")
-_DIFF_METHODS = ("best", "shift", "parameter-shift", "adjoint")
 _MOST_PROGRAMS = 256
 
 # Set by `derivatives`, so that the qnodes it calls run all it needs in their first batch.
@@ -66,10 +66,11 @@ class QNode(qml.QNode):
         func: A quantum function that returns `qml.expval`, `qml.var` or `qml.probs` measurements.
         device: Any PennyLane device, for instance from `qshift.device`.
         interface: ``"auto"``, ``"tf"`` or ``"tensorflow"``.
-        diff_method: ``"shift"`` or its synonym ``"parameter-shift"``: every derivative from shifted
-            circuits; ``"adjoint"``: first derivatives by the device's adjoint differentiation and
-            higher ones from these, shifted; ``"best"``: adjoint on lightning.qubit where that
-            costs less (exact expectation values, no more of them than parameters), otherwise shift.
+        diff_method: ``"shift"``, ``"parameter-shift"`` or `qml.gradients.param_shift`: every
+            derivative from shifted circuits; ``"adjoint"``: first derivatives by the device's
+            adjoint differentiation and higher ones from these, shifted; ``"best"``: adjoint on
+            lightning.qubit where that costs less (exact expectation values, no more of them than
+            parameters), otherwise shift.
         shots: Shots per circuit, an int or a shot vector; the device's if not given.
         objective: ``"circuits"`` (the default without shots): the fewest circuits; ``"shots"``
             (the default with shots): the least variance for a number of shots (`qshift.plan`).
@@ -84,8 +85,9 @@ class QNode(qml.QNode):
 
     Raises:
         UnsupportedError: For a keyword's value that qshift has no meaning for; when called, for
-            measurements other than the above, and for gate parameters without an exact shift rule
-            that a tape is watching.
+            measurements other than the above, for gate parameters without an exact shift rule
+            that a tape is watching, and where adjoint differentiation was asked for and the
+            device does not offer it.
     """
 
     def __init__(
@@ -100,7 +102,9 @@ class QNode(qml.QNode):
         seed: int | None = None,
         **kwargs,
     ):
-        _validate(interface, diff_method, objective, prefetch, kwargs)
+        interface = keywords.interface(interface)
+        diff_method = keywords.diff_method(diff_method)
+        keywords.check(objective, prefetch, kwargs)
         if "shots" not in kwargs and getattr(device, "qshift_shots", None) is not None:
             kwargs["shots"] = device.qshift_shots
         super().__init__(func, device, interface=interface, **kwargs)
@@ -131,10 +135,33 @@ class QNode(qml.QNode):
         vars(copied).update(vars(super().__copy__()))
         return copied
 
+    @qml.QNode.interface.setter
+    def interface(self, value: str | qml.math.Interface):
+        qml.QNode.interface.fset(self, keywords.interface(value))
+
     def update(self, **kwargs) -> QNode:
-        """Returns a new QNode with some of its settings replaced."""
+        """Returns a new QNode with some of its settings replaced.
+
+        As in PennyLane, the shots stay those of this QNode if the device is replaced.
+
+        Raises:
+            ValueError: If there is nothing to replace.
+        """
+        if not kwargs:
+            raise ValueError(
+                "update() was given no setting to replace. "
+                f"Give at least one of {', '.join(self._init_args)}."
+            )
         updated = type(self)(**{**self._init_args, **kwargs})
-        if self._shots_override_device and "shots" not in kwargs:
+        if "shots" not in kwargs and (self._shots_override_device or updated.shots != self.shots):
+            if not self._shots_override_device:
+                warnings.warn(
+                    f"The new device's shots are {updated.shots.total_shots}, but the qnode keeps "
+                    f"its own, {self.shots.total_shots}. Give update(shots=...) or use "
+                    "qml.set_shots.",
+                    UserWarning,
+                    stacklevel=2,
+                )
             updated._set_shots(self.shots)
         vars(updated)[_pipeline_name(self)] = copy.copy(_pipeline(self))
         return updated
@@ -145,29 +172,35 @@ class QNode(qml.QNode):
         return super().__call__(*args, **kwargs)
 
     def _impl_call(self, *args, **kwargs) -> Any:
-        tapes, post_processing = self._tapes(args, kwargs)
+        tapes, post_processing, dtype = self._tapes(args, kwargs)
         if _pipeline(self).is_informative:
             return post_processing(tapes)[0]
-        result = post_processing(tuple(map(self._run, tapes)))[0]
+        result = post_processing(tuple(self._run(tape, dtype) for tape in tapes))[0]
         partitioned = self._tape.shots.has_partitioned_shots
         return _to_qfunc_output_type(result, self._qfunc_output, partitioned)
 
     def _tapes(self, args, kwargs):
-        """Traces the quantum function and applies the transforms put on top of the qnode."""
+        """Traces the quantum function and applies the transforms put on top of the qnode.
+
+        Returns:
+            The tapes to run, what makes one result of theirs, and the dtype of results.
+        """
         tape = self.construct(args, kwargs)
+        require_tensorflow(tape)
+        dtype = result_dtype(tape)  # as transforms may cast
         pipeline = _pipeline(self)
         pipeline.set_classical_component(self, args, kwargs)
-        return pipeline((tape,))
+        return *pipeline((tape,)), dtype
 
     def prepare(self, args) -> Prepared | None:
         """Returns what a call would run, or None if it is not one circuit with one result."""
         if len(_pipeline(self)):
             return None
-        (tape,), _ = self._tapes(args, {})
+        (tape,), _, dtype = self._tapes(args, {})
         alone = isinstance(self._qfunc_output, qml.measurements.MeasurementProcess)
-        return self._prepare(tape) if alone else None
+        return self._prepare(tape, dtype) if alone else None
 
-    def _prepare(self, tape) -> Prepared:
+    def _prepare(self, tape, dtype) -> Prepared:
         compiled = self._compile(tape)
         circuit = compiled.circuit
         batch = batch_size(circuit, compiled.parameters)
@@ -179,10 +212,10 @@ class QNode(qml.QNode):
             if len(self._programs) >= _MOST_PROGRAMS:
                 self._programs.clear()
             program = self._programs[key] = self._program(circuit, columns, active, order)
-        return Prepared(compiled, batch, program, tensors, result_dtype(tape))
+        return Prepared(compiled, batch, program, tensors, dtype)
 
-    def _run(self, tape):
-        compiled, batch, program, tensors, dtype = self._prepare(tape)
+    def _run(self, tape, dtype):
+        compiled, batch, program, tensors, _ = self._prepare(tape, dtype)
         circuit = compiled.circuit
         values = program(tensors)
         width = circuit.num_values // circuit.copies
@@ -225,8 +258,15 @@ class QNode(qml.QNode):
         return self._compilers[adjoint](tape)
 
     def _is_adjoint(self, circuit: Circuit) -> bool:
+        """Whether the device gives first derivatives.
+
+        Raises:
+            UnsupportedError: If it was told to and cannot.
+        """
         if self.diff_method == "best":
             return self._executor.differentiates(circuit)
+        if self.diff_method == "adjoint":
+            self._executor.require_gradients(circuit)
         return self.diff_method == "adjoint"
 
     def plan(self, *args, order: int = 1, argnums: int | tuple[int, ...] | None = None, **kwargs):
@@ -247,7 +287,7 @@ class QNode(qml.QNode):
         with tf.GradientTape(watch_accessed_variables=argnums is None) as tape:
             watched = [args[i] for i in positions] if argnums is not None else [args, kwargs]
             tape.watch([t for t in tf.nest.flatten(watched) if is_tensor(t)])
-            tapes, _ = self._tapes(args, kwargs)
+            tapes, _, _ = self._tapes(args, kwargs)
             return Plan.total([self._plan(tape, order) for tape in tapes])
 
     def _plan(self, tape, order):
@@ -302,47 +342,6 @@ def from_qnode(qnode: qml.QNode, **kwargs) -> QNode:
     converted = QNode(qnode.func, qnode.device, **kwargs)
     vars(converted)[_pipeline_name(converted)] = copy.copy(_pipeline(qnode))
     return converted
-
-
-def _validate(interface, diff_method, objective, prefetch, kwargs):
-    if interface not in _INTERFACES:
-        raise UnsupportedError(
-            f"interface={interface!r}: a qshift qnode is a TensorFlow op; "
-            'use "auto", "tf" or "tensorflow", or qml.qnode for other interfaces.'
-        )
-    if diff_method not in _DIFF_METHODS:
-        raise UnsupportedError(
-            f"diff_method={diff_method!r}: qshift differentiates exactly, by shifted circuits. "
-            f"Use one of {', '.join(map(repr, _DIFF_METHODS))}."
-        )
-    if objective is not None and objective not in OBJECTIVES:
-        raise ValueError(f"objective must be None or one of {OBJECTIVES}, got {objective!r}.")
-    if not isinstance(prefetch, int) or prefetch < 0:
-        raise ValueError(f"prefetch must be an order, 0, 1, 2, ..., got {prefetch!r}.")
-    refused = {
-        "device_vjp": ((False, None), "derivatives come from shifted circuits, of every order"),
-        "postselect_mode": ((None,), "postselected expectation values obey no shift rule"),
-        "mcm_method": ((None, "deferred"), "mid-circuit measurements are deferred, which is exact"),
-        "executor_backend": ((None,), "circuits go to the device as one batch"),
-    }
-    for name, (allowed, reason) in refused.items():
-        if kwargs.get(name, allowed[0]) not in allowed:
-            raise UnsupportedError(
-                f"{name}={kwargs[name]!r} has no meaning here: {reason}. "
-                f"Use {' or '.join(map(repr, allowed))}."
-            )
-    cache = kwargs.get("cache", "auto")
-    if cache not in (True, False, "auto", None):
-        raise UnsupportedError(
-            f"cache={type(cache).__name__}: a call owns the table of circuits it has run, and none "
-            'outlives it, so there is nothing to keep in a cache. Use cache="auto".'
-        )
-    if kwargs.get("gradient_kwargs"):
-        raise UnsupportedError(
-            f"gradient_kwargs={kwargs['gradient_kwargs']!r}: shifts follow from each gate's "
-            "frequencies and from objective=. For shifts of your own see qshift.shift_rule and "
-            "qshift.shift_gradient."
-        )
 
 
 def _pipeline_name(qnode) -> str:

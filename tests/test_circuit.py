@@ -234,6 +234,44 @@ def test_circuits_that_nothing_depends_on_have_zero_derivatives():
     np.testing.assert_allclose(derivatives, [1, 0, 0, 0], atol=1e-15)
 
 
+VANISHING = {
+    "RX": lambda x: qml.ctrl(qml.pow(qml.RX(x, 1), 0), 0),
+    "Rot": lambda x: qml.pow(qml.Rot(x, 2 * x, 0.3, 1), 0),
+    "U3": lambda x: qml.pow(qml.U3(x, x, x, 1), 0),
+    "template": lambda x: qml.BasicEntanglerLayers(tf.reshape(x, [1, 1])[:0], [1]),
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("device", ["default.qubit", "lightning.qubit"])
+@pytest.mark.parametrize("diff_method", ["best", "adjoint"])
+@pytest.mark.parametrize("name", VANISHING)
+def test_gates_that_decompose_to_nothing_have_zero_derivatives(
+    name, diff_method, device, compiled, tracker
+):
+    @qshift.qnode(qml.device(device, wires=2), diff_method=diff_method)
+    def circuit(x):
+        qml.Hadamard(0)
+        VANISHING[name](x)
+        return qml.expval(qml.Z(1))
+
+    function = tf.function(circuit) if compiled else circuit
+    value, gradient, second = tape_derivatives(function, np.array(0.3), 2)
+    assert (value, gradient, second) == (pytest.approx(1.0), 0.0, 0.0)
+    assert tracker.totals["circuits"] == 1
+
+
+def test_gates_that_decompose_to_nothing_keep_the_batch():
+    @qshift.qnode(DEVICE)
+    def circuit(x):
+        qml.pow(qml.U3(x, 0.1, x, 0), 0)
+        return qml.expval(qml.Z(0))
+
+    value, gradient = tape_derivatives(lambda x: tf.reduce_sum(circuit(x)), np.arange(3.0), 1)
+    assert value == 3.0
+    np.testing.assert_array_equal(gradient, np.zeros(3))
+
+
 # --- batches ---
 
 

@@ -2,6 +2,9 @@
 
 import copy
 import importlib.util
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pennylane as qml
@@ -34,73 +37,6 @@ def assert_right(node, order=2):
 
 
 # --- keywords ---
-
-
-@pytest.mark.parametrize(
-    "keywords",
-    [
-        {"interface": "auto"},
-        {"interface": "tf"},
-        {"interface": "tensorflow"},
-        {"diff_method": "best"},
-        {"diff_method": "shift"},
-        {"diff_method": "parameter-shift"},
-        {"diff_method": "adjoint"},
-        {"max_diff": 1},
-        {"max_diff": 3},
-        {"cache": True},
-        {"cache": False},
-        {"cache": "auto"},
-        {"cachesize": 100},
-        {"grad_on_execution": False},
-        {"grad_on_execution": "best"},
-        {"device_vjp": False},
-        {"device_vjp": None},
-        {"mcm_method": "deferred"},
-        {"mcm_method": None},
-        {"postselect_mode": None},
-        {"gradient_kwargs": {}},
-        {"gradient_kwargs": None},
-        {"shots": None},
-        {"objective": "shots"},
-        {"objective": "circuits"},
-        {"prefetch": 2},
-    ],
-    ids=str,
-)
-def test_accepted_keywords(keywords):
-    assert_right(qshift.qnode(DEVICE, **keywords)(quantum_function))
-
-
-@pytest.mark.parametrize(
-    "keywords, reason",
-    [
-        ({"interface": "jax"}, "interface='jax'.*TensorFlow.*qml.qnode"),
-        ({"interface": "torch"}, "interface='torch'.*TensorFlow"),
-        ({"interface": None}, "interface=None.*TensorFlow"),
-        ({"diff_method": "backprop"}, "diff_method='backprop'.*'shift'.*'adjoint'"),
-        ({"diff_method": "finite-diff"}, "exactly"),
-        ({"diff_method": "spsa"}, "exactly"),
-        ({"diff_method": "hadamard"}, "'shift'"),
-        ({"diff_method": None}, "diff_method=None"),
-        ({"diff_method": qml.gradients.param_shift}, "diff_method="),
-        ({"cache": {}}, "cache=dict.*owns the table"),
-        ({"device_vjp": True}, "device_vjp=True.*shifted circuits.*False"),
-        ({"postselect_mode": "hw-like"}, "postselect_mode='hw-like'.*no shift rule"),
-        ({"mcm_method": "one-shot"}, "mcm_method='one-shot'.*deferred"),
-        ({"mcm_method": "tree-traversal"}, "deferred"),
-        ({"executor_backend": "mp_pool"}, "one batch"),
-        ({"gradient_kwargs": {"shifts": [(0.1,)]}}, "gradient_kwargs.*qshift.shift_rule"),
-        ({"objective": "time"}, "objective.*'circuits', 'shots'.*'time'"),
-        ({"prefetch": -1}, "prefetch.*-1"),
-        ({"prefetch": 1.5}, "prefetch.*1.5"),
-        ({"shots": 0}, "[Ss]hots"),
-    ],
-    ids=str,
-)
-def test_refused_keywords_say_why(keywords, reason):
-    with pytest.raises(ValueError, match=f"(?s){reason}"):
-        qshift.qnode(DEVICE, **keywords)(quantum_function)
 
 
 def test_unknown_keywords_are_refused():
@@ -235,6 +171,26 @@ def test_update_checks_its_keywords():
         node.update(nonsense=1)
 
 
+def test_update_needs_something_to_replace():
+    with pytest.raises(ValueError, match="update.*at least one.*diff_method"):
+        qshift.qnode(DEVICE)(quantum_function).update()
+
+
+def test_shots_stay_when_the_device_is_replaced():
+    """As in PennyLane."""
+    profile = qshift.device("mixed", wires=2, shots=300)
+    with pytest.warns(qml.exceptions.PennyLaneDeprecationWarning):
+        hundred, two_hundred = (qml.device("default.qubit", shots=n) for n in (100, 200))
+    node = qshift.qnode(hundred)(quantum_function)
+    for device in (two_hundred, profile, DEVICE):
+        with pytest.warns(UserWarning, match="keeps its own, 100.*update.shots=...."):
+            assert node.update(device=device).shots.total_shots == 100
+        assert node.update(device=device, shots=7).shots.total_shots == 7
+    chosen = qshift.qnode(profile)(quantum_function)
+    assert chosen.update(device=DEVICE).shots.total_shots == 300
+    assert qml.set_shots(node, 5).update(device=two_hundred).shots.total_shots == 5
+
+
 def test_copies_work():
     node = qshift.qnode(DEVICE)(quantum_function)
     copied = copy.copy(node)
@@ -297,8 +253,6 @@ def test_simulators(device, diff_method):
 def test_density_matrices():
     device = qml.device("default.mixed", wires=2)
     assert_right(qshift.qnode(device)(quantum_function))
-    with pytest.raises(qshift.UnsupportedError, match="default.mixed.*diff_method='shift'"):
-        tape_derivatives(qshift.qnode(device, diff_method="adjoint")(quantum_function), X, 1)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("qiskit_aer"), reason="needs Qiskit Aer")
@@ -315,13 +269,25 @@ def probabilities(x):
     return qml.probs(wires=0)
 
 
-def test_adjoint_differentiation_needs_exact_expectation_values():
-    for node in (
-        qshift.qnode(DEVICE, diff_method="adjoint", shots=10)(quantum_function),
-        qshift.qnode(DEVICE, diff_method="adjoint")(probabilities),
-    ):
-        with pytest.raises(qshift.UnsupportedError, match="diff_method='adjoint'.*'shift'"):
-            tape_derivatives(lambda x, node=node: tf.reduce_sum(node(x)), X, 1)
+REFUSED_BY_ADJOINT = {
+    "shots": (DEVICE, {"shots": 10}, quantum_function, "default.qubit.*has 10 shots"),
+    "probs": (DEVICE, {}, probabilities, r"expectation values only.*returns probs\(wires=\[0\]\)"),
+    "lightning": (qml.device("lightning.qubit"), {}, probabilities, "lightning.*returns probs"),
+    "device": (qml.device("default.mixed", wires=2), {}, quantum_function, "default.mixed has no"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_ADJOINT)
+def test_adjoint_differentiation_is_refused_at_the_call(name, tracker):
+    device, keywords, function, message = REFUSED_BY_ADJOINT[name]
+    node = qshift.qnode(device, diff_method="adjoint", **keywords)(function)
+    x = tf.Variable(X)
+    for call in (node, tf.function(node), node.plan, lambda x: qshift.derivatives(node, x)):
+        for _ in range(2):
+            with pytest.raises(qshift.UnsupportedError, match=f"{message}.*'shift'.*'best'"):
+                call(x)
+    assert not any(tracker.totals.values())
+    assert node.update(diff_method="best")(x).dtype == tf.float64
 
 
 # --- PennyLane's tools on top ---
@@ -381,6 +347,25 @@ def test_transforms_on_top(transform):
     expected = tape_derivatives(flat(node), X, 2)
     for a, b in zip(tape_derivatives(flat(transformed), X, 2), expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        qml.transforms.single_qubit_fusion,
+        qml.transforms.merge_rotations,
+        lambda node: qml.compile(node, pipeline=[qml.transforms.single_qubit_fusion]),
+    ],
+)
+def test_transforms_that_cast_leave_the_dtype(transform, dtype):
+    node = transform(qshift.qnode(DEVICE)(quantum_function))
+    x = tf.Variable(X, dtype=dtype)
+    with tf.GradientTape() as tape:
+        value = node(x)
+    assert value.dtype == tape.gradient(value, x).dtype == dtype
+    value, gradient = qshift.derivatives(node, tf.constant(x), order=1)
+    assert value.dtype == gradient.dtype == dtype
 
 
 def test_zero_noise_extrapolation_can_be_differentiated():
@@ -597,6 +582,57 @@ def test_derivatives_refuse_what_they_cannot_differentiate_by(
 
 
 # --- what is refused before anything runs ---
+
+
+def expectation(x):
+    qml.RX(x, wires=0)
+    return qml.expval(qml.Z(0))
+
+
+def with_coefficient(x):
+    qml.RX(0.3, wires=0)
+    return qml.expval(qml.Hamiltonian([x], [qml.Z(0)]))
+
+
+@pytest.mark.parametrize("diff_method", ["best", "adjoint"])
+@pytest.mark.parametrize("function", [expectation, with_coefficient])
+def test_autograd_is_told_what_differentiates(function, diff_method, tracker):
+    node = qshift.qnode(DEVICE, diff_method=diff_method)(function)
+    with pytest.raises(
+        qshift.UnsupportedError, match="ArrayBox of autograd.*TensorFlow.*qml.qnode"
+    ):
+        qml.grad(node)(qml.numpy.array(0.3, requires_grad=True))
+    assert tracker.totals["circuits"] == 0
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="needs JAX")
+def test_jax_is_told_what_differentiates():
+    """In a process of its own: JAX's threads and the forks of other tests do not mix."""
+    script = """if True:
+        import jax, pennylane as qml, qshift
+
+        @qshift.qnode(qml.device("default.qubit"))
+        def circuit(x):
+            qml.RX(x, wires=0)
+            return qml.expval(qml.Z(0))
+
+        for transformed in (jax.grad(circuit), jax.jit(circuit)):
+            try:
+                transformed(0.3)
+            except qshift.UnsupportedError as error:
+                print(error)
+        print(float(circuit(jax.numpy.array(0.0))))
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    refused = r"A parameter of RX is a \w*Tracer of jax.*TensorFlow.*qml.qnode.\n"
+    assert re.fullmatch(refused * 2 + "1.0\n", done.stdout), done.stderr
+
+
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_arrays_of_pennylane_are_plain_data(requires_grad):
+    for function in (expectation, with_coefficient):
+        value = qshift.qnode(DEVICE)(function)(qml.numpy.array(0.3, requires_grad=requires_grad))
+        assert float(value) == pytest.approx(np.cos(0.3) * (1 if function is expectation else 0.3))
 
 
 @pytest.mark.parametrize("watch", [True, False])

@@ -38,6 +38,10 @@ class Executor(Protocol):
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
         ...
 
+    def require_gradients(self, circuit: Circuit) -> None:
+        """Raises UnsupportedError where `gradients` would; runs nothing."""
+        ...
+
     def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P], where the device has them."""
         ...

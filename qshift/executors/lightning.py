@@ -69,9 +69,13 @@ class LightningExecutor:
 
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
-        program = None if circuit.shots else self._program(circuit)
         few = circuit.num_values <= circuit.num_parameters
-        return program is not None and program[0].differentiable and few
+        return few and self._differentiable(circuit) is not None
+
+    def require_gradients(self, circuit: Circuit) -> None:
+        """Raises UnsupportedError where `gradients` would; runs nothing."""
+        if self._differentiable(circuit) is None:
+            self._general.require_gradients(circuit)
 
     def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P] by adjoint differentiation.
@@ -79,8 +83,8 @@ class LightningExecutor:
         Raises:
             UnsupportedError: If the circuit does not allow it.
         """
-        program = None if circuit.shots else self._program(circuit)
-        if program is None or not program[0].differentiable:
+        program = self._differentiable(circuit)
+        if program is None:
             return self._general.gradients(circuit, points)
         kernels, _ = program
         gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
@@ -92,6 +96,10 @@ class LightningExecutor:
                     gradients[chunk.start + i] = kernels.gradient(row)
         Tracker.record(batches=1, circuits=len(points))
         return gradients
+
+    def _differentiable(self, circuit) -> tuple[Kernels, list[Basis]] | None:
+        program = None if circuit.shots else self._program(circuit)
+        return program if program is not None and program[0].differentiable else None
 
     def _program(self, circuit) -> tuple[Kernels, list[Basis]] | None:
         with self._lock:

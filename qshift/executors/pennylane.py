@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 import pennylane as qml
+from pennylane.measurements import ExpectationMP
 from pennylane.ops.qubit.attributes import supports_broadcasting
+from pennylane.tape import QuantumScript
 
 from qshift.circuit import Circuit
 from qshift.errors import UnsupportedError
@@ -79,38 +81,61 @@ class PennyLaneExecutor:
         and gains nothing over shifted circuits."""
         return False
 
+    def require_gradients(self, circuit: Circuit) -> None:
+        """Raises UnsupportedError where `gradients` would; runs nothing."""
+        tape = QuantumScript(circuit.operations, circuit.measurements, shots=circuit.shots)
+        self._for_adjoint(circuit, [tape])
+
     def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P] by adjoint differentiation.
 
         Raises:
             UnsupportedError: If the device or the circuit does not allow it.
         """
-        tapes = circuit.bind_each(points)
-        config = qml.devices.ExecutionConfig(gradient_method="adjoint")
-        if circuit.shots or not self.device.supports_derivatives(config, tapes[0]):
-            raise UnsupportedError(
-                f"diff_method='adjoint' needs a device with adjoint differentiation and exact "
-                f"expectation values; {self.device.name} does not offer it for this circuit. "
-                "Use diff_method='shift'."
-            )
-        slots = [slot for slot in circuit.slots if not slot.shape]
-        columns = [slot.start for slot in slots]
-        gates = [[tape.operations[slot.operation] for slot in slots] for tape in tapes]
-        # First as if for execution: when a device decomposes a constant gate, the tape forgets
-        # which parameters are differentiated by.
-        tapes, _ = self.device.preprocess_transforms(qml.devices.ExecutionConfig())(tapes)
-        self._mark(tapes, gates)
-        config = self.device.setup_execution_config(config, tapes[0])
-        tapes, _ = self.device.preprocess_transforms(config)(tapes)
-        self._mark(tapes, gates)
+        tapes, config = self._for_adjoint(circuit, circuit.bind_each(points))
         jacobians = self.device.compute_derivatives(tapes, config)
         Tracker.record(batches=1, circuits=len(points))
+        columns = [slot.start for slot in circuit.slots if not slot.shape]
         result = np.zeros((len(points), circuit.num_values, circuit.num_parameters))
         for n, jacobian in enumerate(jacobians):
             rows = jacobian if len(circuit.measurements) > 1 else (jacobian,)
             for m, row in enumerate(rows):
                 result[n, m, columns] = np.asarray(row if len(columns) > 1 else [row]).ravel()
         return result
+
+    def _for_adjoint(self, circuit, tapes):
+        """Prepares tapes of a circuit for adjoint differentiation.
+
+        Returns:
+            Tapes that the device differentiates, and the configuration to do so in.
+
+        Raises:
+            UnsupportedError: If the device or the circuit does not allow it.
+        """
+        others = [m for m in circuit.measurements if not isinstance(m, ExpectationMP)]
+        if circuit.shots or others:
+            has = f"returns {others[0]!r}" if others else f"has {circuit.shots.total_shots} shots"
+            raise UnsupportedError(
+                f"diff_method='adjoint': {self.device.name} differentiates exact expectation "
+                f"values only, but this circuit {has}. Use diff_method='shift' or "
+                "diff_method='best'."
+            )
+        given, slots = tapes, [slot for slot in circuit.slots if not slot.shape]
+        gates = [[tape.operations[slot.operation] for slot in slots] for tape in given]
+        # First as if for execution: when a device decomposes a constant gate, the tape forgets
+        # which parameters are differentiated by.
+        tapes, _ = self.device.preprocess_transforms(qml.devices.ExecutionConfig())(given)
+        config = qml.devices.ExecutionConfig(gradient_method="adjoint")
+        if not self.device.supports_derivatives(config, given[0]):
+            raise UnsupportedError(
+                f"diff_method='adjoint': {self.device.name} has no adjoint differentiation for "
+                "this circuit. Use diff_method='shift' or diff_method='best'."
+            )
+        self._mark(tapes, gates)
+        config = self.device.setup_execution_config(config, tapes[0])
+        tapes, _ = self.device.preprocess_transforms(config)(tapes)
+        self._mark(tapes, gates)
+        return tapes, config
 
     def _mark(self, tapes, gates):
         """Marks which parameters of preprocessed tapes to differentiate by: those of `gates`.
@@ -124,7 +149,8 @@ class PennyLaneExecutor:
             if replaced:
                 raise UnsupportedError(
                     f"diff_method='adjoint': {self.device.name} differentiates other gates in "
-                    f"place of {', '.join(sorted(replaced))}. Use diff_method='shift'."
+                    f"place of {', '.join(sorted(replaced))}. "
+                    "Use diff_method='shift' or diff_method='best'."
                 )
             tape.trainable_params = [position[id(gate)] for gate in wanted]
 

@@ -578,20 +578,31 @@ def test_adjoint_and_shifts_agree(name, objective):
     ],
 )
 def test_adjoint_is_refused_where_it_is_not_offered(name, make):
-    circuit = make()
-    with Tracker() as tracker, pytest.raises(UnsupportedError) as error:
-        PennyLaneExecutor(device(name)).gradients(circuit, random_points(circuit, 2))
-    assert device(name).name in str(error.value)
-    assert "Use diff_method='shift'" in str(error.value)
-    assert not any(tracker.totals.values())
+    circuit, executor = make(), PennyLaneExecutor(device(name))
+    for ask in (
+        lambda: executor.gradients(circuit, random_points(circuit, 2)),
+        lambda: executor.require_gradients(circuit),
+    ):
+        with Tracker() as tracker, pytest.raises(UnsupportedError) as error:
+            ask()
+        assert device(name).name in str(error.value)
+        assert "Use diff_method='shift'" in str(error.value)
+        assert not any(tracker.totals.values())
 
 
-def test_gradients_of_probabilities_are_right_or_refused():
-    circuit = several(adjoint=True)
-    points = random_points(circuit, 2)
-    try:
-        gradients = PennyLaneExecutor(device("default.qubit")).gradients(circuit, points)
-    except UnsupportedError as error:
-        assert "diff_method='shift'" in str(error)
-    else:
-        np.testing.assert_allclose(gradients, differences(circuit, points), atol=1e-8)
+@pytest.mark.parametrize("name", ADJOINT)
+@pytest.mark.parametrize("gate, count, wires", GATES)
+def test_gradients_are_refused_before_the_call_or_not_at_all(name, gate, count, wires):
+    circuit = gate_circuit(gate, count, wires, adjoint=True)
+    executor = PennyLaneExecutor(device(name, 4))
+    outcomes = []
+    for ask in (
+        lambda: executor.require_gradients(circuit),
+        lambda: executor.gradients(circuit, random_points(circuit, 1)),
+    ):
+        try:
+            ask()
+            outcomes.append(None)
+        except UnsupportedError as error:
+            outcomes.append(str(error))
+    assert outcomes[0] == outcomes[1]

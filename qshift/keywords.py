@@ -1,0 +1,88 @@
+"""The keywords of a qnode: what they may be, and why not something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pennylane as qml
+
+from qshift.errors import UnsupportedError
+from qshift.plan import OBJECTIVES
+
+_INTERFACES = ("auto", "tf", "tensorflow", "tf-autograph", "tensorflow-autograph")
+_DIFF_METHODS = ("best", "shift", "parameter-shift", "adjoint")
+_ALLOWED = {
+    "device_vjp": ((False, None), "derivatives come from shifted circuits, of every order"),
+    "postselect_mode": ((None,), "postselected expectation values obey no shift rule"),
+    "mcm_method": ((None, "deferred"), "mid-circuit measurements are deferred, which is exact"),
+    "executor_backend": ((None,), "circuits go to the device as one batch"),
+}
+
+
+def interface(given: str | qml.math.Interface) -> str:
+    """Returns the name of an interface, which is TensorFlow's or ``"auto"``.
+
+    Raises:
+        UnsupportedError: If it is another one.
+    """
+    name = given.value if isinstance(given, qml.math.Interface) else given
+    if name not in _INTERFACES:
+        raise UnsupportedError(
+            f"interface={name!r}: a qshift qnode is a TensorFlow op; "
+            'use "auto", "tf" or "tensorflow", or qml.qnode for other interfaces.'
+        )
+    return name
+
+
+def diff_method(given: str | Callable) -> str:
+    """Returns the name of a differentiation method.
+
+    Raises:
+        UnsupportedError: If it is none of qshift's.
+    """
+    if given is qml.gradients.param_shift:
+        return "parameter-shift"
+    if given not in _DIFF_METHODS:
+        raise UnsupportedError(
+            f"diff_method={given!r}: qshift differentiates exactly, by shifted circuits or by "
+            f"adjoint differentiation. Use {_DIFF_METHODS[0]!r}, which chooses, or one of "
+            f"{', '.join(map(repr, _DIFF_METHODS[1:]))}."
+        )
+    return given
+
+
+def check(objective: str | None, prefetch: int, others: dict[str, Any]) -> None:
+    """Checks the keywords that are taken as they are.
+
+    Args:
+        objective: qshift's.
+        prefetch: qshift's.
+        others: Those of `qml.qnode`.
+
+    Raises:
+        UnsupportedError: For a value that qshift has no meaning for.
+        ValueError: For an objective or order that there is not.
+    """
+    if objective is not None and objective not in OBJECTIVES:
+        raise ValueError(f"objective must be None or one of {OBJECTIVES}, got {objective!r}.")
+    if not isinstance(prefetch, int) or prefetch < 0:
+        raise ValueError(f"prefetch must be an order, 0, 1, 2, ..., got {prefetch!r}.")
+    for name, (allowed, reason) in _ALLOWED.items():
+        if others.get(name, allowed[0]) not in allowed:
+            raise UnsupportedError(
+                f"{name}={others[name]!r} has no meaning here: {reason}. "
+                f"Use {' or '.join(map(repr, allowed))}."
+            )
+    cache = others.get("cache", "auto")
+    if cache not in (True, False, "auto", None):
+        raise UnsupportedError(
+            f"cache={type(cache).__name__}: a call owns the table of circuits it has run, and none "
+            'outlives it, so there is nothing to keep in a cache. Use cache="auto".'
+        )
+    if others.get("gradient_kwargs"):
+        raise UnsupportedError(
+            f"gradient_kwargs={others['gradient_kwargs']!r}: shifts follow from each gate's "
+            "frequencies and from objective=. For shifts of your own see qshift.shift_rule and "
+            "qshift.shift_gradient."
+        )
