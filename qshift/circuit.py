@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
-from pennylane.measurements import MidMeasureMP
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
 
 from qshift import gates
+from qshift.deferral import defer, in_order
 from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.fingerprint import fingerprint, hashable
 from qshift.measurements import Readout, read
@@ -260,10 +260,10 @@ class Compiler:
             UnsupportedError: For what shifted circuits cannot differentiate: postselection, states,
                 samples, tensors inside observables other than as coefficients.
         """
-        tape = _defer(tape)
+        tape = defer(tape, self._device_wires)
         operations = _decompose(tape.operations, self._is_tensor, self._adjoint)
         readout = read(
-            tape.measurements, lambda: self._device_wires or _in_order(tape), self._is_tensor
+            tape.measurements, lambda: self._device_wires or in_order(tape), self._is_tensor
         )
 
         slots, parameters, structures, fixed, start = [], [], [], [], 0
@@ -351,27 +351,6 @@ def _placeholder(slot):
 def _first(array):
     array.flat[0] = 1.0
     return array
-
-
-def _in_order(tape):
-    """Returns the wires in the order in which devices without wires of their own number them."""
-    numbered = zip(tape.map_to_standard_wires().wires, tape.wires, strict=True)
-    return [wire for _, wire in sorted(numbered)]
-
-
-def _defer(tape):
-    """Turns mid-circuit measurements into gates controlled on further wires."""
-    measured = [op for op in tape.operations if isinstance(op, MidMeasureMP)]
-    if not measured:
-        return tape
-    if any(op.postselect is not None for op in measured):
-        raise UnsupportedError(
-            "Postselection divides by the probability of the selected outcome, so expectation "
-            "values are no longer trigonometric polynomials and shift rules do not hold. Return "
-            "the joint expectation value and the probability, and divide in TensorFlow."
-        )
-    (deferred,), _ = qml.defer_measurements(tape)
-    return deferred
 
 
 def _decompose(operations, is_tensor, adjoint):

@@ -111,7 +111,30 @@ def read(
     return Readout(tuple(raw.measurements), tuple(raw.sizes), results)
 
 
+def require_supported(measurement: MeasurementProcess) -> None:
+    """Raises UnsupportedError for a measurement that is no function of expectation values."""
+    kind = type(measurement)
+    if kind in (ExpectationMP, VarianceMP, ProbabilityMP):
+        return
+    advice = _ADVICE.get(kind.__name__, "return qml.expval(...), qml.var(...) or qml.probs(...)")
+    raise UnsupportedError(
+        f"{kind.__name__.removesuffix('MP')} ({measurement!r}) has no derivatives by shifted "
+        f"circuits, so a qshift qnode cannot return it: {advice}, or use a qml.qnode."
+    )
+
+
+def with_wires(
+    measurement: MeasurementProcess, all_wires: Callable[[], Sequence]
+) -> MeasurementProcess:
+    """Returns the measurement, with all wires if it is ``qml.probs()`` without wires."""
+    unnamed = measurement.obs is None and measurement.mv is None and not measurement.wires
+    if type(measurement) is ProbabilityMP and unnamed:
+        return ProbabilityMP(wires=qml.wires.Wires(all_wires()))
+    return measurement
+
+
 def _result(measurement, raw, all_wires, is_tensor):
+    require_supported(measurement)
     kind = type(measurement)
     if kind in (ExpectationMP, VarianceMP) and measurement.obs is None:
         return _of_outcomes(measurement, raw, is_tensor)
@@ -121,21 +144,14 @@ def _result(measurement, raw, all_wires, is_tensor):
         mean = _linear(_terms(measurement.obs, raw, is_tensor))
         mean_of_square = _linear(_square_terms(measurement.obs, raw, is_tensor))
         return lambda values: mean_of_square(values) - mean(values) ** 2
-    if kind is ProbabilityMP:
-        if measurement.obs is None and not measurement.wires:
-            measurement = ProbabilityMP(wires=qml.wires.Wires(all_wires()))
-        if measurement.obs is not None and any(map(is_tensor, measurement.obs.data)):
-            raise UnsupportedError(
-                f"qml.probs(op={measurement.obs.name}) depends on the eigenvectors of its "
-                "operator, which has a TensorFlow tensor as a parameter. Pass NumPy arrays, or "
-                "rotate the basis with gates before qml.probs(wires=...)."
-            )
-        return _Columns(raw.add(measurement, 2 ** len(measurement.wires)))
-    advice = _ADVICE.get(kind.__name__, "return qml.expval(...), qml.var(...) or qml.probs(...)")
-    raise UnsupportedError(
-        f"{kind.__name__.removesuffix('MP')} ({measurement!r}) has no derivatives by shifted "
-        f"circuits, so a qshift qnode cannot return it: {advice}, or use a qml.qnode."
-    )
+    measurement = with_wires(measurement, all_wires)
+    if measurement.obs is not None and any(map(is_tensor, measurement.obs.data)):
+        raise UnsupportedError(
+            f"qml.probs(op={measurement.obs.name}) depends on the eigenvectors of its operator, "
+            "which has a TensorFlow tensor as a parameter. Pass NumPy arrays, or rotate the basis "
+            "with gates before qml.probs(wires=...)."
+        )
+    return _Columns(raw.add(measurement, 2 ** len(measurement.wires)))
 
 
 def _linear(terms):

@@ -100,9 +100,9 @@ def require_tensorflow(tape):
             continue
         if qml.math.requires_grad(parameter):
             raise UnsupportedError(
-                f"A parameter of {gate.name} is a {type(parameter).__name__} of "
-                f"{qml.math.get_interface(parameter)}, but a qshift qnode is a TensorFlow op, "
-                "which only TensorFlow differentiates or compiles. Pass a tf.Variable and use "
+                f"A parameter of {gate.name} is {qml.math.get_interface(parameter)}'s "
+                f"{type(parameter).__name__}, but a qshift qnode is a TensorFlow op, which only "
+                "TensorFlow differentiates or compiles. Pass a tf.Variable and use "
                 "tf.GradientTape, tf.function or qshift.derivatives, or use a qml.qnode."
             )
 

@@ -516,18 +516,6 @@ def test_adjoint_differentiation_of_mid_circuit_measurements():
         np.testing.assert_allclose(a, b, atol=1e-10)
 
 
-def test_postselection_is_refused(tracker):
-    @qshift.qnode(DEVICE)
-    def circuit(x):
-        qml.RX(x, wires=0)
-        qml.measure(0, postselect=1)
-        return qml.expval(qml.Z(0))
-
-    with pytest.raises(qshift.UnsupportedError, match="(?s)Postselection.*divide in TensorFlow"):
-        circuit(tf.constant(0.3, tf.float64))
-    assert tracker.totals["circuits"] == 0
-
-
 # --- what is refused ---
 
 
