@@ -103,7 +103,7 @@ class Kernels:
         self._steps = self._compile()
         uses = [(i, column) for i, gate in enumerate(self.moving) for column in gate.columns]
         self._uses = np.array(uses, dtype=int).reshape(-1, 2).T
-        self._grain = -(-len(self._steps) // max(1, _MOST_AMPLITUDES // state.size()))
+        self._grain = 1 + len(self._steps) // (1 + _MOST_AMPLITUDES // state.size())
         self._measurements = MeasurementsC128(state)
         self._readings = [self._reading(basis) for basis in measured]
 

@@ -23,7 +23,7 @@ def in_order(points: np.ndarray, steps: np.ndarray, count: int) -> tuple[list[in
     """
     if len(points) < 2 or not len(steps):
         return list(range(len(points))), [0] * len(points)
-    points = np.ascontiguousarray(points)
+    points = np.ascontiguousarray(points) + 0.0  # without negative zeros
     order = points.view(f"V{points.itemsize * len(steps)}").ravel().argsort()
     points = points[order]
     differ = points[1:] != points[:-1]

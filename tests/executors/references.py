@@ -1,10 +1,13 @@
 """Circuits and their truth by products of matrices, for the tests of all executors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pennylane as qml
 import tensorflow as tf
 
 from qshift.circuit import Compiler
+from qshift.executors import PennyLaneExecutor
 
 
 def device(name, wires=3):
@@ -60,8 +63,8 @@ def product(p=2, shots=None):
 
 
 def truth(circuit, points, wires=3):
-    """Multiplies matrices: float64[N, M]."""
-    wires, rows = range(wires), []
+    """Multiplies matrices: float64[N, M], for wires or a number of them."""
+    wires, rows = list(range(wires) if isinstance(wires, int) else wires), []
     for tape in circuit.bind_each(points):
         state = np.eye(2 ** len(wires), dtype=complex)[0]
         for op in tape.operations:
@@ -75,12 +78,18 @@ def truth(circuit, points, wires=3):
                 row.append(np.vdot(state, qml.matrix(m.obs, wire_order=wires) @ state).real)
             else:
                 weights = (np.abs(state) ** 2).reshape([2] * len(wires))
-                others = tuple(w for w in wires if w not in m.wires)
-                kept = [w for w in wires if w in m.wires]
+                others = tuple(i for i, wire in enumerate(wires) if wire not in m.wires)
+                kept = [wire for wire in wires if wire in m.wires]
                 weights = weights.sum(axis=others).transpose([kept.index(w) for w in m.wires])
                 row.extend(weights.ravel())
         rows.append(row)
     return np.array(rows)
+
+
+def exact(circuit, points):
+    """Returns what default.qubit says, without shots: float64[N, M]."""
+    circuit = replace(circuit, shots=qml.measurements.Shots(None))
+    return PennyLaneExecutor(qml.device("default.qubit"))(circuit, points)
 
 
 def random_points(circuit, count, seed=0):
