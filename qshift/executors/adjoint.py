@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 
 import numpy as np
@@ -64,7 +65,9 @@ class Adjoint:
         )
         tape = QuantumScript([], circuit.measurements)
         serializer = QuantumScriptSerializer("lightning.qubit")
-        self._observables, _ = serializer.serialize_observables(tape, wire_map)
+        with warnings.catch_warnings():  # of complex coefficients, which `bases` knows to be real
+            warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+            self._observables, _ = serializer.serialize_observables(tape, wire_map)
 
     def __call__(self, row: list[float]) -> np.ndarray:
         """Returns the first derivatives float64[M, P] at the state that `Kernels.run` left.

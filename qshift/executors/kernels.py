@@ -96,6 +96,7 @@ class Kernels:
         self, circuit: Circuit, measured: Sequence[Basis], wire_map: dict, state: StateVectorC128
     ):
         self._circuit, self._wire_map, self.state = weakref.proxy(circuit), wire_map, state
+        self._reset, self._update = state.resetStateVector, state.updateData
         gates = self._gates()
         first = next((i for i, gate in enumerate(gates) if gate.columns), len(gates))
         fixed, self.moving = gates[:first], gates[first:]
@@ -145,11 +146,11 @@ class Kernels:
         """Returns the state after the gates before the first that moves; None for |0...0>."""
         if not gates:
             return None
-        self.state.resetStateVector()
+        self._reset()
         for gate in gates:
             if isinstance(gate.op, qml.operation.StatePrepBase):
                 vector = gate.op.state_vector(wire_order=qml.wires.Wires(list(self._wire_map)))
-                self.state.updateData(np.ascontiguousarray(np.ravel(vector), dtype=complex))
+                self._update(np.ascontiguousarray(np.ravel(vector), dtype=complex))
             else:
                 kernel, arguments = self._kernel(gate)
                 kernel(*arguments, gate.parameters)
@@ -229,9 +230,9 @@ class Kernels:
 
     def _load(self, begin, state):
         if state is None:
-            self.state.resetStateVector()
+            self._reset()
         else:
-            self.state.updateData(state)
+            self._update(state)
         return begin
 
     def _saved(self):
