@@ -6,6 +6,7 @@ import warnings
 from functools import lru_cache
 
 import numpy as np
+import pennylane as qml
 from pennylane.measurements import ExpectationMP
 from pennylane.tape import QuantumScript
 from pennylane_lightning.lightning_base._serialize import QuantumScriptSerializer
@@ -63,7 +64,7 @@ class Adjoint:
             [gate.controls for gate in gates],
             [gate.values for gate in gates],
         )
-        tape = QuantumScript([], circuit.measurements)
+        tape = QuantumScript([], [qml.expval(_serializable(m.obs)) for m in circuit.measurements])
         serializer = QuantumScriptSerializer("lightning.qubit")
         with warnings.catch_warnings():  # of complex coefficients, which `bases` knows to be real
             warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
@@ -90,6 +91,15 @@ class Adjoint:
 
 
 _NO_MATRIX = np.empty(0, complex)
+
+
+def _serializable(observable):
+    """Returns an observable of words or a matrix; lightning takes sparse ones for those of all
+    wires, in order."""
+    if observable.pauli_rep is not None:
+        return observable
+    matrix = qml.matrix(observable, wire_order=observable.wires)
+    return qml.Hermitian(matrix, wires=observable.wires)
 
 
 @lru_cache(maxsize=4096)

@@ -110,17 +110,28 @@ class Kernels:
 
     def _gates(self) -> list[Gate]:
         slots = self._circuit.slots_by_operation
-        gates = []
+        gates: list[Gate] = []
         for position, op in enumerate(self._circuit.operations):
-            if isinstance(op, _WITHOUT_EFFECT) or not op.wires:
-                continue
-            if isinstance(op, qml.operation.StatePrepBase):
-                if gates or position in slots:
-                    raise NotCoveredError
-                gates.append(Gate(op, position, "", [], False, [], [], [], []))
-                continue
-            gates.append(self._gate(op, position, slots.get(position, ())))
+            self._add(gates, op, position, slots.get(position, ()))
         return gates
+
+    def _add(self, gates, op, position, slots):
+        if isinstance(op, _WITHOUT_EFFECT) or not op.wires:
+            return
+        if isinstance(op, qml.operation.StatePrepBase):
+            if gates or slots:
+                raise NotCoveredError
+            gates.append(Gate(op, position, "", [], False, [], [], [], []))
+            return
+        try:
+            gates.append(self._gate(op, position, slots))
+        except NotCoveredError:
+            if slots or not op.has_decomposition:
+                raise
+            with qml.QueuingManager.stop_recording():
+                parts = op.decomposition()
+            for part in parts:
+                self._add(gates, part, position, ())
 
     def _gate(self, op, position, slots) -> Gate:
         base, inverse, controls, values = op, False, [], []

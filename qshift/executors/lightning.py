@@ -22,7 +22,7 @@ from qshift.tracker import Tracker
 
 _MOST_PROBABILITIES = 2**20  # at once: 8 MiB
 _MOST_POINTS = 1000  # at once, so that progress can be shown
-_LACKING = (NotCoveredError, AttributeError, RuntimeError, TypeError, ValueError)
+_LACKING = (NotCoveredError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pennylane as qml
 import pytest
 from pennylane_lightning.lightning_qubit_ops import StateVectorC128
-from references import angles, compiled, random_points, truth
+from references import angles, compiled, exact, random_points, truth
 
 from qshift.executors import kernels
 from qshift.executors.basis import NotCoveredError, bases
@@ -216,11 +216,29 @@ def test_state_preparations_in_the_middle_are_not_covered():
 
 def test_wide_matrices_are_not_covered():
     wires = list(range(kernels.WIDEST_MATRIX + 1))
-    for gate in (qml.PauliRot(0.3, "X" * len(wires), wires), qml.QFT(wires)):
-        with pytest.raises(NotCoveredError):
-            prepared(compiled([gate], [qml.probs(wires=[0])]))
+    gate = qml.PauliRot(angles(1)[0], "X" * len(wires), wires)
+    with pytest.raises(NotCoveredError):
+        prepared(compiled([gate], [qml.probs(wires=[0])]))
     # Controls are not part of a matrix.
     prepared(compiled([qml.MultiControlledX(wires)], [qml.probs(wires=[0])]))
+
+
+DECOMPOSED = {
+    "wide": lambda: qml.QFT(range(kernels.WIDEST_MATRIX + 1)),
+    "no matrix": lambda: qml.TrotterProduct(0.4 * qml.X(0) + 0.9 * qml.Z(0) @ qml.Z(1), 0.7),
+}
+
+
+@pytest.mark.parametrize("name", DECOMPOSED)
+@pytest.mark.parametrize("when", ["fixed", "constant"])
+def test_constant_gates_are_decomposed(name, when):
+    moving, constant = qml.RX(angles(1)[0], 0), DECOMPOSED[name]()
+    gates = [constant, moving] if when == "fixed" else [moving, constant]
+    wires = max(gates[0].wires.tolist() + gates[1].wires.tolist()) + 1
+    circuit = compiled([*gates, qml.Hadamard(1)], [qml.probs(wires=range(wires))])
+    points = random_points(circuit, 2)
+    values = probabilities(circuit, points, list(range(wires)))
+    np.testing.assert_allclose(values, exact(circuit, points), atol=1e-10)
 
 
 def test_nothing_moves():
