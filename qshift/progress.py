@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console
 from rich.progress import (
@@ -40,23 +40,24 @@ def _stderr() -> Console:
     return Console(stderr=True)
 
 
-def track(items: Sequence, sizes: Sequence[int], description: str) -> Iterator:
+def track(items: Iterable, total: int, size: Callable, description: str) -> Iterator:
     """Yields the items; shows a progress bar if they turn out to take long.
 
     Args:
         items: What to go through.
-        sizes: How much each item counts.
+        total: How much all of them count.
+        size: Says how much an item counts.
         description: What is being counted.
     """
     start, done, bar, task = time.monotonic(), 0, None, None
     try:
-        for item, size in zip(items, sizes, strict=True):
+        for item in items:
             if bar is None and done and time.monotonic() - start > _PATIENCE:
                 bar = progress()
                 bar.start()
-                task = bar.add_task(description, total=sum(sizes), completed=done)
+                task = bar.add_task(description, total=total, completed=done)
             yield item
-            done += size
+            done += size(item)
             if bar is not None:
                 bar.update(task, completed=done)
     finally:

@@ -12,10 +12,9 @@ import numpy as np
 
 from qshift.circuit import Circuit
 from qshift.evaluation import Call
-from qshift.executors.lightning import LightningExecutor
 from qshift.executors.pennylane import PennyLaneExecutor
 
-__all__ = ["Executor", "LightningExecutor", "PennyLaneExecutor", "executor"]
+__all__ = ["Executor", "PennyLaneExecutor", "executor"]
 
 
 class Executor(Protocol):
@@ -54,5 +53,11 @@ def executor(device, seed: int | None = None) -> Executor:
         device: The device.
         seed: Seed of the samples; None for fresh ones.
     """
-    kind = LightningExecutor if device.name == "lightning.qubit" else PennyLaneExecutor
-    return kind(device, seed)
+    if device.name == "lightning.qubit":
+        try:
+            from qshift.executors.lightning import LightningExecutor
+        except ImportError:  # another release of lightning, with other internals
+            pass
+        else:
+            return LightningExecutor(device, seed)
+    return PennyLaneExecutor(device, seed)

@@ -14,7 +14,9 @@ import pennylane as qml
 from pennylane.measurements import MeasurementProcess
 from pennylane.pauli import PauliWord
 
-_WIDEST_MATRIX = 10  # wires; the eigenvectors of wider observables are not worth having
+WIDEST_MATRIX = 10  # wires; wider matrices and their eigenvectors are not worth having
+_MOST_WEIGHTS = 2**24  # of all bases: 128 MiB
+_REAL = 1e-9  # coefficients and matrices that differ less from Hermitian ones do so by rounding
 
 
 class NotCoveredError(Exception):
@@ -49,7 +51,8 @@ def bases(
         wire_map: Wire label -> position.
 
     Raises:
-        NotCoveredError: If an observable has neither Pauli words nor a matrix of a handy size.
+        NotCoveredError: If an observable has neither Pauli words nor a matrix of a handy size, or
+            there are too many words of too many wires.
     """
     words: dict[PauliWord, dict[int, float]] = {}
     found = []
@@ -58,13 +61,16 @@ def bases(
             found.append(_of_probabilities(measurement, column, wire_map))
         elif measurement.obs.pauli_rep is not None:
             for word, coefficient in measurement.obs.pauli_rep.items():
-                if np.imag(coefficient):
+                if abs(np.imag(coefficient)) > _REAL:
                     raise NotCoveredError
                 entry = words.setdefault(word.map_wires(wire_map), {})
                 entry[column] = entry.get(column, 0.0) + float(np.real(coefficient))
         else:
             found.append(_of_matrix(measurement.obs, column, wire_map))
-    found += [_of_words({word: words[word] for word in group}) for group in _commuting(words)]
+    groups = [_Group({word: words[word] for word in group}) for group in _commuting(words)]
+    if sum(group.size for group in groups) > _MOST_WEIGHTS:
+        raise NotCoveredError
+    found += [group.basis() for group in groups]
     # The last one's rotations need not be undone.
     return sorted(found, key=lambda basis: bool(basis.rotations))
 
@@ -83,24 +89,35 @@ def _commuting(words) -> list[list[PauliWord]]:
     return groups
 
 
-def _of_words(words: dict[PauliWord, dict[int, float]]) -> Basis:
-    letters = {wire: letter for word in words for wire, letter in word.items()}
-    wires = tuple(sorted(letters)) or (0,)
-    rotations = []
-    for wire, letter in sorted(letters.items()):
-        if letter == "Y":
-            rotations.append(("S", (wire,), True))
-        if letter in "XY":
-            rotations.append(("Hadamard", (wire,), False))
-    columns = np.unique([column for entry in words.values() for column in entry])
-    weights = np.zeros((2 ** len(wires), len(columns)))
-    for word, entry in words.items():
-        signs = np.ones(1)
-        for wire in wires:
-            signs = np.kron(signs, (1.0, -1.0) if wire in word else (1.0, 1.0))
-        for column, coefficient in entry.items():
-            weights[:, np.searchsorted(columns, column)] += coefficient * signs
-    return Basis(tuple(rotations), wires, columns, weights)
+class _Group:
+    """Words that commute qubit by qubit.
+
+    Args:
+        words: Word -> column -> coefficient.
+    """
+
+    def __init__(self, words: dict[PauliWord, dict[int, float]]):
+        self._words = words
+        self._letters = {wire: letter for word in words for wire, letter in word.items()}
+        self._wires = tuple(sorted(self._letters)) or (0,)
+        self._columns = np.unique([column for entry in words.values() for column in entry])
+        self.size = 2 ** len(self._wires) * len(self._columns)
+
+    def basis(self) -> Basis:
+        rotations = []
+        for wire, letter in sorted(self._letters.items()):
+            if letter == "Y":
+                rotations.append(("S", (wire,), True))
+            if letter in "XY":
+                rotations.append(("Hadamard", (wire,), False))
+        weights = np.zeros((2 ** len(self._wires), len(self._columns)))
+        for word, entry in self._words.items():
+            signs = np.ones(1)
+            for wire in self._wires:
+                signs = np.kron(signs, (1.0, -1.0) if wire in word else (1.0, 1.0))
+            for column, coefficient in entry.items():
+                weights[:, np.searchsorted(self._columns, column)] += coefficient * signs
+        return Basis(tuple(rotations), self._wires, self._columns, weights)
 
 
 def _of_probabilities(measurement, column, wire_map) -> Basis:
@@ -114,10 +131,10 @@ def _of_probabilities(measurement, column, wire_map) -> Basis:
 
 def _of_matrix(observable, column, wire_map) -> Basis:
     wires = tuple(wire_map[wire] for wire in observable.wires)
-    if not wires or len(wires) > _WIDEST_MATRIX or not observable.has_matrix:
+    if not wires or len(wires) > WIDEST_MATRIX or not observable.has_matrix:
         raise NotCoveredError
     matrix = qml.matrix(observable, wire_order=observable.wires)
-    if np.abs(matrix - matrix.conj().T).max() > 1e-9:
+    if np.abs(matrix - matrix.conj().T).max() > _REAL:
         raise NotCoveredError  # the public interface's values say what is wrong with it
     columns = np.array([column])
     if not np.any(matrix - np.diag(np.diagonal(matrix))):

@@ -6,36 +6,33 @@ once, and a point costs one call per gate.
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pennylane as qml
-from pennylane.measurements import ExpectationMP
 from pennylane.ops.op_math import Adjoint, Controlled
-from pennylane.tape import QuantumScript
-from pennylane_lightning.lightning_base._serialize import QuantumScriptSerializer
 from pennylane_lightning.lightning_qubit_ops import MeasurementsC128, StateVectorC128
-from pennylane_lightning.lightning_qubit_ops.algorithms import (
-    AdjointJacobianC128,
-    create_ops_listC128,
-)
 
 from qshift.circuit import Circuit
-from qshift.executors.basis import Basis, NotCoveredError
-from qshift.gates import suits_adjoint
+from qshift.executors.basis import WIDEST_MATRIX, Basis, NotCoveredError
+from qshift.executors.sharing import in_order, stops
 
 # Gates with kernels that take their parameters as PennyLane does.
 _KERNELS = frozenset(
     "CNOT CRX CRY CRZ CRot CSWAP CY CZ ControlledPhaseShift DoubleExcitation DoubleExcitationMinus "
-    "DoubleExcitationPlus Hadamard IsingXX IsingXY IsingYY IsingZZ MultiRZ PSWAP PauliX PauliY "
-    "PauliZ PhaseShift RX RY RZ Rot S SWAP SX SingleExcitation SingleExcitationMinus "
+    "DoubleExcitationPlus GlobalPhase Hadamard IsingXX IsingXY IsingYY IsingZZ MultiRZ PSWAP "
+    "PauliX PauliY PauliZ PhaseShift RX RY RZ Rot S SWAP SX SingleExcitation SingleExcitationMinus "
     "SingleExcitationPlus T Toffoli".split()
 )
 _WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)
+_MOST_AMPLITUDES = 2**22  # of saved states: 64 MiB
 
 
 @dataclass
-class _Gate:
+class Gate:
     """A gate as the kernels take it.
 
     Attributes:
@@ -46,7 +43,7 @@ class _Gate:
         inverse: Whether it is the inverse of what the name says.
         controls, values: Wires that control it, and their values.
         parameters: Its parameters: a column of the point (int), or a number (float).
-        moving: Whether it depends on the point.
+        columns: Of the point, that it depends on.
     """
 
     op: qml.operation.Operator
@@ -57,217 +54,245 @@ class _Gate:
     controls: list[int]
     values: list[bool]
     parameters: list[int | float]
-    moving: bool
+    columns: list[int]
+
+    @property
+    def matrix(self) -> np.ndarray:
+        return np.ascontiguousarray(self.op.matrix(), dtype=complex)
+
+
+def matrix_gate(op, position: int, wire_map: dict, columns: Sequence[int] = ()) -> Gate:
+    """Returns a gate as its matrix.
+
+    Raises:
+        NotCoveredError: If it has none of a handy size.
+    """
+    if not op.has_matrix or len(op.wires) > WIDEST_MATRIX:
+        raise NotCoveredError
+    wires = [wire_map[wire] for wire in op.wires]
+    return Gate(op, position, "QubitUnitary", wires, False, [], [], [], list(columns))
 
 
 class Kernels:
     """A circuit, prepared for lightning's kernels. Not thread-safe.
 
+    Does not keep the circuit alive.
+
     Args:
         circuit: The circuit.
+        measured: Bases to measure in.
         wire_map: Wire label -> position.
         state: A state vector of as many wires, which may be shared.
+
+    Attributes:
+        moving: The gates from the first on that depends on the point.
+        state: The state vector.
 
     Raises:
         NotCoveredError: If the kernels do not cover it.
     """
 
-    def __init__(self, circuit: Circuit, wire_map: dict, state: StateVectorC128):
-        self._circuit, self._wire_map, self._state = circuit, wire_map, state
-        self._measurements = MeasurementsC128(state)
+    def __init__(
+        self, circuit: Circuit, measured: Sequence[Basis], wire_map: dict, state: StateVectorC128
+    ):
+        self._circuit, self._wire_map, self.state = weakref.proxy(circuit), wire_map, state
+        self._reset, self._update = state.resetStateVector, state.updateData
         gates = self._gates()
-        first = next((i for i, gate in enumerate(gates) if gate.moving), len(gates))
-        fixed, self._moving = gates[:first], gates[first:]
+        first = next((i for i, gate in enumerate(gates) if gate.columns), len(gates))
+        fixed, self.moving = gates[:first], gates[first:]
         self._start = self._fixed_state(fixed)
         self._steps = self._compile()
-        self._adjoint = self._prepare_adjoint()
+        uses = [(i, column) for i, gate in enumerate(self.moving) for column in gate.columns]
+        self._uses = np.array(uses, dtype=int).reshape(-1, 2).T
+        self._grain = 1 + len(self._steps) // (1 + _MOST_AMPLITUDES // state.size())
+        self._measurements = MeasurementsC128(state)
+        self._readings = [self._reading(basis) for basis in measured]
 
-    def _gates(self) -> list[_Gate]:
+    def _gates(self) -> list[Gate]:
         slots = self._circuit.slots_by_operation
-        gates = []
+        gates: list[Gate] = []
         for position, op in enumerate(self._circuit.operations):
-            if isinstance(op, _WITHOUT_EFFECT):
-                continue
-            if isinstance(op, qml.operation.StatePrepBase):
-                if gates or position in slots:
-                    raise NotCoveredError
-                gates.append(_Gate(op, position, "", [], False, [], [], [], False))
-                continue
-            columns = {slot.parameter: slot.start for slot in slots.get(position, ())}
-            gates.append(self._gate(op, position, columns))
+            self._add(gates, op, position, slots.get(position, ()))
         return gates
 
-    def _gate(self, op, position, columns) -> _Gate:
+    def _add(self, gates, op, position, slots):
+        if isinstance(op, _WITHOUT_EFFECT) or not op.wires:
+            return
+        if isinstance(op, qml.operation.StatePrepBase):
+            if gates or slots:
+                raise NotCoveredError
+            gates.append(Gate(op, position, "", [], False, [], [], [], []))
+            return
+        try:
+            gates.append(self._gate(op, position, slots))
+        except NotCoveredError:
+            if slots or not op.has_decomposition:
+                raise
+            with qml.QueuingManager.stop_recording():
+                parts = op.decomposition()
+            for part in parts:
+                self._add(gates, part, position, ())
+
+    def _gate(self, op, position, slots) -> Gate:
         base, inverse, controls, values = op, False, [], []
         while isinstance(base, Adjoint | Controlled) and (controls or base.name not in _KERNELS):
             if isinstance(base, Adjoint):
                 inverse = not inverse
             else:
-                controls += base.control_wires.tolist()
+                controls += [self._wire_map[wire] for wire in base.control_wires]
                 values += [bool(value) for value in base.control_values]
             base = base.base
-        scalars = None not in columns and all(np.ndim(parameter) == 0 for parameter in base.data)
-        if base.name not in _KERNELS or not hasattr(self._state, base.name) or not scalars:
-            if not op.has_matrix:
-                raise NotCoveredError
-            wires = [self._wire_map[wire] for wire in op.wires]
-            return _Gate(op, position, "QubitUnitary", wires, False, [], [], [], bool(columns))
-        return _Gate(
-            op,
-            position,
-            base.name,
-            [self._wire_map[wire] for wire in base.wires],
-            inverse,
-            [self._wire_map[wire] for wire in controls],
-            values,
-            [columns.get(i, float(np.real(value))) for i, value in enumerate(base.data)],
-            bool(columns),
-        )
+        wires = [self._wire_map[wire] for wire in base.wires]
+        start = {slot.parameter: slot.start for slot in slots}
+        columns = [column for slot in slots for column in slot.columns]
+        scalars = None not in start and all(np.ndim(parameter) == 0 for parameter in base.data)
+        if base.name not in _KERNELS or not scalars:
+            return matrix_gate(op, position, self._wire_map, columns)
+        parameters = [start.get(i, float(np.real(value))) for i, value in enumerate(base.data)]
+        if not has_kernel(base.name, len(wires), len(controls), len(parameters)):
+            return matrix_gate(op, position, self._wire_map, columns)
+        return Gate(op, position, base.name, wires, inverse, controls, values, parameters, columns)
 
     def _fixed_state(self, gates) -> np.ndarray | None:
         """Returns the state after the gates before the first that moves; None for |0...0>."""
         if not gates:
             return None
-        self._state.resetStateVector()
+        self._reset()
         for gate in gates:
             if isinstance(gate.op, qml.operation.StatePrepBase):
                 vector = gate.op.state_vector(wire_order=qml.wires.Wires(list(self._wire_map)))
-                self._state.updateData(np.ascontiguousarray(np.ravel(vector), dtype=complex))
+                self._update(np.ascontiguousarray(np.ravel(vector), dtype=complex))
             else:
-                self._apply(gate, gate.parameters)
-        start = np.empty(self._state.size(), dtype=complex)
-        self._state.getState(start)
-        return start
+                kernel, arguments = self._kernel(gate)
+                kernel(*arguments, gate.parameters)
+        return self._saved()
 
-    def _apply(self, gate, parameters):
-        if gate.name == "QubitUnitary":
-            self._state.applyMatrix(_matrix(gate.op), gate.wires, gate.inverse)
-        elif gate.controls:
-            method = getattr(self._state, gate.name)
-            method(gate.controls, gate.values, gate.wires, gate.inverse, parameters)
-        else:
-            getattr(self._state, gate.name)(gate.wires, gate.inverse, parameters)
+    def _kernel(self, gate):
+        """Returns a kernel and its arguments but the parameters."""
+        if gate.name != "QubitUnitary":
+            targets = (gate.wires, gate.inverse)
+            return getattr(self.state, gate.name), (
+                (gate.controls, gate.values, *targets) if gate.controls else targets
+            )
+        apply, wires = self.state.applyMatrix, gate.wires
+        if not gate.columns:
+            matrix = gate.matrix
+            return lambda _: apply(matrix, wires, False), ()
+        known: dict[bytes, np.ndarray] = {}
+
+        def moving(_):
+            key = self._point[gate.columns].tobytes()
+            if key not in known:
+                known.clear()  # neighbours have most in common
+                bound = self._circuit.bound(gate.position, self._point)
+                known[key] = np.ascontiguousarray(bound.matrix(), dtype=complex)
+            apply(known[key], wires, False)
+
+        return moving, ()
 
     def _compile(self):
         """Returns (kernel, its arguments but the parameters, which of these are its own)."""
-        constants = [p for gate in self._moving for p in gate.parameters if isinstance(p, float)]
-        self._constants = np.array(constants)
-        self._order, steps, start, constant = [], [], 0, self._circuit.num_parameters
-        for gate in self._moving:
+        constants, self._order, steps = [], [], []
+        for gate in self.moving:
+            start = len(self._order)
             for parameter in gate.parameters:
-                self._order.append(constant if isinstance(parameter, float) else parameter)
-                constant += isinstance(parameter, float)
-            stop = start + len(gate.parameters)
-            if gate.name == "QubitUnitary":
-                kernel, arguments = self._matrix_kernel(gate), ()
-            elif gate.controls:
-                kernel = getattr(self._state, gate.name)
-                arguments = (gate.controls, gate.values, gate.wires, gate.inverse)
-            else:
-                kernel, arguments = getattr(self._state, gate.name), (gate.wires, gate.inverse)
-            steps.append((kernel, arguments, start, stop))
-            start = stop
+                if isinstance(parameter, float):
+                    self._order.append(self._circuit.num_parameters + len(constants))
+                    constants.append(parameter)
+                else:
+                    self._order.append(parameter)
+            steps.append((*self._kernel(gate), start, len(self._order)))
+        self._constants = np.array(constants)
         return steps
 
-    def _matrix_kernel(self, gate):
-        if not gate.moving:
-            matrix = _matrix(gate.op)
-            return lambda _: self._state.applyMatrix(matrix, gate.wires, False)
-
-        def apply(_):
-            op = self._circuit.bound(gate.position, self._point)
-            self._state.applyMatrix(_matrix(op), gate.wires, False)
-
-        return apply
-
-    def rows(self, points: np.ndarray) -> list[list[float]]:
+    def _rows(self, points) -> list[list[float]]:
         """Returns, for each point float64[P], the parameters of all gates one after another."""
         if len(self._constants):
             constants = np.broadcast_to(self._constants, (len(points), len(self._constants)))
             points = np.hstack([points, constants])
         return points[:, np.array(self._order, dtype=int)].tolist()
 
-    def run(self, point: np.ndarray, row: list[float]) -> None:
-        """Brings the state vector into the circuit's final state at a point."""
-        self._point = point
-        if self._start is None:
-            self._state.resetStateVector()
-        else:
-            self._state.updateData(self._start)
-        for kernel, arguments, start, stop in self._steps:
+    def run(self, points: np.ndarray) -> Iterator[tuple[int, list[list[float]]]]:
+        """Brings the state vector into the circuit's final state at each point float64[N, P].
+
+        Yields:
+            A point's index, and the parameters of each gate in `moving`; not in the points' order.
+        """
+        rows = self._rows(points)
+        steps, columns = self._uses
+        order, common = in_order(points[:, columns], steps, len(self._steps))
+        common = [start // self._grain * self._grain for start in common]
+        saved = [(0, self._start)]
+        for i, start, later in zip(order, common, stops(common), strict=True):
+            while saved[-1][0] > start:
+                saved.pop()
+            begin = self._load(*saved[-1])
+            self._point, row = points[i], rows[i]
+            for stop in reversed(later):
+                self._advance(begin, stop, row)
+                saved.append((stop, self._saved()))
+                begin = stop
+            self._advance(begin, len(self._steps), row)
+            yield i, row
+
+    def _advance(self, begin, end, row):
+        for kernel, arguments, start, stop in self._steps[begin:end]:
             kernel(*arguments, row[start:stop])
 
-    def probabilities(self, basis: Basis, keep: bool) -> np.ndarray:
-        """Returns the probabilities float64[2**k] of the outcomes in a basis.
-
-        Args:
-            basis: The basis.
-            keep: Whether the state is needed again.
-        """
-        for gate, wires, inverse in basis.rotations:
-            self._rotate(gate, wires, inverse)
-        if len(basis.wires) == len(self._wire_map) and basis.wires == tuple(sorted(basis.wires)):
-            probabilities = self._measurements.probs()
+    def _load(self, begin, state):
+        if state is None:
+            self._reset()
         else:
-            probabilities = self._measurements.probs(basis.wires)
-        if keep:
-            for gate, wires, inverse in reversed(basis.rotations):
-                self._rotate(gate, wires, not inverse)
-        return probabilities
+            self._update(state)
+        return begin
 
-    def _rotate(self, gate, wires, inverse):
+    def _saved(self):
+        state = np.empty(self.state.size(), dtype=complex)
+        self.state.getState(state)
+        return state
+
+    def own_parameters(self, row: list[float]) -> list[list[float]]:
+        """Returns a row of `run` as the parameters of each gate in `moving`."""
+        return [row[start:stop] for _, _, start, stop in self._steps]
+
+    def _reading(self, basis):
+        """Returns the kernels that rotate into a basis, what to read there, and the way back."""
+        there = [self._rotation(*rotation) for rotation in basis.rotations]
+        back = [(gate, wires, not inverse) for gate, wires, inverse in reversed(basis.rotations)]
+        back = [self._rotation(*rotation) for rotation in back]
+        return (
+            there,
+            () if basis.wires == tuple(range(len(self._wire_map))) else (basis.wires,),
+            back,
+        )
+
+    def _rotation(self, gate, wires, inverse):
         if isinstance(gate, str):
-            getattr(self._state, gate)(wires, inverse, [])
-        else:
-            self._state.applyMatrix(gate, wires, inverse)
+            return getattr(self.state, gate), (wires, inverse, [])
+        return self.state.applyMatrix, (gate, wires, inverse)
 
-    @property
-    def differentiable(self) -> bool:
-        """Whether `gradient` is there."""
-        return self._adjoint is not None
+    def probabilities(self) -> list[np.ndarray]:
+        """Returns the probabilities float64[2**k] of the outcomes in each basis.
 
-    def _prepare_adjoint(self):
-        circuit = self._circuit
-        moving = [gate for gate in self._moving if gate.moving]
-        if not all(suits_adjoint(gate.op) and len(gate.parameters) == 1 for gate in moving):
-            return None
-        if not all(isinstance(m, ExpectationMP) for m in circuit.measurements):
-            return None
-        columns, trainable, count = [], [], 0
-        for gate in self._moving:
-            if gate.moving:
-                columns.append(gate.parameters[0])
-                trainable.append(count)
-            count += bool(gate.parameters)
-        matrices = [
-            _matrix(gate.op) if gate.name == "QubitUnitary" else np.empty(0, complex)
-            for gate in self._moving
-        ]
-        tape = QuantumScript([], circuit.measurements)
-        observables, _ = QuantumScriptSerializer("lightning.qubit").serialize_observables(
-            tape, self._wire_map
-        )
-        gates = (
-            [gate.wires for gate in self._moving],
-            [gate.inverse for gate in self._moving],
-            matrices,
-            [gate.controls for gate in self._moving],
-            [gate.values for gate in self._moving],
-        )
-        names = [gate.name for gate in self._moving]
-        return names, gates, trainable, columns, observables
-
-    def gradient(self, row: list[float]) -> np.ndarray:
-        """Returns the first derivatives float64[M, P] at the state that `run` left."""
-        names, gates, trainable, columns, observables = self._adjoint
-        result = np.zeros((len(observables), self._circuit.num_parameters))
-        if trainable:
-            parameters = [row[start:stop] for _, _, start, stop in self._steps]
-            operations = create_ops_listC128(names, parameters, *gates)
-            jacobian = AdjointJacobianC128()(self._state, observables, operations, trainable)
-            result[:, columns] = np.reshape(jacobian, (len(observables), len(trainable)))
-        return result
+        Leaves the state in the last one.
+        """
+        found, back = [], ()
+        for there, wires, undo in self._readings:
+            for kernel, arguments in (*back, *there):
+                kernel(*arguments)
+            found.append(self._measurements.probs(*wires))
+            back = undo
+        return found
 
 
-def _matrix(op) -> np.ndarray:
-    return np.ascontiguousarray(op.matrix(), dtype=complex)
+@lru_cache(maxsize=4096)
+def has_kernel(name: str, wires: int, controls: int, parameters: int) -> bool:
+    """Whether this release of lightning has a gate, for so many wires, controls, parameters."""
+    state = StateVectorC128(max(1, wires + controls))
+    targets = (list(range(wires)), False, [0.1] * parameters)
+    control = (list(range(wires, wires + controls)), [True] * controls) if controls else ()
+    try:
+        getattr(state, name)(*control, *targets)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return True

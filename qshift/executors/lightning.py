@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 import weakref
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
+import cloudpickle
 import numpy as np
 import pennylane as qml
 from pennylane_lightning.lightning_qubit_ops import StateVectorC128
 
 from qshift.circuit import Circuit
 from qshift.evaluation import Call, Calls
+from qshift.executors.adjoint import Adjoint
 from qshift.executors.basis import Basis, NotCoveredError, bases
 from qshift.executors.kernels import Kernels
+from qshift.executors.parallel import spread
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.seeding import generator
 from qshift.progress import track
@@ -20,6 +25,22 @@ from qshift.tracker import Tracker
 
 _MOST_PROBABILITIES = 2**20  # at once: 8 MiB
 _MOST_POINTS = 1000  # at once, so that progress can be shown
+_LACKING = (NotCoveredError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class _Program:
+    """A circuit, prepared.
+
+    Attributes:
+        kernels: Its gates.
+        measured: Bases that give its values.
+        adjoint: Its gradients; None if lightning does not have them.
+    """
+
+    kernels: Kernels
+    measured: list[Basis]
+    adjoint: Adjoint | None
 
 
 class LightningExecutor:
@@ -38,7 +59,7 @@ class LightningExecutor:
         self._general = PennyLaneExecutor(device, seed)
         self._wires = device.wires
         self._seed = seed
-        self._rng = np.random.default_rng()
+        self._rng = getattr(device, "_rng", None) or np.random.default_rng()
         self._calls = Calls()
         self._states: dict[int, StateVectorC128] = {}  # by number of wires
         self._programs: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -51,17 +72,16 @@ class LightningExecutor:
 
         Counts as one batch in `Tracker`. Without a call given, each is one of its own.
         """
-        program = self._program(circuit)
-        if program is None:
-            return self._general(circuit, points, call)
-        kernels, measured = program
         call = call or Call(next(self._calls))
-        values = np.empty((len(points), circuit.num_values))
-        largest = max((2 ** len(basis.wires) for basis in measured), default=1)
         with self._lock:
-            for chunk in _chunks(points, min(_MOST_POINTS, _MOST_PROBABILITIES // largest)):
-                probabilities = self._probabilities(kernels, measured, points[chunk])
-                values[chunk] = self._read(circuit, measured, probabilities, points[chunk], call)
+            program = self._program(circuit)
+            if program is None:
+                return self._general(circuit, points, call)
+            values = np.empty((len(points), circuit.num_values))
+            for chunk, found in self._spread(
+                circuit, points, lambda points: self._values(circuit, program, points, call), False
+            ):
+                values[chunk] = found
         if len(points):
             shots = len(points) * (circuit.shots.total_shots or 0)
             Tracker.record(batches=1, circuits=len(points), shots=shots)
@@ -70,11 +90,11 @@ class LightningExecutor:
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
         few = circuit.num_values <= circuit.num_parameters
-        return few and self._differentiable(circuit) is not None
+        return few and self._adjoint(circuit) is not None
 
     def require_gradients(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `gradients` would; runs nothing."""
-        if self._differentiable(circuit) is None:
+        if self._adjoint(circuit) is None:
             self._general.require_gradients(circuit)
 
     def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
@@ -83,32 +103,31 @@ class LightningExecutor:
         Raises:
             UnsupportedError: If the circuit does not allow it.
         """
-        program = self._differentiable(circuit)
-        if program is None:
-            return self._general.gradients(circuit, points)
-        kernels, _ = program
         gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
         with self._lock:
-            for chunk in _chunks(points, _MOST_POINTS):
-                rows = kernels.rows(points[chunk])
-                for i, (point, row) in enumerate(zip(points[chunk], rows, strict=True)):
-                    kernels.run(point, row)
-                    gradients[chunk.start + i] = kernels.gradient(row)
-        Tracker.record(batches=1, circuits=len(points))
+            adjoint = self._adjoint(circuit)
+            if adjoint is None:
+                return self._general.gradients(circuit, points)
+            for chunk, found in self._spread(
+                circuit, points, lambda points: self._gradients(circuit, adjoint, points), True
+            ):
+                gradients[chunk] = found
+        if len(points):
+            Tracker.record(batches=1, circuits=len(points))
         return gradients
 
-    def _differentiable(self, circuit) -> tuple[Kernels, list[Basis]] | None:
-        program = None if circuit.shots else self._program(circuit)
-        return program if program is not None and program[0].differentiable else None
-
-    def _program(self, circuit) -> tuple[Kernels, list[Basis]] | None:
+    def _program(self, circuit) -> _Program | None:
         with self._lock:
             if circuit not in self._programs:
                 try:
                     self._programs[circuit] = self._prepare(circuit)
-                except (NotCoveredError, AttributeError, TypeError):
-                    self._programs[circuit] = None  # by this release of lightning, that is
+                except _LACKING:  # in this release of lightning, that is
+                    self._programs[circuit] = None
             return self._programs[circuit]
+
+    def _adjoint(self, circuit) -> Adjoint | None:
+        program = None if circuit.shots else self._program(circuit)
+        return program and program.adjoint
 
     def _prepare(self, circuit):
         wires = qml.wires.Wires.all_wires(
@@ -120,37 +139,69 @@ class LightningExecutor:
         if len(wires) not in self._states:
             self._states[len(wires)] = StateVectorC128(len(wires))
         measured = bases(circuit.measurements, circuit.sizes, positions)
-        return Kernels(circuit, positions, self._states[len(wires)]), measured
+        kernels = Kernels(circuit, measured, positions, self._states[len(wires)])
+        try:
+            adjoint = Adjoint(kernels, circuit, positions)
+        except _LACKING:
+            adjoint = None
+        return _Program(kernels, measured, adjoint)
 
-    def _probabilities(self, kernels, measured, points):
-        """Returns float64[N, 2**k] for each basis."""
+    def _spread(self, circuit, points, here, gradients):
+        """Yields slices of the points and what was found there, with progress."""
+        outcomes = sum(2 ** len(basis.wires) for basis in self._program(circuit).measured)
+        size = max(1, min(_MOST_POINTS, _MOST_PROBABILITIES // max(1, outcomes)))
+        chunks = [slice(i, min(i + size, len(points))) for i in range(0, len(points), size)]
+        pickled = None
+
+        def there(chunk):
+            nonlocal pickled
+            if circuit.shots:
+                raise NotCoveredError  # samples come from this process's generator
+            if pickled is None:
+                pickled = _pickled(circuit)
+            return _elsewhere, pickled, points[chunk], gradients
+
+        found = spread(chunks, lambda chunk: here(points[chunk]), there)
+        return track(found, len(points), lambda item: item[0].stop - item[0].start, "circuits")
+
+    def _gradients(self, circuit, adjoint, points):
+        gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
+        for i, row in self._program(circuit).kernels.run(points):
+            gradients[i] = adjoint(row)
+        return gradients
+
+    def _values(self, circuit, program, points, call):
+        measured = program.measured
         probabilities = [np.empty((len(points), 2 ** len(basis.wires))) for basis in measured]
-        last = len(measured) - 1
-        for i, (point, row) in enumerate(zip(points, kernels.rows(points), strict=True)):
-            kernels.run(point, row)
-            for j, basis in enumerate(measured):
-                probabilities[j][i] = kernels.probabilities(basis, keep=j < last)
-        return probabilities
-
-    def _read(self, circuit, measured, probabilities, points, call):
+        for i, _ in program.kernels.run(points):
+            for rows, row in zip(probabilities, program.kernels.probabilities(), strict=True):
+                rows[i] = row
         if not circuit.shots:
-            return _averages(measured, probabilities, circuit.num_values)
+            return _averages(measured, probabilities, (len(points), circuit.num_values))
         rngs = [self._rng]
         if self._seed is not None:
             rngs = [generator(self._seed, circuit, point, call) for point in points]
-        width = circuit.num_values // circuit.copies
+        shape = (len(points), circuit.num_values // circuit.copies)
         copies = []
         for shots in circuit.shots:
             frequencies = [_sample(outcomes, shots, rngs) for outcomes in probabilities]
-            copies.append(_averages(measured, frequencies, width))
+            copies.append(_averages(measured, frequencies, shape))
         return np.hstack(copies)
 
 
-def _chunks(points, size):
-    """Yields slices of the points, with progress."""
-    size = max(1, size)
-    slices = [slice(i, min(i + size, len(points))) for i in range(0, len(points), size)]
-    return track(slices, [chunk.stop - chunk.start for chunk in slices], "circuits")
+def _pickled(circuit) -> bytes:
+    return cloudpickle.dumps(replace(circuit, _planners={}))
+
+
+@lru_cache(maxsize=4)
+def _loaded(pickled: bytes) -> tuple[LightningExecutor, Circuit]:
+    return LightningExecutor(qml.device("lightning.qubit")), cloudpickle.loads(pickled)
+
+
+def _elsewhere(pickled: bytes, points: np.ndarray, gradients: bool) -> np.ndarray:
+    """Runs a circuit in another process."""
+    executor, circuit = _loaded(pickled)
+    return executor.gradients(circuit, points) if gradients else executor(circuit, points)
 
 
 def _sample(probabilities, shots, rngs):
@@ -163,9 +214,9 @@ def _sample(probabilities, shots, rngs):
     return np.array(drawn) / shots
 
 
-def _averages(measured, frequencies, width):
-    """Averages over outcomes: float64[N, width]."""
-    values = np.zeros((len(frequencies[0]), width))
+def _averages(measured, frequencies, shape):
+    """Averages over outcomes: float64[shape]."""
+    values = np.zeros(shape)
     for basis, outcomes in zip(measured, frequencies, strict=True):
         averages = outcomes if basis.weights is None else outcomes @ basis.weights
         values[:, basis.columns] += averages

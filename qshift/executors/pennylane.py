@@ -69,7 +69,7 @@ class PennyLaneExecutor:
         chunks = [points[i : i + size] for i in range(0, len(points), size)]
         values = [
             self._run(circuit, chunk, broadcast, call)
-            for chunk in track(chunks, [len(chunk) for chunk in chunks], "circuits")
+            for chunk in track(chunks, len(points), len, "circuits")
         ]
         Tracker.record(
             batches=1, circuits=len(points), shots=len(points) * (circuit.shots.total_shots or 0)
