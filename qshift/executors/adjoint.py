@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from functools import lru_cache
 
 import numpy as np
@@ -16,11 +17,17 @@ from pennylane_lightning.lightning_qubit_ops.algorithms import (
     create_ops_listC128,
 )
 from pennylane_lightning.lightning_qubit_ops.observables import NamedObsC128
+from threadpoolctl import ThreadpoolController
 
 from qshift.circuit import Circuit
 from qshift.executors.basis import NotCoveredError
 from qshift.executors.kernels import Kernels, matrix_gate
 from qshift.gates import suits_adjoint
+
+# lightning shares the observables out among OpenMP's threads, and waits for these even where one
+# of them has nothing to do. It is worth while for several observables of large states only.
+_MOST_WIRES_ALONE = 13
+_openmp = ThreadpoolController().select(user_api="openmp")
 
 
 class Adjoint:
@@ -38,7 +45,7 @@ class Adjoint:
     def __init__(self, kernels: Kernels, circuit: Circuit, wire_map: dict):
         if not all(isinstance(m, ExpectationMP) for m in circuit.measurements):
             raise NotCoveredError
-        self._kernels = kernels
+        self._kernels, self._wire_map = kernels, wire_map
         self._shape = (len(circuit.measurements), circuit.num_parameters)
         # Lightning counts gates with parameters, so that constant ones must not have any.
         gates = [
@@ -69,6 +76,11 @@ class Adjoint:
         with warnings.catch_warnings():  # of complex coefficients, which `bases` knows to be real
             warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
             self._observables, _ = serializer.serialize_observables(tape, wire_map)
+
+    def threads(self):
+        """Returns a context for all calls in which as many threads run as are worth while."""
+        large = len(self._wire_map) > _MOST_WIRES_ALONE and len(self._observables) > 1
+        return nullcontext() if large else _openmp.limit(limits=1)
 
     def __call__(self, row: list[float]) -> np.ndarray:
         """Returns the first derivatives float64[M, P] at the state that `Kernels.run` left.

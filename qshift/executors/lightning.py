@@ -166,8 +166,9 @@ class LightningExecutor:
 
     def _gradients(self, circuit, adjoint, points):
         gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
-        for i, row in self._program(circuit).kernels.run(points):
-            gradients[i] = adjoint(row)
+        with adjoint.threads():
+            for i, row in self._program(circuit).kernels.run(points):
+                gradients[i] = adjoint(row)
         return gradients
 
     def _values(self, circuit, program, points, call):
