@@ -57,6 +57,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smaller cases: a minute or two")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"))
+    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains it")
     for peer in ("tensorcircuit", "tfq"):
         parser.add_argument(
             f"--{peer}",
@@ -70,12 +71,16 @@ def main():
     console, begin = Console(), time.monotonic()
     pythons = {peer: sys.executable for peer in ("qshift", "pennylane", "jax")}
     workers = Workers({**pythons, "tensorcircuit": options.tensorcircuit, "tfq": options.tfq})
-    rounds, seconds = (3, 0.1) if options.quick else (7, 0.3)
+    rounds, seconds = (3, 0.1) if options.quick else (5, 0.3)
     measured, load = {}, [os.getloadavg()]
     with console.status("starting") as status:
         for case in cases(options.quick):
+            if options.only not in case.name:
+                continue
             measured[case.name] = measure(case, workers, rounds, seconds, status.update)
             load.append(os.getloadavg())
+            # In case the rest is interrupted.
+            (options.out / "benchmarks.json").write_text(json.dumps({"measured": measured}))
         status.update("counting circuits")
         counts = circuits_needed(8 if options.quick else 20)
     workers.close()

@@ -128,7 +128,8 @@ def measure(case: Case, workers: Workers, rounds: int, seconds: float, say) -> d
 
     Returns:
         For each contender that is not absent its seconds: `first` (the first call, with all that
-        is compiled), `rounds` (the median of each turn) and `median` (of these); and `circuits`.
+        is compiled), `rounds` (the median of each turn), `median` (of these) and `fastest` (of all
+        calls); and `circuits`.
     """
     found: dict[str, dict] = {}
     turns: list[tuple[str, Worker, int]] = []
@@ -140,14 +141,14 @@ def measure(case: Case, workers: Workers, rounds: int, seconds: float, say) -> d
             continue
         say(f"{case.name}: {label}, first call")
         try:
-            answer = worker.ask(prepare={**case.spec, "method": contender.method})
+            answer = worker.ask(prepare={**case.spec, **contender.spec, "method": contender.method})
         except RuntimeError as error:
             found[label] = {"error": str(error)}
             continue
         results[label], job = answer.pop("results"), answer.pop("job")
         found[label] = {**answer, "rounds": []}
         if contender.once:
-            found[label]["rounds"] = [answer["first"]]
+            found[label].update(rounds=[answer["first"]], fastest=answer["first"])
         else:
             turns.append((label, worker, job))
     _compare(case, results)
@@ -155,7 +156,9 @@ def measure(case: Case, workers: Workers, rounds: int, seconds: float, say) -> d
         for label, worker, job in turns:
             say(f"{case.name}: {label}, turn {i + 1} of {rounds}")
             answer = worker.ask(time=seconds, job=job)
-            found[label]["rounds"].append(statistics.median(answer["seconds"]))
+            times = found[label]
+            times["rounds"].append(statistics.median(answer["seconds"]))
+            times["fastest"] = min([times.get("fastest", np.inf), *answer["seconds"]])
     for times in found.values():
         if times.get("rounds"):
             times["median"] = statistics.median(times["rounds"])
@@ -164,16 +167,18 @@ def measure(case: Case, workers: Workers, rounds: int, seconds: float, say) -> d
 
 def _compare(case, results):
     """Asserts that all found the same; with shots, as far as this can be expected."""
-    if not results:
-        return
-    best, reference = max(results.items(), key=lambda item: len(item[1]))
+    by_circuit: dict[str, dict[str, list]] = {}
+    specs = {contender.label: contender.spec.get("circuit") for contender in case.contenders}
     for label, arrays in results.items():
-        # Some give the last derivative only.
-        for ours, theirs in zip(reversed(arrays), reversed(reference), strict=False):
-            difference = np.subtract(ours, theirs)
-            if "shots" in case.spec:
-                error, bound = np.sqrt(np.mean(difference**2)), case.tolerance
-            else:
-                error, bound = np.abs(difference).max(), case.tolerance
-            if not error <= bound:
-                raise AssertionError(f"{case.name}: {label} and {best} differ by {error:.2g}")
+        by_circuit.setdefault(str(specs[label]), {})[label] = arrays
+    for found in by_circuit.values():
+        best, reference = max(found.items(), key=lambda item: len(item[1]))
+        for label, arrays in found.items():
+            # Some give the last derivative only.
+            for ours, theirs in zip(reversed(arrays), reversed(reference), strict=False):
+                difference = np.subtract(ours, theirs)
+                error = np.abs(difference).max()
+                if "shots" in case.spec:
+                    error = np.sqrt(np.mean(difference**2))
+                if not error <= case.tolerance:
+                    raise AssertionError(f"{case.name}: {label} and {best} differ by {error:.2g}")

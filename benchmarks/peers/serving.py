@@ -83,12 +83,13 @@ def _prepared(prepare, spec, jobs) -> dict:
 
 
 def _seconds(job, inputs, limit) -> list[float]:
-    """Times calls for `limit` seconds, at least one, after one that is not counted."""
-    job.run(inputs[0])
+    """Times calls for `limit` seconds, after one that counts only if it takes that long alone."""
     seconds, begin = [], time.perf_counter()
-    while not seconds or (time.perf_counter() - begin < limit and len(seconds) < 1000):
-        point = inputs[(len(seconds) + 1) % len(inputs)]
+    while len(seconds) < 2 or (time.perf_counter() - begin < limit and len(seconds) < 1000):
+        point = inputs[len(seconds) % len(inputs)]
         start = time.perf_counter()
         job.run(point)
         seconds.append(time.perf_counter() - start)
-    return seconds
+        if len(seconds) == 1 and seconds[0] >= limit:
+            return seconds
+    return seconds[1:]

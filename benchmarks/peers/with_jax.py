@@ -7,6 +7,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pennylane as qml
 from circuits import circuit_of, quantum_function
+
 from peers.serving import Job, serve
 
 jax.config.update("jax_enable_x64", True)

@@ -10,6 +10,7 @@ import numpy as np
 import pennylane as qml
 import tensorflow as tf
 from circuits import circuit_of, quantum_function
+
 from peers.nested import nested_tapes
 from peers.serving import Job, serve
 

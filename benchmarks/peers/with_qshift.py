@@ -5,10 +5,10 @@ import contextlib
 import pennylane as qml
 import tensorflow as tf
 from circuits import circuit_of, quantum_function
-from peers.nested import nested_tapes
-from peers.serving import Job, serve
 
 import qshift
+from peers.nested import nested_tapes
+from peers.serving import Job, serve
 
 
 def prepare(spec):

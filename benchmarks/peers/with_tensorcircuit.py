@@ -7,6 +7,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorcircuit as tc
 import tensorflow as tf
 from circuits import circuit_of
+
 from peers.serving import Job, serve
 
 backend = tc.set_backend("tensorflow")

@@ -10,6 +10,7 @@ import sympy
 import tensorflow as tf
 import tensorflow_quantum as tfq
 from circuits import circuit_of
+
 from peers.serving import Job, serve
 
 _GATES = {"RX": cirq.rx, "RY": cirq.ry, "RZ": cirq.rz}
