@@ -1,10 +1,14 @@
 """Side-by-side measurements: every ratio is of two times taken in the same run.
 
     python benchmarks/run.py [--quick] [--out DIR] [--tensorcircuit PYTHON] [--tfq PYTHON]
+                             [--peers NAMES] [--only TEXT]
 
 Writes benchmarks.json and benchmarks.png to DIR (default: out/). A full run takes about 10 minutes
-on two cores, most of it the peers' compilation. TensorCircuit-NG and TensorFlow Quantum need
+on two idle cores, most of it the peers' compilation. TensorCircuit-NG and TensorFlow Quantum need
 environments of their own: name their interpreters.
+
+Where other work keeps the cores busy, OpenMP's spinning makes lightning many times slower, most of
+all with little to do: set OMP_WAIT_POLICY=passive then, which acts on all alike.
 """
 
 from __future__ import annotations
@@ -58,6 +62,11 @@ def main():
     parser.add_argument("--quick", action="store_true", help="smaller cases: a minute or two")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"))
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains it")
+    parser.add_argument(
+        "--peers",
+        default="pennylane,jax,tensorcircuit,tfq",
+        help="those to measure, separated by commas",
+    )
     for peer in ("tensorcircuit", "tfq"):
         parser.add_argument(
             f"--{peer}",
@@ -70,7 +79,9 @@ def main():
 
     console, begin = Console(), time.monotonic()
     pythons = {peer: sys.executable for peer in ("qshift", "pennylane", "jax")}
-    workers = Workers({**pythons, "tensorcircuit": options.tensorcircuit, "tfq": options.tfq})
+    pythons |= {"tensorcircuit": options.tensorcircuit, "tfq": options.tfq}
+    chosen = {"qshift", *options.peers.split(",")}
+    workers = Workers({peer: python for peer, python in pythons.items() if peer in chosen})
     rounds, seconds = (3, 0.1) if options.quick else (5, 0.3)
     measured, load = {}, [os.getloadavg()]
     with console.status("starting") as status:

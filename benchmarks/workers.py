@@ -84,7 +84,7 @@ class Workers:
     """Starts workers when they are first needed.
 
     Args:
-        pythons: Interpreter of each peer; None for a peer that no interpreter was named for.
+        pythons: Interpreter of each peer to measure; None if no interpreter was named for it.
     """
 
     def __init__(self, pythons: dict[str, str | None]):
@@ -95,7 +95,7 @@ class Workers:
 
     def get(self, peer: str) -> Worker | None:
         """Returns a peer's worker; None if it is absent."""
-        if peer not in self._workers and peer not in self.absent:
+        if peer in self._pythons and peer not in {*self._workers, *self.absent}:
             try:
                 if self._pythons[peer] is None:
                     raise AbsentError("no interpreter named")
