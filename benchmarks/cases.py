@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 COMPILED, EAGER, SHIFT = "qshift, tf.function", "qshift, eager", "qshift by shift, tf.function"
-DERIVATIVES = "qshift.derivatives, eager"
+DERIVATIVES, EAGER_SHIFT = "qshift.derivatives, eager", "qshift by shift, eager"
 LIGHTNING, LIGHTNING_TF = "PennyLane lightning, adjoint", "PennyLane lightning on TF, adjoint"
-TAPES, SHIFT_PEER = "lightning, one tape per circuit", "PennyLane, parameter-shift"
+TAPES, SHIFT_PEER = "PennyLane, one tape per circuit", "PennyLane, parameter-shift"
 PENNYLANE_TF = "PennyLane on TF (default.qubit), parameter-shift"
 JAX, TENSORCIRCUIT = "PennyLane + JAX, jitted backprop", "TensorCircuit-NG on TF, XLA"
 TFQ, TFQ_SHIFT = "TensorFlow Quantum, adjoint", "TensorFlow Quantum, ParameterShift"
@@ -155,7 +155,7 @@ def cases(quick: bool) -> list[Case]:
                 {"circuit": ["chain", parameters], "order": 1, "device": device},
                 [
                     Contender(SHIFT, "qshift", "compiled, shift"),
-                    Contender(EAGER, "qshift", "eager, shift"),
+                    Contender(EAGER_SHIFT, "qshift", "eager, shift"),
                     Contender(TAPES, "pennylane", "one tape per circuit"),
                 ],
             )
