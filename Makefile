@@ -1,6 +1,7 @@
 # make demo    H2's ground state on the embedded simulator; the plot goes to out/
 # make test    the test suite
-# make bench   side-by-side measurements
+# make bench   side-by-side measurements; BENCH_ARGS=--quick for a minute or two; peers with environments
+#              of their own are measured if their interpreters are named: TENSORCIRCUIT=..., TFQ=...
 # make lint    ruff
 #
 # Each installs what it needs into .venv first, again only when pyproject.toml or constraints.txt changed.
@@ -26,7 +27,7 @@ test: $(VENV)/.installed-test
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-test
-	$(RUN) benchmarks/run.py
+	$(RUN) benchmarks/run.py $(BENCH_ARGS)
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

@@ -1,8 +1,14 @@
 """Side-by-side measurements: every ratio is of two times taken in the same run.
 
-    python benchmarks/run.py [--quick] [--out DIR]
+    python benchmarks/run.py [--quick] [--out DIR] [--tensorcircuit PYTHON] [--tfq PYTHON]
+                             [--peers NAMES] [--only TEXT]
 
-Writes benchmarks.json and benchmarks.png to DIR (default: out/).
+Writes benchmarks.json and benchmarks.png to DIR (default: out/). A full run takes about 10 minutes
+on two idle cores, most of it the peers' compilation. TensorCircuit-NG and TensorFlow Quantum need
+environments of their own: name their interpreters.
+
+Where other work keeps the cores busy, OpenMP's spinning makes lightning many times slower, most of
+all with little to do: set OMP_WAIT_POLICY=passive then, which acts on all alike.
 """
 
 from __future__ import annotations
@@ -11,124 +17,31 @@ import argparse
 import json
 import os
 import pathlib
-import statistics
+import subprocess
+import sys
 import time
-import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+sys.path.insert(1, str(pathlib.Path(__file__).parents[1]))
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
-import pennylane as qml
-import tensorflow as tf
+from cases import cases
+from circuits import chain, quantum_function
+from report import draw, gradients, others, ratios, targets
 from rich.console import Console
-from rich.table import Table
-
-import qshift
+from workers import Workers, measure
 
 
-def layers(parameters: int, wires: int = 4):
-    """A circuit of one-frequency rotations, each followed by an entangling gate."""
-
-    def circuit(x):
-        for i in range(parameters):
-            (qml.RX, qml.RY)[i % 2](x[i], wires=i % wires)
-            qml.CNOT(wires=[i % wires, (i + 1) % wires])
-        return qml.expval(qml.Z(0) @ qml.Z(1))
-
-    return circuit
-
-
-def seconds(run, repeats: int) -> float:
-    """Returns the median time of `run`, after one run that is not counted."""
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def third_order(parameters: int, repeats: int) -> dict:
-    """The tensor of third derivatives from nested tapes, against PennyLane on TensorFlow."""
-    x = tf.Variable(np.linspace(0.1, 1.0, parameters))
-    ours = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(layers(parameters))
-    theirs = qml.qnode(
-        qml.device("default.qubit"), interface="tf", diff_method="parameter-shift", max_diff=3
-    )(layers(parameters))
-
-    def nested(qnode, pfor):
-        with tf.GradientTape(persistent=not pfor) as third:
-            with tf.GradientTape(persistent=not pfor) as second:
-                with tf.GradientTape() as first:
-                    value = qnode(x)
-                gradient = first.gradient(value, x)
-            hessian = second.jacobian(gradient, x, experimental_use_pfor=pfor)
-        return third.jacobian(hessian, x, experimental_use_pfor=pfor)
-
-    with qshift.Tracker() as tracker:
-        tensor = nested(ours, True)
-    with qml.Tracker(theirs.device) as their_tracker:
-        start = time.perf_counter()
-        reference = nested(theirs, False)  # with pfor PennyLane gives None
-        theirs_seconds = time.perf_counter() - start
-    np.testing.assert_allclose(tensor, reference, atol=1e-10)
-    compiled = tf.function(lambda: nested(ours, True))
-    return {
-        "name": f"third derivatives, {parameters} parameters",
-        "peer": "PennyLane, TensorFlow interface",
-        "peer seconds": theirs_seconds,
-        "peer circuits": their_tracker.totals["simulations"],
-        "qshift circuits": tracker.totals["circuits"],
-        "qshift, nested tapes": seconds(lambda: nested(ours, True), repeats),
-        "qshift.derivatives": seconds(lambda: qshift.derivatives(ours, x, order=3), repeats),
-        "qshift in tf.function": seconds(compiled, repeats),
-    }
-
-
-def overhead(parameters: int, device: str, repeats: int) -> dict:
-    """Value and gradient, against running the very same circuits on the device directly."""
-    circuit = layers(parameters)
-    point = np.linspace(0.1, 1.0, parameters)
-    x = tf.Variable(point)
-    ours = qshift.qnode(qml.device(device, wires=4), diff_method="shift")(circuit)
-    shifts = np.concatenate(
-        [
-            [np.zeros(parameters)],
-            *([s * np.pi / 2 * row] for row in np.eye(parameters) for s in (1, -1)),
-        ]
-    )
-    peer = qml.device(device, wires=4)
-
-    def direct():
-        tapes = [qml.tape.make_qscript(circuit)(point + shift) for shift in shifts]
-        return qml.execute(tapes, peer, diff_method=None)
-
-    def gradient():
-        with tf.GradientTape() as tape:
-            value = ours(x)
-        return tape.gradient(value, x)
-
-    return {
-        "name": f"value and gradient, {parameters} parameters, {device}",
-        "peer": f"the same {len(shifts)} circuits on {device}",
-        "peer seconds": seconds(direct, repeats),
-        "peer circuits": len(shifts),
-        "qshift circuits": len(shifts),
-        "qshift, eager": seconds(gradient, repeats),
-        "qshift in tf.function": seconds(tf.function(gradient), repeats),
-    }
-
-
-def growth(most: int) -> dict[str, list]:
+def circuits_needed(most: int) -> dict[str, list]:
     """Circuits for value, gradient and Hessian against the number of parameters."""
+    import qshift
+
     counts = {"parameters": [], "qshift": [], "plain recursion": []}
     for parameters in range(2, most + 1, 2):
-        qnode = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(layers(parameters))
+        device = qshift.device("simulator", wires=4)
+        function = quantum_function(chain(parameters))
+        qnode = qshift.qnode(device, diff_method="shift")(function)
         plan = qnode.plan(np.zeros(parameters), order=2)
         counts["parameters"].append(parameters)
         counts["qshift"].append(plan.circuits)
@@ -136,78 +49,75 @@ def growth(most: int) -> dict[str, list]:
     return counts
 
 
-def draw(results, counts, path):
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    labels, values, colours = [], [], []
-    for result in results:
-        for key, value in result.items():
-            if key.startswith("qshift") and "circuits" not in key:
-                labels.append(f"{result['name']}\n{key}")
-                values.append(result["peer seconds"] / value)
-                colours.append("tab:blue" if value < result["peer seconds"] else "tab:red")
-    left.barh(labels, values, color=colours)
-    left.set_xscale("log")
-    left.axvline(1, color="black", linewidth=0.8)
-    left.set_xlabel("times faster than the peer of the same run")
-    left.invert_yaxis()
-    left.tick_params(axis="y", labelsize=7)
-    for position, value in enumerate(values):
-        text = f" {value:,.3g}" if value < 1000 else f" {value:,.0f}"
-        left.annotate(text, (value, position), va="center", fontsize=8)
-    left.set_xlim(right=8 * max(values))
-    right.plot(counts["parameters"], counts["plain recursion"], "o--", label="plain recursion")
-    right.plot(counts["parameters"], counts["qshift"], "o-", label="qshift")
-    right.set_yscale("log")
-    right.set_xlabel("one-frequency parameters")
-    right.set_ylabel("circuits for value, gradient and Hessian")
-    right.legend(frameon=False)
-    right.set_xticks(counts["parameters"])
-    right.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+def memory(quick: bool) -> dict:
+    """Runs memory.py, whose progress bars and findings go to the terminal."""
+    script = pathlib.Path(__file__).with_name("memory.py")
+    command = [sys.executable, str(script), *(["--quick"] if quick else [])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="smaller cases")
+    parser.add_argument("--quick", action="store_true", help="smaller cases: a minute or two")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"))
+    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains it")
+    parser.add_argument(
+        "--peers",
+        default="pennylane,jax,tensorcircuit,tfq",
+        help="those to measure, separated by commas",
+    )
+    for peer in ("tensorcircuit", "tfq"):
+        parser.add_argument(
+            f"--{peer}",
+            metavar="PYTHON",
+            default=os.environ.get(peer.upper()) or None,
+            help=f"interpreter of its environment (or the environment variable {peer.upper()})",
+        )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    warnings.simplefilter("ignore", qml.exceptions.PennyLaneDeprecationWarning)
 
-    console = Console()
-    results = []
-    cases = [
-        lambda: third_order(4 if options.quick else 8, 5),
-        *(
-            lambda device=d: overhead(20 if options.quick else 50, device, 5)
-            for d in ("default.qubit", "lightning.qubit")
-        ),
-    ]
-    for case in cases:
-        with console.status("measuring"):
-            results.append(case())
-    table = Table(title="Ratios of times taken in this run; larger is better for qshift")
-    for column in ("case", "peer", "peer s", "qshift", "qshift s", "peer / qshift", "circuits"):
-        table.add_column(column, overflow="fold")
-    for result in results:
-        for key, value in result.items():
-            if key.startswith("qshift") and "circuits" not in key:
-                table.add_row(
-                    result["name"],
-                    result["peer"],
-                    f"{result['peer seconds']:.3g}",
-                    key,
-                    f"{value:.3g}",
-                    f"{result['peer seconds'] / value:.3g}",
-                    f"{result['peer circuits']} / {result['qshift circuits']}",
-                )
-    console.print(table)
-    counts = growth(8 if options.quick else 20)
-    (options.out / "benchmarks.json").write_text(
-        json.dumps({"times": results, "counts": counts}, indent=1)
+    console, begin = Console(), time.monotonic()
+    pythons = {peer: sys.executable for peer in ("qshift", "pennylane", "jax")}
+    pythons |= {"tensorcircuit": options.tensorcircuit, "tfq": options.tfq}
+    chosen = {"qshift", *options.peers.split(",")}
+    workers = Workers({peer: python for peer, python in pythons.items() if peer in chosen})
+    rounds, seconds = (3, 0.1) if options.quick else (5, 0.3)
+    measured, load = {}, [os.getloadavg()]
+    with console.status("starting") as status:
+        for case in cases(options.quick):
+            if options.only not in case.name:
+                continue
+            measured[case.name] = measure(case, workers, rounds, seconds, status.update)
+            load.append(os.getloadavg())
+            # In case the rest is interrupted.
+            (options.out / "benchmarks.json").write_text(json.dumps({"measured": measured}))
+        status.update("counting circuits")
+        counts = circuits_needed(8 if options.quick else 20)
+    workers.close()
+    console.print(gradients(measured), others(measured))
+    found = ratios(measured)
+    console.print(targets(found))
+    for peer, reason in workers.absent.items():
+        console.print(f"Absent: {peer} ({reason})", markup=False, highlight=False)
+    remembered = memory(options.quick)
+    report = {
+        "cores": os.cpu_count(),
+        "load average": [loads[0] for loads in load],
+        "versions": workers.versions,
+        "absent": workers.absent,
+        "measured": measured,
+        "ratios": found,
+        "circuits": counts,
+        "memory": remembered,
+    }
+    (options.out / "benchmarks.json").write_text(json.dumps(report, indent=1))
+    draw(measured, counts, options.out / "benchmarks.png")
+    console.print(
+        f"Written to {options.out}/benchmarks.json and {options.out}/benchmarks.png "
+        f"after {time.monotonic() - begin:.0f} s; load average {load[0][0]:.1f} at the start, "
+        f"{max(loads[0] for loads in load):.1f} at most, on {os.cpu_count()} cores"
     )
-    draw(results, counts, options.out / "benchmarks.png")
-    console.print(f"Written to {options.out}/benchmarks.json and {options.out}/benchmarks.png")
 
 
 if __name__ == "__main__":
