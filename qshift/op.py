@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from qshift.evaluation import Calls, Evaluation, Evaluations, Structure
 from qshift.plan import Index
-from qshift.tracing import eager_ticket, find, graph_op, graph_ticket, is_watched
+from qshift.tracing import eager_op, eager_ticket, find, graph_op, graph_ticket, is_watched
 
 _LARGEST_MATRIX = 2**20  # entries
 
@@ -126,14 +126,12 @@ class Partials:
             shape = [tensors[0].shape[0], self.program.circuit.num_values, len(self.indices)]
             return graph_op(self, ticket, tensors, shape)
 
-        @tf.custom_gradient
-        def op(*tensors):
-            def gradient(cotangent):
-                return self.gradient(ticket, tensors, cotangent)
-
-            return tf.constant(self(ticket, *tensors)), gradient
-
-        return op(*tensors)
+        return eager_op(
+            self(ticket, *tensors),
+            tensors,
+            lambda cotangent: self.gradient(ticket, tensors, cotangent),
+            lambda *tangents: self.tangent(ticket, tensors, tangents),
+        )
 
     def __call__(self, ticket, *arrays) -> np.ndarray:
         """Returns the numbers."""
@@ -145,6 +143,20 @@ class Partials:
             None if active is None else self._pull(part, ticket, tensors, cotangent)
             for part, active in enumerate(self.program.active)
         ]
+
+    def tangent(self, ticket, tensors, tangents) -> tf.Tensor:
+        """Contracts tangents [N, columns], one per part, with the D_(a + j): [N, M, A]."""
+        pushed = [
+            self._push(part, ticket, tensors, tangent)
+            for part, (active, tangent) in enumerate(
+                zip(self.program.active, tangents, strict=True)
+            )
+            if active
+        ]
+        if pushed:
+            return tf.add_n(pushed)
+        shape = [len(tensors[0]), self.program.circuit.num_values, len(self.indices)]
+        return tf.zeros(shape, tf.float64)
 
     def _raise(self, part) -> tuple[Partials, np.ndarray]:
         """Returns the D_(a + j) for the part's J columns, and int[A, J] saying which is which."""
@@ -180,53 +192,54 @@ class Partials:
         raised, table = self._raise(part)
         # Nobody asks for derivatives by what is not followed now: they must not cost anything.
         followed, moving = is_watched(cotangent), any(map(is_watched, tensors))
+        weights = cotangent.numpy()
+        rows = np.flatnonzero(weights.any(axis=(0, 1)))
+        result = np.zeros((len(weights), len(active)))
+        if len(rows):
+            needed, entry = one_order_up([self.indices[row] for row in rows], active)
+            values = self.program.evaluate(ticket, tensors, needed)[:, :, entry]
+            result = np.einsum("nma,nmaj->nj", weights[:, :, rows], values)
 
-        @tf.custom_gradient
-        def op(cotangent, *tensors):
-            weights = cotangent.numpy()
-            rows = np.flatnonzero(weights.any(axis=(0, 1)))
-            result = np.zeros((len(weights), len(active)))
-            if len(rows):
-                needed, entry = one_order_up([self.indices[row] for row in rows], active)
-                values = self.program.evaluate(ticket, tensors, needed)[:, :, entry]
-                result = np.einsum("nma,nmaj->nj", weights[:, :, rows], values)
+        def pull(tangent):
+            by_cotangent = self._push(part, ticket, tensors, tangent) if followed else None
+            if not moving:
+                return [by_cotangent, *[None] * len(tensors)]
+            collected = _collect(cotangent, self._pick(part, tangent), table)
+            return [by_cotangent, *raised.gradient(ticket, tensors, collected)]
 
-            def gradient(tangent):
-                by_cotangent = self._push(part, ticket, tensors, tangent) if followed else None
-                if not moving:
-                    return by_cotangent, *[None] * len(tensors)
-                weights = _collect(cotangent, self._pick(part, tangent), table)
-                return by_cotangent, *raised.gradient(ticket, tensors, weights)
+        def push(tangent, *tangents):
+            moved = tf.gather(raised.tangent(ticket, tensors, tangents), table, axis=2)
+            by_tensors = _spread(tf.einsum("nma,nmaj->nj", cotangent, moved), active, columns)
+            return self._pull(part, ticket, tensors, tangent) + by_tensors
 
-            return _spread(tf.constant(result), active, columns), gradient
-
-        return op(cotangent, *tensors)
+        spread = _spread(tf.constant(result), active, columns).numpy()
+        return eager_op(spread, [cotangent, *tensors], pull, push)
 
     def _push_eagerly(self, part, ticket, tensors, tangent):
         active = self.program.active[part]
         raised, table = self._raise(part)
         followed, moving = is_watched(tangent), any(map(is_watched, tensors))
+        weights = self._pick(part, tangent).numpy()
+        columns = np.flatnonzero(weights.any(axis=0))
+        result = np.zeros((len(weights), self.program.circuit.num_values, len(self.indices)))
+        if len(columns):
+            needed, entry = one_order_up(self.indices, [active[j] for j in columns])
+            values = self.program.evaluate(ticket, tensors, needed)[:, :, entry]
+            result = np.einsum("nj,nmaj->nma", weights[:, columns], values)
 
-        @tf.custom_gradient
-        def op(tangent, *tensors):
-            weights = self._pick(part, tangent).numpy()
-            columns = np.flatnonzero(weights.any(axis=0))
-            result = np.zeros((len(weights), self.program.circuit.num_values, len(self.indices)))
-            if len(columns):
-                needed, entry = one_order_up(self.indices, [active[j] for j in columns])
-                values = self.program.evaluate(ticket, tensors, needed)[:, :, entry]
-                result = np.einsum("nj,nmaj->nma", weights[:, columns], values)
+        def pull(cotangent):
+            by_tangent = self._pull(part, ticket, tensors, cotangent) if followed else None
+            if not moving:
+                return [by_tangent, *[None] * len(tensors)]
+            collected = _collect(cotangent, self._pick(part, tangent), table)
+            return [by_tangent, *raised.gradient(ticket, tensors, collected)]
 
-            def gradient(cotangent):
-                by_tangent = self._pull(part, ticket, tensors, cotangent) if followed else None
-                if not moving:
-                    return by_tangent, *[None] * len(tensors)
-                weights = _collect(cotangent, self._pick(part, tangent), table)
-                return by_tangent, *raised.gradient(ticket, tensors, weights)
+        def push(tangent_of_tangent, *tangents):
+            moved = tf.gather(raised.tangent(ticket, tensors, tangents), table, axis=2)
+            by_tensors = tf.einsum("nj,nmaj->nma", self._pick(part, tangent), moved)
+            return self._push(part, ticket, tensors, tangent_of_tangent) + by_tensors
 
-            return tf.constant(result), gradient
-
-        return op(tangent, *tensors)
+        return eager_op(result, [tangent, *tensors], pull, push)
 
     def _pick(self, part, tangent):
         columns, active = self.program.columns[part], self.program.active[part]

@@ -67,6 +67,25 @@ def graph_op(node: Node, ticket: tf.Tensor, tensors: Sequence[tf.Tensor], shape)
     return values
 
 
+def eager_op(value: np.ndarray, inputs: Sequence[tf.Tensor], pull, push) -> tf.Tensor:
+    """Tells open tapes and forward accumulators what was computed in eager mode.
+
+    Of a `tf.custom_gradient`, forward accumulators differentiate the gradient by its cotangent,
+    which takes all derivatives in place of one direction's.
+
+    Args:
+        value: float64, what was computed.
+        inputs: From what.
+        pull: From the cotangent of the value to those of the inputs, None where there is none.
+        push: From the inputs' tangents to the value's.
+    """
+    result = tf.constant(value)
+    record.record_operation(
+        _GRADIENT, [result], list(inputs), pull, lambda *tangents: [push(*tangents)]
+    )
+    return result
+
+
 @tf.RegisterGradient(_GRADIENT)
 def _gradient(op, cotangent):
     ticket, *tensors = op.inputs

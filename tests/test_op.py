@@ -380,8 +380,15 @@ def test_forward_and_reverse_mode_at_order_three(cosine_product, tracker, mode):
         else:
             fn = partial(jacobian if "r" in mode[len(mode) - k :] else gradient, fn)
     assert_all_close([fn(tf.constant(theta))], [expected])
-    # Forward mode asks for the orders in another order, a few at a time; nothing is run twice.
-    assert 49 <= tracker.totals["circuits"] <= 81
+    assert tracker.totals["circuits"] == 49
+
+
+def test_a_forward_accumulator_evaluates_its_direction_only(cosine_product, tracker):
+    circuit, truth = cosine_product
+    theta, direction = np.array(truth["theta"]), np.eye(5)[1]
+    expected = derivative_tensor(COSINE_PRODUCT, theta, 1) @ direction
+    assert_all_close([jvp(circuit, tf.constant(theta), direction)], [expected])
+    assert tracker.totals["circuits"] == 3
 
 
 def test_forward_accumulator_with_parameters_outside_the_light_cone():
