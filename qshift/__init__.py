@@ -3,14 +3,15 @@
 The way from a quantum function to a derivative, module by module:
 
     rule          frequencies of a gate parameter -> shift rule of any order
-    plan          partial derivatives -> which shifted circuits to run, and how to combine them
-    gates, measurements, circuit
+    fewest, plan  partial derivatives -> which shifted circuits to run, and how to combine them
+    gates, measurements, deferral, circuit
                   PennyLane tape -> structure, parameters, spectra, fixed observables
     evaluation    one call's table of points
     op            the TensorFlow op, recursive in the order
     packing       between a user's tensors and the op's
     qnode         the decorator and the callable a user holds
-    derivatives   value and all derivatives up to an order, in one batch
+    contraction, derivatives
+                  value and all derivatives up to an order at once
     executors     points in, values out, on any device
 """
 

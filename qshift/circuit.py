@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
+from pennylane.measurements import ProbabilityMP
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
 
@@ -114,9 +115,11 @@ class Circuit:
         for slot in self.slots:
             slots.setdefault(slot.operation, []).append(slot)
         for row, measurement in zip(columns, self.measurements, strict=True):
-            cone = set(measurement.wires)
+            cone = _seen(measurement)
             for position in reversed(range(len(self.operations))):
                 wires = self.operations[position].wires
+                if isinstance(self.operations[position], gates.WITHOUT_EFFECT):
+                    continue
                 if not wires or cone.intersection(wires):
                     cone.update(wires)
                     for slot in slots.get(position, ()):
@@ -219,6 +222,14 @@ class Circuit:
         if len(array) > 1:
             return array
         return array[0] if slot.shape else array[0].item()
+
+
+def _seen(measurement) -> set:
+    """Returns the wires that a measurement looks at."""
+    words = None if measurement.obs is None else measurement.obs.pauli_rep
+    if isinstance(measurement, ProbabilityMP) or words is None:
+        return set(measurement.wires)
+    return {wire for word in words for wire in word}
 
 
 @dataclass(frozen=True)
@@ -409,7 +420,8 @@ def _parts(op, known):
                 return None
             raise UnsupportedError(
                 f"{op.name} has no exact shift rule, and PennyLane cannot decompose it when its "
-                f"parameters are TensorFlow tensors ({error}). Write the gates it stands for."
+                f"parameters are TensorFlow tensors ({error}). Write the gates it stands for, or, "
+                "for time evolutions, pass tf.cast(parameter, tf.complex128)."
             ) from error
 
 

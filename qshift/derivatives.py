@@ -21,7 +21,7 @@ def derivatives(
     """Returns the value of a function and all its derivatives up to an order.
 
     Each `qshift` qnode that the function calls runs everything it takes in one batch (on hardware,
-    one job).
+    one job), or in two with adjoint differentiation: values and gradients.
 
     Args:
         fn: A `QNode`, or any TensorFlow function of qnodes, that returns a tensor.

@@ -18,6 +18,9 @@ from pennylane.ops.op_math import Adjoint, Controlled, Evolution, Exp, Pow, Symb
 from qshift.fingerprint import fingerprint, hashable
 from qshift.plan import Frequencies, Recipe, Spectrum
 
+# Gates that no expectation value notices.
+WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)
+
 _WIDEST_GENERATOR = 10  # wires; beyond, the eigenvalues are not worth having
 _SINE = {(0.5, 1.0, round(np.pi / 2, 9)), (-0.5, 1.0, round(-np.pi / 2, 9))}
 

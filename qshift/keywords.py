@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pennylane as qml
 
 from qshift.errors import UnsupportedError
@@ -52,20 +53,26 @@ def diff_method(given: str | Callable) -> str:
     return given
 
 
-def check(objective: str | None, prefetch: int, others: dict[str, Any]) -> None:
+def check(objective: str | None, prefetch: int, seed: Any, others: dict[str, Any]) -> None:
     """Checks the keywords that are taken as they are.
 
     Args:
         objective: qshift's.
         prefetch: qshift's.
+        seed: qshift's.
         others: Those of `qml.qnode`.
 
     Raises:
         UnsupportedError: For a value that qshift has no meaning for.
-        ValueError: For an objective or order that there is not.
+        ValueError: For an objective, order or seed that there is not.
     """
     if objective is not None and objective not in OBJECTIVES:
         raise ValueError(f"objective must be None or one of {OBJECTIVES}, got {objective!r}.")
+    for number in seed if isinstance(seed, list | tuple) and seed else [seed]:
+        if number is not None and (not _is_integer(number) or number < 0):
+            raise ValueError(
+                f"seed must be None, a non-negative integer or a sequence of these, got {seed!r}."
+            )
     if not isinstance(prefetch, int) or prefetch < 0:
         raise ValueError(f"prefetch must be an order, 0, 1, 2, ..., got {prefetch!r}.")
     for name, (allowed, reason) in _ALLOWED.items():
@@ -86,3 +93,7 @@ def check(objective: str | None, prefetch: int, others: dict[str, Any]) -> None:
             "frequencies and from objective=. For shifts of your own see qshift.shift_rule and "
             "qshift.shift_gradient."
         )
+
+
+def _is_integer(number) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)

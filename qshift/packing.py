@@ -76,18 +76,24 @@ def _pack(slots, batch) -> tf.Tensor:
         if flat.dtype.is_complex:
             halves = [tf.math.real(flat), tf.math.imag(flat)]
             if not slot.is_complex:
-                _require_real(halves.pop(), slot)
+                halves = [_require_real(*halves, slot)]
         for half in halves:
             blocks.append(tf.broadcast_to(tf.cast(half, tf.float64), [rows, size]))
     return tf.concat(blocks, axis=1)
 
 
-def _require_real(imaginary, slot):
-    if tf.executing_eagerly() and tf.reduce_any(imaginary != 0):
-        raise UnsupportedError(
-            f"Parameter {slot.leaf} of {slot.gate} is complex, but a gate's angle is real. "
-            "Use tf.math.real, tf.math.angle or tf.abs of it."
-        )
+def _require_real(real, imaginary, slot):
+    message = (
+        f"Parameter {slot.leaf} of {slot.gate} is complex, but a gate's angle is real. "
+        "Use tf.math.real, tf.math.angle or tf.abs of it."
+    )
+    if tf.executing_eagerly():
+        if tf.reduce_any(imaginary != 0):
+            raise UnsupportedError(message)
+        return real
+    # In a graph, the numbers are known only when it runs.
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(imaginary == 0), [message])]):
+        return tf.identity(real)
 
 
 def require_tensorflow(tape):

@@ -36,6 +36,12 @@ _MOST_PROGRAMS = 256
 # Set by `derivatives`, so that the qnodes it calls run all it needs in their first batch.
 orders_ahead: ContextVar[int] = ContextVar("orders_ahead", default=0)
 
+_preparing: ContextVar[bool] = ContextVar("preparing", default=False)
+
+
+class _WouldRunError(Exception):
+    """A quantum function calls another qnode, and nothing is to be run."""
+
 
 class Prepared(NamedTuple):
     """One call of a qnode, ready to run.
@@ -61,6 +67,8 @@ class QNode(qml.QNode):
     A subclass of `qml.QNode`: drawing, `qml.specs`, `qml.set_shots` and transforms apply to it.
     Calls take and give TensorFlow tensors; NumPy arrays and numbers are constants of the circuit.
     float32 parameters give float32 results, float64 ones float64; everything inside is float64.
+    Works in `tf.function`, but not with its ``jit_compile=True``: XLA cannot run circuits. A call
+    in a `tf.vectorized_map` that does not depend on what is mapped over is one call for all.
 
     Args:
         func: A quantum function that returns `qml.expval`, `qml.var` or `qml.probs` measurements.
@@ -75,7 +83,8 @@ class QNode(qml.QNode):
         objective: ``"circuits"`` (the default without shots): the fewest circuits; ``"shots"``
             (the default with shots): the least variance for a number of shots (`qshift.plan`).
         prefetch: Order up to which the derivatives' circuits are run together with the value, in
-            one batch (on hardware, one job).
+            one batch (on hardware, one job; with adjoint differentiation there are two batches,
+            values and gradients).
         seed: Makes samples reproducible from run to run; None draws fresh ones.
         grad_on_execution: True is ``prefetch=1``.
         cache: True, False or ``"auto"``: a call's circuits are never run twice, nor kept after it.
@@ -104,7 +113,7 @@ class QNode(qml.QNode):
     ):
         interface = keywords.interface(interface)
         diff_method = keywords.diff_method(diff_method)
-        keywords.check(objective, prefetch, kwargs)
+        keywords.check(objective, prefetch, seed, kwargs)
         if "shots" not in kwargs and getattr(device, "qshift_shots", None) is not None:
             kwargs["shots"] = device.qshift_shots
         super().__init__(func, device, interface=interface, **kwargs)
@@ -196,7 +205,13 @@ class QNode(qml.QNode):
         """Returns what a call would run, or None if it is not one circuit with one result."""
         if len(_pipeline(self)):
             return None
-        (tape,), _, dtype = self._tapes(args, {})
+        token = _preparing.set(True)
+        try:
+            (tape,), _, dtype = self._tapes(args, {})
+        except _WouldRunError:
+            return None
+        finally:
+            _preparing.reset(token)
         alone = isinstance(self._qfunc_output, qml.measurements.MeasurementProcess)
         return self._prepare(tape, dtype) if alone else None
 
@@ -215,6 +230,8 @@ class QNode(qml.QNode):
         return Prepared(compiled, batch, program, tensors, dtype)
 
     def _run(self, tape, dtype):
+        if _preparing.get():
+            raise _WouldRunError
         compiled, batch, program, tensors, _ = self._prepare(tape, dtype)
         circuit = compiled.circuit
         values = program(tensors)

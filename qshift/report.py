@@ -21,7 +21,8 @@ class Order:
         order: 0 for the value, 1 for the gradient, ...
         circuits: Circuits that it adds to those of the lower orders.
         total: Circuits up to and including this order.
-        batches: Batches that nested tapes send for it (`qshift.derivatives` sends one in all).
+        batches: Batches that nested tapes send for it (`qshift.derivatives` sends one in all, or
+            two with adjoint differentiation).
         shots: Shots that it adds.
         recursion: Circuits that plain recursion executes up to and including this order.
     """

@@ -488,3 +488,34 @@ def test_complex_angles_are_refused():
     assert circuit(tf.constant(0.3 + 0j)).numpy() == pytest.approx(np.cos(0.3))
     with pytest.raises(qshift.UnsupportedError, match="complex"):
         circuit(tf.constant(0.3 + 1j))
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        lambda: qml.Barrier([0, 1, 2]),
+        lambda: qml.Identity([0, 1, 2]),
+        lambda: qml.GlobalPhase(0.3, wires=[0, 1, 2]),
+    ],
+)
+def test_gates_that_do_nothing_do_not_widen_light_cones(nothing, tracker):
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
+    def circuit(x):
+        for wire in range(3):
+            qml.RX(x[wire], wires=wire)
+        nothing()
+        return qml.expval(qml.Z(0))
+
+    _, gradient = qshift.derivatives(circuit, tf.constant([0.3, 0.5, 0.7], tf.float64))
+    np.testing.assert_allclose(gradient, [-np.sin(0.3), 0, 0], atol=1e-12)
+    assert tracker.totals["circuits"] == 3
+
+
+def test_identities_in_observables_do_not_widen_light_cones():
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
+    def circuit(x):
+        qml.RX(x[0], wires=0)
+        qml.RX(x[1], wires=1)
+        return qml.expval(qml.Z(0) @ qml.Identity(1))
+
+    assert circuit.plan(np.zeros(2), order=1).circuits == 3

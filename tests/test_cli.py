@@ -127,3 +127,9 @@ def test_an_interrupted_minimize_says_how_to_go_on_and_does(folder, capsys):
     assert not checkpoint.exists()
     assert main(command) == 0
     assert json.loads(capsys.readouterr().out) == resumed
+
+
+def test_the_package_is_the_command():
+    command = [sys.executable, "-m", "qshift", "--version"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == f"qshift {qshift.__version__}\n"

@@ -96,3 +96,9 @@ def test_the_interface_is_checked_later_too():
     with pytest.raises(qshift.UnsupportedError, match="interface='autograd'.*TensorFlow"):
         node.interface = "autograd"
     assert node.interface == "tf"
+
+
+@pytest.mark.parametrize("seed", ["a", -1, 1.5, True, [3, -1]])
+def test_seeds_are_non_negative_integers(seed):
+    with pytest.raises(ValueError, match="seed must be None, a non-negative integer"):
+        qshift.qnode(qml.device("default.qubit"), shots=10, seed=seed)(lambda: None)

@@ -676,3 +676,44 @@ def test_gates_without_a_rule(device, gate, parameter, watch, tracker):
             value = circuit(tf.stop_gradient(tf.Variable(parameter)), x)
         assert tape.gradient(value, x) is not None
         assert tracker.totals["circuits"] == 3
+
+
+def test_complex_angles_are_errors_in_graphs_too():
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    compiled = tf.function(circuit)
+    assert float(compiled(tf.constant(0.3 + 0j, tf.complex128))) == pytest.approx(np.cos(0.3))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="angle is real"):
+        compiled(tf.constant(0.3 + 0.5j, tf.complex128))
+
+
+def test_a_qnode_inside_another_is_paid_for_once(tracker):
+    inner = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(
+        lambda x: (qml.RX(x, wires=0), qml.expval(qml.Z(0)))[1]
+    )
+
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
+    def outer(x):
+        with qml.QueuingManager.stop_recording():
+            angle = inner(x)
+        qml.RX(angle, wires=0)
+        return qml.expval(qml.Z(0))
+
+    x = 0.4
+    value, gradient, _ = qshift.derivatives(outer, tf.constant(x, tf.float64), order=2)
+    assert float(value) == pytest.approx(np.cos(np.cos(x)))
+    assert float(gradient) == pytest.approx(np.sin(np.cos(x)) * np.sin(x))
+    assert tracker.totals["circuits"] == 6 and tracker.totals["batches"] == 2
+
+
+def test_adjoint_differentiation_of_gates_the_device_does_not_have():
+    @qshift.qnode(qml.device("lightning.qubit", wires=2), diff_method="adjoint")
+    def circuit(t):
+        qml.evolve(qml.X(0) @ qml.Y(1) + 0.3 * qml.Z(0), tf.cast(t, tf.complex128))
+        return qml.expval(qml.Z(0))
+
+    with pytest.raises(qshift.UnsupportedError, match="Evolution.*Use diff_method='shift'"):
+        circuit(tf.constant(0.1, tf.float64))

@@ -19,6 +19,7 @@ from pennylane_lightning.lightning_qubit_ops import MeasurementsC128, StateVecto
 from qshift.circuit import Circuit
 from qshift.executors.basis import WIDEST_MATRIX, Basis, NotCoveredError
 from qshift.executors.sharing import in_order, stops
+from qshift.gates import WITHOUT_EFFECT
 
 # Gates with kernels that take their parameters as PennyLane does.
 _KERNELS = frozenset(
@@ -27,7 +28,6 @@ _KERNELS = frozenset(
     "PauliX PauliY PauliZ PhaseShift RX RY RZ Rot S SWAP SX SingleExcitation SingleExcitationMinus "
     "SingleExcitationPlus T Toffoli".split()
 )
-_WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)
 _MOST_AMPLITUDES = 2**22  # of saved states: 64 MiB
 
 
@@ -116,7 +116,7 @@ class Kernels:
         return gates
 
     def _add(self, gates, op, position, slots):
-        if isinstance(op, _WITHOUT_EFFECT) or not op.wires:
+        if isinstance(op, WITHOUT_EFFECT) or not op.wires:
             return
         if isinstance(op, qml.operation.StatePrepBase):
             if gates or slots:

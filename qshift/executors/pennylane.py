@@ -124,7 +124,12 @@ class PennyLaneExecutor:
         gates = [[tape.operations[slot.operation] for slot in slots] for tape in given]
         # First as if for execution: when a device decomposes a constant gate, the tape forgets
         # which parameters are differentiated by.
-        tapes, _ = self.device.preprocess_transforms(qml.devices.ExecutionConfig())(given)
+        try:
+            tapes, _ = self.device.preprocess_transforms(qml.devices.ExecutionConfig())(given)
+        except qml.exceptions.DeviceError as error:
+            raise UnsupportedError(
+                f"diff_method='adjoint': {error}. Use diff_method='shift' or diff_method='best'."
+            ) from error
         config = qml.devices.ExecutionConfig(gradient_method="adjoint")
         if not self.device.supports_derivatives(config, given[0]):
             raise UnsupportedError(

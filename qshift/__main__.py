@@ -1,0 +1,7 @@
+"""The command line: python -m qshift."""
+
+import sys
+
+from qshift.cli import main
+
+sys.exit(main())
