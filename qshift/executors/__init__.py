@@ -53,6 +53,10 @@ def executor(device, seed: int | None = None) -> Executor:
         device: The device.
         seed: Seed of the samples; None for fresh ones.
     """
+    if device.name == "qshift.estimator":
+        from qshift.executors.estimator import EstimatorExecutor  # Late: Qiskit takes a second.
+
+        return EstimatorExecutor(device, seed)
     if device.name == "lightning.qubit":
         try:
             from qshift.executors.lightning import LightningExecutor
