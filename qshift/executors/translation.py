@@ -9,28 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pennylane as qml
 from pennylane.operation import Operator
+from pennylane.ops import Controlled, ControlledOp
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
-from qiskit.circuit.library import CPhaseGate
 
 from qshift.circuit import Circuit
 from qshift.errors import UnsupportedError
 
 _WIDEST_MATRIX = 6  # wires; the synthesis of a general unitary takes 4**wires gates
 _NOTHING = {"GlobalPhase", "Identity"}  # expectation values do not depend on them
+_LEFT_OUT = {*_NOTHING, "Adjoint(GlobalPhase)", "StatePrep", "Barrier", "CRX", "CRY", "CRZ", "CPhase"}
+# Their decompositions have matrices in them that depend on the angle.
+_SPECIAL = (Controlled, ControlledOp)
 
 
 def _gates() -> dict[str, type]:
     """Returns PennyLane's name -> Qiskit's class, by pennylane-qiskit where it has them."""
     from pennylane_qiskit.converter import QISKIT_OPERATION_MAP
 
-    left_out = {"StatePrep", "Adjoint(GlobalPhase)", "Identity", "CPhase", "Barrier"}
-    known = {name: gate for name, gate in QISKIT_OPERATION_MAP.items() if name not in left_out}
-    return known | {"ControlledPhaseShift": CPhaseGate}
+    # Aer 0.17 does not bind the parameters of controlled rotations (qiskit-aer issue 2403): it
+    # leaves these gates out without a word. No hardware has them, so nothing is lost.
+    return {name: gate for name, gate in QISKIT_OPERATION_MAP.items() if name not in _LEFT_OUT}
 
 
 def translate(circuit: Circuit, wires: Sequence, after: Sequence[Operator] = ()) -> QuantumCircuit:
@@ -91,7 +95,7 @@ def _translated(circuit, position, gates, columns) -> Iterator[tuple]:
     versions = []
     for point in points:
         with qml.QueuingManager.stop_recording():
-            versions.append(list(_parts(circuit.bound(position, point), gates)))
+            versions.append(list(_parts(circuit.bound(position, point), gates, bool(own))))
     gate = circuit.operations[position].name
     for same in _aligned(versions, gate):
         arguments = []
@@ -102,26 +106,34 @@ def _translated(circuit, position, gates, columns) -> Iterator[tuple]:
                 arguments.append(np.asarray(values[0]))
                 continue
             offset, slopes = _affine(probes, np.array(values, dtype=float), gate)
-            expression = offset
-            for i, slope in zip(own, slopes, strict=True):
-                if slope:
-                    term = columns[i] if slope == 1.0 else slope * columns[i]
-                    expression = term if not isinstance(expression, float) else expression + term
-                    if expression is term and offset:
-                        expression = expression + offset
-            arguments.append(expression)
+            terms = [
+                columns[i] if slope == 1.0 else slope * columns[i]
+                for i, slope in zip(own, slopes.tolist(), strict=True)
+                if slope
+            ]
+            arguments.append(sum(terms[1:], terms[0]) + offset if terms else offset)
         yield same[0].name, same[0].wires, arguments
 
 
-def _parts(op: Operator, gates) -> Iterator[Operator]:
-    """Decomposes a gate into those that Qiskit has."""
+def _parts(op: Operator, gates, moving: bool) -> Iterator[Operator]:
+    """Decomposes a gate into those that Qiskit has.
+
+    Args:
+        op: The gate.
+        gates: Names of those.
+        moving: Whether its angles change, so that parts may not depend on them in other ways.
+    """
     if op.name in _NOTHING:
         return
     if op.name in gates or op.name == "Barrier":
         yield op
-    elif op.has_decomposition:
-        for part in op.decomposition():
-            yield from _parts(part, gates)
+        return
+    parts = _rotations(op) if moving and (type(op) in _SPECIAL or not op.has_decomposition) else None
+    if parts is None and op.has_decomposition:
+        parts = op.decomposition()
+    if parts is not None:
+        for part in parts:
+            yield from _parts(part, gates, moving)
     elif op.has_matrix and len(op.wires) <= _WIDEST_MATRIX:
         yield qml.QubitUnitary(op.matrix(), wires=op.wires)
     else:
@@ -130,6 +142,26 @@ def _parts(op: Operator, gates) -> Iterator[Operator]:
             f"decomposition nor a matrix of up to {_WIDEST_MATRIX} wires for it. Write the gates "
             "it stands for, or use a simulator that has it (qshift devices lists them)."
         )
+
+
+def _rotations(op) -> list[Operator] | None:
+    """Writes exp(i x G) as Pauli rotations, if the words of G commute."""
+    if len(op.data) != 1 or not op.has_generator:
+        return None
+    generator = qml.generator(op, format="observable")
+    sentence = generator.pauli_rep
+    if sentence is None:
+        if len(op.wires) > _WIDEST_MATRIX:
+            return None
+        matrix = qml.matrix(generator, wire_order=op.wires)
+        sentence = qml.pauli_decompose(matrix, wire_order=op.wires, pauli=True)
+    words = [word for word in sentence if len(word)]
+    if not all(a.commutes_with(b) for a, b in combinations(words, 2)):
+        return None
+    return [
+        qml.PauliRot(-2 * np.real(sentence[word]) * op.data[0], "".join(word.values()), list(word))
+        for word in words
+    ]
 
 
 def _no_gates(gate) -> UnsupportedError:
