@@ -67,21 +67,29 @@ class Target:
             runtime.check_options(options)
 
     @cached_property
-    def backend(self) -> BackendV2:
-        """What circuits are transpiled for and run on."""
-        if self.is_aer:
+    def _device(self) -> BackendV2:
+        """What circuits are transpiled for."""
+        if not self._fake:
             from qiskit_aer import AerSimulator
 
-            if not self._fake:
-                return AerSimulator()
+            return AerSimulator()
         from qshift.executors import runtime
 
-        fake = runtime.fake_backend(self._fake)
-        return AerSimulator.from_backend(fake) if self.is_aer else fake
+        return runtime.fake_backend(self._fake)
+
+    @cached_property
+    def _backend(self) -> BackendV2:
+        """What circuits run on."""
+        if not (self.is_aer and self._fake):
+            return self._device
+        from qiskit_aer import AerSimulator
+
+        return AerSimulator.from_backend(self._device)
 
     @property
     def num_qubits(self) -> int:
-        return self.backend.num_qubits
+        """The number of qubits."""
+        return self._device.num_qubits
 
     def transpiled(self, key: Hashable, make) -> QuantumCircuit:
         """Returns a circuit in the backend's own gates, transpiled when it is first asked for.
@@ -96,7 +104,7 @@ class Target:
             if key not in self._circuits:
                 circuit = make()
                 passes = generate_preset_pass_manager(
-                    self._level, self.backend, seed_transpiler=_TRANSPILER_SEED
+                    self._level, self._device, seed_transpiler=_TRANSPILER_SEED
                 )
                 if len(self._circuits) >= _MOST_CIRCUITS:
                     self._circuits.clear()
@@ -115,15 +123,16 @@ class Target:
         if exact:
             from qiskit_aer.primitives import EstimatorV2
 
-            # With noise Aer would otherwise run 1024 random trajectories.
+            # With noise Aer would otherwise run 1024 random trajectories. Readout errors are not
+            # in there: nothing is read out.
             method = {"method": "density_matrix"} if self._fake else {}
-            return EstimatorV2.from_backend(self.backend, options={"run_options": method}).run(pubs)
+            return EstimatorV2.from_backend(self._backend, options={"run_options": method}).run(pubs)
         from qshift.executors import runtime
 
-        return runtime.estimate(self.backend, pubs, self._options, seed)
+        return runtime.estimate(self._backend, pubs, self._options, seed)
 
     def sample(self, pubs: Sequence, seed: int | None):
         """Submits a job of Sampler PUBs, each with its shots, and returns it; as `estimate`."""
         from qshift.executors import runtime
 
-        return runtime.sample(self.backend, pubs, self._options, seed)
+        return runtime.sample(self._backend, pubs, self._options, seed)
