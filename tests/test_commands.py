@@ -10,7 +10,7 @@ import pytest
 from qshift.cli import main
 from qshift.optimize import OPTIMIZERS
 
-SHIPPED = ["aer", "aer-shots", "default-qubit", "lightning", "mixed", "simulator"]
+SHIPPED = sorted(file.stem for file in (Path(__file__).parent.parent / "devices").glob("*.toml"))
 
 PROGRAMS = """
 import pennylane as qml

@@ -73,8 +73,7 @@ class EstimatorDevice(qml.devices.Device):
     def execute(self, circuits, execution_config=None):
         """Runs tapes as one batch; see `qml.devices.Device.execute`."""
         alone = isinstance(circuits, qml.tape.QuantumScript)
-        tapes = qml.transforms.convert_to_numpy_parameters
-        compiled = [self._compile(tapes(tape)[0][0]) for tape in ([circuits] if alone else circuits)]
+        compiled = [self._compile(_numeric(tape)) for tape in ([circuits] if alone else circuits)]
         together: dict = {}  # circuit -> positions of its tapes
         for i, each in enumerate(compiled):
             together.setdefault(each.circuit, []).append(i)
@@ -90,6 +89,12 @@ class EstimatorDevice(qml.devices.Device):
             for i, row in zip(positions, block, strict=True):
                 results[i] = _results(compiled[i], row)
         return results[0] if alone else tuple(results)
+
+
+def _numeric(tape):
+    """Returns the tape with NumPy's numbers in place of the tensors of any interface."""
+    (tape,), _ = qml.transforms.convert_to_numpy_parameters(tape)
+    return tape
 
 
 def _is_angle(parameter) -> bool:

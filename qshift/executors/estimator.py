@@ -152,7 +152,9 @@ class EstimatorExecutor:
             for (pub, rows), measured in zip(parts, job.result(), strict=True):
                 ready = prepared[pub.request].readings
                 width = len(ready.constants)
-                block = results[pub.request][slice(*rows), pub.copy * width : (pub.copy + 1) * width]
+                block = results[pub.request][
+                    slice(*rows), pub.copy * width : (pub.copy + 1) * width
+                ]
                 _read(block, pub, ready, measured)
         Tracker.record(
             batches=int(any(len(points) for _, points in requests)),

@@ -174,7 +174,7 @@ def _real(sentence) -> PauliSentence:
 
 
 def _of_probabilities(measurement, wires):
-    """Returns [(weights float64[2**k], observable)]: the probabilities' Walsh-Hadamard transform."""
+    """Returns [(weights float64[2**k], observable)], by a Walsh-Hadamard transform."""
     if len(wires) > _WIDEST_PROBS:
         raise UnsupportedError(
             f"Exact probabilities of {len(wires)} wires were asked for; the estimator makes them "

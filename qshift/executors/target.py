@@ -126,7 +126,9 @@ class Target:
             # With noise Aer would otherwise run 1024 random trajectories. Readout errors are not
             # in there: nothing is read out.
             method = {"method": "density_matrix"} if self._fake else {}
-            return EstimatorV2.from_backend(self._backend, options={"run_options": method}).run(pubs)
+            return EstimatorV2.from_backend(self._backend, options={"run_options": method}).run(
+                pubs
+            )
         from qshift.executors import runtime
 
         return runtime.estimate(self._backend, pubs, self._options, seed)

@@ -23,7 +23,16 @@ from qshift.errors import UnsupportedError
 
 _WIDEST_MATRIX = 6  # wires; the synthesis of a general unitary takes 4**wires gates
 _NOTHING = {"GlobalPhase", "Identity"}  # expectation values do not depend on them
-_LEFT_OUT = {*_NOTHING, "Adjoint(GlobalPhase)", "StatePrep", "Barrier", "CRX", "CRY", "CRZ", "CPhase"}
+_LEFT_OUT = {
+    *_NOTHING,
+    "Adjoint(GlobalPhase)",
+    "StatePrep",
+    "Barrier",
+    "CRX",
+    "CRY",
+    "CRZ",
+    "CPhase",
+}
 # Their decompositions have matrices in them that depend on the angle.
 _SPECIAL = (Controlled, ControlledOp)
 
@@ -128,7 +137,9 @@ def _parts(op: Operator, gates, moving: bool) -> Iterator[Operator]:
     if op.name in gates or op.name == "Barrier":
         yield op
         return
-    parts = _rotations(op) if moving and (type(op) in _SPECIAL or not op.has_decomposition) else None
+    parts = (
+        _rotations(op) if moving and (type(op) in _SPECIAL or not op.has_decomposition) else None
+    )
     if parts is None and op.has_decomposition:
         parts = op.decomposition()
     if parts is not None:
