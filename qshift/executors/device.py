@@ -7,7 +7,9 @@ from numbers import Real
 import numpy as np
 import pennylane as qml
 
+from qshift import gates
 from qshift.circuit import Compiler
+from qshift.deferral import defer
 from qshift.errors import OptionError
 from qshift.evaluation import Call, Calls
 from qshift.executors.estimator import EstimatorExecutor
@@ -73,7 +75,10 @@ class EstimatorDevice(qml.devices.Device):
     def execute(self, circuits, execution_config=None):
         """Runs tapes as one batch; see `qml.devices.Device.execute`."""
         alone = isinstance(circuits, qml.tape.QuantumScript)
-        compiled = [self._compile(_numeric(tape)) for tape in ([circuits] if alone else circuits)]
+        compiled = [
+            self._compile(_numeric(tape, self.wires))
+            for tape in ([circuits] if alone else circuits)
+        ]
         together: dict = {}  # circuit -> positions of its tapes
         for i, each in enumerate(compiled):
             together.setdefault(each.circuit, []).append(i)
@@ -91,15 +96,25 @@ class EstimatorDevice(qml.devices.Device):
         return results[0] if alone else tuple(results)
 
 
-def _numeric(tape):
-    """Returns the tape with NumPy's numbers in place of the tensors of any interface."""
-    (tape,), _ = qml.transforms.convert_to_numpy_parameters(tape)
-    return tape
+def _numeric(tape, wires):
+    """Returns a tape with floats as the angles of its gates, and arrays as all other constants.
+
+    Such as the coefficients in an Evolution, or the exponent of a power.
+    """
+    (tape,), _ = qml.transforms.convert_to_numpy_parameters(defer(tape, wires))
+    operations = []
+    for op in tape.operations:
+        leaves, structure = qml.pytrees.flatten(op)
+        positions = gates.data_positions(op, leaves)
+        for i, leaf in enumerate(leaves):
+            if np.ndim(leaf) == 0 and isinstance(leaf, Real | np.ndarray):
+                leaves[i] = np.asarray(leaf) if positions[i] is None else float(leaf)
+        operations.append(qml.pytrees.unflatten(leaves, structure))
+    return tape.copy(operations=operations)
 
 
 def _is_angle(parameter) -> bool:
-    """Whether a parameter can change between the points of one circuit."""
-    return np.ndim(parameter) == 0 and isinstance(parameter, Real | np.ndarray)
+    return isinstance(parameter, float)
 
 
 def _results(compiled, row):
