@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -44,10 +45,25 @@ def fake_backend(name: str) -> BackendV2:
     Args:
         name: One of `fake_names`.
     """
-    # Local testing mode makes a deep copy of the backend for each job, whose noise model would
-    # then be built for that job alone.
     kind = getattr(fake_provider, name)
-    return type(name, (kind,), {"__deepcopy__": lambda self, memo: self})()
+    return type(name, (_Shared, kind), {})()
+
+
+class _Shared:
+    """A fake backend that all jobs share, with its noise model, which takes seconds to build."""
+
+    _starting = threading.Lock()
+
+    def __deepcopy__(self, memo):
+        return self  # local testing mode copies backends, and each would build a noise model
+
+    def run(self, run_input, **options):
+        with self._starting:  # a job that comes while the noise model is built would have no noise
+            job = super().run(run_input, **options)
+            noise = self.options.noise_model
+            if noise is not None and "to_dict" not in vars(noise):
+                noise.to_dict = functools.cache(noise.to_dict)  # what Aer asks for with each job
+        return job
 
 
 def check_options(options: Mapping[str, Any]) -> None:
