@@ -6,6 +6,7 @@ from numbers import Real
 
 import numpy as np
 import pennylane as qml
+from pennylane.devices.modifiers import simulator_tracking, single_tape_support
 
 from qshift import gates
 from qshift.circuit import Compiler
@@ -17,6 +18,8 @@ from qshift.executors.packing import Limits
 from qshift.executors.target import Target
 
 
+@simulator_tracking
+@single_tape_support
 class EstimatorDevice(qml.devices.Device):
     """A device that runs all circuits it is given together as one job of Qiskit's primitives.
 
@@ -74,11 +77,7 @@ class EstimatorDevice(qml.devices.Device):
 
     def execute(self, circuits, execution_config=None):
         """Runs tapes as one batch; see `qml.devices.Device.execute`."""
-        alone = isinstance(circuits, qml.tape.QuantumScript)
-        compiled = [
-            self._compile(_numeric(tape, self.wires))
-            for tape in ([circuits] if alone else circuits)
-        ]
+        compiled = [self._compile(_numeric(tape, self.wires)) for tape in circuits]
         together: dict = {}  # circuit -> positions of its tapes
         for i, each in enumerate(compiled):
             together.setdefault(each.circuit, []).append(i)
@@ -93,7 +92,7 @@ class EstimatorDevice(qml.devices.Device):
         for positions, block in zip(together.values(), values, strict=True):
             for i, row in zip(positions, block, strict=True):
                 results[i] = _results(compiled[i], row)
-        return results[0] if alone else tuple(results)
+        return tuple(results)
 
 
 def _numeric(tape, wires):

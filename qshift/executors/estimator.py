@@ -36,12 +36,14 @@ class _Prepared:
 
     Attributes:
         readings: How its values are measured.
+        bases: In how many the estimator measures.
         circuit: Transpiled, without measurements; None if no expectation values are estimated.
         observables: As the transpiled circuit's qubits have them.
         sampled: Transpiled circuits with measurements, one for each basis that is sampled.
     """
 
     readings: Readings
+    bases: int
     circuit: QuantumCircuit | None
     observables: tuple[SparsePauliOp, ...]
     sampled: tuple[QuantumCircuit, ...]
@@ -90,6 +92,7 @@ class EstimatorExecutor:
         self._target = device.target
         self._seed = device.seed if seed is None else seed
         self._calls = Calls()
+        self._planned: WeakKeyDictionary[Circuit, _Prepared] = WeakKeyDictionary()
         self._prepared: WeakKeyDictionary[Circuit, _Prepared] = WeakKeyDictionary()
 
     def __call__(
@@ -222,8 +225,10 @@ class EstimatorExecutor:
             )
         return wires
 
-    def _read_out(self, circuit):
+    def _read_out(self, circuit) -> _Prepared:
         """Returns a circuit's readings with their observables on its own wires, for planning."""
+        if circuit in self._planned:
+            return self._planned[circuit]
         if not circuit.shots and not self._target.is_aer:
             raise UnsupportedError(
                 f"{self._target.name} samples, so it needs shots: give shots= to the qnode or to "
@@ -231,7 +236,16 @@ class EstimatorExecutor:
                 'backend="aer:..." instead of "fake:...".'
             )
         found = readings(circuit, self._wires(circuit))
-        return _Prepared(found, None, found.observables, (None,) * len(found.bases))
+        if not circuit.shots and not self._target.is_exact:
+            raise UnsupportedError(
+                f"Exact values with the noise of {self._target.name} take a density matrix of its "
+                f"{self._target.num_qubits} qubits. Give shots=, or choose a smaller backend, such "
+                'as "aer:FakeManilaV2".'
+            )
+        bases, sampled = groups(found.observables), (None,) * len(found.bases)
+        return self._planned.setdefault(
+            circuit, _Prepared(found, bases, None, found.observables, sampled)
+        )
 
     def _prepare(self, circuit) -> _Prepared:
         ready = self._prepared.get(circuit)
@@ -260,7 +274,7 @@ class EstimatorExecutor:
                     rotated, lambda basis=basis: translate(circuit, wires, basis.gates)
                 )
             sampled.append(_measuring(isa, [wires.index(wire) for wire in basis.wires]))
-        ready = _Prepared(found, bare, observables, tuple(sampled))
+        ready = _Prepared(found, groups(observables), bare, observables, tuple(sampled))
         self._prepared[circuit] = ready
         return ready
 
@@ -279,7 +293,7 @@ def _pubs(request, circuit, ready, rows):
     values = len(circuit.active_columns)
     for copy, shots in enumerate(vector):
         if ready.observables:
-            load = Load(rows, values, shots * groups(ready.observables))
+            load = Load(rows, values, shots * ready.bases)
             yield _Pub(request, copy, None, load, shots)
         for basis in range(len(ready.sampled)):
             yield _Pub(request, copy, basis, Load(rows, values, shots), shots)

@@ -15,6 +15,7 @@ from qshift.errors import OptionError
 from qshift.tracker import Tracker
 
 _MOST_CIRCUITS = 256
+_WIDEST_DENSITY_MATRIX = 13  # qubits: 1 GiB
 _HELP = 'expected "aer", "aer:FakeManilaV2" (Aer with its noise) or "fake:FakeManilaV2"'
 # Transpilation draws random layouts. Always the same ones, so that what a seeded program samples
 # does not depend on them.
@@ -93,6 +94,11 @@ class Target:
     def num_qubits(self) -> int:
         """The number of qubits."""
         return self._device.num_qubits
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it has exact values: Aer, with noise up to what a density matrix can hold."""
+        return self.is_aer and (not self._fake or self.num_qubits <= _WIDEST_DENSITY_MATRIX)
 
     def transpiled(self, key: Hashable, make) -> QuantumCircuit:
         """Returns a circuit in the backend's own gates, transpiled when it is first asked for.

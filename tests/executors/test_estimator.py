@@ -450,16 +450,18 @@ def test_gates_that_nothing_decomposes_are_named(name, tracker):
     assert not any(tracker.totals.values())
 
 
+def six(x):
+    qml.RX(x, wires=0)
+    return qml.probs(wires=range(6))
+
+
 def test_what_a_backend_does_not_have(tracker):
+    with pytest.raises(UnsupportedError, match="density matrix of its 27 qubits. Give shots="):
+        qshift.qnode(EstimatorDevice(backend="aer:FakeKolkataV2"))(layered)(THETA)
     with pytest.raises(UnsupportedError, match="needs shots: give shots="):
         qshift.qnode(manila(), shots=None)(layered)(THETA)
     with pytest.raises(UnsupportedError, match="has 6 wires, but fake:FakeManilaV2 has 5 qubits"):
-        qshift.qnode(manila())(
-            lambda x: (
-                qml.RX(x, 0),
-                qml.expval(qml.Z(range(6)[5])) if False else qml.probs(wires=range(6)),
-            )[1]
-        )(tf.constant(0.1))
+        qshift.qnode(manila())(six)(tf.constant(0.1))
     with pytest.raises(UnsupportedError, match=r"wires \[2, 3\], which the device does not have"):
         qshift.qnode(EstimatorDevice(wires=2))(layered)(THETA)
     with pytest.raises(UnsupportedError, match="diff_method='adjoint'.*does not differentiate"):
