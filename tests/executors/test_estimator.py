@@ -12,6 +12,7 @@ import pennylane as qml
 import pytest
 import tensorflow as tf
 from circuits import GATES, PLAIN, TEMPLATES, RandomCircuit, tape_derivatives
+from qiskit_aer import AerSimulator
 
 import qshift
 from qshift.errors import OptionError, UnsupportedError
@@ -130,6 +131,27 @@ def test_every_optimization_level_gives_the_same(level):
     clean = EstimatorDevice(optimization_level=level)
     np.testing.assert_allclose(qml.QNode(layered, clean)(THETA), exact(layered, THETA), atol=1e-8)
     assert abs(qml.QNode(layered, device)(THETA) - exact(layered, THETA)) < 0.2
+
+
+@pytest.mark.parametrize("level", range(4))
+@pytest.mark.parametrize("backend", ["FakeManilaV2", "FakeLagosV2"])
+def test_qubits_are_found_where_routing_has_put_them(backend, level):
+    device = EstimatorDevice(backend=f"aer:{backend}", optimization_level=level)
+    device.target._backend = AerSimulator()  # transpiled for the backend, but without its noise
+    for seed in range(3):
+        ansatz = RandomCircuit(seed, 5, 2, gates=4, measurements=0, names=SUPPORTED)
+
+        def circuit(x, ansatz=ansatz):
+            ansatz(x)
+            words = qml.X(0) @ qml.Y(3) @ qml.Z(4), qml.Y(1) @ qml.X(4) - 0.4 * qml.Z(2)
+            return *map(qml.expval, words), qml.probs(wires=[3, 0]), qml.probs(wires=[4, 1, 2])
+
+        x, truth = tf.constant(ansatz.theta), exact(circuit, ansatz.theta)
+        for value, wanted in zip(qshift.qnode(device)(circuit)(x), truth, strict=True):
+            np.testing.assert_allclose(value, wanted, atol=1e-8)
+        sampled = qshift.qnode(device, shots=SHOTS)(circuit)(x)
+        for value, wanted in zip(sampled, truth, strict=True):
+            np.testing.assert_allclose(value, wanted, atol=6 / np.sqrt(SHOTS))
 
 
 def test_a_batch_of_inputs_and_constants_only():
