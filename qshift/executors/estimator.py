@@ -155,9 +155,8 @@ class EstimatorExecutor:
             for (pub, rows), measured in zip(parts, job.result(), strict=True):
                 ready = prepared[pub.request].readings
                 width = len(ready.constants)
-                block = results[pub.request][
-                    slice(*rows), pub.copy * width : (pub.copy + 1) * width
-                ]
+                copies = results[pub.request].reshape(-1, requests[pub.request][0].copies, width)
+                block = copies[slice(*rows), pub.copy]
                 _read(block, pub, ready, measured)
         Tracker.record(
             batches=int(any(len(points) for _, points in requests)),
@@ -290,7 +289,7 @@ def _kinds(pubs) -> list[list[_Pub]]:
 def _pubs(request, circuit, ready, rows):
     """Yields the PUBs of one circuit."""
     vector = list(circuit.shots) if circuit.shots else [0]
-    values = len(circuit.active_columns)
+    values = circuit.num_parameters
     for copy, shots in enumerate(vector):
         if ready.observables:
             load = Load(rows, values, shots * ready.bases)
