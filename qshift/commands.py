@@ -45,7 +45,7 @@ def devices(options: argparse.Namespace) -> int:
             status = 2
             continue
         shots = "exact" if profile.shots is None else str(profile.shots)
-        table.add_row(profile.name, profile.device, shots, profile.description)
+        table.add_row(profile.name, profile.device or profile.backend, shots, profile.description)
         content.append(vars(profile) | {"file": str(file)})
     places = "\n".join(f"  {place}" for place in profiles.directories())
     _show(options, content, table, f"Profiles are looked for in\n{places}")

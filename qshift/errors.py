@@ -17,3 +17,16 @@ class UnsupportedError(QShiftError, ValueError):
 
 class NoShiftRuleError(UnsupportedError):
     """A derivative by a gate parameter that no exact shift rule is known for."""
+
+
+class OptionError(UnsupportedError):
+    """An option that a device does not have, or not with this value.
+
+    Attributes:
+        option: Its name, with dots between the levels of nested tables.
+        reason: What is wrong, and the way out.
+    """
+
+    def __init__(self, option: str, reason: str):
+        self.option, self.reason = option, reason
+        super().__init__(f"{option}: {reason}")

@@ -3,12 +3,18 @@
 A profile says which PennyLane device to build and with what::
 
     description = "Qiskit Aer, sampling"   # one line for people
-    device = "qiskit.aer"                  # PennyLane's name of the device
+    device = "qiskit.aer"                  # PennyLane's name of the device, or
+    backend = "fake:FakeManilaV2"          # where qshift's own Qiskit executor runs, see below
     wires = 12                             # optional: a number, or a list of labels
     shots = 1024                           # optional: a number, or a list (a shot vector)
+    precision = 0.01                       # with a backend, in place of shots: 1 / sqrt(shots)
     needs_shots = true                     # optional: this target cannot run without shots
     [options]                              # optional: further keywords of the PennyLane device
     method = "automatic"
+
+A backend is ``"aer"``, ``"aer:CLASS"`` (Aer with the noise of a class of Qiskit's fake backends) or
+``"fake:CLASS"`` (that fake backend). It is run through Qiskit's primitives, and [options] are those
+of `qshift.executors.device.EstimatorDevice`: optimization_level, resilience_level, ...
 
 The name of a profile is its file's name without ``.toml``. Profiles are looked for in
 
@@ -24,16 +30,17 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qshift.errors import QShiftError
+from qshift.errors import OptionError, QShiftError
 
 if TYPE_CHECKING:
     import pennylane as qml
@@ -60,9 +67,11 @@ class Profile:
     Attributes:
         name: What `device` knows it by.
         description: One line for people.
-        device: PennyLane's name of the device.
+        device: PennyLane's name of the device; empty if there is a backend.
+        backend: What Qiskit's primitives run on; empty if there is a device.
         wires: A number of wires, a tuple of labels, or None for whatever a circuit uses.
         shots: A number, a tuple (a shot vector), or None for exact results.
+        precision: Standard error to reach, in place of shots; they are its inverse square.
         needs_shots: Whether the target cannot run without shots.
         options: Further keywords of the PennyLane device.
         file: Where it was read from.
@@ -70,9 +79,11 @@ class Profile:
 
     name: str
     description: str
-    device: str
+    device: str = ""
+    backend: str = ""
     wires: int | tuple | None = None
     shots: int | tuple | None = None
+    precision: float | None = None
     needs_shots: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None
@@ -104,6 +115,12 @@ def _shots(value: Any) -> int | tuple:
     return _positive(value)
 
 
+def _precision(value: Any) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < 1:
+        raise ValueError
+    return float(value)
+
+
 def _truth(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError
@@ -114,8 +131,10 @@ def _truth(value: Any) -> bool:
 _CHECKS = {
     "description": (_text, "a text"),
     "device": (_text, "a text"),
+    "backend": (_text, "a text"),
     "wires": (_wires, "a positive number of wires or a list of labels"),
     "shots": (_shots, "a positive number, or a list of numbers and [shots, copies] pairs"),
+    "precision": (_precision, "a number between 0 and 1"),
     "needs_shots": (_truth, "true or false"),
     "options": (dict, "a table of the device's keywords"),
 }
@@ -177,9 +196,10 @@ def read(file: Path) -> Profile:
         reason = getattr(error, "strerror", None) or error
         raise ProfileError(file, None, f"cannot be read: {reason}") from error
     for key in ("description", "device"):
-        if key not in table:
-            raise ProfileError(file, key, "missing; every profile needs description and device")
-    return _checked(Profile(file.stem, "", "", file=file), table)
+        if key not in table and not (key == "device" and "backend" in table):
+            reason = "missing; every profile needs description, and device or backend"
+            raise ProfileError(file, key, reason)
+    return _checked(Profile(file.stem, "", file=file), table)
 
 
 def device(name: str | os.PathLike, **overrides) -> qml.devices.Device:
@@ -190,6 +210,7 @@ def device(name: str | os.PathLike, **overrides) -> qml.devices.Device:
             file.
         **overrides: Any key of the profile (``wires=``, ``shots=``, ...), which replaces it, or any
             keyword of the PennyLane device (``seed=``, ``method=``, ...), which joins ``options``.
+            A device replaces a backend and the other way round, as shots and precision do.
 
     Returns:
         A PennyLane device. Its attribute ``qshift_shots`` has the profile's shots, which are the
@@ -204,10 +225,12 @@ def device(name: str | os.PathLike, **overrides) -> qml.devices.Device:
     target = _checked(profile(name), own)
     options = {key: value for key, value in overrides.items() if key not in _CHECKS}
     target = replace(target, options={**target.options, **options})
+    if target.precision:  # As many shots as an Estimator makes of it.
+        target = replace(target, shots=math.ceil(target.precision**-2 * (1 - 1e-12)))
     if target.needs_shots and target.shots is None:
         reason = f"{target.name} cannot run without shots; give shots=, or take an exact profile"
         raise ProfileError(target.file, "shots", reason)
-    built = _build(target)
+    built = (_build_estimator if target.backend else _build)(target)
     built.qshift_shots = target.shots
     built.qshift_profile = target.name
     return built
@@ -224,15 +247,25 @@ def _checked(base: Profile, table: Mapping[str, Any]) -> Profile:
             )
             raise ProfileError(base.file, key, reason)
         check, expected = _CHECKS[key]
-        unset = value is None and key in ("wires", "shots")
+        unset = value is None and key in ("wires", "shots", "precision")
         try:
             values[key] = None if unset else check(value)
         except (ValueError, TypeError):
             raise ProfileError(base.file, key, f"expected {expected}, got {value!r}") from None
-    for key in ("wires", "shots"):
+    for key in ("wires", "shots", "precision"):
         if key in values.get("options", ()):
             raise ProfileError(base.file, f"options.{key}", "belongs beside device, not in options")
-    return replace(base, **values)
+    for one, other, unset in (("device", "backend", ""), ("shots", "precision", None)):
+        if values.get(one) and values.get(other):
+            reason = f"{one} is given as well, and only one of them can be"
+            raise ProfileError(base.file, other, reason)
+        if one in values or other in values:
+            values = {one: unset, other: unset} | values
+    target = replace(base, **values)
+    if target.precision and not target.backend:
+        reason = "belongs to a backend; a PennyLane device takes shots"
+        raise ProfileError(base.file, "precision", reason)
+    return target
 
 
 def _build(target: Profile) -> qml.devices.Device:
@@ -271,6 +304,17 @@ def _build(target: Profile) -> qml.devices.Device:
     except Exception as error:  # Whatever the plugin raises, the profile is what has to change.
         reason = f"{target.device} cannot be built: {error}"
         raise ProfileError(target.file, "options", reason) from error
+
+
+def _build_estimator(target: Profile) -> qml.devices.Device:
+    """Builds the device that runs circuits on a backend, or says what has to change."""
+    from qshift.executors.device import EstimatorDevice  # Late, as PennyLane and Qiskit are.
+
+    try:
+        return EstimatorDevice(target.wires, target.backend, **target.options)
+    except OptionError as error:
+        key = error.option if error.option == "backend" else f"options.{error.option}"
+        raise ProfileError(target.file, key, error.reason) from error
 
 
 def _near(name: str, names: Iterable[str]) -> str:

@@ -296,8 +296,9 @@ class QNode(qml.QNode):
             **kwargs: Keyword arguments of the quantum function.
 
         Returns:
-            A `qshift.report.Plan`: circuits, batches and shots per order and in all, and what
-            plain recursion would have executed; readable when printed, also in notebooks.
+            A `qshift.report.Plan`: circuits, batches, jobs on devices that have them, and shots
+            per order and in all, and what plain recursion would have executed; readable when
+            printed, also in notebooks.
         """
         order = highest_order(order)
         args, positions = differentiable(args, argnums)
@@ -317,8 +318,9 @@ class QNode(qml.QNode):
             [column for part in active for column in part or ()],
             order,
             points=int(tensors[0].shape[0]),
-            shots=circuit.shots.total_shots or 0,
+            shots=self._executor.shots(circuit),
             adjoint=self._is_adjoint(circuit),
+            jobs=lambda circuits: self._executor.jobs(circuit, circuits),
         )
 
 

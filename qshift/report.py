@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ class Order:
             two with adjoint differentiation).
         shots: Shots that it adds.
         recursion: Circuits that plain recursion executes up to and including this order.
+        jobs: Jobs of its batches; 0 on devices that have none.
     """
 
     order: int
@@ -33,6 +34,7 @@ class Order:
     batches: int
     shots: int
     recursion: int
+    jobs: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,25 @@ class Plan:
         return sum(order.shots for order in self.orders)
 
     @property
+    def jobs(self) -> int:
+        """Jobs in all, from nested tapes; 0 on devices that have none."""
+        return sum(order.jobs for order in self.orders)
+
+    @property
     def recursion(self) -> int:
         """Circuits that plain recursion would execute."""
         return self.orders[-1].recursion
 
     @classmethod
     def of(
-        cls, planner: Planner, columns, order: int, points: int = 1, shots: int = 0, adjoint=False
+        cls,
+        planner: Planner,
+        columns,
+        order: int,
+        points: int = 1,
+        shots: int = 0,
+        adjoint: bool = False,
+        jobs: Callable[[int], int] | None = None,
     ) -> Plan:
         """Plans all partial derivatives by some parameters.
 
@@ -84,6 +98,7 @@ class Plan:
             points: Size of the batch.
             shots: Shots per circuit.
             adjoint: Whether the device gives first derivatives.
+            jobs: From the number of circuits of a batch to that of its jobs.
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
         branches = sum(_evaluations(planner.spectra[j]) for j in columns)
@@ -100,7 +115,8 @@ class Plan:
             circuits = len(step.new_points) * points
             total += circuits
             recursion += branches**k * points
-            orders.append(Order(k, circuits, total, int(circuits > 0), circuits * shots, recursion))
+            batches, sent = int(circuits > 0), jobs(circuits) if jobs and circuits else 0
+            orders.append(Order(k, circuits, total, batches, circuits * shots, recursion, sent))
         return cls(tuple(orders), len(columns), planner.objective, points)
 
     @classmethod
@@ -118,6 +134,7 @@ class Plan:
         return asdict(self) | {
             "circuits": self.circuits,
             "batches": self.batches,
+            "jobs": self.jobs,
             "shots": self.shots,
             "recursion": self.recursion,
         }
@@ -127,25 +144,27 @@ class Plan:
         goal = {"circuits": "fewest circuits", "shots": "least variance"}[self.objective]
         return f"Plan for {self.parameters} gate parameters{batch}, {goal}"
 
-    _COLUMNS = ("order", "circuits", "in all", "batches", "shots", "plain recursion")
-
-    def _rows(self):
-        for o in self.orders:
-            shots = f"{o.shots:,}" if self.shots else "exact"
-            yield (
-                str(o.order),
-                f"{o.circuits:,}",
-                f"{o.total:,}",
-                str(o.batches),
-                shots,
-                f"{o.recursion:,}",
-            )
+    def _cells(self) -> dict[str, list[str]]:
+        """Returns the columns to show, heading -> one text for each order."""
+        columns = {
+            "order": [str(o.order) for o in self.orders],
+            "circuits": [f"{o.circuits:,}" for o in self.orders],
+            "in all": [f"{o.total:,}" for o in self.orders],
+            "batches": [str(o.batches) for o in self.orders],
+            "jobs": [str(o.jobs) for o in self.orders],
+            "shots": [f"{o.shots:,}" if self.shots else "exact" for o in self.orders],
+            "plain recursion": [f"{o.recursion:,}" for o in self.orders],
+        }
+        if not self.jobs:
+            del columns["jobs"]
+        return columns
 
     def __rich__(self) -> Table:
         table = Table(title=self._title())
-        for column in self._COLUMNS:
+        columns = self._cells()
+        for column in columns:
             table.add_column(column, justify="right")
-        for row in self._rows():
+        for row in zip(*columns.values(), strict=True):
             table.add_row(*row)
         return table
 
@@ -156,9 +175,11 @@ class Plan:
         return capture.get()
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{column}</th>" for column in self._COLUMNS)
+        columns = self._cells()
+        head = "".join(f"<th>{column}</th>" for column in columns)
         body = "".join(
-            "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in self._rows()
+            "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
+            for row in zip(*columns.values(), strict=True)
         )
         return f"<table><caption>{self._title()}</caption><tr>{head}</tr>{body}</table>"
 

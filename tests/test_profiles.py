@@ -9,7 +9,9 @@ import pytest
 from qshift import profiles
 from qshift.profiles import ProfileError, device
 
-SHIPPED = ("aer", "aer-shots", "default-qubit", "lightning", "mixed", "simulator")
+EXACT = ("aer", "default-qubit", "lightning", "mixed", "simulator")
+NOISY = ("aer-noisy", "fake-manila", "fake-sherbrooke")
+SHIPPED = tuple(sorted((*EXACT, "aer-shots", *NOISY)))
 
 
 @pytest.fixture(autouse=True)
@@ -42,13 +44,14 @@ def circuit(x):
 def test_shipped_profiles_are_listed_in_order_with_their_descriptions():
     listed = [profiles.read(file) for file in profiles.profile_files().values()]
     assert tuple(each.name for each in listed) == SHIPPED
-    assert {each.name: each.shots for each in listed if each.shots} == {"aer-shots": 1024}
+    sampling = ("aer-shots", "fake-manila", "fake-sherbrooke")
+    assert {each.name: each.shots for each in listed if each.shots} == dict.fromkeys(sampling, 1024)
     for each in listed:
         assert len(each.description) > 10 and "\n" not in each.description
         assert each.file.is_file() and each.file.stem == each.name
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", (*EXACT, "aer-shots"))
 def test_shipped_profiles_build_devices_that_agree_with_default_qubit(name):
     built = device(name)
     assert isinstance(built, qml.devices.Device)

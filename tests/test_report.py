@@ -240,6 +240,7 @@ def test_data(four):
         "points": 1,
         "circuits": 49,
         "batches": 4,
+        "jobs": 0,
         "shots": 0,
         "recursion": 585,
     }

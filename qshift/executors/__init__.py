@@ -33,6 +33,14 @@ class Executor(Protocol):
         """Returns the raw values float64[N, M] of a circuit at the points float64[N, P]."""
         ...
 
+    def shots(self, circuit: Circuit) -> int:
+        """Returns how many shots each point of a circuit takes; 0 if results are exact."""
+        ...
+
+    def jobs(self, circuit: Circuit, points: int) -> int:
+        """Returns how many jobs a batch of so many points takes; 0 if the device has none."""
+        ...
+
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
         ...
@@ -53,6 +61,10 @@ def executor(device, seed: int | None = None) -> Executor:
         device: The device.
         seed: Seed of the samples; None for fresh ones.
     """
+    if device.name == "qshift.estimator":
+        from qshift.executors.estimator import EstimatorExecutor  # Late: Qiskit takes a second.
+
+        return EstimatorExecutor(device, seed)
     if device.name == "lightning.qubit":
         try:
             from qshift.executors.lightning import LightningExecutor

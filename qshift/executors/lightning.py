@@ -87,6 +87,14 @@ class LightningExecutor:
             Tracker.record(batches=1, circuits=len(points), shots=shots)
         return values
 
+    def shots(self, circuit: Circuit) -> int:
+        """Returns how many shots each point of a circuit takes; 0 if results are exact."""
+        return self._general.shots(circuit)
+
+    def jobs(self, circuit: Circuit, points: int) -> int:
+        """Returns 0: a batch is run while its results are waited for."""
+        return 0
+
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
         few = circuit.num_values <= circuit.num_parameters

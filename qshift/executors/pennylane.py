@@ -76,6 +76,14 @@ class PennyLaneExecutor:
         )
         return np.concatenate(values)
 
+    def shots(self, circuit: Circuit) -> int:
+        """Returns how many shots each point of a circuit takes; 0 if results are exact."""
+        return circuit.shots.total_shots or 0
+
+    def jobs(self, circuit: Circuit, points: int) -> int:
+        """Returns 0: a batch is run while its results are waited for."""
+        return 0
+
     def differentiates(self, circuit: Circuit) -> bool:
         """Says no: through the public interface, adjoint differentiation takes one tape per point
         and gains nothing over shifted circuits."""

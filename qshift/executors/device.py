@@ -1,0 +1,125 @@
+"""Qiskit's primitives as a PennyLane device."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+import numpy as np
+import pennylane as qml
+from pennylane.devices.modifiers import simulator_tracking, single_tape_support
+
+from qshift import gates
+from qshift.circuit import Compiler
+from qshift.deferral import defer
+from qshift.errors import OptionError
+from qshift.evaluation import Call, Calls
+from qshift.executors.estimator import EstimatorExecutor
+from qshift.executors.packing import Limits
+from qshift.executors.target import Target
+
+
+@simulator_tracking
+@single_tape_support
+class EstimatorDevice(qml.devices.Device):
+    """A device that runs all circuits it is given together as one job of Qiskit's primitives.
+
+    `qshift.qnode` runs its parametrised circuits on it directly; for a `qml.qnode` the circuits
+    that differ in their angles only are put together again.
+
+    Args:
+        wires: A number of wires, or their labels; None for those of each circuit.
+        backend: ``"aer"``, ``"aer:FakeManilaV2"`` (Aer with its noise), ``"fake:FakeManilaV2"``.
+        optimization_level: Of Qiskit's transpiler, 0 to 3.
+        seed: Of the samples; a qnode's own goes before it.
+        max_parameter_values: How many numbers one job may hold; more are split.
+        max_executions: How many circuits times shots one job may have; more are split.
+        **options: Of `qiskit_ibm_runtime.EstimatorV2`, such as ``resilience_level=1`` or
+            ``twirling={"enable_gates": True}``; those that SamplerV2 has reach it as well. In
+            local testing mode they have no effect, and a warning says so.
+
+    Raises:
+        OptionError: For a backend or option that there is not. Nothing runs then.
+    """
+
+    name = "qshift.estimator"
+
+    def __init__(
+        self,
+        wires=None,
+        backend: str = "aer",
+        *,
+        optimization_level: int = 1,
+        seed: int | None = None,
+        max_parameter_values: int = 5_000_000,
+        max_executions: int = 10_000_000,
+        **options,
+    ):
+        super().__init__(wires=wires)
+        for key, value in (
+            ("max_parameter_values", max_parameter_values),
+            ("max_executions", max_executions),
+        ):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise OptionError(key, f"expected a positive number, got {value!r}")
+        self.limits = Limits(max_parameter_values, max_executions)
+        self.seed = seed
+        self.target = Target(backend, optimization_level, options)
+        self._calls = Calls()
+        self._compile = Compiler(self.wires, _is_angle)
+        self._executor = EstimatorExecutor(self)
+
+    def preprocess_transforms(self, execution_config=None):
+        """Returns PennyLane's preparation of tapes: one point each, and plain numbers in them."""
+        program = super().preprocess_transforms(execution_config or qml.devices.ExecutionConfig())
+        program.add_transform(qml.transforms.broadcast_expand)
+        program.add_transform(qml.devices.preprocess.validate_device_wires, self.wires, self.name)
+        return program
+
+    def execute(self, circuits, execution_config=None):
+        """Runs tapes as one batch; see `qml.devices.Device.execute`."""
+        compiled = [self._compile(_numeric(tape, self.wires)) for tape in circuits]
+        together: dict = {}  # circuit -> positions of its tapes
+        for i, each in enumerate(compiled):
+            together.setdefault(each.circuit, []).append(i)
+        points = [
+            np.array([[float(p) for p in compiled[i].parameters] for i in positions])
+            for positions in together.values()
+        ]
+        values = self._executor.run(
+            list(zip(together, points, strict=True)), Call(next(self._calls))
+        )
+        results: list = [None] * len(compiled)
+        for positions, block in zip(together.values(), values, strict=True):
+            for i, row in zip(positions, block, strict=True):
+                results[i] = _results(compiled[i], row)
+        return tuple(results)
+
+
+def _numeric(tape, wires):
+    """Returns a tape with floats as the angles of its gates, and arrays as all other constants.
+
+    Such as the coefficients in an Evolution, or the exponent of a power.
+    """
+    (tape,), _ = qml.transforms.convert_to_numpy_parameters(defer(tape, wires))
+    operations = []
+    for op in tape.operations:
+        leaves, structure = qml.pytrees.flatten(op)
+        positions = gates.data_positions(op, leaves)
+        for i, leaf in enumerate(leaves):
+            if np.ndim(leaf) == 0 and isinstance(leaf, Real | np.ndarray):
+                leaves[i] = np.asarray(leaf) if positions[i] is None else float(leaf)
+        operations.append(qml.pytrees.unflatten(leaves, structure))
+    return tape.copy(operations=operations)
+
+
+def _is_angle(parameter) -> bool:
+    return isinstance(parameter, float)
+
+
+def _results(compiled, row):
+    """Lays the raw values float64[M] of a tape out as PennyLane returns them."""
+    circuit, copies = compiled.circuit, []
+    for raw in np.split(row, circuit.copies):
+        results = [np.asarray(result(raw[None]))[0] for result in compiled.readout.results]
+        copies.append(results[0] if len(results) == 1 else tuple(results))
+    return tuple(copies) if circuit.shots.has_partitioned_shots else copies[0]
