@@ -46,12 +46,14 @@ class Plan:
         parameters: Number of gate parameters differentiated by.
         objective: ``"circuits"`` or ``"shots"``.
         points: Size of the batch of inputs: every circuit runs at each of them.
+        adjoint: Whether circuits of order 1 and above give gradients, by adjoint differentiation.
     """
 
     orders: tuple[Order, ...]
     parameters: int
     objective: str
     points: int
+    adjoint: bool = False
 
     @property
     def circuits(self) -> int:
@@ -117,7 +119,7 @@ class Plan:
             recursion += branches**k * points
             batches, sent = int(circuits > 0), jobs(circuits) if jobs and circuits else 0
             orders.append(Order(k, circuits, total, batches, circuits * shots, recursion, sent))
-        return cls(tuple(orders), len(columns), planner.objective, points)
+        return cls(tuple(orders), len(columns), planner.objective, points, adjoint)
 
     @classmethod
     def total(cls, plans: Sequence[Plan]) -> Plan:
@@ -127,7 +129,8 @@ class Plan:
             for same in zip(*(plan.orders for plan in plans), strict=True)
         )
         parameters = sum(plan.parameters for plan in plans)
-        return cls(orders, parameters, plans[0].objective, max(plan.points for plan in plans))
+        points, adjoint = max(plan.points for plan in plans), any(plan.adjoint for plan in plans)
+        return cls(orders, parameters, plans[0].objective, points, adjoint)
 
     def to_dict(self) -> dict:
         """Returns the plan as plain data."""
@@ -142,7 +145,8 @@ class Plan:
     def _title(self) -> str:
         batch = f", batch of {self.points}" if self.points > 1 else ""
         goal = {"circuits": "fewest circuits", "shots": "least variance"}[self.objective]
-        return f"Plan for {self.parameters} gate parameters{batch}, {goal}"
+        by = ", by adjoint gradients" if self.adjoint else ""
+        return f"Plan for {self.parameters} gate parameters{batch}, {goal}{by}"
 
     def _cells(self) -> dict[str, list[str]]:
         """Returns the columns to show, heading -> one text for each order."""

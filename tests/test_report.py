@@ -222,6 +222,12 @@ def test_html(four):
     assert "4 gate parameters" in four._repr_html_()
 
 
+def test_adjoint_gradients_are_named():
+    plan = Plan.of(planner([(1.0,)] * 2), range(2), 1, adjoint=True)
+    assert plan.to_dict()["adjoint"] and "by adjoint gradients" in str(plan)
+    assert Plan.total([plan, plan]).adjoint
+
+
 def test_rich_prints_the_table(four):
     console = Console(width=100, file=io.StringIO())
     console.print(four)
@@ -238,6 +244,7 @@ def test_data(four):
         "parameters": 4,
         "objective": "circuits",
         "points": 1,
+        "adjoint": False,
         "circuits": 49,
         "batches": 4,
         "jobs": 0,
