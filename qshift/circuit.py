@@ -16,6 +16,7 @@ import pennylane as qml
 from pennylane.measurements import ProbabilityMP
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
+from pennylane.wires import Wires
 
 from qshift import gates
 from qshift.deferral import defer, in_order
@@ -72,7 +73,6 @@ class Circuit:
         sizes: How many values each measurement gives.
         slots: The tensor-valued gate parameters.
         shots: Shots per evaluation.
-        wires: All wires of the circuit.
     """
 
     operations: tuple[qml.operation.Operator, ...]
@@ -87,6 +87,11 @@ class Circuit:
         """What the circuit is made of, the same in every process."""
         gates = [(op.name, op.wires.tolist()) for op in self.operations]
         return repr((gates, [repr(m) for m in self.measurements])).encode()
+
+    @cached_property
+    def wires(self) -> Wires:
+        """All wires of the circuit, in the order in which they appear."""
+        return Wires.all_wires([part.wires for part in (*self.operations, *self.measurements)])
 
     @cached_property
     def num_parameters(self) -> int:
@@ -111,9 +116,6 @@ class Circuit:
     def cones(self) -> np.ndarray:
         """bool[M, P]: whether a parameter lies in the backward light cone of a measurement."""
         columns = np.zeros((len(self.measurements), self.num_parameters), dtype=bool)
-        slots: dict[int, list[Slot]] = {}
-        for slot in self.slots:
-            slots.setdefault(slot.operation, []).append(slot)
         for row, measurement in zip(columns, self.measurements, strict=True):
             cone = _seen(measurement)
             for position in reversed(range(len(self.operations))):
@@ -122,7 +124,7 @@ class Circuit:
                     continue
                 if not wires or cone.intersection(wires):
                     cone.update(wires)
-                    for slot in slots.get(position, ()):
+                    for slot in self.slots_by_operation.get(position, ()):
                         row[slot.columns] = True
         return np.tile(np.repeat(columns, self.sizes, axis=0), (self.copies, 1))
 
@@ -161,11 +163,8 @@ class Circuit:
             points: float64[N, P].
         """
         operations = list(self.operations)
-        for position, slots in self.slots_by_operation.items():
-            leaves, structure = qml.pytrees.flatten(operations[position])
-            for slot in slots:
-                leaves[slot.leaf] = self._argument(slot, points)
-            operations[position] = qml.pytrees.unflatten(leaves, structure)
+        for position in self.slots_by_operation:
+            operations[position] = self.bound(position, points)
         return QuantumScript(operations, self.measurements, shots=self.shots)
 
     def bind_each(self, points: np.ndarray) -> list[QuantumScript]:
@@ -186,20 +185,20 @@ class Circuit:
                 columns = point[slots[0].start : slots[-1].start + slots[-1].size]
                 key = (position, columns.tobytes())
                 if key not in made:
-                    leaves, structure = flat[position]
-                    leaves = list(leaves)
-                    for slot in slots:
-                        leaves[slot.leaf] = self._argument(slot, point[None])
-                    made[key] = qml.pytrees.unflatten(leaves, structure)
+                    made[key] = self._filled(*flat[position], slots, point[None])
                 operations[position] = made[key]
             tapes.append(QuantumScript(operations, self.measurements, shots=self.shots))
         return tapes
 
-    def bound(self, position: int, point: np.ndarray) -> Operator:
-        """Returns the gate at a position with its parameters at a point float64[P]."""
-        leaves, structure = qml.pytrees.flatten(self.operations[position])
-        for slot in self.slots_by_operation.get(position, ()):
-            leaves[slot.leaf] = self._argument(slot, point[None])
+    def bound(self, position: int, points: np.ndarray) -> Operator:
+        """Returns the gate at a position, broadcast over points float64[N, P] as in `bind`."""
+        slots = self.slots_by_operation.get(position, ())
+        return self._filled(*qml.pytrees.flatten(self.operations[position]), slots, points)
+
+    def _filled(self, leaves, structure, slots, points):
+        leaves = list(leaves)
+        for slot in slots:
+            leaves[slot.leaf] = self._argument(slot, points)
         return qml.pytrees.unflatten(leaves, structure)
 
     @cached_property
@@ -245,6 +244,21 @@ class Compiled:
     circuit: Circuit
     parameters: tuple[Any, ...]
     readout: Readout
+
+    def results(self, values, finish: Callable[[Any], Any]):
+        """Lays raw values [N, M] out as PennyLane returns the results of a tape.
+
+        Args:
+            values: The values.
+            finish: What to do with each result [N, ...].
+        """
+        circuit, copies = self.circuit, []
+        width = circuit.num_values // circuit.copies
+        for i in range(circuit.copies):
+            raw = values[:, i * width : (i + 1) * width]
+            results = [finish(result(raw)) for result in self.readout.results]
+            copies.append(results[0] if len(results) == 1 else tuple(results))
+        return tuple(copies) if circuit.shots.has_partitioned_shots else copies[0]
 
 
 class Compiler:

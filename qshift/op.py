@@ -194,26 +194,25 @@ class Partials:
         followed, moving = is_watched(cotangent), any(map(is_watched, tensors))
         weights = cotangent.numpy()
         rows = np.flatnonzero(weights.any(axis=(0, 1)))
-        result = np.zeros((len(weights), len(active)))
+        result = np.zeros((len(weights), len(columns)))
         if len(rows):
             needed, entry = one_order_up([self.indices[row] for row in rows], active)
             values = self.program.evaluate(ticket, tensors, needed)[:, :, entry]
-            result = np.einsum("nma,nmaj->nj", weights[:, :, rows], values)
+            result[:, self._positions(part)] = np.einsum(
+                "nma,nmaj->nj", weights[:, :, rows], values
+            )
 
         def pull(tangent):
             by_cotangent = self._push(part, ticket, tensors, tangent) if followed else None
-            if not moving:
-                return [by_cotangent, *[None] * len(tensors)]
-            collected = _collect(cotangent, self._pick(part, tangent), table)
-            return [by_cotangent, *raised.gradient(ticket, tensors, collected)]
+            by_tensors = self._pull_twice(part, ticket, tensors, cotangent, tangent, moving)
+            return [by_cotangent, *by_tensors]
 
         def push(tangent, *tangents):
             moved = tf.gather(raised.tangent(ticket, tensors, tangents), table, axis=2)
             by_tensors = _spread(tf.einsum("nma,nmaj->nj", cotangent, moved), active, columns)
             return self._pull(part, ticket, tensors, tangent) + by_tensors
 
-        spread = _spread(tf.constant(result), active, columns).numpy()
-        return eager_op(spread, [cotangent, *tensors], pull, push)
+        return eager_op(result, [cotangent, *tensors], pull, push)
 
     def _push_eagerly(self, part, ticket, tensors, tangent):
         active = self.program.active[part]
@@ -229,10 +228,8 @@ class Partials:
 
         def pull(cotangent):
             by_tangent = self._pull(part, ticket, tensors, cotangent) if followed else None
-            if not moving:
-                return [by_tangent, *[None] * len(tensors)]
-            collected = _collect(cotangent, self._pick(part, tangent), table)
-            return [by_tangent, *raised.gradient(ticket, tensors, collected)]
+            by_tensors = self._pull_twice(part, ticket, tensors, cotangent, tangent, moving)
+            return [by_tangent, *by_tensors]
 
         def push(tangent_of_tangent, *tangents):
             moved = tf.gather(raised.tangent(ticket, tensors, tangents), table, axis=2)
@@ -241,11 +238,23 @@ class Partials:
 
         return eager_op(result, [tangent, *tensors], pull, push)
 
+    def _pull_twice(self, part, ticket, tensors, cotangent, tangent, moving):
+        """Differentiates the contraction with a cotangent and a tangent by all tensors."""
+        if not moving:
+            return [None] * len(tensors)
+        raised, table = self._raise(part)
+        collected = _collect(cotangent, self._pick(part, tangent), table)
+        return raised.gradient(ticket, tensors, collected)
+
     def _pick(self, part, tangent):
-        columns, active = self.program.columns[part], self.program.active[part]
-        if active == columns:
+        if self.program.active[part] == self.program.columns[part]:
             return tangent
-        return tf.gather(tangent, [columns.index(j) for j in active], axis=1)
+        return tf.gather(tangent, self._positions(part), axis=1)
+
+    def _positions(self, part) -> list[int]:
+        """Returns where a part's active columns stand among all of its columns."""
+        position = {column: i for i, column in enumerate(self.program.columns[part])}
+        return [position[column] for column in self.program.active[part]]
 
 
 def one_order_up(

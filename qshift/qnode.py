@@ -233,17 +233,12 @@ class QNode(qml.QNode):
         if _preparing.get():
             raise _WouldRunError
         compiled, batch, program, tensors, _ = self._prepare(tape, dtype)
-        circuit = compiled.circuit
-        values = program(tensors)
-        width = circuit.num_values // circuit.copies
-        copies = []
-        for i in range(circuit.copies):
-            raw = values[:, i * width : (i + 1) * width]
-            results = [tf.cast(result(raw), dtype) for result in compiled.readout.results]
-            if batch is None:
-                results = [result[0] for result in results]
-            copies.append(results[0] if len(results) == 1 else tuple(results))
-        return tuple(copies) if circuit.shots.has_partitioned_shots else copies[0]
+
+        def finish(result):
+            result = tf.cast(result, dtype)
+            return result[0] if batch is None else result
+
+        return compiled.results(program(tensors), finish)
 
     def _program(self, circuit, columns, active, order) -> Program:
         objective, adjoint = self._objective(circuit), self._is_adjoint(circuit)

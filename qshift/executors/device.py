@@ -91,7 +91,7 @@ class EstimatorDevice(qml.devices.Device):
         results: list = [None] * len(compiled)
         for positions, block in zip(together.values(), values, strict=True):
             for i, row in zip(positions, block, strict=True):
-                results[i] = _results(compiled[i], row)
+                results[i] = compiled[i].results(row[None], lambda each: np.asarray(each)[0])
         return tuple(results)
 
 
@@ -114,12 +114,3 @@ def _numeric(tape, wires):
 
 def _is_angle(parameter) -> bool:
     return isinstance(parameter, float)
-
-
-def _results(compiled, row):
-    """Lays the raw values float64[M] of a tape out as PennyLane returns them."""
-    circuit, copies = compiled.circuit, []
-    for raw in np.split(row, circuit.copies):
-        results = [np.asarray(result(raw[None]))[0] for result in compiled.readout.results]
-        copies.append(results[0] if len(results) == 1 else tuple(results))
-    return tuple(copies) if circuit.shots.has_partitioned_shots else copies[0]

@@ -206,9 +206,7 @@ class EstimatorExecutor:
         Raises:
             UnsupportedError: If the device lacks some, or the backend has too few qubits.
         """
-        used = dict.fromkeys(
-            wire for part in (*circuit.operations, *circuit.measurements) for wire in part.wires
-        )
+        used = circuit.wires
         wires = list(used)
         if self.device.wires:
             if missing := [wire for wire in used if wire not in self.device.wires]:

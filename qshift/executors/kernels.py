@@ -58,7 +58,11 @@ class Gate:
 
     @property
     def matrix(self) -> np.ndarray:
-        return np.ascontiguousarray(self.op.matrix(), dtype=complex)
+        return _matrix(self.op)
+
+
+def _matrix(op) -> np.ndarray:
+    return np.ascontiguousarray(op.matrix(), dtype=complex)
 
 
 def matrix_gate(op, position: int, wire_map: dict, columns: Sequence[int] = ()) -> Gate:
@@ -184,25 +188,24 @@ class Kernels:
             key = self._point[gate.columns].tobytes()
             if key not in known:
                 known.clear()  # neighbours have most in common
-                bound = self._circuit.bound(gate.position, self._point)
-                known[key] = np.ascontiguousarray(bound.matrix(), dtype=complex)
+                known[key] = _matrix(self._circuit.bound(gate.position, self._point[None]))
             apply(known[key], wires, False)
 
         return moving, ()
 
     def _compile(self):
         """Returns (kernel, its arguments but the parameters, which of these are its own)."""
-        constants, self._order, steps = [], [], []
+        constants, order, steps = [], [], []
         for gate in self.moving:
-            start = len(self._order)
+            start = len(order)
             for parameter in gate.parameters:
                 if isinstance(parameter, float):
-                    self._order.append(self._circuit.num_parameters + len(constants))
+                    order.append(self._circuit.num_parameters + len(constants))
                     constants.append(parameter)
                 else:
-                    self._order.append(parameter)
-            steps.append((*self._kernel(gate), start, len(self._order)))
-        self._constants = np.array(constants)
+                    order.append(parameter)
+            steps.append((*self._kernel(gate), start, len(order)))
+        self._constants, self._order = np.array(constants), np.array(order, dtype=int)
         return steps
 
     def _rows(self, points) -> list[list[float]]:
@@ -210,7 +213,7 @@ class Kernels:
         if len(self._constants):
             constants = np.broadcast_to(self._constants, (len(points), len(self._constants)))
             points = np.hstack([points, constants])
-        return points[:, np.array(self._order, dtype=int)].tolist()
+        return points[:, self._order].tolist()
 
     def run(self, points: np.ndarray) -> Iterator[tuple[int, list[list[float]]]]:
         """Brings the state vector into the circuit's final state at each point float64[N, P].

@@ -79,11 +79,11 @@ class LightningExecutor:
                 return self._general(circuit, points, call)
             values = np.empty((len(points), circuit.num_values))
             for chunk, found in self._spread(
-                circuit, points, lambda points: self._values(circuit, program, points, call), False
+                circuit, program, points, lambda at: self._values(circuit, program, at, call), False
             ):
                 values[chunk] = found
         if len(points):
-            shots = len(points) * (circuit.shots.total_shots or 0)
+            shots = len(points) * self.shots(circuit)
             Tracker.record(batches=1, circuits=len(points), shots=shots)
         return values
 
@@ -113,11 +113,11 @@ class LightningExecutor:
         """
         gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
         with self._lock:
-            adjoint = self._adjoint(circuit)
-            if adjoint is None:
+            if self._adjoint(circuit) is None:
                 return self._general.gradients(circuit, points)
+            program = self._program(circuit)
             for chunk, found in self._spread(
-                circuit, points, lambda points: self._gradients(circuit, adjoint, points), True
+                circuit, program, points, lambda at: self._gradients(circuit, program, at), True
             ):
                 gradients[chunk] = found
         if len(points):
@@ -138,9 +138,7 @@ class LightningExecutor:
         return program and program.adjoint
 
     def _prepare(self, circuit):
-        wires = qml.wires.Wires.all_wires(
-            [op.wires for op in circuit.operations] + [m.wires for m in circuit.measurements]
-        )
+        wires = circuit.wires
         if not wires or (self._wires and not self._wires.contains_wires(wires)):
             raise NotCoveredError  # the device says what is wrong
         positions = {wire: i for i, wire in enumerate(wires)}
@@ -154,9 +152,9 @@ class LightningExecutor:
             adjoint = None
         return _Program(kernels, measured, adjoint)
 
-    def _spread(self, circuit, points, here, gradients):
+    def _spread(self, circuit, program, points, here, gradients):
         """Yields slices of the points and what was found there, with progress."""
-        outcomes = sum(2 ** len(basis.wires) for basis in self._program(circuit).measured)
+        outcomes = sum(2 ** len(basis.wires) for basis in program.measured)
         size = max(1, min(_MOST_POINTS, _MOST_PROBABILITIES // max(1, outcomes)))
         chunks = [slice(i, min(i + size, len(points))) for i in range(0, len(points), size)]
         pickled = None
@@ -172,11 +170,11 @@ class LightningExecutor:
         found = spread(chunks, lambda chunk: here(points[chunk]), there)
         return track(found, len(points), lambda item: item[0].stop - item[0].start, "circuits")
 
-    def _gradients(self, circuit, adjoint, points):
+    def _gradients(self, circuit, program, points):
         gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
-        with adjoint.threads():
-            for i, row in self._program(circuit).kernels.run(points):
-                gradients[i] = adjoint(row)
+        with program.adjoint.threads():
+            for i, row in program.kernels.run(points):
+                gradients[i] = program.adjoint(row)
         return gradients
 
     def _values(self, circuit, program, points, call):

@@ -58,12 +58,7 @@ class PennyLaneExecutor:
         if not len(points):
             return np.empty((0, circuit.num_values))
         broadcast = self._broadcasts(circuit)
-        wires = len(
-            self.device.wires
-            or qml.wires.Wires.all_wires(
-                [op.wires for op in circuit.operations] + [m.wires for m in circuit.measurements]
-            )
-        )
+        wires = len(self.device.wires or circuit.wires)
         size = max(1, _MOST_AMPLITUDES >> wires) if broadcast else _MOST_TAPES
         call = call or Call(next(self._calls))
         chunks = [points[i : i + size] for i in range(0, len(points), size)]
@@ -71,9 +66,7 @@ class PennyLaneExecutor:
             self._run(circuit, chunk, broadcast, call)
             for chunk in track(chunks, len(points), len, "circuits")
         ]
-        Tracker.record(
-            batches=1, circuits=len(points), shots=len(points) * (circuit.shots.total_shots or 0)
-        )
+        Tracker.record(batches=1, circuits=len(points), shots=len(points) * self.shots(circuit))
         return np.concatenate(values)
 
     def shots(self, circuit: Circuit) -> int:

@@ -104,7 +104,7 @@ def _translated(circuit, position, gates, columns) -> Iterator[tuple]:
     versions = []
     for point in points:
         with qml.QueuingManager.stop_recording():
-            versions.append(list(_parts(circuit.bound(position, point), gates, bool(own))))
+            versions.append(list(_parts(circuit.bound(position, point[None]), gates, bool(own))))
     gate = circuit.operations[position].name
     for same in _aligned(versions, gate):
         arguments = []
