@@ -2,6 +2,7 @@
 # make test    the test suite
 # make bench   side-by-side measurements; BENCH_ARGS=--quick for a minute or two; peers with environments
 #              of their own are measured if their interpreters are named: TENSORCIRCUIT=..., TFQ=...
+# make notebooks    runs the notebooks and saves them with their outputs
 # make lint    ruff
 #
 # Each installs what it needs into .venv first, again only when pyproject.toml or constraints.txt changed.
@@ -18,7 +19,7 @@ INSTALL := $(RUN) -m pip install -qq --disable-pip-version-check -c constraints.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 
-.PHONY: demo test bench lint
+.PHONY: demo test bench notebooks lint
 
 demo: $(VENV)/.installed
 	@$(RUN) examples/h2_newton.py --out out/h2_newton.png
@@ -28,6 +29,9 @@ test: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(RUN) benchmarks/run.py $(BENCH_ARGS)
+
+notebooks: $(VENV)/.installed-test
+	$(RUN) tests/notebooks.py
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .
