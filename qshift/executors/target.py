@@ -12,6 +12,7 @@ from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
 
 from qshift.errors import OptionError
+from qshift.executors.job import Job, LocalJob
 from qshift.tracker import Tracker
 
 _MOST_CIRCUITS = 256
@@ -35,9 +36,15 @@ class Target:
         optimization_level: Of the transpiler, 0 to 3.
         options: Of the primitives, see `qshift.executors.runtime.check_options`.
 
+    Attributes:
+        name: As given.
+        is_remote: Whether jobs live on a service and outlive this process.
+
     Raises:
         OptionError: If there is no such backend, or no such option of the primitives.
     """
+
+    is_remote = False
 
     def __init__(self, name: str, optimization_level: int, options: Mapping[str, Any]):
         kind, _, fake = str(name).partition(":")
@@ -122,13 +129,21 @@ class Target:
                 Tracker.record(transpilations=1)
             return self._circuits[key]
 
-    def estimate(self, pubs: Sequence, seed: int | None, exact: bool):
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What of it decides what is measured."""
+        return {"backend": self.name, "optimization_level": self._level, "options": self._options}
+
+    def estimate(
+        self, pubs: Sequence, seed: int | None, exact: bool, tags: Sequence[str] = ()
+    ) -> Job:
         """Submits a job of Estimator PUBs and returns it, without waiting.
 
         Args:
             pubs: Each with its precision.
             seed: Of a simulator's samples, positive; None for fresh ones.
             exact: Whether all precisions are zero.
+            tags: By which `find` finds it, where jobs live on a service.
         """
         if exact:
             from qiskit_aer.primitives import EstimatorV2
@@ -136,15 +151,14 @@ class Target:
             # With noise Aer would otherwise run 1024 random trajectories. Readout errors are not
             # in there: nothing is read out.
             method = {"method": "density_matrix"} if self._fake else {}
-            return EstimatorV2.from_backend(self._backend, options={"run_options": method}).run(
-                pubs
-            )
+            estimator = EstimatorV2.from_backend(self._backend, options={"run_options": method})
+            return LocalJob(estimator.run(pubs))
         from qshift.executors import runtime
 
-        return runtime.estimate(self._backend, pubs, self._options, seed)
+        return LocalJob(runtime.estimate(self._backend, pubs, self._options, seed))
 
-    def sample(self, pubs: Sequence, seed: int | None):
+    def sample(self, pubs: Sequence, seed: int | None, tags: Sequence[str] = ()) -> Job:
         """Submits a job of Sampler PUBs, each with its shots, and returns it; as `estimate`."""
         from qshift.executors import runtime
 
-        return runtime.sample(self._backend, pubs, self._options, seed)
+        return LocalJob(runtime.sample(self._backend, pubs, self._options, seed))
