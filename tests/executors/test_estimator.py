@@ -18,6 +18,7 @@ import qshift
 from qshift.errors import OptionError, UnsupportedError
 from qshift.executors.device import EstimatorDevice
 from qshift.executors.packing import Limits, Load, pack
+from qshift.profiles import ProfileError
 
 # PennyLane decomposes neither, and their generators' Pauli words do not commute.
 WITHOUT_GATES = {"C(Evolution)", "Evolution(irrational)"}
@@ -411,7 +412,7 @@ def test_bad_options_are_named_at_once(options, key, reason):
         EstimatorDevice(**options)
     assert caught.value.option == key
     if key.partition(".")[0] in options:
-        with pytest.raises(qshift.profiles.ProfileError, match=re.escape(reason)) as caught:
+        with pytest.raises(ProfileError, match=re.escape(reason)) as caught:
             qshift.device("fake-manila", **options)
         assert caught.value.key == (key if key == "backend" else f"options.{key}")
 
@@ -517,7 +518,7 @@ def test_profiles_with_a_backend():
     ],
 )
 def test_bad_profiles_with_a_backend(overrides, key, reason):
-    with pytest.raises(qshift.profiles.ProfileError, match=reason) as caught:
+    with pytest.raises(ProfileError, match=reason) as caught:
         qshift.device("fake-manila", **overrides)
     assert caught.value.key == key
 
