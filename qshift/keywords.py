@@ -37,7 +37,7 @@ def interface(given: str | qml.math.Interface) -> str:
 
 
 def diff_method(given: str | Callable) -> str:
-    """Returns the name of a differentiation method.
+    """Returns the name of a differentiation method, which is one of PennyLane's too.
 
     Raises:
         UnsupportedError: If it is none of qshift's.
@@ -50,7 +50,7 @@ def diff_method(given: str | Callable) -> str:
             f"adjoint differentiation. Use {_DIFF_METHODS[0]!r}, which chooses, or one of "
             f"{', '.join(map(repr, _DIFF_METHODS[1:]))}."
         )
-    return given
+    return "parameter-shift" if given == "shift" else given
 
 
 def check(objective: str | None, prefetch: int, seed: Any, others: dict[str, Any]) -> None:

@@ -298,14 +298,19 @@ def test_adjoint_differentiation_is_refused_at_the_call(name, tracker):
 # --- PennyLane's tools on top ---
 
 
-def test_drawing():
-    node = qshift.qnode(DEVICE)(quantum_function)
+diff_methods = pytest.mark.parametrize("diff_method", ["best", "shift", "adjoint"])
+
+
+@diff_methods
+def test_drawing(diff_method):
+    node = qshift.qnode(qshift.device("simulator"), diff_method=diff_method)(quantum_function)
     for x in (X, tf.constant(X)):
         assert qml.draw(node)(x) == qml.draw(qml.qnode(DEVICE)(quantum_function))(X)
 
 
-def test_specs():
-    node = qshift.qnode(DEVICE)(quantum_function)
+@diff_methods
+def test_specs(diff_method):
+    node = qshift.qnode(qshift.device("simulator"), diff_method=diff_method)(quantum_function)
     resources = qml.specs(node)(tf.constant(X))["resources"]
     assert dict(resources.gate_types) == {"RX": 1, "RY": 1, "CNOT": 1}
 
