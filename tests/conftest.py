@@ -7,11 +7,58 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # results to the last digit
 
 import json
 import pathlib
+import sys
 
 import pennylane as qml
 import pytest
+from service import Loopback
 
 import qshift
+
+
+def _stay_here(event, arguments):
+    """Refuses connections to any other machine, token services included."""
+    if event == "socket.connect":
+        address = arguments[1]
+        host = address[0] if isinstance(address, tuple) else "localhost"
+    elif event == "socket.getaddrinfo":
+        host = arguments[0] or "localhost"
+    else:
+        return
+    host = host.decode() if isinstance(host, bytes) else host
+    if host not in ("localhost", "::1") and not host.startswith("127."):
+        raise PermissionError(f"a test tried to reach {host}")
+
+
+sys.addaudithook(_stay_here)
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path, monkeypatch):
+    """Keeps what tests store, and the accounts they find, apart from the user's."""
+    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    for name in [name for name in os.environ if name.startswith("QISKIT_IBM_")]:
+        monkeypatch.delenv(name)
+    if accounts := sys.modules.get("qiskit_ibm_runtime.accounts.management"):
+        file = str(tmp_path / "qiskit-ibm.json")
+        monkeypatch.setattr(accounts, "_DEFAULT_ACCOUNT_CONFIG_JSON_FILE", file)
+
+
+@pytest.fixture(scope="session")
+def _loopback():
+    with Loopback() as server:
+        yield server
+
+
+@pytest.fixture
+def loopback(_loopback, monkeypatch):
+    """IBM's runtime service on this machine; a `QiskitRuntimeService()` connects to it."""
+    _loopback.reset()
+    for name, value in _loopback.environment().items():
+        monkeypatch.setenv(name, value)
+    yield _loopback
+    _loopback.faults()
 
 
 @pytest.fixture(scope="session")
