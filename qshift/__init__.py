@@ -12,6 +12,7 @@ The way from a quantum function to a derivative, module by module:
     qnode         the decorator and the callable a user holds
     contraction, derivatives
                   value and all derivatives up to an order at once
+    keras         a Keras layer; loaded when it is named
     executors     points in, values out, on any device
 """
 
@@ -44,7 +45,11 @@ _HOME = {
 
 __all__ = list(_HOME)
 
+# These import a framework that most programs do without.
+_LAZY_MODULES = ("keras",)
+
 if TYPE_CHECKING:
+    from qshift import keras as keras
     from qshift.check import check_derivatives as check_derivatives
     from qshift.derivatives import derivatives as derivatives
     from qshift.errors import NoShiftRuleError as NoShiftRuleError
@@ -65,6 +70,8 @@ class _Package(types.ModuleType):
     """Loads public names on first use; `qshift.qnode` stays the decorator, not its module."""
 
     def __getattr__(self, name: str):
+        if name in _LAZY_MODULES:
+            return importlib.import_module(f"qshift.{name}")
         if name not in _HOME:
             raise AttributeError(f"module 'qshift' has no attribute {name!r}")
         value = getattr(importlib.import_module(f"qshift.{_HOME[name]}"), name)
@@ -76,7 +83,7 @@ class _Package(types.ModuleType):
             super().__setattr__(name, value)
 
     def __dir__(self):
-        return sorted({*vars(self), *_HOME})
+        return sorted({*vars(self), *_HOME, *_LAZY_MODULES})
 
 
 sys.modules[__name__].__class__ = _Package

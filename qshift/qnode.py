@@ -29,6 +29,7 @@ from qshift.packing import (
     result_dtype,
 )
 from qshift.plan import multi_indices
+from qshift.rehearsal import is_rehearsal, made_up
 from qshift.report import Plan
 
 _MOST_PROGRAMS = 256
@@ -233,12 +234,13 @@ class QNode(qml.QNode):
         if _preparing.get():
             raise _WouldRunError
         compiled, batch, program, tensors, _ = self._prepare(tape, dtype)
+        values = made_up(program, tensors) if is_rehearsal() else program(tensors)
 
         def finish(result):
             result = tf.cast(result, dtype)
             return result[0] if batch is None else result
 
-        return compiled.results(program(tensors), finish)
+        return compiled.results(values, finish)
 
     def _program(self, circuit, columns, active, order) -> Program:
         objective, adjoint = self._objective(circuit), self._is_adjoint(circuit)

@@ -111,7 +111,7 @@ def _vectorise(inputs: pfor._PforInput):
     node = _nodes[op.get_attr("token")]
     shape = op.outputs[0].shape
     values = graph_op(node, inputs.input(0)[0], tensors, [None, *shape[1:]])
-    rows = tf.shape(values)[0] // length
+    rows = shape[0] or tf.shape(values)[0] // tf.maximum(length, 1)
     stacked = tf.reshape(values, tf.concat([[length, rows], tf.shape(values)[1:]], 0))
     return [pfor.wrap(stacked, True)]
 

@@ -1,0 +1,448 @@
+"""A Keras 3 layer whose weights are the angles of a quantum circuit.
+
+The layer is a function of one sample, applied to each sample of a batch; all samples run as one
+batch of circuits. How a quantum function reads its inputs is found out when the layer is built,
+by a rehearsal: it is called with made-up samples, one by one and together, and nothing is executed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import pennylane as qml
+import tensorflow as tf
+
+from qshift.errors import UnsupportedError
+from qshift.qnode import from_qnode
+from qshift.rehearsal import rehearsal
+
+_SERIALIZABLE = {
+    "initializer": keras.initializers,
+    "regularizer": keras.regularizers,
+    "constraint": keras.constraints,
+}
+_PLAIN = ("trainable", "dtype")
+_REHEARSED = 3  # samples
+
+
+class _Reading(NamedTuple):
+    """How a quantum function reads its inputs, and what it makes of them.
+
+    Attributes:
+        features: Length of a sample.
+        whole: Whether it takes a whole batch; otherwise it is called sample by sample.
+        shape: Of the layer's output for one sample, or a dict of shapes.
+    """
+
+    features: int
+    whole: bool
+    shape: tuple[int, ...] | dict[str, tuple[int, ...]]
+
+
+@keras.saving.register_keras_serializable(package="qshift")
+class QuantumLayer(keras.layers.Layer):
+    """A quantum circuit as a Keras layer, differentiable any number of times.
+
+    The quantum function has an argument named ``inputs``; its other arguments are the layer's
+    weights. It describes the circuit of one sample, so ``inputs`` is a vector, float[features].
+    Functions that are written for a whole batch, ``inputs[:, 0]``, serve as well. Either way all
+    samples of a batch run as one batch of circuits. The last axis of the layer's inputs holds the
+    features; all axes before it are batch axes, as for `keras.layers.Dense`.
+
+    The output of one sample is what the quantum function returns: shape () for an expectation
+    value, [2**wires] for probabilities. Several measurements are flattened and concatenated, and a
+    dict of measurements gives a dict of outputs.
+
+    Works in eager mode, in `fit` and in a `tf.function`, inside other differentiation (a loss may
+    contain derivatives of any order by inputs), and with finite shots. Gradients cost circuits only
+    for what is differentiated. XLA cannot run circuits, so models with this layer are not compiled
+    by ``jit_compile="auto"``. Under mixed precision angles and results stay in the variables'
+    dtype; the output is cast to the compute dtype.
+
+    Args:
+        qnode: A `qshift.QNode`, or a `qml.QNode` of any interface.
+        weight_shapes: Shape of each weight, by the name of its argument. An int n > 1 is a vector,
+            1 and 0 are scalars.
+        output_dim: Shape of one sample's output. If given, the output is reshaped to it; for
+            instance 1 makes [batch, 1] of an expectation value.
+        weight_specs: For each weight, what `keras.layers.Layer.add_weight` takes: ``initializer``,
+            ``regularizer`` and ``constraint`` (objects or names), ``trainable``, ``dtype``.
+        input_arg: Name of the argument for the inputs.
+        **kwargs: ``name``, ``dtype``, ``trainable`` and ``activity_regularizer``, as for any layer.
+
+    Attributes:
+        qnode: The `qshift.QNode`.
+        qnode_weights: The weights by name.
+
+    Raises:
+        TypeError: If it is not a QNode, or its function has no argument for the inputs, ``*args``,
+            or positional-only arguments.
+        ValueError: If `weight_shapes` or `weight_specs` do not fit the function; when built, if
+            the function takes neither one sample nor a batch of them, or `output_dim` does not fit
+            what it returns; when saved, if the qnode could not be found again (see `register`).
+        UnsupportedError: If Keras's backend is not TensorFlow.
+
+    Example:
+        >>> @qshift.qnode(qshift.device("simulator"))
+        ... def circuit(inputs, weights):
+        ...     qml.AngleEmbedding(inputs, wires=range(2))
+        ...     qml.StronglyEntanglingLayers(weights, wires=range(2))
+        ...     return [qml.expval(qml.Z(0)), qml.expval(qml.Z(1))]
+        >>> layer = qshift.keras.QuantumLayer(circuit, {"weights": (3, 2, 3)})
+        >>> model = keras.Sequential([keras.layers.Dense(2), layer, keras.layers.Dense(1)])
+    """
+
+    _input_arg = "inputs"
+
+    def __init__(
+        self,
+        qnode: qml.QNode,
+        weight_shapes: Mapping[str, int | Sequence[int]],
+        output_dim: int | Sequence[int] | None = None,
+        weight_specs: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        input_arg: str | None = None,
+        **kwargs,
+    ):
+        if keras.backend.backend() != "tensorflow":
+            raise UnsupportedError(
+                f"QuantumLayer is a TensorFlow op, but Keras uses {keras.backend.backend()!r} as "
+                'its backend. Set the environment variable KERAS_BACKEND to "tensorflow" before '
+                "Keras is imported."
+            )
+        if not isinstance(qnode, qml.QNode):
+            raise TypeError(
+                f"QuantumLayer takes a qnode, got {type(qnode).__name__}. Decorate the quantum "
+                "function with qshift.qnode(device)."
+            )
+        # Angles are not cast to half precision: they would lose more than circuits do.
+        super().__init__(autocast=False, **kwargs)
+        self.supports_jit = False
+        self.input_arg = self._input_arg if input_arg is None else input_arg
+        self.weight_shapes = {name: _shape(shape) for name, shape in weight_shapes.items()}
+        self.output_dim = _output_dim(output_dim)
+        _check_signature(qnode, self.weight_shapes, self.input_arg)
+        self.weight_specs = _specs(weight_specs or {}, self.weight_shapes)
+        self._registered = qnode
+        self.qnode = from_qnode(qnode)
+        self.qnode_weights = {
+            name: self.add_weight(
+                name=name, shape=shape, autocast=False, **self.weight_specs.get(name, {})
+            )
+            for name, shape in self.weight_shapes.items()
+        }
+        self._reading: _Reading | None = None
+        self._one_by_one = tf.function(self._map, autograph=False, reduce_retracing=True)
+
+    @staticmethod
+    def set_input_argument(input_name: str = "inputs") -> None:
+        """Names the argument for the inputs of the layers made from now on, as `input_arg` does
+        for one layer."""
+        QuantumLayer._input_arg = input_name
+
+    def build(self, input_shape):
+        self._read(input_shape)
+        super().build(input_shape)
+
+    def compute_output_shape(self, input_shape):
+        batch = tuple(input_shape[:-1])
+        return _map_shapes(lambda shape: (*batch, *shape), self._read(input_shape).shape)
+
+    def call(self, inputs):
+        reading = self._read(inputs.shape)
+        samples = tf.reshape(tf.cast(inputs, self.variable_dtype), [-1, reading.features])
+        weights = {name: tf.convert_to_tensor(w) for name, w in self.qnode_weights.items()}
+        run = self._quantum if reading.whole else self._one_by_one
+        batch, known = tf.shape(inputs)[:-1], inputs.shape[:-1]
+
+        def finish(shape, output):
+            output = tf.reshape(output, tf.concat([batch, tf.constant(shape, tf.int32)], 0))
+            return tf.ensure_shape(tf.cast(output, self.compute_dtype), [*known, *shape])
+
+        return _map_shapes(finish, reading.shape, _joined(run(samples, weights)))
+
+    def _quantum(self, inputs, weights):
+        return self.qnode(**{self.input_arg: inputs}, **weights)
+
+    def _map(self, samples, weights):
+        """Calls the qnode for each sample; TensorFlow makes one call with all of it."""
+        return tf.vectorized_map(lambda sample: self._quantum(sample, weights), samples)
+
+    def _read(self, input_shape) -> _Reading:
+        features = input_shape[-1] if len(input_shape) else None
+        if features is None:
+            raise ValueError(
+                f"Layer {self.name!r} takes inputs of shape (..., features) with a known number of "
+                f"features, got {tuple(input_shape)}. Give keras.Input(shape=(features,)), or "
+                "reshape the inputs; a single feature is (batch, 1)."
+            )
+        if self._reading is None or self._reading.features != features:
+            self._reading = self._rehearse(features)
+        return self._reading
+
+    def _rehearse(self, features: int) -> _Reading:
+        """Calls the quantum function on made-up samples, by themselves and together."""
+        random = np.random.default_rng(0)
+        # Of norm one and positive, for encodings that want to be given amplitudes.
+        samples = random.uniform(0.1, 1, (_REHEARSED, features))
+        samples /= np.linalg.norm(samples, axis=1, keepdims=True)
+        weights = {
+            name: tf.constant(random.uniform(0.1, 1, w.shape), w.dtype)
+            for name, w in self.qnode_weights.items()
+        }
+        with tf.init_scope(), rehearsal():
+            samples = tf.constant(samples, self.variable_dtype)
+            alone, error = _attempt(lambda: [self._quantum(x, weights) for x in samples])
+            together, batch_error = _attempt(lambda: self._quantum(samples, weights))
+        if error is not None and batch_error is not None:
+            raise _neither(self._name, samples.shape, error, batch_error) from error
+        if error is None:
+            outputs = _joined(tf.nest.map_structure(lambda *rows: tf.stack(rows), *alone))
+            whole = batch_error is None and _same(_joined(together), outputs)
+        else:
+            whole, outputs = True, self._per_sample(_joined(together))
+        shapes = tf.nest.map_structure(lambda output: tuple(output.shape[1:]), outputs)
+        return _Reading(features, whole, self._output_shape(shapes))
+
+    def _per_sample(self, outputs):
+        for output in tf.nest.flatten(outputs):
+            if output.shape[:1] != [_REHEARSED]:
+                raise ValueError(
+                    f"{self._name} makes one result of shape {tuple(output.shape)} of a batch of "
+                    f"{_REHEARSED} samples. It must give one result per sample: write inputs[..., i] "
+                    "for feature i of every sample."
+                )
+        return outputs
+
+    def _output_shape(self, shapes):
+        if self.output_dim is None:
+            return shapes
+        wanted = self.output_dim if isinstance(self.output_dim, tuple) else (self.output_dim,)
+        if isinstance(shapes, dict) or math.prod(shapes) != math.prod(wanted):
+            raise ValueError(
+                f"Layer {self.name!r} has output_dim={self.output_dim}, but {self._name} returns "
+                f"{shapes} per sample. Leave output_dim out to have this shape."
+            )
+        return wanted
+
+    @property
+    def _name(self) -> str:
+        return self.qnode.__name__
+
+    def get_config(self) -> dict:
+        """Returns the layer's settings; the qnode by the name it is found by (see `register`)."""
+        return {
+            **super().get_config(),
+            "qnode": _name_to_find(self._registered),
+            "weight_shapes": {name: list(shape) for name, shape in self.weight_shapes.items()},
+            "output_dim": self.output_dim,
+            "weight_specs": {
+                name: {
+                    key: _SERIALIZABLE[key].serialize(value) if key in _SERIALIZABLE else value
+                    for key, value in spec.items()
+                }
+                for name, spec in self.weight_specs.items()
+            },
+            "input_arg": self.input_arg,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> QuantumLayer:
+        """Makes a layer of its settings."""
+        name = config["qnode"]
+        found = keras.saving.get_registered_object(name)
+        if found is None:
+            raise ValueError(
+                f"The layer {config.get('name')!r} was saved with a qnode called {name!r}, which "
+                "is not registered. Import the module that defines it, decorated with "
+                "@qshift.keras.register, or load with "
+                f"custom_objects={{{name!r}: the_qnode}}."
+            )
+        return super().from_config({**config, "qnode": found})
+
+    def __repr__(self) -> str:
+        return f"<QuantumLayer name={self.name}, qnode={self._name}, built={self.built}>"
+
+
+def register(
+    qnode: qml.QNode | None = None, *, package: str = "Custom", name: str | None = None
+) -> Callable | qml.QNode:
+    """Decorates a qnode so that saved models find it again when they are loaded.
+
+    The file of a model holds the qnode's name, never its code. The process that loads the model
+    imports the module that defines the qnode. Also usable as ``register(package=..., name=...)``.
+    `keras.saving.register_keras_serializable` does the same, without the checks.
+
+    Args:
+        qnode: The qnode.
+        package: Where the name belongs to, as in Keras.
+        name: The name; that of the quantum function if not given.
+
+    Raises:
+        TypeError: If it is not a qnode.
+        ValueError: If another quantum function has this name already, or a lambda has none.
+
+    Example:
+        >>> @qshift.keras.register
+        ... @qshift.qnode(qshift.device("simulator"))
+        ... def circuit(inputs, weights):
+        ...     qml.RX(inputs[0] + weights, wires=0)
+        ...     return qml.expval(qml.Z(0))
+    """
+    if qnode is None:
+        return lambda qnode: register(qnode, package=package, name=name)
+    if not isinstance(qnode, qml.QNode):
+        raise TypeError(
+            f"register takes a qnode, got {type(qnode).__name__}. Put @qshift.keras.register above "
+            "@qshift.qnode(device), not below it."
+        )
+    if name is None and qnode.__name__ == "<lambda>":
+        raise ValueError("A lambda has no name to find it by. Give register(name=...).")
+    registered = f"{package}>{name or qnode.__name__}"
+    earlier = keras.saving.get_registered_object(registered)
+    # Running a notebook's cell again defines the same function again.
+    if earlier is not None and _home(earlier) != _home(qnode):
+        raise ValueError(
+            f"{_home(qnode)} cannot be registered as {registered!r}, which is {_home(earlier)} "
+            "already. Give register(name=...) or register(package=...)."
+        )
+    return keras.saving.register_keras_serializable(package, name)(qnode)
+
+
+def _home(qnode) -> str:
+    return f"{qnode.__module__}.{qnode.__qualname__}"
+
+
+def _name_to_find(qnode) -> str:
+    """Returns the name that a saved model has for a qnode.
+
+    Raises:
+        ValueError: If nobody could find the qnode by it.
+    """
+    name = keras.saving.get_registered_name(qnode)
+    if keras.saving.get_registered_object(name) is qnode:
+        return name
+    nowhere = "<lambda>" in qnode.__qualname__ or "<locals>" in qnode.__qualname__
+    if name != qnode.__name__ or nowhere:
+        reason = "is not registered" if name == qnode.__name__ else "was registered anew since"
+        raise ValueError(
+            f"A model with the qnode {_home(qnode)} cannot be saved: it would not be found again "
+            f"when loading, as it {reason}. Decorate it with @qshift.keras.register (for a lambda, "
+            "register(name=...)), or save the weights only, with model.save_weights."
+        )
+    return name
+
+
+def _shape(size) -> tuple[int, ...]:
+    if isinstance(size, Iterable):
+        return tuple(int(n) for n in size)
+    return (int(size),) if size > 1 else ()
+
+
+def _output_dim(given) -> int | tuple[int, ...] | None:
+    if isinstance(given, Iterable):
+        given = tuple(int(n) for n in given)
+        return given[0] if len(given) == 1 else given
+    return given
+
+
+def _check_signature(qnode, weight_shapes, input_arg):
+    """Checks that a quantum function has the arguments that a layer gives it."""
+    parameters = inspect.signature(qnode.func).parameters
+    kinds = {p.kind for p in parameters.values()}
+    signature = f"{qnode.__name__}{inspect.signature(qnode.func)}"
+    if {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY} & kinds:
+        raise TypeError(
+            f"{signature} has *args or positional-only arguments, but a layer passes inputs and "
+            "weights by name."
+        )
+    if input_arg not in parameters:
+        raise TypeError(
+            f"{signature} has no argument named {input_arg!r} for the inputs. Rename one, or give "
+            "QuantumLayer(..., input_arg=...)."
+        )
+    if input_arg in weight_shapes:
+        raise ValueError(f"weight_shapes names {input_arg!r}, which is the argument for inputs.")
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        return
+    weights = {name: p for name, p in parameters.items() if name != input_arg}
+    missing = [n for n, p in weights.items() if p.default is p.empty and n not in weight_shapes]
+    unknown = [name for name in weight_shapes if name not in weights]
+    if missing or unknown:
+        problem = f"lacks {missing}" if missing else f"has {unknown}, which are no arguments of it"
+        raise ValueError(
+            f"weight_shapes must give a shape for every argument of {signature} but "
+            f"{input_arg!r}; it {problem}."
+        )
+
+
+def _specs(weight_specs, weight_shapes) -> dict[str, dict[str, Any]]:
+    """Returns the specifications of weights with names replaced by Keras's objects."""
+    specs = {}
+    for weight, spec in weight_specs.items():
+        if weight not in weight_shapes:
+            raise ValueError(
+                f"weight_specs names {weight!r}, which is not a weight: {list(weight_shapes)}."
+            )
+        unknown = [key for key in spec if key not in _SERIALIZABLE and key not in _PLAIN]
+        if unknown:
+            raise ValueError(
+                f"weight_specs[{weight!r}] has {unknown}; expected some of "
+                f"{[*_SERIALIZABLE, *_PLAIN]}."
+            )
+        specs[weight] = {
+            key: _SERIALIZABLE[key].get(value) if key in _SERIALIZABLE else value
+            for key, value in spec.items()
+        }
+    return specs
+
+
+def _joined(result):
+    """Flattens and concatenates several results [N, ...]; each entry of a dict by itself."""
+    if isinstance(result, dict):
+        return {name: _joined(part) for name, part in result.items()}
+    if not isinstance(result, list | tuple):
+        return result
+    parts = tf.nest.flatten(result)
+    return tf.concat([tf.reshape(p, [-1, math.prod(p.shape[1:])]) for p in parts], 1)
+
+
+def _map_shapes(function, shapes, *others):
+    if isinstance(shapes, dict):
+        return {
+            name: _map_shapes(function, shape, *(other[name] for other in others))
+            for name, shape in shapes.items()
+        }
+    return function(shapes, *others)
+
+
+def _attempt(call: Callable):
+    """Returns (result, None) or (None, the error)."""
+    try:
+        return call(), None
+    except Exception as error:  # whatever a user's function may raise
+        return None, error
+
+
+def _same(together, alone) -> bool:
+    """Whether the results of a batch are those of its samples."""
+    together, alone = tf.nest.flatten(together), tf.nest.flatten(alone)
+    return len(together) == len(alone) and all(
+        a.shape == b.shape and np.allclose(a, b, atol=1e-5, equal_nan=True)
+        for a, b in zip(together, alone, strict=True)
+    )
+
+
+def _neither(name, shape, error, batch_error) -> Exception:
+    """Returns what to raise for a function that fails for samples and for batches."""
+    if str(error) == str(batch_error):
+        return error
+    return ValueError(
+        f"{name} takes neither one sample, inputs of shape {tuple(shape[1:])}: {error} "
+        f"Nor a batch of them, inputs of shape {tuple(shape)}: {batch_error}"
+    )
