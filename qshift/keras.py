@@ -1,25 +1,20 @@
-"""A Keras 3 layer whose weights are the angles of a quantum circuit.
-
-The layer is a function of one sample, applied to each sample of a batch; all samples run as one
-batch of circuits. How a quantum function reads its inputs is found out when the layer is built,
-by a rehearsal: it is called with made-up samples, one by one and together, and nothing is executed.
-"""
+"""A Keras 3 layer whose weights are the angles of a quantum circuit."""
 
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import keras
-import numpy as np
 import pennylane as qml
 import tensorflow as tf
 
 from qshift.errors import UnsupportedError
 from qshift.qnode import from_qnode
-from qshift.rehearsal import rehearsal
+from qshift.reading import Reading, joined, map_shapes, read
 
 _SERIALIZABLE = {
     "initializer": keras.initializers,
@@ -27,21 +22,6 @@ _SERIALIZABLE = {
     "constraint": keras.constraints,
 }
 _PLAIN = ("trainable", "dtype")
-_REHEARSED = 3  # samples
-
-
-class _Reading(NamedTuple):
-    """How a quantum function reads its inputs, and what it makes of them.
-
-    Attributes:
-        features: Length of a sample.
-        whole: Whether it takes a whole batch; otherwise it is called sample by sample.
-        shape: Of the layer's output for one sample, or a dict of shapes.
-    """
-
-    features: int
-    whole: bool
-    shape: tuple[int, ...] | dict[str, tuple[int, ...]]
 
 
 @keras.saving.register_keras_serializable(package="qshift")
@@ -77,7 +57,9 @@ class QuantumLayer(keras.layers.Layer):
 
     Attributes:
         qnode: The `qshift.QNode`.
-        qnode_weights: The weights by name.
+        qnode_weights: The weights by name, as TensorFlow variables, so that
+            ``layer.qnode(inputs, **layer.qnode_weights)`` calls the qnode and
+            ``qml.draw(layer.qnode)(inputs, **layer.qnode_weights)`` draws it.
 
     Raises:
         TypeError: If it is not a QNode, or its function has no argument for the inputs, ``*args``,
@@ -130,14 +112,19 @@ class QuantumLayer(keras.layers.Layer):
         self.weight_specs = _specs(weight_specs or {}, self.weight_shapes)
         self._registered = qnode
         self.qnode = from_qnode(qnode)
-        self.qnode_weights = {
+        self._angles = {
             name: self.add_weight(
                 name=name, shape=shape, autocast=False, **self.weight_specs.get(name, {})
             )
             for name, shape in self.weight_shapes.items()
         }
-        self._reading: _Reading | None = None
+        self._reading: Reading | None = None
         self._one_by_one = tf.function(self._map, autograph=False, reduce_retracing=True)
+
+    @property
+    def qnode_weights(self) -> dict[str, tf.Variable]:
+        """The weights by name."""
+        return {name: weight.value for name, weight in self._angles.items()}
 
     @staticmethod
     def set_input_argument(input_name: str = "inputs") -> None:
@@ -151,7 +138,7 @@ class QuantumLayer(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         batch = tuple(input_shape[:-1])
-        return _map_shapes(lambda shape: (*batch, *shape), self._read(input_shape).shape)
+        return map_shapes(lambda shape: (*batch, *shape), self._read(input_shape).shape)
 
     def call(self, inputs):
         reading = self._read(inputs.shape)
@@ -164,7 +151,7 @@ class QuantumLayer(keras.layers.Layer):
             output = tf.reshape(output, tf.concat([batch, tf.constant(shape, tf.int32)], 0))
             return tf.ensure_shape(tf.cast(output, self.compute_dtype), [*known, *shape])
 
-        return _map_shapes(finish, reading.shape, _joined(run(samples, weights)))
+        return map_shapes(finish, reading.shape, joined(run(samples, weights)))
 
     def _quantum(self, inputs, weights):
         return self.qnode(**{self.input_arg: inputs}, **weights)
@@ -173,7 +160,7 @@ class QuantumLayer(keras.layers.Layer):
         """Calls the qnode for each sample; TensorFlow makes one call with all of it."""
         return tf.vectorized_map(lambda sample: self._quantum(sample, weights), samples)
 
-    def _read(self, input_shape) -> _Reading:
+    def _read(self, input_shape) -> Reading:
         features = input_shape[-1] if len(input_shape) else None
         if features is None:
             raise ValueError(
@@ -182,42 +169,12 @@ class QuantumLayer(keras.layers.Layer):
                 "reshape the inputs; a single feature is (batch, 1)."
             )
         if self._reading is None or self._reading.features != features:
-            self._reading = self._rehearse(features)
+            weights = {
+                name: tf.TensorSpec(w.shape, w.dtype) for name, w in self.qnode_weights.items()
+            }
+            reading = read(self._quantum, self._name, features, self.variable_dtype, weights)
+            self._reading = replace(reading, shape=self._output_shape(reading.shape))
         return self._reading
-
-    def _rehearse(self, features: int) -> _Reading:
-        """Calls the quantum function on made-up samples, by themselves and together."""
-        random = np.random.default_rng(0)
-        # Of norm one and positive, for encodings that want to be given amplitudes.
-        samples = random.uniform(0.1, 1, (_REHEARSED, features))
-        samples /= np.linalg.norm(samples, axis=1, keepdims=True)
-        weights = {
-            name: tf.constant(random.uniform(0.1, 1, w.shape), w.dtype)
-            for name, w in self.qnode_weights.items()
-        }
-        with tf.init_scope(), rehearsal():
-            samples = tf.constant(samples, self.variable_dtype)
-            alone, error = _attempt(lambda: [self._quantum(x, weights) for x in samples])
-            together, batch_error = _attempt(lambda: self._quantum(samples, weights))
-        if error is not None and batch_error is not None:
-            raise _neither(self._name, samples.shape, error, batch_error) from error
-        if error is None:
-            outputs = _joined(tf.nest.map_structure(lambda *rows: tf.stack(rows), *alone))
-            whole = batch_error is None and _same(_joined(together), outputs)
-        else:
-            whole, outputs = True, self._per_sample(_joined(together))
-        shapes = tf.nest.map_structure(lambda output: tuple(output.shape[1:]), outputs)
-        return _Reading(features, whole, self._output_shape(shapes))
-
-    def _per_sample(self, outputs):
-        for output in tf.nest.flatten(outputs):
-            if output.shape[:1] != [_REHEARSED]:
-                raise ValueError(
-                    f"{self._name} makes one result of shape {tuple(output.shape)} of a batch of "
-                    f"{_REHEARSED} samples. It must give one result per sample: write inputs[..., i] "
-                    "for feature i of every sample."
-                )
-        return outputs
 
     def _output_shape(self, shapes):
         if self.output_dim is None:
@@ -348,7 +305,7 @@ def _output_dim(given) -> int | tuple[int, ...] | None:
     if isinstance(given, Iterable):
         given = tuple(int(n) for n in given)
         return given[0] if len(given) == 1 else given
-    return given
+    return None if given is None else int(given)
 
 
 def _check_signature(qnode, weight_shapes, input_arg):
@@ -400,49 +357,3 @@ def _specs(weight_specs, weight_shapes) -> dict[str, dict[str, Any]]:
             for key, value in spec.items()
         }
     return specs
-
-
-def _joined(result):
-    """Flattens and concatenates several results [N, ...]; each entry of a dict by itself."""
-    if isinstance(result, dict):
-        return {name: _joined(part) for name, part in result.items()}
-    if not isinstance(result, list | tuple):
-        return result
-    parts = tf.nest.flatten(result)
-    return tf.concat([tf.reshape(p, [-1, math.prod(p.shape[1:])]) for p in parts], 1)
-
-
-def _map_shapes(function, shapes, *others):
-    if isinstance(shapes, dict):
-        return {
-            name: _map_shapes(function, shape, *(other[name] for other in others))
-            for name, shape in shapes.items()
-        }
-    return function(shapes, *others)
-
-
-def _attempt(call: Callable):
-    """Returns (result, None) or (None, the error)."""
-    try:
-        return call(), None
-    except Exception as error:  # whatever a user's function may raise
-        return None, error
-
-
-def _same(together, alone) -> bool:
-    """Whether the results of a batch are those of its samples."""
-    together, alone = tf.nest.flatten(together), tf.nest.flatten(alone)
-    return len(together) == len(alone) and all(
-        a.shape == b.shape and np.allclose(a, b, atol=1e-5, equal_nan=True)
-        for a, b in zip(together, alone, strict=True)
-    )
-
-
-def _neither(name, shape, error, batch_error) -> Exception:
-    """Returns what to raise for a function that fails for samples and for batches."""
-    if str(error) == str(batch_error):
-        return error
-    return ValueError(
-        f"{name} takes neither one sample, inputs of shape {tuple(shape[1:])}: {error} "
-        f"Nor a batch of them, inputs of shape {tuple(shape)}: {batch_error}"
-    )

@@ -16,6 +16,14 @@ def is_tensor(parameter) -> bool:
     return isinstance(parameter, tf.Tensor | tf.Variable)
 
 
+def as_tensor(argument):
+    """Returns an argument of a quantum function; Keras's variables, which TensorFlow takes for
+    tensors and PennyLane does not, become ones."""
+    if tf.is_tensor(argument) and not is_tensor(argument):
+        return tf.convert_to_tensor(argument)
+    return argument
+
+
 def batch_size(circuit, parameters):
     """Returns the size of the batch (None if there is none); a tensor if not known yet."""
     known, unknown = {}, []

@@ -20,6 +20,7 @@ from qshift.evaluation import Calls, Evaluation
 from qshift.executors import Executor, executor
 from qshift.op import Program
 from qshift.packing import (
+    as_tensor,
     batch_size,
     differentiable,
     highest_order,
@@ -179,7 +180,9 @@ class QNode(qml.QNode):
     # A quantum function is ordinary Python, which AutoGraph must not take apart.
     @tf.autograph.experimental.do_not_convert
     def __call__(self, *args, **kwargs) -> Any:
-        return super().__call__(*args, **kwargs)
+        # A quantum function may call another qnode; what that one runs is not part of it.
+        with qml.QueuingManager.stop_recording():
+            return super().__call__(*args, **kwargs)
 
     def _impl_call(self, *args, **kwargs) -> Any:
         tapes, post_processing, dtype = self._tapes(args, kwargs)
@@ -195,6 +198,8 @@ class QNode(qml.QNode):
         Returns:
             The tapes to run, what makes one result of theirs, and the dtype of results.
         """
+        args = tuple(map(as_tensor, args))
+        kwargs = {name: as_tensor(argument) for name, argument in kwargs.items()}
         tape = self.construct(args, kwargs)
         require_tensorflow(tape)
         dtype = result_dtype(tape)  # as transforms may cast
