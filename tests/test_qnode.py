@@ -707,9 +707,7 @@ def test_a_qnode_inside_another_is_paid_for_once(tracker):
 
     @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def outer(x):
-        with qml.QueuingManager.stop_recording():
-            angle = inner(x)
-        qml.RX(angle, wires=0)
+        qml.RX(inner(x), wires=0)
         return qml.expval(qml.Z(0))
 
     x = 0.4
@@ -717,6 +715,9 @@ def test_a_qnode_inside_another_is_paid_for_once(tracker):
     assert float(value) == pytest.approx(np.cos(np.cos(x)))
     assert float(gradient) == pytest.approx(np.sin(np.cos(x)) * np.sin(x))
     assert tracker.totals["circuits"] == 6 and tracker.totals["batches"] == 2
+    # What the inner one runs is not recorded, also where PennyLane calls the quantum function.
+    (rotation,) = qml.workflow.construct_tape(outer)(tf.constant(x, tf.float64)).operations
+    assert float(rotation.data[0]) == pytest.approx(np.cos(x))
 
 
 def test_adjoint_differentiation_of_gates_the_device_does_not_have():
