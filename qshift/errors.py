@@ -30,3 +30,15 @@ class OptionError(UnsupportedError):
     def __init__(self, option: str, reason: str):
         self.option, self.reason = option, reason
         super().__init__(f"{option}: {reason}")
+
+
+class JobError(QShiftError, RuntimeError):
+    """A job that gave no results.
+
+    Attributes:
+        state: ``"failed"`` or ``"cancelled"``.
+    """
+
+    def __init__(self, state: str, reason: str):
+        self.state = state
+        super().__init__(reason)

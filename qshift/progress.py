@@ -21,7 +21,7 @@ _PATIENCE = 1.0  # seconds before a bar appears
 
 def progress(console: Console | None = None) -> Progress:
     """Returns a progress display that is silent unless on a terminal or in a notebook."""
-    console = console or _stderr()
+    console = console or stderr()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -35,7 +35,7 @@ def progress(console: Console | None = None) -> Progress:
 
 
 @functools.cache
-def _stderr() -> Console:
+def stderr() -> Console:
     """One console for all displays, so that one inside another is drawn below it, not over it."""
     return Console(stderr=True)
 

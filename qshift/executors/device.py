@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Real
 
 import numpy as np
@@ -16,6 +17,7 @@ from qshift.evaluation import Call, Calls
 from qshift.executors.estimator import EstimatorExecutor
 from qshift.executors.packing import Limits
 from qshift.executors.target import Target
+from qshift.ledger import Ledger, default_path
 
 
 @simulator_tracking
@@ -33,6 +35,10 @@ class EstimatorDevice(qml.devices.Device):
         seed: Of the samples; a qnode's own goes before it.
         max_parameter_values: How many numbers one job may hold; more are split.
         max_executions: How many circuits times shots one job may have; more are split.
+        ledger: Where jobs and results are recorded (`qshift.ledger`): True for the default place,
+            the path of a file, or False. The default is True for backends on a service and False
+            for simulators in this process.
+        run: Name of the run, within which results are found again; ``$QSHIFT_RUN`` by default.
         **options: Of `qiskit_ibm_runtime.EstimatorV2`, such as ``resilience_level=1`` or
             ``twirling={"enable_gates": True}``; those that SamplerV2 has reach it as well. In
             local testing mode they have no effect, and a warning says so.
@@ -52,6 +58,8 @@ class EstimatorDevice(qml.devices.Device):
         seed: int | None = None,
         max_parameter_values: int = 5_000_000,
         max_executions: int = 10_000_000,
+        ledger: bool | str | os.PathLike | None = None,
+        run: str | None = None,
         **options,
     ):
         super().__init__(wires=wires)
@@ -64,6 +72,8 @@ class EstimatorDevice(qml.devices.Device):
         self.limits = Limits(max_parameter_values, max_executions)
         self.seed = seed
         self.target = Target(backend, optimization_level, options)
+        self.run = os.environ.get("QSHIFT_RUN", "") if run is None else str(run)
+        self.ledger = _ledger(self.target.is_remote if ledger is None else ledger)
         self._calls = Calls()
         self._compile = Compiler(self.wires, _is_angle)
         self._executor = EstimatorExecutor(self)
@@ -93,6 +103,14 @@ class EstimatorDevice(qml.devices.Device):
             for i, row in zip(positions, block, strict=True):
                 results[i] = compiled[i].results(row[None], lambda each: np.asarray(each)[0])
         return tuple(results)
+
+
+def _ledger(given) -> Ledger | None:
+    if given in (None, False):
+        return None
+    if given is not True and not isinstance(given, str | os.PathLike):
+        raise OptionError("ledger", f"expected True, False or the path of a file, got {given!r}")
+    return Ledger(default_path() if given is True else given)
 
 
 def _numeric(tape, wires):

@@ -6,66 +6,84 @@ Estimator PUB, with an array of parameter values that is broadcast against all o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
-from qiskit import ClassicalRegister, QuantumCircuit
+from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.primitives.containers.bindings_array import BindingsArray
-from qiskit.quantum_info import SparsePauliOp
 
 from qshift.circuit import Circuit
 from qshift.errors import UnsupportedError
 from qshift.evaluation import Call, Calls
-from qshift.executors.packing import Load, pack
-from qshift.executors.readings import Readings, groups, probabilities, readings
-from qshift.executors.seeding import generator
-from qshift.executors.translation import column, translate
-from qshift.fingerprint import fingerprint
-from qshift.progress import track
+from qshift.executors import content
+from qshift.executors.packing import Load
+from qshift.executors.preparation import Preparation, Prepared
+from qshift.executors.readings import probabilities
+from qshift.executors.recording import RecordedBatch
+from qshift.executors.submission import Batch, parcels
+from qshift.executors.translation import column
 from qshift.tracker import Tracker
 
-_REGISTER = "outcomes"
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A circuit as the primitives run it.
-
-    Attributes:
-        readings: How its values are measured.
-        bases: In how many the estimator measures.
-        circuit: Transpiled, without measurements; None if no expectation values are estimated.
-        observables: As the transpiled circuit's qubits have them.
-        sampled: Transpiled circuits with measurements, one for each basis that is sampled.
-    """
-
-    readings: Readings
-    bases: int
-    circuit: QuantumCircuit | None
-    observables: tuple[SparsePauliOp, ...]
-    sampled: tuple[QuantumCircuit, ...]
+_draws = content.Draws()
 
 
 @dataclass(frozen=True)
 class _Pub:
-    """What one PUB runs, and where its results belong.
+    """What one PUB runs, and where its results belong; see `qshift.executors.submission.Pub`.
 
     Attributes:
-        request: Which circuit of the batch.
-        copy: Which entry of its shot vector.
+        circuit: The circuit.
+        ready: The same, as the primitives run it.
+        points: float64[N, P].
+        copy: Which entry of the circuit's shot vector.
         basis: Which of the bases that are sampled; None for expectation values.
         load: How much it is.
         shots: In each basis; 0 for exact results.
     """
 
-    request: int
+    circuit: Circuit
+    ready: Prepared
+    points: np.ndarray
     copy: int
     basis: int | None
     load: Load
     shots: int
+
+    @property
+    def primitive(self) -> str:
+        return "estimator" if self.basis is None else "sampler"
+
+    @property
+    def about(self) -> str:
+        """What it runs, for people."""
+        gates, wires = len(self.circuit.operations), len(self.circuit.wires)
+        measured = ", ".join(str(each) for each in self.circuit.measurements)
+        return f"{gates} gates on {wires} wires, {measured}"
+
+    def arguments(self, rows: Sequence[int]) -> tuple:
+        """Returns the PUB of some of the points, as the primitive takes it."""
+        points = self.points[rows]
+        if self.basis is not None:
+            circuit = self.ready.sampled[self.basis]
+            return circuit, _bindings(circuit, points), self.shots
+        # The estimator rounds the number of shots up, also where it misses an integer by rounding.
+        precision = (1 + 1e-12) / np.sqrt(self.shots) if self.shots else 0.0
+        bindings = _bindings(self.ready.circuit, points[:, None])
+        return self.ready.circuit, list(self.ready.observables), bindings, precision
+
+    def read(self, measured: Sequence, values: np.ndarray) -> None:
+        """Adds what was measured at each point to the values float64[N, copies, M / copies]."""
+        block = values[:, self.copy]
+        if self.basis is None:
+            block += np.stack(measured)[:, 0] @ self.ready.readings.weights
+            return
+        basis = self.ready.readings.bases[self.basis]
+        for row, counts in zip(block, measured, strict=True):
+            for start, wires in basis.columns.items():
+                frequencies = probabilities(counts, basis, wires)
+                row[start : start + len(frequencies)] = frequencies
 
 
 class EstimatorExecutor:
@@ -90,10 +108,10 @@ class EstimatorExecutor:
     def __init__(self, device, seed: int | None = None):
         self.device = device
         self._target = device.target
-        self._seed = device.seed if seed is None else seed
+        seed = device.seed if seed is None else seed
+        self._seed = () if seed is None else tuple(np.atleast_1d(seed).tolist())
         self._calls = Calls()
-        self._planned: WeakKeyDictionary[Circuit, _Prepared] = WeakKeyDictionary()
-        self._prepared: WeakKeyDictionary[Circuit, _Prepared] = WeakKeyDictionary()
+        self._prepare = Preparation(device.target, device.wires or ())
 
     def __call__(
         self, circuit: Circuit, points: np.ndarray, call: Call | None = None
@@ -105,6 +123,7 @@ class EstimatorExecutor:
 
         Raises:
             UnsupportedError: For circuits that the backend cannot run. Nothing is submitted then.
+            JobError: If a job failed or was cancelled.
         """
         return self.run([(circuit, points)], call)[0]
 
@@ -122,60 +141,67 @@ class EstimatorExecutor:
         """
         call = call or Call(next(self._calls))
         requests = [(circuit, np.asarray(points, dtype=float)) for circuit, points in requests]
-        results = [np.zeros((len(points), circuit.num_values)) for circuit, points in requests]
-        prepared = [self._prepare(circuit) for circuit, _ in requests]
-        pubs = [
-            pub
-            for i, (circuit, points) in enumerate(requests)
-            for pub in _pubs(i, circuit, prepared[i], len(points))
-        ]
-        jobs = [
-            (kind, [(kind[i], rows) for i, *rows in job])
-            for kind in _kinds(pubs)
-            for job in pack([pub.load for pub in kind], self.device.limits)
-        ]
-        seeds = self._seeds(requests, call, len(jobs))
-        submitted = []
-        for (kind, parts), seed in zip(jobs, seeds, strict=True):
-            arguments = [
-                _arguments(pub, prepared[pub.request], requests[pub.request][1][slice(*rows)])
-                for pub, rows in parts
-            ]
-            if kind[0].basis is None:
-                exact = not kind[0].shots
-                submitted.append(self._target.estimate(arguments, seed, exact))
-            else:
-                submitted.append(self._target.sample(arguments, seed))
-            Tracker.record(jobs=1)
-        for result, (circuit, _), ready in zip(results, requests, prepared, strict=True):
-            result[:] = np.tile(ready.readings.constants, circuit.copies)
-        done = list(zip((parts for _, parts in jobs), submitted, strict=True))
-        size = sum(pub.load.rows for pub in pubs)
-        for parts, job in track(done, size, lambda item: _rows(item[0]), "circuits"):
-            for (pub, rows), measured in zip(parts, job.result(), strict=True):
-                ready = prepared[pub.request].readings
-                width = len(ready.constants)
-                copies = results[pub.request].reshape(-1, requests[pub.request][0].copies, width)
-                block = copies[slice(*rows), pub.copy]
-                _read(block, pub, ready, measured)
-        Tracker.record(
-            batches=int(any(len(points) for _, points in requests)),
-            circuits=sum(len(points) for _, points in requests),
-            shots=sum(pub.load.rows * pub.load.executions for pub in pubs),
-        )
+        pubs = [list(_pubs(*request, self._prepare(request[0]))) for request in requests]
+        batch = self._measure([pub for some in pubs for pub in some], call)
+        measured, sent = iter(batch.results), iter(batch.sent)
+        results, circuits = [], 0
+        for (circuit, points), some in zip(requests, pubs, strict=True):
+            constants = self._prepare(circuit).readings.constants
+            values = np.tile(constants, (len(points), circuit.copies, 1))
+            for pub in some:
+                pub.read(next(measured), values)
+            circuits += len(set().union(*(next(sent) for _ in some))) if some else len(points)
+            results.append(values.reshape(len(points), -1))
+        Tracker.record(batches=int(circuits > 0), circuits=circuits)
         return results
+
+    def _measure(self, pubs, call) -> Batch:
+        """Has PUBs measured, as far as the ledger does not know the results."""
+        target, limits, ledger = self._target, self.device.limits, self.device.ledger
+        if ledger is None and not self._seed:
+            batch = Batch(target, limits, pubs)
+            batch.measure()
+            return batch
+        contents = [self._contents(pub) for pub in pubs]
+        scope = (ledger and ledger.path, self.device.run, self._seed)
+        draws = [
+            _draws.take(scope, some, self._seed, call) if pub.shots else some
+            for pub, some in zip(pubs, contents, strict=True)
+        ]
+        if ledger is None:
+            batch = Batch(target, limits, pubs, draws)
+            batch.measure()
+            return batch
+        record = {"ledger": ledger, "run": self.device.run, "seeded": bool(self._seed)}
+        batch = RecordedBatch(target, limits, pubs, draws, **record)
+        try:
+            batch.measure()
+        except BaseException:
+            for pub, *some in zip(pubs, contents, draws, strict=True):
+                if pub.shots:
+                    _draws.give_back(scope, *some)
+            raise
+        return batch
+
+    def _contents(self, pub) -> list[bytes]:
+        """Returns what identifies each point of a PUB."""
+        observed, sampled = self._prepare.content(pub.circuit)
+        prefix = observed if pub.basis is None else sampled[pub.basis]
+        return content.of_points(content.digest(prefix, b"%d" % pub.shots), pub.points)
 
     def jobs(self, circuit: Circuit, points: int) -> int:
         """Returns how many jobs a batch of so many points of a circuit takes."""
-        pubs = list(_pubs(0, circuit, self._read_out(circuit), points))
-        return sum(
-            len(pack([pub.load for pub in kind], self.device.limits)) for kind in _kinds(pubs)
-        )
+        pubs = self._plan(circuit, points)
+        return len(parcels(pubs, [range(points)] * len(pubs), self.device.limits))
 
     def shots(self, circuit: Circuit) -> int:
         """Returns how many shots each point of a circuit takes, in all bases."""
-        pubs = _pubs(0, circuit, self._read_out(circuit), 1)
-        return sum(pub.load.executions for pub in pubs)
+        return sum(pub.load.executions for pub in self._plan(circuit, 1))
+
+    def _plan(self, circuit, points) -> list[_Pub]:
+        """Returns the PUBs of a batch of so many points; transpiles nothing."""
+        nowhere = np.broadcast_to(0.0, (points, circuit.num_parameters))
+        return list(_pubs(circuit, nowhere, self._prepare.planned(circuit)))
 
     def differentiates(self, circuit: Circuit) -> bool:
         """Says no: there is no adjoint differentiation on hardware."""
@@ -192,123 +218,16 @@ class EstimatorExecutor:
         """Raises UnsupportedError."""
         self.require_gradients(circuit)
 
-    def _seeds(self, requests, call, count):
-        """Returns seeds for so many jobs, or as many times None."""
-        if self._seed is None or not requests:
-            return [None] * count
-        circuit, points = requests[0]
-        rng = generator(self._seed, circuit, points, call)
-        return [int(rng.integers(1, 2**31)) for _ in range(count)]  # zero stands for none
 
-    def _wires(self, circuit) -> list:
-        """Returns the wires of a circuit, in the device's order if it has one.
-
-        Raises:
-            UnsupportedError: If the device lacks some, or the backend has too few qubits.
-        """
-        used = circuit.wires
-        wires = list(used)
-        if self.device.wires:
-            if missing := [wire for wire in used if wire not in self.device.wires]:
-                raise UnsupportedError(
-                    f"The circuit acts on the wires {missing}, which the device does not have: it "
-                    f"has {self.device.wires.tolist()}. Give the device more wires=, or none."
-                )
-            wires = [wire for wire in self.device.wires if wire in used]
-        if len(wires) > self._target.num_qubits:
-            raise UnsupportedError(
-                f"The circuit has {len(wires)} wires, but {self._target.name} has "
-                f"{self._target.num_qubits} qubits. Choose a larger backend (qshift devices)."
-            )
-        return wires
-
-    def _read_out(self, circuit) -> _Prepared:
-        """Returns a circuit's readings with their observables on its own wires, for planning."""
-        if circuit in self._planned:
-            return self._planned[circuit]
-        if not circuit.shots and not self._target.is_aer:
-            raise UnsupportedError(
-                f"{self._target.name} samples, so it needs shots: give shots= to the qnode or to "
-                "qshift.device. Exact results with the same noise come from a device with "
-                'backend="aer:..." instead of "fake:...".'
-            )
-        found = readings(circuit, self._wires(circuit))
-        if not circuit.shots and not self._target.is_exact:
-            raise UnsupportedError(
-                f"Exact values with the noise of {self._target.name} take a density matrix of its "
-                f"{self._target.num_qubits} qubits. Give shots=, or choose a smaller backend, such "
-                'as "aer:FakeManilaV2".'
-            )
-        bases, sampled = groups(found.observables), (None,) * len(found.bases)
-        return self._planned.setdefault(
-            circuit, _Prepared(found, bases, None, found.observables, sampled)
-        )
-
-    def _prepare(self, circuit) -> _Prepared:
-        ready = self._prepared.get(circuit)
-        if ready is not None:
-            return ready
-        found = self._read_out(circuit).readings
-        wires = self._wires(circuit)
-        key = (
-            tuple(map(fingerprint, circuit.operations)),
-            tuple((slot.operation, slot.leaf) for slot in circuit.slots),
-            tuple(wires),
-        )
-        bare, observables = None, ()
-        sampled = []
-        if found.observables or any(not basis.gates for basis in found.bases):
-            bare = self._target.transpiled(key, lambda: translate(circuit, wires))
-        if found.observables:
-            observables = tuple(
-                each.apply_layout(bare.layout, bare.num_qubits) for each in found.observables
-            )
-        for basis in found.bases:
-            isa = bare
-            if basis.gates:
-                rotated = (key, tuple(map(fingerprint, basis.gates)))
-                isa = self._target.transpiled(
-                    rotated, lambda basis=basis: translate(circuit, wires, basis.gates)
-                )
-            sampled.append(_measuring(isa, [wires.index(wire) for wire in basis.wires]))
-        ready = _Prepared(found, groups(observables), bare, observables, tuple(sampled))
-        self._prepared[circuit] = ready
-        return ready
-
-
-def _kinds(pubs) -> list[list[_Pub]]:
-    """Puts PUBs together that the same primitive runs."""
-    kinds: dict[tuple, list[_Pub]] = {}
-    for pub in pubs:
-        kinds.setdefault((pub.basis is None, pub.shots == 0), []).append(pub)
-    return list(kinds.values())
-
-
-def _pubs(request, circuit, ready, rows):
+def _pubs(circuit: Circuit, points: np.ndarray, ready: Prepared) -> Iterator[_Pub]:
     """Yields the PUBs of one circuit."""
-    vector = list(circuit.shots) if circuit.shots else [0]
-    values = circuit.num_parameters
-    for copy, shots in enumerate(vector):
+    size = points.shape
+    for copy, shots in enumerate(list(circuit.shots) if circuit.shots else [0]):
         if ready.observables:
-            load = Load(rows, values, shots * ready.bases)
-            yield _Pub(request, copy, None, load, shots)
+            load = Load(*size, shots * ready.bases)
+            yield _Pub(circuit, ready, points, copy, None, load, shots)
         for basis in range(len(ready.sampled)):
-            yield _Pub(request, copy, basis, Load(rows, values, shots), shots)
-
-
-def _rows(parts) -> int:
-    return sum(last - first for _, (first, last) in parts)
-
-
-def _arguments(pub, ready, points) -> tuple:
-    """Returns a PUB as the primitives take it."""
-    if pub.basis is not None:
-        circuit = ready.sampled[pub.basis]
-        return circuit, _bindings(circuit, points), pub.shots
-    # The estimator rounds the number of shots up, also where it misses an integer by rounding.
-    precision = (1 + 1e-12) / np.sqrt(pub.shots) if pub.shots else 0.0
-    bindings = _bindings(ready.circuit, points[:, None] if ready.circuit.parameters else points)
-    return ready.circuit, list(ready.observables), bindings, precision
+            yield _Pub(circuit, ready, points, copy, basis, Load(*size, shots), shots)
 
 
 def _bindings(circuit: QuantumCircuit, points: np.ndarray) -> BindingsArray:
@@ -316,27 +235,3 @@ def _bindings(circuit: QuantumCircuit, points: np.ndarray) -> BindingsArray:
     parameters: list[Parameter] = list(circuit.parameters)
     values = points[..., [column(parameter) for parameter in parameters]]
     return BindingsArray({tuple(parameters): values}, shape=points.shape[:-1])
-
-
-def _measuring(circuit: QuantumCircuit, qubits: Sequence[int]) -> QuantumCircuit:
-    """Adds a measurement of qubits, given as before the transpilation, to a transpiled circuit."""
-    final = circuit.layout.final_index_layout() if circuit.layout else range(circuit.num_qubits)
-    measured = circuit.copy()
-    register = ClassicalRegister(len(qubits), _REGISTER)
-    measured.add_register(register)
-    measured.measure([final[qubit] for qubit in qubits], register)
-    return measured
-
-
-def _read(block, pub, ready, measured):
-    """Adds what a PUB has measured to the values float64[rows, width] of its circuit."""
-    if pub.basis is None:
-        block += np.asarray(measured.data.evs, dtype=float) @ ready.weights
-        return
-    basis = ready.bases[pub.basis]
-    outcomes = measured.data[_REGISTER]
-    for row in range(len(block)):
-        counts = outcomes.get_int_counts(row)
-        for start, wires in basis.columns.items():
-            frequencies = probabilities(counts, basis, wires)
-            block[row, start : start + len(frequencies)] = frequencies

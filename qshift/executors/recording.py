@@ -1,0 +1,159 @@
+"""Batches that go through the ledger: what it has is read, what is underway is joined, the rest is
+sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from qshift.errors import JobError, QShiftError
+from qshift.executors import content, waiting
+from qshift.executors.job import Job
+from qshift.executors.results import decoded, encoded
+from qshift.executors.submission import HOW, Batch, Parcel
+from qshift.ledger import Draft, Ledger, Record
+
+# Seconds after which a job that was being sent when its process died has reached the service.
+_UNDERWAY = 15.0
+
+
+class RecordedBatch(Batch):
+    """A batch whose jobs and results are recorded; see `Batch`.
+
+    Args:
+        ledger: Where they are.
+        run: Name of the run.
+        seeded: Whether samples follow from the draws.
+        The others: as for `Batch`.
+    """
+
+    def __init__(self, target, limits, pubs, draws, *, ledger: Ledger, run: str, seeded: bool):
+        super().__init__(target, limits, pubs, draws if seeded else None)
+        self._ledger = ledger
+        self._run = run
+        self._places: dict[bytes, list[tuple[int, int]]] = {}  # key -> (PUB, row), several if exact
+        for i, some in enumerate(draws):
+            for row, draw in enumerate(some):
+                key = content.digest(run.encode(), draw)
+                self._places.setdefault(key, []).append((i, row))
+
+    def measure(self) -> None:
+        """Fills in the results.
+
+        Raises:
+            JobError: If a job failed, was cancelled, or came back with something else.
+        """
+        missing, pauses = list(self._places), waiting.pauses(1.0)
+        target = {"target": self._target.name, "remote": self._target.is_remote, "run": self._run}
+        while missing:
+            claims = self._ledger.claim(missing, self._drafts, **target)
+            for key, result in claims.results.items():
+                i, _ = self._places[key][0]
+                self._fill(key, decoded(self._pubs[i].primitive, result))
+            try:
+                jobs = self._send_all(claims)
+                jobs += [(record, self._target.job(record.job_id)) for record in claims.sent]
+                self._collect(jobs)
+            finally:
+                self._ledger.leave([*claims.mine, *claims.doubtful])
+            missing = [key for key in missing if not self._is_known(key)]
+            if missing and claims.others:  # other processes are at it
+                time.sleep(next(pauses))
+
+    def _is_known(self, key) -> bool:
+        i, row = self._places[key][0]
+        return self.results[i][row] is not None
+
+    def _fill(self, key, measured) -> None:
+        for i, row in self._places.get(key, ()):
+            self.results[i][row] = measured
+
+    def _drafts(self, keys: Sequence[bytes]) -> list[Draft]:
+        """Returns the jobs that measure these points."""
+        rows: list[list[int]] = [[] for _ in self._pubs]
+        key_of = {}
+        for key in keys:
+            i, row = self._places[key][0]
+            rows[i].append(row)
+            key_of[i, row] = key
+        drafts = []
+        for parcel in self._parcels(rows):
+            pubs = [
+                [(key_of[i, row], self._pubs[i].points[row].tobytes()) for row in some]
+                for i, some in parcel.parts
+            ]
+            about = dict.fromkeys(self._pubs[i].about for i, _ in parcel.parts)
+            loads = [self._pubs[i].load.executions * len(some) for i, some in parcel.parts]
+            drafts.append(Draft(parcel.primitive, "; ".join(about), pubs, sum(loads), parcel.seed))
+        return drafts
+
+    def _send_all(self, claims) -> list[tuple[Record, Job]]:
+        """Sends the jobs that were claimed, unless a service has them already."""
+        jobs = []
+        for record in claims.mine:
+            jobs.append((record, self._send_recorded(record)))
+        for record in claims.doubtful:
+            job = self._on_service(record)
+            if job is not None:
+                self._ledger.sent(record, job.id)
+            elif all(key in self._places for key in record.keys):
+                job = self._send_recorded(record)
+            else:  # What is wanted of it is claimed anew.
+                self._ledger.forget([record])
+                continue
+            jobs.append((record, job))
+        return jobs
+
+    def _send_recorded(self, record) -> Job:
+        parts = []
+        for keys in record.pubs:
+            places = [self._places[key][0] for key in keys]
+            parts.append((places[0][0], [row for _, row in places]))
+        job = self._send(Parcel(record.primitive, parts, record.seed), (record.tag,))
+        self._ledger.sent(record, job.id)
+        return job
+
+    def _on_service(self, record) -> Job | None:
+        """Returns the job on the service if it was sent."""
+        for pause in waiting.pauses():
+            if found := self._target.find(record.tag):
+                return found[0]
+            if time.time() - record.created > _UNDERWAY:
+                return None
+            time.sleep(pause)
+
+    def _collect(self, jobs: Sequence[tuple[Record, Job]]) -> None:
+        """Waits for jobs and stores what they have measured."""
+        by_record = {record.id: job for record, job in jobs}
+        for record, measured in self._wait(jobs):
+            flat = [each for part in measured for each in part]
+            results = dict(zip(record.keys, flat, strict=True))
+            kept = {key: encoded(each) for key, each in results.items()}
+            self._ledger.store(record, kept, _usage(by_record[record.id]))
+            for key, each in results.items():
+                self._fill(key, each)
+
+    def _cancelled(self, record: Record) -> None:
+        self._ledger.close(record, "cancelled", "when waiting for it was interrupted")
+
+    def _failed(self, record: Record, job: Job, error: JobError) -> JobError:
+        self._ledger.close(record, error.state, str(error), _usage(job))
+        return JobError(
+            error.state,
+            f"Job {job.id} on {self._target.name} {HOW[error.state]}: {error}. All results "
+            f"received so far are kept in {self._ledger.path}. Run the program again to go on from "
+            f"there: what this job had to measure ({record.points} points) goes out in a new one.",
+        )
+
+    def _way_back(self) -> str:
+        return (
+            "left running. To come back, run the program again (in a notebook, the cell): it waits "
+            "for the same jobs. `qshift jobs` lists, fetches and cancels them."
+        )
+
+
+def _usage(job) -> float | None:
+    try:
+        return job.usage()
+    except QShiftError:  # It does not matter so much as to lose results.
+        return None

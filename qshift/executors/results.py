@@ -1,0 +1,43 @@
+"""What the primitives have measured at a point, as it is kept.
+
+Of an estimator float64[2, K], the values of K observables and their standard errors; of a sampler a
+dictionary outcome -> count.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+REGISTER = "outcomes"  # the classical bits that a sampler's circuits measure into
+
+
+def unpacked(primitive: str, result) -> Sequence:
+    """Returns what a PUB has measured at each of its points.
+
+    Args:
+        primitive: ``"estimator"`` or ``"sampler"``.
+        result: A PUB result of Qiskit's.
+    """
+    if primitive == "sampler":
+        outcomes = result.data[REGISTER]
+        return [outcomes.get_int_counts(row) for row in range(outcomes.shape[0])]
+    values = np.asarray(result.data.evs, dtype=float)
+    errors = np.broadcast_to(np.asarray(result.data.stds, dtype=float), values.shape)
+    return np.stack([values, errors], axis=-2)
+
+
+def encoded(measured: np.ndarray | dict[int, int]) -> bytes:
+    """Returns what was measured at a point as bytes."""
+    if isinstance(measured, dict):
+        return json.dumps({hex(outcome): n for outcome, n in sorted(measured.items())}).encode()
+    return measured.tobytes()
+
+
+def decoded(primitive: str, stored: bytes) -> np.ndarray | dict[int, int]:
+    """Returns what `encoded` was given."""
+    if primitive == "sampler":
+        return {int(outcome, 16): n for outcome, n in json.loads(stored).items()}
+    return np.frombuffer(stored).reshape(2, -1)

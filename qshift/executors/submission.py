@@ -1,0 +1,208 @@
+"""From PUBs to what was measured, by as few jobs as a target takes them in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from qshift.errors import JobError
+from qshift.executors import content, waiting
+from qshift.executors.job import Job
+from qshift.executors.packing import Limits, Load, pack
+from qshift.executors.results import unpacked
+from qshift.executors.target import Target
+from qshift.progress import track
+from qshift.tracker import Tracker
+
+
+class Pub(Protocol):
+    """What one PUB runs.
+
+    Attributes:
+        primitive: ``"estimator"`` or ``"sampler"``.
+        shots: Of each point and basis; 0 for exact results.
+        load: How much it is.
+    """
+
+    primitive: str
+    shots: int
+    load: Load
+
+    def arguments(self, rows: Sequence[int]) -> tuple:
+        """Returns the PUB of some of its points, as the primitive takes it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What one job measures.
+
+    Attributes:
+        primitive: ``"estimator"`` or ``"sampler"``.
+        parts: (PUB, its rows), each of which is a PUB of the job.
+        seed: Of a simulator.
+    """
+
+    primitive: str
+    parts: list[tuple[int, Sequence[int]]]
+    seed: int | None = None
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of points in each PUB."""
+        return [len(rows) for _, rows in self.parts]
+
+
+def parcels(pubs: Sequence[Pub], rows: Sequence[Sequence[int]], limits: Limits) -> list[Parcel]:
+    """Shares some rows of each PUB out among the fewest jobs."""
+    kinds: dict[tuple, list[int]] = {}
+    for i, pub in enumerate(pubs):
+        kinds.setdefault((pub.primitive, pub.shots == 0), []).append(i)
+    found = []
+    for (primitive, _), kind in kinds.items():
+        loads = [replace(pubs[i].load, rows=len(rows[i])) for i in kind]
+        for job in pack(loads, limits):
+            parts = [(kind[k], rows[kind[k]][first:last]) for k, first, last in job]
+            found.append(Parcel(primitive, parts))
+    return found
+
+
+class Batch:
+    """PUBs that are measured together.
+
+    Args:
+        target: Where.
+        limits: What one job may hold.
+        pubs: The PUBs.
+        draws: For each of their points what identifies this draw of it, if samples are to follow
+            from that.
+
+    Attributes:
+        results: For each PUB a list with what was measured at each point: float64[2, K], values and
+            standard errors of K observables, or for a sampler a dictionary outcome -> count.
+        sent: For each PUB the points for which a job was sent.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        limits: Limits,
+        pubs: Sequence[Pub],
+        draws: Sequence[Sequence[bytes]] | None = None,
+    ):
+        self.results: list[list] = [[None] * pub.load.rows for pub in pubs]
+        self.sent: list[set[int]] = [set() for _ in pubs]
+        self._target = target
+        self._limits = limits
+        self._pubs = pubs
+        self._draws = draws
+
+    def measure(self) -> None:
+        """Fills in the results.
+
+        Raises:
+            JobError: If a job failed, was cancelled, or came back with something else.
+        """
+        rows = [range(pub.load.rows) for pub in self._pubs]
+        jobs = [(parcel, self._send(parcel)) for parcel in self._parcels(rows)]
+        for parcel, measured in self._wait(jobs):
+            for (i, rows), part in zip(parcel.parts, measured, strict=True):
+                for row, each in zip(rows, part, strict=True):
+                    self.results[i][row] = each
+
+    def _parcels(self, rows: Sequence[Sequence[int]]) -> list[Parcel]:
+        """Shares some rows of each PUB out among jobs, with the seeds of these."""
+        shared = parcels(self._pubs, rows, self._limits)
+        if self._draws is None:
+            return shared
+        return [
+            replace(
+                parcel,
+                seed=content.seed(self._draws[i][row] for i, rows in parcel.parts for row in rows),
+            )
+            for parcel in shared
+        ]
+
+    def _send(self, parcel: Parcel, tags: Sequence[str] = ()) -> Job:
+        arguments = [self._pubs[i].arguments(rows) for i, rows in parcel.parts]
+        if parcel.primitive == "sampler":
+            job = self._target.sample(arguments, parcel.seed, tags)
+        else:
+            exact = not self._pubs[parcel.parts[0][0]].shots
+            job = self._target.estimate(arguments, parcel.seed, exact, tags)
+        loads = [(self._pubs[i].load.executions, len(rows)) for i, rows in parcel.parts]
+        Tracker.record(jobs=1, shots=sum(executions * rows for executions, rows in loads))
+        for i, rows in parcel.parts:
+            self.sent[i].update(rows)
+        return job
+
+    def _wait(self, jobs: Sequence[tuple[Parcel, Job]]) -> Iterator[tuple[Parcel, list]]:
+        """Yields what each job has measured, PUB by PUB, as soon as it is there.
+
+        Raises:
+            JobError: For the first job that has no results.
+        """
+        done = 0
+        try:
+            if not self._target.is_remote:
+                total = sum(sum(parcel.sizes) for parcel, _ in jobs)
+                for parcel, job in track(jobs, total, lambda item: sum(item[0].sizes), "circuits"):
+                    yield parcel, _unpacked(parcel, job.result())
+                    done += 1
+                return
+            with waiting.display(self._target.name) as say:
+                for parcel, job in jobs:
+                    which = f"job {done + 1} of {len(jobs)}, " if len(jobs) > 1 else ""
+                    results = waiting.wait(job, lambda text, which=which: say(which + text))
+                    yield parcel, _unpacked(parcel, results)
+                    done += 1
+        except KeyboardInterrupt:
+            self._interrupted(jobs[done:])
+            raise
+        except JobError as error:
+            raise self._failed(*jobs[done], error) from error
+
+    def _interrupted(self, jobs) -> None:
+        """Decides what becomes of jobs that nobody waits for any longer."""
+        if not self._target.is_remote or waiting.shall_cancel([job for _, job in jobs]):
+            for parcel, job in jobs:
+                job.cancel()
+                self._cancelled(parcel)
+        else:
+            print(f"qshift: {self._way_back()}", file=sys.stderr)
+
+    def _cancelled(self, parcel: Parcel) -> None:
+        """Takes note of a job that was cancelled."""
+
+    def _failed(self, parcel: Parcel, job: Job, error: JobError) -> JobError:
+        """Returns the error to raise for a job that has no results."""
+        return JobError(
+            error.state,
+            f"Job {job.id} on {self._target.name} {HOW[error.state]}: {error}. There is no "
+            "ledger (ledger=False), so all is sent again when the program runs again.",
+        )
+
+    def _way_back(self) -> str:
+        return "without a ledger (ledger=False) the program cannot find these jobs again"
+
+
+HOW = {"failed": "failed", "cancelled": "was cancelled"}
+
+
+def _unpacked(parcel: Parcel, results) -> list[list]:
+    """Returns what was measured at each point of each PUB of a job.
+
+    Raises:
+        JobError: If it is not what was asked for.
+    """
+    found = [unpacked(parcel.primitive, result) for result in results]
+    sizes = [len(part) for part in found]
+    if sizes != parcel.sizes:
+        raise JobError(
+            "failed",
+            f"it came back with results for {sizes} points in its PUBs; {parcel.sizes} were asked "
+            "for",
+        )
+    return found

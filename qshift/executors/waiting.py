@@ -1,0 +1,91 @@
+"""Waiting for jobs: what is shown meanwhile, and what happens to them when that is interrupted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from qshift.errors import JobError
+from qshift.executors.job import Job
+from qshift.progress import stderr
+
+_SHORTEST, _LONGEST = 0.1, 5.0  # seconds between two looks at a job
+
+
+def pauses(longest: float = _LONGEST) -> Iterator[float]:
+    """Yields seconds to sleep, more and more."""
+    pause = _SHORTEST
+    while True:
+        yield pause
+        pause = min(longest, 1.3 * pause)
+
+
+def wait(job: Job, say: Callable[[str], None]) -> Sequence:
+    """Waits for the results of a job on a service.
+
+    Args:
+        job: The job.
+        say: Is told its status now and then.
+
+    Raises:
+        JobError: If it failed or was cancelled.
+    """
+    for pause in pauses():
+        status = job.status()
+        if status == "done":
+            return job.result()
+        if status in ("failed", "cancelled"):
+            raise JobError(status, _reason(job))
+        position = job.queue_position() if status == "queued" else None
+        say(status if position is None else f"{status}, position {position}")
+        time.sleep(pause)
+
+
+def _reason(job) -> str:
+    try:
+        job.result()
+    except Exception as error:  # What the service says about it.
+        return str(error)
+    return "it gave no reason"
+
+
+@contextmanager
+def display(name: str) -> Iterator[Callable[[str], None]]:
+    """Shows what is waited for, on terminals and in notebooks.
+
+    Args:
+        name: Of the backend.
+
+    Yields:
+        What to call with a text that says how things stand.
+    """
+    out = stderr()
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn(name),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=out,
+        transient=True,
+        disable=not (out.is_terminal or out.is_jupyter),
+    )
+    with bar:
+        task = bar.add_task("", total=None)
+        yield lambda text: bar.update(task, description=text)
+
+
+def shall_cancel(jobs: Sequence[Job]) -> bool:
+    """Asks on a terminal what is to become of jobs; elsewhere they are left running."""
+    them, listed = ("it", "job") if len(jobs) == 1 else ("them", f"{len(jobs)} jobs")
+    print(f"\nWaiting for {listed}: {', '.join(job.id for job in jobs)}", file=sys.stderr)
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"Cancel {them}? Otherwise left running. [y/N] ", end="", file=sys.stderr, flush=True)
+    try:
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    except KeyboardInterrupt:  # once more, by somebody in a hurry, who loses nothing by it
+        return False

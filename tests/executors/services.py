@@ -1,0 +1,106 @@
+"""A service in this process, as targets see it, and processes that die."""
+
+from contextlib import contextmanager
+
+from qshift import ledger as ledgers
+from qshift.errors import QShiftError
+from qshift.executors import content, estimator
+from qshift.executors.device import EstimatorDevice
+from qshift.executors.target import Target
+
+
+class KilledError(BaseException):
+    """Stands for the end of a process."""
+
+
+class Service:
+    """Keeps jobs when a process dies.
+
+    Attributes:
+        jobs: Id -> job.
+        fate: What the next jobs come to: ``"done"``, ``"failed"``, ``"cancelled"``, ``"running"``.
+        watch: Called with what is being done: ``"submit"``, ``"submitted"``, ``"status"``,
+            ``"result"``.
+    """
+
+    def __init__(self):
+        self.jobs = {}
+        self.fate = "done"
+        self.watch = lambda event: None
+
+
+class RemoteJob:
+    def __init__(self, service, local, tags):
+        self.id = f"job-{len(service.jobs)}"
+        self.tags, self.state, self.asked = tags, service.fate, 0
+        self._local, self._service = local, service
+
+    def status(self):
+        self._service.watch("status")
+        self.asked += 1
+        return "queued" if self.asked == 1 else self.state
+
+    def queue_position(self):
+        return 3
+
+    def result(self):
+        self._service.watch("result")
+        if self.state != "done":
+            raise QShiftError("the cryostat was warm")
+        return self._local.result()
+
+    def cancel(self):
+        self.state = "cancelled"
+
+    def usage(self):
+        return 1.5
+
+
+class RemoteTarget(Target):
+    is_remote = True
+
+    def __init__(self, service, **options):
+        super().__init__("aer", 1, options)
+        self.service = service
+
+    def _submit(self, make, tags):
+        self.service.watch("submit")
+        job = RemoteJob(self.service, make(), tags)
+        self.service.jobs[job.id] = job
+        self.service.watch("submitted")
+        return job
+
+    def estimate(self, pubs, seed, exact, tags=()):
+        return self._submit(lambda: super(RemoteTarget, self).estimate(pubs, seed, exact), tags)
+
+    def sample(self, pubs, seed, tags=()):
+        return self._submit(lambda: super(RemoteTarget, self).sample(pubs, seed), tags)
+
+    def job(self, job_id):
+        return self.service.jobs[job_id]
+
+    def find(self, tag):
+        return [job for job in self.service.jobs.values() if tag in job.tags]
+
+
+def remote(service, **options):
+    """Returns a device whose jobs are at a service."""
+    device = EstimatorDevice(**options)
+    device.target = RemoteTarget(service)
+    return device
+
+
+@contextmanager
+def process(monkeypatch, name="1"):
+    """What runs in here belongs to a process that is gone afterwards."""
+    with monkeypatch.context() as patch:
+        patch.setattr(estimator, "_draws", content.Draws())
+        gone = f"{ledgers.this_process().split()[0]} 99999999 {name}.0"
+        patch.setattr(ledgers, "this_process", lambda: gone)
+        patch.setattr(ledgers, "_at_work", set())
+        leave = ledgers.Ledger.leave
+        patch.setattr(ledgers.Ledger, "leave", lambda self, jobs: None)
+        try:
+            yield leave
+        except KilledError:
+            pass
