@@ -32,13 +32,23 @@ class OptionError(UnsupportedError):
         super().__init__(f"{option}: {reason}")
 
 
-class JobError(QShiftError, RuntimeError):
-    """A job that gave no results.
+class ServiceError(QShiftError):
+    """A service that did not do what it was asked for; the message says how to go on."""
+
+
+class AccountError(ServiceError):
+    """No account at a service, or one that it refuses."""
+
+
+class JobError(ServiceError):
+    """A job that failed or was cancelled on a service.
 
     Attributes:
-        state: ``"failed"`` or ``"cancelled"``.
+        job_id: The job.
+        status: ``"failed"`` or ``"cancelled"``.
+        reason: What the service says.
     """
 
-    def __init__(self, state: str, reason: str):
-        self.state = state
-        super().__init__(reason)
+    def __init__(self, job_id: str, status: str, reason: str, advice: str = ""):
+        self.job_id, self.status, self.reason = job_id, status, reason
+        super().__init__(f"Job {job_id} {status}: {reason}. {advice}".rstrip())

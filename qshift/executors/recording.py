@@ -10,7 +10,7 @@ from qshift.errors import JobError, QShiftError
 from qshift.executors import content, waiting
 from qshift.executors.job import Job
 from qshift.executors.results import decoded, encoded
-from qshift.executors.submission import HOW, Batch, Parcel
+from qshift.executors.submission import Batch, Parcel
 from qshift.ledger import Draft, Ledger, Record
 
 # Seconds after which a job that was being sent when its process died has reached the service.
@@ -137,12 +137,13 @@ class RecordedBatch(Batch):
         self._ledger.close(record, "cancelled", "when waiting for it was interrupted")
 
     def _failed(self, record: Record, job: Job, error: JobError) -> JobError:
-        self._ledger.close(record, error.state, str(error), _usage(job))
+        self._ledger.close(record, error.status, error.reason, _usage(job))
         return JobError(
-            error.state,
-            f"Job {job.id} on {self._target.name} {HOW[error.state]}: {error}. All results "
-            f"received so far are kept in {self._ledger.path}. Run the program again to go on from "
-            f"there: what this job had to measure ({record.points} points) goes out in a new one.",
+            job.id,
+            error.status,
+            error.reason,
+            f"All results received so far are kept in {self._ledger.path}. Run this again to go on "
+            f"from there: its {record.points} points then go out in a new job.",
         )
 
     def _way_back(self) -> str:

@@ -149,14 +149,14 @@ class Batch:
             if not self._target.is_remote:
                 total = sum(sum(parcel.sizes) for parcel, _ in jobs)
                 for parcel, job in track(jobs, total, lambda item: sum(item[0].sizes), "circuits"):
-                    yield parcel, _unpacked(parcel, job.result())
+                    yield parcel, _unpacked(parcel, job, job.result())
                     done += 1
                 return
             with waiting.display(self._target.name) as say:
                 for parcel, job in jobs:
                     which = f"job {done + 1} of {len(jobs)}, " if len(jobs) > 1 else ""
                     results = waiting.wait(job, lambda text, which=which: say(which + text))
-                    yield parcel, _unpacked(parcel, results)
+                    yield parcel, _unpacked(parcel, job, results)
                     done += 1
         except KeyboardInterrupt:
             self._interrupted(jobs[done:])
@@ -178,20 +178,14 @@ class Batch:
 
     def _failed(self, parcel: Parcel, job: Job, error: JobError) -> JobError:
         """Returns the error to raise for a job that has no results."""
-        return JobError(
-            error.state,
-            f"Job {job.id} on {self._target.name} {HOW[error.state]}: {error}. There is no "
-            "ledger (ledger=False), so all is sent again when the program runs again.",
-        )
+        advice = "There is no ledger (ledger=False), so all is sent again when you run this again."
+        return JobError(job.id, error.status, error.reason, advice)
 
     def _way_back(self) -> str:
         return "without a ledger (ledger=False) the program cannot find these jobs again"
 
 
-HOW = {"failed": "failed", "cancelled": "was cancelled"}
-
-
-def _unpacked(parcel: Parcel, results) -> list[list]:
+def _unpacked(parcel: Parcel, job: Job, results) -> list[list]:
     """Returns what was measured at each point of each PUB of a job.
 
     Raises:
@@ -201,8 +195,8 @@ def _unpacked(parcel: Parcel, results) -> list[list]:
     sizes = [len(part) for part in found]
     if sizes != parcel.sizes:
         raise JobError(
+            job.id,
             "failed",
-            f"it came back with results for {sizes} points in its PUBs; {parcel.sizes} were asked "
-            "for",
+            f"it came back with results for {sizes} points in its PUBs, not {parcel.sizes}",
         )
     return found

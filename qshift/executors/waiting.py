@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from qshift.errors import JobError
 from qshift.executors.job import Job
 from qshift.progress import stderr
 
@@ -36,21 +35,11 @@ def wait(job: Job, say: Callable[[str], None]) -> Sequence:
     """
     for pause in pauses():
         status = job.status()
-        if status == "done":
+        if status in ("done", "failed", "cancelled"):
             return job.result()
-        if status in ("failed", "cancelled"):
-            raise JobError(status, _reason(job))
         position = job.queue_position() if status == "queued" else None
         say(status if position is None else f"{status}, position {position}")
         time.sleep(pause)
-
-
-def _reason(job) -> str:
-    try:
-        job.result()
-    except Exception as error:  # What the service says about it.
-        return str(error)
-    return "it gave no reason"
 
 
 @contextmanager

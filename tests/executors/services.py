@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 
 from qshift import ledger as ledgers
-from qshift.errors import QShiftError
+from qshift.errors import JobError
 from qshift.executors import content, estimator
 from qshift.executors.device import EstimatorDevice
 from qshift.executors.target import Target
@@ -46,7 +46,7 @@ class RemoteJob:
     def result(self):
         self._service.watch("result")
         if self.state != "done":
-            raise QShiftError("the cryostat was warm")
+            raise JobError(self.id, self.state, "the cryostat was warm")
         return self._local.result()
 
     def cancel(self):

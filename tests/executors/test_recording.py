@@ -1,6 +1,5 @@
 """Batches that go through the ledger, on simulators and on a service, with processes that die."""
 
-
 import numpy as np
 import pennylane as qml
 import pytest
@@ -260,10 +259,11 @@ def test_a_job_without_results(fate, path, monkeypatch):
     device = remote(service, ledger=path)
     with monkeypatch.context() as patch:
         patch.setattr(service, "fate", fate)
-        with pytest.raises(JobError, match=f"Job job-0 on aer .*{fate}: the cryo") as e:
+        with pytest.raises(JobError, match=f"Job job-0 {fate}: the cryostat was warm. ") as caught:
             numbers(device)
-    assert e.value.state == fate and str(path) in str(e.value)
-    assert "Run the program again" in str(e.value) and "(1 points)" in str(e.value)
+    assert (caught.value.status, caught.value.job_id) == (fate, "job-0")
+    assert str(path) in str(caught.value) and "Run this again" in str(caught.value)
+    assert "its 1 points" in str(caught.value)
     job, other = Ledger(path).jobs()
     assert (job.state, job.seconds, job.message) == (fate, 1.5, "the cryostat was warm")
     service.jobs["job-1"].state = "done"  # it was sent, and is not lost
@@ -279,7 +279,7 @@ def test_a_job_that_comes_back_with_something_else(ledger, path):
     device = remote(service, ledger=path if ledger else False)
     estimate = device.target.estimate
     device.target.estimate = lambda pubs, *rest: estimate([*pubs, pubs[0]], *rest)
-    with pytest.raises(JobError, match=r"results for \[1, 1\] points.*\[1\] were asked"):
+    with pytest.raises(JobError, match=r"results for \[1, 1\] points in its PUBs, not \[1\]"):
         numbers(device, steps=1)
     device.target.estimate = estimate
     numbers(device, steps=1)
