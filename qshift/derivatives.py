@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -117,17 +118,26 @@ def _by_tapes(fn, args, sources, positions, order, single):
             entries.append(by_source[0] if single else tuple(by_source))
         return [*lower, _nest_like(lower[-1], entries)]
 
-    logger = tf.get_logger()
-    logger.addFilter(_not_about_retracing)
-    try:
+    with retracing():
         return tuple(up_to(order))
+
+
+@contextlib.contextmanager
+def retracing():
+    """Keeps TensorFlow from advising against retracing where it is meant, or its own doing.
+
+    It traces each jacobian anew, and counts functions made at the same place as one.
+    """
+
+    def other(record) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = tf.get_logger()
+    logger.addFilter(other)
+    try:
+        yield
     finally:
-        logger.removeFilter(_not_about_retracing)
-
-
-def _not_about_retracing(record) -> bool:
-    """TensorFlow traces each jacobian anew and then advises against it, which nobody can heed."""
-    return "triggered tf.function retracing" not in record.getMessage()
+        logger.removeFilter(other)
 
 
 def _require_connected(jacobians, positions):

@@ -191,6 +191,7 @@ def _compiled(fn: Callable) -> Callable:
     import tensorflow as tf  # Late: importing it takes long.
 
     import qshift
+    from qshift.derivatives import retracing
 
     if isinstance(fn, qshift.QNode):
         fn = fn.update(seed=fn.seed)  # with a count of its own of its calls
@@ -210,7 +211,8 @@ def _compiled(fn: Callable) -> Callable:
         x = tf.constant(x)
         # A function that looks at the numbers cannot be compiled, and errors of a device become
         # TensorFlow's in compiled code. Without, the one works and the others are what they are.
-        with suppress(TypeError, AttributeError, NotImplementedError, tf.errors.OpError):
+        compiles = suppress(TypeError, AttributeError, NotImplementedError, tf.errors.OpError)
+        with compiles, retracing():
             return up_to(order)(x)
         return qshift.derivatives(scalar, x, order=order)
 

@@ -3,35 +3,84 @@
 from __future__ import annotations
 
 import functools
+import io
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
 _PATIENCE = 1.0  # seconds before a bar appears
+_REFRESH = 0.1  # seconds between drawings in a notebook
 
 
-def progress(console: Console | None = None) -> Progress:
-    """Returns a progress display that is silent unless on a terminal or in a notebook."""
+def progress(
+    console: Console | None = None, columns: Sequence[ProgressColumn] | None = None
+) -> Progress:
+    """Returns a progress display that is silent unless on a terminal or in a notebook.
+
+    Args:
+        console: Where to; standard error if not given.
+        columns: What it shows; by default description, bar, counts and times.
+    """
     console = console or stderr()
-    return Progress(
+    columns = columns or (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not (console.is_terminal or console.is_jupyter),
     )
+    if console.is_jupyter:
+        return _InNotebook(*columns, console=console, auto_refresh=False)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class _InNotebook(Progress):
+    """Drawn into an output of the cell that is running.
+
+    In notebooks, rich's own display needs ipywidgets and leaves empty outputs behind.
+    """
+
+    _output = None
+    _drawn = 0.0
+
+    def start(self) -> None:
+        from IPython.display import display
+
+        if self._output is None:
+            self._output = display(self._html(), display_id=True)
+
+    def stop(self) -> None:
+        if self._output is not None:
+            self._output.update({"text/html": ""}, raw=True)
+            self._output = None
+
+    def refresh(self) -> None:
+        if self._output is not None and time.monotonic() - self._drawn > _REFRESH:
+            self._drawn = time.monotonic()
+            self._output.update(self._html())
+
+    def update(self, *args, **kwargs) -> None:
+        super().update(*args, **kwargs)
+        self.refresh()
+
+    def _html(self):
+        from IPython.display import HTML
+
+        page = Console(
+            file=io.StringIO(), width=100, record=True, force_terminal=True, force_jupyter=False
+        )
+        page.print(self.get_renderable())
+        return HTML(page.export_html(inline_styles=True, code_format="<pre>{code}</pre>"))
 
 
 @functools.cache

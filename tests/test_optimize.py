@@ -187,6 +187,13 @@ def test_functions_that_cannot_be_compiled_work_too():
     np.testing.assert_allclose(minimize(kinked, 1.1).x, 3.0)
 
 
+def test_many_runs_one_after_another_are_quiet(caplog):
+    """TensorFlow takes functions that are compiled at the same place for one that changes."""
+    for _ in range(8):
+        minimize(bowl, [1.0, 0.5], steps=0)
+    assert not caplog.messages
+
+
 # Errors
 
 

@@ -106,6 +106,28 @@ def test_silent_unless_on_a_terminal(watched):
     assert bool(console.file.getvalue()) is watched
 
 
+def test_in_a_notebook_it_is_drawn_into_one_output_which_it_empties(monkeypatch, clock):
+    drawn = []
+
+    class Output:
+        def update(self, content, raw=False):
+            drawn.append(content["text/html"] if raw else content.data)
+
+    def display(content, display_id):
+        assert display_id
+        drawn.append(content.data)
+        return Output()
+
+    monkeypatch.setattr("IPython.display.display", display)
+    with progress.progress(Console(force_jupyter=True)) as bar:
+        task = bar.add_task("circuits", total=10)
+        for completed in (5, 6, 7):  # too fast to be drawn each
+            clock.now += 0.06
+            bar.update(task, completed=completed)
+        assert "circuits" in drawn[-1] and "6/10" in drawn[-1]
+    assert len(drawn) == 3 and drawn[-1] == ""
+
+
 def test_it_writes_to_standard_error():
     """So that standard output stays data."""
     assert progress.progress().console.stderr

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from qshift.executors.job import Job
-from qshift.progress import stderr
+from qshift.progress import progress
 
 _SHORTEST, _LONGEST = 0.1, 5.0  # seconds between two looks at a job
 
@@ -52,17 +52,13 @@ def display(name: str) -> Iterator[Callable[[str], None]]:
     Yields:
         What to call with a text that says how things stand.
     """
-    out = stderr()
-    bar = Progress(
+    columns = (
         SpinnerColumn(),
         TextColumn(name),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
-        console=out,
-        transient=True,
-        disable=not (out.is_terminal or out.is_jupyter),
     )
-    with bar:
+    with progress(columns=columns) as bar:
         task = bar.add_task("", total=None)
         yield lambda text: bar.update(task, description=text)
 
