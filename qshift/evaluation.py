@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -128,6 +128,7 @@ class Evaluation:
         "_lock",
         "_planner",
         "_prefetch",
+        "_together",
         "_values",
         "__weakref__",
     )
@@ -153,13 +154,31 @@ class Evaluation:
         values, inputs = circuit.num_values, circuit.num_parameters
         self._values = Table((values,), parameters, planner.root)
         self._gradients = Table((values, inputs), parameters, planner.root)
+        self._together: tuple[list[Index], np.ndarray] = [], np.empty(0)
 
     @property
     def nbytes(self) -> int:
-        return self._values.nbytes + self._gradients.nbytes
+        return self._values.nbytes + self._gradients.nbytes + self._together[1].nbytes
 
-    def partials(self, indices: Sequence[Index]) -> np.ndarray:
-        """Returns partial derivatives, float64[N, M, len(indices)]."""
+    def partials(self, indices: Sequence[Index], also: Collection[Index] = ()) -> np.ndarray:
+        """Returns partial derivatives, float64[N, M, len(indices)].
+
+        Args:
+            indices: Which.
+            also: Others that will be asked for, to be evaluated in the same batch.
+        """
+        together = {*indices, *also}
+        if len(together) == len(indices):
+            return self._partials(indices)
+        # Each of those who ask does so with the same result, to the last digit.
+        together = sorted(together, key=lambda index: (len(index), index))
+        with self._lock:
+            if together != self._together[0]:
+                self._together = together, self._partials(together)
+            position = {index: i for i, index in enumerate(together)}
+            return self._together[1][:, :, [position[index] for index in indices]]
+
+    def _partials(self, indices):
         with self._lock:
             # What is asked for first may well be all there is to prefetch.
             if not set(self._prefetch).issubset(indices):

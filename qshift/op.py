@@ -5,9 +5,13 @@ angles. Its gradient contracts the incoming cotangent with the D_(a + j), which 
 one order up: TensorFlow recurses as deep as it is asked to, and every level reads from the same
 `Evaluation`.
 
-While TensorFlow traces (in a `tf.function`, or vectorising a `tape.jacobian`), what is evaluated
-does not depend on the cotangent, so it is evaluated once. In eager mode the cotangent is known and
-its zero rows are not evaluated; only their own derivatives ask for them.
+A contraction is an op of its own: when it runs the cotangent is known, and what only its zero rows
+would take is not evaluated; only the derivatives by the cotangent itself ask for it. Where
+TensorFlow vectorises a loop of contractions, as in a `tape.jacobian`, what is evaluated does not
+depend on the cotangents, so it is evaluated once.
+
+In compiled functions the parameters come in parts, one for each set of tensors that they are
+computed from. TensorFlow traces derivatives by all parts and prunes those that lead nowhere.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import tensorflow as tf
 
 from qshift.evaluation import Calls, Evaluation, Evaluations, Structure
 from qshift.plan import Index
-from qshift.tracing import eager_op, eager_ticket, find, graph_op, graph_ticket, is_watched
+from qshift.tracing import eager_ticket, find, graph_ticket, run
 
 _LARGEST_MATRIX = 2**20  # entries
 
@@ -39,8 +43,9 @@ class Program:
             these need evaluating; None for a part that nobody can differentiate by.
         start: Starts an evaluation at parameters float64[N, P], given the call's number.
         calls: Numbers the calls. Programs may share it.
-        in_order: Whether compiled functions must run lower orders first. What is run in all is the
-            same in any order, but with samples not every number is.
+        reproducible: Whether what compiled functions evaluate together must depend neither on
+            numbers nor on the order in which TensorFlow runs things: what is evaluated in all
+            hardly does, but with samples the derivatives that are read off it do.
     """
 
     def __init__(
@@ -50,14 +55,14 @@ class Program:
         active: tuple[tuple[int, ...] | None, ...],
         start: Callable[[np.ndarray, int], Evaluation],
         calls: Calls,
-        in_order: bool = False,
+        reproducible: bool = False,
     ):
         self.circuit = circuit
         self.columns = columns
         self.active = active
         self.start = start
         self.calls = calls
-        self.in_order = in_order
+        self.reproducible = reproducible
         self._partials: dict[tuple[Index, ...], Partials] = {}
 
     def __call__(self, tensors: list[tf.Tensor]) -> tf.Tensor:
@@ -74,7 +79,7 @@ class Program:
             ticket = eager_ticket(self.start(parameters, next(self.calls)))
         else:
             ticket = graph_ticket(self.calls)
-        return self.partials(((),)).tensor(ticket, tensors)[:, :, 0]
+        return run(self.partials(((),)), ticket, tensors)[:, :, 0]
 
     def partials(self, indices: tuple[Index, ...]) -> Partials:
         """Returns the function of all these partial derivatives."""
@@ -89,8 +94,16 @@ class Program:
             parameters[:, columns] = array
         return parameters
 
-    def evaluate(self, ticket, arrays, indices: tuple[Index, ...]) -> np.ndarray:
+    def evaluate(
+        self, ticket, arrays, indices: tuple[Index, ...], also: Sequence[Index] = ()
+    ) -> np.ndarray:
         """Returns partial derivatives of the call that a ticket belongs to, float64[N, M, A].
+
+        Args:
+            ticket: The ticket.
+            arrays: The program's tensors.
+            indices: Which derivatives.
+            also: Others, to be evaluated in the same batch.
 
         Raises:
             NoShiftRuleError: If a parameter has no exact rule.
@@ -103,11 +116,13 @@ class Program:
             evaluation = _compiled.get(
                 (self.calls, ticket), parameters, lambda parameters: self.start(parameters, -ticket)
             )
-        return evaluation.partials(indices)
+        return evaluation.partials(indices, also)
 
 
 class Partials:
     """Partial derivatives D_a of a program's values for all a in `indices`, differentiable again.
+
+    A function of the program's tensors: float64[N, M, A].
 
     Args:
         program: The program.
@@ -117,37 +132,27 @@ class Partials:
     def __init__(self, program: Program, indices: tuple[Index, ...]):
         self.program = program
         self.indices = indices
-        self.in_order = program.in_order
-        self._raised: dict[int, tuple[Partials, np.ndarray]] = {}
+        self._contractions: dict[tuple[type, int], _Contraction] = {}
 
-    def tensor(self, ticket: tf.Tensor, tensors: list[tf.Tensor]) -> tf.Tensor:
-        """Returns D_a, float64[N, M, A]."""
-        if not tf.executing_eagerly():
-            shape = [tensors[0].shape[0], self.program.circuit.num_values, len(self.indices)]
-            return graph_op(self, ticket, tensors, shape)
+    def __call__(self, ticket, *tensors, also=()) -> np.ndarray:
+        return self.program.evaluate(ticket, tensors, self.indices, _needs(also, tensors))
 
-        return eager_op(
-            self(ticket, *tensors),
-            tensors,
-            lambda cotangent: self.gradient(ticket, tensors, cotangent),
-            lambda *tangents: self.tangent(ticket, tensors, tangents),
-        )
+    def needs(self, tensors) -> tuple[Index, ...]:
+        """Returns the partial derivatives to evaluate."""
+        return self.indices
 
-    def __call__(self, ticket, *arrays) -> np.ndarray:
-        """Returns the numbers."""
-        return self.program.evaluate(ticket, arrays, self.indices)
+    def shape(self, tensors):
+        return [tensors[0].shape[0], self.program.circuit.num_values, len(self.indices)]
 
-    def gradient(self, ticket, tensors, cotangent) -> list[tf.Tensor | None]:
-        """Contracts a cotangent [N, M, A] with the D_(a + j): [N, columns] for each part."""
+    def gradient(self, ticket, tensors, cotangent, wanted):
         return [
-            None if active is None else self._pull(part, ticket, tensors, cotangent)
-            for part, active in enumerate(self.program.active)
+            self.pull(part, ticket, tensors, cotangent) if active is not None and wants else None
+            for part, (active, wants) in enumerate(zip(self.program.active, wanted, strict=True))
         ]
 
-    def tangent(self, ticket, tensors, tangents) -> tf.Tensor:
-        """Contracts tangents [N, columns], one per part, with the D_(a + j): [N, M, A]."""
+    def tangent(self, ticket, tensors, tangents):
         pushed = [
-            self._push(part, ticket, tensors, tangent)
+            self.push(part, ticket, tensors, tangent)
             for part, (active, tangent) in enumerate(
                 zip(self.program.active, tangents, strict=True)
             )
@@ -158,103 +163,169 @@ class Partials:
         shape = [len(tensors[0]), self.program.circuit.num_values, len(self.indices)]
         return tf.zeros(shape, tf.float64)
 
-    def _raise(self, part) -> tuple[Partials, np.ndarray]:
-        """Returns the D_(a + j) for the part's J columns, and int[A, J] saying which is which."""
-        if part not in self._raised:
-            indices, table = one_order_up(self.indices, self.program.active[part])
-            self._raised[part] = self.program.partials(indices), table
-        return self._raised[part]
-
-    def _pull(self, part, ticket, tensors, cotangent) -> tf.Tensor:
-        columns, active = self.program.columns[part], self.program.active[part]
-        if not active:
+    def pull(self, part, ticket, tensors, cotangent) -> tf.Tensor:
+        """Contracts a cotangent [N, M, A] with the D_(a + j), j from a part: [N, columns]."""
+        if not self.program.active[part]:
             # A zero whose derivatives of every order are zeros too; TensorFlow would say None.
             return tf.zeros_like(tensors[part]) * tf.sin(tensors[part])
-        if tf.executing_eagerly():
-            return self._pull_eagerly(part, ticket, tensors, cotangent)
-        raised, table = self._raise(part)
-        derivatives = tf.gather(raised.tensor(ticket, tensors), table, axis=2)
-        return _spread(tf.einsum("nma,nmaj->nj", cotangent, derivatives), active, columns)
+        return self._contract(Pullback, part, ticket, [*tensors, cotangent])
 
-    def _push(self, part, ticket, tensors, tangent) -> tf.Tensor:
-        """Contracts a tangent [N, columns] of one part with the D_(a + j): [N, M, A]."""
-        if tf.executing_eagerly():
-            return self._push_eagerly(part, ticket, tensors, tangent)
-        raised, table = self._raise(part)
-        derivatives = tf.gather(raised.tensor(ticket, tensors), table, axis=2)
-        return tf.einsum("nj,nmaj->nma", self._pick(part, tangent), derivatives)
+    def push(self, part, ticket, tensors, tangent) -> tf.Tensor:
+        """Contracts a tangent [N, columns] with the D_(a + j), j from a part: [N, M, A]."""
+        return self._contract(Pushforward, part, ticket, [*tensors, tangent])
 
-    # In eager mode zero rows are not evaluated, so these two are each other's derivatives by what
-    # they contract with: that is where such rows may be needed after all.
+    def _contract(self, kind, part, ticket, inputs):
+        if (kind, part) not in self._contractions:
+            self._contractions[kind, part] = kind(self, part)
+        contraction = self._contractions[kind, part]
+        if self.program.reproducible and not tf.executing_eagerly():
+            return contraction.of_all(ticket, inputs)
+        return run(contraction, ticket, inputs)
 
-    def _pull_eagerly(self, part, ticket, tensors, cotangent):
-        columns, active = self.program.columns[part], self.program.active[part]
-        raised, table = self._raise(part)
-        # Nobody asks for derivatives by what is not followed now: they must not cost anything.
-        followed, moving = is_watched(cotangent), any(map(is_watched, tensors))
-        weights = cotangent.numpy()
-        rows = np.flatnonzero(weights.any(axis=(0, 1)))
-        result = np.zeros((len(weights), len(columns)))
-        if len(rows):
-            needed, entry = one_order_up([self.indices[row] for row in rows], active)
-            values = self.program.evaluate(ticket, tensors, needed)[:, :, entry]
-            result[:, self._positions(part)] = np.einsum(
-                "nma,nmaj->nj", weights[:, :, rows], values
-            )
 
-        def pull(tangent):
-            by_cotangent = self._push(part, ticket, tensors, tangent) if followed else None
-            by_tensors = self._pull_twice(part, ticket, tensors, cotangent, tangent, moving)
-            return [by_cotangent, *by_tensors]
+class _Contraction:
+    """The D_(a + j), j from one part, contracted with a vector.
 
-        def push(tangent, *tangents):
-            moved = tf.gather(raised.tangent(ticket, tensors, tangents), table, axis=2)
-            by_tensors = _spread(tf.einsum("nma,nmaj->nj", cotangent, moved), active, columns)
-            return self._pull(part, ticket, tensors, tangent) + by_tensors
+    A function of the program's tensors and the vector. Where the vector is zero, derivatives are
+    not evaluated; only the derivatives by the vector ask for them.
 
-        return eager_op(result, [cotangent, *tensors], pull, push)
+    Args:
+        lower: The D_a.
+        part: The part.
+    """
 
-    def _push_eagerly(self, part, ticket, tensors, tangent):
-        active = self.program.active[part]
-        raised, table = self._raise(part)
-        followed, moving = is_watched(tangent), any(map(is_watched, tensors))
-        weights = self._pick(part, tangent).numpy()
-        columns = np.flatnonzero(weights.any(axis=0))
-        result = np.zeros((len(weights), self.program.circuit.num_values, len(self.indices)))
-        if len(columns):
-            needed, entry = one_order_up(self.indices, [active[j] for j in columns])
-            values = self.program.evaluate(ticket, tensors, needed)[:, :, entry]
-            result = np.einsum("nj,nmaj->nma", weights[:, columns], values)
+    def __init__(self, lower: Partials, part: int):
+        self.lower, self.part, self.program = lower, part, lower.program
+        self.columns, self.active = self.program.columns[part], self.program.active[part]
+        place = {column: i for i, column in enumerate(self.columns)}
+        self.places = [place[column] for column in self.active]
+        indices, self.table = one_order_up(lower.indices, self.active)
+        self.upper = self.program.partials(indices)
 
-        def pull(cotangent):
-            by_tangent = self._pull(part, ticket, tensors, cotangent) if followed else None
-            by_tensors = self._pull_twice(part, ticket, tensors, cotangent, tangent, moving)
-            return [by_tangent, *by_tensors]
+    def __call__(self, ticket, *inputs, also=()) -> np.ndarray:
+        *tensors, vector = inputs
+        vector, kept = self._restrict(np.asarray(vector))
+        indices, table = self._needs(kept)
+        if indices:
+            others = _needs(also, inputs)
+            values = self.program.evaluate(ticket, tensors, indices, others)[:, :, table]
+        else:
+            values = np.zeros((len(vector), self.program.circuit.num_values, *table.shape))
+        return self._contracted(vector, kept, values)
 
-        def push(tangent_of_tangent, *tangents):
-            moved = tf.gather(raised.tangent(ticket, tensors, tangents), table, axis=2)
-            by_tensors = tf.einsum("nj,nmaj->nma", self._pick(part, tangent), moved)
-            return self._push(part, ticket, tensors, tangent_of_tangent) + by_tensors
+    def needs(self, inputs) -> tuple[Index, ...]:
+        """Returns the partial derivatives to evaluate."""
+        return self._needs(self._restrict(np.asarray(inputs[-1]))[1])[0]
 
-        return eager_op(result, [tangent, *tensors], pull, push)
+    def _all(self, ticket, tensors):
+        """Returns all D_(a + j): [N, M, A, J]."""
+        return tf.gather(run(self.upper, ticket, tensors), self.table, axis=2)
 
-    def _pull_twice(self, part, ticket, tensors, cotangent, tangent, moving):
-        """Differentiates the contraction with a cotangent and a tangent by all tensors."""
-        if not moving:
+    def _moved(self, ticket, tensors, tangents):
+        """Returns the tangents of all D_(a + j): [N, M, A, J]."""
+        return tf.gather(self.upper.tangent(ticket, tensors, tangents), self.table, axis=2)
+
+    def _twice(self, ticket, tensors, cotangent, tangent, wanted):
+        """Differentiates the contraction with a cotangent and a tangent by the tensors."""
+        if not any(wanted):
             return [None] * len(tensors)
-        raised, table = self._raise(part)
-        collected = _collect(cotangent, self._pick(part, tangent), table)
-        return raised.gradient(ticket, tensors, collected)
+        collected = _collect(cotangent, self._pick(tangent), self.table)
+        return self.upper.gradient(ticket, tensors, collected, wanted)
 
-    def _pick(self, part, tangent):
-        if self.program.active[part] == self.program.columns[part]:
+    def _pick(self, tangent):
+        """Takes the active columns out of all of the part's."""
+        if self.active == self.columns:
             return tangent
-        return tf.gather(tangent, self._positions(part), axis=1)
+        return tf.gather(tangent, self.places, axis=-1)
 
-    def _positions(self, part) -> list[int]:
-        """Returns where a part's active columns stand among all of its columns."""
-        position = {column: i for i, column in enumerate(self.program.columns[part])}
-        return [position[column] for column in self.program.active[part]]
+    def _spread(self, gradient):
+        """Puts the active columns among zeros for the others."""
+        if self.active == self.columns:
+            return gradient
+        padded = tf.pad(gradient, [[0, 0]] * (gradient.shape.rank - 1) + [[0, 1]])
+        place = {column: i for i, column in enumerate(self.active)}
+        return tf.gather(padded, [place.get(c, len(place)) for c in self.columns], axis=-1)
+
+
+class Pullback(_Contraction):
+    """Contracts a cotangent [N, M, A] with the D_(a + j): [N, columns]."""
+
+    def _restrict(self, cotangent):
+        rows = np.flatnonzero(cotangent.any(axis=(0, 1)))
+        return cotangent[:, :, rows], rows
+
+    def _needs(self, rows):
+        if len(rows) == len(self.lower.indices):
+            return self.upper.indices, self.table
+        return one_order_up([self.lower.indices[row] for row in rows], self.active)
+
+    def _contracted(self, cotangent, _, derivatives):
+        result = np.zeros((len(cotangent), len(self.columns)))
+        result[:, self.places] = np.einsum("nma,nmaj->nj", cotangent, derivatives)
+        return result
+
+    def shape(self, inputs):
+        return [inputs[0].shape[0], len(self.columns)]
+
+    def gradient(self, ticket, inputs, tangent, wanted):
+        *tensors, cotangent = inputs
+        by_tensors = self._twice(ticket, tensors, cotangent, tangent, wanted[:-1])
+        by_cotangent = self.lower.push(self.part, ticket, tensors, tangent) if wanted[-1] else None
+        return [*by_tensors, by_cotangent]
+
+    def tangent(self, ticket, inputs, tangents):
+        *tensors, cotangent = inputs
+        *tangents, of_cotangent = tangents
+        moved = self._moved(ticket, tensors, tangents)
+        by_tensors = self._spread(tf.einsum("nma,nmaj->nj", cotangent, moved))
+        return self.lower.pull(self.part, ticket, tensors, of_cotangent) + by_tensors
+
+    def of_all(self, ticket, inputs, loop=""):
+        *tensors, cotangent = inputs
+        derivatives = self._all(ticket, tensors)
+        return self._spread(tf.einsum(f"{loop}nma,nmaj->{loop}nj", cotangent, derivatives))
+
+
+class Pushforward(_Contraction):
+    """Contracts a tangent [N, columns] with the D_(a + j): [N, M, A]."""
+
+    def _restrict(self, tangent):
+        tangent = tangent[:, self.places]
+        kept = np.flatnonzero(tangent.any(axis=0))
+        return tangent[:, kept], kept
+
+    def _needs(self, kept):
+        if len(kept) == len(self.active):
+            return self.upper.indices, self.table
+        return one_order_up(self.lower.indices, [self.active[j] for j in kept])
+
+    def _contracted(self, tangent, _, derivatives):
+        return np.einsum("nj,nmaj->nma", tangent, derivatives)
+
+    def shape(self, inputs):
+        return self.lower.shape(inputs)
+
+    def gradient(self, ticket, inputs, cotangent, wanted):
+        *tensors, tangent = inputs
+        by_tensors = self._twice(ticket, tensors, cotangent, tangent, wanted[:-1])
+        by_tangent = self.lower.pull(self.part, ticket, tensors, cotangent) if wanted[-1] else None
+        return [*by_tensors, by_tangent]
+
+    def tangent(self, ticket, inputs, tangents):
+        *tensors, tangent = inputs
+        *tangents, of_tangent = tangents
+        moved = self._moved(ticket, tensors, tangents)
+        by_tensors = tf.einsum("nj,nmaj->nma", self._pick(tangent), moved)
+        return self.lower.push(self.part, ticket, tensors, of_tangent) + by_tensors
+
+    def of_all(self, ticket, inputs, loop=""):
+        *tensors, tangent = inputs
+        derivatives = self._all(ticket, tensors)
+        return tf.einsum(f"{loop}nj,nmaj->{loop}nma", self._pick(tangent), derivatives)
+
+
+def _needs(nodes, inputs):
+    return [index for node in nodes for index in node.needs(inputs)]
 
 
 def one_order_up(
@@ -279,12 +350,3 @@ def _collect(cotangent, tangent, table):
     flat = tf.reshape(products, tf.concat([[table.size], tf.shape(products)[2:]], 0))
     summed = tf.math.unsorted_segment_sum(flat, table.ravel(), size)
     return tf.transpose(summed, [1, 2, 0])
-
-
-def _spread(gradient, active, columns):
-    """Puts a gradient by the `active` columns [N, J] among zeros for the others: [N, columns]."""
-    if active == columns:
-        return gradient
-    padded = tf.pad(gradient, [[0, 0], [0, 1]])
-    position = {j: i for i, j in enumerate(active)}
-    return tf.gather(padded, [position.get(j, len(active)) for j in columns], axis=1)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import operator
+from typing import NamedTuple
 
 import numpy as np
 import pennylane as qml
 import tensorflow as tf
 
 from qshift.errors import UnsupportedError
-from qshift.tracing import is_watched
+from qshift.tracing import is_watched, origins
+
+_MOST_PARTS = 8  # derivatives by each are traced anew
 
 
 def is_tensor(parameter) -> bool:
@@ -39,35 +42,57 @@ def batch_size(circuit, parameters):
     return next(iter([*known, *unknown]), None)
 
 
-def parts(circuit, parameters, batch):
-    """Sorts the parameters by who may differentiate by them, and packs each kind.
+class Parts(NamedTuple):
+    """The parameters of a call, sorted by who may differentiate by them.
 
-    Returns:
-        For each part its tensor float64[N, columns], its columns, and those of them that values
-        depend on (None if nobody can differentiate by the part).
+    Attributes:
+        tensors: For each part, float64[N, columns].
+        columns: For each part, its columns.
+        active: Those of them that values depend on; None for a part that nobody can differentiate
+            by.
+        watched: The active columns that a tape or forward accumulator follows; while tracing, all
+            that have a rule if none does (one outside may).
     """
-    kinds: dict[str, list[int]] = {}
+
+    tensors: list[tf.Tensor]
+    columns: tuple[tuple[int, ...], ...]
+    active: tuple[tuple[int, ...] | None, ...]
+    watched: tuple[int, ...]
+
+
+def parts(circuit, parameters, batch) -> Parts:
+    """Packs the parameters, in one part for each set of tensors that they are computed from.
+
+    In eager mode, where that is not known, the parameters that are watched are one part.
+    """
     parameters = [tf.convert_to_tensor(parameter) for parameter in parameters]
-    for i, (slot, parameter) in enumerate(zip(circuit.slots, parameters, strict=True)):
-        if is_watched(parameter):
-            kind = "watched"
-        elif tf.executing_eagerly():
-            kind = "fixed"  # too late to watch it
-        else:
-            kind = "unknown" if slot.spectrum is not None else "unknown and without a rule"
-        kinds.setdefault(kind, []).append(i)
+    eager = tf.executing_eagerly()
+    labels = [(is_watched(parameter),) for parameter in parameters]
+    if not eager:
+        labels = [
+            (*label, slot.spectrum is None)
+            for label, slot in zip(labels, circuit.slots, strict=True)
+        ]
+        finer = [(*x, y) for x, y in zip(labels, origins(parameters), strict=True)]
+        labels = finer if len(set(finer)) <= _MOST_PARTS else labels
+    kinds: dict[tuple, list[int]] = {}
+    for i, label in enumerate(labels):
+        kinds.setdefault(label, []).append(i)
     useful = set(circuit.active_columns)
-    tensors, columns, active = [], [], []
-    for kind, slots in sorted(kinds.items(), reverse=True):
+    tensors, columns, active, follow, can = [], [], [], [], []
+    for (is_followed, *_), slots in kinds.items():
         columns.append(tuple(c for i in slots for c in circuit.slots[i].columns))
         moving = tuple(c for c in columns[-1] if c in useful)
-        if kind == "watched":
+        if is_followed:
             circuit.require_rules(moving)
-        active.append(None if kind == "fixed" else moving)
+            follow += moving
+        elif not eager and circuit.slots[slots[0]].spectrum is not None:
+            can += moving
+        active.append(moving if is_followed or not eager else None)
         tensors.append(_pack([(circuit.slots[i], parameters[i]) for i in slots], batch))
     if not tensors:
-        tensors, columns, active = [tf.zeros([1, 0], tf.float64)], [()], [None]
-    return tensors, tuple(columns), tuple(active)
+        return Parts([tf.zeros([1, 0], tf.float64)], ((),), (None,), ())
+    return Parts(tensors, tuple(columns), tuple(active), tuple(sorted(follow or can)))
 
 
 def _pack(slots, batch) -> tf.Tensor:

@@ -225,14 +225,15 @@ class QNode(qml.QNode):
         compiled = self._compile(tape)
         circuit = compiled.circuit
         batch = batch_size(circuit, compiled.parameters)
-        tensors, columns, active = parts(circuit, compiled.parameters, batch)
+        tensors, columns, active, watched = parts(circuit, compiled.parameters, batch)
         order = max(self.prefetch, orders_ahead.get())
-        key = (circuit, columns, active, order)
+        ahead = watched if order else ()
+        key = (circuit, columns, active, order, ahead)
         program = self._programs.get(key)
         if program is None:
             if len(self._programs) >= _MOST_PROGRAMS:
                 self._programs.clear()
-            program = self._programs[key] = self._program(circuit, columns, active, order)
+            program = self._programs[key] = self._program(circuit, columns, active, order, ahead)
         return Prepared(compiled, batch, program, tensors, dtype)
 
     def _run(self, tape, dtype):
@@ -247,13 +248,10 @@ class QNode(qml.QNode):
 
         return compiled.results(values, finish)
 
-    def _program(self, circuit, columns, active, order) -> Program:
+    def _program(self, circuit, columns, active, order, ahead) -> Program:
         objective, adjoint = self._objective(circuit), self._is_adjoint(circuit)
-        # While tracing there may be several parts; what a tape is seen to watch comes first.
         ahead = [
-            index
-            for k in range(order + 1 if order else 0)
-            for index in multi_indices(next((a for a in active if a), ()), k)
+            index for k in range(order + 1 if order else 0) for index in multi_indices(ahead, k)
         ]
 
         def start(parameters, number):
@@ -262,7 +260,7 @@ class QNode(qml.QNode):
             )
 
         reproducible = self.seed is not None and bool(circuit.shots)
-        return Program(circuit, columns, active, start, self.calls, in_order=reproducible)
+        return Program(circuit, columns, active, start, self.calls, reproducible=reproducible)
 
     def _objective(self, circuit: Circuit) -> str:
         return self.objective or ("shots" if circuit.shots else "circuits")
@@ -314,10 +312,10 @@ class QNode(qml.QNode):
         compiled = self._compile(tape)
         circuit = compiled.circuit
         batch = batch_size(circuit, compiled.parameters)
-        tensors, _, active = parts(circuit, compiled.parameters, batch)
+        tensors, _, _, watched = parts(circuit, compiled.parameters, batch)
         return Plan.of(
             circuit.planner(self._objective(circuit)),
-            [column for part in active for column in part or ()],
+            watched,
             order,
             points=int(tensors[0].shape[0]),
             shots=self._executor.shots(circuit),

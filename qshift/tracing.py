@@ -14,7 +14,8 @@ from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import record
+from tensorflow.python.eager import backprop_util, record
+from tensorflow.python.framework.ops import EagerTensor
 from tensorflow.python.ops import gradients_util
 from tensorflow.python.ops.parallel_for import pfor
 
@@ -22,98 +23,155 @@ _GRADIENT = "QShiftPartials"
 
 
 class Node(Protocol):
-    """A function of (ticket, *arrays) that TensorFlow runs as one op.
+    """A function of (ticket, *inputs) that TensorFlow runs as one op."""
 
-    Attributes:
-        in_order: Whether its derivatives must not run before it.
-    """
+    def __call__(self, ticket, *inputs, also: Sequence[Node] = ()) -> np.ndarray:
+        """Returns the numbers.
 
-    in_order: bool
+        Args:
+            ticket: Which execution of which call this belongs to.
+            *inputs: float64[N, ...] each.
+            also: Other nodes that will be run with the same ticket and inputs.
+        """
+        ...
 
-    def __call__(self, ticket: np.ndarray, *arrays: np.ndarray) -> np.ndarray: ...
+    def shape(self, inputs: Sequence[tf.Tensor]) -> Sequence[int | None]:
+        """Returns the static shape of the result, [N, ...]."""
+        ...
 
-    def gradient(self, ticket, tensors, cotangent) -> Sequence[tf.Tensor | None]: ...
+    def gradient(
+        self, ticket, inputs, cotangent, wanted: Sequence[bool]
+    ) -> Sequence[tf.Tensor | None]:
+        """Returns the cotangents of the inputs, as far as they are wanted."""
+        ...
+
+    def tangent(self, ticket, inputs, tangents) -> tf.Tensor:
+        """Returns the tangent of the result."""
+        ...
+
+    def of_all(self, ticket, inputs, loop: str) -> tf.Tensor:
+        """Returns the results [L, N, ...] for L different last inputs [L, N, ...]; only for nodes
+        that contract with their last input."""
+        ...
 
 
 _nodes: weakref.WeakValueDictionary[bytes, Node] = weakref.WeakValueDictionary()
 
 
-def graph_op(node: Node, ticket: tf.Tensor, tensors: Sequence[tf.Tensor], shape) -> tf.Tensor:
-    """Adds a node to the graph that is being traced.
+def run(node: Node, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Runs a node, or adds it to the graph that is being traced.
 
-    Stateless, so that TensorFlow prunes it when nobody uses it, and runs it once when it does not
-    change in a loop. The ticket keeps TensorFlow from folding it or merging it with another call.
+    Open tapes and forward accumulators learn its derivatives. (Of a `tf.custom_gradient`, forward
+    accumulators differentiate the gradient by its cotangent, which takes all derivatives in place
+    of one direction's.)
 
     Args:
-        node: What to run. TensorFlow keeps it for ever, so it must not hold data.
+        node: What to run. TensorFlow keeps it for ever if it is tracing, so it must not hold data.
         ticket: Which execution of which call this belongs to.
-        tensors: float64[N, ...] each.
-        shape: Static shape of the result, [N, ...].
+        inputs: float64[N, ...] each.
+
+    Returns:
+        float64[N, ...].
     """
-    inputs = [ticket, *tensors]
-    graph = tf.compat.v1.get_default_graph()
-    with record.stop_recording(), graph.gradient_override_map({"PyFuncStateless": _GRADIENT}):
-        values = tf.numpy_function(node.__call__, inputs, tf.float64, stateful=False)
-    values.set_shape(shape)
-    op = values.op
-    _nodes[op.get_attr("token")] = node
-    op.pfor_converter = _vectorise
+    if tf.executing_eagerly():
+        result = tf.constant(node(ticket, *inputs))
+    else:
+        result = _graph_op(node, ticket, inputs)
+        ticket, *inputs = result.op.inputs
+    wanted = [is_watched(tensor) for tensor in inputs]
     record.record_operation(
         _GRADIENT,
-        [values],
-        [tf.convert_to_tensor(t) for t in inputs],
-        lambda cotangent: _gradient(op, cotangent),
-    )
-    return values
-
-
-def eager_op(value: np.ndarray, inputs: Sequence[tf.Tensor], pull, push) -> tf.Tensor:
-    """Tells open tapes and forward accumulators what was computed in eager mode.
-
-    Of a `tf.custom_gradient`, forward accumulators differentiate the gradient by its cotangent,
-    which takes all derivatives in place of one direction's.
-
-    Args:
-        value: float64, what was computed.
-        inputs: From what.
-        pull: From the cotangent of the value to those of the inputs, None where there is none.
-        push: From the inputs' tangents to the value's.
-    """
-    result = tf.constant(value)
-    record.record_operation(
-        _GRADIENT, [result], list(inputs), pull, lambda *tangents: [push(*tangents)]
+        [result],
+        list(inputs),
+        lambda cotangent: node.gradient(ticket, inputs, cotangent, wanted),
+        lambda *tangents: [node.tangent(ticket, inputs, tangents)],
     )
     return result
 
 
+def _graph_op(node, ticket, inputs):
+    """Adds a node to the graph that is being traced.
+
+    Stateless, so that TensorFlow prunes it when nobody uses it, and runs it once when it does not
+    change in a loop. The ticket keeps TensorFlow from folding it or merging it with another call.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    also: list[Node] | None = None
+
+    def call(ticket, *inputs):
+        nonlocal also
+        if also is None:
+            also = _run_as_well(graph_reference(), name, key)
+        return node(ticket, *inputs, also=also)
+
+    with record.stop_recording(), graph.gradient_override_map({"PyFuncStateless": _GRADIENT}):
+        result = tf.numpy_function(call, [ticket, *inputs], tf.float64, stateful=False)
+    result.set_shape(node.shape(inputs))
+    op, graph_reference = result.op, weakref.ref(graph)
+    name, key = op.name, tuple(tensor.name for tensor in op.inputs)
+    _siblings.setdefault(graph, {}).setdefault(key, {})[name] = node
+    _nodes[op.get_attr("token")] = node
+    op.pfor_converter = _vectorise
+    return result
+
+
+# Graph -> names of input tensors -> name of an op -> its node.
+_siblings: weakref.WeakKeyDictionary[tf.Graph, dict] = weakref.WeakKeyDictionary()
+_used: weakref.WeakKeyDictionary[tf.Graph, set[str]] = weakref.WeakKeyDictionary()
+
+
+def _run_as_well(graph, name, key) -> list[Node]:
+    """Returns the nodes that every execution of a traced graph runs with the same inputs.
+
+    Most ops of a traced gradient lead nowhere, as TensorFlow traces gradients by everything.
+    """
+    if graph is None or not hasattr(graph, "outputs"):
+        return []
+    if graph not in _used:
+        used: set[str] = set()
+        ahead = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
+        while ahead:
+            op = ahead.pop()
+            if op.name not in used:
+                used.add(op.name)
+                ahead += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+        _used[graph] = used
+    if name not in _used[graph]:
+        return []  # run as a copy that TensorFlow made
+    siblings = _siblings[graph][key]
+    return [node for other, node in siblings.items() if other != name and other in _used[graph]]
+
+
 @tf.RegisterGradient(_GRADIENT)
 def _gradient(op, cotangent):
-    ticket, *tensors = op.inputs
+    ticket, *inputs = op.inputs
     node = _nodes[op.get_attr("token")]
-    if node.in_order and op.graph is tf.compat.v1.get_default_graph():
-        with tf.control_dependencies([op]):
-            ticket = tf.identity(ticket)
-    return [None, *node.gradient(ticket, tensors, cotangent)]
+    return [None, *node.gradient(ticket, inputs, cotangent, [True] * len(inputs))]
 
 
 def _vectorise(inputs: pfor._PforInput):
-    """Runs a loop of calls whose angles depend on the loop as one call with a longer batch."""
+    """Runs a loop of calls as one.
+
+    Where only what an op contracts with depends on the loop, nothing more is evaluated; where the
+    angles do, it is a call with a longer batch.
+    """
     op = inputs.op
-    if inputs.input(0)[1]:
+    node = _nodes[op.get_attr("token")]
+    tensors, stacked, _ = zip(*(inputs.input(i) for i in range(inputs.num_inputs)), strict=True)
+    if stacked[0]:
         raise pfor.ConversionNotImplementedError("the ticket depends on the loop")
+    if not any(stacked[:-1]) and hasattr(node, "of_all"):
+        return [pfor.wrap(node.of_all(tensors[0], tensors[1:], "l"), True)]
     length = inputs.pfor.loop_len_vector[0]
-    tensors = []
-    for i in range(1, inputs.num_inputs):
-        tensor, is_stacked, _ = inputs.input(i)
+    longer = []
+    for tensor, is_stacked in zip(tensors[1:], stacked[1:], strict=True):
         if not is_stacked:
             tensor = tf.broadcast_to(tensor, tf.concat([[length], tf.shape(tensor)], 0))
-        tensors.append(tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], 0)))
-    node = _nodes[op.get_attr("token")]
-    shape = op.outputs[0].shape
-    values = graph_op(node, inputs.input(0)[0], tensors, [None, *shape[1:]])
-    rows = shape[0] or tf.shape(values)[0] // tf.maximum(length, 1)
-    stacked = tf.reshape(values, tf.concat([[length, rows], tf.shape(values)[1:]], 0))
-    return [pfor.wrap(stacked, True)]
+        longer.append(tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], 0)))
+    values = run(node, tensors[0], longer)
+    rows = op.outputs[0].shape[0] or tf.shape(values)[0] // tf.maximum(length, 1)
+    result = tf.reshape(values, tf.concat([[length, rows], tf.shape(values)[1:]], 0))
+    return [pfor.wrap(result, True)]
 
 
 def graph_ticket(numbers: Iterator[int]) -> tf.Tensor:
@@ -157,3 +215,46 @@ def find(ticket: int) -> object | None:
 def is_watched(tensor: tf.Tensor) -> bool:
     """Returns whether any open tape or forward accumulator follows a tensor."""
     return gradients_util.PossibleTapeGradientTypes([tensor]) != 0
+
+
+def origins(tensors: Sequence[tf.Tensor]) -> list[frozenset]:
+    """Returns what each tensor is computed from, in the graph that is being traced.
+
+    Arguments, variables and captured tensors, each by some name; of what a tape follows, the
+    tensors from which on it does. Constants count if a tape watches them.
+    """
+    found: dict[tuple, frozenset] = {}
+    for tensor in tensors:
+        ahead = [tensor]
+        while ahead:
+            key, inputs = _key(ahead[-1]), _inputs(ahead[-1])
+            if inputs is None:
+                found[key] = frozenset([key])
+            elif key not in found:
+                found[key] = frozenset()  # for the time being: graphs may have cycles
+                ahead += [each for each in inputs if _key(each) not in found]
+                continue
+            else:
+                found[key] = found[key].union(*(found[_key(each)] for each in inputs))
+            ahead.pop()
+    return [found[_key(tensor)] for tensor in tensors]
+
+
+def _key(tensor):
+    if isinstance(tensor, EagerTensor):  # not captured yet
+        return id(tensor)
+    return id(tensor.graph), tensor.name
+
+
+def _inputs(tensor):
+    """Returns from what a tensor is computed directly; None where that shall be the end of it."""
+    if isinstance(tensor, EagerTensor):
+        return None
+    op = tensor.op
+    inputs = [each for each in op.inputs if backprop_util.IsTrainable(each)]
+    if not inputs:
+        return [] if op.type == "Const" and not is_watched(tensor) else None
+    # Every read of a variable is an op of its own.
+    if op.type != "ReadVariableOp" and is_watched(tensor) and not any(map(is_watched, inputs)):
+        return None
+    return inputs
