@@ -90,6 +90,7 @@ class Kernels:
 
     Attributes:
         moving: The gates from the first on that depends on the point.
+        start: What the gates before these make of |0...0>, complex[2**n]; None for itself.
         state: The state vector.
 
     Raises:
@@ -104,7 +105,7 @@ class Kernels:
         gates = self._gates()
         first = next((i for i, gate in enumerate(gates) if gate.columns), len(gates))
         fixed, self.moving = gates[:first], gates[first:]
-        self._start = self._fixed_state(fixed)
+        self.start = self._fixed_state(fixed)
         self._steps = self._compile()
         uses = [(i, column) for i, gate in enumerate(self.moving) for column in gate.columns]
         self._uses = np.array(uses, dtype=int).reshape(-1, 2).T
@@ -225,7 +226,7 @@ class Kernels:
         steps, columns = self._uses
         order, common = in_order(points[:, columns], steps, len(self._steps))
         common = [start // self._grain * self._grain for start in common]
-        saved = [(0, self._start)]
+        saved = [(0, self.start)]
         for i, start, later in zip(order, common, stops(common), strict=True):
             while saved[-1][0] > start:
                 saved.pop()

@@ -6,6 +6,7 @@ import threading
 import weakref
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 import cloudpickle
 import numpy as np
@@ -19,16 +20,18 @@ from qshift.executors.basis import Basis, NotCoveredError, bases
 from qshift.executors.kernels import Kernels
 from qshift.executors.parallel import spread
 from qshift.executors.pennylane import PennyLaneExecutor
+from qshift.executors.rotations import Rotations, may_pay
 from qshift.executors.seeding import generator
 from qshift.progress import track
 from qshift.tracker import Tracker
 
 _MOST_PROBABILITIES = 2**20  # at once: 8 MiB
 _MOST_POINTS = 1000  # at once, so that progress can be shown
+_NEVER = 1e-14  # probabilities up to here are zeros
 _LACKING = (NotCoveredError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Program:
     """A circuit, prepared.
 
@@ -36,11 +39,14 @@ class _Program:
         kernels: Its gates.
         measured: Bases that give its values.
         adjoint: Its gradients; None if lightning does not have them.
+        rotations: Its gates for many points at once; None if it is not made of rotations, False
+            as long as nobody has asked.
     """
 
     kernels: Kernels
     measured: list[Basis]
     adjoint: Adjoint | None
+    rotations: Rotations | None | Literal[False] = False
 
 
 class LightningExecutor:
@@ -152,6 +158,18 @@ class LightningExecutor:
             adjoint = None
         return _Program(kernels, measured, adjoint)
 
+    def _rotations(self, circuit, program, points, gradients) -> Rotations | None:
+        """Returns what runs all points at once, if that is faster than one after the other."""
+        if not may_pay(len(circuit.wires), gradients, 2 * points):
+            return None
+        if program.rotations is False:
+            try:
+                program.rotations = Rotations(program.kernels, circuit, program.measured)
+            except _LACKING:
+                program.rotations = None
+        found = program.rotations
+        return found if found and found.pay(points, gradients) else None
+
     def _spread(self, circuit, program, points, here, gradients):
         """Yields slices of the points and what was found there, with progress."""
         outcomes = sum(2 ** len(basis.wires) for basis in program.measured)
@@ -171,6 +189,8 @@ class LightningExecutor:
         return track(found, len(points), lambda item: item[0].stop - item[0].start, "circuits")
 
     def _gradients(self, circuit, program, points):
+        if rotations := self._rotations(circuit, program, len(points), True):
+            return rotations.gradients(points)
         gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
         with program.adjoint.threads():
             for i, row in program.kernels.run(points):
@@ -179,10 +199,13 @@ class LightningExecutor:
 
     def _values(self, circuit, program, points, call):
         measured = program.measured
-        probabilities = [np.empty((len(points), 2 ** len(basis.wires))) for basis in measured]
-        for i, _ in program.kernels.run(points):
-            for rows, row in zip(probabilities, program.kernels.probabilities(), strict=True):
-                rows[i] = row
+        if rotations := self._rotations(circuit, program, len(points), False):
+            probabilities = rotations.probabilities(points)
+        else:
+            probabilities = [np.empty((len(points), 2 ** len(basis.wires))) for basis in measured]
+            for i, _ in program.kernels.run(points):
+                for rows, row in zip(probabilities, program.kernels.probabilities(), strict=True):
+                    rows[i] = row
         if not circuit.shots:
             return _averages(measured, probabilities, (len(points), circuit.num_values))
         rngs = [self._rng]
@@ -213,7 +236,8 @@ def _elsewhere(pickled: bytes, points: np.ndarray, gradients: bool) -> np.ndarra
 
 def _sample(probabilities, shots, rngs):
     """Draws outcomes: from probabilities float64[N, K] to frequencies of the same shape."""
-    probabilities = np.maximum(probabilities, 0.0)
+    # Rounding must not decide whether an outcome that never occurs takes a random number.
+    probabilities = np.where(probabilities > _NEVER, probabilities, 0.0)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     if len(rngs) == 1:
         return rngs[0].multinomial(shots, probabilities) / shots
