@@ -74,7 +74,8 @@ class Frame:
         bits = [len(self.wire_map) - 1 - self.wire_map[wire] for wire in reversed(op.wires)]
         matrix = np.ascontiguousarray(op.matrix(), complex) if op.has_matrix else None
         if columns:
-            if len(op.data) != 1 or matrix is None or not op.has_generator:
+            single = len(columns) == len(op.data) == 1
+            if not single or matrix is None or not op.has_generator:
                 raise NotCoveredError
             for word, scale in self._terms(op, matrix):
                 self.rotations.append((self._before(word, bits), columns[0], scale))
