@@ -16,7 +16,7 @@ from qshift.errors import OptionError
 from qshift.evaluation import Call, Calls
 from qshift.executors.estimator import EstimatorExecutor
 from qshift.executors.packing import Limits
-from qshift.executors.target import Target
+from qshift.executors.target import target
 from qshift.ledger import Ledger, default_path
 
 
@@ -30,7 +30,8 @@ class EstimatorDevice(qml.devices.Device):
 
     Args:
         wires: A number of wires, or their labels; None for those of each circuit.
-        backend: ``"aer"``, ``"aer:FakeManilaV2"`` (Aer with its noise), ``"fake:FakeManilaV2"``.
+        backend: ``"aer"``, ``"aer:FakeManilaV2"`` (Aer with its noise), ``"fake:FakeManilaV2"``,
+            ``"ibm:NAME"`` or ``"ibm:least-busy"``.
         optimization_level: Of Qiskit's transpiler, 0 to 3.
         seed: Of the samples; a qnode's own goes before it.
         max_parameter_values: How many numbers one job may hold; more are split.
@@ -39,6 +40,12 @@ class EstimatorDevice(qml.devices.Device):
             the path of a file, or False. The default is True for backends on a service and False
             for simulators in this process.
         run: Name of the run, within which results are found again; ``$QSHIFT_RUN`` by default.
+        account: The name of an account that qiskit-ibm-runtime has saved; None for its default
+            one, or that of the environment variables QISKIT_IBM_TOKEN and QISKIT_IBM_INSTANCE.
+        instance: A CRN or name; None for the account's.
+        mode: ``"job"`` (the default), ``"batch"`` or ``"session"``, with IBM's backends.
+        max_time: QPU seconds after which a job is cancelled; with a batch or session, seconds after
+            which that is closed.
         **options: Of `qiskit_ibm_runtime.EstimatorV2`, such as ``resilience_level=1`` or
             ``twirling={"enable_gates": True}``; those that SamplerV2 has reach it as well. In
             local testing mode they have no effect, and a warning says so.
@@ -60,6 +67,10 @@ class EstimatorDevice(qml.devices.Device):
         max_executions: int = 10_000_000,
         ledger: bool | str | os.PathLike | None = None,
         run: str | None = None,
+        account: str | None = None,
+        instance: str | None = None,
+        mode: str | None = None,
+        max_time: int | None = None,
         **options,
     ):
         super().__init__(wires=wires)
@@ -71,7 +82,16 @@ class EstimatorDevice(qml.devices.Device):
                 raise OptionError(key, f"expected a positive number, got {value!r}")
         self.limits = Limits(max_parameter_values, max_executions)
         self.seed = seed
-        self.target = Target(backend, optimization_level, options)
+        self.target = target(
+            backend,
+            optimization_level,
+            options,
+            least_qubits=max(1, len(self.wires or ())),
+            account=account,
+            instance=instance,
+            mode=mode,
+            max_time=max_time,
+        )
         self.run = os.environ.get("QSHIFT_RUN", "") if run is None else str(run)
         self.ledger = _ledger(self.target.is_remote if ledger is None else ledger)
         self._calls = Calls()

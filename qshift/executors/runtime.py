@@ -1,7 +1,9 @@
 """All that qshift uses of qiskit-ibm-runtime, so that what moves there moves here only.
 
 Its local testing mode runs the runtime's own primitives on Aer and on fake backends, which have
-the qubits, gates and noise of a real one. Nothing leaves the machine.
+the qubits, gates and noise of a real one. Nothing leaves the machine. `Connection` is to IBM's
+service, with an account that the package itself has saved or finds in environment variables:
+qshift never sees more of a token than that, and stores, prints and logs none.
 """
 
 from __future__ import annotations
@@ -14,10 +16,26 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from qiskit.providers import BackendV2
-from qiskit_ibm_runtime import EstimatorV2, SamplerV2, fake_provider
+from qiskit.providers.exceptions import QiskitBackendNotFoundError
+from qiskit_ibm_runtime import (
+    Batch,
+    EstimatorV2,
+    IBMInputValueError,
+    QiskitRuntimeService,
+    RuntimeJobNotFound,
+    RuntimeJobV2,
+    SamplerV2,
+    Session,
+    fake_provider,
+)
+from qiskit_ibm_runtime import __version__ as VERSION
+from qiskit_ibm_runtime.accounts import AccountNotFoundError, InvalidAccountError
 from qiskit_ibm_runtime.options import EstimatorOptions, SamplerOptions
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
-from qshift.errors import OptionError
+from qshift.errors import AccountError, OptionError, ServiceError
+from qshift.executors.faults import diagnose
 
 # Options that say what qshift says otherwise.
 _ELSEWHERE = {
@@ -25,7 +43,18 @@ _ELSEWHERE = {
     "default_precision": "give precision= or shots= to qshift.device",
     "seed_estimator": "give seed= to the qnode",
     "simulator.seed_simulator": "give seed= to the qnode",
+    "max_execution_time": "give max_time= to qshift.device",
 }
+_PRIMITIVES = {"estimator": (EstimatorV2, EstimatorOptions), "sampler": (SamplerV2, SamplerOptions)}
+_MODES = {"session": Session, "batch": Batch}
+_SAVE = (
+    "Get an API key at quantum.cloud.ibm.com and save it once:\n"
+    "    from qiskit_ibm_runtime import QiskitRuntimeService\n"
+    '    QiskitRuntimeService.save_account(token="...", instance="...", set_as_default=True)\n'
+    "or set QISKIT_IBM_TOKEN and QISKIT_IBM_INSTANCE. qshift.device(..., account=) takes the name "
+    "of one account of several."
+)
+_READ_TIMEOUT, _LONGEST_TIMEOUT = 60.0, 300.0  # seconds without a byte from the service
 
 
 def fake_names() -> list[str]:
@@ -122,19 +151,217 @@ def _seeded(options, seed) -> dict:
     return {**options, "simulator": {**options.get("simulator", {}), "seed_simulator": seed}}
 
 
-def estimate(backend: BackendV2, pubs: Sequence, options: Mapping[str, Any], seed: int | None):
-    """Submits a job of Estimator PUBs and returns it, without waiting.
+def run_locally(
+    kind: str, backend: BackendV2, pubs: Sequence, options: Mapping[str, Any], seed: int | None
+):
+    """Submits a job to the local testing mode and returns it, without waiting.
 
     Args:
+        kind: ``"estimator"`` or ``"sampler"``.
         backend: Where to.
-        pubs: Estimator PUBs, each with its precision.
-        options: The primitive's options.
+        pubs: Estimator PUBs with their precision, or Sampler PUBs with their shots.
+        options: The Estimator's options; a Sampler is given those that it has as well.
         seed: Of the simulator's samples, positive; None for fresh ones.
     """
-    return EstimatorV2(mode=backend, options=_seeded(options, seed)).run(pubs)
+    return _primitive(kind, backend, options, seed).run(pubs)
 
 
-def sample(backend: BackendV2, pubs: Sequence, options: Mapping[str, Any], seed: int | None):
-    """Submits a job of Sampler PUBs, each with its shots, and returns it; as `estimate`."""
-    known = _known(options, SamplerOptions())
-    return SamplerV2(mode=backend, options=_seeded(known, seed)).run(pubs)
+def _primitive(kind, mode, options, seed, **more):
+    primitive, known = _PRIMITIVES[kind]
+    return primitive(mode=mode, options=_seeded(_known(options, known()), seed) | more)
+
+
+class Connection:
+    """IBM's service, which is not contacted before something is asked.
+
+    Every method may raise what the client raises, which `qshift.executors.faults` understands.
+
+    Args:
+        account: The name of a saved account; None for the default one, or that of the environment.
+        instance: A CRN or name; None for the account's.
+    """
+
+    def __init__(self, account: str | None = None, instance: str | None = None):
+        self._account, self._instance = account, instance
+        self._client: QiskitRuntimeService | None = None
+        self._jobs: dict[str, RuntimeJobV2] = {}
+        self._lock = threading.RLock()
+
+    def renew(self) -> None:
+        """Forgets the connection, so that the next request logs in anew."""
+        with self._lock:
+            self._client = None
+            self._jobs.clear()
+
+    @property
+    def _service(self) -> QiskitRuntimeService:
+        """The client.
+
+        Raises:
+            AccountError: If there is no account, or none that the service knows.
+            OptionError: If there is no such instance.
+        """
+        with self._lock:
+            if self._client is None:
+                self._client = self._connected()
+            _repeat_reads_only(self._client)
+            return self._client
+
+    def _connected(self) -> QiskitRuntimeService:
+        try:
+            return QiskitRuntimeService(name=self._account, instance=self._instance)
+        except AccountNotFoundError as error:
+            name = f"called {self._account!r} " if self._account else ""
+            raise AccountError(f"There is no IBM Quantum account {name}here. {_SAVE}") from error
+        except IBMInputValueError as error:
+            raise OptionError("instance", f"{_line(error)} Choose another instance=.") from error
+        except InvalidAccountError as error:
+            fault = diagnose(error)
+            if fault is not None and (fault.is_transient or fault.is_expired):
+                raise
+            reason = fault.text if fault else _line(error)
+            raise AccountError(f"IBM's service refuses the account: {reason}. {_SAVE}") from error
+
+    def plan(self) -> str:
+        """Returns the plan of the instance, such as ``"open"``."""
+        service = self._service
+        active = service.active_instance()
+        plans = [each["plan"] for each in service.instances() if each["crn"] == active]
+        return plans[0] if plans else "unknown"
+
+    def backend(self, name: str, least_qubits: int) -> BackendV2:
+        """Returns a backend by its name; ``"least-busy"`` for the one with the shortest queue.
+
+        Raises:
+            OptionError: If the account has no such backend.
+        """
+        service = self._service
+        try:
+            if name == "least-busy":
+                return service.least_busy(min_num_qubits=least_qubits)
+            return service.backend(name)
+        except QiskitBackendNotFoundError as error:
+            service.usage()  # The client takes a list that does not come for an empty one.
+            names = sorted(each.name for each in service.backends())
+            if name in names:
+                raise ServiceError(f"The service did not describe {name}. Try again.") from error
+            has = f"instance {service.active_instance()} has {', '.join(names) or 'none'}"
+            if name == "least-busy":
+                reason = f"none of at least {least_qubits} qubits is running; the {has}"
+            else:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                reason = f"there is no {name!r}{hint}; the {has}"
+            raise OptionError("backend", reason) from error
+        finally:
+            _repeat_reads_only(service)
+
+    def open(self, mode: str, backend: BackendV2, max_time: int | None) -> Session:
+        """Opens a ``"session"`` or ``"batch"``; ``max_time`` is in seconds."""
+        return _MODES[mode](backend, max_time=max_time)
+
+    def reopened(self, mode: str, session_id: str) -> Session:
+        """Returns the session or batch of an id, after the connection was renewed."""
+        return _MODES[mode].from_id(session_id, self._service)
+
+    def submit(
+        self,
+        kind: str,
+        mode: BackendV2 | Session,
+        pubs: Sequence,
+        options: Mapping[str, Any],
+        seed: int | None,
+        tags: Sequence[str],
+        max_time: int | None,
+    ) -> str:
+        """Submits a job, in one attempt, and returns its id.
+
+        Args:
+            kind: ``"estimator"`` or ``"sampler"``.
+            mode: A backend, session or batch.
+            pubs: As for `run_locally`.
+            options: As for `run_locally`.
+            seed: As for `run_locally`.
+            tags: Of the job, before those in the options.
+            max_time: QPU seconds after which it is cancelled; None for the service's limit.
+        """
+        environment = dict(options.get("environment", {}))
+        environment["job_tags"] = [*tags, *environment.get("job_tags", ())]
+        more = {"environment": environment}
+        if max_time is not None:
+            more["max_execution_time"] = max_time
+        primitive = _primitive(kind, mode, options, seed, **more)
+        _repeat_reads_only(self._service)
+        return primitive.run(pubs).job_id()
+
+    def job(self, job_id: str) -> RuntimeJobV2:
+        """Returns a job of the service.
+
+        Raises:
+            ServiceError: If there is none.
+        """
+        with self._lock:
+            if job_id not in self._jobs:
+                try:
+                    self._jobs[job_id] = self._service.job(job_id)
+                except RuntimeJobNotFound as error:
+                    raise ServiceError(
+                        f"The service has no job {job_id}: it was deleted, or belongs to another "
+                        "account or instance. Give account= or instance= of that one."
+                    ) from error
+            return self._jobs[job_id]
+
+    def find(self, tag: str) -> list[str]:
+        """Returns the ids of all jobs that have a tag, oldest first."""
+        jobs = self._service.jobs(limit=None, job_tags=[tag], descending=False)
+        return [job.job_id() for job in jobs]
+
+
+class _ReadsOnly(HTTPAdapter):
+    """Repeats requests that only read, and does not wait forever.
+
+    The client itself repeats submissions as well: on some statuses, and behind a proxy whenever a
+    connection breaks. A job that was accepted all the same would then run, and be paid for, twice.
+    """
+
+    def __init__(self):
+        reads = Retry(
+            total=3,
+            backoff_factor=0.2,
+            status_forcelist=[500, 502, 503, 504, 520, 521, 522, 524],
+            respect_retry_after_header=False,
+            raise_on_status=False,
+        )
+        super().__init__(max_retries=reads)
+        self._once = HTTPAdapter()
+
+    def send(self, request, stream=False, timeout=None, **more):
+        connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+        limits = (connect or 5.0, min(read or _READ_TIMEOUT, _LONGEST_TIMEOUT))
+        send = super().send if request.method == "GET" else self._once.send
+        return send(request, stream=stream, timeout=limits, **more)
+
+    def close(self):
+        super().close()
+        self._once.close()
+
+
+def _repeat_reads_only(service: QiskitRuntimeService) -> None:
+    """Sees to it that no request of a client that changes something is repeated by itself."""
+    try:
+        for client in {service._active_api_client, *service._api_clients.values()}:
+            session = client._session
+            if not isinstance(session.get_adapter("https://"), _ReadsOnly):
+                session.mount("https://", _ReadsOnly())
+                session.mount("http://", _ReadsOnly())
+    except AttributeError as error:
+        raise ServiceError(
+            f"qshift does not know how to keep qiskit-ibm-runtime {VERSION} from submitting a job "
+            "twice when a connection breaks. Install a release that qshift was tested with."
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    """Returns the message of an error of the client in one line."""
+    text = " ".join(str(getattr(error, "message", None) or error).strip("'\"").split())
+    return text if text.endswith(".") else f"{text}."

@@ -1,4 +1,7 @@
-"""Where Qiskit circuits run: Aer, with or without a device's noise, or a fake backend."""
+"""Where Qiskit circuits run: Aer, with or without a device's noise, a fake backend, or IBM's.
+
+All of them are a `Target`: they transpile a circuit once, and run PUBs of it as jobs.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,22 @@ from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import qiskit
 from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
+from qiskit.transpiler import TranspilerError
 
 from qshift.errors import OptionError
+from qshift.executors import circuits
 from qshift.executors.job import Job, LocalJob
 from qshift.tracker import Tracker
 
 _MOST_CIRCUITS = 256
 _WIDEST_DENSITY_MATRIX = 13  # qubits: 1 GiB
-_HELP = 'expected "aer", "aer:FakeManilaV2" (Aer with its noise) or "fake:FakeManilaV2"'
+_HELP = (
+    'expected "aer", "aer:FakeManilaV2" (Aer with its noise), "fake:FakeManilaV2", "ibm:NAME" or '
+    '"ibm:least-busy"'
+)
 # Transpilation draws random layouts. Always the same ones, so that what a seeded program samples
 # does not depend on them.
 _TRANSPILER_SEED = 0
@@ -26,52 +35,65 @@ _TRANSPILER_SEED = 0
 _AER_GATES = "id x y z h s sdg t tdg sx rx ry rz p u cx cy cz swap rxx ryy rzz".split()
 
 
-class Target:
-    """A backend, and the circuits that were transpiled for it.
+def target(
+    name: str, optimization_level: int, options: Mapping[str, Any], least_qubits: int, **service
+) -> Target:
+    """Returns the target of a name.
 
     Args:
         name: ``"aer"``, ``"aer:CLASS"`` for Aer with the noise, gates and couplings of a class in
-            `qiskit_ibm_runtime.fake_provider`, or ``"fake:CLASS"`` for that fake backend in the
-            runtime's local testing mode.
+            `qiskit_ibm_runtime.fake_provider`, ``"fake:CLASS"`` for that fake backend in the
+            runtime's local testing mode, or ``"ibm:NAME"`` for a backend of IBM's service.
         optimization_level: Of the transpiler, 0 to 3.
         options: Of the primitives, see `qshift.executors.runtime.check_options`.
-
-    Attributes:
-        name: As given.
-        is_remote: Whether jobs live on a service and outlive this process.
+        least_qubits: How many qubits it needs, where one can be chosen.
+        **service: Further keywords of `qshift.executors.service.ServiceTarget`; None for unset.
 
     Raises:
         OptionError: If there is no such backend, or no such option of the primitives.
     """
+    service = {key: value for key, value in service.items() if value is not None}
+    kind = str(name).partition(":")[0]
+    if kind == "ibm":
+        from qshift.executors.service import ServiceTarget
 
-    is_remote = False
+        return ServiceTarget(
+            name, optimization_level, options, least_qubits=least_qubits, **service
+        )
+    if kind not in ("aer", "fake") or name == "fake:":
+        raise OptionError("backend", f"there is no {name!r}; {_HELP}")
+    for key in service:
+        raise OptionError(key, f'belongs to backend="ibm:..."; {name} runs on this machine')
+    return LocalTarget(name, optimization_level, options)
+
+
+class Target:
+    """A backend, and the circuits that were transpiled for it.
+
+    Args:
+        name: As for `target`.
+        optimization_level: Of the transpiler, 0 to 3.
+        options: Of the primitives.
+
+    Attributes:
+        name: As given.
+        is_remote: Whether jobs live on a service and outlive this process.
+        is_aer: Whether Aer runs it, which needs no shots.
+        is_exact: Whether it has exact values.
+    """
+
+    is_remote = is_aer = is_exact = False
 
     def __init__(self, name: str, optimization_level: int, options: Mapping[str, Any]):
-        kind, _, fake = str(name).partition(":")
-        if kind not in ("aer", "fake") or (kind == "fake" and not fake):
-            raise OptionError("backend", f"there is no {name!r}; {_HELP}")
         if optimization_level not in (0, 1, 2, 3):
             raise OptionError(
                 "optimization_level", f"expected 0, 1, 2 or 3, got {optimization_level!r}"
             )
         self.name = name
-        self.is_aer = kind == "aer"
-        self._fake = fake
         self._level = optimization_level
         self._options = dict(options)
         self._circuits: dict[Hashable, QuantumCircuit] = {}
         self._lock = threading.Lock()
-        if fake:
-            from qshift.executors import runtime
-
-            if fake not in runtime.fake_names():
-                near = difflib.get_close_matches(fake, runtime.fake_names(), n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise OptionError(
-                    "backend",
-                    f"qiskit_ibm_runtime.fake_provider has no {fake!r}{hint}; take the name of a "
-                    "class in there, such as FakeManilaV2 or FakeSherbrooke",
-                )
         if options:
             from qshift.executors import runtime
 
@@ -80,22 +102,15 @@ class Target:
     @cached_property
     def _device(self) -> BackendV2:
         """What circuits are transpiled for."""
-        if not self._fake:
-            from qiskit_aer import AerSimulator
+        raise NotImplementedError
 
-            return AerSimulator()
-        from qshift.executors import runtime
+    def _version(self) -> tuple:
+        """Returns what identifies the device and its properties."""
+        raise NotImplementedError
 
-        return runtime.fake_backend(self._fake)
-
-    @cached_property
-    def _backend(self) -> BackendV2:
-        """What circuits run on."""
-        if not (self.is_aer and self._fake):
-            return self._device
-        from qiskit_aer import AerSimulator
-
-        return AerSimulator.from_backend(self._device)
+    def _into(self) -> dict[str, Any]:
+        """Returns what the transpiler has to know of the device."""
+        return {"backend": self._device}
 
     @property
     def num_qubits(self) -> int:
@@ -103,36 +118,67 @@ class Target:
         return self._device.num_qubits
 
     @property
-    def is_exact(self) -> bool:
-        """Whether it has exact values: Aer, with noise up to what a density matrix can hold."""
-        return self.is_aer and (not self._fake or self.num_qubits <= _WIDEST_DENSITY_MATRIX)
+    def settings(self) -> dict[str, Any]:
+        """What of it decides what is measured."""
+        return {"backend": self.name, "optimization_level": self._level, "options": self._options}
 
     def transpiled(self, key: Hashable, make) -> QuantumCircuit:
         """Returns a circuit in the backend's own gates, transpiled when it is first asked for.
 
+        It is kept in memory, and on disk for other processes (`qshift.executors.circuits`).
+
         Args:
-            key: Identifies the circuit.
+            key: Identifies the circuit in this process.
             make: Returns it.
         """
-        from qiskit.transpiler import generate_preset_pass_manager
-
         with self._lock:
             if key not in self._circuits:
                 circuit = make()
-                into = {"backend": self._device} if self._fake else {"basis_gates": _AER_GATES}
-                passes = generate_preset_pass_manager(
-                    self._level, **into, seed_transpiler=_TRANSPILER_SEED
-                )
+                settings = (self._version(), self._level, _TRANSPILER_SEED, qiskit.__version__)
+                on_disk = circuits.key(circuit, settings)
+                found = circuits.load(on_disk)
+                if found is None:
+                    found = self._transpile(circuit)
+                    circuits.save(on_disk, found)
                 if len(self._circuits) >= _MOST_CIRCUITS:
                     self._circuits.clear()
-                self._circuits[key] = passes.run(circuit)
-                Tracker.record(transpilations=1)
+                self._circuits[key] = found
             return self._circuits[key]
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What of it decides what is measured."""
-        return {"backend": self.name, "optimization_level": self._level, "options": self._options}
+    def _transpile(self, circuit: QuantumCircuit) -> QuantumCircuit:
+        from qiskit.transpiler import generate_preset_pass_manager
+
+        passes = generate_preset_pass_manager(
+            self._level, **self._into(), seed_transpiler=_TRANSPILER_SEED
+        )
+        Tracker.record(transpilations=1)
+        return passes.run(circuit)
+
+    def seconds(self, circuit: QuantumCircuit) -> float | None:
+        """Returns how many seconds a quantum processor takes to run a circuit once.
+
+        These are the durations of its gates and of measuring all its qubits, along its longest
+        path, and the default repetition delay before the next shot, as the backend itself gives
+        them. They leave out what the service does before and after a job (a few seconds each), what
+        error mitigation and twirling add, and the time between jobs for which a session is paid.
+
+        Args:
+            circuit: Transpiled, without measurements.
+
+        Returns:
+            None if the backend says no durations, as simulators do not.
+        """
+        device = self._device
+        delay = getattr(device, "default_rep_delay", None)
+        if delay is None:
+            return None
+        measured = circuit.copy()
+        if not measured.num_clbits:
+            measured.measure_active()
+        try:
+            return delay + measured.estimate_duration(device.target)
+        except (TranspilerError, qiskit.QiskitError):  # a gate without a duration
+            return None
 
     def estimate(
         self, pubs: Sequence, seed: int | None, exact: bool, tags: Sequence[str] = ()
@@ -145,6 +191,75 @@ class Target:
             exact: Whether all precisions are zero.
             tags: By which `find` finds it, where jobs live on a service.
         """
+        raise NotImplementedError
+
+    def sample(self, pubs: Sequence, seed: int | None, tags: Sequence[str] = ()) -> Job:
+        """Submits a job of Sampler PUBs, each with its shots, and returns it; as `estimate`."""
+        raise NotImplementedError
+
+
+class LocalTarget(Target):
+    """Aer, or a fake backend on Aer; see `target`."""
+
+    def __init__(self, name: str, optimization_level: int, options: Mapping[str, Any]):
+        super().__init__(name, optimization_level, options)
+        kind, _, self._fake = name.partition(":")
+        self.is_aer = kind == "aer"
+        if self._fake:
+            from qshift.executors import runtime
+
+            names = runtime.fake_names()
+            if self._fake not in names:
+                near = difflib.get_close_matches(self._fake, names, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise OptionError(
+                    "backend",
+                    f"qiskit_ibm_runtime.fake_provider has no {self._fake!r}{hint}; take the name "
+                    "of a class in there, such as FakeManilaV2 or FakeSherbrooke",
+                )
+
+    @cached_property
+    def _device(self) -> BackendV2:
+        if not self._fake:
+            from qiskit_aer import AerSimulator
+
+            return AerSimulator()
+        from qshift.executors import runtime
+
+        return runtime.fake_backend(self._fake)
+
+    def _version(self) -> tuple:
+        if not self._fake:
+            return ("aer", _AER_GATES)
+        from qshift.executors import runtime
+
+        return ("fake", self._fake, runtime.VERSION)
+
+    def _into(self) -> dict[str, Any]:
+        return super()._into() if self._fake else {"basis_gates": _AER_GATES}
+
+    @cached_property
+    def _backend(self) -> BackendV2:
+        """What circuits run on."""
+        if not (self.is_aer and self._fake):
+            return self._device
+        from qiskit_aer import AerSimulator
+
+        return AerSimulator.from_backend(self._device)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it has exact values: Aer, with noise up to what a density matrix can hold."""
+        return self.is_aer and (not self._fake or self.num_qubits <= _WIDEST_DENSITY_MATRIX)
+
+    def seconds(self, circuit: QuantumCircuit) -> float | None:
+        """Returns what the device that is faked would take; None for Aer."""
+        return None if self.is_aer else super().seconds(circuit)
+
+    def estimate(
+        self, pubs: Sequence, seed: int | None, exact: bool, tags: Sequence[str] = ()
+    ) -> LocalJob:
+        """Runs Estimator PUBs; see `Target.estimate`. Tags have no effect."""
         if exact:
             from qiskit_aer.primitives import EstimatorV2
 
@@ -153,12 +268,13 @@ class Target:
             method = {"method": "density_matrix"} if self._fake else {}
             estimator = EstimatorV2.from_backend(self._backend, options={"run_options": method})
             return LocalJob(estimator.run(pubs))
+        return self._run("estimator", pubs, seed)
+
+    def sample(self, pubs: Sequence, seed: int | None, tags: Sequence[str] = ()) -> LocalJob:
+        """Runs Sampler PUBs; see `Target.sample`. Tags have no effect."""
+        return self._run("sampler", pubs, seed)
+
+    def _run(self, kind, pubs, seed) -> LocalJob:
         from qshift.executors import runtime
 
-        return LocalJob(runtime.estimate(self._backend, pubs, self._options, seed))
-
-    def sample(self, pubs: Sequence, seed: int | None, tags: Sequence[str] = ()) -> Job:
-        """Submits a job of Sampler PUBs, each with its shots, and returns it; as `estimate`."""
-        from qshift.executors import runtime
-
-        return LocalJob(runtime.sample(self._backend, pubs, self._options, seed))
+        return LocalJob(runtime.run_locally(kind, self._backend, pubs, self._options, seed))

@@ -6,7 +6,7 @@ from qshift import ledger as ledgers
 from qshift.errors import JobError
 from qshift.executors import content, estimator
 from qshift.executors.device import EstimatorDevice
-from qshift.executors.target import Target
+from qshift.executors.target import LocalTarget
 
 
 class KilledError(BaseException):
@@ -56,7 +56,7 @@ class RemoteJob:
         return 1.5
 
 
-class RemoteTarget(Target):
+class RemoteTarget(LocalTarget):
     is_remote = True
 
     def __init__(self, service, **options):

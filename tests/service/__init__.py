@@ -32,6 +32,7 @@ class Loopback:
         self.process = subprocess.Popen(
             [sys.executable, str(server), *options],
             stdout=subprocess.PIPE,
+            stderr=(Path(self.directory.name) / "log").open("w"),
             text=True,
             env=environment,
             start_new_session=True,

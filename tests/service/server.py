@@ -589,12 +589,16 @@ def main() -> None:
     parser.add_argument("--ahead", type=int, default=0, help="jobs of others before each")
     parser.add_argument("--faults", type=parse, default=[], help="JSON, or reset:0.1,503-after:0.1")
     parser.add_argument("--directory", type=Path, help="for the certificate")
+    parser.add_argument("--lifetime", type=float, default=7200.0, help="seconds until it ends")
     given = parser.parse_args()
     directory = given.directory or Path(tempfile.mkdtemp(prefix="loopback-"))
     public, tls = certificate(directory)
     service = Service(given.seed, given.token, given.delay, given.ahead, given.faults)
     server = Server(given.port, service, tls)
     print(json.dumps({"port": server.server_port, "certificate": str(public)}), flush=True)
+    end = threading.Timer(given.lifetime, server.shutdown)  # if nobody ends it
+    end.daemon = True
+    end.start()
     server.serve_forever()
 
 

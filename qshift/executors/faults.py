@@ -1,0 +1,179 @@
+"""What goes wrong between here and a service: what it means, and trying again where that is safe.
+
+Requests that only read are repeated. So is a submission, but only once the service has been asked
+whether it has the job already (`persist` leaves that to the action it is given, see
+`qshift.executors.service`). Everything else is an error that says what happened and how to go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import requests
+
+from qshift.errors import AccountError, ServiceError
+
+FIRST_WAIT = 0.5  # seconds; doubled with each failure in a row
+LONGEST_WAIT = 30.0
+PATIENCE = 600.0  # seconds of waiting, after which it is an error
+
+_TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 524}
+_KEPT = (
+    "Nothing is lost: jobs that were submitted keep running on the service. Run this again to go on"
+)
+_log = logging.getLogger("qshift")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What an error of a client says about the service.
+
+    Attributes:
+        text: In a few words.
+        status: The HTTP status; None if no answer came.
+        wait: Seconds after which the service wants to be asked again, if it said so.
+        is_transient: Whether it may work if it is tried again.
+    """
+
+    text: str
+    status: int | None
+    wait: float | None
+    is_transient: bool
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the credentials were refused, as they are when they have expired."""
+        return self.status == 401
+
+
+def diagnose(error: BaseException) -> Fault | None:
+    """Returns the fault behind an error, which clients wrap; None if it is none of the service's.
+
+    Args:
+        error: As it was raised.
+    """
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        answer = getattr(error, "response", None)
+        if answer is None:
+            answer = getattr(error, "http_response", None)
+        if answer is not None:
+            status = answer.status_code
+            wait = _seconds(answer.headers.get("Retry-After"))
+            return Fault(f"{_message(answer)} ({status})", status, wait, status in _TRANSIENT)
+        if isinstance(error, requests.RequestException):
+            is_transient = isinstance(
+                error,
+                requests.ConnectionError
+                | requests.Timeout
+                | requests.exceptions.ChunkedEncodingError
+                | requests.exceptions.JSONDecodeError,
+            ) and not isinstance(error, requests.exceptions.SSLError)
+            return Fault(_short(error), None, None, is_transient)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def persist(
+    action: Callable[[], _T],
+    what: str,
+    renew: Callable[[], None] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> _T:
+    """Does something until it works, with longer and longer waits after each transient fault.
+
+    Args:
+        action: What to do. It is called again and again, so that it has to be safe to repeat.
+        what: For messages, such as ``"submitting a job"``.
+        renew: Gets new credentials, once, where these were refused; None if nothing can.
+        sleep: Waits so many seconds.
+
+    Returns:
+        What the action returns.
+
+    Raises:
+        AccountError: If the credentials are refused.
+        ServiceError: For other faults of the service, after `PATIENCE` if they are transient.
+    """
+    waited, wait = 0.0, FIRST_WAIT
+    while True:
+        try:
+            return action()
+        except Exception as error:
+            fault = diagnose(error)
+            if fault is None:
+                raise
+            if fault.is_expired and renew is not None:
+                renew, again = None, renew
+                _log.info("%s: %s; getting new ones", what, fault.text)
+                again()
+                continue
+            pause = max(fault.wait or 0.0, random.uniform(0.5, 1.0) * wait)
+            if not fault.is_transient or waited + pause > PATIENCE:
+                raise _explained(fault, what, waited) from error
+        level = logging.WARNING if pause >= 5 else logging.INFO
+        _log.log(level, "%s: %s; trying again in %.1f s", what, fault.text, pause)
+        sleep(pause)
+        waited, wait = waited + pause, min(2 * wait, LONGEST_WAIT)
+
+
+def _explained(fault, what, waited) -> ServiceError:
+    """Returns the error that a user gets."""
+    if fault.is_expired:
+        return AccountError(
+            f"{what}: the service refuses the credentials: {fault.text}. Save valid ones with "
+            "QiskitRuntimeService.save_account(token=..., overwrite=True), or set "
+            f"QISKIT_IBM_TOKEN. {_KEPT}."
+        )
+    if fault.is_transient:
+        wish = f"asks to wait {fault.wait:.0f} s" if fault.wait else "did not recover"
+        return ServiceError(
+            f"{what}: the service {wish}, after {waited:.0f} s of trying: {fault.text}. {_KEPT} "
+            "once it can be reached."
+        )
+    return ServiceError(f"{what}: the service refuses: {fault.text}. {_KEPT}.")
+
+
+def _message(answer) -> str:
+    """Returns what an answer says is wrong."""
+    try:
+        content = answer.json()
+        first = content["errors"][0] if "errors" in content else content.get("error", content)
+        text = first.get("message") or first["errorMessage"]
+        if solution := first.get("solution"):
+            text = f"{text} {solution}"
+        return " ".join(str(text).split()).rstrip(".")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return str(getattr(answer, "reason", "") or "an error")
+
+
+def _short(error) -> str:
+    """Returns one line of an error, without addresses in memory."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def _seconds(text: str | None) -> float | None:
+    """Reads a Retry-After, which is a number of seconds or a date."""
+    if not text:
+        return None
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())

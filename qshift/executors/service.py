@@ -1,0 +1,272 @@
+"""IBM's quantum computers as targets: jobs that live on a service and outlive this process."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from qiskit.providers import BackendV2
+
+from qshift.errors import JobError, OptionError, ServiceError
+from qshift.executors.faults import diagnose, persist
+from qshift.executors.target import Target
+
+_LEAST_BUSY = "least-busy"
+_POLL = (0.2, 5.0)  # seconds between looks at a job: at first, and at most
+_STATUS = {
+    "INITIALIZING": "queued",
+    "QUEUED": "queued",
+    "RUNNING": "running",
+    "DONE": "done",
+    "ERROR": "failed",
+    "CANCELLED": "cancelled",
+}
+
+
+class ServiceTarget(Target):
+    """A backend of IBM's service, which is not contacted before something is asked of it.
+
+    Args:
+        name: ``"ibm:NAME"``, or ``"ibm:least-busy"`` for the one that has the shortest queue when
+            it is first asked for; this target then stays with it.
+        optimization_level: Of the transpiler, 0 to 3.
+        options: Of the primitives, see `qshift.executors.runtime.check_options`.
+        account: The name of a saved account; None for the default one, or that of the environment.
+        instance: A CRN or name; None for the account's.
+        mode: ``"job"``, ``"batch"``, or ``"session"``, which open plans do not have.
+        max_time: QPU seconds after which a job is cancelled; with a batch or session, seconds after
+            which that is closed. None for the service's limits.
+        least_qubits: How many qubits the least busy backend needs.
+
+    Attributes:
+        sleep: What waits between attempts and looks.
+
+    Raises:
+        OptionError: For a value that is not allowed.
+    """
+
+    is_remote = True
+
+    def __init__(
+        self,
+        name: str,
+        optimization_level: int,
+        options: Mapping[str, Any],
+        *,
+        account: str | None = None,
+        instance: str | None = None,
+        mode: str = "job",
+        max_time: int | None = None,
+        least_qubits: int = 1,
+    ):
+        super().__init__(name, optimization_level, options)
+        from qshift.executors import runtime
+
+        _, _, self._wanted = name.partition(":")
+        if not self._wanted:
+            reason = f'got {name!r}; expected "ibm:NAME" or "ibm:{_LEAST_BUSY}"'
+            raise OptionError("backend", reason)
+        if mode not in ("job", "batch", "session"):
+            raise OptionError("mode", f'expected "job", "batch" or "session", got {mode!r}')
+        if max_time is not None and (type(max_time) is not int or max_time < 1):
+            raise OptionError("max_time", f"expected a number of seconds, got {max_time!r}")
+        for key, value in (("account", account), ("instance", instance)):
+            if value is not None and (not isinstance(value, str) or not value):
+                raise OptionError(key, f"expected a name, got {value!r}")
+        self._mode, self._max_time, self._least_qubits = mode, max_time, least_qubits
+        self._connection = runtime.Connection(account, instance)
+        self._session = None
+        self._opening = threading.Lock()
+        self.sleep = time.sleep
+
+    def _ask(self, action, what: str):
+        """Asks the service something that is safe to repeat."""
+        return persist(action, what, self._renew, self.sleep)
+
+    def _renew(self) -> None:
+        self._connection.renew()
+        self.__dict__.pop("_device", None)
+        self._session = self._session and self._session.session_id
+
+    @cached_property
+    def _device(self) -> BackendV2:
+        found = self._ask(
+            lambda: self._connection.backend(self._wanted, self._least_qubits),
+            f"Looking {self._wanted} up",
+        )
+        self._wanted = found.name
+        return found
+
+    @property
+    def backend_name(self) -> str:
+        """The backend's own name, also of the one that was least busy."""
+        return self._device.name
+
+    def _version(self) -> tuple:
+        properties = self._ask(self._device.properties, f"Asking for the properties of {self.name}")
+        updated = properties and properties.last_update_date.isoformat()
+        return self.backend_name, self._device.backend_version, updated
+
+    def estimate(
+        self, pubs: Sequence, seed: int | None, exact: bool, tags: Sequence[str] = ()
+    ) -> ServiceJob:
+        """Submits a job of Estimator PUBs and returns it, without waiting.
+
+        Args:
+            pubs: Each with its precision.
+            seed: Of a simulator's samples, positive; None for fresh ones.
+            exact: Whether all precisions are zero, which hardware cannot do.
+            tags: By which `find` finds it. The first one has to be this job's alone: if no answer
+                comes, the service is asked for it before the job is submitted again.
+
+        Raises:
+            AccountError: If there is no account, or the service refuses it.
+            ServiceError: If the job cannot be submitted.
+        """
+        return self._submit("estimator", pubs, seed, tags)
+
+    def sample(self, pubs: Sequence, seed: int | None, tags: Sequence[str] = ()) -> ServiceJob:
+        """Submits a job of Sampler PUBs, each with its shots, and returns it; as `estimate`."""
+        return self._submit("sampler", pubs, seed, tags)
+
+    def _submit(self, kind, pubs, seed, tags) -> ServiceJob:
+        tags = [str(tag) for tag in tags] or [f"qshift-{uuid.uuid4().hex}"]
+        sent = False
+
+        def attempt():
+            nonlocal sent
+            if sent and (found := self._connection.find(tags[0])):
+                return found[0]
+            self._require_running()
+            mode = self._open()
+            sent = True
+            limit = self._max_time if self._mode == "job" else None
+            return self._connection.submit(kind, mode, pubs, self._options, seed, tags, limit)
+
+        return ServiceJob(self, self._ask(attempt, f"Submitting a job to {self.name}"))
+
+    def _require_running(self) -> None:
+        """Raises ServiceError if the backend is in maintenance. Nothing is submitted then."""
+        status = self._device.status()
+        if not status.operational:
+            raise ServiceError(
+                f"{self.backend_name} does not run jobs now (its status: {status.status_msg}). "
+                "Nothing was submitted, and what was received before is kept. Run this again when "
+                f'it is back, or choose another backend, such as backend="ibm:{_LEAST_BUSY}".'
+            )
+
+    def _open(self):
+        """Returns where jobs are submitted to: the backend, or a session or batch on it."""
+        if self._mode == "job":
+            return self._device
+        with self._opening:
+            if isinstance(self._session, str):  # an id, after new credentials
+                self._session = self._connection.reopened(self._mode, self._session)
+            if self._session is None:
+                device = self._device
+                if self._mode == "session" and self._connection.plan() == "open":
+                    raise OptionError(
+                        "mode",
+                        'the open plan has no sessions. Take mode="job" (the default: one job for '
+                        'all circuits of a batch) or mode="batch", or the instance= of another '
+                        "plan.",
+                    )
+                self._session = self._connection.open(self._mode, device, self._max_time)
+                weakref.finalize(self, _close, self._session)
+            return self._session
+
+    def job(self, job_id: str) -> ServiceJob:
+        """Returns a job that exists on the service, without asking for it."""
+        return ServiceJob(self, job_id)
+
+    def find(self, tag: str) -> list[ServiceJob]:
+        """Returns the jobs on the service that have a tag, oldest first."""
+        found = self._ask(lambda: self._connection.find(tag), f"Looking for jobs tagged {tag}")
+        return [ServiceJob(self, job_id) for job_id in found]
+
+
+class ServiceJob:
+    """A job on the service; see `qshift.executors.job.Job`. Each method asks it anew.
+
+    Args:
+        target: Where it runs.
+        job_id: What the service calls it.
+    """
+
+    def __init__(self, target: ServiceTarget, job_id: str):
+        self._target = target
+        self.id = job_id
+
+    def _ask(self, question, what: str):
+        connection = self._target._connection
+        return self._target._ask(lambda: question(connection.job(self.id)), f"{what} {self.id}")
+
+    def status(self) -> str:
+        """See `Job`."""
+        return _STATUS.get(self._ask(lambda job: job.status(), "Asking for job"), "queued")
+
+    def queue_position(self) -> int | None:
+        """See `Job`."""
+        metrics = self._ask(lambda job: job.metrics(), "Asking for the queue of job")
+        return metrics.get("position_in_queue")
+
+    def result(self) -> Sequence[Any]:
+        """See `Job`.
+
+        Raises:
+            JobError: If it failed or was cancelled.
+            ServiceError: If the service cannot be reached.
+        """
+        pause, longest = _POLL
+        while (status := self.status()) not in ("done", "failed", "cancelled"):
+            self._target.sleep(pause)
+            pause = min(1.5 * pause, longest)
+        if status == "done":
+            return self._ask(lambda job: job.result(), "Fetching the results of job")
+        raise self._failure(status)
+
+    def _failure(self, status) -> JobError:
+        reason = self._ask(lambda job: job.error_message(), "Asking what happened to job")
+        reason = " ".join((reason or "the service gives no reason").split()).rstrip(".")
+        prefix = f"Job {self.id} has failed: "
+        reason = reason.removeprefix(prefix)
+        if "maximum execution time" in reason:
+            advice = "Raise max_time=, or take fewer shots, and run this again."
+        elif status == "cancelled":
+            reason = "by you or the operator"
+            advice = "Run this again to submit it anew; what was received before is kept."
+        else:
+            advice = (
+                "What was received before is kept. Run this again to submit it anew; if it fails "
+                "again, the circuit, an option or the backend may be at fault."
+            )
+        return JobError(self.id, status, reason, advice)
+
+    def cancel(self) -> None:
+        """See `Job`."""
+
+        def attempt(job):
+            try:
+                job.cancel()
+            except Exception as error:
+                fault = diagnose(error)
+                if fault is None or fault.status != 409:  # it is over already
+                    raise
+
+        self._ask(attempt, "Cancelling job")
+
+    def usage(self) -> float | None:
+        """See `Job`."""
+        return self._ask(lambda job: job.usage(), "Asking for the QPU time of job")
+
+
+def _close(session) -> None:
+    """Closes a session or batch: its jobs still run, and it is not paid for any longer."""
+    with contextlib.suppress(Exception):  # at exit; the service closes it itself after a while
+        session.close()
