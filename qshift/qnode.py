@@ -296,9 +296,10 @@ class QNode(qml.QNode):
             **kwargs: Keyword arguments of the quantum function.
 
         Returns:
-            A `qshift.report.Plan`: circuits, batches, jobs on devices that have them, and shots
-            per order and in all, and what plain recursion would have executed; readable when
-            printed, also in notebooks.
+            A `qshift.report.Plan`: circuits, batches, shots, and jobs and QPU seconds on devices
+            that have them, per order and in all, and what plain recursion would have executed;
+            readable when printed, also in notebooks. Of hardware and fake backends it has the
+            circuits transpiled, which tells how long they take.
         """
         order = highest_order(order)
         args, positions = differentiable(args, argnums)
@@ -321,6 +322,7 @@ class QNode(qml.QNode):
             shots=self._executor.shots(circuit),
             adjoint=self._is_adjoint(circuit),
             jobs=lambda circuits: self._executor.jobs(circuit, circuits),
+            seconds=lambda circuits: self._executor.seconds(circuit, circuits),
         )
 
 

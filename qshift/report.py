@@ -12,6 +12,11 @@ from rich.table import Table
 from qshift.evaluation import split
 from qshift.plan import Frequencies, Planner, multi_indices
 
+_NOTE = (
+    "QPU seconds: gates, measurements and the delay between shots, by the backend's own figures. "
+    "Not in them: a few seconds around each job, what error mitigation adds, a session's idle time."
+)
+
 
 @dataclass(frozen=True)
 class Order:
@@ -26,6 +31,8 @@ class Order:
         shots: Shots that it adds.
         recursion: Circuits that plain recursion executes up to and including this order.
         jobs: Jobs of its batches; 0 on devices that have none.
+        seconds: QPU seconds that it adds, see `qshift.executors.target.Target.seconds`; None on
+            simulators.
     """
 
     order: int
@@ -35,6 +42,7 @@ class Order:
     shots: int
     recursion: int
     jobs: int = 0
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,12 @@ class Plan:
         return sum(order.jobs for order in self.orders)
 
     @property
+    def seconds(self) -> float | None:
+        """QPU seconds in all, from nested tapes; None on simulators."""
+        known = [order.seconds for order in self.orders if order.seconds is not None]
+        return sum(known) if known else None
+
+    @property
     def recursion(self) -> int:
         """Circuits that plain recursion would execute."""
         return self.orders[-1].recursion
@@ -90,6 +104,7 @@ class Plan:
         shots: int = 0,
         adjoint: bool = False,
         jobs: Callable[[int], int] | None = None,
+        seconds: Callable[[int], float | None] | None = None,
     ) -> Plan:
         """Plans all partial derivatives by some parameters.
 
@@ -101,6 +116,7 @@ class Plan:
             shots: Shots per circuit.
             adjoint: Whether the device gives first derivatives.
             jobs: From the number of circuits of a batch to that of its jobs.
+            seconds: From the number of circuits of a batch to its QPU seconds.
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
         branches = sum(_evaluations(planner.spectra[j]) for j in columns)
@@ -118,14 +134,17 @@ class Plan:
             total += circuits
             recursion += branches**k * points
             batches, sent = int(circuits > 0), jobs(circuits) if jobs and circuits else 0
-            orders.append(Order(k, circuits, total, batches, circuits * shots, recursion, sent))
+            time = seconds(circuits) if seconds else None
+            orders.append(
+                Order(k, circuits, total, batches, circuits * shots, recursion, sent, time)
+            )
         return cls(tuple(orders), len(columns), planner.objective, points, adjoint)
 
     @classmethod
     def total(cls, plans: Sequence[Plan]) -> Plan:
         """Adds up the plans of several circuits that one call runs, a batch each."""
         orders = tuple(
-            Order(same[0].order, *(sum(values) for values in zip(*map(_counts, same), strict=True)))
+            Order(same[0].order, *map(_sum, zip(*map(_counts, same), strict=True)))
             for same in zip(*(plan.orders for plan in plans), strict=True)
         )
         parameters = sum(plan.parameters for plan in plans)
@@ -139,6 +158,7 @@ class Plan:
             "batches": self.batches,
             "jobs": self.jobs,
             "shots": self.shots,
+            "seconds": self.seconds,
             "recursion": self.recursion,
         }
 
@@ -147,6 +167,9 @@ class Plan:
         goal = {"circuits": "fewest circuits", "shots": "least variance"}[self.objective]
         by = ", by adjoint gradients" if self.adjoint else ""
         return f"Plan for {self.parameters} gate parameters{batch}, {goal}{by}"
+
+    def _note(self) -> str | None:
+        return None if self.seconds is None else _NOTE
 
     def _cells(self) -> dict[str, list[str]]:
         """Returns the columns to show, heading -> one text for each order."""
@@ -157,14 +180,17 @@ class Plan:
             "batches": [str(o.batches) for o in self.orders],
             "jobs": [str(o.jobs) for o in self.orders],
             "shots": [f"{o.shots:,}" if self.shots else "exact" for o in self.orders],
+            "QPU seconds": [f"{o.seconds or 0:,.1f}" for o in self.orders],
             "plain recursion": [f"{o.recursion:,}" for o in self.orders],
         }
         if not self.jobs:
             del columns["jobs"]
+        if self.seconds is None:
+            del columns["QPU seconds"]
         return columns
 
     def __rich__(self) -> Table:
-        table = Table(title=self._title())
+        table = Table(title=self._title(), caption=self._note())
         columns = self._cells()
         for column in columns:
             table.add_column(column, justify="right")
@@ -185,10 +211,16 @@ class Plan:
             "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
             for row in zip(*columns.values(), strict=True)
         )
-        return f"<table><caption>{self._title()}</caption><tr>{head}</tr>{body}</table>"
+        note = f"<p><small>{self._note()}</small></p>" if self._note() else ""
+        return f"<table><caption>{self._title()}</caption><tr>{head}</tr>{body}</table>{note}"
 
 
-def _counts(order: Order) -> tuple[int, ...]:
+def _sum(values) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _counts(order: Order) -> tuple:
     return tuple(asdict(order).values())[1:]
 
 

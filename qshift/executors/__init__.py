@@ -41,6 +41,10 @@ class Executor(Protocol):
         """Returns how many jobs a batch of so many points takes; 0 if the device has none."""
         ...
 
+    def seconds(self, circuit: Circuit, points: int) -> float | None:
+        """Returns how many QPU seconds such a batch takes; None if no quantum processor runs it."""
+        ...
+
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
         ...

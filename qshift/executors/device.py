@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from numbers import Real
 
@@ -36,6 +37,8 @@ class EstimatorDevice(qml.devices.Device):
         seed: Of the samples; a qnode's own goes before it.
         max_parameter_values: How many numbers one job may hold; more are split.
         max_executions: How many circuits times shots one job may have; more are split.
+        max_payload: How many bytes, about, one job may have; more are split.
+        max_pubs: How many PUBs (circuits with their points) one job may have; None for any number.
         ledger: Where jobs and results are recorded (`qshift.ledger`): True for the default place,
             the path of a file, or False. The default is True for backends on a service and False
             for simulators in this process.
@@ -65,6 +68,8 @@ class EstimatorDevice(qml.devices.Device):
         seed: int | None = None,
         max_parameter_values: int = 5_000_000,
         max_executions: int = 10_000_000,
+        max_payload: int = 60_000_000,
+        max_pubs: int | None = None,
         ledger: bool | str | os.PathLike | None = None,
         run: str | None = None,
         account: str | None = None,
@@ -77,10 +82,11 @@ class EstimatorDevice(qml.devices.Device):
         for key, value in (
             ("max_parameter_values", max_parameter_values),
             ("max_executions", max_executions),
+            ("max_payload", max_payload),
+            ("max_pubs", 1 if max_pubs is None else max_pubs),
         ):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise OptionError(key, f"expected a positive number, got {value!r}")
-        self.limits = Limits(max_parameter_values, max_executions)
         self.seed = seed
         self.target = target(
             backend,
@@ -91,6 +97,13 @@ class EstimatorDevice(qml.devices.Device):
             instance=instance,
             mode=mode,
             max_time=max_time,
+        )
+        self.limits = Limits(
+            max_parameter_values,
+            max_executions,
+            math.inf if max_pubs is None else max_pubs,
+            max_payload,
+            self.target.longest_job,
         )
         self.run = os.environ.get("QSHIFT_RUN", "") if run is None else str(run)
         self.ledger = _ledger(self.target.is_remote if ledger is None else ledger)

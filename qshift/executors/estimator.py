@@ -141,7 +141,7 @@ class EstimatorExecutor:
         """
         call = call or Call(next(self._calls))
         requests = [(circuit, np.asarray(points, dtype=float)) for circuit, points in requests]
-        pubs = [list(_pubs(*request, self._prepare(request[0]))) for request in requests]
+        pubs = [list(self._pubs(*request, self._prepare(request[0]))) for request in requests]
         batch = self._measure([pub for some in pubs for pub in some], call)
         measured, sent = iter(batch.results), iter(batch.sent)
         results, circuits = [], 0
@@ -198,10 +198,35 @@ class EstimatorExecutor:
         """Returns how many shots each point of a circuit takes, in all bases."""
         return sum(pub.load.executions for pub in self._plan(circuit, 1))
 
+    def seconds(self, circuit: Circuit, points: int) -> float | None:
+        """Returns how many QPU seconds a batch takes; see `qshift.executors.target.Target.seconds`.
+
+        A fake backend says what the one takes that it fakes. None for simulators.
+        """
+        if self._target.is_aer:
+            return None
+        return sum(pub.load.rows * pub.load.seconds for pub in self._plan(circuit, points))
+
     def _plan(self, circuit, points) -> list[_Pub]:
-        """Returns the PUBs of a batch of so many points; transpiles nothing."""
+        """Returns the PUBs of a batch of so many points.
+
+        Transpiles, where only that tells how long the circuit takes; this is not lost.
+        """
         nowhere = np.broadcast_to(0.0, (points, circuit.num_parameters))
-        return list(_pubs(circuit, nowhere, self._prepare.planned(circuit)))
+        is_timed = not self._target.is_aer
+        ready = self._prepare(circuit) if is_timed else self._prepare.planned(circuit)
+        return list(self._pubs(circuit, nowhere, ready))
+
+    def _pubs(self, circuit: Circuit, points: np.ndarray, ready: Prepared) -> Iterator[_Pub]:
+        """Yields the PUBs of one circuit."""
+        size = points.shape
+        for copy, shots in enumerate(list(circuit.shots) if circuit.shots else [0]):
+            if ready.observables:
+                load = Load(*size, shots * ready.bases, *ready.burden(shots * ready.bases))
+                yield _Pub(circuit, ready, points, copy, None, load, shots)
+            for basis in range(len(ready.sampled)):
+                load = Load(*size, shots, *ready.burden(shots, basis))
+                yield _Pub(circuit, ready, points, copy, basis, load, shots)
 
     def differentiates(self, circuit: Circuit) -> bool:
         """Says no: there is no adjoint differentiation on hardware."""
@@ -217,17 +242,6 @@ class EstimatorExecutor:
     def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Raises UnsupportedError."""
         self.require_gradients(circuit)
-
-
-def _pubs(circuit: Circuit, points: np.ndarray, ready: Prepared) -> Iterator[_Pub]:
-    """Yields the PUBs of one circuit."""
-    size = points.shape
-    for copy, shots in enumerate(list(circuit.shots) if circuit.shots else [0]):
-        if ready.observables:
-            load = Load(*size, shots * ready.bases)
-            yield _Pub(circuit, ready, points, copy, None, load, shots)
-        for basis in range(len(ready.sampled)):
-            yield _Pub(circuit, ready, points, copy, basis, Load(*size, shots), shots)
 
 
 def _bindings(circuit: QuantumCircuit, points: np.ndarray) -> BindingsArray:

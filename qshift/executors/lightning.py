@@ -101,6 +101,9 @@ class LightningExecutor:
         """Returns 0: a batch is run while its results are waited for."""
         return 0
 
+    def seconds(self, circuit: Circuit, points: int) -> None:
+        """Returns None: PennyLane's devices do not say."""
+
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
         few = circuit.num_values <= circuit.num_parameters

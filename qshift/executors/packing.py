@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qshift.errors import UnsupportedError
+
+_VALUE = 11  # bytes of a parameter value in a payload: a float64 in base64
 
 
 @dataclass(frozen=True)
@@ -13,12 +16,18 @@ class Limits:
     """What one job may hold.
 
     Attributes:
-        values: Parameter values in all its PUBs, which is what its payload consists of.
+        values: Parameter values in all its PUBs.
         executions: Circuits times shots.
+        pubs: PUBs.
+        payload: Bytes, about, of its circuits, observables and parameter values.
+        seconds: Of a quantum processor.
     """
 
     values: int
     executions: int
+    pubs: float = math.inf
+    payload: float = math.inf
+    seconds: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -29,11 +38,15 @@ class Load:
         rows: Its number of points.
         values: Parameter values of each.
         executions: Circuits times shots of each; 0 for exact results.
+        size: Bytes of its circuit and observables, about.
+        seconds: That a quantum processor takes for each; 0 if that is not known.
     """
 
     rows: int
     values: int
     executions: int
+    size: int = 0
+    seconds: float = 0.0
 
 
 def pack(loads: Sequence[Load], limits: Limits) -> list[list[tuple[int, int, int]]]:
@@ -50,28 +63,45 @@ def pack(loads: Sequence[Load], limits: Limits) -> list[list[tuple[int, int, int
         UnsupportedError: If a single point is more than a job may hold.
     """
     jobs: list[list[tuple[int, int, int]]] = []
-    values = executions = 0  # that still fit in the last job
+    most = (limits.values, limits.executions, limits.payload, limits.seconds)
+    left = list(most)  # of the last job
     for i, load in enumerate(loads):
-        if load.values > limits.values or load.executions > limits.executions:
-            raise UnsupportedError(
-                f"One point of a circuit takes {load.values} parameter values and "
-                f"{load.executions} executions (shots times measured bases), but one job takes "
-                f"{limits.values} and {limits.executions}. Use fewer shots, split the "
-                "observable, or raise max_parameter_values= or max_executions= of the device."
-            )
+        each = (load.values, load.executions, _VALUE * load.values, load.seconds)
+        once = (0, 0, load.size, 0)
+        if any(a + b > limit for a, b, limit in zip(once, each, most, strict=True)):
+            raise UnsupportedError(_too_much(load, limits))
         first = 0
         while first < load.rows:
             fit = load.rows - first
-            if load.values:
-                fit = min(fit, values // load.values)
-            if load.executions:
-                fit = min(fit, executions // load.executions)
-            if not jobs or not fit:
+            for rest, fixed, amount in zip(left, once, each, strict=True):
+                if amount:
+                    # What is 0.1 seconds each fits ten times into a second, rounding or not.
+                    fit = int(max(0, min(fit, (rest - fixed) / amount * (1 + 1e-12))))
+                elif fixed > rest:
+                    fit = 0
+            if not jobs or not fit or len(jobs[-1]) >= limits.pubs:
                 jobs.append([])
-                values, executions = limits.values, limits.executions
+                left = list(most)
                 continue
             jobs[-1].append((i, first, first + fit))
-            values -= fit * load.values
-            executions -= fit * load.executions
+            left = [a - b - fit * c for a, b, c in zip(left, once, each, strict=True)]
             first += fit
     return jobs
+
+
+def _too_much(load: Load, limits: Limits) -> str:
+    amount = (
+        f"One point of a circuit takes {load.values} parameter values and {load.executions} "
+        "executions (shots times measured bases)"
+    )
+    most = f"one job takes {limits.values} and {limits.executions}"
+    if math.isfinite(limits.payload):
+        amount += f" in {load.size + _VALUE * load.values} bytes"
+        most += f" in {limits.payload:.0f} bytes"
+    if math.isfinite(limits.seconds):
+        amount += f" and {load.seconds:.3g} QPU seconds"
+        most += f" and {limits.seconds:.3g} QPU seconds"
+    return (
+        f"{amount}, but {most}. Use fewer shots, split the observable, or raise "
+        "max_parameter_values=, max_executions=, max_payload= or max_time= of the device."
+    )

@@ -77,6 +77,9 @@ class PennyLaneExecutor:
         """Returns 0: a batch is run while its results are waited for."""
         return 0
 
+    def seconds(self, circuit: Circuit, points: int) -> None:
+        """Returns None: PennyLane's devices do not say."""
+
     def differentiates(self, circuit: Circuit) -> bool:
         """Says no: through the public interface, adjoint differentiation takes one tape per point
         and gains nothing over shifted circuits."""

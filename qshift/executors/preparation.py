@@ -18,6 +18,8 @@ from qshift.executors.target import Target
 from qshift.executors.translation import translate
 from qshift.fingerprint import fingerprint
 
+_GATE, _WORD = 100, 32  # bytes in a payload, and a little more: a gate, a coefficient
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -29,6 +31,8 @@ class Prepared:
         circuit: Transpiled, without measurements; None if no expectation values are estimated.
         observables: As the transpiled circuit's qubits have them.
         sampled: Transpiled circuits with measurements, one for each basis that is sampled.
+        seconds: That a quantum processor takes to run `circuit` once, and each of `sampled`; None
+            where that is not known.
     """
 
     readings: Readings
@@ -36,6 +40,22 @@ class Prepared:
     circuit: QuantumCircuit | None
     observables: tuple[SparsePauliOp, ...]
     sampled: tuple[QuantumCircuit, ...]
+    seconds: tuple[float | None, ...] = ()
+
+    def burden(self, executions: int, basis: int | None = None) -> tuple[int, float]:
+        """Returns (size, seconds) of one point, as in `qshift.executors.packing.Load`.
+
+        Args:
+            executions: How often the circuit runs for it.
+            basis: Which of the bases that are sampled; None for expectation values.
+        """
+        circuit = self.circuit if basis is None else self.sampled[basis]
+        if circuit is None:  # only planned
+            return 0, 0.0
+        words = sum(map(len, self.observables)) if basis is None else 0
+        size = _GATE * len(circuit.data) + words * (circuit.num_qubits + _WORD)
+        seconds = self.seconds[0 if basis is None else 1 + basis]
+        return size, executions * (seconds or 0.0)
 
 
 class Preparation:
@@ -111,7 +131,8 @@ class Preparation:
                     rotated, lambda basis=basis: translate(circuit, wires, basis.gates)
                 )
             sampled.append(_measuring(isa, [wires.index(wire) for wire in basis.wires]))
-        ready = Prepared(found, groups(observables), bare, observables, tuple(sampled))
+        seconds = tuple(each and self._target.seconds(each) for each in (bare, *sampled))
+        ready = Prepared(found, groups(observables), bare, observables, tuple(sampled), seconds)
         self._prepared[circuit] = ready
         return ready
 

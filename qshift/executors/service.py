@@ -18,6 +18,8 @@ from qshift.executors.faults import diagnose, persist
 from qshift.executors.target import Target
 
 _LEAST_BUSY = "least-busy"
+_LONGEST_JOB = 3 * 3600  # seconds, of any user
+_FILLED = 0.8  # of the time a job may take: it needs some for itself
 _POLL = (0.2, 5.0)  # seconds between looks at a job: at first, and at most
 _STATUS = {
     "INITIALIZING": "queued",
@@ -79,6 +81,8 @@ class ServiceTarget(Target):
         for key, value in (("account", account), ("instance", instance)):
             if value is not None and (not isinstance(value, str) or not value):
                 raise OptionError(key, f"expected a name, got {value!r}")
+        limit = max_time if max_time and mode == "job" else _LONGEST_JOB
+        self.longest_job = _FILLED * min(limit, _LONGEST_JOB)
         self._mode, self._max_time, self._least_qubits = mode, max_time, least_qubits
         self._connection = runtime.Connection(account, instance)
         self._session = None

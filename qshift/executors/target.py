@@ -6,6 +6,7 @@ All of them are a `Target`: they transpile a circuit once, and run PUBs of it as
 from __future__ import annotations
 
 import difflib
+import math
 import threading
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
@@ -80,9 +81,11 @@ class Target:
         is_remote: Whether jobs live on a service and outlive this process.
         is_aer: Whether Aer runs it, which needs no shots.
         is_exact: Whether it has exact values.
+        longest_job: QPU seconds of the longest job it takes.
     """
 
     is_remote = is_aer = is_exact = False
+    longest_job = math.inf
 
     def __init__(self, name: str, optimization_level: int, options: Mapping[str, Any]):
         if optimization_level not in (0, 1, 2, 3):
@@ -163,7 +166,7 @@ class Target:
         error mitigation and twirling add, and the time between jobs for which a session is paid.
 
         Args:
-            circuit: Transpiled, without measurements.
+            circuit: Transpiled; without measurements, those of all its qubits are added.
 
         Returns:
             None if the backend says no durations, as simulators do not.
