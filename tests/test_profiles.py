@@ -11,7 +11,7 @@ from qshift.profiles import ProfileError, device
 
 EXACT = ("aer", "default-qubit", "lightning", "mixed", "simulator")
 NOISY = ("aer-noisy", "fake-manila", "fake-sherbrooke")
-SHIPPED = tuple(sorted((*EXACT, "aer-shots", *NOISY)))
+SHIPPED = tuple(sorted((*EXACT, "aer-shots", *NOISY, "ibm")))
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def circuit(x):
 def test_shipped_profiles_are_listed_in_order_with_their_descriptions():
     listed = [profiles.read(file) for file in profiles.profile_files().values()]
     assert tuple(each.name for each in listed) == SHIPPED
-    sampling = ("aer-shots", "fake-manila", "fake-sherbrooke")
+    sampling = ("aer-shots", "fake-manila", "fake-sherbrooke", "ibm")
     assert {each.name: each.shots for each in listed if each.shots} == dict.fromkeys(sampling, 1024)
     for each in listed:
         assert len(each.description) > 10 and "\n" not in each.description
@@ -64,6 +64,37 @@ def test_shipped_profiles_build_devices_that_agree_with_default_qubit(name):
     for value, truth in zip(qnode(0.3), exact, strict=True):
         # Five standard deviations of the mean of 20000 samples of variance below 1.
         np.testing.assert_allclose(value, truth, atol=0.036 if built.qshift_shots else 1e-12)
+
+
+def test_ibm_is_not_contacted_before_something_runs():
+    built = device("ibm", instance="mine", max_time=60)  # there is no account, and no way out
+    assert built.target.name == "ibm:least-busy" and built.target.is_remote
+    assert built.qshift_shots == 1024 and built.limits.seconds == 48
+    assert device("ibm", backend="ibm:ibm_torino", mode="batch").target.name == "ibm:ibm_torino"
+
+
+@pytest.mark.parametrize(
+    "overrides, key, reason",
+    [
+        ({"backend": "ibm:"}, "backend", 'expected "ibm:NAME" or "ibm:least-busy"'),
+        ({"backend": "ibn:ibm_torino"}, "backend", "there is no 'ibn:ibm_torino'; expected .*ibm:"),
+        ({"mode": "jobs"}, "options.mode", 'expected "job", "batch" or "session", got \'jobs\''),
+        ({"max_time": "2h"}, "options.max_time", "a number of seconds, got '2h'"),
+        ({"max_time": True}, "options.max_time", "a number of seconds, got True"),
+        ({"account": 3}, "options.account", "expected a name, got 3"),
+        ({"instance": ""}, "options.instance", "expected a name, got ''"),
+        ({"max_pubs": 0}, "options.max_pubs", "expected a positive number, got 0"),
+        ({"resilience_level": 3}, "options.resilience_level", "must be <=2"),
+        ({"resilence_level": 1}, "options.resilence_level", "did you mean 'resilience_level'"),
+        ({"max_execution_time": 9}, "options.max_execution_time", "give max_time="),
+        ({"backend": "fake:FakeManilaV2"}, "options.mode", "belongs to backend=.ibm:"),
+        ({"shots": None}, "shots", "cannot run without shots"),
+    ],
+)
+def test_what_ibm_would_not_take_is_an_error_at_once(overrides, key, reason):
+    with pytest.raises(ProfileError, match=reason) as caught:
+        device("ibm", **overrides)
+    assert caught.value.key == key
 
 
 # Overrides

@@ -249,8 +249,20 @@ def test_data(four):
         "batches": 4,
         "jobs": 0,
         "shots": 0,
+        "seconds": None,
         "recursion": 585,
     }
+
+
+def test_quantum_processors_have_seconds(four):
+    assert four.seconds is None and "QPU" not in str(four) + four._repr_html_()
+    timed = Plan.of(planner([(1.0,)] * 4), range(4), 3, seconds=lambda circuits: 0.5 * circuits)
+    assert [order.seconds for order in timed.orders] == [0.5, 4.0, 9.0, 11.0]
+    assert timed.seconds == timed.circuits / 2 == timed.to_dict()["seconds"]
+    for text in (str(timed), timed._repr_html_()):
+        assert "QPU seconds" in text and "4.0" in text and "Not in them" in text
+    both = Plan.total([timed, four])
+    assert both.seconds == timed.seconds
 
 
 def test_a_plan_cannot_be_changed(four):
