@@ -10,7 +10,7 @@ import pennylane as qml
 import tensorflow as tf
 
 from qshift.errors import UnsupportedError
-from qshift.tracing import is_watched, origins
+from qshift.tracing import is_watched, iterable, origins
 
 _MOST_PARTS = 8  # derivatives by each are traced anew
 
@@ -19,11 +19,11 @@ def is_tensor(parameter) -> bool:
     return isinstance(parameter, tf.Tensor | tf.Variable)
 
 
-def as_tensor(argument):
-    """Returns an argument of a quantum function; Keras's variables, which TensorFlow takes for
-    tensors and PennyLane does not, become ones."""
-    if tf.is_tensor(argument) and not is_tensor(argument):
-        return tf.convert_to_tensor(argument)
+def as_argument(argument):
+    """Returns an argument as quantum functions take it: what TensorFlow takes for a tensor as one
+    that PennyLane does, too (Keras's variables are not), which can be iterated over."""
+    if is_tensor(argument) or hasattr(type(argument), "__tf_tensor__"):
+        return iterable(argument if is_tensor(argument) else tf.convert_to_tensor(argument))
     return argument
 
 

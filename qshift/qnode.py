@@ -20,7 +20,7 @@ from qshift.evaluation import Calls, Evaluation
 from qshift.executors import Executor, executor
 from qshift.op import Program
 from qshift.packing import (
-    as_tensor,
+    as_argument,
     batch_size,
     differentiable,
     highest_order,
@@ -198,8 +198,8 @@ class QNode(qml.QNode):
         Returns:
             The tapes to run, what makes one result of theirs, and the dtype of results.
         """
-        args = tuple(map(as_tensor, args))
-        kwargs = {name: as_tensor(argument) for name, argument in kwargs.items()}
+        args = tuple(map(as_argument, args))
+        kwargs = {name: as_argument(argument) for name, argument in kwargs.items()}
         tape = self.construct(args, kwargs)
         require_tensorflow(tape)
         dtype = result_dtype(tape)  # as transforms may cast

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import backprop_util, record
-from tensorflow.python.framework.ops import EagerTensor
+from tensorflow.python.framework.ops import EagerTensor, SymbolicTensor
 from tensorflow.python.ops import gradients_util
 from tensorflow.python.ops.parallel_for import pfor
 
@@ -258,3 +258,32 @@ def _inputs(tensor):
     if op.type != "ReadVariableOp" and is_watched(tensor) and not any(map(is_watched, inputs)):
         return None
     return inputs
+
+
+class _Iterable(SymbolicTensor):
+    """A tensor of a graph that iterates over its first axis, as it would in eager mode."""
+
+    __slots__ = ()
+    __module__ = SymbolicTensor.__module__  # by which PennyLane finds out whose tensor it is
+
+    def __iter__(self):
+        return map(_as_iterable, tf.unstack(self))
+
+    def __getitem__(self, key):
+        return _as_iterable(super().__getitem__(key))
+
+
+def _as_iterable(tensor: tf.Tensor) -> tf.Tensor:
+    tensor.__class__ = _Iterable
+    return tensor
+
+
+def iterable(tensor: tf.Tensor) -> tf.Tensor:
+    """Returns a tensor that quantum functions can unpack and loop over, also in a graph.
+
+    AutoGraph, which makes such loops parts of the graph, does not convert quantum functions: the
+    gates in a loop must be known. The axis iterated over needs a known length.
+    """
+    if tf.executing_eagerly() or not tensor.shape.rank:
+        return tensor
+    return _as_iterable(tf.identity(tensor))

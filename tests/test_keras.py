@@ -25,9 +25,9 @@ SHAPES = {"weights": (2, 2), "bias": 1}
 
 
 def ansatz(weights, bias):
-    for layer in range(2):
-        for wire in range(2):
-            qml.RY(weights[layer, wire], wires=wire)
+    for layer in weights:
+        for wire, weight in enumerate(layer):
+            qml.RY(weight, wires=wire)
         qml.CNOT(wires=[0, 1])
     qml.RX(bias, wires=0)
 

@@ -426,6 +426,43 @@ def test_conditions(tracker, inside):
     assert tracker.totals["circuits"] == 2 * 3  # only the branch that is taken
 
 
+def test_quantum_functions_loop_over_tensors_of_a_graph_and_unpack_them():
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x, weights):
+        for wire, angle in enumerate(x):
+            qml.RX(angle, wires=wire)
+        for layer in weights:
+            for wire, angles in enumerate(layer):
+                qml.Rot(*angles, wires=wire)
+            qml.CNOT(wires=[0, 1])
+        qml.Rot(*weights[0, 1], wires=0)
+        return qml.expval(qml.Z(0))
+
+    x = tf.constant([0.4, 0.9], tf.float64)
+    weights = tf.Variable(np.linspace(0, 2, 12).reshape(2, 2, 3))
+
+    def first_two(x):
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                value = circuit(x, weights)
+            gradient = inner.gradient(value, weights)
+        return value, gradient, outer.jacobian(gradient, weights)
+
+    assert_all_close(compiled(first_two)(x), first_two(x))
+    rows = tf.stack([x, 2 * x])
+    assert_all_close(
+        compiled(lambda rows: tf.vectorized_map(lambda row: circuit(row, weights), rows))(rows),
+        [circuit(row, weights) for row in rows],
+    )
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float64)])
+    def unknown(x):
+        return circuit(x, weights)
+
+    with pytest.raises(ValueError, match="num"):
+        unknown(x)
+
+
 # --- orders and dtypes ---
 
 
