@@ -119,7 +119,7 @@ class QuantumLayer(keras.layers.Layer):
             for name, shape in self.weight_shapes.items()
         }
         self._reading: Reading | None = None
-        self._one_by_one = tf.function(self._map, autograph=False, reduce_retracing=True)
+        self._one_by_one: Callable | None = None
 
     @property
     def qnode_weights(self) -> dict[str, tf.Variable]:
@@ -144,7 +144,9 @@ class QuantumLayer(keras.layers.Layer):
         reading = self._read(inputs.shape)
         samples = tf.reshape(tf.cast(inputs, self.variable_dtype), [-1, reading.features])
         weights = {name: tf.convert_to_tensor(w) for name, w in self.qnode_weights.items()}
-        run = self._quantum if reading.whole else self._one_by_one
+        run = self._quantum if reading.whole else self._map
+        if not reading.whole and tf.executing_eagerly():
+            run = self._compiled_map(reading)
         batch, known = tf.shape(inputs)[:-1], inputs.shape[:-1]
 
         def finish(shape, output):
@@ -160,6 +162,18 @@ class QuantumLayer(keras.layers.Layer):
         """Calls the qnode for each sample; TensorFlow makes one call with all of it."""
         return tf.vectorized_map(lambda sample: self._quantum(sample, weights), samples)
 
+    def _compiled_map(self, reading):
+        """Returns `_map` for eager mode, traced once. Its shapes are known, and Keras makes many
+        layers alike: a `tf.function` would warn that it is traced often."""
+        if self._one_by_one is None:
+            samples = tf.TensorSpec([None, reading.features], self.variable_dtype)
+            function = tf.function(self._map, autograph=False)
+            self._one_by_one = function.get_concrete_function(samples, self._weight_specs())
+        return self._one_by_one
+
+    def _weight_specs(self) -> dict[str, tf.TensorSpec]:
+        return {n: tf.TensorSpec(w.shape, w.dtype) for n, w in self.qnode_weights.items()}
+
     def _read(self, input_shape) -> Reading:
         features = input_shape[-1] if len(input_shape) else None
         if features is None:
@@ -169,10 +183,10 @@ class QuantumLayer(keras.layers.Layer):
                 "reshape the inputs; a single feature is (batch, 1)."
             )
         if self._reading is None or self._reading.features != features:
-            weights = {
-                name: tf.TensorSpec(w.shape, w.dtype) for name, w in self.qnode_weights.items()
-            }
-            reading = read(self._quantum, self._name, features, self.variable_dtype, weights)
+            reading = read(
+                self._quantum, self._name, features, self.variable_dtype, self._weight_specs()
+            )
+            self._one_by_one = None
             self._reading = replace(reading, shape=self._output_shape(reading.shape))
         return self._reading
 

@@ -473,8 +473,9 @@ def test_fit_is_gradient_descent(run_eagerly, encoding):
         np.testing.assert_allclose(a, b - 0.1 * g, atol=1e-6)
 
 
-def test_a_step_of_training_is_two_batches(tracker):
-    model = compiled(QuantumLayer(circuit, SHAPES), keras.layers.Dense(1))
+@pytest.mark.parametrize("encoding", [embedding, by_sample], ids=lambda f: f.__name__)
+def test_a_step_of_training_is_two_batches(encoding, tracker):
+    model = compiled(QuantumLayer(encoded(encoding), SHAPES), keras.layers.Dense(1))
     model.fit(X, X[:, 0], batch_size=2, epochs=2, verbose=0)
     assert tracker.totals["batches"] == 2 * 2 * 3  # epochs, values and gradients, steps
     assert tracker.totals["circuits"] == 2 * len(X) * (1 + 2 * 5)
