@@ -36,7 +36,8 @@ def shift_gradient(
             shifts as there are frequencies: s_1, ..., s_R, used with both signs.
         elementwise: True for a function of an array that acts on each element by itself; False for
             a function of a vector, from float64[..., P] to float64[...] or float64[..., M], with
-            these frequencies in each of its P entries.
+            these frequencies in each of its P entries. It is evaluated at zeros once, to see the
+            shape of what it returns.
 
     Returns:
         A decorator. What it returns takes a tensor (float32 or float64, and returns the same) or
