@@ -15,6 +15,7 @@ import tensorflow as tf
 from qshift.errors import UnsupportedError
 from qshift.qnode import from_qnode
 from qshift.reading import Reading, joined, map_shapes, read
+from qshift.tracing import is_watched
 
 _SERIALIZABLE = {
     "initializer": keras.initializers,
@@ -119,7 +120,7 @@ class QuantumLayer(keras.layers.Layer):
             for name, shape in self.weight_shapes.items()
         }
         self._reading: Reading | None = None
-        self._one_by_one: Callable | None = None
+        self._maps: dict[bool, Callable] = {}
 
     @property
     def qnode_weights(self) -> dict[str, tf.Variable]:
@@ -146,7 +147,7 @@ class QuantumLayer(keras.layers.Layer):
         weights = {name: tf.convert_to_tensor(w) for name, w in self.qnode_weights.items()}
         run = self._quantum if reading.whole else self._map
         if not reading.whole and tf.executing_eagerly():
-            run = self._compiled_map(reading)
+            run = self._compiled_map(reading, is_watched(samples))
         batch, known = tf.shape(inputs)[:-1], inputs.shape[:-1]
 
         def finish(shape, output):
@@ -162,14 +163,23 @@ class QuantumLayer(keras.layers.Layer):
         """Calls the qnode for each sample; TensorFlow makes one call with all of it."""
         return tf.vectorized_map(lambda sample: self._quantum(sample, weights), samples)
 
-    def _compiled_map(self, reading):
-        """Returns `_map` for eager mode, traced once. Its shapes are known, and Keras makes many
-        layers alike: a `tf.function` would warn that it is traced often."""
-        if self._one_by_one is None:
+    def _compiled_map(self, reading, moving: bool):
+        """Returns `_map` for eager mode, traced once: its shapes are known, and a `tf.function`
+        would warn that it is traced often, as layers are many and alike.
+
+        Args:
+            reading: How the quantum function reads samples.
+            moving: Whether derivatives by the samples may be asked for; if not they cost nothing.
+        """
+        if moving not in self._maps:
+
+            def function(samples, weights):
+                return self._map(samples if moving else tf.stop_gradient(samples), weights)
+
             samples = tf.TensorSpec([None, reading.features], self.variable_dtype)
-            function = tf.function(self._map, autograph=False)
-            self._one_by_one = function.get_concrete_function(samples, self._weight_specs())
-        return self._one_by_one
+            compiled = tf.function(function, autograph=False)
+            self._maps[moving] = compiled.get_concrete_function(samples, self._weight_specs())
+        return self._maps[moving]
 
     def _weight_specs(self) -> dict[str, tf.TensorSpec]:
         return {n: tf.TensorSpec(w.shape, w.dtype) for n, w in self.qnode_weights.items()}
@@ -186,7 +196,7 @@ class QuantumLayer(keras.layers.Layer):
             reading = read(
                 self._quantum, self._name, features, self.variable_dtype, self._weight_specs()
             )
-            self._one_by_one = None
+            self._maps = {}
             self._reading = replace(reading, shape=self._output_shape(reading.shape))
         return self._reading
 

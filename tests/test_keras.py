@@ -170,14 +170,20 @@ def test_gradients_by_weights_and_inputs(encoding, compile_, tracker):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_circuits_are_paid_for_only_by_what_is_differentiated(tracker):
-    layer = QuantumLayer(encoded(embedding), {"weights": (2, 2), "bias": 1})
+@pytest.mark.parametrize("compile_", [False, True])
+@pytest.mark.parametrize("encoding", [embedding, by_sample], ids=lambda f: f.__name__)
+def test_circuits_are_paid_for_only_by_what_is_differentiated(encoding, compile_, tracker):
+    layer = QuantumLayer(encoded(encoding), SHAPES)
     x = tf.constant(X, tf.float32)
     layer(x)
     tracker.reset()
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(layer(x))
-    tape.gradient(loss, layer.trainable_weights)
+
+    def gradient():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x) ** 2)
+        return tape.gradient(loss, layer.trainable_weights)
+
+    (tf.function(gradient) if compile_ else gradient)()
     assert tracker.totals["circuits"] == len(X) * (1 + 2 * 5)  # and none for the two inputs
 
 
