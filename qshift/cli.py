@@ -1,4 +1,4 @@
-"""The command line: ``qshift devices``, ``plan``, ``evaluate`` and ``minimize``.
+"""The command line: ``qshift devices``, ``plan``, ``evaluate``, ``minimize`` and ``jobs``.
 
 TensorFlow, PennyLane and Qiskit take seconds to import, so that only the commands that need them
 import them, in their bodies.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import qshift
-from qshift import commands
+from qshift import commands, jobs
 from qshift.errors import QShiftError
 from qshift.optimize import OPTIMIZERS
 
@@ -26,6 +29,15 @@ written in an OpenQASM 2 file, which are also their default values.
 --params 0.1,0.2 is a vector, --params 0.1 a number, --params FILE a .json, .npy or
 .npz file; give it once per argument of the function. One vector for several
 arguments is dealt out to them.
+"""
+
+_JOBS = """\
+actions:
+  list     all jobs, and what services say of those without results (the default)
+  fetch    store the results of jobs that are done, without waiting for others
+  cancel   cancel jobs, by their numbers
+  export   write stored results to --npz OUT or --json OUT
+  prune    delete failed and cancelled jobs, or those that are named
 """
 
 
@@ -42,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same digits on every processor
     try:
-        return options.run(options)
+        with _named_run(getattr(options, "run", None), getattr(options, "fresh", False)):
+            return options.carry_out(options)
     except KeyboardInterrupt:
         print("qshift: interrupted", file=sys.stderr)
         return 130
@@ -90,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         added.add_argument("--json", type=_out, metavar="OUT", help="write JSON; - prints it")
         added.add_argument("--traceback", action="store_true", help="show where an error arose")
-        added.set_defaults(run=run)
+        added.set_defaults(carry_out=run)
         return added
 
     command("devices", commands.devices, "list the device profiles")
@@ -112,6 +125,12 @@ def _parser() -> argparse.ArgumentParser:
         help="plan for few circuits, or for few shots at equal precision",
     )
     circuit.add_argument("--seed", type=_number, help="repeats the samples of finite shots")
+    circuit.add_argument(
+        "--run",
+        metavar="NAME",
+        help="name of the run: results that the ledger has are read within a run only",
+    )
+    circuit.add_argument("--fresh", action="store_true", help="a run with a new name")
     common = {"parents": [circuit], "epilog": _EPILOG}
 
     plan = command("plan", commands.plan, "say what derivatives cost, running nothing", **common)
@@ -145,7 +164,39 @@ def _parser() -> argparse.ArgumentParser:
         "after the circuit in the current directory, deleted at the end of the run)",
     )
     minimize.add_argument("--plot", type=_plot, metavar="OUT", help="draw it: .png, .pdf, .svg")
+
+    recorded = command("jobs", jobs.jobs, "list, fetch and cancel recorded jobs", epilog=_JOBS)
+    recorded.add_argument("action", nargs="?", choices=jobs.ACTIONS, default="list")
+    recorded.add_argument("jobs", nargs="*", type=_number, metavar="JOB", help="(default: all)")
+    recorded.add_argument("--ledger", type=Path, metavar="FILE", help="(default: $QSHIFT_LEDGER)")
+    recorded.add_argument("--run", dest="run_name", metavar="NAME", help="jobs of this run")
+    recorded.add_argument("--all", action="store_true", help="list more than the latest")
+    recorded.add_argument("--offline", action="store_true", help="list without asking services")
+    recorded.add_argument("--npz", type=_file, metavar="OUT", help="export NumPy arrays to it")
+    recorded.add_argument(
+        "--older", type=_number, metavar="DAYS", help="prune results that are older as well"
+    )
+    recorded.add_argument("--yes", action="store_true", help="prune without asking")
     return parser
+
+
+@contextmanager
+def _named_run(name: str | None, fresh: bool) -> Iterator[None]:
+    """Has devices that are made in here take the name of a run."""
+    if fresh:
+        made = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        name = made if name is None else f"{name}-{made}"
+        print(f"Run {name}; go on with it by --run {name}", file=sys.stderr)
+    before = os.environ.get("QSHIFT_RUN")
+    if name is not None:
+        os.environ["QSHIFT_RUN"] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("QSHIFT_RUN", None)
+        else:
+            os.environ["QSHIFT_RUN"] = before
 
 
 def _number(text: str) -> int:

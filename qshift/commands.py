@@ -48,7 +48,7 @@ def devices(options: argparse.Namespace) -> int:
         table.add_row(profile.name, profile.device or profile.backend, shots, profile.description)
         content.append(vars(profile) | {"file": str(file)})
     places = "\n".join(f"  {place}" for place in profiles.directories())
-    _show(options, content, table, f"Profiles are looked for in\n{places}")
+    show(options, content, table, f"Profiles are looked for in\n{places}")
     return status
 
 
@@ -56,7 +56,7 @@ def plan(options: argparse.Namespace) -> int:
     """Says what derivatives cost."""
     run = _Run.of(options)
     planned = run.qnode.plan(run.x, order=options.order)
-    _show(options, run.about() | {"plan": planned.to_dict()}, run.title, planned)
+    show(options, run.about() | {"plan": planned.to_dict()}, run.title, planned)
     return 0
 
 
@@ -98,7 +98,7 @@ def evaluate(options: argparse.Namespace) -> int:
     content = run.about() | content | {"executed": tracker.totals}
     tables = [_derivatives_table(run, each) for each in measurements]
     executed = f"{tracker.totals['circuits']:,} circuits executed"
-    _show(options, content, run.title, *tables, executed, written=options.npz)
+    show(options, content, run.title, *tables, executed, written=options.npz)
     return 0
 
 
@@ -134,7 +134,7 @@ def minimize(options: argparse.Namespace) -> int:
     content = {name: getattr(result, name) for name in names}
     content |= {"x": result.x.tolist(), "history": [asdict(point) for point in result.history]}
     title, table = f"{run.title}, {result.optimizer}", _result_table(run, result)
-    _show(options, run.about() | content, title, table, result.message, written=options.plot)
+    show(options, run.about() | content, title, table, result.message, written=options.plot)
     return 0
 
 
@@ -248,8 +248,15 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _show(options: argparse.Namespace, content: Any, *tables, written: Path | None = None) -> None:
-    """Prints the tables, or the content if ``--json -`` says so, and writes it to a file."""
+def show(options: argparse.Namespace, content: Any, *tables, written: Path | None = None) -> None:
+    """Prints the tables, or the content if ``--json -`` says so, and writes it to a file.
+
+    Args:
+        options: Of the command line.
+        content: Plain data.
+        *tables: What to print for people.
+        written: A file that was written as well.
+    """
     text = json.dumps(content, indent=2, default=np.ndarray.tolist)
     if str(options.json) == "-":
         print(text)

@@ -52,3 +52,7 @@ class JobError(ServiceError):
     def __init__(self, job_id: str, status: str, reason: str, advice: str = ""):
         self.job_id, self.status, self.reason = job_id, status, reason
         super().__init__(f"Job {job_id} {status}: {reason}. {advice}".rstrip())
+
+
+class LimitError(QShiftError):
+    """More than a limit that the user has set."""

@@ -7,8 +7,8 @@ down; when its results arrive, one transaction stores them all. Wherever a proce
 next one that asks for the same points finds out here how far the last one has come.
 
 Processes on one computer may use a ledger at the same time; SQLite's write-ahead log cannot be
-shared by several computers over a network file system. Nothing is pickled, and there is nothing in
-it that an account could be used with.
+shared by several computers over a network file system. Nothing is pickled, and there are no
+tokens in it: only the names of accounts and instances.
 """
 
 from __future__ import annotations
@@ -81,9 +81,8 @@ class Ledger:
         wanted: Sequence[bytes],
         drafts: Callable[[list[bytes]], Iterable[Draft]],
         *,
-        target: str,
         remote: bool,
-        run: str,
+        **columns: str,
     ) -> Claims:
         """Looks points up, and claims those that nobody has measured or is about to.
 
@@ -93,9 +92,8 @@ class Ledger:
             wanted: The points' keys, each once.
             drafts: Makes the jobs that measure some of the points. What it raises is passed on,
                 and nothing is claimed.
-            target: Name of the backend.
-            remote: Whether its jobs outlive the process.
-            run: Name of the run.
+            remote: Whether jobs outlive the process.
+            **columns: Target, access and run of new jobs, see `qshift.records.Record`.
         """
         claims = Claims()
         with _lock, self._transaction() as db:
@@ -121,8 +119,8 @@ class Ledger:
                     records.forget(db, [job])
                     free |= dict.fromkeys(keys)
             for draft in drafts([key for key in wanted if key in free]) if free else ():
-                others = {"target": target, "remote": remote, "run": run, "owner": this_process()}
-                claims.mine.append(records.insert(db, draft, **others))
+                owned = {"remote": remote, "owner": this_process(), **columns}
+                claims.mine.append(records.insert(db, draft, **owned))
             ours = [(self.path, record.id) for record in (*claims.mine, *claims.doubtful)]
             _at_work.update(ours)
         return claims

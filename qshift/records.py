@@ -18,6 +18,7 @@ CREATE TABLE jobs (
     job_id TEXT,
     state TEXT NOT NULL,
     target TEXT NOT NULL,
+    access TEXT NOT NULL,
     remote INTEGER NOT NULL,
     primitive TEXT NOT NULL,
     circuit TEXT NOT NULL,
@@ -73,6 +74,7 @@ class Record:
         job_id: Where it runs; None before it was sent.
         state: ``"intended"``, ``"submitted"``; ``"done"``, ``"failed"`` or ``"cancelled"``.
         target: Name of the backend.
+        access: By which account and instance of the service it is reached: their names, as JSON.
         remote: Whether it outlives the process.
         primitive, circuit, seed, shots: As in a `Draft`.
         run: Name of the run.
@@ -91,6 +93,7 @@ class Record:
     job_id: str | None
     state: str
     target: str
+    access: str
     remote: bool
     primitive: str
     circuit: str

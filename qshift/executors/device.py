@@ -15,6 +15,7 @@ from qshift.circuit import Compiler
 from qshift.deferral import defer
 from qshift.errors import OptionError
 from qshift.evaluation import Call, Calls
+from qshift.executors.budget import Budget
 from qshift.executors.estimator import EstimatorExecutor
 from qshift.executors.packing import Limits
 from qshift.executors.target import target
@@ -43,6 +44,8 @@ class EstimatorDevice(qml.devices.Device):
             the path of a file, or False. The default is True for backends on a service and False
             for simulators in this process.
         run: Name of the run, within which results are found again; ``$QSHIFT_RUN`` by default.
+        max_jobs: How many jobs this device may send in all; more are refused before they are sent.
+        max_qpu_seconds: The same for QPU seconds, as `QNode.plan` estimates them.
         account: The name of an account that qiskit-ibm-runtime has saved; None for its default
             one, or that of the environment variables QISKIT_IBM_TOKEN and QISKIT_IBM_INSTANCE.
         instance: A CRN or name; None for the account's.
@@ -72,6 +75,8 @@ class EstimatorDevice(qml.devices.Device):
         max_pubs: int | None = None,
         ledger: bool | str | os.PathLike | None = None,
         run: str | None = None,
+        max_jobs: int | None = None,
+        max_qpu_seconds: float | None = None,
         account: str | None = None,
         instance: str | None = None,
         mode: str | None = None,
@@ -105,6 +110,10 @@ class EstimatorDevice(qml.devices.Device):
             max_payload,
             self.target.longest_job,
         )
+        self.budget = Budget(max_jobs, max_qpu_seconds)
+        if max_qpu_seconds is not None and self.target.is_aer:
+            reason = f"{backend} says no times; give it with fake: and ibm: backends"
+            raise OptionError("max_qpu_seconds", reason)
         self.run = os.environ.get("QSHIFT_RUN", "") if run is None else str(run)
         self.ledger = _ledger(self.target.is_remote if ledger is None else ledger)
         self._calls = Calls()

@@ -123,6 +123,7 @@ class EstimatorExecutor:
 
         Raises:
             UnsupportedError: For circuits that the backend cannot run. Nothing is submitted then.
+            LimitError: If the device may not send so much. Nothing is submitted then.
             JobError: If a job failed or was cancelled.
         """
         return self.run([(circuit, points)], call)[0]
@@ -157,28 +158,28 @@ class EstimatorExecutor:
 
     def _measure(self, pubs, call) -> Batch:
         """Has PUBs measured, as far as the ledger does not know the results."""
-        target, limits, ledger = self._target, self.device.limits, self.device.ledger
+        device, ledger = self.device, self.device.ledger
+        where = (device.target, device.limits, device.budget, pubs)
         if ledger is None and not self._seed:
-            batch = Batch(target, limits, pubs)
+            batch = Batch(*where)
             batch.measure()
             return batch
         contents = [self._contents(pub) for pub in pubs]
-        scope = (ledger and ledger.path, self.device.run, self._seed)
+        scope = (ledger and ledger.path, device.run, self._seed)
         draws = [
             _draws.take(scope, some, self._seed, call) if pub.shots else some
             for pub, some in zip(pubs, contents, strict=True)
         ]
         if ledger is None:
-            batch = Batch(target, limits, pubs, draws)
-            batch.measure()
-            return batch
-        record = {"ledger": ledger, "run": self.device.run, "seeded": bool(self._seed)}
-        batch = RecordedBatch(target, limits, pubs, draws, **record)
+            batch = Batch(*where, draws)
+        else:
+            record = {"ledger": ledger, "run": device.run, "seeded": bool(self._seed)}
+            batch = RecordedBatch(*where, draws, **record)
         try:
             batch.measure()
         except BaseException:
             for pub, *some in zip(pubs, contents, draws, strict=True):
-                if pub.shots:
+                if pub.shots and ledger is not None:
                     _draws.give_back(scope, *some)
             raise
         return batch

@@ -3,6 +3,7 @@ sent."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 
@@ -27,8 +28,10 @@ class RecordedBatch(Batch):
         The others: as for `Batch`.
     """
 
-    def __init__(self, target, limits, pubs, draws, *, ledger: Ledger, run: str, seeded: bool):
-        super().__init__(target, limits, pubs, draws if seeded else None)
+    def __init__(
+        self, target, limits, budget, pubs, draws, *, ledger: Ledger, run: str, seeded: bool
+    ):
+        super().__init__(target, limits, budget, pubs, draws if seeded else None)
         self._ledger = ledger
         self._run = run
         self._places: dict[bytes, list[tuple[int, int]]] = {}  # key -> (PUB, row), several if exact
@@ -41,10 +44,16 @@ class RecordedBatch(Batch):
         """Fills in the results.
 
         Raises:
+            LimitError: If this would take more than may be sent. Nothing is sent then.
             JobError: If a job failed, was cancelled, or came back with something else.
         """
         missing, pauses = list(self._places), waiting.pauses(1.0)
-        target = {"target": self._target.name, "remote": self._target.is_remote, "run": self._run}
+        target = {
+            "remote": self._target.is_remote,
+            "target": self._target.name,
+            "access": json.dumps(self._target.access),
+            "run": self._run,
+        }
         while missing:
             claims = self._ledger.claim(missing, self._drafts, **target)
             for key, result in claims.results.items():
@@ -76,8 +85,9 @@ class RecordedBatch(Batch):
             i, row = self._places[key][0]
             rows[i].append(row)
             key_of[i, row] = key
-        drafts = []
-        for parcel in self._parcels(rows):
+        drafts, shared = [], self._parcels(rows)
+        self._spend(shared)
+        for parcel in shared:
             pubs = [
                 [(key_of[i, row], self._pubs[i].points[row].tobytes()) for row in some]
                 for i, some in parcel.parts
@@ -89,14 +99,13 @@ class RecordedBatch(Batch):
 
     def _send_all(self, claims) -> list[tuple[Record, Job]]:
         """Sends the jobs that were claimed, unless a service has them already."""
-        jobs = []
-        for record in claims.mine:
-            jobs.append((record, self._send_recorded(record)))
+        jobs = [(record, self._send_recorded(record)) for record in claims.mine]
         for record in claims.doubtful:
             job = self._on_service(record)
             if job is not None:
                 self._ledger.sent(record, job.id)
             elif all(key in self._places for key in record.keys):
+                self._spend([self._parcel(record)])
                 job = self._send_recorded(record)
             else:  # What is wanted of it is claimed anew.
                 self._ledger.forget([record])
@@ -104,12 +113,15 @@ class RecordedBatch(Batch):
             jobs.append((record, job))
         return jobs
 
-    def _send_recorded(self, record) -> Job:
+    def _parcel(self, record) -> Parcel:
         parts = []
         for keys in record.pubs:
             places = [self._places[key][0] for key in keys]
             parts.append((places[0][0], [row for _, row in places]))
-        job = self._send(Parcel(record.primitive, parts, record.seed), (record.tag,))
+        return Parcel(record.primitive, parts, record.seed)
+
+    def _send_recorded(self, record) -> Job:
+        job = self._send(self._parcel(record), (record.tag,))
         self._ledger.sent(record, job.id)
         return job
 

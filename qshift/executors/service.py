@@ -84,6 +84,8 @@ class ServiceTarget(Target):
         limit = max_time if max_time and mode == "job" else _LONGEST_JOB
         self.longest_job = _FILLED * min(limit, _LONGEST_JOB)
         self._mode, self._max_time, self._least_qubits = mode, max_time, least_qubits
+        named = {"account": account, "instance": instance}
+        self.access = {key: value for key, value in named.items() if value is not None}
         self._connection = runtime.Connection(account, instance)
         self._session = None
         self._opening = threading.Lock()

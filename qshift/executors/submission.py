@@ -9,6 +9,7 @@ from typing import Protocol
 
 from qshift.errors import JobError
 from qshift.executors import content, waiting
+from qshift.executors.budget import Budget
 from qshift.executors.job import Job
 from qshift.executors.packing import Limits, Load, pack
 from qshift.executors.results import unpacked
@@ -75,6 +76,7 @@ class Batch:
     Args:
         target: Where.
         limits: What one job may hold.
+        budget: What may be sent in all.
         pubs: The PUBs.
         draws: For each of their points what identifies this draw of it, if samples are to follow
             from that.
@@ -89,6 +91,7 @@ class Batch:
         self,
         target: Target,
         limits: Limits,
+        budget: Budget,
         pubs: Sequence[Pub],
         draws: Sequence[Sequence[bytes]] | None = None,
     ):
@@ -96,6 +99,7 @@ class Batch:
         self.sent: list[set[int]] = [set() for _ in pubs]
         self._target = target
         self._limits = limits
+        self._budget = budget
         self._pubs = pubs
         self._draws = draws
 
@@ -103,10 +107,13 @@ class Batch:
         """Fills in the results.
 
         Raises:
+            LimitError: If this would take more than may be sent. Nothing is sent then.
             JobError: If a job failed, was cancelled, or came back with something else.
         """
         rows = [range(pub.load.rows) for pub in self._pubs]
-        jobs = [(parcel, self._send(parcel)) for parcel in self._parcels(rows)]
+        shared = self._parcels(rows)
+        self._spend(shared)
+        jobs = [(parcel, self._send(parcel)) for parcel in shared]
         for parcel, measured in self._wait(jobs):
             for (i, rows), part in zip(parcel.parts, measured, strict=True):
                 for row, each in zip(rows, part, strict=True):
@@ -124,6 +131,12 @@ class Batch:
             )
             for parcel in shared
         ]
+
+    def _spend(self, shared: Sequence[Parcel]) -> None:
+        """Raises LimitError if jobs are more than may be sent."""
+        parts = [part for parcel in shared for part in parcel.parts]
+        seconds = sum(self._pubs[i].load.seconds * len(rows) for i, rows in parts)
+        self._budget.spend(len(shared), seconds)
 
     def _send(self, parcel: Parcel, tags: Sequence[str] = ()) -> Job:
         arguments = [self._pubs[i].arguments(rows) for i, rows in parcel.parts]
@@ -149,14 +162,14 @@ class Batch:
             if not self._target.is_remote:
                 total = sum(sum(parcel.sizes) for parcel, _ in jobs)
                 for parcel, job in track(jobs, total, lambda item: sum(item[0].sizes), "circuits"):
-                    yield parcel, _unpacked(parcel, job, job.result())
+                    yield parcel, unpacked_job(parcel, job, job.result())
                     done += 1
                 return
             with waiting.display(self._target.name) as say:
                 for parcel, job in jobs:
                     which = f"job {done + 1} of {len(jobs)}, " if len(jobs) > 1 else ""
                     results = waiting.wait(job, lambda text, which=which: say(which + text))
-                    yield parcel, _unpacked(parcel, job, results)
+                    yield parcel, unpacked_job(parcel, job, results)
                     done += 1
         except KeyboardInterrupt:
             self._interrupted(jobs[done:])
@@ -166,12 +179,14 @@ class Batch:
 
     def _interrupted(self, jobs) -> None:
         """Decides what becomes of jobs that nobody waits for any longer."""
-        if not self._target.is_remote or waiting.shall_cancel([job for _, job in jobs]):
-            for parcel, job in jobs:
-                job.cancel()
-                self._cancelled(parcel)
-        else:
+        is_remote = self._target.is_remote
+        if is_remote and not waiting.shall_cancel([job for _, job in jobs]):
             print(f"qshift: {self._way_back()}", file=sys.stderr)
+            return
+        for parcel, job in jobs:
+            job.cancel()
+            if is_remote:
+                self._cancelled(parcel)
 
     def _cancelled(self, parcel: Parcel) -> None:
         """Takes note of a job that was cancelled."""
@@ -185,8 +200,13 @@ class Batch:
         return "without a ledger (ledger=False) the program cannot find these jobs again"
 
 
-def _unpacked(parcel: Parcel, job: Job, results) -> list[list]:
+def unpacked_job(parcel: Parcel, job: Job, results) -> list[list]:
     """Returns what was measured at each point of each PUB of a job.
+
+    Args:
+        parcel: What was asked for: a parcel, or a record of the ledger.
+        job: The job.
+        results: Its PUB results.
 
     Raises:
         JobError: If it is not what was asked for.

@@ -82,10 +82,12 @@ class Target:
         is_aer: Whether Aer runs it, which needs no shots.
         is_exact: Whether it has exact values.
         longest_job: QPU seconds of the longest job it takes.
+        access: By which account and instance a service is reached: keywords of `target`.
     """
 
     is_remote = is_aer = is_exact = False
     longest_job = math.inf
+    access: Mapping[str, str] = {}
 
     def __init__(self, name: str, optimization_level: int, options: Mapping[str, Any]):
         if optimization_level not in (0, 1, 2, 3):

@@ -1,5 +1,11 @@
 """Batches that go through the ledger, on simulators and on a service, with processes that die."""
 
+import io
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pennylane as qml
 import pytest
@@ -7,9 +13,11 @@ import tensorflow as tf
 from services import KilledError, Service, process, remote
 
 import qshift
-from qshift.errors import JobError
+from qshift.errors import JobError, LimitError, OptionError
 from qshift.executors import recording
 from qshift.executors.device import EstimatorDevice
+from qshift.executors.estimator import EstimatorExecutor
+from qshift.executors.job import LocalJob
 from qshift.executors.submission import Batch
 from qshift.ledger import Ledger
 
@@ -285,3 +293,160 @@ def test_a_job_that_comes_back_with_something_else(ledger, path):
     numbers(device, steps=1)
     if ledger:
         assert [job.state for job in Ledger(path).jobs()][:3] == ["failed", "done", "done"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("answer, state", [("\n", "submitted"), ("y\n", "cancelled")])
+def test_an_interruption_asks_on_a_terminal(answer, state, path, monkeypatch):
+    service, err = Service(), Terminal()
+    device = remote(service, ledger=path)
+
+    def interrupt(event):
+        if event == "status":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "watch", interrupt)
+        patch.setattr(sys, "stdin", Terminal(answer))
+        patch.setattr(sys, "stderr", err)
+        with pytest.raises(KeyboardInterrupt):
+            numbers(device, steps=1)
+    assert "Waiting for 2 jobs: job-0, job-1" in err.getvalue() and "[y/N]" in err.getvalue()
+    assert [job.state for job in Ledger(path).jobs()] == [state] * 2
+    assert ("run the program again" in err.getvalue()) == (state == "submitted")
+    assert [job.state == "cancelled" for job in service.jobs.values()] == [answer == "y\n"] * 2
+    # In the same process, as in a notebook: what was left running is what is waited for.
+    with qshift.Tracker() as tracker:
+        numbers(device, steps=1)
+    assert tracker.totals["jobs"] == (2 if state == "submitted" else 4)
+
+
+@pytest.mark.parametrize("seed", [None, 4])
+def test_an_interruption_elsewhere_leaves_jobs_running(seed, devices, path, monkeypatch, capsys):
+    device, qnode = devices(), None
+
+    def struck(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if devices.service:
+            patch.setattr(devices.service, "watch", lambda event: event == "status" and struck())
+        else:
+            patch.setattr(LocalJob, "result", struck)
+        qnode = qshift.qnode(device, shots=1000, seed=seed)(circuit)
+        with pytest.raises(KeyboardInterrupt):
+            qnode(tf.constant(X))
+    left = Ledger(path).jobs()
+    assert len(left) == (2 if devices.service else 0)  # a simulation is simply given up
+    assert ("`qshift jobs`" in capsys.readouterr().err) == bool(devices.service)
+    first = qnode(tf.constant(X))
+    assert len(Ledger(path).jobs()) == 2
+    with process(monkeypatch, "2"):  # it was the first draw, as for a program never interrupted
+        again = qshift.qnode(devices(), shots=1000, seed=seed)(circuit)(tf.constant(X))
+    np.testing.assert_array_equal(first[0], again[0])
+    assert len(Ledger(path).jobs()) == 2
+
+
+# At the same time
+
+
+def test_threads_that_want_the_same(path):
+    """Exact results are the same for all, so one thread has them measured and the others wait."""
+    qnode = qshift.qnode(EstimatorDevice(ledger=path))(circuit)
+    points = np.random.default_rng(0).uniform(size=(40, 2))
+    compiled = qnode._compile(qnode.construct((tf.constant(points.T),), {}))  # not in threads
+    with qshift.Tracker() as tracker, ThreadPoolExecutor(4) as pool:
+        executors = [EstimatorExecutor(qnode.device) for _ in range(4)]
+        found = list(pool.map(lambda executor: executor(compiled.circuit, points), executors))
+    assert tracker.totals["jobs"] == len(Ledger(path).jobs()) == 1
+    for each in found:
+        np.testing.assert_array_equal(each, found[0])
+
+
+def test_threads_of_one_function(path):
+    """TensorFlow runs what does not depend on each other in several threads."""
+    qnode = qshift.qnode(EstimatorDevice(ledger=path), shots=10)(circuit)
+
+    @tf.function
+    def several(x):
+        return [qnode(x + float(i))[0] for i in range(4)]
+
+    assert len(several(tf.constant(X))) == 4
+    assert [job.state for job in Ledger(path).jobs()] == ["done"] * 8
+
+
+PROGRAM = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np, pennylane as qml
+from qshift.circuit import Compiler
+from qshift.executors.device import EstimatorDevice
+
+def circuit(x):
+    qml.RX(x, wires=0)
+    return qml.expval(qml.Z(0))
+
+device = EstimatorDevice(ledger=sys.argv[1])
+qnode = qml.set_shots(qml.QNode(circuit, device), 500)
+print("ready", flush=True)
+sys.stdin.readline()
+print([float(qnode(x)) for x in (0.1, 0.2, 0.3, 0.2)])
+"""
+
+
+def test_programs_at_the_same_time_share_their_jobs(path):
+    command = [sys.executable, "-c", PROGRAM, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    programs = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    for program in programs:
+        assert program.stdout.readline() == "ready\n"
+    for program in programs:
+        program.stdin.write("go\n")
+        program.stdin.flush()
+    outputs = [program.communicate()[0] for program in programs]
+    assert outputs[0] == outputs[1] == outputs[2] and len(eval(outputs[0])) == 4
+    assert [job.state for job in Ledger(path).jobs()] == ["done"] * 4
+
+
+# Limits
+
+
+@pytest.mark.parametrize("ledger", [True, False])
+def test_limits_are_kept_before_anything_is_sent(ledger, path, tracker, monkeypatch):
+    where = {"ledger": path if ledger else False}
+    device = EstimatorDevice(max_jobs=3, **where)
+    with pytest.raises(LimitError, match=r"takes 2 jobs, and max_jobs=3 of the device leaves 1\."):
+        numbers(device)
+    assert tracker.totals["jobs"] == 2
+    device = EstimatorDevice(
+        backend="fake:FakeManilaV2", max_qpu_seconds=0.05, max_executions=2000, **where
+    )
+    reason = r"about 0\.\d+ QPU seconds, and max_qpu_seconds=0.05 of the device leaves 0.05\."
+    with pytest.raises(LimitError, match=reason):
+        numbers(device, shots=1000)
+    assert tracker.totals["jobs"] == 2
+    if ledger:
+        assert [job.state for job in Ledger(path).jobs()] == ["done"] * 2
+        with process(monkeypatch):
+            numbers(EstimatorDevice(max_jobs=2, **where), steps=1)  # the first two cost nothing
+    numbers(EstimatorDevice(backend="fake:FakeManilaV2", max_qpu_seconds=99, **where), steps=1)
+
+
+@pytest.mark.parametrize(
+    "options, option, reason",
+    [
+        ({"max_jobs": 0}, "max_jobs", "positive number, got 0"),
+        ({"max_jobs": 1.5}, "max_jobs", "positive number, got 1.5"),
+        ({"max_qpu_seconds": "9"}, "max_qpu_seconds", "positive number, got '9'"),
+        ({"max_qpu_seconds": 9}, "max_qpu_seconds", "aer says no times"),
+        ({"ledger": 3}, "ledger", "the path of a file, got 3"),
+    ],
+)
+def test_options_that_are_wrong(options, option, reason):
+    with pytest.raises(OptionError, match=re.escape(reason)) as caught:
+        EstimatorDevice(**options)
+    assert caught.value.option == option

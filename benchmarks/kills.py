@@ -1,0 +1,44 @@
+"""Kills a program again and again while it talks to a service that has faults as well.
+
+    python benchmarks/kills.py [--kills 200] [--seed 0] [--delay 0.3]
+
+The service is the loopback server of the tests, in a process of its own; the client is the real
+one. Afterwards no job may have been submitted twice, no result may be lost, and all numbers have to
+be those of an undisturbed run. Takes about 20 minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(2, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
+
+from rich.console import Console
+from service import Loopback
+from service.kills import Killer
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and faults")
+    parser.add_argument("--delay", type=float, default=0.3, help="seconds that a job is queued")
+    options = parser.parse_args()
+    console = Console(highlight=False)
+    with Loopback("--delay", options.delay, "--seed", options.seed) as server:
+        killer = Killer(server, options.seed)
+        with console.status("starting") as status:
+            report = killer.kill(options.kills, status.update)
+        killer.close()
+    console.print(str(report))
+    return int(report.twice or report.lost or report.different or False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

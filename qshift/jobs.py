@@ -1,0 +1,252 @@
+"""``qshift jobs``: what the ledger has recorded, and what a service says about it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+from rich.table import Table
+
+from qshift.commands import CommandError, show
+from qshift.errors import JobError, QShiftError
+from qshift.ledger import Ledger, default_path
+from qshift.records import Record
+
+_MOST_ROWS = 40
+_PENDING = ("intended", "submitted")
+
+
+def jobs(options: argparse.Namespace) -> int:
+    """Carries out an action on recorded jobs."""
+    ledger = Ledger(options.ledger or default_path())
+    return _ACTIONS[options.action](options, ledger, _chosen(options, ledger))
+
+
+def _chosen(options, ledger) -> list[Record]:
+    """Returns the jobs that were named; all if none were."""
+    found = {job.id: job for job in ledger.jobs()}
+    for number in options.jobs:
+        if number not in found:
+            has = f"1 to {max(found)}" if found else "none"
+            raise CommandError(f"there is no job {number} in {ledger.path}; it has {has}")
+    chosen = [found[number] for number in options.jobs] or list(found.values())
+    return [job for job in chosen if options.run_name in (None, job.run)]
+
+
+def _list(options, ledger, chosen) -> int:
+    """Lists jobs, with what a service says of those that have no results yet."""
+    statuses = {job.id: job.state for job in chosen}
+    if not options.offline:
+        statuses |= dict(_statuses(job for job in chosen if job.state in _PENDING))
+    shown = chosen if options.all or options.jobs else chosen[-_MOST_ROWS:]
+    table = _table(shown, statuses)
+    notes = [f"Ledger: {ledger.path}"]
+    if len(shown) < len(chosen):
+        notes.append(f"The latest {len(shown)} of {len(chosen)} jobs; all of them: --all")
+    used = sum(job.seconds or 0.0 for job in chosen)
+    notes.append(f"QPU seconds used by these jobs: {used:.1f}")
+    content = [_about(job) | {"status": statuses[job.id]} for job in chosen]
+    show(options, content, table, *notes)
+    return 0
+
+
+def _fetch(options, ledger, chosen) -> int:
+    """Stores the results of jobs that are done; does not wait for the others."""
+    from qshift.executors.results import encoded
+    from qshift.executors.submission import unpacked_job
+
+    told = {}
+    for job in (job for job in chosen if job.state in _PENDING):
+        handle = _handle(job, ledger)
+        if handle is None:
+            told[job.id] = "not sent"
+            continue
+        status = told[job.id] = handle.status()
+        if status not in ("done", "failed", "cancelled"):
+            continue
+        job = ledger.job(job.id)
+        try:
+            parts = unpacked_job(job, handle, handle.result())
+        except JobError as error:
+            ledger.close(job, error.status, error.reason, handle.usage())
+            continue
+        flat = (encoded(each) for part in parts for each in part)
+        ledger.store(job, dict(zip(job.keys, flat, strict=True)), handle.usage())
+    fetched = [job for job in ledger.jobs() if job.id in told]
+    content = [_about(job) | {"status": told[job.id]} for job in fetched]
+    done = sum(job.state == "done" for job in fetched)
+    note = f"Results of {done} of {len(fetched)} jobs that had none were stored in {ledger.path}"
+    show(options, content, _table(fetched, told), note)
+    return 0
+
+
+def _cancel(options, ledger, chosen) -> int:
+    """Cancels jobs that were named."""
+    if not options.jobs:
+        raise CommandError("name the jobs to cancel by their numbers; `qshift jobs` lists them")
+    told = {}
+    for job in chosen:
+        if job.state not in _PENDING:
+            raise CommandError(
+                f"job {job.id} is {job.state} already, so there is nothing to cancel"
+            )
+        handle = _handle(job, ledger)
+        if handle is not None:
+            handle.cancel()
+            if handle.status() == "done":
+                told[job.id] = "done already; `qshift jobs fetch` stores its results"
+                continue
+        ledger.close(job, "cancelled", "by `qshift jobs cancel`", handle and handle.usage())
+        told[job.id] = "cancelled"
+    content = [_about(job) | {"status": told[job.id]} for job in chosen]
+    show(options, content, _table(chosen, told))
+    return 0
+
+
+def _export(options, ledger, chosen) -> int:
+    """Writes results that are stored: to --npz as arrays, or to --json."""
+    if options.npz is None and options.json is None:
+        raise CommandError("say where to: --npz OUT, --json OUT, or --json - to print it")
+    done = [job for job in chosen if job.state == "done"]
+    content = [_about(job) | {"pubs": _pubs(ledger, job)} for job in done]
+    if options.npz:
+        arrays = {
+            f"job{job.id}_pub{i}_{name}": json.dumps(array) if name == "counts" else np.array(array)
+            for job, about in zip(done, content, strict=True)
+            for i, pub in enumerate(about["pubs"])
+            for name, array in pub.items()
+        }
+        listed = json.dumps([_about(job) for job in done])
+        with options.npz.open("wb") as file:
+            np.savez(file, jobs=listed, **arrays)
+    show(options, content, f"{len(done)} jobs with results", written=options.npz)
+    return 0
+
+
+def _prune(options, ledger, chosen) -> int:
+    """Deletes jobs from the ledger: those named, else failed, cancelled and (--older) old ones."""
+    if not options.jobs:
+        chosen = [job for job in chosen if _is_waste(job, options.older)]
+    results = sum(job.points for job in chosen if job.state == "done")
+    pending = [job.id for job in chosen if job.remote and job.state in _PENDING]
+    what = f"{len(chosen)} jobs with {results} results"
+    if pending:
+        what += f"; jobs {pending} may still be at the service, and their results would be lost"
+    if chosen and not options.yes:
+        if not sys.stdin.isatty():
+            raise CommandError(f"this would delete {what}. Give --yes to do it")
+        print(f"Delete {what}? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            return 0
+    ledger.forget(chosen)
+    content = {"deleted": [job.id for job in chosen]}
+    show(options, content, f"Deleted from {ledger.path}: {what}")
+    return 0
+
+
+_ACTIONS = {"list": _list, "fetch": _fetch, "cancel": _cancel, "export": _export, "prune": _prune}
+ACTIONS = tuple(_ACTIONS)
+
+
+def _is_waste(job, older) -> bool:
+    if job.state in ("failed", "cancelled") or not job.remote and job.state in _PENDING:
+        return True
+    return older is not None and job.state == "done" and time.time() - job.finished > older * 86400
+
+
+def _about(job: Record) -> dict:
+    """Returns a job as plain data."""
+    hidden = ("pubs", "owner", "touched", "access")
+    return {name: value for name, value in asdict(job).items() if name not in hidden}
+
+
+def _pubs(ledger, job) -> list[dict]:
+    """Returns what each PUB of a job has measured."""
+    from qshift.executors.results import decoded
+
+    pubs: dict[int, list] = {}
+    for pub, angles, result in ledger.points(job):
+        pubs.setdefault(pub, []).append((np.frombuffer(angles), decoded(job.primitive, result)))
+    found = []
+    for points in pubs.values():
+        angles, measured = zip(*points, strict=True)
+        about = {"angles": np.array(angles).tolist()}
+        if job.primitive == "sampler":
+            about["counts"] = [{hex(k): n for k, n in counts.items()} for counts in measured]
+        else:
+            values, errors = np.moveaxis(np.array(measured), 1, 0)
+            about |= {"values": values.tolist(), "errors": errors.tolist()}
+        found.append(about)
+    return found
+
+
+def _handle(job, ledger):
+    """Returns a job as its service has it; None if it was not sent."""
+    if not job.remote:
+        return None
+    target = _target(job)
+    if job.job_id is not None:
+        return target.job(job.job_id)
+    found = target.find(job.tag)
+    if not found:
+        return None
+    ledger.sent(job, found[0].id)
+    return found[0]
+
+
+def _target(job):
+    from qshift.executors.target import target  # Late: Qiskit takes a second.
+
+    return target(job.target, 1, {}, least_qubits=1, **json.loads(job.access))
+
+
+def _statuses(pending: Iterable[Record]):
+    """Yields (number, what the service says) of jobs without results."""
+    for job in pending:
+        if not job.remote:
+            yield job.id, "simulated"
+            continue
+        if job.job_id is None:
+            yield job.id, "not sent yet"
+            continue
+        try:
+            handle = _target(job).job(job.job_id)
+            status = handle.status()
+            position = handle.queue_position() if status == "queued" else None
+        except QShiftError as error:
+            print(f"qshift: job {job.id}: {error}", file=sys.stderr)
+            yield job.id, "unknown"
+            continue
+        if status == "done":
+            yield job.id, "ready to fetch"
+        else:
+            yield job.id, status if position is None else f"{status}, position {position}"
+
+
+def _table(listed: Sequence[Record], statuses) -> Table:
+    table = Table()
+    for name in ("job", "status", "circuit", "points", "shots", "run", "age", "QPU s", "backend"):
+        justify = "right" if name in ("job", "points", "shots", "age", "QPU s") else "left"
+        table.add_column(name, justify=justify, overflow="fold")
+    for job in listed:
+        seconds = "" if job.seconds is None else f"{job.seconds:.1f}"
+        status, backend = statuses[job.id], f"{job.target} {job.job_id or ''}".strip()
+        if job.message and job.state == "failed":
+            status += f": {job.message}"
+        shots = f"{job.shots:,}" if job.shots else "exact"
+        cells = (job.circuit, str(job.points), shots, job.run, _age(job), seconds, backend)
+        table.add_row(str(job.id), status, *cells)
+    return table
+
+
+def _age(job) -> str:
+    seconds = time.time() - job.created
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

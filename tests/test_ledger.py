@@ -1,0 +1,217 @@
+"""The ledger's file: who owns what, and what is left of it when a process is gone."""
+
+import multiprocessing
+import os
+import sqlite3
+import time
+
+import psutil
+import pytest
+
+from qshift import ledger as ledgers
+from qshift import processes
+from qshift.errors import QShiftError
+from qshift.ledger import Ledger, LedgerError
+from qshift.records import Draft
+
+COLUMNS = {"target": "aer", "access": "{}", "run": "r"}
+
+
+def drafts(keys):
+    """One job for every two points."""
+    return [
+        Draft("estimator", "a circuit", [[(key, b"")] for key in keys[i : i + 2]], 100, seed=i)
+        for i in range(0, len(keys), 2)
+    ]
+
+
+def keys(*names):
+    return [name.encode() for name in names]
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(tmp_path / "inside" / "ledger.sqlite")
+
+
+def claim(ledger, names, remote=True, make=drafts):
+    return ledger.claim(keys(*names), make, remote=remote, **COLUMNS)
+
+
+def another_process(monkeypatch, name):
+    monkeypatch.setattr(ledgers, "this_process", lambda: name)
+    monkeypatch.setattr(ledgers, "_at_work", set())
+
+
+GONE = f"{processes.this_process().split()[0]} 99999999 1.0"
+
+
+def test_a_job_from_claim_to_result(ledger):
+    assert ledger.jobs() == [] and not ledger.path.exists()
+    claims = claim(ledger, "abc")
+    first, second = claims.mine
+    assert (first.keys, second.keys) == (keys("a", "b"), keys("c"))
+    assert (first.sizes, first.points, first.seed, first.run) == ([1, 1], 2, 0, "r")
+    assert first.tag != second.tag and first.tag.startswith("qshift-")
+    ledger.sent(first, "id")
+    ledger.store(first, {b"a": b"1", b"b": b"2"}, 1.5)
+    done = ledger.job(first.id)
+    assert (done.state, done.job_id, done.seconds, done.owner) == ("done", "id", 1.5, None)
+    again = claim(ledger, "abc")
+    assert again.results == {b"a": b"1", b"b": b"2"}
+    assert again.others == [b"c"] and not again.mine  # a thread of this process is at it
+    ledger.leave(claims.mine)
+    after = claim(ledger, "abcd")
+    assert [job.id for job in after.doubtful] == [second.id]
+    assert [job.keys for job in after.mine] == [keys("d")]
+    ledger.forget(ledger.jobs())
+    assert ledger.jobs() == [] and ledger.job(1) is None
+
+
+def test_what_cannot_be_sent_is_not_claimed(ledger):
+    def refuse(keys):
+        raise ValueError("too much")
+
+    with pytest.raises(ValueError, match="too much"):
+        claim(ledger, "ab", make=refuse)
+    assert ledger.jobs() == [] and len(claim(ledger, "ab").mine) == 1
+
+
+def test_jobs_of_processes_that_are_gone(ledger, monkeypatch):
+    with monkeypatch.context() as patch:
+        another_process(patch, GONE)
+        first, second, third = claim(ledger, "abcdef").mine
+        ledger.sent(second, "id")
+        simulated, other = claim(ledger, "uvwx", remote=False).mine
+        ledger.sent(simulated, "local")
+    claims = claim(ledger, "abcdef")
+    assert [job.id for job in claims.doubtful] == [first.id, third.id]
+    assert [job.id for job in claims.sent] == [second.id] and not claims.mine
+    # A simulation is done again as it was; if only a part of it is wanted, that part is.
+    claims = claim(ledger, "uvw", remote=False)
+    assert [job.keys for job in claims.mine] == [keys("u", "v"), keys("w")]
+    assert claims.mine[0].id == simulated.id and claims.mine[0].state == "submitted"
+    assert ledger.job(simulated.id).state == "intended" and ledger.job(other.id) is None
+
+
+def test_jobs_of_processes_that_live(ledger, monkeypatch):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        name = pool.apply(processes.this_process)
+        with monkeypatch.context() as patch:
+            another_process(patch, name)
+            claim(ledger, "ab")
+        assert claim(ledger, "ab").others == keys("a", "b")
+        with monkeypatch.context() as patch:
+            # Another process with the same number, or one that is not there any more.
+            another_process(patch, f"{name.rsplit(' ', 1)[0]} 1.0")
+            claim(ledger, "cd")
+        assert len(claim(ledger, "cd").doubtful) == 1
+    with monkeypatch.context() as patch:
+        another_process(patch, "elsewhere 12 1.0")
+        (job,) = claim(ledger, "ef").mine
+    assert claim(ledger, "ef").others == keys("e", "f")
+    with sqlite3.connect(ledger.path) as db:
+        db.execute("UPDATE jobs SET touched = ? WHERE id = ?", (time.time() - 3600, job.id))
+    db.close()
+    assert [found.id for found in claim(ledger, "ef").doubtful] == [job.id]
+
+
+def test_a_zombie_is_not_alive():
+    child = multiprocessing.get_context("fork").Process(target=os._exit, args=(0,))
+    child.start()
+    process = psutil.Process(child.pid)
+    name = f"{processes.this_process().split()[0]} {child.pid} {process.create_time()}"
+    while process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert not processes.is_alive(name, 0.0)
+    child.join()
+
+
+def test_closed_jobs_leave_their_points(ledger):
+    (job,) = claim(ledger, "ab").mine
+    ledger.close(job, "failed", "too warm", 2.0)
+    found = ledger.job(job.id)
+    assert (found.state, found.message, found.seconds, found.keys) == (
+        "failed",
+        "too warm",
+        2.0,
+        [],
+    )
+    (again,) = claim(ledger, "ab").mine
+    assert again.id != job.id
+    ledger.store(job, {b"a": b"late"}, None)  # the old one's results are not the new one's
+    assert not claim(ledger, "ab").results
+
+
+def test_simulations_that_were_given_up_are_forgotten(ledger):
+    claims = claim(ledger, "ab", remote=False)
+    ledger.leave(claims.mine)
+    assert ledger.jobs() == []
+    ledger.leave([])
+
+
+def test_many_points(ledger):
+    names = [str(i) for i in range(5000)]
+    (job,) = ledger.claim(
+        keys(*names),
+        lambda keys: [Draft("estimator", "", [[(key, b"") for key in keys]], 0, None)],
+        remote=False,
+        **COLUMNS,
+    ).mine
+    assert job.keys == keys(*names) and job.sizes == [5000]
+    ledger.store(job, {key: key for key in job.keys}, None)
+    assert claim(ledger, names).results == {key: key for key in keys(*names)}
+
+
+def _compete(path, start, number):
+    ledger = Ledger(path)
+    start.wait()
+    won = 0
+    for i in range(20):
+        claims = ledger.claim([b"%d" % i, b"%d" % (i + 1)], drafts, remote=False, **COLUMNS)
+        for job in claims.mine:
+            won += job.points
+            ledger.store(job, {key: b"%d" % number for key in job.keys}, None)
+        ledger.leave(claims.mine)
+    return won
+
+
+def test_processes_at_the_same_time(tmp_path):
+    """Every point is claimed once, the file being made by whoever comes first."""
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, context.Pool(3) as pool:
+        start = manager.Event()
+        waiting = [
+            pool.apply_async(_compete, (tmp_path / "ledger.sqlite", start, n)) for n in range(3)
+        ]
+        start.set()
+        assert sum(each.get(60) for each in waiting) == 21
+    assert {job.state for job in Ledger(tmp_path / "ledger.sqlite").jobs()} == {"done"}
+
+
+def test_files_that_cannot_be_used(tmp_path):
+    (tmp_path / "text").write_text("This is not a ledger. " * 100)
+    with pytest.raises(
+        LedgerError, match="text cannot be used: file is not a database.*ledger="
+    ) as e:
+        claim(Ledger(tmp_path / "text"), "a")
+    assert isinstance(e.value, QShiftError)
+    with pytest.raises(LedgerError, match="cannot be used"):
+        claim(Ledger(tmp_path), "a")
+    newer = Ledger(tmp_path / "newer")
+    claim(newer, "a")
+    with sqlite3.connect(newer.path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(LedgerError, match="it is of version 99, not 1"):
+        newer.jobs()
+
+
+def test_where_it_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("QSHIFT_LEDGER", str(tmp_path / "mine"))
+    assert ledgers.default_path() == tmp_path / "mine"
+    monkeypatch.delenv("QSHIFT_LEDGER")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert ledgers.default_path() == tmp_path / "qshift" / "ledger.sqlite"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert Ledger(ledgers.default_path()).path.is_absolute()
