@@ -109,7 +109,8 @@ def test_devices_are_listed(run, folder):
     listed = json.loads((folder / "devices.json").read_text())
     assert [each["name"] for each in listed] == SHIPPED
     sampling = {each["name"]: each["shots"] for each in listed if each["shots"]}
-    assert sampling == dict.fromkeys(("aer-shots", "fake-manila", "fake-sherbrooke"), 1024)
+    names = ("aer-shots", "fake-manila", "fake-sherbrooke", "ibm")
+    assert sampling == dict.fromkeys(names, 1024)
     assert all(Path(each["file"]).is_file() for each in listed)
 
 
