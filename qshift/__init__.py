@@ -38,6 +38,8 @@ _HOME = {
     "check_derivatives": "check",
     "Tracker": "tracker",
     "device": "profiles",
+    "param_shift": "pennylane",
+    "param_shift_hessian": "pennylane",
     "minimize": "optimize",
     "QShiftError": "errors",
     "UnsupportedError": "errors",
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
     from qshift.errors import UnsupportedError as UnsupportedError
     from qshift.functions import shift_gradient as shift_gradient
     from qshift.optimize import minimize as minimize
+    from qshift.pennylane import param_shift as param_shift
+    from qshift.pennylane import param_shift_hessian as param_shift_hessian
     from qshift.profiles import device as device
     from qshift.qnode import QNode as QNode
     from qshift.qnode import from_qnode as from_qnode

@@ -153,7 +153,7 @@ class Circuit:
                     f"but {slot.gate} has no exact shift rule. Replace it by gates that have one "
                     "(rotations, PauliRot, controlled rotations, ...; for a custom gate define "
                     "parameter_frequencies, a generator, or grad_recipe), or, if it is data, keep "
-                    "it out of the derivative with tf.stop_gradient or a NumPy array."
+                    "it out of the derivative: a NumPy array, tf.stop_gradient, not trainable."
                 )
 
     def bind(self, points: np.ndarray) -> QuantumScript:
@@ -286,7 +286,7 @@ class Compiler:
                 samples, tensors inside observables other than as coefficients.
         """
         tape = defer(tape, self._device_wires)
-        operations = _decompose(tape.operations, self._is_tensor, self._adjoint)
+        operations = decompose(tape.operations, self._is_tensor, self._adjoint)
         readout = read(
             tape.measurements, lambda: self._device_wires or in_order(tape), self._is_tensor
         )
@@ -378,7 +378,7 @@ def _first(array):
     return array
 
 
-def _decompose(operations, is_tensor, adjoint):
+def decompose(operations, is_tensor: Callable[[Any], bool], adjoint: bool = False):
     """Decomposes gates with tensor parameters until all of these have exact rules.
 
     Yields:
@@ -403,7 +403,7 @@ def _decompose(operations, is_tensor, adjoint):
             continue
         if tensors and not any(map(is_tensor, qml.pytrees.flatten(parts)[0])):
             parts = [*parts, *_phases(op, leaves, tensors)]
-        yield from _decompose(parts, is_tensor, adjoint)
+        yield from decompose(parts, is_tensor, adjoint)
 
 
 def _phases(op, leaves, tensors):
@@ -434,7 +434,7 @@ def _parts(op, known):
                 return None
             raise UnsupportedError(
                 f"{op.name} has no exact shift rule, and PennyLane cannot decompose it when its "
-                f"parameters are TensorFlow tensors ({error}). Write the gates it stands for, or, "
+                f"parameters are tensors ({error}). Write the gates it stands for, or, "
                 "for time evolutions, pass tf.cast(parameter, tf.complex128)."
             ) from error
 

@@ -52,6 +52,8 @@ def spectra(op: Operator) -> tuple[Spectrum | None, ...]:
     Returns:
         One entry per entry of ``op.data``.
     """
+    if isinstance(op, qml.ops.Conditional):
+        op = op.base  # the branches do not interfere
     return _spectra(_Key(op))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pennylane as qml
 
 from qshift.errors import UnsupportedError
+from qshift.pennylane import param_shift
 from qshift.plan import OBJECTIVES
 
 _INTERFACES = ("auto", "tf", "tensorflow", "tf-autograph", "tensorflow-autograph")
@@ -42,8 +43,8 @@ def diff_method(given: str | Callable) -> str:
     Raises:
         UnsupportedError: If it is none of qshift's.
     """
-    if given is qml.gradients.param_shift:
-        return "parameter-shift"
+    if given is param_shift or given is qml.gradients.param_shift:
+        return "shift"
     if given not in _DIFF_METHODS:
         raise UnsupportedError(
             f"diff_method={given!r}: qshift differentiates exactly, by shifted circuits or by "

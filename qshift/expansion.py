@@ -1,0 +1,107 @@
+"""Takes tapes apart into what shift rules can differentiate, for qshift's gradient transforms.
+
+That is gates with exact rules, fixed observables, and scalar parameters. PennyLane carries the
+derivatives through what is taken off: decompositions, coefficients and batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pennylane as qml
+from pennylane.tape import QuantumScript
+
+from qshift.circuit import decompose
+from qshift.errors import UnsupportedError
+
+
+def expand(tape: QuantumScript, *_, **__):
+    """Decomposes gates until all trainable parameters have exact rules, and separates terms with
+    trainable coefficients and batches of trainable parameters.
+
+    Takes the arguments of the transforms it goes before, and ignores them.
+
+    Returns:
+        Tapes, and the function that makes one result of theirs.
+    """
+    tape = _decomposed(tape)
+    finish: Callable = _first
+    if has_trainable_coefficients(tape):
+        tape, finish = _split(tape)
+    angles = [tape.par_info[i]["op"] for i in tape.trainable_params if is_angle(tape, i)]
+    if any(op.batch_size for op in angles):
+        tapes, _ = qml.transforms.broadcast_expand(tape)
+        return tapes, lambda results: finish((_stacked(results),))
+    return [tape], finish
+
+
+def has_trainable_coefficients(tape: QuantumScript) -> bool:
+    """Whether something differentiates by a number inside of an observable."""
+    return any(
+        qml.math.requires_grad(x)
+        for measurement in tape.measurements
+        if measurement.obs is not None
+        for x in measurement.obs.data
+    )
+
+
+def is_angle(tape: QuantumScript, i: int) -> bool:
+    """Whether a parameter of a tape belongs to a gate, and not to an observable."""
+    return tape.par_info[i]["op_idx"] < len(tape.operations)
+
+
+def _decomposed(tape):
+    operations, trainable = [], []
+    given, start, end = set(tape.trainable_params), 0, 0
+    for op in tape.operations:
+        marked = [start + i in given for i in range(len(op.data))]
+        start += len(op.data)
+        parts = [part for part, _, _ in decompose([op], _may_train)] if op.data else [op]
+        for part in parts:
+            for i, x in enumerate(part.data):
+                # What parts have been made from cannot be seen in a concrete JAX array.
+                moves = qml.math.requires_grad(x) or any(marked) and _is_jax(x)
+                if marked[i] if part is op else moves:
+                    trainable.append(end)
+                end += 1
+        operations += parts
+    if all(part is op for part, op in zip(operations, tape.operations, strict=False)):
+        return tape
+    trainable += [i - start + end for i in tape.trainable_params if i >= start]
+    return tape.copy(operations=operations, trainable_params=trainable)
+
+
+def _may_train(parameter) -> bool:
+    return qml.math.requires_grad(parameter) or _is_jax(parameter)
+
+
+def _is_jax(parameter) -> bool:
+    return qml.math.get_interface(parameter) == "jax"
+
+
+def _split(tape):
+    """Measures terms in place of their sums, whose coefficients then multiply the results."""
+    try:
+        (split,), finish = qml.transforms.split_to_single_terms(tape)
+    except RuntimeError as error:
+        raise UnsupportedError(
+            "Coefficients of observables can be differentiated in expectation values only, not in "
+            f"{tape.measurements}. Pass them as constants, or return the expectation values of "
+            "the terms."
+        ) from error
+    kept = [i for i in tape.trainable_params if is_angle(tape, i)]
+    parameters = enumerate(split.get_parameters(trainable_only=False))
+    kept += [i for i, x in parameters if not is_angle(split, i) and qml.math.requires_grad(x)]
+    return split.copy(trainable_params=kept), finish
+
+
+def _first(results):
+    return results[0]
+
+
+def _stacked(results):
+    """Stacks the results of several tapes, or derivatives of these, leaf by leaf."""
+    # Autograd has a class of its own for tuples that it differentiates.
+    if isinstance(results[0], list | tuple) or type(results[0]).__name__ == "SequenceBox":
+        return tuple(_stacked(parts) for parts in zip(*results, strict=True))
+    return qml.math.stack(results)
