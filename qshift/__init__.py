@@ -12,6 +12,8 @@ The way from a quantum function to a derivative, module by module:
     qnode         the decorator and the callable a user holds
     contraction, derivatives
                   value and all derivatives up to an order at once
+    expansion, tapes, pennylane
+                  the same rules as gradient transforms of PennyLane
     rehearsal, reading, keras
                   a Keras layer; loads when it is named
     executors     points in, values out, on any device

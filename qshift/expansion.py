@@ -24,7 +24,7 @@ def expand(tape: QuantumScript, *_, **__):
     Returns:
         Tapes, and the function that makes one result of theirs.
     """
-    tape = _decomposed(tape)
+    tape = decomposed(tape)
     finish: Callable = _first
     if has_trainable_coefficients(tape):
         tape, finish = _split(tape)
@@ -50,7 +50,8 @@ def is_angle(tape: QuantumScript, i: int) -> bool:
     return tape.par_info[i]["op_idx"] < len(tape.operations)
 
 
-def _decomposed(tape):
+def decomposed(tape: QuantumScript) -> QuantumScript:
+    """Returns a tape whose trainable parameters all have exact rules, as far as there are any."""
     operations, trainable = [], []
     given, start, end = set(tape.trainable_params), 0, 0
     for op in tape.operations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from pennylane.tape import QuantumScript
 
 from qshift import gates
 from qshift.errors import NoShiftRuleError, UnsupportedError
-from qshift.expansion import expand, has_trainable_coefficients
+from qshift.expansion import decomposed, expand, has_trainable_coefficients
 from qshift.plan import Frequencies, Index, Recipe
 from qshift.rule import shift_rule
 from qshift.tapes import Derivatives
@@ -86,8 +87,8 @@ def param_shift_hessian(
     """Differentiates a tape, or a QNode, twice by the fewest shifted tapes.
 
     Takes the place of `qml.gradients.param_shift_hessian`, and differs in that all entries share
-    their tapes (`qshift.plan`), that any spectrum has exact rules, and that variances, shot vectors
-    and batches are supported.
+    their tapes (`qshift.plan`), that any spectrum has exact rules, and that variances and shot
+    vectors are supported.
 
     Args:
         tape: A tape or QNode that returns expectation values, variances or probabilities.
@@ -246,4 +247,34 @@ def _(_, qnode, targs, tkwargs):
 
 @param_shift_hessian.custom_qnode_transform
 def _(_, qnode, targs, tkwargs):
-    return _direct_hessian.default_qnode_transform(qnode, targs, tkwargs)
+    hessian = _direct_hessian.default_qnode_transform(qnode, targs, tkwargs)
+
+    @functools.wraps(qnode)
+    def function(*args, **kwargs):
+        if tkwargs.get("hybrid", True):
+            _require_affine(qnode, args, kwargs, tkwargs.get("argnums"))
+        return hessian(*args, **kwargs)
+
+    return function
+
+
+def _require_affine(qnode, args, kwargs, argnums):
+    """Raises UnsupportedError unless a QNode's gate parameters are affine in its arguments."""
+    jacobian = qml.gradients.classical_jacobian(qnode, argnums, decomposed)
+    elsewhere = [_nearby(x) for x in args]
+    here, there = jacobian(*args, **kwargs), jacobian(*elsewhere, **kwargs)
+    for a, b in zip(*(qml.pytrees.flatten(j)[0] for j in (here, there)), strict=True):
+        if not qml.math.is_abstract(a) and not qml.math.allclose(a, b):
+            raise UnsupportedError(
+                "The parameters of the gates are not affine in the arguments of the qnode, so the "
+                "Hessian by the arguments takes more than that by the parameters. Differentiate "
+                "twice by the interface, with qml.qnode(..., diff_method=qshift.param_shift, "
+                "max_diff=2), or give hybrid=False for the Hessian by the parameters."
+            )
+
+
+def _nearby(x):
+    """Returns another argument of the same kind; only floating-point ones differ."""
+    if "float" not in qml.math.get_dtype_name(x):
+        return x
+    return x + 0.37

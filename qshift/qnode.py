@@ -76,8 +76,8 @@ class QNode(qml.QNode):
         func: A quantum function that returns `qml.expval`, `qml.var` or `qml.probs` measurements.
         device: Any PennyLane device, for instance from `qshift.device`.
         interface: ``"auto"``, ``"tf"`` or ``"tensorflow"``.
-        diff_method: ``"shift"``, ``"parameter-shift"`` or `qml.gradients.param_shift`: every
-            derivative from shifted circuits; ``"adjoint"``: first derivatives by the device's
+        diff_method: ``"shift"``, ``"parameter-shift"`` or `qshift.param_shift`: every derivative
+            from shifted circuits; ``"adjoint"``: first derivatives by the device's
             adjoint differentiation and higher ones from these, shifted; ``"best"``: adjoint on
             lightning.qubit where that costs less (exact expectation values, no more of them than
             parameters), otherwise shift.

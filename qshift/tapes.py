@@ -16,7 +16,6 @@ import numpy as np
 import pennylane as qml
 from autograd.numpy.numpy_boxes import ArrayBox
 from pennylane.measurements import ExpectationMP, MidMeasureMP, ProbabilityMP, Shots, VarianceMP
-from pennylane.ops.functions import bind_new_parameters
 from pennylane.ops.qubit.attributes import supports_broadcasting
 from pennylane.tape import QuantumScript
 
@@ -315,20 +314,32 @@ def _moved(tape, circuit, points):
         moved = [slot for slot in slots if any(slot.start in move for move in moves)]
         if not moved:
             continue
-        data = list(operations[position].data)
+        changes = {}
         for slot in moved:
             scales, shifts = np.array([move.get(slot.start, (1.0, 0.0)) for move in moves]).T
             if len(points) == 1:
                 scales, shifts = scales[0], shifts[0]
-            x = data[slot.parameter]
+            x = operations[position].data[slot.parameter]
             if (scales != 1.0).any():
                 x = x * _like(scales, x)
-            data[slot.parameter] = x + _like(shifts, x)
-        operations[position] = bind_new_parameters(operations[position], data)
+            changes[slot.parameter] = x + _like(shifts, x)
+        operations[position] = _bound(operations[position], changes)
     trainable = [i for i in tape.trainable_params if is_angle(tape, i)]
     return QuantumScript(
         operations, circuit.measurements, shots=tape.shots, trainable_params=trainable
     )
+
+
+def _bound(op, changes):
+    """Returns a gate with some of its parameters replaced."""
+    if isinstance(op, qml.ops.Conditional):
+        return qml.ops.Conditional(op.meas_val, _bound(op.base, changes))
+    # PennyLane's bind_new_parameters miscounts the parameters inside of some generators.
+    leaves, structure = qml.pytrees.flatten(op)
+    places = gates.data_positions(op, leaves)
+    for parameter, x in changes.items():
+        leaves[places.index(parameter)] = x
+    return qml.pytrees.unflatten(leaves, structure)
 
 
 def _rows(leaves, sizes):

@@ -28,6 +28,7 @@ def quantum_function(x):
         {"diff_method": "parameter-shift"},
         {"diff_method": "adjoint"},
         {"diff_method": qml.gradients.param_shift},
+        {"diff_method": qshift.param_shift},
         {"max_diff": 1},
         {"max_diff": 3},
         {"cache": True},
