@@ -61,7 +61,9 @@ def run(path: Path) -> nbformat.NotebookNode:
         cell.metadata = {}
     environment = {**os.environ, **_QUIET, "PYTHONPATH": str(DIRECTORY.parent)}
     with tempfile.TemporaryDirectory() as directory:
-        client = NotebookClient(notebook, km=_Kernel(), timeout=600, coalesce_streams=True)
+        client = NotebookClient(
+            notebook, kernel_manager_class=_Kernel, timeout=600, coalesce_streams=True
+        )
         client.execute(cwd=directory, env=environment)
     return _cleaned(notebook)
 

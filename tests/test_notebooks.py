@@ -12,9 +12,11 @@ Work in float64. Write a notebook in Jupyter, then save it with ``make notebooks
 
 import re
 
+import nbformat
 import pytest
+from nbclient.exceptions import CellExecutionError
 
-from notebooks import NOTEBOOKS, read, run, shown
+from notebooks import DIRECTORY, NOTEBOOKS, read, run, shown
 
 LONGEST_CELL = 30  # lines
 
@@ -67,3 +69,54 @@ def test_links_lead_to_notebooks(path):
     for cell in read(path).cells:
         for target in re.findall(r"\]\((?!https?:)([^)]*)\)", cell.source):
             assert (path.parent / target).is_file(), target
+
+
+def test_table_lists_all_of_them():
+    table = (DIRECTORY / "README.md").read_text()
+    titles = [
+        f"[{read(path).cells[0].source.splitlines()[0][2:]}]({path.name})" for path in NOTEBOOKS
+    ]
+    assert re.findall(r"^\| (\[.*?\]\(.*?\)) \|", table, re.MULTILINE) == titles
+
+
+# How they are run and saved
+
+NOISY = """\
+import sys
+from IPython.display import HTML, display
+from matplotlib import pyplot
+print("W0000 is not of TensorFlow's log")
+print("W0000 00:00:1.2 a file.cc:1] but this is\\nthis is not", file=sys.stderr)
+display(HTML(""))
+lines = pyplot.plot([1, 2])
+pyplot.show()
+"""
+
+
+def saved(path, *sources):
+    cells = [nbformat.v4.new_code_cell(source, metadata={"trusted": True}) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"authors": []}), path)
+    return path
+
+
+def test_what_is_kept_of_a_run(tmp_path):
+    notebook = run(saved(tmp_path / "noisy.ipynb", "%matplotlib inline", NOISY, "1 + 1"))
+    nothing, noisy, value = shown(notebook)
+    assert nothing == []
+    assert sorted(noisy) == [
+        ("image/png", ""),
+        ("stderr", "this is not\n"),
+        ("stdout", "W0000 is not of TensorFlow's log\n"),
+    ]
+    assert value == [("text/plain", "2")]
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert all(not cell.metadata for cell in notebook.cells)
+    assert [cell.execution_count for cell in notebook.cells] == [1, 2, 3]
+
+
+def test_it_runs_in_a_directory_of_its_own_and_stops_at_an_error(tmp_path):
+    path = saved(tmp_path / "failing.ipynb", "open('here', 'x')", "1 / 0", "raise SystemExit")
+    for _ in range(2):
+        with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+            run(path)
+    assert list(tmp_path.iterdir()) == [path]

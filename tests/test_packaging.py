@@ -138,7 +138,7 @@ class TestMakefile:
         (tmp_path / "bin" / "python").symlink_to(sys.executable)
         return tmp_path
 
-    @pytest.mark.parametrize("goal", ["demo", "test", "bench", "lint"])
+    @pytest.mark.parametrize("goal", ["demo", "test", "bench", "notebooks", "lint"])
     def test_a_missing_or_old_python_is_named(self, goal, tmp_path):
         result = self.make(goal, f"VENV={tmp_path}/new", "PYTHON=false")
         assert result.returncode != 0
