@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import requests
 
-from qshift.errors import AccountError, ServiceError
+from qshift.errors import AccountError, QShiftError, ServiceError
 
 FIRST_WAIT = 0.5  # seconds; doubled with each failure in a row
 LONGEST_WAIT = 30.0
@@ -108,6 +108,8 @@ def persist(
     while True:
         try:
             return action()
+        except QShiftError:  # says all that there is to say already
+            raise
         except Exception as error:
             fault = diagnose(error)
             if fault is None:

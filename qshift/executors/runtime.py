@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import requests
 from qiskit.providers import BackendV2
 from qiskit.providers.exceptions import QiskitBackendNotFoundError
 from qiskit_ibm_runtime import (
@@ -241,17 +242,29 @@ class Connection:
                 return service.least_busy(min_num_qubits=least_qubits)
             return service.backend(name)
         except QiskitBackendNotFoundError as error:
-            service.usage()  # The client takes a list that does not come for an empty one.
-            names = sorted(each.name for each in service.backends())
-            if name in names:
-                raise ServiceError(f"The service did not describe {name}. Try again.") from error
-            has = f"instance {service.active_instance()} has {', '.join(names) or 'none'}"
+            # The client takes an answer that does not come for "there is none", and remembers it.
+            devices = [each for client in _clients(service) for each in client.list_backends()]
+            fitting = [
+                each["name"]
+                for each in devices
+                if each["name"] == name
+                or (
+                    name == "least-busy"
+                    and each["status"]["name"] == "online"
+                    and each["qubits"] >= least_qubits
+                )
+            ]
+            if fitting:
+                self.renew()
+                raise requests.ConnectionError(f"no description of {fitting[0]}") from None
+            names = sorted({each["name"] for each in devices})
+            has = f"your account has {', '.join(names) or 'none'}"
             if name == "least-busy":
-                reason = f"none of at least {least_qubits} qubits is running; the {has}"
+                reason = f"none of at least {least_qubits} qubits is running; {has}"
             else:
                 near = difflib.get_close_matches(name, names, n=1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
-                reason = f"there is no {name!r}{hint}; the {has}"
+                reason = f"there is no {name!r}{hint}; {has}"
             raise OptionError("backend", reason) from error
         finally:
             _repeat_reads_only(service)
@@ -346,10 +359,15 @@ class _ReadsOnly(HTTPAdapter):
         self._once.close()
 
 
+def _clients(service: QiskitRuntimeService) -> set:
+    """Returns what a client sends its requests with, one for each instance."""
+    return {service._active_api_client, *service._api_clients.values()}
+
+
 def _repeat_reads_only(service: QiskitRuntimeService) -> None:
     """Sees to it that no request of a client that changes something is repeated by itself."""
     try:
-        for client in {service._active_api_client, *service._api_clients.values()}:
+        for client in _clients(service):
             session = client._session
             if not isinstance(session.get_adapter("https://"), _ReadsOnly):
                 session.mount("https://", _ReadsOnly())

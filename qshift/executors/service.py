@@ -54,6 +54,7 @@ class ServiceTarget(Target):
     """
 
     is_remote = True
+    sleep = staticmethod(time.sleep)
 
     def __init__(
         self,
@@ -89,7 +90,6 @@ class ServiceTarget(Target):
         self._connection = runtime.Connection(account, instance)
         self._session = None
         self._opening = threading.Lock()
-        self.sleep = time.sleep
 
     def _ask(self, action, what: str):
         """Asks the service something that is safe to repeat."""

@@ -29,14 +29,15 @@ class Loopback:
         server = Path(__file__).with_name("server.py")
         options = ["--token", TOKEN, "--directory", self.directory.name, *map(str, arguments)]
         environment = {k: v for k, v in os.environ.items() if k.lower() not in self.variables}
-        self.process = subprocess.Popen(
-            [sys.executable, str(server), *options],
-            stdout=subprocess.PIPE,
-            stderr=(Path(self.directory.name) / "log").open("w"),
-            text=True,
-            env=environment,
-            start_new_session=True,
-        )
+        with (Path(self.directory.name) / "log").open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(server), *options],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+                start_new_session=True,
+            )
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError("the loopback server did not start")
