@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -97,22 +98,35 @@ def parts(circuit, parameters, batch) -> Parts:
 
 def _pack(slots, batch) -> tf.Tensor:
     """Lays parameters out as float64[N, columns]."""
-    if batch is None and all(not slot.shape and not p.dtype.is_complex for slot, p in slots):
-        if len({p.dtype for _, p in slots}) == 1:
-            return tf.cast(tf.stack([p for _, p in slots]), tf.float64)[None]
     rows = 1 if batch is None else batch
     blocks = []
-    for slot, parameter in slots:
-        size = slot.size // 2 if slot.is_complex else slot.size
-        flat = tf.reshape(parameter, [-1, size])
-        halves = [flat]
-        if flat.dtype.is_complex:
-            halves = [tf.math.real(flat), tf.math.imag(flat)]
-            if not slot.is_complex:
-                halves = [_require_real(*halves, slot)]
-        for half in halves:
-            blocks.append(tf.broadcast_to(tf.cast(half, tf.float64), [rows, size]))
-    return tf.concat(blocks, axis=1)
+    # Angles without a batch are many as a rule, and for TensorFlow one tensor is less than many.
+    for dtype, group in groupby(slots, lambda pair: _dtype_of_angle(*pair)):
+        if dtype is not None:
+            blocks.append(tf.stack([parameter for _, parameter in group])[None])
+        else:
+            blocks += [half for pair in group for half in _flat(*pair)]
+    blocks = [tf.cast(block, tf.float64) for block in blocks]
+    blocks = [
+        block if block.shape[0] == rows else tf.broadcast_to(block, [rows, block.shape[1]])
+        for block in blocks
+    ]
+    return blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=1)
+
+
+def _dtype_of_angle(slot, parameter):
+    """Returns the dtype of a real angle without a batch; None for everything else."""
+    alone = parameter.shape.rank == 0 and not parameter.dtype.is_complex
+    return parameter.dtype if alone and not slot.shape else None
+
+
+def _flat(slot, parameter) -> list[tf.Tensor]:
+    """Lays a parameter out as [N, columns]; real parts before imaginary ones, if it has these."""
+    flat = tf.reshape(parameter, [-1, slot.size // 2 if slot.is_complex else slot.size])
+    if not flat.dtype.is_complex:
+        return [flat]
+    halves = [tf.math.real(flat), tf.math.imag(flat)]
+    return halves if slot.is_complex else [_require_real(*halves, slot)]
 
 
 def _require_real(real, imaginary, slot):

@@ -64,6 +64,7 @@ class Rotations:
         entries = [word.entries(size) for word in words]
         self._sources = np.array([columns for columns, _ in entries])
         self._factors = np.array([values for _, values in entries])
+        self._fused: dict[int, tuple] = {}  # first rotation -> (angles, products, words)
         self._moves = [_real(columns, -1j * values) for columns, values in entries]
         self._measured = [(_planes_of(_rotation(b, frame)), b.wires) for b in measured]
         self._observables = None
@@ -158,17 +159,33 @@ class Rotations:
         return runs
 
     def _fuse(self, first, stop, halves, gradients):
-        index, rows = np.arange(stop - first)[:, None], np.arange(self._size)
-        sources, factors = self._sources[first:stop], self._factors[first:stop]
-        turns = np.zeros((stop - first, self._size, self._size), complex)
-        turns[:, rows, rows] = np.cos(halves)[:, None]
-        turns[index, rows, sources] += -1j * np.sin(halves)[:, None] * factors
-        for k in range(1, len(turns)):
-            turns[k] = turns[k].dot(turns[k - 1])
-        words = None
-        if gradients:
-            words = turns.conj().swapaxes(1, 2) @ (factors[:, :, None] * turns[index, sources])
-        return _planes_of(turns[-1]), words
+        # Values, gradients and shifted gradients of one step of a training come here in turn.
+        key = stop, halves.tobytes()
+        if first not in self._fused or self._fused[first][0] != key:
+            self._fused[first] = key, self._products(first, stop, halves), None
+        _, products, words = self._fused[first]
+        if gradients and words is None:
+            index, factors = np.arange(stop - first)[:, None], self._factors[first:stop]
+            moved = factors[:, :, None] * products[index, self._sources[first:stop]]
+            words = products.conj().swapaxes(1, 2) @ moved
+            # The real part of a word is symmetric and the imaginary part is not, so that their sum
+            # has both.
+            words = (words.real + words.imag).reshape(len(words), -1)
+            self._fused[first] = key, products, words
+        return _planes_of(products[-1]), words
+
+    def _products(self, first, stop, halves):
+        """Returns what the first k of some rotations do, for each k: complex[K, 2**n, 2**n]."""
+        rows, factors = np.arange(self._size), self._factors[first:stop]
+        products = np.zeros((stop - first, self._size, self._size), complex)
+        products[:, rows, rows] = np.cos(halves)[:, None]
+        sines = np.sin(halves)[:, None]
+        products[np.arange(stop - first)[:, None], rows, self._sources[first:stop]] -= (
+            1j * sines * factors
+        )
+        for k in range(1, len(products)):
+            products[k] = products[k].dot(products[k - 1])
+        return products
 
     def _final(self, runs, halves):
         """Returns the final states, float64[2 * 2**n, N]."""
@@ -212,18 +229,16 @@ def _expectations(words, states):
     """Returns Im <other|word|state>, float64[K, M, N].
 
     Args:
-        words: Hermitian, complex[K, 2**n, 2**n].
+        words: Sums of real and imaginary parts of Hermitian matrices, float64[K, 4**n].
         states: float64[2 * 2**n, 1 + M, N]: the states, and M others for each.
     """
     real, imaginary = np.split(states, 2)
     plus, minus = imaginary[:, :1] + real[:, :1], imaginary[:, :1] - real[:, :1]
     real, imaginary = real[:, None, 1:], imaginary[:, None, 1:]
-    # The real part of a word is symmetric and the imaginary part is not, so their sum has both.
     products = real * plus + imaginary * minus
     products += (real * minus - imaginary * plus).swapaxes(0, 1)
     shape = products.shape[2:]
-    found = (words.real + words.imag).reshape(len(words), -1) @ products.reshape(-1, np.prod(shape))
-    return found.reshape(-1, *shape) / 2
+    return (words @ products.reshape(-1, np.prod(shape))).reshape(-1, *shape) / 2
 
 
 def _planes(vector) -> np.ndarray:
