@@ -1,7 +1,7 @@
 # make demo    H2's ground state on the embedded simulator; the plot goes to out/
 # make test    the test suite
 # make bench   side-by-side measurements; BENCH_ARGS=--quick for a minute or two; peers with environments
-#              of their own are measured if their interpreters are named: TENSORCIRCUIT=..., TFQ=...
+#              of their own are measured if their interpreters are named: TENSORCIRCUIT=..., TFQ=..., SQULEARN=...
 # make notebooks    runs the notebooks and saves them with their outputs
 # make lint    ruff
 #

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 COMPILED, EAGER, SHIFT = "qshift, tf.function", "qshift, eager", "qshift by shift, tf.function"
 DERIVATIVES, EAGER_SHIFT = "qshift.derivatives, eager", "qshift by shift, eager"
 LIGHTNING, LIGHTNING_TF = "PennyLane lightning, adjoint", "PennyLane lightning on TF, adjoint"
 TAPES, SHIFT_PEER = "PennyLane, one tape per circuit", "PennyLane, parameter-shift"
 PENNYLANE_TF = "PennyLane on TF (default.qubit), parameter-shift"
 JAX, TENSORCIRCUIT = "PennyLane + JAX, jitted backprop", "TensorCircuit-NG on TF, XLA"
+SQULEARN = "sQUlearn"
 TFQ, TFQ_SHIFT = "TensorFlow Quantum, adjoint", "TensorFlow Quantum, ParameterShift"
 
 
@@ -91,6 +94,8 @@ def sampled(wires: int) -> str:
     return f"gradient, 1000 shots, n={wires}, p={6 * wires}"
 
 
+EQUATION = "one step of training y' = 6 y (1 - y), 10 points"
+SAMPLED_EQUATION = f"{EQUATION}, 1000 shots"
 GROWTH = "value and gradient, n=8, growth with p"
 
 
@@ -174,6 +179,12 @@ def cases(quick: bool) -> list[Case]:
             ],
         )
     )
+    spec = {"circuit": ["equation", 4, 2 if quick else 14], "order": 1}
+    ours = [c for c in _OURS if c.label != EAGER]
+    peers = [Contender(JAX, "jax", "jit"), Contender(SQULEARN, "squlearn", "")]
+    listed.append(Case(EQUATION, spec, [*ours, *peers]))
+    sampled_spec = {**spec, "shots": 1000}
+    listed.append(Case(SAMPLED_EQUATION, sampled_spec, ours[:1], tolerance=np.inf))
     return listed
 
 
@@ -204,6 +215,8 @@ TARGETS = [
     Target(hessian(8), COMPILED, PENNYLANE_TF, 0.02),
     Target(hessian(8), DERIVATIVES, PENNYLANE_TF, 0.02),
     Target(sampled(8), COMPILED, SHIFT_PEER, 0.1),
+    Target(EQUATION, COMPILED, SQULEARN, 0.01),
+    Target(EQUATION, COMPILED, JAX, 5.0),
     Target(GROWTH, deeper(COMPILED, 6), deeper(COMPILED, 3), 2.2),
     Target(GROWTH, deeper(COMPILED, 12), deeper(COMPILED, 6), 2.2),
     Target(GROWTH, deeper(SHIFT, 6), deeper(SHIFT, 3), 4.4),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from equation import Equation
 
 
 class Circuit(NamedTuple):
@@ -46,10 +47,10 @@ def chain(parameters: int, wires: int = 4) -> Circuit:
     return Circuit(wires, gates, [{0: "Z", 1: "Z"}])
 
 
-def circuit_of(spec: dict) -> Circuit:
+def circuit_of(spec: dict) -> Circuit | Equation:
     """Builds what a case asks for: {"circuit": ["ring", 8, 3], ...}."""
     name, *arguments = spec["circuit"]
-    return {"ring": ring, "chain": chain}[name](*arguments)
+    return {"ring": ring, "chain": chain, "equation": Equation}[name](*arguments)
 
 
 def points(parameters: int, number: int = 4) -> np.ndarray:

@@ -1,11 +1,11 @@
 """Side-by-side measurements: every ratio is of two times taken in the same run.
 
     python benchmarks/run.py [--quick] [--out DIR] [--tensorcircuit PYTHON] [--tfq PYTHON]
-                             [--peers NAMES] [--only TEXT]
+                             [--squlearn PYTHON] [--peers NAMES] [--only TEXT]
 
 Writes benchmarks.json and benchmarks.png to DIR (default: out/). A full run takes about 10 minutes
-on two idle cores, most of it the peers' compilation. TensorCircuit-NG and TensorFlow Quantum need
-environments of their own: name their interpreters.
+on two idle cores, most of it the peers' compilation. TensorCircuit-NG, TensorFlow Quantum and
+sQUlearn need environments of their own: name their interpreters.
 
 Where other work keeps the cores busy, OpenMP's spinning makes lightning many times slower, most of
 all with little to do: set OMP_WAIT_POLICY=passive then, which acts on all alike.
@@ -64,10 +64,11 @@ def main():
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains it")
     parser.add_argument(
         "--peers",
-        default="pennylane,jax,tensorcircuit,tfq",
+        default="pennylane,jax,tensorcircuit,tfq,squlearn",
         help="those to measure, separated by commas",
     )
-    for peer in ("tensorcircuit", "tfq"):
+    named = ("tensorcircuit", "tfq", "squlearn")
+    for peer in named:
         parser.add_argument(
             f"--{peer}",
             metavar="PYTHON",
@@ -79,7 +80,7 @@ def main():
 
     console, begin = Console(), time.monotonic()
     pythons = {peer: sys.executable for peer in ("qshift", "pennylane", "jax")}
-    pythons |= {"tensorcircuit": options.tensorcircuit, "tfq": options.tfq}
+    pythons |= {peer: getattr(options, peer) for peer in named}
     chosen = {"qshift", *options.peers.split(",")}
     workers = Workers({peer: python for peer, python in pythons.items() if peer in chosen})
     rounds, seconds = (3, 0.1) if options.quick else (5, 0.3)
@@ -100,7 +101,7 @@ def main():
     console.print(targets(found))
     for peer, reason in workers.absent.items():
         console.print(f"Absent: {peer} ({reason})", markup=False, highlight=False)
-    remembered = memory(options.quick)
+    remembered = {} if options.only else memory(options.quick)
     report = {
         "cores": os.cpu_count(),
         "load average": [loads[0] for loads in load],
