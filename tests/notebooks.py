@@ -104,10 +104,10 @@ def _cleaned_output(output):
         text = _TENSORFLOW_LOG.sub("", output.text)
         return nbformat.from_dict({**output, "text": text}) if text else None
     data = {kind: content for kind, content in output.data.items() if kind in _KINDS}
-    if not any(data.values()):
-        return None  # a progress bar, which has gone
     if len(data) > 1:
         del data["text/plain"]  # nobody sees it
+    if not any(data.values()):
+        return None  # a progress bar, which has gone
     return nbformat.from_dict({**output, "data": data, "metadata": {}})
 
 

@@ -1,6 +1,7 @@
 """The examples run as a user runs them: as scripts, from anywhere."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,17 +16,23 @@ ROOT = Path(__file__).parents[1]
 GROUND, HARTREE_FOCK = -1.1361891625, -1.1173489211
 
 
-def h2_newton(directory, *arguments):
-    """Runs the example in a directory; returns its tables' rows as lists of cells."""
+def run(name, directory, *arguments):
+    """Runs an example in a directory; returns what it prints."""
     result = subprocess.run(
-        [sys.executable, "-W", "error", ROOT / "examples" / "h2_newton.py", *arguments],
+        [sys.executable, "-W", "error", ROOT / "examples" / name, *arguments],
         cwd=directory,
         env=os.environ | {"COLUMNS": "100", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    lines = (line.strip("│").split("│") for line in result.stdout.splitlines() if "│" in line)
+    return result.stdout
+
+
+def h2_newton(directory, *arguments):
+    """Runs the example in a directory; returns its tables' rows as lists of cells."""
+    printed = run("h2_newton.py", directory, *arguments)
+    lines = (line.strip("│").split("│") for line in printed.splitlines() if "│" in line)
     rows = [[cell.strip() for cell in line] for line in lines]
     second = [row[0] for row in rows].index("all") + 1
     return rows[:second], rows[second:]
@@ -78,3 +85,43 @@ def test_runs_with_shots(tmp_path):
         energies = np.array([float(row[1]) for row in steps])
         assert len(np.unique(energies)) == len(energies) == 7  # no tolerance is reached with noise
         assert abs(energies[-1] - GROUND) < 0.05
+
+
+def trained(name, directory, *arguments):
+    """Runs an example on a differential equation: the first and last loss, and the error."""
+    printed = run(name, directory, *arguments)
+    number = r"([0-9.e+-]+)"
+    first, last = re.search(rf"loss {number} -> {number} in", printed).groups()
+    error = re.search(rf"maximum error {number};", printed)[1]
+    return float(first), float(last), float(error)
+
+
+# What short runs must reach: the largest error. Those that cut it short are far from it before.
+EQUATIONS = {
+    "logistic_equation.py": ("250", 1e-2),
+    "damped_oscillation.py": ("100", 0.3),
+    "harmonic_oscillator.py": ("250", 2e-2),
+    "heat_equation.py": ("120", 0.1),
+}
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_equations_are_solved(name, tmp_path):
+    steps, at_most = EQUATIONS[name]
+    *_, before = trained(name, tmp_path, "--steps", "1", "--out", "before.png")
+    first, last, error = trained(name, tmp_path, "--steps", steps, "--out", "plots/after.png")
+    assert last < first / 50
+    assert error < at_most < before
+    image = imread(tmp_path / "plots" / "after.png")[..., :3]
+    rgb = np.array([0x00, 0x72, 0xB2]) / 255  # solution and training curve
+    assert image.shape[1] > 1500
+    assert np.sum(np.all(np.abs(image - rgb) < 0.01, axis=-1)) > 500
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["before.png", "plots"]
+
+
+@pytest.mark.parametrize("where", [["--shots", "1000"], ["--device", "fake-manila"]])
+def test_equations_run_unchanged_elsewhere(where, tmp_path):
+    arguments = ["--steps", "2", "--qubits", "3", *where]
+    first, last, error = trained("harmonic_oscillator.py", tmp_path, *arguments)
+    assert np.isfinite([first, last, error]).all()
+    assert (tmp_path / "out" / "harmonic_oscillator.png").is_file()

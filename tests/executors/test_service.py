@@ -134,7 +134,7 @@ def test_larger_batches_are_the_fewest_jobs(loopback):
     for options, jobs in (
         ({"max_parameter_values": 4}, 3),
         ({"max_executions": 3000}, 4),
-        ({"max_payload": 3100}, 2),
+        ({"max_payload": 600}, 2),
         ({"max_time": 2}, 2),  # 0.25 s each, 1.6 s in all
     ):
         loopback.reset()
