@@ -7,7 +7,7 @@ changes between two calls (the tensors, flattened into P columns) from what does
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -63,35 +63,18 @@ class Slot:
         return range(self.start, self.start + self.size)
 
 
-@dataclass(frozen=True, eq=False)
-class Circuit:
-    """The structure of a circuit: all of it but its angles.
+class Parametric:
+    """What derivatives are planned with: parameters in columns, and which values they reach.
 
     Attributes:
-        operations: Gates with placeholder numbers in their slots.
-        measurements: Expectation values and probabilities of fixed observables.
-        sizes: How many values each measurement gives.
-        slots: The tensor-valued gate parameters.
-        shots: Shots per evaluation.
+        slots: The tensor-valued parameters.
+        cones: bool[M, P]: whether a parameter lies in the backward light cone of a measurement.
+        num_values: M, the number of values of a point.
     """
 
-    operations: tuple[qml.operation.Operator, ...]
-    measurements: tuple[qml.measurements.MeasurementProcess, ...]
-    sizes: tuple[int, ...]
     slots: tuple[Slot, ...]
-    shots: qml.measurements.Shots
-    _planners: dict[str, Planner] = field(default_factory=dict, repr=False)
-
-    @cached_property
-    def name(self) -> bytes:
-        """What the circuit is made of, the same in every process."""
-        gates = [(op.name, op.wires.tolist()) for op in self.operations]
-        return repr((gates, [repr(m) for m in self.measurements])).encode()
-
-    @cached_property
-    def wires(self) -> Wires:
-        """All wires of the circuit, in the order in which they appear."""
-        return Wires.all_wires([part.wires for part in (*self.operations, *self.measurements)])
+    cones: np.ndarray
+    num_values: int
 
     @cached_property
     def num_parameters(self) -> int:
@@ -99,34 +82,8 @@ class Circuit:
         return sum(slot.size for slot in self.slots)
 
     @cached_property
-    def copies(self) -> int:
-        """How many times each value is estimated: the length of a shot vector, otherwise 1."""
-        return self.shots.num_copies if self.shots.has_partitioned_shots else 1
-
-    @cached_property
-    def num_values(self) -> int:
-        """M, the number of values of a point; a shot vector's copies follow one another."""
-        return sum(self.sizes) * self.copies
-
-    @cached_property
     def spectra(self) -> tuple[Spectrum | None, ...]:
         return tuple(slot.spectrum for slot in self.slots for _ in range(slot.size))
-
-    @cached_property
-    def cones(self) -> np.ndarray:
-        """bool[M, P]: whether a parameter lies in the backward light cone of a measurement."""
-        columns = np.zeros((len(self.measurements), self.num_parameters), dtype=bool)
-        for row, measurement in zip(columns, self.measurements, strict=True):
-            cone = _seen(measurement)
-            for position in reversed(range(len(self.operations))):
-                wires = self.operations[position].wires
-                if isinstance(self.operations[position], gates.WITHOUT_EFFECT):
-                    continue
-                if not wires or cone.intersection(wires):
-                    cone.update(wires)
-                    for slot in self.slots_by_operation.get(position, ()):
-                        row[slot.columns] = True
-        return np.tile(np.repeat(columns, self.sizes, axis=0), (self.copies, 1))
 
     @cached_property
     def active_columns(self) -> tuple[int, ...]:
@@ -137,6 +94,10 @@ class Circuit:
             for column, spectrum in enumerate(self.spectra)
             if seen[column] and spectrum != Frequencies(())
         )
+
+    @cached_property
+    def _planners(self) -> dict[str, Planner]:
+        return {}
 
     def planner(self, objective: str) -> Planner:
         """Returns the planner of this structure, which remembers its plans."""
@@ -155,6 +116,64 @@ class Circuit:
                     "parameter_frequencies, a generator, or grad_recipe), or, if it is data, keep "
                     "it out of the derivative: a NumPy array, tf.stop_gradient, not trainable."
                 )
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit(Parametric):
+    """The structure of a circuit: all of it but its angles.
+
+    Attributes:
+        operations: Gates with placeholder numbers in their slots.
+        measurements: Expectation values and probabilities of fixed observables.
+        sizes: How many values each measurement gives.
+        slots: The tensor-valued gate parameters.
+        shots: Shots per evaluation.
+    """
+
+    operations: tuple[qml.operation.Operator, ...]
+    measurements: tuple[qml.measurements.MeasurementProcess, ...]
+    sizes: tuple[int, ...]
+    slots: tuple[Slot, ...]
+    shots: qml.measurements.Shots
+
+    @cached_property
+    def name(self) -> bytes:
+        """What the circuit is made of, the same in every process."""
+        gates = [(op.name, op.wires.tolist()) for op in self.operations]
+        return repr((gates, [repr(m) for m in self.measurements])).encode()
+
+    @cached_property
+    def wires(self) -> Wires:
+        """All wires of the circuit, in the order in which they appear."""
+        return Wires.all_wires([part.wires for part in (*self.operations, *self.measurements)])
+
+    @cached_property
+    def copies(self) -> int:
+        """How many times each value is estimated: the length of a shot vector, otherwise 1."""
+        return self.shots.num_copies if self.shots.has_partitioned_shots else 1
+
+    @cached_property
+    def num_values(self) -> int:
+        """M, the number of values of a point; a shot vector's copies follow one another."""
+        return sum(self.sizes) * self.copies
+
+    @cached_property
+    def cones(self) -> np.ndarray:
+        columns = [self.reached(_seen(measurement)) for measurement in self.measurements]
+        return np.tile(np.repeat(columns, self.sizes, axis=0), (self.copies, 1))
+
+    def reached(self, wires: set) -> np.ndarray:
+        """Returns bool[P]: whether a parameter lies in the backward light cone of some wires."""
+        columns, cone = np.zeros(self.num_parameters, dtype=bool), set(wires)
+        for position in reversed(range(len(self.operations))):
+            touched = self.operations[position].wires
+            if isinstance(self.operations[position], gates.WITHOUT_EFFECT):
+                continue
+            if not touched or cone.intersection(touched):
+                cone.update(touched)
+                for slot in self.slots_by_operation.get(position, ()):
+                    columns[slot.columns] = True
+        return columns
 
     def bind(self, points: np.ndarray) -> QuantumScript:
         """Returns one tape that is broadcast over the points, or plain for a single point.
@@ -225,10 +244,15 @@ class Circuit:
 
 def _seen(measurement) -> set:
     """Returns the wires that a measurement looks at."""
+    return set().union(*terms(measurement))
+
+
+def terms(measurement) -> set[frozenset]:
+    """Returns the wires that each term of a measurement looks at."""
     words = None if measurement.obs is None else measurement.obs.pauli_rep
     if isinstance(measurement, ProbabilityMP) or words is None:
-        return set(measurement.wires)
-    return {wire for word in words for wire in word}
+        return {frozenset(measurement.wires)}
+    return {frozenset(word) for word in words}
 
 
 @dataclass(frozen=True)

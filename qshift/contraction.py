@@ -7,6 +7,8 @@ the arguments. TensorFlow differentiates the angles only, and traces nothing.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.op import one_order_up
+from qshift.plan import indices_along
 from qshift.qnode import Prepared, QNode
 from qshift.tracing import is_watched
 
@@ -62,8 +65,8 @@ class Contraction:
                 call = fn.prepare(args)
                 if call is None or not _is_linear(call):
                     return None
-                slots = call.compiled.circuit.slots
-                parameters = [tf.convert_to_tensor(p) for p in call.compiled.parameters]
+                slots = call.circuit.slots
+                parameters = [tf.convert_to_tensor(p) for p in call.parameters]
                 moving = [(s, p) for s, p in zip(slots, parameters, strict=True) if is_watched(p)]
                 if any(slot.shape for slot, _ in moving):
                     return None
@@ -92,20 +95,48 @@ class Contraction:
             indices, table = one_order_up(levels[-1], self.columns)
             levels.append(indices)
             tables.append(table)
-        program = self.call.program
-        evaluation = program.start(
-            program.assemble([t.numpy() for t in self.call.tensors]), next(program.calls)
-        )
-        values = evaluation.partials([index for level in levels for index in level])[0]
-        (result,) = self.call.compiled.readout.results
+        found = self._evaluate([index for level in levels for index in level])
         jacobian = np.concatenate(self.jacobians, axis=1)
         ends = np.cumsum([len(level) for level in levels])[:-1]
         derivatives = []
-        for k, derivative in enumerate(np.split(result(values.T), ends)):
+        for k, derivative in enumerate(np.split(found, ends)):
             for table in reversed(tables[:k]):  # from all a + j to all a
                 derivative = np.tensordot(derivative[table], jacobian, (1, 0))
             derivatives.append(derivative[0])
         return derivatives
+
+    def diagonals(self, order: int) -> list[np.ndarray]:
+        """Runs the call, and returns its value and the derivatives by single entries.
+
+        Returns:
+            float64[*shape, X] for each order from 1, after the value: by each entry of all sources,
+            k times.
+        """
+        jacobian = np.concatenate(self.jacobians, axis=1)
+        moved = [tuple(np.flatnonzero(slopes)) for slopes in jacobian.T]
+        axes = [tuple(self.columns[j] for j in each) for each in moved]
+        powers = range(1, order + 1)
+        indices = indices_along([(), *((each,) * k for each in axes for k in powers)])
+        found = self._evaluate(indices)
+        position = {index: i for i, index in enumerate(indices)}
+        diagonals = [found[0]]
+        for k in powers:
+            by_entry = np.zeros((jacobian.shape[1], *found.shape[1:]))
+            for x, slopes in enumerate(jacobian.T):
+                for chosen in itertools.product(moved[x], repeat=k):
+                    index = tuple(sorted(self.columns[j] for j in chosen))
+                    by_entry[x] += math.prod(slopes[list(chosen)]) * found[position[index]]
+            diagonals.append(np.moveaxis(by_entry, 0, -1))
+        return diagonals
+
+    def _evaluate(self, indices):
+        """Runs the call, and returns partial derivatives by its angles, [len(indices), *shape]."""
+        program = self.call.program
+        evaluation = program.start(
+            program.assemble([t.numpy() for t in self.call.tensors]), next(program.calls)
+        )
+        (result,) = self.call.compiled.readout.results
+        return result(evaluation.partials(indices)[0].T)
 
 
 def _is_linear(call):

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from qshift.contraction import Contraction
 from qshift.packing import differentiable, highest_order
-from qshift.qnode import orders_ahead
+from qshift.partials import Wanted, checked
+from qshift.provenance import remembered_ops
+from qshift.qnode import wanted_ahead
 
 
 def derivatives(
     fn: Callable,
     *args,
-    order: int = 1,
+    order: int | None = None,
     argnums: int | tuple[int, ...] | None = None,
+    partials: Sequence[tuple[int, ...]] | None = None,
+    batched: int | tuple[int, ...] = (),
+    diagonal: bool = False,
 ):
-    """Returns the value of a function and all its derivatives up to an order.
+    """Returns the value of a function and all its derivatives up to an order, or chosen ones.
 
     Each `qshift` qnode that the function calls runs everything it takes in one batch (on hardware,
     one job), or in two with adjoint differentiation: values and gradients.
@@ -27,19 +32,42 @@ def derivatives(
     Args:
         fn: A `QNode`, or any TensorFlow function of qnodes, that returns a tensor.
         *args: Its arguments; numbers and arrays are converted to tensors.
-        order: The highest order, an integer.
+        order: The highest order, an integer; 1 if nothing else is given.
         argnums: Position of the argument to differentiate by, or a tuple of positions. None stands
             for the only argument, or for all of them.
+        partials: Instead of an order, the derivatives wanted, each as a tuple of the positions of
+            the arguments to differentiate by, one after the other: ``[(), (0, 0), (0, 0, 1)]`` is
+            the value, the second derivative by argument 0, and its derivative by argument 1. No
+            other derivative is evaluated.
+        batched: With `partials`, positions of arguments broadcast over the points of a batch: row b
+            of the value depends on their row b only, and derivatives by them keep to that row.
+        diagonal: Only derivatives by one entry, with itself for higher orders, of one argument.
 
     Returns:
         A tuple (value, gradient, Hessian, ...), of order + 1 entries. For one argument the k-th is
         a tensor of shape ``value.shape + k * arg.shape``. For a tuple of arguments it is a tuple
         of what it would be for each, nested k deep, as in JAX.
+        With `diagonal`, all but the value are of shape ``value.shape + arg.shape``.
+        With `partials`, a tuple of one tensor for each, of shape ``value.shape`` and the shapes of
+        the arguments, those of batched ones without their first axis.
 
     Raises:
         ValueError: If the function does not return a single tensor, or one that does not depend on
-            an argument to differentiate by.
+            an argument to differentiate by; for partial derivatives that there are not, and for
+            keywords that exclude each other.
+
+    Example:
+        >>> f, f_xx, by_weights = qshift.derivatives(
+        ...     circuit, x, weights, partials=[(), (0, 0), (0, 0, 1)], batched=0
+        ... )
     """
+    if partials is not None:
+        if order is not None or argnums is not None or diagonal:
+            raise ValueError("Give either partials, or order, argnums and diagonal.")
+        return _chosen(fn, args, partials, batched)
+    if batched != ():
+        raise ValueError("batched= needs partials=.")
+    order = 1 if order is None else order
     order = highest_order(order)
     args, positions = differentiable(args, argnums)
     sources = [args[i] for i in positions]
@@ -50,17 +78,39 @@ def derivatives(
             "Give floating-point tensors, arrays or numbers."
         )
     single = isinstance(argnums, int) or (argnums is None and len(args) == 1)
-    token = orders_ahead.set(order)
+    if diagonal and not single:
+        raise ValueError("diagonal=True needs a single argument, see argnums.")
+    token = wanted_ahead.set(Wanted(0 if diagonal else order))
     try:
         contraction = Contraction.of(fn, args, sources, order) if order else None
         if contraction is None:
-            return _by_tapes(fn, args, sources, positions, order, single)
+            wanted_ahead.set(Wanted(order))
+            found = _by_tapes(fn, args, sources, positions, order, single)
+            return _diagonals(found, sources[0].shape) if diagonal else found
         _require_connected(contraction.jacobians, positions)
-        found = contraction.derivatives(order)
+        if diagonal:
+            found = contraction.diagonals(order)
+        else:
+            found = contraction.derivatives(order)
     finally:
-        orders_ahead.reset(token)
+        wanted_ahead.reset(token)
     dtype = contraction.call.dtype
-    return tuple(_split(array, sources, dtype, k, single) for k, array in enumerate(found))
+    axes = [min(k, 1) if diagonal else k for k in range(len(found))]
+    return tuple(
+        _split(array, sources, dtype, k, single) for k, array in zip(axes, found, strict=True)
+    )
+
+
+def _diagonals(found, shape):
+    """Takes the derivatives by single entries out of all derivatives."""
+    value, size = found[0], shape.num_elements()
+    diagonals = [value]
+    for k, derivative in enumerate(found[1:], 1):
+        flat = tf.reshape(derivative, [*value.shape, *[size] * k])
+        for _ in range(k - 1):
+            flat = tf.linalg.diag_part(flat)
+        diagonals.append(tf.reshape(flat, [*value.shape, *shape]))
+    return tuple(diagonals)
 
 
 def _split(array, sources, dtype, k, single):
@@ -76,19 +126,89 @@ def _split(array, sources, dtype, k, single):
     return entries[0] if single else entries
 
 
+def _chosen(fn: Callable, args, partials, batched) -> tuple[tf.Tensor, ...]:
+    """Returns chosen partial derivatives; see `derivatives`."""
+    partials = checked(partials, len(args))
+    batched = (batched,) if isinstance(batched, int) else tuple(batched)
+    args, positions = differentiable(args, sorted({i for partial in partials for i in partial}))
+    if beyond := [i for i in batched if not 0 <= i < len(args)]:
+        raise ValueError(f"batched= names argument {beyond[0]}, but there are {len(args)}.")
+
+    def evaluate(*sources):
+        token = wanted_ahead.set(Wanted(0, ((), *partials), sources))
+        try:
+            with remembered_ops():
+                return _nested(fn, sources, partials, batched)
+        finally:
+            wanted_ahead.reset(token)
+
+    if tf.executing_eagerly() and positions:
+        # While tracing, TensorFlow leaves out what nobody asks for. A function that looks at the
+        # numbers cannot be traced, and errors of a device become TensorFlow's.
+        tensors = [i for i, arg in enumerate(args) if isinstance(arg, tf.Tensor)]
+
+        def traced(*given):
+            return evaluate(
+                *(dict(zip(tensors, given, strict=True)).get(i, arg) for i, arg in enumerate(args))
+            )
+
+        with contextlib.suppress(TypeError, AttributeError, NotImplementedError, tf.errors.OpError):
+            return tf.function(traced, autograph=False)(*(args[i] for i in tensors))
+    return evaluate(*args)
+
+
+def _nested(fn, args, partials, batched):
+    """Differentiates the function by one argument after the other."""
+    lower = {partial[:k] for partial in partials for k in range(len(partial) + 1)} | {()}
+
+    def up_to(k):
+        if k == 0:
+            return {(): _value(fn, args)}
+        wanted = sorted(partial for partial in lower if len(partial) == k)
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch([args[i] for i in sorted({i for partial in lower for i in partial})])
+            found = up_to(k - 1)
+            # A row of the value depends on no other row of the argument.
+            targets = {
+                partial: tf.reduce_sum(found[partial[:-1]], 0)
+                if partial[-1] in batched
+                else found[partial[:-1]]
+                for partial in wanted
+            }
+        for partial, target in targets.items():
+            i, axes = partial[-1], target.shape.rank
+            result = tape.jacobian(target, args[i]) if axes else tape.gradient(target, args[i])
+            if k == 1:
+                _require_connected([result], [i])
+            if result is None:
+                result = tf.zeros([*target.shape, *args[i].shape], target.dtype)
+            if i in batched:
+                rows_first = [axes, *range(axes), *range(axes + 1, result.shape.rank)]
+                result = tf.transpose(result, rows_first)
+            found[partial] = result
+        return found
+
+    found = up_to(max(map(len, lower)))
+    return tuple(found[partial] for partial in partials)
+
+
+def _value(fn, args):
+    value = fn(*args)
+    if not tf.is_tensor(value):
+        raise ValueError(
+            f"derivatives needs a function that returns one tensor, got a "
+            f"{type(value).__name__}. Stack or select in the function."
+        )
+    return value
+
+
 def _by_tapes(fn, args, sources, positions, order, single):
     """Nests tapes around the function, which serves for all functions."""
     shapes = [tuple(source.shape) for source in sources]
 
     def up_to(k):
         if k == 0:
-            value = fn(*args)
-            if not tf.is_tensor(value):
-                raise ValueError(
-                    f"derivatives needs a function that returns one tensor, got a "
-                    f"{type(value).__name__}. Stack or select in the function."
-                )
-            return [value]
+            return [_value(fn, args)]
         # Variables that the function brings along are constants, and must not cost circuits.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)

@@ -54,7 +54,7 @@ def diff_method(given: str | Callable) -> str:
     return "parameter-shift" if given == "shift" else given
 
 
-def check(objective: str | None, prefetch: int, seed: Any, others: dict[str, Any]) -> None:
+def check(objective: str | None, prefetch, seed: Any, others: dict[str, Any]) -> None:
     """Checks the keywords that are taken as they are.
 
     Args:
@@ -74,8 +74,11 @@ def check(objective: str | None, prefetch: int, seed: Any, others: dict[str, Any
             raise ValueError(
                 f"seed must be None, a non-negative integer or a sequence of these, got {seed!r}."
             )
-    if not isinstance(prefetch, int) or prefetch < 0:
-        raise ValueError(f"prefetch must be an order, 0, 1, 2, ..., got {prefetch!r}.")
+    if isinstance(prefetch, int | float | str) and (not isinstance(prefetch, int) or prefetch < 0):
+        raise ValueError(
+            "prefetch must be an order, 0, 1, 2, ..., or a list of partial derivatives such as "
+            f"[(0, 0), (0, 0, 1)], got {prefetch!r}."
+        )
     for name, (allowed, reason) in _ALLOWED.items():
         if others.get(name, allowed[0]) not in allowed:
             raise UnsupportedError(

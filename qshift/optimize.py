@@ -46,8 +46,8 @@ def _newton(gradient: np.ndarray, hessian: np.ndarray, memory: dict) -> np.ndarr
 
 
 def _diagonal_newton(gradient: np.ndarray, hessian: np.ndarray, memory: dict) -> np.ndarray:
-    """g_i / H_ii; Mari, Bromley, Killoran (2021)."""
-    return _newton(gradient, np.diag(np.diag(hessian)), memory)
+    """g_i / H_ii, given only these entries of H; Mari, Bromley, Killoran (2021)."""
+    return _newton(gradient, hessian, memory)
 
 
 def _gradient_descent(gradient: np.ndarray, hessian: None, memory: dict) -> np.ndarray:
@@ -68,11 +68,12 @@ class _Optimizer:
     rule: Callable
     order: int  # of the derivatives that the rule needs
     learning_rate: float  # unless the caller says otherwise
+    diagonal: bool = False  # whether the Hessian's diagonal suffices
 
 
 _OPTIMIZERS = {
     "newton": _Optimizer(_newton, 2, 1.0),
-    "diagonal-newton": _Optimizer(_diagonal_newton, 2, 1.0),
+    "diagonal-newton": _Optimizer(_diagonal_newton, 2, 1.0, diagonal=True),
     "gradient-descent": _Optimizer(_gradient_descent, 1, 0.1),
     "adam": _Optimizer(_adam, 1, 0.1),
 }
@@ -100,7 +101,8 @@ def minimize(
         x0: The point to start from, of any shape. Its dtype is the one that ``fn`` gets; integers
             become float64.
         optimizer: ``"newton"``: x <- x - learning_rate (H + damping I)^-1 g;
-            ``"diagonal-newton"``: the same with only the diagonal of H;
+            ``"diagonal-newton"``: the same with only the diagonal of H, of a QNode whose angles are
+            affine in x without paying for more;
             ``"gradient-descent"``: x <- x - learning_rate g; ``"adam"``: Kingma and Ba's.
         steps: The largest number of steps.
         learning_rate: 1 for the Newton methods and 0.1 for the others by default.
@@ -140,7 +142,7 @@ def minimize(
         # The run ended here before, where it did without a Hessian and a step.
         last = state.history.pop()
         state.x, spent = last.x, last.circuits
-    derivatives, bar = _compiled(fn), progress_display()
+    derivatives, bar = _compiled(fn, method.diagonal), progress_display()
     bar.disable = bar.disable or not progress
     with bar:
         task = bar.add_task(optimizer, total=steps)
@@ -182,11 +184,12 @@ def _method(optimizer: str, x0: np.ndarray, damping: float, steps: int) -> _Opti
     return method
 
 
-def _compiled(fn: Callable) -> Callable:
+def _compiled(fn: Callable, diagonal: bool) -> Callable:
     """Returns the function from a point and an order to value, gradient and Hessian.
 
     These are a float, float64[n] and float64[n, n], or None instead of the Hessian at order 1, for
-    n entries of the point. TensorFlow traces a Hessian in tenths of a second, so that is done once.
+    n entries of the point. With `diagonal`, the Hessian is given as zero off its diagonal.
+    TensorFlow traces a Hessian in tenths of a second, so that is done once.
     """
     import tensorflow as tf  # Late: importing it takes long.
 
@@ -195,34 +198,43 @@ def _compiled(fn: Callable) -> Callable:
 
     if isinstance(fn, qshift.QNode):
         fn = fn.update(seed=fn.seed)  # with a count of its own of its calls
+    direct = diagonal and isinstance(fn, qshift.QNode)  # whose diagonal may be had by itself
 
-    def scalar(x):
-        value = fn(x)
+    def checked(value):
         if not tf.is_tensor(value) or value.shape.rank:
             got = f"shape {value.shape}" if tf.is_tensor(value) else f"a {type(value).__name__}"
             raise ValueError(f"minimize takes a function whose value is one number, got {got}")
         return value
 
+    def up_to_order(x, order: int) -> tuple:
+        function = fn if direct else lambda x: checked(fn(x))
+        return qshift.derivatives(function, x, order=order, diagonal=diagonal)
+
     @cache
     def up_to(order: int) -> Callable:
-        return tf.function(lambda x: qshift.derivatives(scalar, x, order=order), autograph=False)
+        return tf.function(lambda x: up_to_order(x, order), autograph=False)
 
     def evaluate(x: np.ndarray, order: int) -> tuple:
         x = tf.constant(x)
+        if direct:
+            return up_to_order(x, order)
         # A function that looks at the numbers cannot be compiled, and errors of a device become
         # TensorFlow's in compiled code. Without, the one works and the others are what they are.
         compiles = suppress(TypeError, AttributeError, NotImplementedError, tf.errors.OpError)
         with compiles, retracing():
             return up_to(order)(x)
-        return qshift.derivatives(scalar, x, order=order)
+        return up_to_order(x, order)
 
     def derivatives(x: np.ndarray, order: int, step: int) -> tuple:
         if isinstance(fn, qshift.QNode):
             fn.calls.made = step  # a resumed run draws the samples it would have drawn
-        found = [np.reshape(d, (x.size,) * k) for k, d in enumerate(evaluate(x, order))]
+        value, *found = evaluate(x, order)
+        found = [np.reshape(d, -1) for d in (checked(value), *found)]
+        if len(found) > 2:
+            found[2] = np.diag(found[2]) if diagonal else found[2].reshape(x.size, x.size)
         if not all(np.all(np.isfinite(each)) for each in found):
             raise ValueError(f"the function or a derivative of it is not finite at x = {x}")
         value, gradient, hessian = (*(each.astype(float) for each in found), None)[:3]
-        return float(value), gradient, hessian
+        return float(value[0]), gradient, hessian
 
     return derivatives

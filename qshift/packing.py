@@ -11,7 +11,8 @@ import pennylane as qml
 import tensorflow as tf
 
 from qshift.errors import UnsupportedError
-from qshift.tracing import is_watched, iterable, origins
+from qshift.provenance import origins
+from qshift.tracing import is_watched, iterable
 
 _MOST_PARTS = 8  # derivatives by each are traced anew
 
@@ -107,8 +108,12 @@ def _pack(slots, batch) -> tf.Tensor:
         else:
             blocks += [half for pair in group for half in _flat(*pair)]
     blocks = [tf.cast(block, tf.float64) for block in blocks]
+
+    def has_rows(block):
+        return isinstance(rows, int) and block.shape[0] == rows
+
     blocks = [
-        block if block.shape[0] == rows else tf.broadcast_to(block, [rows, block.shape[1]])
+        block if has_rows(block) else tf.broadcast_to(block, [rows, block.shape[1]])
         for block in blocks
     ]
     return blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=1)

@@ -31,6 +31,7 @@ from qshift.fewest import fewest, wrap
 from qshift.rule import period, shift_rule
 
 Index = tuple[int, ...]
+Axes = tuple[tuple[int, ...], ...]  # for each axis of a derivative, the parameters it runs over
 Coordinate = tuple[int, float, float]
 Point = tuple[Coordinate, ...]
 
@@ -83,6 +84,16 @@ Spectrum = Frequencies | Recipe
 def multi_indices(parameters: Iterable[int], order: int) -> list[Index]:
     """Returns all partial derivatives of exactly `order`, e.g. (0, 0), (0, 1), (1, 1)."""
     return list(itertools.combinations_with_replacement(sorted(parameters), order))
+
+
+def indices_along(axes: Iterable[Axes]) -> tuple[Index, ...]:
+    """Returns the partial derivatives that arrays of derivatives consist of, each once."""
+    found: dict[Index, None] = {}
+    for each in axes:
+        groups = [multi_indices(parameters, n) for parameters, n in Counter(each).items()]
+        for index in itertools.product(*groups):
+            found[tuple(sorted(itertools.chain.from_iterable(index)))] = None
+    return tuple(found)
 
 
 class Planner:

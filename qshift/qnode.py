@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pennylane as qml
@@ -18,6 +19,7 @@ from qshift import keywords
 from qshift.circuit import Circuit, Compiled, Compiler
 from qshift.evaluation import Calls, Evaluation
 from qshift.executors import Executor, executor
+from qshift.joint import Joint, Spread, join
 from qshift.op import Program
 from qshift.packing import (
     as_argument,
@@ -29,14 +31,17 @@ from qshift.packing import (
     require_tensorflow,
     result_dtype,
 )
-from qshift.plan import multi_indices
+from qshift.partials import Wanted, checked
+from qshift.plan import indices_along
+from qshift.provenance import angles, remembered_ops
 from qshift.rehearsal import is_rehearsal, made_up
 from qshift.report import Plan
 
 _MOST_PROGRAMS = 256
 
 # Set by `derivatives`, so that the qnodes it calls run all it needs in their first batch.
-orders_ahead: ContextVar[int] = ContextVar("orders_ahead", default=0)
+_NOTHING = Wanted()
+wanted_ahead: ContextVar[Wanted] = ContextVar("wanted_ahead", default=_NOTHING)
 
 _preparing: ContextVar[bool] = ContextVar("preparing", default=False)
 
@@ -50,6 +55,8 @@ class Prepared(NamedTuple):
 
     Attributes:
         compiled: Its tape, taken apart.
+        circuit: What is differentiated: its circuit, or that as a function of fewer parameters.
+        parameters: One tensor for each slot of `circuit`.
         batch: Size of the batch; None if there is none.
         program: The circuit as a differentiable function of packed parameters.
         tensors: The packed parameters.
@@ -57,6 +64,8 @@ class Prepared(NamedTuple):
     """
 
     compiled: Compiled
+    circuit: Circuit | Joint
+    parameters: list
     batch: int | tf.Tensor | None
     program: Program
     tensors: list[tf.Tensor]
@@ -86,7 +95,8 @@ class QNode(qml.QNode):
             (the default with shots): the least variance for a number of shots (`qshift.plan`).
         prefetch: Order up to which the derivatives' circuits are run together with the value, in
             one batch (on hardware, one job; with adjoint differentiation there are two batches,
-            values and gradients).
+            values and gradients). Or a list of partial derivatives by positions of arguments:
+            ``[(0, 0), (0, 0, 1)]`` are the second by argument 0 and its derivatives by argument 1.
         seed: Makes samples reproducible from run to run; None draws fresh ones.
         grad_on_execution: True is ``prefetch=1``.
         cache: True, False or ``"auto"``: a call's circuits are never run twice, nor kept after it.
@@ -109,7 +119,7 @@ class QNode(qml.QNode):
         diff_method: str = "best",
         *,
         objective: str | None = None,
-        prefetch: int = 0,
+        prefetch: int | Sequence[tuple[int, ...]] = 0,
         seed: int | None = None,
         **kwargs,
     ):
@@ -133,7 +143,13 @@ class QNode(qml.QNode):
         self.diff_method = diff_method
         self.objective = objective
         self.seed = seed
-        self.prefetch = max(prefetch, int(kwargs.get("grad_on_execution") is True))
+        ahead = int(kwargs.get("grad_on_execution") is True)
+        if isinstance(prefetch, int):
+            self.prefetch = max(prefetch, ahead)
+            self._wanted = Wanted(self.prefetch)
+        else:
+            self.prefetch = checked(prefetch)
+            self._wanted = Wanted(ahead, ((), *self.prefetch))
         self._executor: Executor = executor(self.device, seed)
         self._compilers = {
             adjoint: Compiler(self.device.wires, is_tensor, adjoint) for adjoint in (False, True)
@@ -185,10 +201,12 @@ class QNode(qml.QNode):
             return super().__call__(*args, **kwargs)
 
     def _impl_call(self, *args, **kwargs) -> Any:
+        args = tuple(map(as_argument, args))
+        kwargs = {name: as_argument(argument) for name, argument in kwargs.items()}
         tapes, post_processing, dtype = self._tapes(args, kwargs)
         if _pipeline(self).is_informative:
             return post_processing(tapes)[0]
-        result = post_processing(tuple(self._run(tape, dtype) for tape in tapes))[0]
+        result = post_processing(tuple(self._run(tape, dtype, args) for tape in tapes))[0]
         partitioned = self._tape.shots.has_partitioned_shots
         return _to_qfunc_output_type(result, self._qfunc_output, partitioned)
 
@@ -198,19 +216,19 @@ class QNode(qml.QNode):
         Returns:
             The tapes to run, what makes one result of theirs, and the dtype of results.
         """
-        args = tuple(map(as_argument, args))
-        kwargs = {name: as_argument(argument) for name, argument in kwargs.items()}
-        tape = self.construct(args, kwargs)
-        require_tensorflow(tape)
-        dtype = result_dtype(tape)  # as transforms may cast
-        pipeline = _pipeline(self)
-        pipeline.set_classical_component(self, args, kwargs)
-        return *pipeline((tape,)), dtype
+        with remembered_ops():
+            tape = self.construct(args, kwargs)
+            require_tensorflow(tape)
+            dtype = result_dtype(tape)  # as transforms may cast
+            pipeline = _pipeline(self)
+            pipeline.set_classical_component(self, args, kwargs)
+            return *pipeline((tape,)), dtype
 
     def prepare(self, args) -> Prepared | None:
         """Returns what a call would run, or None if it is not one circuit with one result."""
         if len(_pipeline(self)):
             return None
+        args = tuple(map(as_argument, args))
         token = _preparing.set(True)
         try:
             (tape,), _, dtype = self._tapes(args, {})
@@ -219,27 +237,37 @@ class QNode(qml.QNode):
         finally:
             _preparing.reset(token)
         alone = isinstance(self._qfunc_output, qml.measurements.MeasurementProcess)
-        return self._prepare(tape, dtype) if alone else None
+        return self._prepare(tape, dtype, args) if alone else None
 
-    def _prepare(self, tape, dtype) -> Prepared:
+    def _prepare(self, tape, dtype, args) -> Prepared:
         compiled = self._compile(tape)
-        circuit = compiled.circuit
-        batch = batch_size(circuit, compiled.parameters)
-        tensors, columns, active, watched = parts(circuit, compiled.parameters, batch)
-        order = max(self.prefetch, orders_ahead.get())
-        ahead = watched if order else ()
-        key = (circuit, columns, active, order, ahead)
+        ahead = wanted_ahead.get(), replace(self._wanted, arguments=args)
+        order = max(wanted.highest for wanted in ahead)
+        circuit, parameters = self._joined(compiled, order)
+        batch = batch_size(circuit, parameters)
+        tensors, columns, active, watched = parts(circuit, parameters, batch)
+        axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
+        key = (circuit, columns, active, axes)
         program = self._programs.get(key)
         if program is None:
             if len(self._programs) >= _MOST_PROGRAMS:
                 self._programs.clear()
-            program = self._programs[key] = self._program(circuit, columns, active, order, ahead)
-        return Prepared(compiled, batch, program, tensors, dtype)
+            program = self._programs[key] = self._program(
+                compiled.circuit, circuit, columns, active, axes
+            )
+        return Prepared(compiled, circuit, parameters, batch, program, tensors, dtype)
 
-    def _run(self, tape, dtype):
+    def _joined(self, compiled, order):
+        """Returns what is differentiated, a circuit or a `Joint`, and its parameters."""
+        circuit = join(compiled.circuit, angles(compiled.parameters), order)
+        if circuit is compiled.circuit:
+            return circuit, list(compiled.parameters)
+        return circuit, [compiled.parameters[k] for k in circuit.leaders]
+
+    def _run(self, tape, dtype, args):
         if _preparing.get():
             raise _WouldRunError
-        compiled, batch, program, tensors, _ = self._prepare(tape, dtype)
+        compiled, _, _, batch, program, tensors, _ = self._prepare(tape, dtype, args)
         values = made_up(program, tensors) if is_rehearsal() else program(tensors)
 
         def finish(result):
@@ -248,18 +276,17 @@ class QNode(qml.QNode):
 
         return compiled.results(values, finish)
 
-    def _program(self, circuit, columns, active, order, ahead) -> Program:
-        objective, adjoint = self._objective(circuit), self._is_adjoint(circuit)
-        ahead = [
-            index for k in range(order + 1 if order else 0) for index in multi_indices(ahead, k)
-        ]
+    def _program(self, run, circuit, columns, active, axes) -> Program:
+        objective, adjoint = self._objective(run), self._is_adjoint(run)
+        executor = self._executor if circuit is run else Spread(self._executor)
+        ahead = indices_along(axes)
+        if ahead == ((),):  # which is asked for anyway, if at all
+            ahead = ()
 
         def start(parameters, number):
-            return Evaluation(
-                circuit, self._executor, parameters, objective, adjoint, ahead, number
-            )
+            return Evaluation(circuit, executor, parameters, objective, adjoint, ahead, number)
 
-        reproducible = self.seed is not None and bool(circuit.shots)
+        reproducible = self.seed is not None and bool(run.shots)
         return Program(circuit, columns, active, start, self.calls, reproducible=reproducible)
 
     def _objective(self, circuit: Circuit) -> str:
@@ -272,7 +299,8 @@ class QNode(qml.QNode):
                 isinstance(measurement, ExpectationMP | VarianceMP)
                 for measurement in tape.measurements
             )
-        return self._compilers[adjoint](tape)
+        with remembered_ops():
+            return self._compilers[adjoint](tape)
 
     def _is_adjoint(self, circuit: Circuit) -> bool:
         """Whether the device gives first derivatives.
@@ -286,13 +314,21 @@ class QNode(qml.QNode):
             self._executor.require_gradients(circuit)
         return self.diff_method == "adjoint"
 
-    def plan(self, *args, order: int = 1, argnums: int | tuple[int, ...] | None = None, **kwargs):
-        """Says what value and derivatives up to an order cost, without running anything.
+    def plan(
+        self,
+        *args,
+        order: int | None = None,
+        argnums: int | tuple[int, ...] | None = None,
+        partials: Sequence[tuple[int, ...]] | None = None,
+        **kwargs,
+    ) -> Plan:
+        """Says what value and derivatives cost, without running anything.
 
         Args:
             *args: The arguments of the quantum function.
-            order: The highest order.
+            order: All derivatives up to this order; 1 if nothing else is given.
             argnums: Which arguments to differentiate by; None for all that are floating-point.
+            partials: Only these, by positions of arguments: ``[(), (0, 0), (0, 0, 1)]``.
             **kwargs: Keyword arguments of the quantum function.
 
         Returns:
@@ -300,29 +336,43 @@ class QNode(qml.QNode):
             that have them, per order and in all, and what plain recursion would have executed;
             readable when printed, also in notebooks. Of hardware and fake backends it has the
             circuits transpiled, which tells how long they take.
+
+        Raises:
+            ValueError: If an order, argument or partial derivative is none.
         """
-        order = highest_order(order)
+        if partials is not None:
+            if order is not None or argnums is not None:
+                raise ValueError("Give plan either partials or order and argnums.")
+            partials = checked(partials, len(args))
+            argnums = tuple({i for partial in partials for i in partial})
+        order = highest_order(1 if order is None else order)
         args, positions = differentiable(args, argnums)
         with tf.GradientTape(watch_accessed_variables=argnums is None) as tape:
             watched = [args[i] for i in positions] if argnums is not None else [args, kwargs]
             tape.watch([t for t in tf.nest.flatten(watched) if is_tensor(t)])
+            args = tuple(map(as_argument, args))
             tapes, _, _ = self._tapes(args, kwargs)
-            return Plan.total([self._plan(tape, order) for tape in tapes])
+            wanted = Wanted(order) if partials is None else Wanted(0, partials, tuple(args))
+            return Plan.total([self._plan(tape, wanted) for tape in tapes])
 
-    def _plan(self, tape, order):
+    def _plan(self, tape, wanted):
         compiled = self._compile(tape)
-        circuit = compiled.circuit
-        batch = batch_size(circuit, compiled.parameters)
-        tensors, _, _, watched = parts(circuit, compiled.parameters, batch)
+        run = compiled.circuit
+        circuit, parameters = self._joined(compiled, wanted.highest)
+        batch = batch_size(circuit, parameters)
+        tensors, _, _, watched = parts(circuit, parameters, batch)
+        axes = wanted.axes(circuit, parameters, watched)
+        if wanted.partials and () not in wanted.partials:
+            axes = [each for each in axes if each]  # without the value
         return Plan.of(
-            circuit.planner(self._objective(circuit)),
-            watched,
-            order,
+            circuit.planner(self._objective(run)),
+            axes,
             points=int(tensors[0].shape[0]),
-            shots=self._executor.shots(circuit),
-            adjoint=self._is_adjoint(circuit),
-            jobs=lambda circuits: self._executor.jobs(circuit, circuits),
-            seconds=lambda circuits: self._executor.seconds(circuit, circuits),
+            shots=self._executor.shots(run),
+            adjoint=self._is_adjoint(run),
+            jobs=lambda circuits: self._executor.jobs(run, circuits),
+            seconds=lambda circuits: self._executor.seconds(run, circuits),
+            shared=() if circuit is run else circuit.shared,
         )
 
 

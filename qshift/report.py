@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qshift.evaluation import split
-from qshift.plan import Frequencies, Planner, multi_indices
+from qshift.plan import Axes, Frequencies, Planner, indices_along
 
 _NOTE = (
     "QPU seconds: gates, measurements and the delay between shots, by the backend's own figures. "
@@ -55,6 +56,8 @@ class Plan:
         objective: ``"circuits"`` or ``"shots"``.
         points: Size of the batch of inputs: every circuit runs at each of them.
         adjoint: Whether circuits of order 1 and above give gradients, by adjoint differentiation.
+        shared: The parameters that several gates share and that are shifted in all of them at once,
+            with the joint spectrum; in words.
     """
 
     orders: tuple[Order, ...]
@@ -62,6 +65,7 @@ class Plan:
     objective: str
     points: int
     adjoint: bool = False
+    shared: tuple[str, ...] = ()
 
     @property
     def circuits(self) -> int:
@@ -98,47 +102,53 @@ class Plan:
     def of(
         cls,
         planner: Planner,
-        columns,
-        order: int,
+        axes: Sequence[Axes],
         points: int = 1,
         shots: int = 0,
         adjoint: bool = False,
         jobs: Callable[[int], int] | None = None,
         seconds: Callable[[int], float | None] | None = None,
+        shared: tuple[str, ...] = (),
     ) -> Plan:
-        """Plans all partial derivatives by some parameters.
+        """Plans partial derivatives, order by order.
 
         Args:
             planner: Of the circuit.
-            columns: The parameters differentiated by.
-            order: The highest order.
+            axes: Which derivatives: for each axis of each, the parameters that it runs over.
             points: Size of the batch.
             shots: Shots per circuit.
             adjoint: Whether the device gives first derivatives.
             jobs: From the number of circuits of a batch to that of its jobs.
             seconds: From the number of circuits of a batch to its QPU seconds.
+            shared: Parameters with a joint spectrum, in words.
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
-        branches = sum(_evaluations(planner.spectra[j]) for j in columns)
-        for k in range(order + 1):
+        for k in range(max(map(len, axes), default=0) + 1):
+            same = [each for each in axes if len(each) == k]
+            wanted = indices_along(same)
             if k and adjoint:
-                indices = tuple(multi_indices(columns, k))
-                seen = np.flatnonzero(planner.mask(indices).any(axis=0))
-                pairs = split([indices[i] for i in seen])
+                seen = np.flatnonzero(planner.mask(wanted).any(axis=0)) if wanted else ()
+                pairs = split([wanted[i] for i in seen])
                 step = gradients.request(tuple(dict.fromkeys(lower for lower, _ in pairs)))
                 gradients = step.node
             else:
-                step = node.request(multi_indices(columns, k))
+                step = node.request(wanted)
                 node = step.node
             circuits = len(step.new_points) * points
             total += circuits
-            recursion += branches**k * points
+            recursion += points * sum(
+                math.prod(
+                    sum(_evaluations(planner.spectra[j]) for j in columns) for columns in each
+                )
+                for each in same
+            )
             batches, sent = int(circuits > 0), jobs(circuits) if jobs and circuits else 0
             time = seconds(circuits) if seconds else None
             orders.append(
                 Order(k, circuits, total, batches, circuits * shots, recursion, sent, time)
             )
-        return cls(tuple(orders), len(columns), planner.objective, points, adjoint)
+        parameters = len({j for each in axes for columns in each for j in columns})
+        return cls(tuple(orders), parameters, planner.objective, points, adjoint, shared)
 
     @classmethod
     def total(cls, plans: Sequence[Plan]) -> Plan:
@@ -149,7 +159,8 @@ class Plan:
         )
         parameters = sum(plan.parameters for plan in plans)
         points, adjoint = max(plan.points for plan in plans), any(plan.adjoint for plan in plans)
-        return cls(orders, parameters, plans[0].objective, points, adjoint)
+        shared = tuple(each for plan in plans for each in plan.shared)
+        return cls(orders, parameters, plans[0].objective, points, adjoint, shared)
 
     def to_dict(self) -> dict:
         """Returns the plan as plain data."""
@@ -168,8 +179,9 @@ class Plan:
         by = ", by adjoint gradients" if self.adjoint else ""
         return f"Plan for {self.parameters} gate parameters{batch}, {goal}{by}"
 
-    def _note(self) -> str | None:
-        return None if self.seconds is None else _NOTE
+    def _notes(self) -> list[str]:
+        joint = [f"Joint spectrum: {'; '.join(self.shared)}."] if self.shared else []
+        return joint if self.seconds is None else [*joint, _NOTE]
 
     def _cells(self) -> dict[str, list[str]]:
         """Returns the columns to show, heading -> one text for each order."""
@@ -190,7 +202,7 @@ class Plan:
         return columns
 
     def __rich__(self) -> Table:
-        table = Table(title=self._title(), caption=self._note())
+        table = Table(title=self._title(), caption=" ".join(self._notes()) or None)
         columns = self._cells()
         for column in columns:
             table.add_column(column, justify="right")
@@ -211,8 +223,8 @@ class Plan:
             "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
             for row in zip(*columns.values(), strict=True)
         )
-        note = f"<p><small>{self._note()}</small></p>" if self._note() else ""
-        return f"<table><caption>{self._title()}</caption><tr>{head}</tr>{body}</table>{note}"
+        notes = "".join(f"<p><small>{note}</small></p>" for note in self._notes())
+        return f"<table><caption>{self._title()}</caption><tr>{head}</tr>{body}</table>{notes}"
 
 
 def _sum(values) -> float | None:

@@ -1,4 +1,4 @@
-"""What the op takes from beneath TensorFlow's public interface, all in one place.
+"""What the op takes from beneath TensorFlow's public interface.
 
 `tf.custom_gradient` cannot serve inside graphs: its gradients close over tensors of the graph they
 were made in, and TensorFlow copies graphs (vectorising a jacobian, differentiating a compiled
@@ -14,8 +14,8 @@ from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import backprop_util, record
-from tensorflow.python.framework.ops import EagerTensor, SymbolicTensor
+from tensorflow.python.eager import record
+from tensorflow.python.framework.ops import SymbolicTensor
 from tensorflow.python.ops import gradients_util
 from tensorflow.python.ops.parallel_for import pfor
 
@@ -217,49 +217,6 @@ def is_watched(tensor: tf.Tensor) -> bool:
     return gradients_util.PossibleTapeGradientTypes([tensor]) != 0
 
 
-def origins(tensors: Sequence[tf.Tensor]) -> list[frozenset]:
-    """Returns what each tensor is computed from, in the graph that is being traced.
-
-    Arguments, variables and captured tensors, each by some name; of what a tape follows, the
-    tensors from which on it does. Constants count if a tape watches them.
-    """
-    found: dict[tuple, frozenset] = {}
-    for tensor in tensors:
-        ahead = [tensor]
-        while ahead:
-            key, inputs = _key(ahead[-1]), _inputs(ahead[-1])
-            if inputs is None:
-                found[key] = frozenset([key])
-            elif key not in found:
-                found[key] = frozenset()  # for the time being: graphs may have cycles
-                ahead += [each for each in inputs if _key(each) not in found]
-                continue
-            else:
-                found[key] = found[key].union(*(found[_key(each)] for each in inputs))
-            ahead.pop()
-    return [found[_key(tensor)] for tensor in tensors]
-
-
-def _key(tensor):
-    if isinstance(tensor, EagerTensor):  # not captured yet
-        return id(tensor)
-    return id(tensor.graph), tensor.name
-
-
-def _inputs(tensor):
-    """Returns from what a tensor is computed directly; None where that shall be the end of it."""
-    if isinstance(tensor, EagerTensor):
-        return None
-    op = tensor.op
-    inputs = [each for each in op.inputs if backprop_util.IsTrainable(each)]
-    if not inputs:
-        return [] if op.type == "Const" and not is_watched(tensor) else None
-    # Every read of a variable is an op of its own.
-    if op.type != "ReadVariableOp" and is_watched(tensor) and not any(map(is_watched, inputs)):
-        return None
-    return inputs
-
-
 class _Iterable(SymbolicTensor):
     """A tensor of a graph that iterates over its first axis, as it would in eager mode."""
 
@@ -281,9 +238,12 @@ def _as_iterable(tensor: tf.Tensor) -> tf.Tensor:
 def iterable(tensor: tf.Tensor) -> tf.Tensor:
     """Returns a tensor that quantum functions can unpack and loop over, also in a graph.
 
-    AutoGraph, which makes such loops parts of the graph, does not convert quantum functions: the
-    gates in a loop must be known. The axis iterated over needs a known length.
+    While TensorFlow traces it is one of the graph: what is computed from an eager tensor that was
+    captured does not say so. AutoGraph, which makes such loops parts of the graph, does not convert
+    quantum functions: the gates in a loop must be known. The axis iterated over needs a known
+    length.
     """
-    if tf.executing_eagerly() or not tensor.shape.rank:
+    if tf.executing_eagerly():
         return tensor
-    return _as_iterable(tf.identity(tensor))
+    tensor = tf.identity(tensor)
+    return _as_iterable(tensor) if tensor.shape.rank else tensor

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import qshift
-from qshift.tracing import origins
+from qshift.provenance import origins
 
 
 def circuit_of(inputs=1, **kwargs):

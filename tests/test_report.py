@@ -26,10 +26,14 @@ def planner(spectra, objective="circuits", cones=None):
     return Planner(spectra, cones, objective)
 
 
+def up_to(columns, order):
+    return [(tuple(columns),) * k for k in range(order + 1)]
+
+
 @pytest.fixture
 def four():
     """Four parameters of one frequency each, up to the third order."""
-    return Plan.of(planner([(1.0,)] * 4), range(4), 3)
+    return Plan.of(planner([(1.0,)] * 4), up_to(range(4), 3))
 
 
 def column(plan, name):
@@ -70,20 +74,20 @@ def test_numbers(four):
 
 @pytest.mark.parametrize("p, expected", [(1, [1, 3, 7, 15]), (10, [1, 21, 421, 8421])])
 def test_plain_recursion_of_one_frequency(p, expected):
-    plan = Plan.of(planner([(1.0,)] * p), range(p), 3)
+    plan = Plan.of(planner([(1.0,)] * p), up_to(range(p), 3))
     assert column(plan, "recursion") == expected
 
 
 def test_plain_recursion_of_other_spectra():
     """Each level evaluates 2R points, or a recipe's terms, for each parameter."""
     recipe = Recipe(((0.5, 1.0, 0.3), (-0.5, 1.0, -0.3), (0.1, 0.0, 0.0)))
-    plan = Plan.of(planner([(1.0,), (0.5, 1.0), (1, 3, 4), (), recipe]), range(5), 2)
+    plan = Plan.of(planner([(1.0,), (0.5, 1.0), (1, 3, 4), (), recipe]), up_to(range(5), 2))
     branches = 2 + 4 + 6 + 0 + 3
     assert column(plan, "recursion") == [1, 1 + branches, 1 + branches + branches**2]
 
 
 def test_shots():
-    plan = Plan.of(planner([(1.0,)] * 4, "shots"), range(4), 3, shots=100)
+    plan = Plan.of(planner([(1.0,)] * 4, "shots"), up_to(range(4), 3), shots=100)
     assert column(plan, "total") == [1, 9, 37, 93]
     assert column(plan, "shots") == [100, 800, 2800, 5600]
     assert plan.shots == 9300
@@ -91,7 +95,7 @@ def test_shots():
 
 
 def test_a_batch_runs_every_circuit_at_each_of_its_points():
-    plan = Plan.of(planner([(1.0,)] * 4), range(4), 3, points=5, shots=10)
+    plan = Plan.of(planner([(1.0,)] * 4), up_to(range(4), 3), points=5, shots=10)
     for name, expected in FOUR.items():
         assert column(plan, name) == [5 * n for n in expected]
     assert column(plan, "shots") == [50 * n for n in FOUR["circuits"]]
@@ -101,20 +105,20 @@ def test_a_batch_runs_every_circuit_at_each_of_its_points():
 
 def test_adjoint():
     """One value, then the gradient's points are what the value's would be one order below."""
-    plan = Plan.of(planner([(1.0,)] * 4), range(4), 3, adjoint=True)
+    plan = Plan.of(planner([(1.0,)] * 4), up_to(range(4), 3), adjoint=True)
     assert column(plan, "circuits") == [1, 1, 8, 18]
     assert column(plan, "total") == [1, 2, 10, 28]
 
 
 def test_only_the_parameters_differentiated_by():
-    plan = Plan.of(planner([(1.0,)] * 6), [4, 1], 2)
+    plan = Plan.of(planner([(1.0,)] * 6), up_to([4, 1], 2))
     assert column(plan, "total") == [1, 5, 8]
     assert column(plan, "recursion") == [1, 5, 21]
     assert plan.parameters == 2
 
 
 def test_no_parameters():
-    plan = Plan.of(planner([(1.0,)] * 2), [], 2, shots=10)
+    plan = Plan.of(planner([(1.0,)] * 2), up_to([], 2), shots=10)
     assert column(plan, "total") == [1, 1, 1]
     assert column(plan, "batches") == [1, 0, 0]
     assert column(plan, "shots") == [10, 0, 0]
@@ -122,13 +126,13 @@ def test_no_parameters():
 
 
 def test_the_value_alone():
-    plan = Plan.of(planner([(1.0,)] * 2), range(2), 0)
+    plan = Plan.of(planner([(1.0,)] * 2), up_to(range(2), 0))
     assert (plan.circuits, plan.batches, plan.recursion) == (1, 1, 1)
 
 
 def test_light_cones():
     cones = np.array([[1, 1, 0], [0, 1, 1]], dtype=bool)
-    plan = Plan.of(planner([(1.0,)] * 3, cones=cones), range(3), 2)
+    plan = Plan.of(planner([(1.0,)] * 3, cones=cones), up_to(range(3), 2))
     assert column(plan, "total") == [1, 7, 13]
 
 
@@ -156,7 +160,7 @@ def test_the_plan_is_what_is_run(spectra, objective, adjoint):
             return np.zeros((len(points), 1, circuit.num_parameters))
 
     columns = range(len(spectra))
-    plan = Plan.of(planner(spectra, objective), columns, 3, points=2, adjoint=adjoint)
+    plan = Plan.of(planner(spectra, objective), up_to(columns, 3), points=2, adjoint=adjoint)
     executor = Executor()
     x = np.zeros((2, len(spectra)))
     evaluation = Evaluation(Circuit(), executor, x, objective, adjoint)
@@ -167,7 +171,7 @@ def test_the_plan_is_what_is_run(spectra, objective, adjoint):
 
 
 def test_total(four):
-    two = Plan.of(planner([(1.0,)] * 2), range(2), 3, points=3, shots=7)
+    two = Plan.of(planner([(1.0,)] * 2), up_to(range(2), 3), points=3, shots=7)
     both = Plan.total([four, two])
     for name in ("circuits", "total", "batches", "shots", "recursion"):
         assert column(both, name) == [
@@ -193,7 +197,9 @@ def test_text(four):
 
 
 def test_text_of_large_numbers():
-    text = str(Plan.of(planner([(1.0,)] * 20, "shots"), range(20), 3, points=50, shots=10_000))
+    text = str(
+        Plan.of(planner([(1.0,)] * 20, "shots"), up_to(range(20), 3), points=50, shots=10_000)
+    )
     assert "least variance" in text
     assert "batch of 50" in text
     assert f"{50 * (1 + 40 + 40**2 + 40**3):,}" in text
@@ -203,7 +209,7 @@ def test_text_of_large_numbers():
 @pytest.mark.parametrize("shots, expected", [(0, ["exact"] * 4), (10, ["10", "20", "10", "0"])])
 def test_orders_that_cost_nothing(shots, expected):
     """With finite shots nothing is exact, and an order that is read off costs 0 shots."""
-    plan = Plan.of(planner([(1.0,)], "shots"), [0], 3, shots=shots)
+    plan = Plan.of(planner([(1.0,)], "shots"), up_to([0], 3), shots=shots)
     assert column(plan, "circuits") == [1, 2, 1, 0]
     assert column(plan, "batches") == [1, 1, 1, 0]
     rows = Cells(plan._repr_html_()).rows
@@ -223,7 +229,7 @@ def test_html(four):
 
 
 def test_adjoint_gradients_are_named():
-    plan = Plan.of(planner([(1.0,)] * 2), range(2), 1, adjoint=True)
+    plan = Plan.of(planner([(1.0,)] * 2), up_to(range(2), 1), adjoint=True)
     assert plan.to_dict()["adjoint"] and "by adjoint gradients" in str(plan)
     assert Plan.total([plan, plan]).adjoint
 
@@ -245,6 +251,7 @@ def test_data(four):
         "objective": "circuits",
         "points": 1,
         "adjoint": False,
+        "shared": [],
         "circuits": 49,
         "batches": 4,
         "jobs": 0,
@@ -256,7 +263,8 @@ def test_data(four):
 
 def test_quantum_processors_have_seconds(four):
     assert four.seconds is None and "QPU" not in str(four) + four._repr_html_()
-    timed = Plan.of(planner([(1.0,)] * 4), range(4), 3, seconds=lambda circuits: 0.5 * circuits)
+    axes = up_to(range(4), 3)
+    timed = Plan.of(planner([(1.0,)] * 4), axes, seconds=lambda circuits: 0.5 * circuits)
     assert [order.seconds for order in timed.orders] == [0.5, 4.0, 9.0, 11.0]
     assert timed.seconds == timed.circuits / 2 == timed.to_dict()["seconds"]
     for text in (str(timed), timed._repr_html_()):
@@ -272,7 +280,7 @@ def test_a_plan_cannot_be_changed(four):
 
 def test_planning_twice_plans_once():
     shared = planner([(1.0,)] * 8)
-    first = Plan.of(shared, range(8), 2)
+    first = Plan.of(shared, up_to(range(8), 2))
     step = shared.root.request(multi_indices(range(8), 0))
-    assert Plan.of(shared, range(8), 2) == first
+    assert Plan.of(shared, up_to(range(8), 2)) == first
     assert shared.root.request(multi_indices(range(8), 0)) is step

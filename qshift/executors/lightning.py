@@ -223,7 +223,7 @@ class LightningExecutor:
 
 
 def _pickled(circuit) -> bytes:
-    return cloudpickle.dumps(replace(circuit, _planners={}))
+    return cloudpickle.dumps(replace(circuit))
 
 
 @lru_cache(maxsize=4)

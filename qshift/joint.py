@@ -1,0 +1,161 @@
+"""Gates that share an angle, as one parameter with the joint spectrum.
+
+As a function of an angle that several gates share, an expectation value is the product of their
+trigonometric polynomials taken on the diagonal, so its frequencies are sums of theirs: k gates of
+frequency one give 1, ..., k, whether they commute or not. The gradient then takes 2k points, as
+gate by gate, and all further orders one more, where gate by gate the second alone takes
+1 + 3 k (k - 1) / 2. Light cones leave sums out: of an observable's terms, each depends on the gates
+that reach it. Where the sums are many (angles 2x, 4x, 6x, ...), a gradient takes more points than
+gate by gate, but higher orders may still take fewer.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from qshift.circuit import Circuit, Parametric, terms
+from qshift.plan import Frequencies
+
+_MOST_SUMS = 200  # frequencies of one joint parameter
+_EQUAL = 1e-9  # relative to the largest; closer ones are one
+
+
+class Joint(Parametric):
+    """A circuit as a function of fewer parameters, some of which move several gates.
+
+    Attributes:
+        circuit: The circuit.
+        leaders: Which of its slots are parameters here; the others follow one of them.
+        shared: What the parameters with followers are, to be read.
+    """
+
+    def __init__(self, circuit: Circuit, groups: Sequence[tuple[dict[int, float], Frequencies]]):
+        self.circuit = circuit
+        spectra, followed = {}, {}
+        for group, spectrum in groups:
+            leader, *others = group
+            spectra[leader] = spectrum
+            followed |= {k: (leader, group[k]) for k in others}
+        self.leaders = tuple(k for k in range(len(circuit.slots)) if k not in followed)
+        slots, start = {}, 0
+        for k in self.leaders:
+            slot = circuit.slots[k]
+            slots[k] = replace(slot, start=start, spectrum=spectra.get(k, slot.spectrum))
+            start += slot.size
+        self.slots = tuple(slots.values())
+        self._columns = np.zeros(circuit.num_parameters, dtype=int)
+        self._factors = np.ones(circuit.num_parameters)
+        for k, slot in enumerate(circuit.slots):
+            leader, factor = followed.get(k, (k, 1.0))
+            self._columns[slot.columns] = slots[leader].columns
+            self._factors[slot.columns] = factor
+        self._matrix = np.zeros((circuit.num_parameters, start))
+        self._matrix[np.arange(circuit.num_parameters), self._columns] = self._factors
+        self.num_values, self.cones = circuit.num_values, circuit.cones @ (self._matrix != 0)
+        self.shared = tuple(
+            f"{circuit.slots[next(iter(group))].gate} with {len(group) - 1} more: "
+            f"{len(spectrum.values)} frequencies"
+            for group, spectrum in groups
+        )
+
+    def spread(self, points: np.ndarray) -> np.ndarray:
+        """Returns the circuit's points float64[N, P] for points of these parameters."""
+        return points[:, self._columns] * self._factors
+
+    def gather(self, gradients: np.ndarray) -> np.ndarray:
+        """Returns gradients by these parameters for gradients float64[N, M, P] of the circuit."""
+        return gradients @ self._matrix
+
+
+class Spread:
+    """An executor of the circuits that joint structures stand for.
+
+    Args:
+        executor: Runs the circuits.
+    """
+
+    def __init__(self, executor):
+        self._executor = executor
+
+    def __call__(self, joint: Joint, points: np.ndarray, call=None) -> np.ndarray:
+        return self._executor(joint.circuit, joint.spread(points), call)
+
+    def gradients(self, joint: Joint, points: np.ndarray) -> np.ndarray:
+        return joint.gather(self._executor.gradients(joint.circuit, joint.spread(points)))
+
+
+def join(circuit: Circuit, angles: Sequence[tuple[Hashable, float]], order: int) -> Circuit | Joint:
+    """Joins gates with the same angle, where that is cheaper than gate by gate.
+
+    Args:
+        circuit: The circuit.
+        angles: For each slot some name of an angle, and the factor by which it is taken.
+        order: The highest order of derivatives that is known to be needed.
+
+    Returns:
+        A `Joint`, or the circuit itself where there is nothing to join.
+    """
+    names: dict[Hashable, list[int]] = {}
+    for k, (name, _) in enumerate(angles):
+        names.setdefault(name, []).append(k)
+    groups = [
+        tuple((k, angles[k][1] / angles[slots[0]][1]) for k in slots)
+        for slots in names.values()
+        if len(slots) > 1 and all(angles[k][1] for k in slots)
+    ]
+    return _joined(circuit, tuple(groups), min(order, 2)) if groups else circuit
+
+
+@lru_cache(maxsize=256)
+def _joined(circuit, groups, order):
+    observed = set().union(*map(terms, circuit.measurements))
+    cones = [circuit.reached(wires) for wires in observed]
+    joined = []
+    for group in map(dict, groups):
+        slots = {k: circuit.slots[k] for k in group}
+        if not all(isinstance(slot.spectrum, Frequencies) for slot in slots.values()):
+            continue
+        spectra = {k: abs(group[k]) * np.array(slot.spectrum.values) for k, slot in slots.items()}
+        seen = [tuple(k for k, slot in slots.items() if cone[slot.start]) for cone in cones]
+        frequencies = _sums([[spectra[k] for k in some] for some in set(seen)])
+        sizes = [len(spectra[k]) for k in set().union(*seen)]
+        if frequencies is not None and _is_cheaper(len(frequencies), sizes, order):
+            joined.append((group, Frequencies(frequencies)))
+    return Joint(circuit, joined) if joined else circuit
+
+
+def _is_cheaper(joint: int, sizes: Sequence[int], order: int) -> bool:
+    """Whether all derivatives up to an order by one parameter with so many frequencies take fewer
+    points than those by several; for the gradient, no more."""
+    if order < 2:
+        return len(sizes) > 1 and joint <= sum(sizes)
+    pairs = sum(2 * (a + b) - 1 for a, b in itertools.combinations(sizes, 2))
+    return 2 * joint < 2 * sum(sizes) + pairs
+
+
+def _sums(products: Sequence[Sequence[np.ndarray]]) -> tuple[float, ...] | None:
+    """Returns the frequencies of products of trigonometric polynomials with given frequencies, all
+    products' together; None if these are too many."""
+    largest = max((sum(w.max(initial=0.0) for w in each) for each in products), default=0.0)
+    if not largest:
+        return None
+    found = np.zeros(0)
+    for each in products:
+        sums = np.zeros(1)
+        for frequencies in each:
+            steps = np.concatenate([[0.0], frequencies, -frequencies])
+            sums = _distinct(np.add.outer(sums, steps).ravel(), largest)
+            if len(sums) > 2 * _MOST_SUMS + 1:
+                return None
+        found = _distinct(np.append(found, sums[sums > _EQUAL * largest]), largest)
+    return tuple(found.tolist()) if len(found) <= _MOST_SUMS else None
+
+
+def _distinct(values, largest):
+    _, first = np.unique(np.round(values / (_EQUAL * largest)), return_index=True)
+    return np.sort(values[first])
