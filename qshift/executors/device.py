@@ -34,6 +34,7 @@ class EstimatorDevice(qml.devices.Device):
         wires: A number of wires, or their labels; None for those of each circuit.
         backend: ``"aer"``, ``"aer:FakeManilaV2"`` (Aer with its noise), ``"fake:FakeManilaV2"``,
             ``"ibm:NAME"`` or ``"ibm:least-busy"``.
+        shots: Of QNodes that do not say otherwise. PennyLane prefers `qml.set_shots`.
         optimization_level: Of Qiskit's transpiler, 0 to 3.
         seed: Of the samples; a qnode's own goes before it.
         max_parameter_values: How many numbers one job may hold; more are split.
@@ -67,6 +68,7 @@ class EstimatorDevice(qml.devices.Device):
         wires=None,
         backend: str = "aer",
         *,
+        shots: int | None = None,
         optimization_level: int = 1,
         seed: int | None = None,
         max_parameter_values: int = 5_000_000,
@@ -83,7 +85,7 @@ class EstimatorDevice(qml.devices.Device):
         max_time: int | None = None,
         **options,
     ):
-        super().__init__(wires=wires)
+        super().__init__(wires=wires, shots=shots)
         for key, value in (
             ("max_parameter_values", max_parameter_values),
             ("max_executions", max_executions),
@@ -165,10 +167,15 @@ def _numeric(tape, wires):
     for op in tape.operations:
         leaves, structure = qml.pytrees.flatten(op)
         positions = gates.data_positions(op, leaves)
-        for i, leaf in enumerate(leaves):
-            if np.ndim(leaf) == 0 and isinstance(leaf, Real | np.ndarray):
-                leaves[i] = np.asarray(leaf) if positions[i] is None else float(leaf)
-        operations.append(qml.pytrees.unflatten(leaves, structure))
+        numbers = [
+            i
+            for i, leaf in enumerate(leaves)
+            if np.ndim(leaf) == 0 and isinstance(leaf, Real | np.ndarray)
+        ]
+        for i in numbers:
+            leaves[i] = np.asarray(leaves[i]) if positions[i] is None else float(leaves[i])
+        # Not all of PennyLane's templates can be put together again.
+        operations.append(qml.pytrees.unflatten(leaves, structure) if numbers else op)
     return tape.copy(operations=operations)
 
 

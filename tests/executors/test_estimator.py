@@ -523,6 +523,38 @@ def test_bad_profiles_with_a_backend(overrides, key, reason):
     assert caught.value.key == key
 
 
+# As PennyLane's device
+
+
+def test_shots_of_the_device_are_those_of_its_qnodes():
+    @qml.qnode(qml.device("qshift.estimator", wires=1, backend="aer", shots=100, seed=1))
+    def circuit(x):
+        qml.RX(x, wires=0)
+        return qml.probs(wires=0)
+
+    with qshift.Tracker() as tracker:
+        sampled = circuit(1.0)
+    assert tracker.totals["shots"] == 100
+    np.testing.assert_allclose(sampled * 100, np.round(sampled * 100), atol=1e-9)
+    assert abs(sampled[1] - np.sin(0.5) ** 2) < 0.2
+
+
+def test_templates_that_pennylane_cannot_put_together_again():
+    def block(weights, wires):
+        qml.CNOT(wires=wires)
+        qml.RY(weights[0], wires=wires[0])
+        qml.RY(weights[1], wires=wires[1])
+
+    def circuit(weights):
+        qml.MERA(range(4), 2, block, 2, weights)
+        return qml.expval(qml.Z(1))
+
+    weights = np.linspace(0.1, 1.0, 10).reshape(5, 2)
+    truth = qml.qnode(qml.device("default.qubit"))(circuit)(weights)
+    device = qml.device("qshift.estimator", wires=4, backend="aer")
+    assert qml.qnode(device)(circuit)(weights) == pytest.approx(truth, abs=1e-9)
+
+
 # The house
 
 
