@@ -526,6 +526,7 @@ def test_bad_profiles_with_a_backend(overrides, key, reason):
 # As PennyLane's device
 
 
+@pytest.mark.filterwarnings("ignore:Setting shots on device is deprecated")
 def test_shots_of_the_device_are_those_of_its_qnodes():
     @qml.qnode(qml.device("qshift.estimator", wires=1, backend="aer", shots=100, seed=1))
     def circuit(x):
