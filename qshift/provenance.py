@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import backprop_util, context
 from tensorflow.python.framework import op_callbacks
@@ -154,6 +155,8 @@ def _angle(tensor, known):
 
 
 def _multiple_of(tensor, known):
+    if not (tensor.dtype.is_floating or tensor.dtype.is_complex):
+        return None  # a multiple is rounded otherwise
     if not isinstance(tensor, EagerTensor):
         op, index = tensor.op, tensor.value_index
         kind, inputs, settings = op.type, op.inputs, ()
@@ -167,7 +170,7 @@ def _multiple_of(tensor, known):
     if kind in ("Mul", "RealDiv"):
         for moving, constant in ((0, 1), (1, 0))[: 2 if kind == "Mul" else 1]:
             c = _constant(inputs[constant])
-            if c is not None and not c.shape and c:
+            if c is not None and not c.shape and c and not np.iscomplexobj(c):
                 name, factor = _angle(inputs[moving], known)
                 return name, factor * float(c) if kind == "Mul" else factor / float(c)
     if kind not in _PURE and kind not in _FUNCTIONS:

@@ -20,7 +20,8 @@ class Point:
         x: The point, float64 of any shape.
         value: The function's value.
         gradient_norm: The Euclidean norm of its gradient.
-        lowest_curvature: Its Hessian's lowest eigenvalue, or None if that was not evaluated.
+        lowest_curvature: Its Hessian's lowest eigenvalue, of ``"diagonal-newton"`` its lowest
+            diagonal entry; None if there was none evaluated.
         circuits: How many circuits qshift executed for it.
     """
 

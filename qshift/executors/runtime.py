@@ -38,6 +38,8 @@ from urllib3.util import Retry
 from qshift.errors import AccountError, OptionError, ServiceError
 from qshift.executors.faults import diagnose
 
+_COLONS = 6  # at least, in the name (CRN) of an instance; Qiskit reads the region before the sixth
+
 # Options that say what qshift says otherwise.
 _ELSEWHERE = {
     "default_shots": "give shots= to the device or the qnode",
@@ -209,6 +211,9 @@ class Connection:
             return self._client
 
     def _connected(self) -> QiskitRuntimeService:
+        if str(self._instance).startswith("crn:") and self._instance.count(":") < _COLONS:
+            reason = f"{self._instance!r} is no whole CRN. Copy it from the list of instances"
+            raise OptionError("instance", f"{reason}, or give the instance's name.")
         try:
             return QiskitRuntimeService(name=self._account, instance=self._instance)
         except AccountNotFoundError as error:
