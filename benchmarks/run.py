@@ -96,7 +96,7 @@ def main():
         status.update("counting circuits")
         counts = circuits_needed(8 if options.quick else 20)
     workers.close()
-    console.print(gradients(measured), others(measured))
+    console.print(*(table for table in (gradients(measured), others(measured)) if table.rows))
     found = ratios(measured)
     console.print(targets(found))
     for peer, reason in workers.absent.items():

@@ -6,7 +6,7 @@ changes between two calls (the tensors, flattened into P columns) from what does
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -105,10 +105,17 @@ class Parametric:
             self._planners[objective] = Planner(self.spectra, self.cones, objective)
         return self._planners[objective]
 
-    def require_rules(self, columns) -> None:
+    @cached_property
+    def _without_rule(self) -> list[Slot]:
+        return [slot for slot in self.slots if slot.spectrum is None]
+
+    def require_rules(self, columns: Iterable[int]) -> None:
         """Raises NoShiftRuleError if a derivative by one of these columns has no exact rule."""
-        for slot in self.slots:
-            if slot.spectrum is None and set(slot.columns).intersection(columns):
+        if not self._without_rule:
+            return
+        columns = set(columns)
+        for slot in self._without_rule:
+            if columns.intersection(slot.columns):
                 raise NoShiftRuleError(
                     f"The derivative by parameter {slot.leaf} of {slot.gate} was asked for, "
                     f"but {slot.gate} has no exact shift rule. Replace it by gates that have one "

@@ -108,7 +108,7 @@ class Program:
         Raises:
             NoShiftRuleError: If a parameter has no exact rule.
         """
-        self.circuit.require_rules({j for index in (*indices, *also) for j in index})
+        self.circuit.require_rules(j for index in (*indices, *also) for j in index)
         ticket, parameters = int(ticket), self.assemble(arrays)
         evaluation = find(ticket)
         if evaluation is None or not np.array_equal(evaluation.parameters, parameters):

@@ -163,9 +163,9 @@ class LightningExecutor:
 
     def _rotations(self, circuit, program, points, gradients) -> Rotations | None:
         """Returns what runs all points at once, if that is faster than one after the other."""
-        if not may_pay(len(circuit.wires), gradients, 2 * points):
-            return None
         if program.rotations is False:
+            if not may_pay(len(circuit.wires), gradients, 2 * points):
+                return None
             try:
                 program.rotations = Rotations(program.kernels, circuit, program.measured)
             except _LACKING:

@@ -75,6 +75,8 @@ class Rotations:
 
     def pay(self, points: int, gradients: bool) -> bool:
         """Whether so many points take less time than on lightning's kernels."""
+        # What values fuse is used again by the gradients that come after them in a training.
+        gradients = gradients or any(words is not None for *_, words in self._fused.values())
         return may_pay(self._wires, gradients, points * self._gates / len(self._moves))
 
     def probabilities(self, points: np.ndarray) -> list[np.ndarray]:

@@ -176,6 +176,19 @@ def test_few_points_and_many_wires_go_one_by_one(monkeypatch):
     assert ran == [("probabilities", 3, 60), ("gradients", 3, 60)]
 
 
+def test_values_use_what_gradients_have_fused():
+    circuit, run = layers(3, observables(3)), executor()
+    points = points_of(circuit, [0], rotations._FEWEST_GRADIENTS[3] + 1)
+    alone = run(circuit, points)
+    assert not run._programs[circuit].rotations  # too few values
+    run.gradients(circuit, points)
+    found = run._programs[circuit].rotations
+    assert found.pay(len(points), False)
+    known = dict(found._fused)
+    np.testing.assert_allclose(run(circuit, points), alone, atol=1e-12)
+    assert known and found._fused == known
+
+
 def test_gates_that_are_not_covered_go_one_by_one(always):
     a, b, c = angles(3)
     circuit = compiled([qml.Rot(a, b, c, 0), qml.RX(a, 1)], [qml.expval(qml.Z(0) @ qml.X(1))])
