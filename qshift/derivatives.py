@@ -13,6 +13,7 @@ from qshift.packing import differentiable, highest_order
 from qshift.partials import Wanted, checked
 from qshift.provenance import remembered_ops
 from qshift.qnode import wanted_ahead
+from qshift.tracing import own_errors
 
 
 def derivatives(
@@ -144,7 +145,7 @@ def _chosen(fn: Callable, args, partials, batched) -> tuple[tf.Tensor, ...]:
 
     if tf.executing_eagerly() and positions:
         # While tracing, TensorFlow leaves out what nobody asks for. A function that looks at the
-        # numbers cannot be traced, and errors of a device become TensorFlow's.
+        # numbers cannot be traced.
         tensors = [i for i, arg in enumerate(args) if isinstance(arg, tf.Tensor)]
 
         def traced(*given):
@@ -152,7 +153,8 @@ def _chosen(fn: Callable, args, partials, batched) -> tuple[tf.Tensor, ...]:
                 *(dict(zip(tensors, given, strict=True)).get(i, arg) for i, arg in enumerate(args))
             )
 
-        with contextlib.suppress(TypeError, AttributeError, NotImplementedError, tf.errors.OpError):
+        untraceable = contextlib.suppress(TypeError, AttributeError, NotImplementedError)
+        with own_errors(), untraceable:
             return tf.function(traced, autograph=False)(*(args[i] for i in tensors))
     return evaluate(*args)
 

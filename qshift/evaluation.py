@@ -116,13 +116,19 @@ class Evaluation:
             (of these first derivatives, which obey the same rules as the values).
         prefetch: Partial derivatives whose points the first batch evaluates as well.
         number: Of the call.
+
+    Attributes:
+        final: Whether what fails has failed for all: a compiled function runs several ops at once,
+            and when one of them has not got its results, the others shall not try again.
     """
 
     __slots__ = (
+        "final",
         "parameters",
         "_adjoint",
         "_call",
         "_circuit",
+        "_error",
         "_executor",
         "_gradients",
         "_lock",
@@ -143,8 +149,10 @@ class Evaluation:
         prefetch: Sequence[Index] = (),
         number: int = 0,
     ):
+        self.final = False
         self.parameters = parameters
         self._circuit = circuit
+        self._error: Exception | None = None
         self._executor = executor
         self._adjoint = adjoint
         self._prefetch = tuple(prefetch)
@@ -180,10 +188,16 @@ class Evaluation:
 
     def _partials(self, indices):
         with self._lock:
-            # What is asked for first may well be all there is to prefetch.
-            if not set(self._prefetch).issubset(indices):
-                self._read(self._prefetch)
-            result = self._read(tuple(indices))
+            if self._error:
+                raise self._error
+            try:
+                # What is asked for first may well be all there is to prefetch.
+                if not set(self._prefetch).issubset(indices):
+                    self._read(self._prefetch)
+                result = self._read(tuple(indices))
+            except Exception as error:
+                self._error = error if self.final else None
+                raise
             self._prefetch = ()
             return result
 

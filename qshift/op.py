@@ -116,6 +116,7 @@ class Program:
             evaluation = _compiled.get(
                 (self.calls, ticket), parameters, lambda parameters: self.start(parameters, -ticket)
             )
+            evaluation.final = True
         return evaluation.partials(indices, also)
 
 

@@ -195,6 +195,7 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
 
     import qshift
     from qshift.derivatives import retracing
+    from qshift.tracing import own_errors
 
     if isinstance(fn, qshift.QNode):
         fn = fn.update(seed=fn.seed)  # with a count of its own of its calls
@@ -218,10 +219,9 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
         x = tf.constant(x)
         if direct:
             return up_to_order(x, order)
-        # A function that looks at the numbers cannot be compiled, and errors of a device become
-        # TensorFlow's in compiled code. Without, the one works and the others are what they are.
-        compiles = suppress(TypeError, AttributeError, NotImplementedError, tf.errors.OpError)
-        with compiles, retracing():
+        # A function that looks at the numbers cannot be compiled.
+        untraceable = suppress(TypeError, AttributeError, NotImplementedError)
+        with own_errors(), untraceable, retracing():
             return up_to(order)(x)
         return up_to_order(x, order)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -102,7 +103,12 @@ def _graph_op(node, ticket, inputs):
         nonlocal also
         if also is None:
             also = _run_as_well(graph_reference(), name, key)
-        return node(ticket, *inputs, also=also)
+        try:
+            return node(ticket, *inputs, also=also)
+        except Exception as error:
+            for raised in _listening:
+                raised.append(error)
+            raise
 
     with record.stop_recording(), graph.gradient_override_map({"PyFuncStateless": _GRADIENT}):
         result = tf.numpy_function(call, [ticket, *inputs], tf.float64, stateful=False)
@@ -113,6 +119,23 @@ def _graph_op(node, ticket, inputs):
     _nodes[op.get_attr("token")] = node
     op.pfor_converter = _vectorise
     return result
+
+
+_listening: list[list[Exception]] = []
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Within it, what a node raises when a graph runs it comes out as it is; otherwise TensorFlow
+    makes an error of its own of it."""
+    raised: list[Exception] = []
+    _listening.append(raised)
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise raised[0] if raised else error from None
+    finally:
+        _listening[:] = [other for other in _listening if other is not raised]
 
 
 # Graph -> names of input tensors -> name of an op -> its node.

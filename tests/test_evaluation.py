@@ -502,3 +502,26 @@ def test_counts_of_the_objectives_differ_as_promised(executor):
             ("shots", 3): 93,
         }[objective, most]
         assert executor.sizes == [expected]
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_after_a_failure(final, executor):
+    """In eager mode one may ask again; the ops of a compiled function that run together may not."""
+    circuit, x, asked = Circuit(), np.ones((1, 3)), []
+
+    def unreliable(*arguments):
+        asked.append(1)
+        if len(asked) == 1:
+            raise ConnectionError("gone")
+        return executor(*arguments)
+
+    evaluation = Evaluation(circuit, unreliable, x, "circuits")
+    evaluation.final = final
+    with pytest.raises(ConnectionError, match="gone"):
+        evaluation.partials([()])
+    if final:
+        with pytest.raises(ConnectionError, match="gone"):
+            evaluation.partials([(0,)])
+        assert len(asked) == 1
+    else:
+        np.testing.assert_allclose(evaluation.partials([(0,)]), circuit.partials(x, [(0,)]))

@@ -238,3 +238,17 @@ def test_keywords_that_exclude_each_other():
         node(prefetch=1.5)
     with pytest.raises(ValueError, match="does not depend on argument 0"):
         qshift.derivatives(lambda x, w: circuit(0.1, w), X, W, partials=[(0,)])
+
+
+def test_a_device_that_fails_is_not_asked_twice(monkeypatch):
+    asked = []
+
+    def fail(*_):
+        asked.append(1)
+        raise ConnectionError("gone")
+
+    circuit = node()
+    monkeypatch.setattr(circuit, "_executor", fail)
+    with pytest.raises(ConnectionError, match="^gone$"):
+        qshift.derivatives(circuit, X, W, partials=PARTIALS, batched=0)
+    assert len(asked) == 1
