@@ -34,12 +34,17 @@ def ansatz(angles, qubits):
 
 
 def residual(x, u, du):
-    """The equation times cos 8 x, which is finite everywhere."""
-    return du * tf.cos(LAMBDA * x) + LAMBDA * u * (KAPPA * tf.cos(LAMBDA * x) + tf.sin(LAMBDA * x))
+    """The equation times cos 8 x, which is finite everywhere.
+
+    At the zeros of cos 8 x that says u = 0 only, and parts of the solution between them might grow
+    apart, so points near a zero get more weight.
+    """
+    cosine, sine = tf.cos(LAMBDA * x), tf.sin(LAMBDA * x)
+    return (du * cosine + LAMBDA * u * (KAPPA * cosine + sine)) / tf.sqrt(cosine**2 + 0.1)
 
 
 def main():
-    options = arguments(__doc__.splitlines()[0], steps=400, qubits=6)
+    options = arguments(__doc__.splitlines()[0], steps=800, qubits=6)
     qubits = options.qubits
 
     @qnode(options)
@@ -48,7 +53,7 @@ def main():
         ansatz(angles, qubits)
         return qml.expval(qml.sum(*(qml.Z(wire) for wire in range(qubits))))
 
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(0)
     angles = tf.Variable(rng.uniform(-np.pi, np.pi, 3 * DEPTH * qubits))
     scale, offset = tf.Variable(0.5, dtype=tf.float64), tf.Variable(0.0, dtype=tf.float64)
 
