@@ -81,6 +81,12 @@ class QNode(qml.QNode):
     Works in `tf.function`, but not with its ``jit_compile=True``: XLA cannot run circuits. A call
     in a `tf.vectorized_map` that does not depend on what is mapped over is one call for all.
 
+    Only derivatives that are used are evaluated. If q gates of frequency one turn by x, then f,
+    df/dx, d2f/dx2 and their derivatives by each of P weights take (2 q + 1) (2 P + 1) circuits by
+    shift for each x of a batch, in eager mode, in a `tf.function` and in a compiled Keras `fit`;
+    no derivative by two weights is among them. With adjoint differentiation it is one circuit for
+    f and 2 q + 1 differentiated ones.
+
     Args:
         func: A quantum function that returns `qml.expval`, `qml.var` or `qml.probs` measurements.
         device: Any PennyLane device, for instance from `qshift.device`.

@@ -106,29 +106,38 @@ MODES = [eager, tapes_inside, tapes_outside, some_tapes_outside, fit]
 WEIGHTS = 6
 
 
-@pytest.mark.parametrize("points", [None, 3])
+@pytest.mark.parametrize(("inputs", "points"), [(1, None), (1, 3), (3, 2)])
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.__name__)
-def test_differential_equation(tracker, mode, points):
-    """For P weights and one input gate: f, f', f'', and their derivatives by each weight.
+def test_differential_equation(tracker, mode, inputs, points):
+    """For P weights and q input gates: f, f', f'', and their derivatives by each weight.
 
-    Value 1, every parameter alone 2, and each of the P pairs of input and weight 4, which give the
-    derivatives (x, w) and (x, x, w); a pair of weights is never moved.
+    The input at 2 q + 1 points, each with every weight alone at two more, which give the
+    derivatives (x, w) and (x, x, w), too; a pair of weights is never moved.
     """
     x = tf.constant(0.9 if points is None else [0.9, 0.3, -1.2][:points], tf.float64)
     weights = tf.Variable(np.linspace(0.1, 1.0, WEIGHTS))
-    result = mode(circuit_of(), weights, x)()
-    np.testing.assert_allclose(result, step(closed_form(), weights, x), atol=1e-11)
-    counted = 1 + 2 * (WEIGHTS + 1) + 4 * WEIGHTS
+    result = mode(circuit_of(inputs), weights, x)()
+    np.testing.assert_allclose(result, step(closed_form(inputs), weights, x), atol=1e-11)
+    counted = (2 * inputs + 1) * (2 * WEIGHTS + 1)
     assert tracker.totals["circuits"] == counted * (points or 1)
-    all_parameters = [1, 2 * 7, 4 * math.comb(7, 2), 4 * math.comb(7, 3)]
-    assert sum(all_parameters) / counted > 5
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.__name__)
+def test_differential_equation_by_adjoint_differentiation(tracker, mode):
+    """The value, and gradients with the input at 2 q + 1 points."""
+    inputs, x = 2, tf.constant([0.9, 0.3], tf.float64)
+    weights = tf.Variable(np.linspace(0.1, 1.0, WEIGHTS))
+    circuit = qshift.qnode(qshift.device("simulator"))(circuit_of(inputs).func)
+    result = mode(circuit, weights, x)()
+    np.testing.assert_allclose(result, step(closed_form(inputs), weights, x), atol=1e-11)
+    assert tracker.totals["circuits"] == len(x) * (1 + 2 * inputs + 1)
 
 
 def test_counts_against_all_third_derivatives():
     """From 12 weights on, ten times fewer."""
     for p in (12, 48, 168):
         everything = 1 + 2 * (p + 1) + 4 * math.comb(p + 1, 2) + 4 * math.comb(p + 1, 3)
-        assert everything > 10 * (1 + 2 * (p + 1) + 4 * p)
+        assert everything > 10 * 3 * (2 * p + 1)
 
 
 def test_a_residual_that_is_only_looked_at_costs_no_derivatives_by_the_weights(tracker):
