@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from qshift.op import one_order_up
 from qshift.plan import indices_along
+from qshift.provenance import picks
 from qshift.qnode import Prepared, QNode
 from qshift.tracing import is_watched
 
@@ -70,16 +71,18 @@ class Contraction:
                 moving = [(s, p) for s, p in zip(slots, parameters, strict=True) if is_watched(p)]
                 if any(slot.shape for slot, _ in moving):
                     return None
-                angles = {slot.start: tf.math.real(p) for slot, p in moving}
-            rows = {column: _slopes(first, angle, sources) for column, angle in angles.items()}
+            rows, slopes = _slopes(first, moving, sources)
         if any(map(is_watched, parameters)):  # now that the tapes above are closed
             return None
-        slopes = [slope for row in rows.values() for slope in row if slope is not None]
         # Angles are affine where their slopes do not depend on the sources.
         if order > 1 and slopes and any(g is not None for g in second.gradient(slopes, sources)):
             return None
         columns = next((active for active in call.program.active if active), ())
-        return cls(call, columns, tuple(_jacobian(rows, i, columns) for i in range(len(sources))))
+        jacobians = (
+            _jacobian(rows, i, columns, source.shape.num_elements())
+            for i, source in enumerate(sources)
+        )
+        return cls(call, columns, tuple(jacobians))
 
     def derivatives(self, order: int) -> list[np.ndarray]:
         """Runs the call, and returns its value and derivatives up to an order.
@@ -147,18 +150,56 @@ def _is_linear(call):
     )
 
 
-def _slopes(tape, angle, sources):
-    slopes = tape.gradient(angle, sources)  # sparse ones of gathered entries among them
-    return [slope if slope is None else tf.convert_to_tensor(slope) for slope in slopes]
+# How an angle is picked out of the sources -> (entries, slopes) by each source, None for no slopes.
+_known: dict[Hashable, list[tuple[np.ndarray, np.ndarray] | None]] = {}
+_MOST_KNOWN = 2**14
 
 
-def _jacobian(rows, i, columns):
+def _slopes(tape, moving, sources):
+    """Returns the slopes of angles by the sources.
+
+    Args:
+        tape: Has watched the sources.
+        moving: Slots and their angles.
+        sources: The sources.
+
+    Returns:
+        Column -> (entries, slopes) by each source, and the slopes that may depend on the sources.
+    """
+    kinds = tuple((source.dtype, tuple(source.shape)) for source in sources)
+    rows, unclear = {}, []
+    for (slot, angle), way in zip(moving, picks([p for _, p in moving], sources), strict=True):
+        key = (way, angle.dtype, kinds)
+        row = _known.get(key) if way else None
+        if row is None:
+            # Sparse ones of gathered entries among them.
+            found = [
+                slope if slope is None else tf.convert_to_tensor(slope)
+                for slope in tape.gradient(tf.math.real(angle), sources)
+            ]
+            row = [slope if slope is None else _entries(slope.numpy().ravel()) for slope in found]
+            if way:
+                if len(_known) >= _MOST_KNOWN:
+                    _known.clear()
+                _known[key] = row
+            else:
+                unclear += [slope for slope in found if slope is not None]
+        rows[slot.start] = row
+    return rows, unclear
+
+
+def _entries(slopes):
+    entries = np.flatnonzero(slopes)
+    return entries, slopes[entries]
+
+
+def _jacobian(rows, i, columns, size):
     """Returns the Jacobian of some angles by the i-th source, given those of all that move."""
     if all(row[i] is None for row in rows.values()):
         return None
-    size = next(int(tf.size(row[i])) for row in rows.values() if row[i] is not None)
     jacobian = np.zeros((len(columns), size))
     for position, column in enumerate(columns):
         if rows[column][i] is not None:
-            jacobian[position] = tf.reshape(rows[column][i], [-1]).numpy()
+            entries, slopes = rows[column][i]
+            jacobian[position, entries] = slopes
     return jacobian

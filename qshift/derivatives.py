@@ -220,7 +220,8 @@ def _by_tapes(fn, args, sources, positions, order, single):
         # A first derivative that does not exist is a mistake; higher ones of a linear function are
         # zero, which TensorFlow calls unconnected too.
         if target.shape == (1,):  # spares TensorFlow a loop
-            jacobians = [g if g is None else g[None] for g in tape.gradient(target, sources)]
+            gradients = tape.gradient(target, sources)  # sparse ones of gathered entries among them
+            jacobians = [g if g is None else tf.convert_to_tensor(g)[None] for g in gradients]
         else:
             jacobians = tape.jacobian(target, sources)
         if k == 1:

@@ -147,6 +147,27 @@ def angles(tensors: Sequence[tf.Tensor | tf.Variable]) -> list[tuple[Hashable, f
     ]
 
 
+def picks(tensors: Sequence[tf.Tensor], ends: Sequence[tf.Tensor]) -> list[Hashable | None]:
+    """Returns for each tensor how it is picked out of one of `ends`, and times what constant.
+
+    The same entry of another tensor, of the same shape and dtype, is picked in the same way. None
+    where more is done to it, as far as is known.
+    """
+    places = {name_of(each): i for i, each in enumerate(ends)}
+
+    def way(name):
+        if name in places:
+            return places[name]
+        if not isinstance(name, tuple) or name[0] not in _PURE:
+            return None
+        kind, index, settings, inner, *others = name
+        before = way(inner)
+        return None if before is None else (kind, index, settings, before, *others)
+
+    found = ((way(name), factor) for name, factor in angles(tensors))
+    return [None if each[0] is None else each for each in found]
+
+
 def _angle(tensor, known):
     name = name_of(tensor)
     if name not in known:

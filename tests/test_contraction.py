@@ -173,6 +173,53 @@ def test_gathered_angles(taped):
     assert not taped
 
 
+# Angles of two arguments, each picked out of one of them and multiplied.
+PICKED = [
+    lambda x, y: (x[0], y[1], x[2]),
+    lambda x, y: (y[0], x[1], y[2]),
+    lambda x, y: (-x[0], x[0] / 2, 3.0 * y[1]),
+    lambda x, y: (tf.reshape(x, [3, 1])[1, 0], x[::2][1], tf.gather(y, 2)),
+    lambda x, y: (tf.unstack(x)[2], tf.cast(y[0], tf.float32), 0.0 * y[1]),
+    lambda x, y: (tf.sin(x)[0], 2 * x[1] + y[1], x[0] * y[0]),
+]
+
+
+@pytest.mark.parametrize("arguments", [(X, X + 1), (X + 1, np.arange(4.0)), (X[:, None], X)])
+def test_how_angles_are_picked_is_found_once(arguments, monkeypatch):
+    def circuits():
+        for pick in PICKED:
+
+            def circuit(x, y, pick=pick):
+                x = x[:, 0] if len(x.shape) == 2 else x
+                for wire, angle in enumerate(pick(x, y)):
+                    qml.RX(angle, wires=wire)
+                    qml.RY(0.3, wires=wire)
+                qml.CNOT([0, 1])
+                qml.CNOT([1, 2])
+                return qml.expval(qml.Z(2) @ qml.X(0))
+
+            yield node(circuit)
+
+    arguments = [tf.constant(argument) for argument in arguments]
+    for circuit in circuits():  # in which the way to each angle may be known from another circuit
+        for order in (1, 2):
+            assert_same(
+                qshift.derivatives(circuit, *arguments, order=order),
+                by_tapes(circuit, *arguments, order=order),
+                atol=1e-6,
+            )
+    slopes, gradient = [], tf.GradientTape.gradient
+    monkeypatch.setattr(
+        tf.GradientTape, "gradient", lambda *args: slopes.append(1) or gradient(*args)
+    )
+    differentiated = []
+    for circuit in circuits():
+        slopes.clear()
+        qshift.derivatives(circuit, *arguments, order=1)
+        differentiated.append(bool(slopes))
+    assert differentiated[:3] == [False] * 3 and differentiated[-1]
+
+
 @pytest.mark.parametrize("circuit", [mixed, probabilities])
 def test_single_precision(circuit, taped):
     fn, x = node(circuit), tf.constant(X, tf.float32)
