@@ -12,9 +12,10 @@ A profile says which PennyLane device to build and with what::
     [options]                              # optional: further keywords of the PennyLane device
     method = "automatic"
 
-A backend is ``"aer"``, ``"aer:CLASS"`` (Aer with the noise of a class of Qiskit's fake backends) or
-``"fake:CLASS"`` (that fake backend). It is run through Qiskit's primitives, and [options] are those
-of `qshift.executors.device.EstimatorDevice`: optimization_level, resilience_level, ...
+A backend is ``"aer"``, ``"aer:CLASS"`` (Aer with the noise of a class of Qiskit's fake backends),
+``"fake:CLASS"`` (that fake backend), ``"ibm:NAME"`` or ``"ibm:least-busy"``. It is run through
+Qiskit's primitives, and [options] are those of `qshift.executors.device.EstimatorDevice`:
+optimization_level, resilience_level, ...
 
 The name of a profile is its file's name without ``.toml``. Profiles are looked for in
 

@@ -11,6 +11,7 @@ from qshift.profiles import ProfileError, device
 
 EXACT = ("aer", "default-qubit", "lightning", "mixed", "simulator")
 NOISY = ("aer-noisy", "fake-manila", "fake-sherbrooke")
+AER = {"device": "qiskit.aer", "wires": 2}
 SHIPPED = tuple(sorted((*EXACT, "aer-shots", *NOISY, "ibm")))
 
 
@@ -136,7 +137,7 @@ def test_seed_makes_samples_repeat():
 @pytest.mark.parametrize(
     "name, overrides, key, reason",
     [
-        ("aer", {"seed": 3}, "options.seed", "a seed for its samples goes to qshift.qnode"),
+        ("simulator", {**AER, "seed": 3}, "options.seed", "its samples goes to qshift.qnode"),
         ("simulator", {"sead": 3}, "options.sead", "did you mean 'seed'"),
         ("simulator", {"wires": 0}, "wires", "got 0"),
         ("simulator", {"wires": []}, "wires", "a positive number of wires or a list of labels"),
@@ -152,7 +153,8 @@ def test_seed_makes_samples_repeat():
         ("simulator", {"device": "qiskit.aer"}, "options", "positional argument: 'wires'"),
         ("simulator", {"options": 3}, "options", "a table"),
         ("simulator", {"options": {"shots": 3}}, "options.shots", "belongs beside device"),
-        ("aer", {"method": "no-such-method"}, "options", "qiskit.aer cannot be built"),
+        ("simulator", {**AER, "method": "no-such-method"}, "options", "qiskit.aer cannot be built"),
+        ("aer", {"method": "automatic"}, "options.method", "no such option"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:The `QasmSimulator` backend:DeprecationWarning")

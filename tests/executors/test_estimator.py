@@ -12,10 +12,14 @@ import pennylane as qml
 import pytest
 import tensorflow as tf
 from circuits import GATES, PLAIN, TEMPLATES, RandomCircuit, tape_derivatives
+from qiskit import transpile
+from qiskit.circuit.random import random_circuit
 from qiskit_aer import AerSimulator
+from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
 import qshift
 from qshift.errors import OptionError, UnsupportedError
+from qshift.executors import runtime
 from qshift.executors.device import EstimatorDevice
 from qshift.executors.packing import Limits, Load, pack
 from qshift.profiles import ProfileError
@@ -381,6 +385,21 @@ def test_derivatives_on_a_noisy_backend_are_those_of_its_noisy_expectation(groun
             assert abs(row @ coefficients - derivative) < 5 * error
     ideal = ground_truth["cosine_product"]
     assert abs(value - ideal["value"]) > 10 / np.sqrt(SHOTS)
+
+
+def test_a_fake_backend_has_the_noise_of_those_that_come_with_the_package():
+    ours, theirs = runtime.fake_backend("FakeManilaV2"), FakeManilaV2()
+    rng = np.random.default_rng(0)
+    for width in (1, 3, 5):
+        circuits = [
+            transpile(random_circuit(width, 4, seed=rng, measure=True), theirs, seed_transpiler=0)
+            for _ in range(3)
+        ]
+        options = {"shots": 1000, "seed_simulator": 7}
+        found, truth = (each.run(circuits, **options).result() for each in (ours, theirs))
+        assert found.get_counts() == truth.get_counts()
+        ideal = theirs.run(circuits, noise_model=None, **options).result()
+        assert found.get_counts() != ideal.get_counts()
 
 
 # What cannot run
