@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _named_run(getattr(options, "run", None), getattr(options, "fresh", False)):
             return options.carry_out(options)
-    except KeyboardInterrupt:
-        print("qshift: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interruption:  # which says what has become of jobs
+        print(f"qshift: interrupted. {interruption}".rstrip(". "), file=sys.stderr)
         return 130
     except Exception as error:
         if options.traceback or not _is_callers(error):

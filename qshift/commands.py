@@ -117,15 +117,13 @@ def minimize(options: argparse.Namespace) -> int:
             checkpoint=checkpoint,
             **{name: getattr(options, name) for name in settings},
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         if not checkpoint.exists():
             raise
-        print(
-            f"qshift: interrupted; the run so far is in {checkpoint}. Give the same command again "
-            "to go on from there",
-            file=sys.stderr,
-        )
-        return 130
+        raise KeyboardInterrupt(
+            f"The run so far is in {checkpoint}. Give the same command again to go on from there. "
+            f"{interruption}".rstrip()
+        ) from None
     if options.checkpoint is None:
         checkpoint.unlink(missing_ok=True)
     if options.plot:

@@ -115,7 +115,7 @@ def test_an_interrupted_minimize_says_how_to_go_on_and_does(folder, capsys):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert out == "" and f"interrupted; the run so far is in {checkpoint.name}" in err
+    assert out == "" and f"interrupted. The run so far is in {checkpoint.name}" in err
     assert "Traceback" not in err and err.count("\n") == 1
 
     done = len(history())

@@ -160,8 +160,8 @@ class RecordedBatch(Batch):
 
     def _way_back(self) -> str:
         return (
-            "left running. To come back, run the program again (in a notebook, the cell): it waits "
-            "for the same jobs. `qshift jobs` lists, fetches and cancels them."
+            "To come back, run the program again (in a notebook, the cell): it waits for the same "
+            "jobs. `qshift jobs` lists, fetches and cancels them."
         )
 
 

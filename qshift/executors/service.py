@@ -71,8 +71,7 @@ class ServiceTarget(Target):
         super().__init__(name, optimization_level, options)
         from qshift.executors import runtime
 
-        _, _, self._wanted = name.partition(":")
-        if not self._wanted:
+        if not self.backend_name:
             reason = f'got {name!r}; expected "ibm:NAME" or "ibm:{_LEAST_BUSY}"'
             raise OptionError("backend", reason)
         if mode not in ("job", "batch", "session"):
@@ -100,19 +99,19 @@ class ServiceTarget(Target):
         self.__dict__.pop("_device", None)
         self._session = self._session and self._session.session_id
 
-    @cached_property
-    def _device(self) -> BackendV2:
-        found = self._ask(
-            lambda: self._connection.backend(self._wanted, self._least_qubits),
-            f"Looking {self._wanted} up",
-        )
-        self._wanted = found.name
-        return found
-
     @property
     def backend_name(self) -> str:
-        """The backend's own name, also of the one that was least busy."""
-        return self._device.name
+        """The backend's own name, as far as that is known."""
+        return self.name.partition(":")[2]
+
+    @cached_property
+    def _device(self) -> BackendV2:
+        wanted = self.backend_name
+        found = self._ask(
+            lambda: self._connection.backend(wanted, self._least_qubits), f"Looking {wanted} up"
+        )
+        self.name = f"ibm:{found.name}"
+        return found
 
     def _version(self) -> tuple:
         properties = self._ask(self._device.properties, f"Asking for the properties of {self.name}")

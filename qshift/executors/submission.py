@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -171,22 +170,23 @@ class Batch:
                     results = waiting.wait(job, lambda text, which=which: say(which + text))
                     yield parcel, unpacked_job(parcel, job, results)
                     done += 1
-        except KeyboardInterrupt:
-            self._interrupted(jobs[done:])
+        except KeyboardInterrupt as interruption:
+            # As its message, which is the last thing that people see, below a long traceback.
+            interruption.args = self._interrupted(jobs[done:])
             raise
         except JobError as error:
             raise self._failed(*jobs[done], error) from error
 
-    def _interrupted(self, jobs) -> None:
-        """Decides what becomes of jobs that nobody waits for any longer."""
-        is_remote = self._target.is_remote
+    def _interrupted(self, jobs) -> tuple[str, ...]:
+        """Decides what becomes of jobs that nobody waits for any longer, and says so."""
+        is_remote, named = self._target.is_remote, ", ".join(job.id for _, job in jobs)
         if is_remote and not waiting.shall_cancel([job for _, job in jobs]):
-            print(f"qshift: {self._way_back()}", file=sys.stderr)
-            return
+            return (f"{named} left running. {self._way_back()}",)
         for parcel, job in jobs:
             job.cancel()
             if is_remote:
                 self._cancelled(parcel)
+        return (f"{named} cancelled",) if is_remote else ()
 
     def _cancelled(self, parcel: Parcel) -> None:
         """Takes note of a job that was cancelled."""
@@ -197,7 +197,7 @@ class Batch:
         return JobError(job.id, error.status, error.reason, advice)
 
     def _way_back(self) -> str:
-        return "without a ledger (ledger=False) the program cannot find these jobs again"
+        return "Without a ledger (ledger=False) the program cannot find these jobs again."
 
 
 def unpacked_job(parcel: Parcel, job: Job, results) -> list[list]:

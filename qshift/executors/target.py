@@ -77,7 +77,7 @@ class Target:
         options: Of the primitives.
 
     Attributes:
-        name: As given.
+        name: As given, or of the one that was found least busy.
         is_remote: Whether jobs live on a service and outlive this process.
         is_aer: Whether Aer runs it, which needs no shots.
         is_exact: Whether it has exact values.
@@ -94,7 +94,7 @@ class Target:
             raise OptionError(
                 "optimization_level", f"expected 0, 1, 2 or 3, got {optimization_level!r}"
             )
-        self.name = name
+        self.name = self._asked_for = name
         self._level = optimization_level
         self._options = dict(options)
         self._circuits: dict[Hashable, QuantumCircuit] = {}
@@ -125,7 +125,8 @@ class Target:
     @property
     def settings(self) -> dict[str, Any]:
         """What of it decides what is measured."""
-        return {"backend": self.name, "optimization_level": self._level, "options": self._options}
+        asked_for = self._asked_for  # so that the next process finds what the least busy one has
+        return {"backend": asked_for, "optimization_level": self._level, "options": self._options}
 
     def transpiled(self, key: Hashable, make) -> QuantumCircuit:
         """Returns a circuit in the backend's own gates, transpiled when it is first asked for.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from qshift.executors.job import Job
 from qshift.progress import progress
 
 _SHORTEST, _LONGEST = 0.1, 5.0  # seconds between two looks at a job
+_LEAVING = "(Ctrl-\\ ends the program, not the job)"
 
 
 def pauses(longest: float = _LONGEST) -> Iterator[float]:
@@ -57,10 +59,16 @@ def display(name: str) -> Iterator[Callable[[str], None]]:
         TextColumn(name),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
+        TextColumn("" if _hears_interruptions() else _LEAVING),
     )
     with progress(columns=columns) as bar:
         task = bar.add_task("", total=None)
         yield lambda text: bar.update(task, description=text)
+
+
+def _hears_interruptions() -> bool:
+    """Whether Ctrl-C gets here: TensorFlow runs compiled functions in threads of its own."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def shall_cancel(jobs: Sequence[Job]) -> bool:

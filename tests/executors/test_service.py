@@ -147,8 +147,12 @@ def test_larger_batches_are_the_fewest_jobs(loopback):
 def test_the_least_busy_backend_that_is_large_enough(loopback):
     loopback.ask("backends", {"ibm_ideal": "maintenance"})
     target = ibm("least-busy").target
-    assert target.backend_name == "ibm_manila" and target.name == "ibm:least-busy"
-    assert ibm("least-busy", wires=20).target.backend_name == "ibm_sherbrooke"
+    settings = target.settings
+    assert target.name == "ibm:least-busy" and target.num_qubits == 5
+    assert target.name == "ibm:ibm_manila"  # and so it is called in messages and in the ledger
+    assert target.settings == settings  # but results are found by what was asked for
+    target = ibm("least-busy", wires=20).target
+    assert target.num_qubits == 127 and target.backend_name == "ibm_sherbrooke"
     with pytest.raises(OptionError, match="none of at least 128 qubits"):
         assert ibm("least-busy", wires=128).target.num_qubits
 
