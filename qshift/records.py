@@ -6,7 +6,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 VERSION = 1
 _MOST_MARKS = 500  # older SQLites take up to 999 parameters in a statement
@@ -123,6 +123,11 @@ class Record:
 _COLUMNS = ", ".join(each.name for each in fields(Record) if each.name != "pubs")
 
 
+def _record(row, pubs=()) -> Record:
+    found = Record(*row, pubs=pubs)
+    return replace(found, remote=bool(found.remote))  # SQLite has no booleans
+
+
 def points(db: sqlite3.Connection, keys: Sequence[bytes]) -> list[tuple[bytes, int, bytes | None]]:
     """Returns (key, job, result) of those points that there are."""
     found = []
@@ -135,7 +140,7 @@ def points(db: sqlite3.Connection, keys: Sequence[bytes]) -> list[tuple[bytes, i
 
 def jobs(db: sqlite3.Connection) -> list[Record]:
     """Returns all jobs, without the keys of their points."""
-    return [Record(*row, pubs=()) for row in db.execute(f"SELECT {_COLUMNS} FROM jobs ORDER BY id")]
+    return [_record(row) for row in db.execute(f"SELECT {_COLUMNS} FROM jobs ORDER BY id")]
 
 
 def record(db: sqlite3.Connection, job: int) -> Record | None:
@@ -147,7 +152,7 @@ def record(db: sqlite3.Connection, job: int) -> Record | None:
     order = "SELECT pub, key FROM points WHERE job = ? ORDER BY pub, place"
     for pub, key in db.execute(order, (job,)):
         pubs.setdefault(pub, []).append(key)
-    return Record(*row, pubs=tuple(map(tuple, pubs.values())))
+    return _record(row, tuple(map(tuple, pubs.values())))
 
 
 def insert(db: sqlite3.Connection, draft: Draft, **others) -> Record:

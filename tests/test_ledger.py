@@ -57,6 +57,7 @@ def test_a_job_from_claim_to_result(ledger):
     ledger.store(first, {b"a": b"1", b"b": b"2"}, 1.5)
     done = ledger.job(first.id)
     assert (done.state, done.job_id, done.seconds, done.owner) == ("done", "id", 1.5, None)
+    assert done.remote is True and ledger.jobs()[0].remote is True
     again = claim(ledger, "abc")
     assert again.results == {b"a": b"1", b"b": b"2"}
     assert again.others == [b"c"] and not again.mine  # a thread of this process is at it

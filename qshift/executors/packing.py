@@ -9,6 +9,13 @@ from dataclasses import dataclass
 from qshift.errors import UnsupportedError
 
 _VALUE = 11  # bytes of a parameter value in a payload: a float64 in base64
+# What a job has a limit of, and the option that raises it.
+_LIMITED = (
+    ("parameter values", "max_parameter_values"),
+    ("executions (shots times measured bases)", "max_executions"),
+    ("bytes", "max_payload"),
+    ("QPU seconds", "max_time"),
+)
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,13 @@ def pack(loads: Sequence[Load], limits: Limits) -> list[list[tuple[int, int, int
     for i, load in enumerate(loads):
         each = (load.values, load.executions, _VALUE * load.values, load.seconds)
         once = (0, 0, load.size, 0)
-        if any(a + b > limit for a, b, limit in zip(once, each, most, strict=True)):
-            raise UnsupportedError(_too_much(load, limits))
+        for (what, option), a, b, limit in zip(_LIMITED, once, each, most, strict=True):
+            if a + b > limit:
+                raise UnsupportedError(
+                    f"One point of a circuit takes {round(a + b, 3):,.12g} {what}, but one job "
+                    f"takes {round(limit, 3):,.12g}. Use fewer shots, split the observable, or "
+                    f"raise {option}= of the device."
+                )
         first = 0
         while first < load.rows:
             fit = load.rows - first
@@ -87,21 +99,3 @@ def pack(loads: Sequence[Load], limits: Limits) -> list[list[tuple[int, int, int
             left = [a - b - fit * c for a, b, c in zip(left, once, each, strict=True)]
             first += fit
     return jobs
-
-
-def _too_much(load: Load, limits: Limits) -> str:
-    amount = (
-        f"One point of a circuit takes {load.values} parameter values and {load.executions} "
-        "executions (shots times measured bases)"
-    )
-    most = f"one job takes {limits.values} and {limits.executions}"
-    if math.isfinite(limits.payload):
-        amount += f" in {load.size + _VALUE * load.values} bytes"
-        most += f" in {limits.payload:.0f} bytes"
-    if math.isfinite(limits.seconds):
-        amount += f" and {load.seconds:.3g} QPU seconds"
-        most += f" and {limits.seconds:.3g} QPU seconds"
-    return (
-        f"{amount}, but {most}. Use fewer shots, split the observable, or raise "
-        "max_parameter_values=, max_executions=, max_payload= or max_time= of the device."
-    )

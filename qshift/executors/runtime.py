@@ -17,6 +17,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import requests
+from pydantic import ValidationError
 from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
 from qiskit.providers.exceptions import QiskitBackendNotFoundError
@@ -142,9 +143,20 @@ def check_options(options: Mapping[str, Any]) -> None:
         for name, value in _known(options, make()).items():
             try:
                 kind._options_class(**{name: value})
-            except ValueError as error:  # Pydantic's among them, which say what is allowed.
-                reason = " ".join(str(error).split())
-                raise OptionError(name, f"got {value!r}: {reason}") from error
+            except ValidationError as error:
+                raise _invalid({name: value}, error) from error
+
+
+def _invalid(options, error: ValidationError) -> OptionError:
+    """Returns an error that says which value is not allowed, and what is."""
+    found = error.errors(include_url=False)
+    # An option may be of several kinds: that the value is of another one says little.
+    fault = next((each for each in found if each["type"] != "is_instance_of"), found[0])
+    path, value = [], options
+    for part in fault["loc"]:  # the names of options, and of the classes they are checked by
+        if isinstance(value, Mapping) and part in value:
+            path, value = [*path, part], value[part]
+    return OptionError(".".join(path), f"got {value!r}: {fault['msg']}")
 
 
 def _check_names(options, known, above=()):

@@ -81,9 +81,15 @@ def test_pubs_of_a_job():
 
 
 @pytest.mark.parametrize(
-    "load",
-    [Load(1, 7, 1), Load(1, 1, 9), Load(1, 1, 1, 100), Load(1, 1, 1, 1, 3.0), Load(1, 5, 1, 50)],
+    "load, message",
+    [
+        (Load(1, 7, 1), "takes 7 parameter values, but one job takes 6. .* max_parameter_values="),
+        (Load(1, 1, 9), r"takes 9 executions \(.*\), but one job takes 8. .* max_executions="),
+        (Load(1, 1, 1, 1100), "takes 1,111 bytes, but one job takes 1,000. .* max_payload="),
+        (Load(1, 5, 1, 950), "takes 1,005 bytes"),
+        (Load(1, 1, 1, 1, 3.25), "takes 3.25 QPU seconds, but one job takes 2. .* max_time="),
+    ],
 )
-def test_what_no_job_can_hold_is_an_error(load):
-    with pytest.raises(UnsupportedError, match="but one job takes 6 and 8 in 100 bytes and 2 QPU"):
-        pack([load], Limits(6, 8, payload=100, seconds=2.0))
+def test_what_no_job_can_hold_is_an_error(load, message):
+    with pytest.raises(UnsupportedError, match=message):
+        pack([load], Limits(6, 8, payload=1000, seconds=2.0))
