@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,8 +174,10 @@ class Ledger:
             end = {"state": state, "finished": time.time(), "seconds": seconds, "message": message}
             records.update(db, job.id, owner=None, **end)
 
-    def forget(self, jobs: Iterable[Record]) -> None:
+    def forget(self, jobs: Collection[Record]) -> None:
         """Deletes jobs and their results."""
+        if not jobs:
+            return
         with self._transaction() as db:
             records.forget(db, [job.id for job in jobs])
 

@@ -106,10 +106,13 @@ class ServiceTarget(Target):
 
     @cached_property
     def _device(self) -> BackendV2:
+        def look_up():
+            found = self._connection.backend(wanted, self._least_qubits)
+            found.properties()  # kept by it; later they would be asked for once only
+            return found
+
         wanted = self.backend_name
-        found = self._ask(
-            lambda: self._connection.backend(wanted, self._least_qubits), f"Looking {wanted} up"
-        )
+        found = self._ask(look_up, f"Looking {wanted} up")
         self.name = f"ibm:{found.name}"
         return found
 

@@ -268,6 +268,15 @@ def test_whatever_only_reads_is_repeated(loopback, quick, kind):
     assert tracker.totals["jobs"] == loopback.counts()["jobs"] == 1
 
 
+def test_every_question_about_a_backend_is_repeated(loopback, quick):
+    paths = ("/token", "/backends", "/configuration", "/properties", "/status")
+    for kind in ("reset", "429", "500"):
+        for path in paths:
+            loopback.faults({"kind": kind, "match": f"{path}$", "times": 5})
+            assert qshift.qnode(ibm("ibm_manila"))(rotation)(0.3).shape == ()
+            assert qshift.qnode(ibm("least-busy"))(rotation).plan(0.3, order=0).seconds > 0
+
+
 def test_a_service_that_stays_away_is_an_error_that_says_how_to_go_on(loopback, quick):
     target = ibm().target
     job = target.estimate(pubs(target), 1, False)

@@ -144,7 +144,7 @@ class Killer:
 
     Args:
         server: The service, whose jobs are forgotten between programs.
-        seed: Of the moments.
+        seed: Of the moments: half of them are random ones of the run, half of a random phase.
         steps: Of the programs.
         underway: As for `program`.
     """
@@ -200,8 +200,12 @@ class Killer:
         ledger = f"{out}.sqlite"
         while not out.exists():
             process, phase = self._start(ledger, seed, out)
-            spared = report.kills.total() >= number
-            process.join(None if spared else self._random.uniform(0.0, seconds))
+            if report.kills.total() >= number:  # spared
+                process.join()
+            elif self._random.random() < 0.5:
+                process.join(self._random.uniform(0.0, seconds))
+            else:
+                self._await_phase(process, phase, time.monotonic() + 2 * seconds)
             if process.is_alive():
                 process.kill()
                 report.kills[PHASES[phase.value]] += 1
@@ -223,6 +227,20 @@ class Killer:
         report.lost += len(undisturbed["by_content"].keys() - counts["by_content"].keys())
         report.lost += _missing(ledger, undisturbed["jobs"])
         report.different += json.loads(out.read_text()) != wanted
+
+    def _await_phase(self, process, phase, latest: float) -> None:
+        """Waits until a program is in a random phase: few random moments are in the short ones."""
+        wanted, skipped = self._random.choice(range(1, 6)), self._random.randrange(4)
+        before = None
+        while process.is_alive() and time.monotonic() < latest:
+            now = phase.value
+            if now == wanted and before != wanted:
+                if not skipped:
+                    time.sleep(self._random.uniform(0.0, 0.005))
+                    return
+                skipped -= 1
+            before = now
+            time.sleep(0.0005)
 
     def _start(self, ledger, seed, out):
         phase = self._context.Value("i", 0)

@@ -1,0 +1,16 @@
+"""Programs that are killed while they talk to a service that has faults as well."""
+
+from service import Loopback
+from service.kills import Killer
+
+
+def test_nothing_is_lost_or_paid_for_twice():
+    with Loopback("--delay", 0.1, "--seed", 1) as server:
+        killer = Killer(server, seed=1, underway=1.0)
+        try:
+            report = killer.kill(5)
+        finally:
+            killer.close()
+    assert report.kills.total() == 5, report
+    assert report.jobs >= 4 * report.programs, report
+    assert (report.twice, report.lost, report.different) == (0, 0, 0), report
