@@ -60,17 +60,19 @@ def circuit(loopback):
 
 
 @pytest.fixture
-def left(circuit, monkeypatch):
-    """A program that was interrupted while it waited for its two jobs."""
+def interrupt(circuit, monkeypatch):
+    """Has the program interrupted while it waits for its two jobs."""
 
-    def interrupt(*_):
+    def struck(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(waiting, "wait", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            circuit(X)
-    return circuit
+    def interrupt():
+        with monkeypatch.context() as patch:
+            patch.setattr(waiting, "wait", struck)
+            with pytest.raises(KeyboardInterrupt):
+                circuit(X)
+
+    return interrupt
 
 
 def test_an_empty_ledger(jobs, capsys, ledger):
@@ -80,10 +82,11 @@ def test_an_empty_ledger(jobs, capsys, ledger):
     assert not ledger.path.exists()
 
 
-def test_jobs_are_listed_and_fetched_while_no_program_runs(loopback, left, jobs, ledger, tracker):
-    loopback.ask("queue", {"delay": 600, "ahead": 3})
+def test_jobs_are_listed_and_fetched_while_no_program_runs(
+    loopback, circuit, interrupt, jobs, ledger
+):
+    interrupt()
     assert set(statuses(jobs("--offline")).values()) == {"submitted"}
-    loopback.ask("queue", {"delay": 0})
     assert {job["id"] for job in loopback.jobs()} == {job.job_id for job in ledger.jobs()}
     for _ in range(200):
         found = statuses(jobs())
@@ -97,7 +100,8 @@ def test_jobs_are_listed_and_fetched_while_no_program_runs(loopback, left, jobs,
     assert all(job["seconds"] > 0 for job in listed)
     assert not any("owner" in job or "access" in job for job in listed)
 
-    value, probabilities = left(X)  # now the program goes on, with what was fetched
+    with qshift.Tracker() as tracker:  # now the program goes on, with what was fetched
+        value, probabilities = circuit(X)
     assert tracker.totals["jobs"] == 0
     (pub,) = json.loads(jobs("export", 1, "--json", "-"))[0]["pubs"]
     np.testing.assert_array_equal(np.ravel(pub["values"]), value)
@@ -120,16 +124,9 @@ def test_exported_arrays(circuit, jobs, tmp_path):
         assert [job["id"] for job in json.loads(str(found["jobs"]))] == [1, 2]
 
 
-def test_jobs_are_cancelled_by_their_numbers(loopback, circuit, jobs, capsys, monkeypatch, ledger):
+def test_jobs_are_cancelled_by_their_numbers(loopback, circuit, interrupt, jobs, capsys, ledger):
     loopback.ask("queue", {"delay": 600, "ahead": 3})
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(waiting, "wait", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            circuit(X)
+    interrupt()
     assert all(status.startswith("queued, position") for status in statuses(jobs()).values())
     assert "name the jobs to cancel" in refused(capsys, "cancel")
     assert statuses(jobs("cancel", 2)) == {2: "cancelled"}
@@ -142,7 +139,8 @@ def test_jobs_are_cancelled_by_their_numbers(loopback, circuit, jobs, capsys, mo
     assert [job.state for job in ledger.jobs()] == ["done", "cancelled", "done"]
 
 
-def test_a_job_that_the_service_does_not_have(loopback, left, jobs, capsys):
+def test_a_job_that_the_service_does_not_have(loopback, interrupt, jobs, capsys):
+    interrupt()
     loopback.reset()
     assert main(["jobs"]) == 0
     out, err = capsys.readouterr()
