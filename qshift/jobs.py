@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -24,6 +25,7 @@ _PENDING = ("intended", "submitted")
 def jobs(options: argparse.Namespace) -> int:
     """Carries out an action on recorded jobs."""
     ledger = Ledger(options.ledger or default_path())
+    _target.cache_clear()
     return _ACTIONS[options.action](options, ledger, _chosen(options, ledger))
 
 
@@ -189,7 +191,7 @@ def _handle(job, ledger):
     """Returns a job as its service has it; None if it was not sent."""
     if not job.remote:
         return None
-    target = _target(job)
+    target = _target(job.target, job.access)
     if job.job_id is not None:
         return target.job(job.job_id)
     found = target.find(job.tag)
@@ -199,10 +201,11 @@ def _handle(job, ledger):
     return found[0]
 
 
-def _target(job):
+@functools.cache  # which logs in once for all jobs
+def _target(name: str, access: str):
     from qshift.executors.target import target  # Late: Qiskit takes a second.
 
-    return target(job.target, 1, {}, least_qubits=1, **json.loads(job.access))
+    return target(name, 1, {}, least_qubits=1, **json.loads(access))
 
 
 def _statuses(pending: Iterable[Record]):
@@ -215,7 +218,7 @@ def _statuses(pending: Iterable[Record]):
             yield job.id, "not sent yet"
             continue
         try:
-            handle = _target(job).job(job.job_id)
+            handle = _target(job.target, job.access).job(job.job_id)
             status = handle.status()
             position = handle.queue_position() if status == "queued" else None
         except QShiftError as error:

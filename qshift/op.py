@@ -138,8 +138,11 @@ class Partials:
     def __call__(self, ticket, *tensors, also=()) -> np.ndarray:
         return self.program.evaluate(ticket, tensors, self.indices, _needs(also, tensors))
 
+    def angles(self, tensors):
+        return tensors
+
     def needs(self, tensors) -> tuple[Index, ...]:
-        """Returns the partial derivatives to evaluate."""
+        """Returns the partial derivatives to evaluate, whatever the tensors."""
         return self.indices
 
     def shape(self, tensors):
@@ -214,8 +217,18 @@ class _Contraction:
             values = np.zeros((len(vector), self.program.circuit.num_values, *table.shape))
         return self._contracted(vector, kept, values)
 
+    def angles(self, inputs):
+        return inputs[:-1]
+
     def needs(self, inputs) -> tuple[Index, ...]:
-        """Returns the partial derivatives to evaluate."""
+        """Returns the partial derivatives to evaluate.
+
+        Args:
+            inputs: None if the vector is not known yet. The derivatives of values are needed then,
+                as good as always; of higher orders, not all may be.
+        """
+        if inputs is None:
+            return self.upper.indices if len(self.lower.indices) == 1 else ()
         return self._needs(self._restrict(np.asarray(inputs[-1]))[1])[0]
 
     def _all(self, ticket, tensors):
@@ -326,7 +339,8 @@ class Pushforward(_Contraction):
 
 
 def _needs(nodes, inputs):
-    return [index for node in nodes for index in node.needs(inputs)]
+    """Returns the partial derivatives that other nodes need; see `qshift.tracing.Node`."""
+    return [index for node, same in nodes for index in node.needs(inputs if same else None)]
 
 
 def one_order_up(

@@ -26,14 +26,19 @@ _GRADIENT = "QShiftPartials"
 class Node(Protocol):
     """A function of (ticket, *inputs) that TensorFlow runs as one op."""
 
-    def __call__(self, ticket, *inputs, also: Sequence[Node] = ()) -> np.ndarray:
+    def __call__(self, ticket, *inputs, also: Sequence[tuple[Node, bool]] = ()) -> np.ndarray:
         """Returns the numbers.
 
         Args:
             ticket: Which execution of which call this belongs to.
             *inputs: float64[N, ...] each.
-            also: Other nodes that will be run with the same ticket and inputs.
+            also: Other nodes that will be run with the same ticket and angles, and whether all
+                their inputs are these.
         """
+        ...
+
+    def angles(self, inputs: Sequence) -> Sequence:
+        """Returns those of the inputs that the circuit's angles are in."""
         ...
 
     def shape(self, inputs: Sequence[tf.Tensor]) -> Sequence[int | None]:
@@ -114,8 +119,9 @@ def _graph_op(node, ticket, inputs):
         result = tf.numpy_function(call, [ticket, *inputs], tf.float64, stateful=False)
     result.set_shape(node.shape(inputs))
     op, graph_reference = result.op, weakref.ref(graph)
-    name, key = op.name, tuple(tensor.name for tensor in op.inputs)
-    _siblings.setdefault(graph, {}).setdefault(key, {})[name] = node
+    ticket, *inputs = op.inputs
+    name, key = op.name, tuple(tensor.name for tensor in (ticket, *node.angles(inputs)))
+    _siblings.setdefault(graph, {}).setdefault(key, {})[name] = node, _names(op)
     _nodes[op.get_attr("token")] = node
     op.pfor_converter = _vectorise
     return result
@@ -138,13 +144,18 @@ def own_errors() -> Iterator[None]:
         _listening[:] = [other for other in _listening if other is not raised]
 
 
-# Graph -> names of input tensors -> name of an op -> its node.
+def _names(op) -> tuple[str, ...]:
+    return tuple(tensor.name for tensor in op.inputs)
+
+
+# Graph -> names of the ticket and the angles' tensors -> name of an op -> its node and inputs.
 _siblings: weakref.WeakKeyDictionary[tf.Graph, dict] = weakref.WeakKeyDictionary()
 _used: weakref.WeakKeyDictionary[tf.Graph, set[str]] = weakref.WeakKeyDictionary()
 
 
-def _run_as_well(graph, name, key) -> list[Node]:
-    """Returns the nodes that every execution of a traced graph runs with the same inputs.
+def _run_as_well(graph, name, key) -> list[tuple[Node, bool]]:
+    """Returns the nodes that every execution of a traced graph runs at the same angles, and
+    whether all their inputs are the same.
 
     Most ops of a traced gradient lead nowhere, as TensorFlow traces gradients by everything.
     """
@@ -162,7 +173,12 @@ def _run_as_well(graph, name, key) -> list[Node]:
     if name not in _used[graph]:
         return []  # run as a copy that TensorFlow made
     siblings = _siblings[graph][key]
-    return [node for other, node in siblings.items() if other != name and other in _used[graph]]
+    _, inputs = siblings[name]
+    return [
+        (node, its_inputs == inputs)
+        for other, (node, its_inputs) in siblings.items()
+        if other != name and other in _used[graph]
+    ]
 
 
 @tf.RegisterGradient(_GRADIENT)

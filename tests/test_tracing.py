@@ -165,6 +165,32 @@ def test_derivatives_inside_a_function_is_one_batch(cosine_product, tracker):
     assert tracker.totals["batches"] == 1
 
 
+@pytest.mark.parametrize("shots, seed", [(None, None), (100, None), (100, 3)])
+def test_value_and_gradient_are_one_batch(shots, seed, tracker):
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift", shots=shots, seed=seed)
+    def circuit(x, w):
+        qml.RX(x, wires=0)
+        qml.RX(w, wires=0)
+        return qml.expval(qml.Z(0))
+
+    def loss(x, w):
+        return (circuit(x, w) - 1.0) ** 2  # what is differentiated depends on the value
+
+    @compiled
+    def step(x, w):
+        with tf.GradientTape() as tape:
+            tape.watch(w)
+            value = loss(x, w)
+        return value, tape.gradient(value, w)
+
+    x, w = tf.constant(0.4, tf.float64), tf.constant(0.3, tf.float64)
+    for function, circuits in ((step, 3), (compiled(loss), 1)):
+        function(x, w)
+        tracker.reset()
+        function(x, w)
+        assert (tracker.totals["circuits"], tracker.totals["batches"]) == (circuits, 1)
+
+
 @pytest.mark.parametrize("pfor", [(True, True, True), (False, True, False), NO_PFOR])
 def test_batch_jacobians_with_a_batch_of_unknown_size(pfor):
     @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
