@@ -102,7 +102,7 @@ def _graph_op(node, ticket, inputs):
     change in a loop. The ticket keeps TensorFlow from folding it or merging it with another call.
     """
     graph = tf.compat.v1.get_default_graph()
-    also: list[Node] | None = None
+    also: list[tuple[Node, bool]] | None = None
 
     def call(ticket, *inputs):
         nonlocal also
