@@ -165,7 +165,13 @@ def _nested(fn, args, partials, batched):
 
     def up_to(k):
         if k == 0:
-            return {(): _value(fn, args)}
+            value = _value(fn, args)
+            if batched and value.shape.rank == 0:
+                raise ValueError(
+                    f"batched={batched} needs a value with a row for each of their rows, but the "
+                    "value is a single number. Does it depend on them?"
+                )
+            return {(): value}
         wanted = sorted(partial for partial in lower if len(partial) == k)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch([args[i] for i in sorted({i for partial in lower for i in partial})])

@@ -238,6 +238,8 @@ def test_keywords_that_exclude_each_other():
         node(prefetch=1.5)
     with pytest.raises(ValueError, match="does not depend on argument 0"):
         qshift.derivatives(lambda x, w: circuit(0.1, w), X, W, partials=[(0,)])
+    with pytest.raises(ValueError, match="the value is a single number"):
+        qshift.derivatives(lambda x, w: circuit(0.1, w), X, W, partials=[(0,)], batched=0)
 
 
 def test_a_device_that_fails_is_not_asked_twice(monkeypatch):
