@@ -68,6 +68,7 @@ class LightningExecutor:
         self._rng = getattr(device, "_rng", None) or np.random.default_rng()
         self._calls = Calls()
         self._states: dict[int, StateVectorC128] = {}  # by number of wires
+        self._latest: dict[tuple, np.ndarray] = {}
         self._programs: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._lock = threading.RLock()
 
@@ -154,7 +155,7 @@ class LightningExecutor:
         if len(wires) not in self._states:
             self._states[len(wires)] = StateVectorC128(len(wires))
         measured = bases(circuit.measurements, circuit.sizes, positions)
-        kernels = Kernels(circuit, measured, positions, self._states[len(wires)])
+        kernels = Kernels(circuit, measured, positions, self._states[len(wires)], self._latest)
         try:
             adjoint = Adjoint(kernels, circuit, positions)
         except _LACKING:

@@ -105,7 +105,7 @@ def prepared(circuit, wires=None):
     labels = wires or qml.wires.Wires.all_wires([op.wires for op in circuit.operations])
     positions = {wire: i for i, wire in enumerate(labels)}
     measured = bases(circuit.measurements, circuit.sizes, positions)
-    return Kernels(circuit, measured, positions, StateVectorC128(len(labels))), measured
+    return Kernels(circuit, measured, positions, StateVectorC128(len(labels)), {}), measured
 
 
 def probabilities(circuit, points, wires=None):

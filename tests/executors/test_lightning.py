@@ -554,6 +554,36 @@ def test_gradients_behind_a_state_preparation(start):
     assert_gradients(circuit)
 
 
+def test_a_gradient_starts_from_the_value_s_state(monkeypatch):
+    gates, advance = [], kernels.Kernels._advance
+    monkeypatch.setattr(
+        kernels.Kernels,
+        "_advance",
+        lambda self, begin, end, row: gates.append(end - begin) or advance(self, begin, end, row),
+    )
+    theta = angles(4)
+    layer = [qml.RX(theta[0], 0), qml.RY(theta[1], 1), qml.CNOT([0, 1])]
+    circuits = [
+        compiled([*layer, gate(theta[2], 1)], [qml.expval(qml.X(0) @ qml.X(1) + qml.Z(0))])
+        for gate in (qml.RX, qml.RY)
+    ]
+    run = make()
+    point, other = random_points(circuits[0], 2)[:, None]
+    fresh = make().gradients(circuits[0], point)
+    for between, again in [
+        (lambda: None, 0),
+        (lambda: run(circuits[0], other), 4),
+        (lambda: run(circuits[1], point), 4),
+        (lambda: run(circuits[0], np.concatenate([point, other])), 0),
+    ]:
+        run(circuits[0], point)
+        between()
+        gates.clear()
+        np.testing.assert_array_equal(run.gradients(circuits[0], point), fresh)
+        assert sum(gates) == again
+    assert len(run._latest) == 1
+
+
 def test_gradients_by_nothing():
     circuit = compiled([qml.RX(0.3, 0)], [qml.expval(qml.Z(0))], adjoint=True)
     assert make().gradients(circuit, np.empty((2, 0))).shape == (2, 1, 0)
