@@ -362,4 +362,4 @@ def test_many_arguments_are_few_parts(tracker):
     (program,) = circuit._programs.values()
     assert len(program.columns) == 1
     assert tracker.totals["circuits"] == 1 + 2 * 10
-    assert tracker.totals["batches"] == 2
+    assert tracker.totals["batches"] == 1
