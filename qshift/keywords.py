@@ -15,7 +15,7 @@ from qshift.plan import OBJECTIVES
 _INTERFACES = ("auto", "tf", "tensorflow", "tf-autograph", "tensorflow-autograph")
 _DIFF_METHODS = ("best", "shift", "parameter-shift", "adjoint")
 _ALLOWED = {
-    "device_vjp": ((False, None), "derivatives come from shifted circuits, of every order"),
+    "device_vjp": ((None, False, True), "derivatives are exact either way"),
     "postselect_mode": ((None,), "postselected expectation values obey no shift rule"),
     "mcm_method": ((None, "deferred"), "mid-circuit measurements are deferred, which is exact"),
     "executor_backend": ((None,), "circuits go to the device as one batch"),

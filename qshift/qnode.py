@@ -107,6 +107,7 @@ class QNode(qml.QNode):
         grad_on_execution: True is ``prefetch=1``.
         cache: True, False or ``"auto"``: a call's circuits are never run twice, nor kept after it.
         max_diff: Accepted for compatibility; every order works.
+        device_vjp: Accepted for compatibility; derivatives are exact either way.
         mcm_method: Mid-circuit measurements are deferred, so None or ``"deferred"``.
         **kwargs: The other keywords of `qml.qnode`, with their default values.
 
