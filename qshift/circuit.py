@@ -299,14 +299,22 @@ class Compiler:
         device_wires: The wires that ``qml.probs()`` measures; None for those of the tape.
         is_tensor: Whether a parameter is a TensorFlow tensor.
         adjoint: Whether to decompose gates further, into those that devices differentiate.
+        constant: Returns the numbers in a tensor if nothing can differentiate by it, or None.
     """
 
     _MOST_STRUCTURES = 256
 
-    def __init__(self, device_wires, is_tensor: Callable[[Any], bool], adjoint: bool = False):
+    def __init__(
+        self,
+        device_wires,
+        is_tensor: Callable[[Any], bool],
+        adjoint: bool = False,
+        constant: Callable[[Any], np.ndarray | None] = lambda _: None,
+    ):
         self._device_wires = device_wires
         self._adjoint = adjoint
         self._is_tensor = is_tensor
+        self._constant = constant
         self._circuits: dict[Any, Circuit] = {}
 
     def __call__(self, tape: QuantumScript) -> Compiled:
@@ -319,7 +327,10 @@ class Compiler:
         tape = defer(tape, self._device_wires)
         operations = decompose(tape.operations, self._is_tensor, self._adjoint)
         readout = read(
-            tape.measurements, lambda: self._device_wires or in_order(tape), self._is_tensor
+            tape.measurements,
+            lambda: self._device_wires or in_order(tape),
+            self._is_tensor,
+            self._constant,
         )
 
         slots, parameters, structures, fixed, start = [], [], [], [], 0

@@ -37,11 +37,10 @@ def expand(tape: QuantumScript, *_, **__):
 
 def has_trainable_coefficients(tape: QuantumScript) -> bool:
     """Whether something differentiates by a number inside of an observable."""
+    parameters = tape.get_parameters()
     return any(
-        qml.math.requires_grad(x)
-        for measurement in tape.measurements
-        if measurement.obs is not None
-        for x in measurement.obs.data
+        qml.math.requires_grad(x) and not is_angle(tape, i)
+        for i, x in zip(tape.trainable_params, parameters, strict=True)
     )
 
 
@@ -57,7 +56,7 @@ def decomposed(tape: QuantumScript) -> QuantumScript:
     for op in tape.operations:
         marked = [start + i in given for i in range(len(op.data))]
         start += len(op.data)
-        parts = [part for part, _, _ in decompose([op], _may_train)] if op.data else [op]
+        parts = [part for part, _, _ in decompose([op], _may_train)] if any(marked) else [op]
         for part in parts:
             for i, x in enumerate(part.data):
                 # What parts have been made from cannot be seen in a concrete JAX array.
@@ -91,8 +90,12 @@ def _split(tape):
             "the terms."
         ) from error
     kept = [i for i in tape.trainable_params if is_angle(tape, i)]
-    parameters = enumerate(split.get_parameters(trainable_only=False))
-    kept += [i for i, x in parameters if not is_angle(split, i) and qml.math.requires_grad(x)]
+    marked = [x for x in tape.get_parameters() if qml.math.requires_grad(x)]
+    kept += [
+        i
+        for i, x in enumerate(split.get_parameters(trainable_only=False))
+        if not is_angle(split, i) and any(x is each for each in marked)
+    ]
     return split.copy(trainable_params=kept), finish
 
 

@@ -117,11 +117,20 @@ def _spectra(key) -> tuple[Spectrum | None, ...]:
 
 def _is_exponential(op) -> bool:
     """Whether a gate, as far as it is made of others, is exp(i x G) in each parameter x."""
+    if _withdraws_rules(type(op)):
+        return False
     if isinstance(op, Exp) and not isinstance(op, Evolution):
         return False  # its parameter is the complex exponent
     if isinstance(op, Pow) and op.z != int(op.z):
         return False  # the principal root jumps where an eigenvalue crosses -1
     return not isinstance(op, SymbolicOp) or _is_exponential(op.base)
+
+
+def _withdraws_rules(kind: type[Operator]) -> bool:
+    """Whether a gate says ``grad_method = None``, in place of what another one says that it is a
+    subclass of: then only its decomposition can be differentiated."""
+    said = [vars(each)["grad_method"] for each in kind.__mro__ if "grad_method" in vars(each)]
+    return bool(said) and said[0] is None and any(isinstance(method, str) for method in said)
 
 
 def _at_numbers(op):

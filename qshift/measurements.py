@@ -93,6 +93,7 @@ def read(
     measurements: Sequence[MeasurementProcess],
     all_wires: Callable[[], Sequence],
     is_tensor: Callable[[Any], bool],
+    constant: Callable[[Any], np.ndarray | None] = lambda _: None,
 ) -> Readout:
     """Reduces measurements to fixed expectation values and probabilities.
 
@@ -100,6 +101,7 @@ def read(
         measurements: What the quantum function returns.
         all_wires: Returns the wires that ``qml.probs()`` without wires measures.
         is_tensor: Whether a parameter of an observable is a TensorFlow tensor.
+        constant: Returns the numbers in a tensor if nothing can differentiate by it, or None.
 
     Raises:
         UnsupportedError: For a measurement that is not a function of expectation values, and for
@@ -107,6 +109,7 @@ def read(
     """
     raw = _Raw()
     with qml.QueuingManager.stop_recording():
+        measurements = [_with_constants(m, is_tensor, constant) for m in measurements]
         results = tuple(_result(m, raw, all_wires, is_tensor) for m in measurements)
     return Readout(tuple(raw.measurements), tuple(raw.sizes), results)
 
@@ -131,6 +134,28 @@ def with_wires(
     if type(measurement) is ProbabilityMP and unnamed:
         return ProbabilityMP(wires=qml.wires.Wires(all_wires()))
     return measurement
+
+
+def _with_constants(measurement, is_tensor, constant):
+    """Returns the measurement, with arrays in place of tensors that nothing differentiates by.
+
+    Coefficients of sums stay: they cost nothing, and their values are not part of the circuit.
+    """
+    observable = measurement.obs
+    if observable is None or not any(map(is_tensor, observable.data)):
+        return measurement
+    coefficients, words = _split(observable)
+    fixed = []
+    for word in words:
+        leaves, structure = qml.pytrees.flatten(word)
+        numbers = [constant(leaf) if is_tensor(leaf) else None for leaf in leaves]
+        leaves = [x if known is None else known for x, known in zip(leaves, numbers, strict=True)]
+        changed = any(known is not None for known in numbers)
+        fixed.append(qml.pytrees.unflatten(leaves, structure) if changed else word)
+    if all(new is old for new, old in zip(fixed, words, strict=True)):
+        return measurement
+    alone = len(fixed) == 1 and words[0] is observable
+    return type(measurement)(obs=fixed[0] if alone else qml.Hamiltonian(coefficients, fixed))
 
 
 def _result(measurement, raw, all_wires, is_tensor):
@@ -251,10 +276,7 @@ def _product(a, b, raw):
 
 def _tensor_terms(observable, is_tensor):
     """Splits an observable with tensor coefficients into (coefficient, fixed observable)."""
-    try:
-        coefficients, words = observable.terms()
-    except (qml.exceptions.TermsUndefinedError, AttributeError):
-        coefficients, words = [1.0], [observable]
+    coefficients, words = _split(observable)
     for word in words:
         if any(is_tensor(parameter) for parameter in word.data):
             raise UnsupportedError(
@@ -265,3 +287,11 @@ def _tensor_terms(observable, is_tensor):
     # PennyLane's simplification takes the wires off identities, which no device measures then.
     words = [word if len(word.wires) else qml.Identity(observable.wires[:1]) for word in words]
     return list(zip(coefficients, words, strict=True))
+
+
+def _split(observable):
+    """Returns the coefficients and the operators of the sum that an observable is."""
+    try:
+        return observable.terms()
+    except (qml.exceptions.TermsUndefinedError, AttributeError):
+        return [1.0], [observable]

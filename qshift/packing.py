@@ -21,6 +21,12 @@ def is_tensor(parameter) -> bool:
     return isinstance(parameter, tf.Tensor | tf.Variable)
 
 
+def constant(parameter) -> np.ndarray | None:
+    """Returns the numbers in a tensor if they are known and nothing can differentiate by it."""
+    tensor = tf.convert_to_tensor(parameter)
+    return None if is_watched(tensor) else tf.get_static_value(tensor)
+
+
 def as_argument(argument):
     """Returns an argument as quantum functions take it: what TensorFlow takes for a tensor as one
     that PennyLane does, too (Keras's variables are not), which can be iterated over."""

@@ -274,7 +274,7 @@ def _require_affine(qnode, args, kwargs, argnums):
 
 
 def _nearby(x):
-    """Returns another argument of the same kind; only floating-point ones differ."""
-    if "float" not in qml.math.get_dtype_name(x):
-        return x
-    return x + 0.37
+    """Returns another argument of the same kind; only floating-point numbers in it differ."""
+    leaves, structure = qml.pytrees.flatten(x)
+    leaves = [y + 0.37 if "float" in str(getattr(y, "dtype", type(y))) else y for y in leaves]
+    return qml.pytrees.unflatten(leaves, structure)

@@ -24,6 +24,7 @@ from qshift.op import Program
 from qshift.packing import (
     as_argument,
     batch_size,
+    constant,
     differentiable,
     highest_order,
     is_tensor,
@@ -159,7 +160,8 @@ class QNode(qml.QNode):
             self._wanted = Wanted(ahead, ((), *self.prefetch))
         self._executor: Executor = executor(self.device, seed)
         self._compilers = {
-            adjoint: Compiler(self.device.wires, is_tensor, adjoint) for adjoint in (False, True)
+            adjoint: Compiler(self.device.wires, is_tensor, adjoint, constant)
+            for adjoint in (False, True)
         }
         self.calls = Calls()
         self._programs: dict[tuple, Program] = {}

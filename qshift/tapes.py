@@ -134,15 +134,16 @@ class Derivatives:
 
     def _combined(self, outcomes, m) -> dict[Index, Any]:
         """Returns the derivatives of one raw measurement."""
-        if not self._needed:
+        if not outcomes:  # nothing is needed, or all that is cancels
             return {}
         several = len(self._mask) > 1
         leaves = [outcome[m] if several else outcome for outcome in outcomes]
         table = _rows(leaves, [None] * len(self._known) + self._sizes)
         combined = qml.math.tensordot(_like(self._coefficients, table), table, [[1], [0]])
         return {
-            index: combined[k] if self._mask[m, k] else qml.math.zeros_like(combined[k])
+            index: row if self._mask[m, k] else qml.math.zeros_like(row)
             for k, index in enumerate(self._needed)
+            for row in [combined[k, ...]]  # an array, also where NumPy has numbers
         }
 
     def _composed(self, result, columns) -> dict[Index, Any]:
@@ -158,8 +159,7 @@ class Derivatives:
         shape = qml.math.shape(at)
 
         def function(values):
-            flat = result.function(qml.math.reshape(values, (-1, shape[-1])))
-            return qml.math.reshape(flat, shape[:-1])
+            return result.function(qml.math.reshape(values, (-1, shape[-1])))
 
         derivatives = {}
         for index in self._indices:
@@ -169,7 +169,7 @@ class Derivatives:
                 d, e = steps[index[:1]], steps[index[1:]]
                 bend = function(at + d + e) - function(at + d - e)
                 derivative = derivative + (bend - function(at - d + e) + function(at - d - e)) / 4
-            derivatives[index] = derivative
+            derivatives[index] = qml.math.reshape(derivative, shape[:-1])
         return derivatives
 
 
@@ -355,5 +355,5 @@ def _rows(leaves, sizes):
 def _like(array, tensor):
     """Returns an array in the interface of a tensor, and in its dtype unless that has integers."""
     array = qml.math.convert_like(array, tensor)
-    has_integers = "int" in qml.math.get_dtype_name(tensor)
+    has_integers = "int" in str(getattr(tensor, "dtype", type(tensor)))
     return array if has_integers else qml.math.cast_like(array, tensor)

@@ -245,6 +245,32 @@ def test_recipes_and_frequencies_combine():
     assert frequencies == Frequencies((1.0,))
 
 
+class Withdrawn(qml.PhaseShift):
+    """Says that the rule it inherits does not hold."""
+
+    grad_method = None
+
+    def decomposition(self):
+        return [qml.RY(3 * self.data[0], wires=self.wires)]
+
+
+@pytest.mark.parametrize("nested", [lambda op: op, qml.adjoint, lambda op: qml.ctrl(op, 1)])
+def test_a_rule_that_is_withdrawn_is_not_inherited(nested):
+    assert spectra(nested(Withdrawn(0.1, wires=0))) == (None,)
+    assert spectra(nested(qml.PhaseShift(0.1, wires=0))) != (None,)
+
+
+@pytest.mark.parametrize("diff_method", ["shift", "adjoint"])
+def test_a_withdrawn_rule_leaves_the_decomposition(diff_method):
+    @qshift.qnode(qml.device("default.qubit"), diff_method=diff_method)
+    def circuit(x):
+        Withdrawn(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    got = qshift.derivatives(circuit, tf.constant(0.4, tf.float64), order=2)
+    np.testing.assert_allclose(got, [np.cos(1.2), -3 * np.sin(1.2), -9 * np.cos(1.2)], atol=1e-12)
+
+
 # --- channels ---
 
 

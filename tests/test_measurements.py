@@ -7,6 +7,7 @@ import pennylane as qml
 import pytest
 import tensorflow as tf
 from circuits import random_hermitian, tape_derivatives
+from pennylane import numpy as pnp
 from scipy import sparse
 
 import qshift
@@ -315,10 +316,48 @@ def test_tensors_inside_observables_are_refused(measurement, tracker):
     with (
         pytest.raises(qshift.UnsupportedError, match="Hermitian.*tensor.*NumPy"),
         warnings.catch_warnings(),
+        tf.GradientTape(),
     ):
         warnings.filterwarnings("ignore", "Using qp.probs with a Hermitian observable")
         circuit(tf.Variable(0.3, dtype=tf.float64))
     assert tracker.totals["circuits"] == 0
+
+
+@pytest.mark.parametrize(
+    "measurement, compiled",
+    [
+        (lambda h, bits, c: qml.expval(qml.Hermitian(h, 0) @ qml.Z(1)), True),
+        (
+            lambda h, bits, c: qml.var(qml.Hamiltonian([c, 2], [qml.Hermitian(h, 0), qml.Z(1)])),
+            True,
+        ),
+        (lambda h, bits, c: qml.probs(op=qml.Hermitian(h, wires=0)), True),
+        # PennyLane takes the lengths of these.
+        (lambda h, bits, c: qml.var(qml.Projector(bits, wires=[0, 1])), False),
+        (lambda h, bits, c: qml.var(qml.Projector(bits[:1], wires=0) @ qml.X(1)), False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Using qp.probs with a Hermitian observable")
+def test_tensors_inside_observables_may_be_constants(measurement, compiled):
+    @qshift.qnode(DEVICE)
+    def circuit(x, c):
+        prepare(x)
+        return measurement(tf.constant(SMALL), tf.constant([1, 0]), c)
+
+    @qml.qnode(DEVICE)
+    def expected(x, c):
+        prepare(x)
+        return measurement(SMALL, np.array([1, 0]), c)
+
+    c = 0.3
+    want = expected(X, c), qml.jacobian(expected)(pnp.array(X), c)
+    x, c = tf.constant(X), tf.constant(c, tf.float64)
+    for function in [circuit, tf.function(circuit)][: 1 + compiled]:
+        with tf.GradientTape() as tape:
+            tape.watch([x, c])
+            value = function(x, c)
+        np.testing.assert_allclose(value, want[0], atol=1e-12)
+        np.testing.assert_allclose(tape.jacobian(value, x), want[1], atol=1e-12)
 
 
 # --- structure and shapes, with and without shots, batch ---

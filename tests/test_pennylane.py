@@ -322,6 +322,54 @@ def test_chosen_parameters_and_rules():
     np.testing.assert_allclose(run(spared, fn_spared), run(ran, fn), atol=1e-12)
 
 
+@pytest.mark.parametrize("measurement", [qml.expval(qml.Z(0)), qml.var(qml.Z(0))])
+@pytest.mark.parametrize("transform", [qshift.param_shift, qshift.param_shift_hessian])
+def test_numpy_results_are_arrays(measurement, transform):
+    tape = qml.tape.QuantumScript([qml.RX(0.3, wires=0)], [measurement] * 2)
+    for result in run(*transform(tape)):
+        assert type(result) is np.ndarray and result.shape == ()
+
+
+@pytest.mark.parametrize("x", [1, np.int8(1), pnp.int64(1), pnp.array(1)])
+def test_integer_parameters(x):
+    tape = qml.tape.QuantumScript([qml.RX(x, wires=0)], [qml.expval(qml.Z(0))])
+    np.testing.assert_allclose(run(*qshift.param_shift(tape)), -np.sin(1), atol=1e-12)
+    np.testing.assert_allclose(run(*qshift.param_shift_hessian(tape)), -np.cos(1), atol=1e-12)
+
+
+def test_recipes_that_cancel_run_nothing():
+    tape = qml.tape.QuantumScript(
+        [qml.RX(0.3, wires=0)], [qml.expval(qml.Z(0)), qml.probs(wires=0)]
+    )
+    nothing = [[-2.0, 1.0, 0.0], [2.0, 1.0, 0.0]]
+    tapes, fn = qshift.param_shift(tape, gradient_recipes=[nothing])
+    assert tapes == []
+    assert [np.shape(result) for result in fn([])] == [(), (2,)]
+    assert not np.hstack(fn([])).any()
+
+
+def test_what_is_not_marked_on_a_tape_is_not_differentiated_by():
+    matrix = pnp.array([[1.0, 0.4], [0.4, -2.0]])  # which asks to be differentiated by
+    angles = pnp.array([[0.1, 0.2]])
+    tape = qml.tape.QuantumScript(
+        [qml.RX(0.3, wires=0), qml.BasicEntanglerLayers(angles, wires=[0, 1])],
+        [qml.expval(qml.Hermitian(matrix, wires=0)), qml.var(qml.Hermitian(matrix, wires=1))],
+        trainable_params=[0],
+    )
+    weights = pnp.array([1.5, 2.5])
+    hamiltonian = qml.Hamiltonian(weights, [qml.Z(0), qml.Hermitian(matrix, wires=0)])
+    of_terms = qml.tape.QuantumScript(
+        [qml.RX(0.3, wires=0)], [qml.expval(hamiltonian)], trainable_params=[0, 1, 2]
+    )
+    for each in (tape, of_terms):
+        ahead, behind = (
+            run([each.bind_new_parameters([0.3 + h], [0])], lambda results: results[0])
+            for h in (1e-5, -1e-5)
+        )
+        exact = np.subtract(ahead, behind) / 2e-5
+        np.testing.assert_allclose(run(*qshift.param_shift(each)), exact, atol=1e-8)
+
+
 def test_what_nothing_depends_on_costs_nothing():
     tape = qml.tape.QuantumScript(
         [qml.RX(0.3, wires=0), qml.RY(0.4, wires=1)], [qml.expval(qml.Z(0)), qml.probs(wires=0)]
@@ -388,6 +436,42 @@ def test_hessians_do_not_skip_the_curvature_of_what_is_classical():
     np.testing.assert_allclose(qshift.param_shift_hessian(affine)(x), want, atol=1e-12)
     with pytest.raises(qshift.UnsupportedError, match="affine"):
         qshift.param_shift_hessian(curved)(x)
+
+
+def test_hessians_of_qnodes_with_nested_arguments():
+    @qml.qnode(qml.device("default.qubit"))
+    def circuit(x, fixed):
+        qml.RX(2 * x + fixed[0], wires=0)
+        qml.RY(fixed[1]["angle"], wires=0)
+        return qml.expval(qml.Z(0))
+
+    fixed = [1, {"angle": 0.5}]
+    got = qshift.param_shift_hessian(circuit)(pnp.array(0.3), fixed)
+    np.testing.assert_allclose(got, -4 * np.cos(1.6) * np.cos(0.5), atol=1e-12)
+
+
+def test_pennylanes_tools_on_a_qnode():
+    device = qml.device("default.qubit", seed=3)
+    qnode = qml.QNode(expval, device, diff_method=qshift.param_shift)
+    plain = qml.QNode(expval, device, diff_method="parameter-shift")
+    x = pnp.array(X)
+    for level in ("top", "user", "gradient", "device"):
+        assert qml.draw(qnode, level=level)(x) == qml.draw(plain, level=level)(x)
+        resources = [qml.specs(q, level=level)(x)["resources"] for q in (qnode, plain)]
+        assert resources[0] == resources[1]
+    figure, _ = qml.draw_mpl(qnode)(x)
+    assert figure.axes
+    assert qml.draw(qshift.param_shift(qnode))(x).count("┤ ╭<Z@Y>") == 2 + 4 + 2 + 2
+
+    with qml.Tracker(device) as tracker:
+        gradient = qml.grad(qnode)(x)
+    assert (tracker.totals["batches"], tracker.totals["executions"]) == (2, 1 + 2 + 4 + 2 + 2)
+    np.testing.assert_allclose(gradient, truth(expval)[0], atol=1e-12)
+    with qml.Tracker(device) as tracker:
+        gradient = qml.grad(qml.set_shots(qnode, 40_000))(x)
+    assert tracker.totals["shots"] == 40_000 * (1 + 2 + 4 + 2 + 2)
+    np.testing.assert_allclose(gradient, truth(expval)[0], atol=0.05)
+    assert np.abs(gradient - truth(expval)[0]).max() > 1e-6
 
 
 def test_as_a_keyword_of_a_qshift_qnode():
