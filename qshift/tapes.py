@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pennylane as qml
 from autograd.numpy.numpy_boxes import ArrayBox
+from autograd.tracer import trace_stack
 from pennylane.measurements import ExpectationMP, MidMeasureMP, ProbabilityMP, Shots, VarianceMP
 from pennylane.ops.qubit.attributes import supports_broadcasting
 from pennylane.tape import QuantumScript
@@ -27,6 +28,14 @@ from qshift.measurements import read
 from qshift.plan import Frequencies, Index, Planner, Point, Recipe
 
 _MOST_AMPLITUDES = 2**22  # of one broadcast tape, 64 MiB
+
+
+class _Shifted(QuantumScript):
+    """A tape at shifted angles, whose derivatives are of higher order.
+
+    Shifted again, many such tapes are equal. PennyLane's cache finds that out if they are not
+    broadcast.
+    """
 
 
 @dataclass(frozen=True)
@@ -280,6 +289,7 @@ def _can_broadcast(tape, slots) -> bool:
     operations = [tape.operations[slot.operation] for slot in slots]
     return (
         tape.batch_size is None
+        and not isinstance(tape, _Shifted)
         and not any(isinstance(op, MidMeasureMP) for op in tape.operations)
         and all(op.name in supports_broadcasting for op in operations)
         and not any(
@@ -296,6 +306,9 @@ def _is_recorded(parameter) -> bool:
     """
     interface = qml.math.get_interface(parameter)
     if interface == "autograd":
+        # A box outlives the differentiation that it was made for.
+        while isinstance(parameter, ArrayBox) and parameter._trace > trace_stack.top:
+            parameter = parameter._value
         return isinstance(parameter, ArrayBox)
     if interface == "torch":
         import torch
@@ -325,9 +338,7 @@ def _moved(tape, circuit, points):
             changes[slot.parameter] = x + _like(shifts, x)
         operations[position] = _bound(operations[position], changes)
     trainable = [i for i in tape.trainable_params if is_angle(tape, i)]
-    return QuantumScript(
-        operations, circuit.measurements, shots=tape.shots, trainable_params=trainable
-    )
+    return _Shifted(operations, circuit.measurements, shots=tape.shots, trainable_params=trainable)
 
 
 def _bound(op, changes):

@@ -250,6 +250,40 @@ def test_hessians_of_qnodes(function):
     np.testing.assert_allclose(got, want, atol=1e-9)
 
 
+def counted(function, diff_method, differentiate):
+    device = qml.device("default.qubit")
+    qnode = qml.QNode(function, device, diff_method=diff_method, max_diff=2)
+    with qml.Tracker(device) as tracker:
+        differentiate(qnode)
+    return tracker.totals["simulations"], tracker.totals["executions"]
+
+
+GRADIENTS = {
+    "autograd": lambda qnode: qml.grad(qnode)(pnp.array(X)),
+    "jax": lambda qnode: jax.grad(qnode)(jnp.array(X)),
+}
+SECOND = {
+    "autograd": lambda qnode: qml.jacobian(qml.grad(qnode))(pnp.array(X)),
+    "jax": lambda qnode: jax.hessian(qnode)(jnp.array(X)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("interface", GRADIENTS)
+def test_gradients_are_one_broadcast_tape(interface):
+    counts = counted(expval, qshift.param_shift, GRADIENTS[interface])
+    assert counts == (1 + 1, 1 + 2 + 4 + 2 + 2)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("interface", SECOND)
+def test_derivatives_of_derivatives_find_equal_tapes(interface):
+    _, executions = counted(expval, qshift.param_shift, SECOND[interface])
+    _, theirs = counted(expval, "parameter-shift", SECOND[interface])
+    # JAX traces the first gradient twice, and once nobody differentiates it.
+    assert executions <= theirs + (interface == "jax") * (2 + 4 + 2 + 2)
+
+
 def test_variances_come_out_of_the_same_tapes():
     """PennyLane runs shifted tapes twice, for the observable and for its square."""
     observable = qml.Hermitian(np.array([[1.0, 0.3j], [-0.3j, -0.5]]), wires=0)
