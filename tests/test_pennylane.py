@@ -12,6 +12,7 @@ import tensorflow as tf
 from pennylane import numpy as pnp
 
 import qshift
+from qshift.executors.device import EstimatorDevice
 from tests.circuits import NESTED, PLAIN
 
 jax.config.update("jax_enable_x64", True)
@@ -538,3 +539,17 @@ def test_the_estimator_is_a_pennylane_plugin():
     assert tracker.totals["jobs"] == 2  # the value and all shifted circuits
     assert tracker.totals["transpilations"] == 1
     assert tracker.totals["circuits"] == 1 + 2 + 4 + 2 + 2
+
+
+@pytest.mark.parametrize("measure", [qml.state, qml.sample, qml.counts])
+def test_the_estimator_says_what_it_does_not_measure(measure):
+    device = EstimatorDevice(wires=1, backend="aer")
+
+    @qml.set_shots(None if measure is qml.state else 10)
+    @qml.qnode(device)
+    def circuit():
+        qml.X(0)
+        return measure()
+
+    with pytest.raises(qml.exceptions.DeviceError, match="not accepted.*qshift.estimator"):
+        circuit()

@@ -9,6 +9,7 @@ from numbers import Real
 import numpy as np
 import pennylane as qml
 from pennylane.devices.modifiers import simulator_tracking, single_tape_support
+from pennylane.measurements import ExpectationMP, ProbabilityMP, VarianceMP
 
 from qshift import gates
 from qshift.circuit import Compiler
@@ -127,6 +128,9 @@ class EstimatorDevice(qml.devices.Device):
         program = super().preprocess_transforms(execution_config or qml.devices.ExecutionConfig())
         program.add_transform(qml.transforms.broadcast_expand)
         program.add_transform(qml.devices.preprocess.validate_device_wires, self.wires, self.name)
+        program.add_transform(
+            qml.devices.preprocess.validate_measurements, _is_measured, _is_measured, self.name
+        )
         return program
 
     def execute(self, circuits, execution_config=None):
@@ -177,6 +181,10 @@ def _numeric(tape, wires):
         # Not all of PennyLane's templates can be put together again.
         operations.append(qml.pytrees.unflatten(leaves, structure) if numbers else op)
     return tape.copy(operations=operations)
+
+
+def _is_measured(measurement) -> bool:
+    return type(measurement) in (ExpectationMP, VarianceMP, ProbabilityMP)
 
 
 def _is_angle(parameter) -> bool:
