@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from numbers import Real
 
@@ -128,9 +129,7 @@ class EstimatorDevice(qml.devices.Device):
         program = super().preprocess_transforms(execution_config or qml.devices.ExecutionConfig())
         program.add_transform(qml.transforms.broadcast_expand)
         program.add_transform(qml.devices.preprocess.validate_device_wires, self.wires, self.name)
-        program.add_transform(
-            qml.devices.preprocess.validate_measurements, _is_measured, _is_measured, self.name
-        )
+        program.add_transform(_require_measured)
         return program
 
     def execute(self, circuits, execution_config=None):
@@ -183,8 +182,17 @@ def _numeric(tape, wires):
     return tape.copy(operations=operations)
 
 
-def _is_measured(measurement) -> bool:
-    return type(measurement) in (ExpectationMP, VarianceMP, ProbabilityMP)
+@qml.transform
+def _require_measured(tape):
+    """Raises DeviceError for what the device does not return; snapshots have no effect on it."""
+    for measurement in tape.measurements:
+        if type(measurement) not in (ExpectationMP, VarianceMP, ProbabilityMP):
+            how = "with finite shots" if tape.shots else "for analytic simulation"
+            raise qml.exceptions.DeviceError(
+                f"Measurement {measurement} not accepted {how} on qshift.estimator, which returns "
+                "expectation values, variances and probabilities."
+            )
+    return (tape,), operator.itemgetter(0)
 
 
 def _is_angle(parameter) -> bool:
