@@ -165,6 +165,7 @@ UNKNOWN_TO_PENNYLANE = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Attempted to compute the gradient of a tape with no trainable")
 @pytest.mark.parametrize("name", GATES)
 def test_gates_and_counts(name):
     gate = GATES[name]
