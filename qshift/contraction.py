@@ -71,7 +71,9 @@ class Contraction:
                 moving = [(s, p) for s, p in zip(slots, parameters, strict=True) if is_watched(p)]
                 if any(slot.shape for slot, _ in moving):
                     return None
-            rows, slopes = _slopes(first, moving, sources)
+                angles = {slot.start: tf.math.real(p) for slot, p in moving}
+            ways = picks([p for _, p in moving], sources)
+            rows, slopes = _slopes(first, angles, ways, sources)
         if any(map(is_watched, parameters)):  # now that the tapes above are closed
             return None
         # Angles are affine where their slopes do not depend on the sources.
@@ -155,12 +157,13 @@ _known: dict[Hashable, list[tuple[np.ndarray, np.ndarray] | None]] = {}
 _MOST_KNOWN = 2**14
 
 
-def _slopes(tape, moving, sources):
+def _slopes(tape, angles, ways, sources):
     """Returns the slopes of angles by the sources.
 
     Args:
-        tape: Has watched the sources.
-        moving: Slots and their angles.
+        tape: Has watched the sources, and recorded the angles.
+        angles: Column -> angle.
+        ways: How each is picked out of the sources, if that is known.
         sources: The sources.
 
     Returns:
@@ -168,14 +171,14 @@ def _slopes(tape, moving, sources):
     """
     kinds = tuple((source.dtype, tuple(source.shape)) for source in sources)
     rows, unclear = {}, []
-    for (slot, angle), way in zip(moving, picks([p for _, p in moving], sources), strict=True):
+    for (column, angle), way in zip(angles.items(), ways, strict=True):
         key = (way, angle.dtype, kinds)
         row = _known.get(key) if way else None
         if row is None:
             # Sparse ones of gathered entries among them.
             found = [
                 slope if slope is None else tf.convert_to_tensor(slope)
-                for slope in tape.gradient(tf.math.real(angle), sources)
+                for slope in tape.gradient(angle, sources)
             ]
             row = [slope if slope is None else _entries(slope.numpy().ravel()) for slope in found]
             if way:
@@ -184,7 +187,7 @@ def _slopes(tape, moving, sources):
                 _known[key] = row
             else:
                 unclear += [slope for slope in found if slope is not None]
-        rows[slot.start] = row
+        rows[column] = row
     return rows, unclear
 
 
