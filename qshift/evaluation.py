@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -162,29 +164,29 @@ class Evaluation:
         values, inputs = circuit.num_values, circuit.num_parameters
         self._values = Table((values,), parameters, planner.root)
         self._gradients = Table((values, inputs), parameters, planner.root)
-        self._together: tuple[list[Index], np.ndarray] = [], np.empty(0)
+        self._together: tuple[tuple[Index, ...], np.ndarray] = (), np.empty(0)
 
     @property
     def nbytes(self) -> int:
         return self._values.nbytes + self._gradients.nbytes + self._together[1].nbytes
 
-    def partials(self, indices: Sequence[Index], also: Collection[Index] = ()) -> np.ndarray:
+    def partials(
+        self, indices: Sequence[Index], also: tuple[tuple[Index, ...], ...] = ()
+    ) -> np.ndarray:
         """Returns partial derivatives, float64[N, M, len(indices)].
 
         Args:
             indices: Which.
-            also: Others that will be asked for, to be evaluated in the same batch.
+            also: What others will ask for, to be evaluated in the same batch.
         """
-        together = {*indices, *also}
-        if len(together) == len(indices):
+        if not any(also):
             return self._partials(indices)
+        together, places = _union(tuple(indices), also)
         # Each of those who ask does so with the same result, to the last digit.
-        together = sorted(together, key=lambda index: (len(index), index))
         with self._lock:
             if together != self._together[0]:
                 self._together = together, self._partials(together)
-            position = {index: i for i, index in enumerate(together)}
-            return self._together[1][:, :, [position[index] for index in indices]]
+            return self._together[1][:, :, places]
 
     def _partials(self, indices):
         with self._lock:
@@ -218,6 +220,15 @@ class Evaluation:
 
     def _differentiate(self, points):
         return self._executor.gradients(self._circuit, points)
+
+
+@lru_cache(maxsize=64)  # an execution of a graph asks for few, but for each of them every time
+def _union(indices, also) -> tuple[tuple[Index, ...], np.ndarray]:
+    """Returns all that is asked for, each once and in one order, and where `indices` are in it."""
+    together = {*indices, *itertools.chain.from_iterable(also)}
+    together = tuple(sorted(together, key=lambda index: (len(index), index)))
+    position = {index: i for i, index in enumerate(together)}
+    return together, np.array([position[index] for index in indices], dtype=int)
 
 
 @dataclass(frozen=True)

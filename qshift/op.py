@@ -16,6 +16,7 @@ computed from. TensorFlow traces derivatives by all parts and prunes those that 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -95,7 +96,7 @@ class Program:
         return parameters
 
     def evaluate(
-        self, ticket, arrays, indices: tuple[Index, ...], also: Sequence[Index] = ()
+        self, ticket, arrays, indices: tuple[Index, ...], also: tuple[tuple[Index, ...], ...] = ()
     ) -> np.ndarray:
         """Returns partial derivatives of the call that a ticket belongs to, float64[N, M, A].
 
@@ -103,12 +104,13 @@ class Program:
             ticket: The ticket.
             arrays: The program's tensors.
             indices: Which derivatives.
-            also: Others, to be evaluated in the same batch.
+            also: What others will ask for, to be evaluated in the same batch.
 
         Raises:
             NoShiftRuleError: If a parameter has no exact rule.
         """
-        self.circuit.require_rules(j for index in (*indices, *also) for j in index)
+        asked_for = itertools.chain(indices, *also)
+        self.circuit.require_rules(j for index in asked_for for j in index)
         ticket, parameters = int(ticket), self.assemble(arrays)
         evaluation = find(ticket)
         if evaluation is None or not np.array_equal(evaluation.parameters, parameters):
@@ -339,8 +341,8 @@ class Pushforward(_Contraction):
 
 
 def _needs(nodes, inputs):
-    """Returns the partial derivatives that other nodes need; see `qshift.tracing.Node`."""
-    return [index for node, same in nodes for index in node.needs(inputs if same else None)]
+    """Returns the partial derivatives that each other node needs; see `qshift.tracing.Node`."""
+    return tuple(node.needs(inputs if same else None) for node, same in nodes)
 
 
 def one_order_up(
