@@ -9,7 +9,7 @@ qubits, a hardware-efficient ansatz of depth 5, and 20 points. The solution is e
 import numpy as np
 import pennylane as qml
 import tensorflow as tf
-from equations import arguments, differentiate, qnode, report, residuals, solution, train
+from equations import arguments, differentiate, magnetisation, report, residuals, solution, train
 
 DEPTH = 5
 LAMBDA, KAPPA = 8.0, 0.1
@@ -45,20 +45,13 @@ def residual(x, u, du):
 
 def main():
     options = arguments(__doc__.splitlines()[0], steps=800, qubits=6)
-    qubits = options.qubits
-
-    @qnode(options)
-    def magnetisation(x, angles):
-        features(x, qubits)
-        ansatz(angles, qubits)
-        return qml.expval(qml.sum(*(qml.Z(wire) for wire in range(qubits))))
-
+    circuit = magnetisation(options, features, ansatz)
     rng = np.random.default_rng(0)
-    angles = tf.Variable(rng.uniform(-np.pi, np.pi, 3 * DEPTH * qubits))
+    angles = tf.Variable(rng.uniform(-np.pi, np.pi, 3 * DEPTH * options.qubits))
     scale, offset = tf.Variable(0.5, dtype=tf.float64), tf.Variable(0.0, dtype=tf.float64)
 
     def u(x):
-        return offset + scale * magnetisation(x, angles)
+        return offset + scale * circuit(x, angles)
 
     points = tf.constant(np.linspace(0, 0.9, 20))
 

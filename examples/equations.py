@@ -7,6 +7,7 @@ Phys. Rev. A 103, 052416). The loss holds u's derivatives by x, and its gradient
 import argparse
 from pathlib import Path
 
+import pennylane as qml
 import tensorflow as tf
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -34,6 +35,19 @@ def qnode(options, **keywords):
     shots = {} if options.shots is None else {"shots": options.shots}  # else the profile's
     device = qshift.device(options.device, wires=options.qubits, **shots)
     return qshift.qnode(device, **keywords)
+
+
+def magnetisation(options, features, ansatz):
+    """Returns the qnode of x, ..., angles that measures the sum of Z on all wires."""
+
+    @qnode(options)
+    def circuit(*arguments):
+        *x, angles = arguments
+        features(*x, options.qubits)
+        ansatz(angles, options.qubits)
+        return qml.expval(qml.sum(*(qml.Z(wire) for wire in range(options.qubits))))
+
+    return circuit
 
 
 def differentiate(u, x, order):

@@ -9,7 +9,7 @@ only those by x, x and a weight. The solution is sin x.
 import numpy as np
 import pennylane as qml
 import tensorflow as tf
-from equations import arguments, differentiate, qnode, report, residuals, solution, train
+from equations import arguments, differentiate, magnetisation, report, residuals, solution, train
 
 DEPTH = 3
 END = 3.0
@@ -34,20 +34,13 @@ def ansatz(angles, qubits):
 
 def main():
     options = arguments(__doc__.splitlines()[0], steps=250, qubits=3)
-    qubits = options.qubits
-
-    @qnode(options)
-    def magnetisation(x, angles):
-        features(x, qubits)
-        ansatz(angles, qubits)
-        return qml.expval(qml.sum(*(qml.Z(wire) for wire in range(qubits))))
-
+    circuit = magnetisation(options, features, ansatz)
     rng = np.random.default_rng(0)
-    angles = tf.Variable(rng.uniform(-np.pi, np.pi, 2 * DEPTH * qubits))
+    angles = tf.Variable(rng.uniform(-np.pi, np.pi, 2 * DEPTH * options.qubits))
     scale, offset = tf.Variable(0.5, dtype=tf.float64), tf.Variable(0.0, dtype=tf.float64)
 
     def u(x):
-        return offset + scale * magnetisation(x, angles)
+        return offset + scale * circuit(x, angles)
 
     points = tf.constant(np.linspace(0, END, 10))
 

@@ -10,7 +10,7 @@ exp(-0.1 pi^2 t) sin pi x.
 import numpy as np
 import pennylane as qml
 import tensorflow as tf
-from equations import EXACT, arguments, qnode, report, train
+from equations import EXACT, arguments, magnetisation, report, train
 
 DIFFUSIVITY = 0.1
 DEPTH = 3
@@ -92,20 +92,13 @@ def residual_map(found, count):
 
 def main():
     options = arguments(__doc__.splitlines()[0], steps=500, qubits=4)
-    qubits = options.qubits
-
-    @qnode(options)
-    def magnetisation(t, x, angles):
-        features(t, x, qubits)
-        ansatz(angles, qubits)
-        return qml.expval(qml.sum(*(qml.Z(wire) for wire in range(qubits))))
-
+    circuit = magnetisation(options, features, ansatz)
     rng = np.random.default_rng(0)
-    angles = tf.Variable(rng.uniform(-np.pi, np.pi, 2 * DEPTH * qubits))
+    angles = tf.Variable(rng.uniform(-np.pi, np.pi, 2 * DEPTH * options.qubits))
     scale, offset = tf.Variable(1.0, dtype=tf.float64), tf.Variable(1.0, dtype=tf.float64)
 
     def u(t, x):
-        return x * (1 - x) * (offset + scale * magnetisation(t, x, angles))
+        return x * (1 - x) * (offset + scale * circuit(t, x, angles))
 
     t, x = grid(6)
     first = tf.constant(t == 0)

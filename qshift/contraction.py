@@ -68,11 +68,11 @@ class Contraction:
                     return None
                 slots = call.circuit.slots
                 parameters = [tf.convert_to_tensor(p) for p in call.parameters]
-                moving = [(s, p) for s, p in zip(slots, parameters, strict=True) if is_watched(p)]
-                if any(slot.shape for slot, _ in moving):
+                moving = [k for k, parameter in enumerate(parameters) if is_watched(parameter)]
+                if any(slots[k].shape for k in moving):
                     return None
-                angles = {slot.start: tf.math.real(p) for slot, p in moving}
-            ways = picks([p for _, p in moving], sources)
+                angles = {slots[k].start: tf.math.real(parameters[k]) for k in moving}
+            ways = picks([call.angles[k] for k in moving], sources)
             rows, slopes = _slopes(first, angles, ways, sources)
         if any(map(is_watched, parameters)):  # now that the tapes above are closed
             return None

@@ -13,7 +13,7 @@ from qshift.packing import differentiable, highest_order
 from qshift.partials import Wanted, checked
 from qshift.provenance import remembered_ops
 from qshift.qnode import wanted_ahead
-from qshift.tracing import own_errors
+from qshift.tracing import if_traceable
 
 
 def derivatives(
@@ -144,8 +144,7 @@ def _chosen(fn: Callable, args, partials, batched) -> tuple[tf.Tensor, ...]:
             wanted_ahead.reset(token)
 
     if tf.executing_eagerly() and positions:
-        # While tracing, TensorFlow leaves out what nobody asks for. A function that looks at the
-        # numbers cannot be traced.
+        # While tracing, TensorFlow leaves out what nobody asks for.
         tensors = [i for i, arg in enumerate(args) if isinstance(arg, tf.Tensor)]
 
         def traced(*given):
@@ -153,8 +152,7 @@ def _chosen(fn: Callable, args, partials, batched) -> tuple[tf.Tensor, ...]:
                 *(dict(zip(tensors, given, strict=True)).get(i, arg) for i, arg in enumerate(args))
             )
 
-        untraceable = contextlib.suppress(TypeError, AttributeError, NotImplementedError)
-        with own_errors(), untraceable:
+        with if_traceable():
             return tf.function(traced, autograph=False)(*(args[i] for i in tensors))
     return evaluate(*args)
 

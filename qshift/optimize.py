@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -195,7 +194,7 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
 
     import qshift
     from qshift.derivatives import retracing
-    from qshift.tracing import own_errors
+    from qshift.tracing import if_traceable
 
     if isinstance(fn, qshift.QNode):
         fn = fn.update(seed=fn.seed)  # with a count of its own of its calls
@@ -219,9 +218,7 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
         x = tf.constant(x)
         if direct:
             return up_to_order(x, order)
-        # A function that looks at the numbers cannot be compiled.
-        untraceable = suppress(TypeError, AttributeError, NotImplementedError)
-        with own_errors(), untraceable, retracing():
+        with if_traceable(), retracing():
             return up_to(order)(x)
         return up_to_order(x, order)
 

@@ -147,8 +147,10 @@ def angles(tensors: Sequence[tf.Tensor | tf.Variable]) -> list[tuple[Hashable, f
     ]
 
 
-def picks(tensors: Sequence[tf.Tensor], ends: Sequence[tf.Tensor]) -> list[Hashable | None]:
-    """Returns for each tensor how it is picked out of one of `ends`, and times what constant.
+def picks(
+    named: Sequence[tuple[Hashable, float]], ends: Sequence[tf.Tensor]
+) -> list[Hashable | None]:
+    """Returns for each of `angles` how it is picked out of one of `ends`, and times what constant.
 
     The same entry of another tensor, of the same shape and dtype, is picked in the same way. None
     where more is done to it, as far as is known.
@@ -164,7 +166,7 @@ def picks(tensors: Sequence[tf.Tensor], ends: Sequence[tf.Tensor]) -> list[Hasha
         before = way(inner)
         return None if before is None else (kind, index, settings, before, *others)
 
-    found = ((way(name), factor) for name, factor in angles(tensors))
+    found = ((way(name), factor) for name, factor in named)
     return [None if each[0] is None else each for each in found]
 
 

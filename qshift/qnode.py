@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -58,6 +58,7 @@ class Prepared(NamedTuple):
         compiled: Its tape, taken apart.
         circuit: What is differentiated: its circuit, or that as a function of fewer parameters.
         parameters: One tensor for each slot of `circuit`.
+        angles: The `provenance.angles` of these.
         batch: Size of the batch; None if there is none.
         program: The circuit as a differentiable function of packed parameters.
         tensors: The packed parameters.
@@ -67,6 +68,7 @@ class Prepared(NamedTuple):
     compiled: Compiled
     circuit: Circuit | Joint
     parameters: list
+    angles: list[tuple[Hashable, float]]
     batch: int | tf.Tensor | None
     program: Program
     tensors: list[tf.Tensor]
@@ -252,7 +254,7 @@ class QNode(qml.QNode):
         compiled = self._compile(tape)
         ahead = wanted_ahead.get(), replace(self._wanted, arguments=args)
         order = max(wanted.highest for wanted in ahead)
-        circuit, parameters = self._joined(compiled, order)
+        circuit, parameters, names = self._joined(compiled, order)
         batch = batch_size(circuit, parameters)
         tensors, columns, active, watched = parts(circuit, parameters, batch)
         axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
@@ -264,26 +266,28 @@ class QNode(qml.QNode):
             program = self._programs[key] = self._program(
                 compiled.circuit, circuit, columns, active, axes
             )
-        return Prepared(compiled, circuit, parameters, batch, program, tensors, dtype)
+        return Prepared(compiled, circuit, parameters, names, batch, program, tensors, dtype)
 
     def _joined(self, compiled, order):
-        """Returns what is differentiated, a circuit or a `Joint`, and its parameters."""
-        circuit = join(compiled.circuit, angles(compiled.parameters), order)
-        if circuit is compiled.circuit:
-            return circuit, list(compiled.parameters)
-        return circuit, [compiled.parameters[k] for k in circuit.leaders]
+        """Returns what is differentiated (a circuit or a `Joint`), its parameters, their angles."""
+        parameters, names = list(compiled.parameters), angles(compiled.parameters)
+        circuit = join(compiled.circuit, names, order)
+        if circuit is not compiled.circuit:
+            parameters, names = ([each[k] for k in circuit.leaders] for each in (parameters, names))
+        return circuit, parameters, names
 
     def _run(self, tape, dtype, args):
         if _preparing.get():
             raise _WouldRunError
-        compiled, _, _, batch, program, tensors, _ = self._prepare(tape, dtype, args)
+        call = self._prepare(tape, dtype, args)
+        program, tensors = call.program, call.tensors
         values = made_up(program, tensors) if is_rehearsal() else program(tensors)
 
         def finish(result):
             result = tf.cast(result, dtype)
-            return result[0] if batch is None else result
+            return result[0] if call.batch is None else result
 
-        return compiled.results(values, finish)
+        return call.compiled.results(values, finish)
 
     def _program(self, run, circuit, columns, active, axes) -> Program:
         objective, adjoint = self._objective(run), self._is_adjoint(run)
@@ -367,7 +371,7 @@ class QNode(qml.QNode):
     def _plan(self, tape, wanted):
         compiled = self._compile(tape)
         run = compiled.circuit
-        circuit, parameters = self._joined(compiled, wanted.highest)
+        circuit, parameters, _ = self._joined(compiled, wanted.highest)
         batch = batch_size(circuit, parameters)
         tensors, _, _, watched = parts(circuit, parameters, batch)
         axes = wanted.axes(circuit, parameters, watched)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import numpy as np
@@ -142,6 +142,14 @@ def own_errors() -> Iterator[None]:
         raise raised[0] if raised else error from None
     finally:
         _listening[:] = [other for other in _listening if other is not raised]
+
+
+@contextmanager
+def if_traceable() -> Iterator[None]:
+    """Around a call of a compiled function: what cannot be traced, because it looks at the numbers,
+    is left for the eager way behind; what fails when it runs comes out as it is."""
+    with own_errors(), suppress(TypeError, AttributeError, NotImplementedError):
+        yield
 
 
 def _names(op) -> tuple[str, ...]:

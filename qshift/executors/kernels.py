@@ -232,8 +232,8 @@ class Kernels:
         """
         rows = self._rows(points)
         alone = len(points) == 1 and self.state.size() <= _MOST_AMPLITUDES
-        key = alone and (self._own, points.tobytes())
-        if alone and key in self._latest:
+        key = (self._own, points.tobytes()) if alone else None
+        if key in self._latest:
             self._update(self._latest[key])
             yield 0, rows[0]
             return

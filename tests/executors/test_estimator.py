@@ -324,19 +324,11 @@ def test_seeds_repeat_a_program():
 # Noise
 
 
-def cosines(theta):
-    for wire in range(5):
-        qml.RX(theta[wire], wires=wire)
-    for control, target in [(0, 1), (2, 1), (3, 1), (4, 3)]:
-        qml.CNOT(wires=[control, target])
-    return qml.expval(qml.Z(1))
-
-
-def test_exact_derivatives_of_a_noisy_expectation(ground_truth):
-    theta = np.array(ground_truth["cosine_product"]["theta"])
-    qnode = qshift.qnode(qshift.device("aer-noisy"))(cosines)
+def test_exact_derivatives_of_a_noisy_expectation(cosine_product):
+    circuit, ideal = cosine_product
+    theta = np.array(ideal["theta"])
+    qnode = qshift.qnode(qshift.device("aer-noisy"))(circuit.func)
     value, gradient, hessian = qshift.derivatives(qnode, tf.constant(theta), order=2)
-    ideal = ground_truth["cosine_product"]
     assert abs(value - ideal["value"]) > 0.01  # it is noise that is differentiated here
     np.testing.assert_allclose(gradient, ideal["gradient"], atol=0.1)
     h = 1e-3
@@ -354,9 +346,10 @@ def test_exact_derivatives_of_a_noisy_expectation(ground_truth):
     np.testing.assert_allclose(numerical, hessian, atol=1e-5)
 
 
-def test_derivatives_on_a_noisy_backend_are_those_of_its_noisy_expectation(ground_truth):
-    theta = np.array(ground_truth["cosine_product"]["theta"])
-    qnode = qshift.qnode(manila(), shots=SHOTS, seed=11)(cosines)
+def test_derivatives_on_a_noisy_backend_are_those_of_its_noisy_expectation(cosine_product):
+    circuit, ideal = cosine_product
+    theta = np.array(ideal["theta"])
+    qnode = qshift.qnode(manila(), shots=SHOTS, seed=11)(circuit.func)
     with qshift.Tracker() as tracker:
         value, gradient, hessian = map(
             np.asarray, qshift.derivatives(qnode, tf.constant(theta), order=2)
@@ -383,7 +376,6 @@ def test_derivatives_on_a_noisy_backend_are_those_of_its_noisy_expectation(groun
         ):
             error = np.hypot(np.linalg.norm(row @ inverse), spread) / np.sqrt(SHOTS)
             assert abs(row @ coefficients - derivative) < 5 * error
-    ideal = ground_truth["cosine_product"]
     assert abs(value - ideal["value"]) > 10 / np.sqrt(SHOTS)
 
 

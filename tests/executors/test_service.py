@@ -425,20 +425,12 @@ def test_only_one_module_imports_the_runtime_package():
 # Noise
 
 
-def test_noisy_derivatives_are_those_of_the_noisy_expectation(loopback, ground_truth):
+def test_noisy_derivatives_are_those_of_the_noisy_expectation(loopback, cosine_product):
     """Of Mari, Bromley, Killoran's circuit, to second order, readout errors included."""
-    shots = 40_000
-
-    def circuit(theta):
-        for wire in range(5):
-            qml.RX(theta[wire], wires=wire)
-        for control, target in [(0, 1), (2, 1), (3, 1), (4, 3)]:
-            qml.CNOT(wires=[control, target])
-        return qml.expval(qml.Z(1))
-
-    theta = np.array(ground_truth["cosine_product"]["theta"])
+    shots, (circuit, exactly) = 40_000, cosine_product
+    theta = np.array(exactly["theta"])
     device = ibm("ibm_manila", resilience_level=1)
-    qnode = qshift.qnode(device, shots=shots, seed=7)(circuit)
+    qnode = qshift.qnode(device, shots=shots, seed=7)(circuit.func)
     value, gradient, hessian = qshift.derivatives(qnode, tf.Variable(theta), order=2)
     (job,) = loopback.jobs()
     assert job["options"]["resilience_level"] == 1
@@ -465,9 +457,8 @@ def test_noisy_derivatives_are_those_of_the_noisy_expectation(loopback, ground_t
         return (readout[0][0] - readout[1][0]) * exact + readout[0][0] + readout[1][0] - 1
 
     step, units, sigma = 0.05, np.eye(5), 1 / np.sqrt(shots)
-    ideal = ground_truth["cosine_product"]["value"]
     np.testing.assert_allclose(value, truth(theta)[0], atol=5 * sigma)
-    assert abs(truth(theta)[0] - ideal) > 10 * sigma
+    assert abs(truth(theta)[0] - exactly["value"]) > 10 * sigma
     up, down = (truth(*(theta + sign * step * units)) for sign in (1, -1))
     np.testing.assert_allclose(gradient, (up - down) / (2 * step), atol=5 * sigma + step**2 / 6)
     for i, j in [(0, 0), (1, 1), (0, 1), (2, 3)]:
