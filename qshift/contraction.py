@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
+from qshift.angles import LINEARLY, SMOOTHLY, picks
 from qshift.op import one_order_up
 from qshift.plan import indices_along
-from qshift.provenance import picks
 from qshift.qnode import Prepared, QNode
 from qshift.tracing import is_watched
+
+_MOST_KNOWN = 2**14  # slopes that a qnode remembers
 
 
 @dataclass(frozen=True)
@@ -49,35 +51,33 @@ class Contraction:
 
         Returns:
             None where there is more to the derivatives than this: if `fn` is not a qnode with one
-            linear result for one point; if its angles are not affine in the sources (to first order
-            all are), or these not real; if the results must be differentiable themselves, because
-            TensorFlow is tracing, or a tape or forward accumulator of the caller follows what they
-            depend on.
+            linear result for one point; if its angles are not known to be affine in the sources (to
+            first order smooth), or these not real; if the results must be differentiable
+            themselves, because TensorFlow is tracing, or a tape or forward accumulator of the
+            caller follows what they depend on.
         """
         if not isinstance(fn, QNode) or not tf.executing_eagerly():
             return None
         if any(is_watched(source) or not source.dtype.is_floating for source in sources):
             return None
-        unwatched = {"watch_accessed_variables": False}
-        with tf.GradientTape(**unwatched) as second:
-            second.watch(sources)
-            with tf.GradientTape(persistent=True, **unwatched) as first:
-                first.watch(sources)
-                call = fn.prepare(args)
-                if call is None or not _is_linear(call):
-                    return None
-                slots = call.circuit.slots
-                parameters = [tf.convert_to_tensor(p) for p in call.parameters]
-                moving = [k for k, parameter in enumerate(parameters) if is_watched(parameter)]
-                if any(slots[k].shape for k in moving):
-                    return None
-                angles = {slots[k].start: tf.math.real(parameters[k]) for k in moving}
-            ways = picks([call.angles[k] for k in moving], sources)
-            rows, slopes = _slopes(first, angles, ways, sources)
-        if any(map(is_watched, parameters)):  # now that the tapes above are closed
-            return None
-        # Angles are affine where their slopes do not depend on the sources.
-        if order > 1 and slopes and any(g is not None for g in second.gradient(slopes, sources)):
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            call = fn.prepare(args, sources)
+            if call is None or not _is_linear(call):
+                return None
+            slots = call.circuit.slots
+            parameters = [tf.convert_to_tensor(p) for p in call.parameters]
+            moving = [k for k, parameter in enumerate(parameters) if is_watched(parameter)]
+            if any(slots[k].shape for k in moving):
+                return None
+            # What nobody knows may do anything to cotangents.
+            least = SMOOTHLY if order <= 1 else LINEARLY
+            if any((call.follows[k] or SMOOTHLY + 1) > least for k in moving):
+                return None
+            angles = {slots[k].start: tf.math.real(parameters[k]) for k in moving}
+        ways = picks([call.angles[k] for k in moving], sources)
+        rows = _slopes(fn, tape, angles, ways, sources)
+        if any(map(is_watched, parameters)):  # now that the tape above is closed
             return None
         columns = next((active for active in call.program.active if active), ())
         jacobians = (
@@ -152,43 +152,35 @@ def _is_linear(call):
     )
 
 
-# How an angle is picked out of the sources -> (entries, slopes) by each source, None for no slopes.
-_known: dict[Hashable, list[tuple[np.ndarray, np.ndarray] | None]] = {}
-_MOST_KNOWN = 2**14
-
-
-def _slopes(tape, angles, ways, sources):
+def _slopes(fn, tape, angles, ways, sources):
     """Returns the slopes of angles by the sources.
 
     Args:
+        fn: The qnode, which remembers those of angles that are picked out of its arguments.
         tape: Has watched the sources, and recorded the angles.
         angles: Column -> angle.
         ways: How each is picked out of the sources, if that is known.
         sources: The sources.
 
     Returns:
-        Column -> (entries, slopes) by each source, and the slopes that may depend on the sources.
+        Column -> (entries, slopes) by each source.
     """
     kinds = tuple((source.dtype, tuple(source.shape)) for source in sources)
-    rows, unclear = {}, []
+    rows = {}
     for (column, angle), way in zip(angles.items(), ways, strict=True):
         key = (way, angle.dtype, kinds)
-        row = _known.get(key) if way else None
+        row = fn.slopes.get(key) if way else None
         if row is None:
+            found = tape.gradient(angle, sources)
             # Sparse ones of gathered entries among them.
-            found = [
-                slope if slope is None else tf.convert_to_tensor(slope)
-                for slope in tape.gradient(angle, sources)
-            ]
-            row = [slope if slope is None else _entries(slope.numpy().ravel()) for slope in found]
+            dense = [slope if slope is None else tf.convert_to_tensor(slope) for slope in found]
+            row = [slope if slope is None else _entries(slope.numpy().ravel()) for slope in dense]
             if way:
-                if len(_known) >= _MOST_KNOWN:
-                    _known.clear()
-                _known[key] = row
-            else:
-                unclear += [slope for slope in found if slope is not None]
+                if len(fn.slopes) >= _MOST_KNOWN:
+                    fn.slopes.clear()
+                fn.slopes[key] = row
         rows[column] = row
-    return rows, unclear
+    return rows
 
 
 def _entries(slopes):

@@ -13,6 +13,7 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from pennylane import QueuingManager
 
 from qshift.plan import Index, Node, Planner, Point
 
@@ -216,10 +217,13 @@ class Evaluation:
         return result if reading.mask is None else result * reading.mask
 
     def _run(self, points):
-        return self._executor(self._circuit, points, self._call)
+        # A quantum function that is being recorded may need derivatives of another one.
+        with QueuingManager.stop_recording():
+            return self._executor(self._circuit, points, self._call)
 
     def _differentiate(self, points):
-        return self._executor.gradients(self._circuit, points)
+        with QueuingManager.stop_recording():
+            return self._executor.gradients(self._circuit, points)
 
 
 @lru_cache(maxsize=64)  # an execution of a graph asks for few, but for each of them every time

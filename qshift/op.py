@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from qshift.evaluation import Calls, Evaluation, Evaluations, Structure
 from qshift.plan import Index
-from qshift.tracing import eager_ticket, find, graph_ticket, run
+from qshift.tracing import eager_ticket, find, graph_ticket, require_threads, run
 
 _LARGEST_MATRIX = 2**20  # entries
 
@@ -77,6 +77,7 @@ class Program:
         """
         if tf.executing_eagerly():
             parameters = self.assemble([t.numpy() for t in tensors])
+            require_threads(parameters.size)
             ticket = eager_ticket(self.start(parameters, next(self.calls)))
         else:
             ticket = graph_ticket(self.calls)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from qshift.errors import UnsupportedError
 from qshift.provenance import origins
-from qshift.tracing import is_watched, iterable
+from qshift.tracing import is_watched
 
 _MOST_PARTS = 8  # derivatives by each are traced anew
 
@@ -28,10 +28,12 @@ def constant(parameter) -> np.ndarray | None:
 
 
 def as_argument(argument):
-    """Returns an argument as quantum functions take it: what TensorFlow takes for a tensor as one
-    that PennyLane does, too (Keras's variables are not), which can be iterated over."""
-    if is_tensor(argument) or hasattr(type(argument), "__tf_tensor__"):
-        return iterable(argument if is_tensor(argument) else tf.convert_to_tensor(argument))
+    """Returns an argument as PennyLane takes it: dense, and what TensorFlow takes for a tensor as
+    one of its own, which Keras's variables are not."""
+    if isinstance(argument, tf.SparseTensor):
+        return tf.sparse.to_dense(argument)
+    if not is_tensor(argument) and hasattr(type(argument), "__tf_tensor__"):
+        return tf.convert_to_tensor(argument)
     return argument
 
 

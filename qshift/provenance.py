@@ -1,54 +1,146 @@
-"""What tensors are computed from, read off TensorFlow's graphs.
+"""What tensors are computed from.
 
-While TensorFlow traces, every tensor knows the op it comes from. In eager mode it does not, so
-`remembered_ops` writes that down.
+While TensorFlow traces, every tensor knows the op it comes from, but not which tapes were following
+when it was made. In eager mode it knows neither. `remembered_ops` writes down both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import backprop_util, context
-from tensorflow.python.framework import op_callbacks
+from tensorflow.python.eager import backprop_util, context, record
+from tensorflow.python.framework import op_callbacks, op_def_registry
 from tensorflow.python.framework.ops import EagerTensor
 
 from qshift.tracing import is_watched
 
-# Ops that give the same whenever their first inputs are the same, and multiples for multiples.
-_PURE = {
-    "Cast", "ExpandDims", "GatherV2", "Identity", "Reshape", "ReadVariableOp", "Squeeze",
-    "StridedSlice", "Unpack",
-}  # fmt: skip
+# Ops that pick or rearrange entries of their first input, which the others say.
+PICKS = frozenset(
+    "Cast ExpandDims GatherV2 Identity ReadVariableOp Reshape Squeeze StridedSlice Unpack".split()
+)
+# Ops of one input that are smooth.
+FUNCTIONS = frozenset("Acos Asin Atan Cos Exp Log Sigmoid Sin Sqrt Square Tan Tanh".split())
+LINEAR = PICKS | frozenset(
+    "AddN AddV2 ConcatV2 Imag Mean Neg Pack Real Slice Sub Sum Tile Transpose".split()
+)
+# Ops that are linear in each of their inputs.
+BILINEAR = frozenset("BatchMatMulV2 Einsum MatMul Mul".split())
+SMOOTH = LINEAR | FUNCTIONS | BILINEAR | {"RealDiv"}
 
 
-# Ops of one input that give the same whenever it is the same.
-_FUNCTIONS = {
-    "Acos", "Asin", "Atan", "Cos", "Exp", "Log", "Sigmoid", "Sin", "Sqrt", "Square", "Tan", "Tanh",
-}  # fmt: skip
-_LINEAR = _PURE | {"AddN", "AddV2", "ConcatV2", "Neg", "Pack", "Sub", "Sum", "Transpose"}
-_BILINEAR = {"MatMul", "Mul"}
+@dataclass(eq=False)
+class Scope:
+    """One block of `remembered_ops`.
+
+    Attributes:
+        writes: How many ops that may have assigned to a variable were made in it so far.
+        reads: In eager mode, name of a variable -> the latest value that was read, and how many
+            different ones before.
+    """
+
+    writes: int = 0
+    reads: dict[Hashable, tuple[tf.Tensor, int]] = field(default_factory=dict)
+
+    def version(self, variable: tf.Tensor, value: tf.Tensor) -> int:
+        """Returns a number that two reads of a variable share only if they gave the same."""
+        if not isinstance(value, EagerTensor):
+            return self.writes
+        latest, version = self.reads.get(name_of(variable), (None, -1))
+        if latest is None or not np.array_equal(latest, value):
+            version += 1
+            self.reads[name_of(variable)] = value, version
+        return version
+
+
+class Made(NamedTuple):
+    """How a tensor was made.
+
+    Attributes:
+        kind: Of the op.
+        inputs: Of the op.
+        settings: Its attributes, as TensorFlow hands them to callbacks.
+        index: Which of its outputs the tensor is.
+        scope: In which it was made.
+        recorded: Whether tapes that were open then recorded the op itself, rather than being told
+            derivatives by somebody, as for a `tf.custom_gradient`.
+        version: For a read of a variable, see `Scope.version`.
+    """
+
+    kind: str
+    inputs: tuple[tf.Tensor, ...]
+    settings: Any
+    index: int
+    scope: Scope
+    recorded: bool
+    version: int
+
+
+class _Current(threading.local):
+    """The innermost scope of a thread."""
+
+    scope: Scope | None = None
+
+
+_current = _Current()
 
 
 @contextmanager
 def remembered_ops() -> Iterator[None]:
-    """Within it, eager tensors remember how they were computed, for `angles`."""
-    adds = tf.executing_eagerly() and _remember not in context.context().op_callbacks
+    """Within it, tensors remember how they were made, for `origins` and `made`."""
+    outer, _current.scope = _current.scope, Scope()
+    adds = _remember not in context.context().op_callbacks
     if adds:
         op_callbacks.add_op_callback(_remember)
     try:
         yield
     finally:
+        if outer is not None:
+            outer.writes += _current.scope.writes
+        _current.scope = outer
         if adds:
             op_callbacks.remove_op_callback(_remember)
 
 
 def _remember(op_type, inputs, attrs, outputs, op_name=None, graph=None):
-    if graph is None:
-        for index, output in enumerate(outputs):
-            output.qshift_op = op_type, inputs, attrs, index
+    scope, kind = _current.scope, tf.compat.as_str(op_type)
+    if scope is None:  # TensorFlow runs something else of its own
+        return
+    recorded, version = record.could_possibly_record(), 0
+    if kind == "ReadVariableOp":
+        version = scope.version(inputs[0], outputs[0])
+    elif graph is not None:
+        definition = op_def_registry.get(kind)
+        scope.writes += definition is None or definition.is_stateful
+        if kind not in SMOOTH:
+            return  # the graph has it, and keeps what it knows for ever
+    for index, output in enumerate(outputs):
+        output.qshift_made = Made(kind, inputs, attrs, index, scope, recorded, version)
+
+
+def made(tensor: tf.Tensor) -> Made | None:
+    """Returns how a tensor was made in the present scope; None if it was not.
+
+    What was there before is for the scope a number of its own: somebody may differentiate by it.
+    """
+    found = getattr(tensor, "qshift_made", None)
+    return found if found is not None and found.scope is _current.scope else None
+
+
+def name_of(tensor: tf.Tensor | tf.Variable) -> Hashable:
+    """Returns what identifies a tensor or variable, as long as it is alive."""
+    if isinstance(tensor, tf.Variable):
+        tensor = tensor.handle
+    if isinstance(tensor, EagerTensor) and not tf.executing_eagerly():
+        tensor = tf.compat.v1.get_default_graph().capture(tensor)
+    if isinstance(tensor, EagerTensor):
+        return id(tensor)
+    return id(tensor.graph), tensor.name
 
 
 def origins(tensors: Sequence[tf.Tensor], ends: Sequence = ()) -> list[frozenset]:
@@ -62,58 +154,69 @@ def origins(tensors: Sequence[tf.Tensor], ends: Sequence = ()) -> list[frozenset
         tensors: The tensors.
         ends: Tensors and variables to go no further back than.
     """
-    last = {name: frozenset([name]) for name in map(name_of, ends)}
-    found: dict[Hashable, frozenset] = dict(last)
-    for tensor in tensors:
-        ahead = [tensor]
-        while ahead:
-            name = name_of(ahead[-1])
-            inputs = [] if name in last else _inputs(ahead[-1])
-            if inputs is None:
-                found[name] = frozenset([name])
-            elif name not in found:
-                found[name] = frozenset()  # for the time being: graphs may have cycles
-                ahead += [each for each in inputs if name_of(each) not in found]
-                continue
-            else:
-                found[name] = found[name].union(*(found[name_of(each)] for each in inputs))
-            ahead.pop()
-    return [found[name_of(tensor)] for tensor in tensors]
+
+    def combine(tensor, name, inputs, found):
+        if name in last or inputs is None:
+            return frozenset([name])
+        return frozenset().union(*found)
+
+    last = set(map(name_of, ends))
+    return _fold(tensors, last, combine)
 
 
 def nonlinear(tensors: Sequence[tf.Tensor], ends: Sequence) -> list[bool]:
     """Returns whether each tensor may be another than a linear function of the `ends` plus a
     constant, as far as is known."""
-    last, known = {name_of(each) for each in ends}, {}
 
-    def moves(tensor):
-        return bool(last & origins([tensor], ends)[0])
+    def combine(tensor, name, inputs, found):
+        if name in last:
+            return 1
+        moving = [bend for bend in found if bend]
+        if not moving:
+            return 0
+        kind = tensor.qshift_made.kind if isinstance(tensor, EagerTensor) else tensor.op.type
+        return max(moving) if is_linear(kind, list(map(bool, found))) else 2
 
-    def bends(tensor):
-        name = name_of(tensor)
-        if name not in known:
-            known[name] = True  # graphs may have cycles
-            known[name] = name not in last and moves(tensor) and bends_anew(tensor)
-        return known[name]
-
-    def bends_anew(tensor):
-        inputs = [each for each in _inputs(tensor) or () if moves(each)]
-        kind = tensor.qshift_op[0] if isinstance(tensor, EagerTensor) else tensor.op.type
-        linear = kind in _LINEAR or kind in _BILINEAR and len(inputs) == 1
-        return not linear or any(map(bends, inputs))
-
-    return [bends(tensor) for tensor in tensors]
+    last = set(map(name_of, ends))
+    return [bend == 2 for bend in _fold(tensors, last, combine)]
 
 
-def name_of(tensor: tf.Tensor | tf.Variable) -> Hashable:
-    """Returns what identifies a tensor or variable."""
-    if isinstance(tensor, tf.Variable):
-        tensor = tensor.handle
-        if not tf.executing_eagerly():
-            tensor = tf.compat.v1.get_default_graph().capture(tensor)
-    if isinstance(tensor, EagerTensor):
-        return id(tensor)
-    return id(tensor.graph), tensor.name
+def is_linear(kind: str, moves: Sequence[bool]) -> bool:
+    """Whether an op is known to be linear in those of its inputs that move, up to a constant.
+
+    Args:
+        kind: Of the op.
+        moves: Which of its inputs move.
+    """
+    if kind in BILINEAR:
+        return sum(moves) == 1
+    return kind in LINEAR or kind == "RealDiv" and not moves[1]
+
+
+def _fold(tensors, last, combine: Callable) -> list:
+    """Combines what is found for the inputs of a tensor, and theirs, to what is found for it.
+
+    Args:
+        tensors: Where to begin.
+        last: Names of the tensors to go no further back than.
+        combine: From a tensor, its name, its inputs (None where that is the end of it) and what is
+            found for them, to what is found for it.
+    """
+    found: dict[Hashable, Any] = {}
+    for tensor in tensors:
+        ahead = [tensor]
+        while ahead:
+            name = name_of(ahead[-1])
+            inputs = [] if name in last else _inputs(ahead[-1])
+            if name not in found:
+                found[name] = combine(ahead[-1], name, None, [])  # in case that graphs have cycles
+                later = [each for each in inputs or () if name_of(each) not in found]
+                if later:
+                    ahead += later
+                    continue
+            below = [found[name_of(each)] for each in inputs or ()]
+            found[name] = combine(ahead.pop(), name, inputs, below)
+    return [found[name_of(tensor)] for tensor in tensors]
 
 
 def _inputs(tensor):
@@ -121,9 +224,9 @@ def _inputs(tensor):
     if isinstance(tensor, tf.Variable):
         return None
     if isinstance(tensor, EagerTensor):
-        if not hasattr(tensor, "qshift_op"):
+        if not hasattr(tensor, "qshift_made"):
             return None
-        return [each for each in tensor.qshift_op[1] if backprop_util.IsTrainable(each)]
+        return [each for each in tensor.qshift_made.inputs if backprop_util.IsTrainable(each)]
     op = tensor.op
     inputs = [each for each in op.inputs if backprop_util.IsTrainable(each)]
     if not inputs:
@@ -132,93 +235,3 @@ def _inputs(tensor):
     if op.type != "ReadVariableOp" and is_watched(tensor) and not any(map(is_watched, inputs)):
         return None
     return inputs
-
-
-def angles(tensors: Sequence[tf.Tensor | tf.Variable]) -> list[tuple[Hashable, float]]:
-    """Returns for each tensor some name of an angle and the constant factor by which it is taken.
-
-    Tensors of the same name are multiples of one another, because they are computed from the same
-    entry of the same tensor. In eager mode what no tape follows is a constant.
-    """
-    known: dict[Hashable, tuple[Hashable, float]] = {}
-    return [
-        _angle(tensor, known) if isinstance(tensor, tf.Tensor) else (id(tensor), 1.0)
-        for tensor in tensors
-    ]
-
-
-def picks(
-    named: Sequence[tuple[Hashable, float]], ends: Sequence[tf.Tensor]
-) -> list[Hashable | None]:
-    """Returns for each of `angles` how it is picked out of one of `ends`, and times what constant.
-
-    The same entry of another tensor, of the same shape and dtype, is picked in the same way. None
-    where more is done to it, as far as is known.
-    """
-    places = {name_of(each): i for i, each in enumerate(ends)}
-
-    def way(name):
-        if name in places:
-            return places[name]
-        if not isinstance(name, tuple) or name[0] not in _PURE:
-            return None
-        kind, index, settings, inner, *others = name
-        before = way(inner)
-        return None if before is None else (kind, index, settings, before, *others)
-
-    found = ((way(name), factor) for name, factor in named)
-    return [None if each[0] is None else each for each in found]
-
-
-def _angle(tensor, known):
-    name = name_of(tensor)
-    if name not in known:
-        known[name] = _multiple_of(tensor, known) or (name, 1.0)
-    return known[name]
-
-
-def _multiple_of(tensor, known):
-    if not (tensor.dtype.is_floating or tensor.dtype.is_complex):
-        return None  # a multiple is rounded otherwise
-    if not isinstance(tensor, EagerTensor):
-        op, index = tensor.op, tensor.value_index
-        kind, inputs, settings = op.type, op.inputs, ()
-    elif hasattr(tensor, "qshift_op") and is_watched(tensor):
-        kind, inputs, settings, index = tensor.qshift_op
-    else:
-        return None
-    if kind == "Neg":
-        name, factor = _angle(inputs[0], known)
-        return name, -factor
-    if kind in ("Mul", "RealDiv"):
-        for moving, constant in ((0, 1), (1, 0))[: 2 if kind == "Mul" else 1]:
-            c = _constant(inputs[constant])
-            if c is not None and not c.shape and c and not np.iscomplexobj(c):
-                name, factor = _angle(inputs[moving], known)
-                return name, factor * float(c) if kind == "Mul" else factor / float(c)
-    if kind not in _PURE and kind not in _FUNCTIONS:
-        return None
-    if not settings:
-        attributes = op.node_def.attr
-        settings = tuple(
-            (name, attributes[name].SerializeToString())
-            for name in sorted(attributes)
-            if not name.startswith("_")
-        )
-    name, factor = _angle(inputs[0], known)
-    others = [_constant(each) for each in inputs[1:]]
-    if any(other is None for other in others):
-        return None
-    if kind in _FUNCTIONS:
-        return (kind, settings, name, factor), 1.0
-    return (kind, index, settings, name, *map(_content, others)), factor
-
-
-def _constant(tensor):
-    if not isinstance(tensor, EagerTensor):
-        return tf.get_static_value(tensor)
-    return None if tensor.dtype == tf.resource or is_watched(tensor) else tensor.numpy()
-
-
-def _content(array):
-    return array.dtype.str, array.shape, array.tobytes()

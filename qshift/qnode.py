@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,9 +14,11 @@ from typing import Any, NamedTuple
 import pennylane as qml
 import tensorflow as tf
 from pennylane.measurements import ExpectationMP, VarianceMP
+from pennylane.tape import QuantumScript
 from pennylane.workflow.qnode import _to_qfunc_output_type
 
 from qshift import keywords
+from qshift.angles import angles, follows
 from qshift.circuit import Circuit, Compiled, Compiler
 from qshift.evaluation import Calls, Evaluation
 from qshift.executors import Executor, executor
@@ -34,9 +37,11 @@ from qshift.packing import (
 )
 from qshift.partials import Wanted, checked
 from qshift.plan import indices_along
-from qshift.provenance import angles, remembered_ops
+from qshift.provenance import remembered_ops
+from qshift.recording import by_value
 from qshift.rehearsal import is_rehearsal, made_up
 from qshift.report import Plan
+from qshift.unrolling import explained, unrolled
 
 _MOST_PROGRAMS = 256
 
@@ -63,6 +68,8 @@ class Prepared(NamedTuple):
         program: The circuit as a differentiable function of packed parameters.
         tensors: The packed parameters.
         dtype: Of the results.
+        follows: How the parameters follow from tensors that the caller has named, as in
+            `angles.follows`.
     """
 
     compiled: Compiled
@@ -73,6 +80,40 @@ class Prepared(NamedTuple):
     program: Program
     tensors: list[tf.Tensor]
     dtype: tf.DType
+    follows: Sequence[int | None] = ()
+
+    def results(self):
+        """Runs it, and returns its results as PennyLane lays them out."""
+        program, tensors = self.program, self.tensors
+        values = made_up(program, tensors) if is_rehearsal() else program(tensors)
+
+        def finish(result):
+            result = tf.cast(result, self.dtype)
+            return result[0] if self.batch is None else result
+
+        return self.compiled.results(values, finish)
+
+
+class _Tapes(NamedTuple):
+    """A call of a quantum function, recorded.
+
+    Attributes:
+        tapes: What to run, after the transforms put on top of the qnode.
+        post_processing: Makes one result of theirs.
+        output: What the function returned.
+        arguments: What it was given, as PennyLane takes it.
+        dtype: Of the results.
+        partitioned: Whether there is a shot vector.
+        is_informative: Whether nothing is to be run.
+    """
+
+    tapes: Sequence[QuantumScript]
+    post_processing: Callable
+    output: Any
+    arguments: tuple
+    dtype: tf.DType
+    partitioned: bool
+    is_informative: bool
 
 
 class QNode(qml.QNode):
@@ -166,6 +207,7 @@ class QNode(qml.QNode):
             for adjoint in (False, True)
         }
         self.calls = Calls()
+        self.slopes: dict[tuple, list] = {}  # see `qshift.contraction`
         self._programs: dict[tuple, Program] = {}
 
     def __copy__(self) -> QNode:
@@ -211,48 +253,88 @@ class QNode(qml.QNode):
         with qml.QueuingManager.stop_recording():
             return super().__call__(*args, **kwargs)
 
+    def construct(self, args, kwargs) -> QuantumScript:
+        """Returns the tape of a call; see `qml.QNode`. Nothing of the call is kept."""
+        return self._record(args, kwargs)[0]
+
+    def _record(self, args, kwargs) -> tuple[QuantumScript, Any]:
+        """Records a call of the quantum function: its tape, and what it returns."""
+        # PennyLane keeps both on the QNode, which several threads may be calling.
+        call = type(self).__new__(type(self))
+        vars(call).update(vars(self))
+        call.func = by_value(self.func)
+        tape = qml.QNode.construct(call, args, kwargs)
+        return tape, call._qfunc_output
+
     def _impl_call(self, *args, **kwargs) -> Any:
+        with self._tracing(args, kwargs):
+            traced = self._tapes(args, kwargs)
+            if traced.is_informative:
+                return traced.post_processing(traced.tapes)[0]
+            calls = [self._prepare(tape, traced) for tape in traced.tapes]
+        if _preparing.get():
+            raise _WouldRunError
+        result = traced.post_processing(tuple(call.results() for call in calls))[0]
+        return _to_qfunc_output_type(result, traced.output, traced.partitioned)
+
+    @contextmanager
+    def _tracing(self, args, kwargs) -> Iterator[None]:
+        """Around all that is done with the tensors of a call before it is run."""
+        try:
+            with remembered_ops(), unrolled():
+                yield
+        except Exception as error:
+            said = explained(
+                error, getattr(self, "__name__", "the quantum function"), (args, kwargs)
+            )
+            if said is error:
+                raise
+            raise said from error
+
+    def _tapes(self, args, kwargs) -> _Tapes:
+        """Traces the quantum function and applies the transforms put on top of the qnode."""
         args = tuple(map(as_argument, args))
         kwargs = {name: as_argument(argument) for name, argument in kwargs.items()}
-        tapes, post_processing, dtype = self._tapes(args, kwargs)
-        if _pipeline(self).is_informative:
-            return post_processing(tapes)[0]
-        result = post_processing(tuple(self._run(tape, dtype, args) for tape in tapes))[0]
-        partitioned = self._tape.shots.has_partitioned_shots
-        return _to_qfunc_output_type(result, self._qfunc_output, partitioned)
+        tape, output = self._record(args, kwargs)
+        require_tensorflow(tape)
+        pipeline = copy.copy(_pipeline(self))  # which keeps what it is told about a call
+        pipeline.set_classical_component(self, args, kwargs)
+        tapes, post_processing = pipeline((tape,))
+        return _Tapes(
+            tapes,
+            post_processing,
+            output,
+            args,
+            result_dtype(tape),  # as transforms may cast
+            tape.shots.has_partitioned_shots,
+            pipeline.is_informative,
+        )
 
-    def _tapes(self, args, kwargs):
-        """Traces the quantum function and applies the transforms put on top of the qnode.
+    def prepare(self, args, sources: Sequence[tf.Tensor]) -> Prepared | None:
+        """Returns what a call would run, or None if it is not one circuit with one result.
 
-        Returns:
-            The tapes to run, what makes one result of theirs, and the dtype of results.
+        Args:
+            args: Of the quantum function.
+            sources: Tensors of which to say how the angles follow from them.
         """
-        with remembered_ops():
-            tape = self.construct(args, kwargs)
-            require_tensorflow(tape)
-            dtype = result_dtype(tape)  # as transforms may cast
-            pipeline = _pipeline(self)
-            pipeline.set_classical_component(self, args, kwargs)
-            return *pipeline((tape,)), dtype
-
-    def prepare(self, args) -> Prepared | None:
-        """Returns what a call would run, or None if it is not one circuit with one result."""
         if len(_pipeline(self)):
             return None
-        args = tuple(map(as_argument, args))
         token = _preparing.set(True)
         try:
-            (tape,), _, dtype = self._tapes(args, {})
+            with self._tracing(args, {}):
+                traced = self._tapes(args, {})
+                if not isinstance(traced.output, qml.measurements.MeasurementProcess):
+                    return None
+                call = self._prepare(traced.tapes[0], traced)
+                return call._replace(follows=follows(call.parameters, sources))
         except _WouldRunError:
             return None
         finally:
             _preparing.reset(token)
-        alone = isinstance(self._qfunc_output, qml.measurements.MeasurementProcess)
-        return self._prepare(tape, dtype, args) if alone else None
 
-    def _prepare(self, tape, dtype, args) -> Prepared:
+    def _prepare(self, tape, traced: _Tapes) -> Prepared:
         compiled = self._compile(tape)
-        ahead = wanted_ahead.get(), replace(self._wanted, arguments=args)
+        ahead = wanted_ahead.get(), replace(self._wanted, arguments=traced.arguments)
         order = max(wanted.highest for wanted in ahead)
         circuit, parameters, names = self._joined(compiled, order)
         batch = batch_size(circuit, parameters)
@@ -266,7 +348,9 @@ class QNode(qml.QNode):
             program = self._programs[key] = self._program(
                 compiled.circuit, circuit, columns, active, axes
             )
-        return Prepared(compiled, circuit, parameters, names, batch, program, tensors, dtype)
+        return Prepared(
+            compiled, circuit, parameters, names, batch, program, tensors, traced.dtype
+        )
 
     def _joined(self, compiled, order):
         """Returns what is differentiated (a circuit or a `Joint`), its parameters, their angles."""
@@ -275,19 +359,6 @@ class QNode(qml.QNode):
         if circuit is not compiled.circuit:
             parameters, names = ([each[k] for k in circuit.leaders] for each in (parameters, names))
         return circuit, parameters, names
-
-    def _run(self, tape, dtype, args):
-        if _preparing.get():
-            raise _WouldRunError
-        call = self._prepare(tape, dtype, args)
-        program, tensors = call.program, call.tensors
-        values = made_up(program, tensors) if is_rehearsal() else program(tensors)
-
-        def finish(result):
-            result = tf.cast(result, dtype)
-            return result[0] if call.batch is None else result
-
-        return call.compiled.results(values, finish)
 
     def _program(self, run, circuit, columns, active, axes) -> Program:
         objective, adjoint = self._objective(run), self._is_adjoint(run)
@@ -312,8 +383,7 @@ class QNode(qml.QNode):
                 isinstance(measurement, ExpectationMP | VarianceMP)
                 for measurement in tape.measurements
             )
-        with remembered_ops():
-            return self._compilers[adjoint](tape)
+        return self._compilers[adjoint](tape)
 
     def _is_adjoint(self, circuit: Circuit) -> bool:
         """Whether the device gives first derivatives.
@@ -363,10 +433,12 @@ class QNode(qml.QNode):
         with tf.GradientTape(watch_accessed_variables=argnums is None) as tape:
             watched = [args[i] for i in positions] if argnums is not None else [args, kwargs]
             tape.watch([t for t in tf.nest.flatten(watched) if is_tensor(t)])
-            args = tuple(map(as_argument, args))
-            tapes, _, _ = self._tapes(args, kwargs)
-            wanted = Wanted(order) if partials is None else Wanted(0, partials, tuple(args))
-            return Plan.total([self._plan(tape, wanted) for tape in tapes])
+            with self._tracing(args, kwargs):
+                traced = self._tapes(args, kwargs)
+                wanted = Wanted(order)
+                if partials is not None:
+                    wanted = Wanted(0, partials, traced.arguments)
+                return Plan.total([self._plan(tape, wanted) for tape in traced.tapes])
 
     def _plan(self, tape, wanted):
         compiled = self._compile(tape)

@@ -8,6 +8,8 @@ function twice). Here the gradient finds its inputs on the op that is being diff
 from __future__ import annotations
 
 import itertools
+import os
+import secrets
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,10 +17,18 @@ from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import record
-from tensorflow.python.framework.ops import SymbolicTensor
-from tensorflow.python.ops import gradients_util
+from tensorflow.python.eager import context, record
+from tensorflow.python.framework import func_graph
+from tensorflow.python.ops import gradients_util, script_ops
+from tensorflow.python.ops.control_flow_v2_func_graphs import (
+    CondBranchFuncGraph,
+    WhileBodyFuncGraph,
+    WhileCondFuncGraph,
+)
 from tensorflow.python.ops.parallel_for import pfor
+from tensorflow.python.saved_model import save_context
+
+from qshift.errors import UnsupportedError
 
 _GRADIENT = "QShiftPartials"
 
@@ -139,7 +149,9 @@ def own_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        raise raised[0] if raised else error from None
+        # Other threads may be running graphs as well.
+        own = (each for each in raised if str(each) in error.message)
+        raise next(own, error) from None
     finally:
         _listening[:] = [other for other in _listening if other is not raised]
 
@@ -221,12 +233,77 @@ def _vectorise(inputs: pfor._PforInput):
     return [pfor.wrap(result, True)]
 
 
+# TensorFlow finds the Python function of an op by a token, which it also saves with a graph. They
+# are numbered from 0 in each process, so that a saved graph would run whatever has its number where
+# it is loaded. From here on, no other process has the numbers of this one.
+script_ops._py_funcs._unique_id += secrets.randbits(62)
+
+_CONTROL_FLOW = (CondBranchFuncGraph, WhileBodyFuncGraph, WhileCondFuncGraph)
+_LARGEST_FORKED = 1000  # numbers; TensorFlow hands larger tensors to threads
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    known = context.context_safe()
+    _forked = known is not None and known._context_handle is not None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def require_threads(size: int) -> None:
+    """Raises UnsupportedError where TensorFlow would wait for ever: in a process that was forked
+    after TensorFlow was first used, and so has none of its threads.
+
+    Args:
+        size: How many numbers it is to work on.
+    """
+    if _forked and size > _LARGEST_FORKED:
+        raise UnsupportedError(
+            "This process was forked after TensorFlow had been used, so it lacks TensorFlow's "
+            "threads: compiled functions and large tensors would wait for them for ever. Start "
+            'processes with multiprocessing.get_context("spawn"), or use TensorFlow in the '
+            "children only; small eager calls work."
+        )
+
+
+def _guard() -> tf.Tensor | None:
+    """Stands for a number that compiled functions take from outside, so that TensorFlow asks for it
+    whenever it is about to run one or to save it."""
+    require_threads(_LARGEST_FORKED + 1)
+    _require_no_saving()
+    if tf.executing_eagerly():
+        return tf.constant(0, tf.int64)
+    graph = tf.compat.v1.get_default_graph()
+    while isinstance(graph, _CONTROL_FLOW):
+        graph = graph.outer_graph
+    # Other graphs, as those of gradients, do not know such numbers.
+    if type(graph) is not func_graph.FuncGraph or graph.structured_input_signature is None:
+        return None
+    # Functions that call this one are asked in its place.
+    return graph.capture_call_time_value(_guard, tf.TensorSpec([], tf.int64), key="qshift")
+
+
+def _require_no_saving() -> None:
+    if save_context.in_save_context():
+        raise UnsupportedError(
+            "A SavedModel cannot hold quantum circuits: they are run by Python code of qshift, "
+            "which is not part of it, so it could not be used where it is loaded. Save the model "
+            'as model.save("name.keras") with its qnodes registered by qshift.keras.register, or '
+            "only the weights, by model.save_weights or tf.train.Checkpoint, and make the qnodes "
+            "anew there."
+        )
+
+
 def graph_ticket(numbers: Iterator[int]) -> tf.Tensor:
     """Returns minus the next number, another one at each execution of the graph.
 
     The op is stateful, so TensorFlow neither folds it nor merges it with another, and a
     `tf.function` draws the numbers of its calls in the order in which they were written.
     """
+    _guard()
     ticket = tf.numpy_function(lambda: np.int64(-next(numbers)), [], tf.int64, stateful=True)
     ticket.set_shape([])
     ticket.op.pfor_converter = lambda inputs: _draw_once(inputs, numbers)
@@ -259,38 +336,11 @@ def find(ticket: int) -> object | None:
     return _eager.get(ticket)
 
 
+def following(tensor: tf.Tensor) -> int:
+    """Returns how many open tapes and forward accumulators follow a tensor: 0, 1, or 2 for more."""
+    return gradients_util.PossibleTapeGradientTypes([tensor])
+
+
 def is_watched(tensor: tf.Tensor) -> bool:
     """Returns whether any open tape or forward accumulator follows a tensor."""
-    return gradients_util.PossibleTapeGradientTypes([tensor]) != 0
-
-
-class _Iterable(SymbolicTensor):
-    """A tensor of a graph that iterates over its first axis, as it would in eager mode."""
-
-    __slots__ = ()
-    __module__ = SymbolicTensor.__module__  # by which PennyLane finds out whose tensor it is
-
-    def __iter__(self):
-        return map(_as_iterable, tf.unstack(self))
-
-    def __getitem__(self, key):
-        return _as_iterable(super().__getitem__(key))
-
-
-def _as_iterable(tensor: tf.Tensor) -> tf.Tensor:
-    tensor.__class__ = _Iterable
-    return tensor
-
-
-def iterable(tensor: tf.Tensor) -> tf.Tensor:
-    """Returns a tensor that quantum functions can unpack and loop over, also in a graph.
-
-    While TensorFlow traces it is one of the graph: what is computed from an eager tensor that was
-    captured does not say so. AutoGraph, which makes such loops parts of the graph, does not convert
-    quantum functions: the gates in a loop must be known. The axis iterated over needs a known
-    length.
-    """
-    if tf.executing_eagerly():
-        return tensor
-    tensor = tf.identity(tensor)
-    return _as_iterable(tensor) if tensor.shape.rank else tensor
+    return following(tensor) != 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import ClassVar
 
 
 class Tracker:
-    """Counts executions of qshift while it is open.
+    """Counts executions of qshift while it is open, those of all threads.
 
     Attributes:
         totals: ``{"circuits", "batches", "jobs", "shots", "transpilations"}``. A circuit is one
@@ -21,6 +22,7 @@ class Tracker:
     """
 
     _open: ClassVar[list[Tracker]] = []
+    _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self):
         self.reset()
@@ -42,6 +44,7 @@ class Tracker:
     @staticmethod
     def record(**counts: int) -> None:
         """Adds counts to all open trackers."""
-        for tracker in set(Tracker._open):
-            for name, count in counts.items():
-                tracker.totals[name] += count
+        with Tracker._lock:
+            for tracker in set(Tracker._open):
+                for name, count in counts.items():
+                    tracker.totals[name] += count

@@ -201,7 +201,8 @@ def test_how_angles_are_picked_is_found_once(arguments, monkeypatch):
             yield node(circuit)
 
     arguments = [tf.constant(argument) for argument in arguments]
-    for circuit in circuits():  # in which the way to each angle may be known from another circuit
+    made = list(circuits())
+    for circuit in made:
         for order in (1, 2):
             assert_same(
                 qshift.derivatives(circuit, *arguments, order=order),
@@ -213,7 +214,7 @@ def test_how_angles_are_picked_is_found_once(arguments, monkeypatch):
         tf.GradientTape, "gradient", lambda *args: slopes.append(1) or gradient(*args)
     )
     differentiated = []
-    for circuit in circuits():
+    for circuit in made:  # each of which has found out how its angles are picked
         slopes.clear()
         qshift.derivatives(circuit, *arguments, order=1)
         differentiated.append(bool(slopes))

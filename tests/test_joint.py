@@ -9,8 +9,9 @@ import tensorflow as tf
 from scipy import optimize
 
 import qshift
+from qshift.angles import angles
 from qshift.joint import _is_cheaper, _sums
-from qshift.provenance import angles, remembered_ops
+from qshift.provenance import remembered_ops
 
 WIRES = 4
 

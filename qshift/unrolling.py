@@ -1,0 +1,96 @@
+"""While a quantum function is recorded, tensors of a graph iterate as eager ones do.
+
+The gates of a circuit must be known when it is traced, so a loop over a tensor is unrolled.
+AutoGraph would make it part of the graph, and without AutoGraph TensorFlow refuses to iterate: it
+asks two methods, which refuse no longer within `unrolled`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import tensorflow as tf
+
+from qshift.errors import QShiftError, UnsupportedError
+
+
+class _Depth(threading.local):
+    """How many `unrolled` blocks are open in a thread."""
+
+    open = 0
+
+
+_depth = _Depth()
+
+
+@contextmanager
+def unrolled() -> Iterator[None]:
+    """Within it, tensors of a graph can be iterated over and unpacked, and have a length.
+
+    The first axis must have a known length.
+    """
+    _depth.open += 1
+    try:
+        yield
+    finally:
+        _depth.open -= 1
+
+
+def _patch() -> None:
+    refuse, length = tf.Tensor._disallow_iteration, tf.Tensor.__len__
+
+    def refuse_outside(self):
+        if not _depth.open:
+            refuse(self)
+
+    def length_inside(self) -> int:
+        return self._get_first_dim() if _depth.open else length(self)
+
+    tf.Tensor._disallow_iteration, tf.Tensor.__len__ = refuse_outside, length_inside
+
+
+_patch()
+
+
+def explained(error: Exception, name: str, arguments) -> Exception:
+    """Returns what to raise for what a quantum function raised, in a sentence of our own where it
+    does what graphs cannot do.
+
+    Args:
+        error: What it raised.
+        name: Its name.
+        arguments: What it was called with, in any nest.
+    """
+    if tf.executing_eagerly() or isinstance(error, QShiftError):
+        return error
+    text = str(error)
+    unknown = [
+        tensor.shape
+        for tensor in tf.nest.flatten(arguments)
+        if isinstance(tensor, tf.Tensor) and not tensor.shape.is_fully_defined()
+    ]
+    if isinstance(error, tf.errors.OperatorNotAllowedInGraphError) or "symbolic" in text.lower():
+        return UnsupportedError(
+            f"While {name} is traced in a tf.function, the numbers in its tensors are not known, "
+            f"but it asks for them ({_first_sentence(text)}). Pass what decides about its gates as "
+            "a Python number or a NumPy array, or call it outside of the tf.function."
+        )
+    if unknown and isinstance(error, TypeError | ValueError) and _is_about_shapes(text):
+        shapes = ", ".join(map(str, unknown))
+        return UnsupportedError(
+            f"{name} asks for a size that is not known where it is traced: it was called with "
+            f"tensors of shape {shapes} ({_first_sentence(text)}). Give the tf.function an "
+            "input_signature with that size, use tf.ensure_shape, or, if it is a batch, call the "
+            "function for one sample in tf.vectorized_map."
+        )
+    return error
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.split(". ")[0].split())[:200].rstrip(".")
+
+
+def _is_about_shapes(text: str) -> bool:
+    return any(word in text for word in ("None", "unknown", "rank", "dimension"))
