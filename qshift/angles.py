@@ -9,6 +9,7 @@ forward pass only.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -29,9 +30,9 @@ def angles(tensors: Sequence[tf.Tensor | tf.Variable]) -> list[Angle]:
     Tensors of the same name are multiples of one another. In eager mode what no tape follows is a
     constant.
     """
-    known: dict[Hashable, tuple[Angle, int]] = {}  # with the number of ops that the name tells of
+    names = _Names()
     return [
-        _angle(tensor, known) if isinstance(tensor, tf.Tensor) else (id(tensor), 1.0)
+        names.angle(tensor) if isinstance(tensor, tf.Tensor) else (id(tensor), 1.0)
         for tensor in tensors
     ]
 
@@ -110,21 +111,6 @@ def _is_own(origin: Made, tensor) -> bool:
     return origin.recorded or not is_watched(tensor)
 
 
-def _angle(tensor, known) -> Angle:
-    """Goes back from a tensor to where its name begins, and forward again to its own."""
-    way: list[tuple[tf.Tensor, Made]] = []
-    while name_of(tensor) not in known and (origin := _origin(tensor)) is not None:
-        way.append((tensor, origin))
-        tensor = origin.inputs[_moving(origin)]
-    angle, length = known.setdefault(name_of(tensor), ((name_of(tensor), 1.0), 0))
-    for tensor, origin in reversed(way):
-        angle, length = _step(origin, tensor, *angle), length + 1
-        if length == _LONGEST:
-            angle, length = (name_of(tensor), 1.0), 0
-        known[name_of(tensor)] = angle, length
-    return angle
-
-
 def _origin(tensor) -> Made | None:
     """Returns how a tensor was made, if that makes it a function of one other."""
     if not (tensor.dtype.is_floating or tensor.dtype.is_complex):
@@ -156,21 +142,58 @@ def _moving(origin) -> int | None:
     return None if any(constant(each) is None for each in origin.inputs[1:]) else 0
 
 
-def _step(origin, tensor, name, factor) -> Angle:
-    """Returns the name and factor of what an op makes of an angle."""
-    kind, inputs = origin.kind, origin.inputs
-    if kind == "Neg":
-        return name, -factor
-    if kind in ("Mul", "RealDiv"):
-        c = float(constant(inputs[1 - _moving(origin)]))
-        return name, factor * c if kind == "Mul" else factor / c
-    settings = _settings(origin.settings)
-    if kind == "ReadVariableOp":
-        return (kind, origin.version, following(tensor), (name, factor)), 1.0
-    if kind in FUNCTIONS or kind == "Cast":  # which rounds what it is given
-        return (kind, origin.index, settings, (name, factor)), 1.0
-    others = [_content(constant(each)) for each in inputs[1:]]
-    return (kind, origin.index, settings, (name, 1.0), *others), factor
+class _Names:
+    """Names tensors, in one go: ids and counts of what is there change with time."""
+
+    def __init__(self):
+        self._known: dict[Hashable, tuple[Angle, int]] = {}  # with the number of ops it tells of
+        self._writes: dict[int, dict[str, int]] = {}
+
+    def angle(self, tensor) -> Angle:
+        """Goes back from a tensor to where its name begins, and forward again to its own."""
+        way: list[tuple[tf.Tensor, Made]] = []
+        while name_of(tensor) not in self._known and (origin := _origin(tensor)) is not None:
+            way.append((tensor, origin))
+            tensor = origin.inputs[_moving(origin)]
+        start = name_of(tensor), 1.0
+        angle, length = self._known.setdefault(name_of(tensor), (start, 0))
+        for tensor, origin in reversed(way):
+            angle, length = self._step(origin, tensor, *angle), length + 1
+            if length == _LONGEST:
+                angle, length = (name_of(tensor), 1.0), 0
+            self._known[name_of(tensor)] = angle, length
+        return angle
+
+    def _step(self, origin, tensor, name, factor) -> Angle:
+        """Returns the name and factor of what an op makes of an angle."""
+        kind, inputs = origin.kind, origin.inputs
+        if kind == "Neg":
+            return name, -factor
+        if kind in ("Mul", "RealDiv"):
+            c = float(constant(inputs[1 - _moving(origin)]))
+            return name, factor * c if kind == "Mul" else factor / c
+        if kind == "ReadVariableOp":
+            return (kind, self._version(origin, tensor), following(tensor), (name, factor)), 1.0
+        settings = _settings(origin.settings)
+        if kind in FUNCTIONS or kind == "Cast":  # which rounds what it is given
+            return (kind, origin.index, settings, (name, factor)), 1.0
+        others = [_content(constant(each)) for each in inputs[1:]]
+        return (kind, origin.index, settings, (name, 1.0), *others), factor
+
+    def _version(self, origin, tensor) -> int:
+        """Returns a number that two reads of a variable share only if they give the same."""
+        if isinstance(tensor, EagerTensor):
+            return origin.version
+        graph = tensor.graph
+        if id(graph) not in self._writes:
+            # Whatever has a state may assign to the variable.
+            states = (
+                op._is_stateful and op.type != "ReadVariableOp" for op in graph.get_operations()
+            )
+            names = (op.name for op in graph.get_operations())
+            counts = itertools.accumulate(states)
+            self._writes[id(graph)] = dict(zip(names, counts, strict=True))
+        return self._writes[id(graph)][tensor.op.name]
 
 
 def _settings(given) -> Hashable:

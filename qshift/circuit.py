@@ -144,6 +144,11 @@ class Circuit(Parametric):
     shots: qml.measurements.Shots
 
     @cached_property
+    def joined(self) -> dict[tuple, Any]:
+        """It as a function of fewer parameters, by which gates share them (`qshift.joint`)."""
+        return {}
+
+    @cached_property
     def name(self) -> bytes:
         """What the circuit is made of, the same in every process."""
         gates = [(op.name, op.wires.tolist()) for op in self.operations]

@@ -28,7 +28,9 @@ def derivatives(
     """Returns the value of a function and all its derivatives up to an order, or chosen ones.
 
     Each `qshift` qnode that the function calls runs everything it takes in one batch (on hardware,
-    one job), or in two with adjoint differentiation: values and gradients.
+    one job), or in two with adjoint differentiation: values and gradients. A `tf.function` is taken
+    as the Python function that it was made of. Others that this calls stay compiled: what they are
+    compiled to does not depend on who calls them, so their qnodes take one batch per order.
 
     Args:
         fn: A `QNode`, or any TensorFlow function of qnodes, that returns a tensor.
@@ -62,6 +64,8 @@ def derivatives(
         ...     circuit, x, weights, partials=[(), (0, 0), (0, 0, 1)], batched=0
         ... )
     """
+    if isinstance(fn, tf.types.experimental.PolymorphicFunction):
+        fn = fn.python_function  # what is run ahead is part of what a function is compiled to
     if partials is not None:
         if order is not None or argnums is not None or diagonal:
             raise ValueError("Give either partials, or order, argnums and diagonal.")
@@ -81,20 +85,14 @@ def derivatives(
     single = isinstance(argnums, int) or (argnums is None and len(args) == 1)
     if diagonal and not single:
         raise ValueError("diagonal=True needs a single argument, see argnums.")
-    token = wanted_ahead.set(Wanted(0 if diagonal else order))
-    try:
+    with wanted_ahead(Wanted(0 if diagonal else order)):
         contraction = Contraction.of(fn, args, sources, order) if order else None
-        if contraction is None:
-            wanted_ahead.set(Wanted(order))
+    if contraction is None:
+        with wanted_ahead(Wanted(order)):
             found = _by_tapes(fn, args, sources, positions, order, single)
-            return _diagonals(found, sources[0].shape) if diagonal else found
-        _require_connected(contraction.jacobians, positions)
-        if diagonal:
-            found = contraction.diagonals(order)
-        else:
-            found = contraction.derivatives(order)
-    finally:
-        wanted_ahead.reset(token)
+        return _diagonals(found, sources[0].shape) if diagonal else found
+    _require_connected(contraction.jacobians, positions)
+    found = contraction.diagonals(order) if diagonal else contraction.derivatives(order)
     dtype = contraction.call.dtype
     axes = [min(k, 1) if diagonal else k for k in range(len(found))]
     return tuple(
@@ -136,12 +134,8 @@ def _chosen(fn: Callable, args, partials, batched) -> tuple[tf.Tensor, ...]:
         raise ValueError(f"batched= names argument {beyond[0]}, but there are {len(args)}.")
 
     def evaluate(*sources):
-        token = wanted_ahead.set(Wanted(0, ((), *partials), sources))
-        try:
-            with remembered_ops():
-                return _nested(fn, sources, partials, batched)
-        finally:
-            wanted_ahead.reset(token)
+        with wanted_ahead(Wanted(0, ((), *partials), sources)), remembered_ops():
+            return _nested(fn, sources, partials, batched)
 
     if tf.executing_eagerly() and positions:
         # While tracing, TensorFlow leaves out what nobody asks for.

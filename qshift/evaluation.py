@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import threading
+import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol
+from typing import ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,6 +19,7 @@ from pennylane import QueuingManager
 
 from qshift.plan import Index, Node, Planner, Point
 
+_OVERHEAD = 4096  # bytes of an evaluation without its numbers
 _MOST_READINGS = 256  # in eager mode requests depend on data, so their number has no bound
 
 
@@ -36,10 +39,12 @@ class Calls:
 
     Attributes:
         made: The last number.
+        evaluations: Those of its calls in compiled functions, which are kept until then.
     """
 
     def __init__(self):
         self.made = 0
+        self.evaluations = Evaluations()
         self._lock = threading.Lock()
 
     def __next__(self) -> int:
@@ -169,7 +174,8 @@ class Evaluation:
 
     @property
     def nbytes(self) -> int:
-        return self._values.nbytes + self._gradients.nbytes + self._together[1].nbytes
+        held = self.parameters, self._values, self._gradients, self._together[1]
+        return _OVERHEAD + sum(each.nbytes for each in held)
 
     def partials(
         self, indices: Sequence[Index], also: tuple[tuple[Index, ...], ...] = ()
@@ -307,42 +313,64 @@ def shifted(parameters: np.ndarray, points: Sequence[Point]) -> np.ndarray:
 
 
 class Evaluations:
-    """The evaluations of calls inside compiled TensorFlow functions, found by a key.
+    """The evaluations of one qnode's calls inside compiled TensorFlow functions, found by a key.
 
-    A compiled function gives no sign when a call's derivatives are no longer wanted, so the oldest
-    evaluations are dropped when all together exceed `most_bytes`. If one is asked for again it
-    starts afresh: exact and seeded values stay the same, other samples are drawn anew.
+    A compiled function gives no sign when a call's derivatives are no longer wanted, so evaluations
+    are dropped, those first that were asked for longest ago, when they are too many or too large,
+    or those of all qnodes together are. If one is asked for again it starts afresh: exact and
+    seeded values stay the same, other samples are drawn anew. Thread-safe.
+
+    Args:
+        most_bytes: Of these.
+        most: How many.
     """
+
+    _MOST_BYTES_OF_ALL = 2**28
+    _all: ClassVar[weakref.WeakSet[Evaluations]] = weakref.WeakSet()
+    _lock: ClassVar[threading.RLock] = threading.RLock()
+    _uses: ClassVar[Iterator[int]] = itertools.count()
 
     def __init__(self, most_bytes: int = 2**28, most: int = 10_000):
         self._most_bytes, self._most = most_bytes, most
         self._evaluations: OrderedDict[tuple, Evaluation] = OrderedDict()
         self._sizes: dict[tuple, int] = {}  # in bytes, as far as known
-        self._bytes = 0
+        self._used: dict[tuple, int] = {}  # the larger the number, the later
         self._latest: tuple | None = None
-        self._lock = threading.Lock()
+        self.nbytes = 0
+        self._all.add(self)
+
+    def __len__(self) -> int:
+        return len(self._evaluations)
 
     def get(self, call: Hashable, parameters: np.ndarray, make: Callable[[np.ndarray], Evaluation]):
-        """Returns the evaluation of this call, made if it is new."""
-        key = (call, parameters.tobytes())
+        """Returns the evaluation of this call at these parameters, made if it is new."""
+        key = call, hashlib.blake2b(parameters.tobytes(), digest_size=16).digest()
         with self._lock:
             self._weigh(self._latest)  # it has grown since it was handed out
             if key not in self._evaluations:
-                self._drop_oldest()
+                self._make_room()
                 self._evaluations[key] = make(parameters)
             self._evaluations.move_to_end(key)
+            self._used[key] = next(self._uses)
             self._latest = key
             return self._evaluations[key]
 
     def _weigh(self, key):
         if key in self._evaluations:
             size = self._evaluations[key].nbytes
-            self._bytes += size - self._sizes.get(key, 0)
+            self.nbytes += size - self._sizes.get(key, 0)
             self._sizes[key] = size
 
+    def _make_room(self):
+        while self._evaluations and (self.nbytes > self._most_bytes or len(self) >= self._most):
+            self._drop_oldest()
+        while sum(each.nbytes for each in self._all) > self._MOST_BYTES_OF_ALL:
+            min((each for each in self._all if len(each)), key=Evaluations._oldest)._drop_oldest()
+
+    def _oldest(self) -> int:
+        return self._used[next(iter(self._evaluations))]
+
     def _drop_oldest(self):
-        while self._evaluations and (
-            self._bytes > self._most_bytes or len(self._evaluations) >= self._most
-        ):
-            key, _ = self._evaluations.popitem(last=False)
-            self._bytes -= self._sizes.pop(key, 0)
+        key, _ = self._evaluations.popitem(last=False)
+        del self._used[key]
+        self.nbytes -= self._sizes.pop(key, 0)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from qshift.circuit import Circuit, Parametric, terms
 from qshift.plan import Frequencies
 
 _MOST_SUMS = 200  # frequencies of one joint parameter
+_MOST_JOINED = 256  # ways to share angles that a circuit remembers
 _EQUAL = 1e-9  # relative to the largest; closer ones are one
 
 
@@ -104,19 +104,25 @@ def join(circuit: Circuit, angles: Sequence[tuple[Hashable, float]], order: int)
     for k, (name, _) in enumerate(angles):
         names.setdefault(name, []).append(k)
     groups = [
-        tuple((k, angles[k][1] / angles[slots[0]][1]) for k in slots)
+        {k: angles[k][1] / angles[slots[0]][1] for k in slots}
         for slots in names.values()
         if len(slots) > 1 and all(angles[k][1] for k in slots)
     ]
-    return _joined(circuit, tuple(groups), min(order, 2)) if groups else circuit
+    if not groups:
+        return circuit
+    key = tuple(tuple(group.items()) for group in groups), min(order, 2)
+    if key not in circuit.joined:
+        if len(circuit.joined) >= _MOST_JOINED:
+            circuit.joined.clear()
+        circuit.joined[key] = _joined(circuit, groups, min(order, 2))
+    return circuit.joined[key] or circuit
 
 
-@lru_cache(maxsize=256)
-def _joined(circuit, groups, order):
+def _joined(circuit, groups, order) -> Joint | None:
     observed = set().union(*map(terms, circuit.measurements))
     cones = [circuit.reached(wires) for wires in observed]
     joined = []
-    for group in map(dict, groups):
+    for group in groups:
         slots = {k: circuit.slots[k] for k in group}
         if not all(isinstance(slot.spectrum, Frequencies) for slot in slots.values()):
             continue
@@ -126,7 +132,7 @@ def _joined(circuit, groups, order):
         sizes = [len(spectra[k]) for k in set().union(*seen)]
         if frequencies is not None and _is_cheaper(len(frequencies), sizes, order):
             joined.append((group, Frequencies(frequencies)))
-    return Joint(circuit, joined) if joined else circuit
+    return Joint(circuit, joined) if joined else None
 
 
 def _is_cheaper(joint: int, sizes: Sequence[int], order: int) -> bool:

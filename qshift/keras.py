@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -16,6 +16,7 @@ from qshift.errors import UnsupportedError
 from qshift.qnode import from_qnode
 from qshift.reading import Reading, joined, map_shapes, read
 from qshift.tracing import is_watched
+from qshift.unrolling import UnknownSizeError
 
 _SERIALIZABLE = {
     "initializer": keras.initializers,
@@ -142,10 +143,14 @@ class QuantumLayer(keras.layers.Layer):
         return map_shapes(lambda shape: (*batch, *shape), self._read(input_shape).shape)
 
     def call(self, inputs):
+        if isinstance(inputs, tf.SparseTensor):
+            inputs = tf.sparse.to_dense(inputs)
+        if self._reading is not None and inputs.shape.rank and inputs.shape[-1] is None:
+            inputs = tf.ensure_shape(inputs, [*inputs.shape[:-1], self._reading.features])
         reading = self._read(inputs.shape)
         samples = tf.reshape(tf.cast(inputs, self.variable_dtype), [-1, reading.features])
         weights = {name: tf.convert_to_tensor(w) for name, w in self.qnode_weights.items()}
-        run = self._quantum if reading.whole else self._map
+        run = self._whole if reading.whole else self._map
         if not reading.whole and tf.executing_eagerly():
             run = self._compiled_map(reading, is_watched(samples))
         batch, known = tf.shape(inputs)[:-1], inputs.shape[:-1]
@@ -155,6 +160,14 @@ class QuantumLayer(keras.layers.Layer):
             return tf.ensure_shape(tf.cast(output, self.compute_dtype), [*known, *shape])
 
         return map_shapes(finish, reading.shape, joined(run(samples, weights)))
+
+    def _whole(self, samples, weights):
+        """Calls the qnode for all samples; one by one if it asks how many there are, and that is
+        not known while `fit` is traced."""
+        try:
+            return self._quantum(samples, weights)
+        except UnknownSizeError:
+            return self._map(samples, weights)
 
     def _quantum(self, inputs, weights):
         return self.qnode(**{self.input_arg: inputs}, **weights)
@@ -219,7 +232,7 @@ class QuantumLayer(keras.layers.Layer):
         """Returns the layer's settings; the qnode by the name it is found by (see `register`)."""
         return {
             **super().get_config(),
-            "qnode": _name_to_find(self._registered),
+            "qnode": _reference(self._registered),
             "weight_shapes": {name: list(shape) for name, shape in self.weight_shapes.items()},
             "output_dim": self.output_dim,
             "weight_specs": {
@@ -236,7 +249,7 @@ class QuantumLayer(keras.layers.Layer):
     def from_config(cls, config: dict) -> QuantumLayer:
         """Makes a layer of its settings."""
         name = config["qnode"]
-        found = keras.saving.get_registered_object(name)
+        found = getattr(name, "qnode", None) or keras.saving.get_registered_object(name)
         if found is None:
             raise ValueError(
                 f"The layer {config.get('name')!r} was saved with a qnode called {name!r}, which "
@@ -245,6 +258,12 @@ class QuantumLayer(keras.layers.Layer):
                 f"custom_objects={{{name!r}: the_qnode}}."
             )
         return super().from_config({**config, "qnode": found})
+
+    def __deepcopy__(self, memo: dict) -> QuantumLayer:
+        """Returns a layer with the same qnode and a copy of the weights."""
+        copied = memo[id(self)] = type(self).from_config(self.get_config())
+        copied.set_weights(self.get_weights())
+        return copied
 
     def __repr__(self) -> str:
         return f"<QuantumLayer name={self.name}, qnode={self._name}, built={self.built}>"
@@ -299,24 +318,47 @@ def _home(qnode) -> str:
     return f"{qnode.__module__}.{qnode.__qualname__}"
 
 
-def _name_to_find(qnode) -> str:
-    """Returns the name that a saved model has for a qnode.
+class _Reference:
+    """Stands for a qnode in settings, which Keras copies in depth."""
 
-    Raises:
-        ValueError: If nobody could find the qnode by it.
-    """
+    def __deepcopy__(self, memo):
+        return self
+
+
+class _Name(_Reference, str):
+    """The name of a qnode that is not registered: whoever loads it has to say what it is, and
+    whoever is handed it has the qnode as well, as for `keras.models.clone_model`."""
+
+    qnode: qml.QNode
+
+
+@dataclass
+class _Nameless(_Reference):
+    """A qnode that nobody could find by a name, so that it can be handed on but not saved."""
+
+    qnode: qml.QNode
+    reason: str
+
+    def get_config(self):
+        raise ValueError(
+            f"A model with the qnode {_home(self.qnode)} cannot be saved: it would not be found "
+            f"again when loading, as it {self.reason}. Decorate it with @qshift.keras.register "
+            "(for a lambda, register(name=...)), or save the weights only, with model.save_weights."
+        )
+
+
+def _reference(qnode) -> str | _Nameless:
+    """Returns what stands for a qnode in the settings of a layer."""
     name = keras.saving.get_registered_name(qnode)
     if keras.saving.get_registered_object(name) is qnode:
         return name
-    nowhere = "<lambda>" in qnode.__qualname__ or "<locals>" in qnode.__qualname__
-    if name != qnode.__name__ or nowhere:
-        reason = "is not registered" if name == qnode.__name__ else "was registered anew since"
-        raise ValueError(
-            f"A model with the qnode {_home(qnode)} cannot be saved: it would not be found again "
-            f"when loading, as it {reason}. Decorate it with @qshift.keras.register (for a lambda, "
-            "register(name=...)), or save the weights only, with model.save_weights."
-        )
-    return name
+    if name != qnode.__name__:
+        return _Nameless(qnode, "was registered anew since")
+    if "<lambda>" in qnode.__qualname__ or "<locals>" in qnode.__qualname__:
+        return _Nameless(qnode, "is not registered")
+    reference = _Name(name)
+    reference.qnode = qnode
+    return reference
 
 
 def _shape(size) -> tuple[int, ...]:

@@ -22,13 +22,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from qshift.evaluation import Calls, Evaluation, Evaluations, Structure
+from qshift.evaluation import Calls, Evaluation, Structure
 from qshift.plan import Index
 from qshift.tracing import eager_ticket, find, graph_ticket, require_threads, run
 
 _LARGEST_MATRIX = 2**20  # entries
-
-_compiled = Evaluations()
 
 
 class Program:
@@ -114,10 +112,10 @@ class Program:
         self.circuit.require_rules(j for index in asked_for for j in index)
         ticket, parameters = int(ticket), self.assemble(arrays)
         evaluation = find(ticket)
-        if evaluation is None or not np.array_equal(evaluation.parameters, parameters):
+        if evaluation is None or evaluation.parameters.tobytes() != parameters.tobytes():
             # Compiled functions number their calls downwards from -1.
-            evaluation = _compiled.get(
-                (self.calls, ticket), parameters, lambda parameters: self.start(parameters, -ticket)
+            evaluation = self.calls.evaluations.get(
+                ticket, parameters, lambda parameters: self.start(parameters, abs(ticket))
             )
             evaluation.final = True
         return evaluation.partials(indices, also)

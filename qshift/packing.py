@@ -60,8 +60,8 @@ class Parts(NamedTuple):
         columns: For each part, its columns.
         active: Those of them that values depend on; None for a part that nobody can differentiate
             by.
-        watched: The active columns that a tape or forward accumulator follows; while tracing, all
-            that have a rule if none does (one outside may).
+        watched: The active columns with a rule that a tape or forward accumulator follows; while
+            tracing, all of them if none does (one outside may).
     """
 
     tensors: list[tf.Tensor]
@@ -73,16 +73,17 @@ class Parts(NamedTuple):
 def parts(circuit, parameters, batch) -> Parts:
     """Packs the parameters, in one part for each set of tensors that they are computed from.
 
-    In eager mode, where that is not known, the parameters that are watched are one part.
+    In eager mode, where that is not known, the parameters that are watched are one part. While
+    tracing, those without a rule are parts of their own: tapes ask for derivatives by all they
+    follow, and only if the result is used there is an error.
     """
     parameters = [tf.convert_to_tensor(parameter) for parameter in parameters]
     eager = tf.executing_eagerly()
-    labels = [(is_watched(parameter),) for parameter in parameters]
+    labels = [
+        (is_watched(parameter), not eager and slot.spectrum is None)
+        for parameter, slot in zip(parameters, circuit.slots, strict=True)
+    ]
     if not eager:
-        labels = [
-            (*label, slot.spectrum is None)
-            for label, slot in zip(labels, circuit.slots, strict=True)
-        ]
         finer = [(*x, y) for x, y in zip(labels, origins(parameters), strict=True)]
         labels = finer if len(set(finer)) <= _MOST_PARTS else labels
     kinds: dict[tuple, list[int]] = {}
@@ -90,19 +91,19 @@ def parts(circuit, parameters, batch) -> Parts:
         kinds.setdefault(label, []).append(i)
     useful = set(circuit.active_columns)
     tensors, columns, active, follow, can = [], [], [], [], []
-    for (is_followed, *_), slots in kinds.items():
+    for (is_followed, has_no_rule, *_), slots in kinds.items():
         columns.append(tuple(c for i in slots for c in circuit.slots[i].columns))
         moving = tuple(c for c in columns[-1] if c in useful)
-        if is_followed:
+        if eager and is_followed:  # what is traced may never be run
             circuit.require_rules(moving)
-            follow += moving
-        elif not eager and circuit.slots[slots[0]].spectrum is not None:
-            can += moving
+        if not has_no_rule:
+            (follow if is_followed else can).extend(moving)
         active.append(moving if is_followed or not eager else None)
         tensors.append(_pack([(circuit.slots[i], parameters[i]) for i in slots], batch))
     if not tensors:
         return Parts([tf.zeros([1, 0], tf.float64)], ((),), (None,), ())
-    return Parts(tensors, tuple(columns), tuple(active), tuple(sorted(follow or can)))
+    watched = follow or ([] if eager else can)
+    return Parts(tensors, tuple(columns), tuple(active), tuple(sorted(watched)))
 
 
 def _pack(slots, batch) -> tf.Tensor:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import backprop_util, context, record
-from tensorflow.python.framework import op_callbacks, op_def_registry
+from tensorflow.python.framework import op_callbacks
 from tensorflow.python.framework.ops import EagerTensor
 
 from qshift.tracing import is_watched
@@ -34,27 +33,18 @@ BILINEAR = frozenset("BatchMatMulV2 Einsum MatMul Mul".split())
 SMOOTH = LINEAR | FUNCTIONS | BILINEAR | {"RealDiv"}
 
 
-@dataclass(eq=False)
 class Scope:
-    """One block of `remembered_ops`.
+    """One block of `remembered_ops`."""
 
-    Attributes:
-        writes: How many ops that may have assigned to a variable were made in it so far.
-        reads: In eager mode, name of a variable -> the latest value that was read, and how many
-            different ones before.
-    """
+    def __init__(self):
+        self._reads: dict[int, tuple[tf.Tensor, int]] = {}
 
-    writes: int = 0
-    reads: dict[Hashable, tuple[tf.Tensor, int]] = field(default_factory=dict)
-
-    def version(self, variable: tf.Tensor, value: tf.Tensor) -> int:
+    def version(self, variable: EagerTensor, value: EagerTensor) -> int:
         """Returns a number that two reads of a variable share only if they gave the same."""
-        if not isinstance(value, EagerTensor):
-            return self.writes
-        latest, version = self.reads.get(name_of(variable), (None, -1))
+        latest, version = self._reads.get(id(variable), (None, -1))
         if latest is None or not np.array_equal(latest, value):
             version += 1
-            self.reads[name_of(variable)] = value, version
+            self._reads[id(variable)] = value, version
         return version
 
 
@@ -69,7 +59,7 @@ class Made(NamedTuple):
         scope: In which it was made.
         recorded: Whether tapes that were open then recorded the op itself, rather than being told
             derivatives by somebody, as for a `tf.custom_gradient`.
-        version: For a read of a variable, see `Scope.version`.
+        version: For an eager read of a variable, see `Scope.version`.
     """
 
     kind: str
@@ -100,8 +90,6 @@ def remembered_ops() -> Iterator[None]:
     try:
         yield
     finally:
-        if outer is not None:
-            outer.writes += _current.scope.writes
         _current.scope = outer
         if adds:
             op_callbacks.remove_op_callback(_remember)
@@ -111,14 +99,11 @@ def _remember(op_type, inputs, attrs, outputs, op_name=None, graph=None):
     scope, kind = _current.scope, tf.compat.as_str(op_type)
     if scope is None:  # TensorFlow runs something else of its own
         return
+    if graph is not None and kind not in SMOOTH:
+        return  # the graph knows it, and keeps what is added for ever
     recorded, version = record.could_possibly_record(), 0
-    if kind == "ReadVariableOp":
+    if kind == "ReadVariableOp" and graph is None:
         version = scope.version(inputs[0], outputs[0])
-    elif graph is not None:
-        definition = op_def_registry.get(kind)
-        scope.writes += definition is None or definition.is_stateful
-        if kind not in SMOOTH:
-            return  # the graph has it, and keeps what it knows for ever
     for index, output in enumerate(outputs):
         output.qshift_made = Made(kind, inputs, attrs, index, scope, recorded, version)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import sys
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import cloudpickle
 import pennylane as qml
 import tensorflow as tf
 from pennylane.measurements import ExpectationMP, VarianceMP
@@ -41,13 +43,34 @@ from qshift.provenance import remembered_ops
 from qshift.recording import by_value
 from qshift.rehearsal import is_rehearsal, made_up
 from qshift.report import Plan
+from qshift.tracing import Itself, function_graph
 from qshift.unrolling import explained, unrolled
 
 _MOST_PROGRAMS = 256
 
 # Set by `derivatives`, so that the qnodes it calls run all it needs in their first batch.
 _NOTHING = Wanted()
-wanted_ahead: ContextVar[Wanted] = ContextVar("wanted_ahead", default=_NOTHING)
+_wanted_ahead: ContextVar[tuple[Wanted, tf.Graph | None]] = ContextVar("wanted_ahead")
+
+
+@contextmanager
+def wanted_ahead(wanted: Wanted) -> Iterator[None]:
+    """Within it, qnodes run in their first batch what some derivatives will ask for.
+
+    Only in the function that is being traced, or in eager mode: another compiled function that is
+    called meanwhile, and perhaps traced, is called by others as well.
+    """
+    token = _wanted_ahead.set((wanted, function_graph()))
+    try:
+        yield
+    finally:
+        _wanted_ahead.reset(token)
+
+
+def _wanted_here() -> Wanted:
+    wanted, graph = _wanted_ahead.get((_NOTHING, None))
+    return wanted if graph is function_graph() else _NOTHING
+
 
 _preparing: ContextVar[bool] = ContextVar("preparing", default=False)
 
@@ -215,6 +238,25 @@ class QNode(qml.QNode):
         vars(copied).update(vars(super().__copy__()))
         return copied
 
+    def __tf_tracing_type__(self, _) -> Itself:
+        return Itself(self)
+
+    def __deepcopy__(self, memo: dict) -> QNode:
+        """Returns a QNode on a copy of the device."""
+        copied = memo[id(self)] = _restored(*copy.deepcopy(self._state(), memo))
+        return copied
+
+    def __reduce__(self):
+        """A QNode that its module has is pickled by its name, as functions are; others as what they
+        are made of. `cloudpickle` takes the latter where the former would not be found."""
+        named = _named(self)
+        return self.__qualname__ if named else (_restored, self._state())
+
+    def _state(self) -> tuple:
+        """Returns what it is made of."""
+        shots = self._shots_override_device, self.shots
+        return type(self), self._init_args, shots, _pipeline(self), self.calls.made
+
     @qml.QNode.interface.setter
     def interface(self, value: str | qml.math.Interface):
         qml.QNode.interface.fset(self, keywords.interface(value))
@@ -334,7 +376,7 @@ class QNode(qml.QNode):
 
     def _prepare(self, tape, traced: _Tapes) -> Prepared:
         compiled = self._compile(tape)
-        ahead = wanted_ahead.get(), replace(self._wanted, arguments=traced.arguments)
+        ahead = _wanted_here(), replace(self._wanted, arguments=traced.arguments)
         order = max(wanted.highest for wanted in ahead)
         circuit, parameters, names = self._joined(compiled, order)
         batch = batch_size(circuit, parameters)
@@ -348,9 +390,7 @@ class QNode(qml.QNode):
             program = self._programs[key] = self._program(
                 compiled.circuit, circuit, columns, active, axes
             )
-        return Prepared(
-            compiled, circuit, parameters, names, batch, program, tensors, traced.dtype
-        )
+        return Prepared(compiled, circuit, parameters, names, batch, program, tensors, traced.dtype)
 
     def _joined(self, compiled, order):
         """Returns what is differentiated (a circuit or a `Joint`), its parameters, their angles."""
@@ -498,6 +538,33 @@ def from_qnode(qnode: qml.QNode, **kwargs) -> QNode:
     converted = QNode(qnode.func, qnode.device, **kwargs)
     vars(converted)[_pipeline_name(converted)] = copy.copy(_pipeline(qnode))
     return converted
+
+
+def _restored(kind, settings, shots, pipeline, calls) -> QNode:
+    """Makes a QNode of its state; its next call is numbered as that of the original."""
+    made = kind(**settings)
+    overrides, shots = shots
+    if overrides or made.shots != shots:
+        made._set_shots(shots)
+    vars(made)[_pipeline_name(made)] = copy.copy(pipeline)
+    made.calls.made = calls
+    return made
+
+
+def _named(qnode) -> bool:
+    """Whether a QNode is what its module has by its name."""
+    found = sys.modules.get(qnode.__module__)
+    for name in getattr(qnode, "__qualname__", "").split("."):
+        found = getattr(found, name, None)
+    return found is qnode
+
+
+def _reduce_by_value(qnode):
+    named = _named(qnode) and qnode.__module__ != "__main__"
+    return qnode.__qualname__ if named else (_restored, qnode._state())
+
+
+cloudpickle.CloudPickler.dispatch_table[QNode] = _reduce_by_value
 
 
 def _pipeline_name(qnode) -> str:

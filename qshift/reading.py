@@ -51,22 +51,28 @@ def read(
         ValueError: If it takes neither one sample nor a batch, or makes one result of a batch.
     """
     random = np.random.default_rng(0)
-    # Of norm one and positive, for encodings that want to be given amplitudes.
-    samples = random.uniform(0.1, 1, (_SAMPLES, features))
-    samples /= np.linalg.norm(samples, axis=1, keepdims=True)
+    amplitudes = random.uniform(0.1, 1, (_SAMPLES, features))
+    amplitudes /= np.linalg.norm(amplitudes, axis=1, keepdims=True)
+    bits = random.integers(0, 2, (_SAMPLES, features))
     with tf.init_scope(), rehearsal():
-        samples = tf.constant(samples, dtype)
         values = {
             name: tf.constant(random.uniform(0.1, 1, spec.shape), spec.dtype)
             for name, spec in weights.items()
         }
-        alone, error = _attempt(lambda: _stacked([function(x, values) for x in samples]))
-        together, batch_error = _attempt(lambda: joined(function(samples, values)))
-        if error is None:
-            return Reading(features, batch_error is None and _same(together, alone), _shape(alone))
-        if batch_error is None:
-            _require_rows(together, name)
-            return Reading(features, True, _shape(together))
+        failed = []
+        # Some encodings want samples of norm one, some want them to consist of zeros and ones.
+        for kind in (amplitudes, bits):
+            samples = tf.constant(kind, dtype)
+            alone, error = _attempt(lambda x=samples: _stacked([function(y, values) for y in x]))
+            together, batch_error = _attempt(lambda x=samples: joined(function(x, values)))
+            if error is None:
+                whole = batch_error is None and _same(together, alone)
+                return Reading(features, whole, _shape(alone))
+            if batch_error is None:
+                _require_rows(together, name)
+                return Reading(features, True, _shape(together))
+            failed.append((error, batch_error))
+    error, batch_error = failed[0]
     if str(error) == str(batch_error):
         raise error
     raise ValueError(

@@ -11,7 +11,7 @@ import itertools
 import os
 import secrets
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context, record
 from tensorflow.python.framework import func_graph
-from tensorflow.python.ops import gradients_util, script_ops
+from tensorflow.python.ops import gen_script_ops, gradients_util, script_ops
 from tensorflow.python.ops.control_flow_v2_func_graphs import (
     CondBranchFuncGraph,
     WhileBodyFuncGraph,
@@ -126,7 +126,7 @@ def _graph_op(node, ticket, inputs):
             raise
 
     with record.stop_recording(), graph.gradient_override_map({"PyFuncStateless": _GRADIENT}):
-        result = tf.numpy_function(call, [ticket, *inputs], tf.float64, stateful=False)
+        result = _python_op(gen_script_ops.py_func_stateless, call, [ticket, *inputs], tf.float64)
     result.set_shape(node.shape(inputs))
     op, graph_reference = result.op, weakref.ref(graph)
     ticket, *inputs = op.inputs
@@ -233,12 +233,74 @@ def _vectorise(inputs: pfor._PforInput):
     return [pfor.wrap(result, True)]
 
 
-# TensorFlow finds the Python function of an op by a token, which it also saves with a graph. They
-# are numbered from 0 in each process, so that a saved graph would run whatever has its number where
-# it is loaded. From here on, no other process has the numbers of this one.
-script_ops._py_funcs._unique_id += secrets.randbits(62)
-
 _CONTROL_FLOW = (CondBranchFuncGraph, WhileBodyFuncGraph, WhileCondFuncGraph)
+
+
+class Itself(tf.types.experimental.TraceType):
+    """The type of a Python object as an argument of a `tf.function`: it is traced for each object.
+
+    Where TensorFlow does not know better, it hands out what a decorator has wrapped.
+
+    Args:
+        value: The object.
+    """
+
+    def __init__(self, value: object):
+        self._value = weakref.ref(value)
+
+    def is_subtype_of(self, other) -> bool:
+        return self == other
+
+    def most_specific_common_supertype(self, others):
+        return self if all(self == other for other in others) else None
+
+    def placeholder_value(self, placeholder_context=None):
+        return self._value()
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Itself) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+def function_graph() -> tf.Graph | None:
+    """Returns the graph of the function that is being traced, not that of a loop or branch in it;
+    None in eager mode."""
+    if tf.executing_eagerly():
+        return None
+    graph = tf.compat.v1.get_default_graph()
+    while isinstance(graph, _CONTROL_FLOW):
+        graph = graph.outer_graph
+    return graph
+
+
+_process, _tokens = secrets.token_hex(8), itertools.count()
+
+
+def _python_op(make: Callable, function: Callable, inputs, dtype) -> tf.Tensor:
+    """Adds an op that calls a Python function to the graph that is being traced.
+
+    As `tf.numpy_function` does, but for two things. The graph owns the function: TensorFlow would
+    keep it, and all that it holds, for ever. And the token by which it is found is one that no
+    other process has: TensorFlow's is the same in every process, so that a graph from elsewhere
+    would run whatever function there has its number.
+
+    Args:
+        make: TensorFlow's maker of such ops.
+        function: From the inputs as arrays to an array.
+        inputs: The inputs.
+        dtype: Of the result.
+    """
+    token = f"qshift-{_process}-{next(_tokens)}"
+    script_ops._py_funcs._funcs[token] = function
+    graph = owner = tf.compat.v1.get_default_graph()
+    while owner is graph or isinstance(owner, func_graph.FuncGraph):
+        owner.qshift_functions = [*getattr(owner, "qshift_functions", ()), function]
+        owner = getattr(owner, "outer_graph", None)
+    return make(input=inputs, token=token, Tout=[dtype])[0]
+
+
 _LARGEST_FORKED = 1000  # numbers; TensorFlow hands larger tensors to threads
 _forked = False
 
@@ -274,11 +336,9 @@ def _guard() -> tf.Tensor | None:
     whenever it is about to run one or to save it."""
     require_threads(_LARGEST_FORKED + 1)
     _require_no_saving()
-    if tf.executing_eagerly():
+    graph = function_graph()
+    if graph is None:
         return tf.constant(0, tf.int64)
-    graph = tf.compat.v1.get_default_graph()
-    while isinstance(graph, _CONTROL_FLOW):
-        graph = graph.outer_graph
     # Other graphs, as those of gradients, do not know such numbers.
     if type(graph) is not func_graph.FuncGraph or graph.structured_input_signature is None:
         return None
@@ -304,7 +364,9 @@ def graph_ticket(numbers: Iterator[int]) -> tf.Tensor:
     `tf.function` draws the numbers of its calls in the order in which they were written.
     """
     _guard()
-    ticket = tf.numpy_function(lambda: np.int64(-next(numbers)), [], tf.int64, stateful=True)
+    ticket = _python_op(
+        gen_script_ops.py_func, lambda: np.array(-next(numbers), np.int64), [], tf.int64
+    )
     ticket.set_shape([])
     ticket.op.pfor_converter = lambda inputs: _draw_once(inputs, numbers)
     return ticket

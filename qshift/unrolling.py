@@ -16,6 +16,10 @@ import tensorflow as tf
 from qshift.errors import QShiftError, UnsupportedError
 
 
+class UnknownSizeError(UnsupportedError):
+    """A quantum function that asks for a size which is not known where it is traced."""
+
+
 class _Depth(threading.local):
     """How many `unrolled` blocks are open in a thread."""
 
@@ -79,7 +83,7 @@ def explained(error: Exception, name: str, arguments) -> Exception:
         )
     if unknown and isinstance(error, TypeError | ValueError) and _is_about_shapes(text):
         shapes = ", ".join(map(str, unknown))
-        return UnsupportedError(
+        return UnknownSizeError(
             f"{name} asks for a size that is not known where it is traced: it was called with "
             f"tensors of shape {shapes} ({_first_sentence(text)}). Give the tf.function an "
             "input_signature with that size, use tf.ensure_shape, or, if it is a batch, call the "

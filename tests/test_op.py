@@ -14,7 +14,6 @@ import tensorflow as tf
 import qshift
 from qshift import evaluation
 from qshift.evaluation import Evaluations
-from qshift.op import _compiled
 
 COSINE = 0.0, 1.0  # phase and frequency
 SINE = -math.pi / 2, 1.0
@@ -805,13 +804,13 @@ def evaluations(monkeypatch):
 @pytest.mark.parametrize("pfor", [True, False])
 def test_evaluations_die_with_their_tapes(evaluations, pfor):
     circuit = rotation()
-    before = len(_compiled._evaluations)
+    before = len(circuit.calls.evaluations)
     for step in range(4):
         jacobians(circuit, tf.constant(0.1 * step, tf.float64), (False, pfor))
     gc.collect()
     assert len(evaluations) == 4
     assert [e() for e in evaluations] == [None] * 4
-    assert len(_compiled._evaluations) == before
+    assert len(circuit.calls.evaluations) == before
 
 
 def test_evaluations_without_vectorising_die_at_once(evaluations):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pennylane as qml
@@ -96,8 +97,9 @@ class PennyLaneExecutor:
         Raises:
             UnsupportedError: If the device or the circuit does not allow it.
         """
-        tapes, config = self._for_adjoint(circuit, circuit.bind_each(points))
-        jacobians = self.device.compute_derivatives(tapes, config)
+        with _alone(self.device):
+            tapes, config = self._for_adjoint(circuit, circuit.bind_each(points))
+            jacobians = self.device.compute_derivatives(tapes, config)
         Tracker.record(batches=1, circuits=len(points))
         columns = [slot.start for slot in circuit.slots if not slot.shape]
         result = np.zeros((len(points), circuit.num_values, circuit.num_parameters))
@@ -173,12 +175,13 @@ class PennyLaneExecutor:
         if circuit.shots and (points == points[:1]).all():
             broadcast = False  # nothing moves, so PennyLane would sample once for all
         tapes = [circuit.bind(points)] if broadcast else circuit.bind_each(points)
-        results = qml.execute(tapes, self.device, diff_method=None, cache=False)
+        with _alone(self.device):
+            results = qml.execute(tapes, self.device, diff_method=None, cache=False)
         per_tape = len(points) if broadcast else 1
         return np.concatenate([_flatten(circuit, result, per_tape) for result in results])
 
     def _sample(self, circuit, point, call):
-        with _lending:
+        with _lending, _alone(self.device):
             with _lent(self.device, generator(self._seed, circuit, point, call)):
                 (result,) = qml.execute([circuit.bind(point)], self.device, diff_method=None)
         return _flatten(circuit, result, 1)
@@ -191,6 +194,13 @@ class PennyLaneExecutor:
 
 
 _lending = threading.Lock()
+_locks: WeakKeyDictionary[qml.devices.Device, threading.RLock] = WeakKeyDictionary()
+
+
+def _alone(device) -> threading.RLock:
+    """Returns a context in which no other thread uses a device: most keep the state that they are
+    working on."""
+    return _locks.setdefault(device, threading.RLock())
 
 
 @contextmanager
