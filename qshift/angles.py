@@ -197,8 +197,13 @@ class _Names:
 
 
 def _settings(given) -> Hashable:
-    # In graphs these are protocol buffers.
-    return tuple(x.SerializeToString() if hasattr(x, "SerializeToString") else x for x in given)
+    return tuple(map(_hashable, given))
+
+
+def _hashable(setting):
+    if hasattr(setting, "SerializeToString"):  # in graphs these are protocol buffers
+        return setting.SerializeToString()
+    return tuple(map(_hashable, setting)) if isinstance(setting, list | tuple) else setting
 
 
 def constant(tensor) -> np.ndarray | None:

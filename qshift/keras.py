@@ -13,6 +13,7 @@ import pennylane as qml
 import tensorflow as tf
 
 from qshift.errors import UnsupportedError
+from qshift.packing import dense
 from qshift.qnode import from_qnode
 from qshift.reading import Reading, joined, map_shapes, read
 from qshift.tracing import is_watched
@@ -144,7 +145,7 @@ class QuantumLayer(keras.layers.Layer):
 
     def call(self, inputs):
         if isinstance(inputs, tf.SparseTensor):
-            inputs = tf.sparse.to_dense(inputs)
+            inputs = dense(inputs)
         if self._reading is not None and inputs.shape.rank and inputs.shape[-1] is None:
             inputs = tf.ensure_shape(inputs, [*inputs.shape[:-1], self._reading.features])
         reading = self._read(inputs.shape)

@@ -31,10 +31,15 @@ def as_argument(argument):
     """Returns an argument as PennyLane takes it: dense, and what TensorFlow takes for a tensor as
     one of its own, which Keras's variables are not."""
     if isinstance(argument, tf.SparseTensor):
-        return tf.sparse.to_dense(argument)
+        return dense(argument)
     if not is_tensor(argument) and hasattr(type(argument), "__tf_tensor__"):
         return tf.convert_to_tensor(argument)
     return argument
+
+
+def dense(sparse: tf.SparseTensor) -> tf.Tensor:
+    """Returns a sparse tensor as a dense one; TensorFlow forgets what shape it has."""
+    return tf.ensure_shape(tf.sparse.to_dense(sparse), sparse.shape)
 
 
 def batch_size(circuit, parameters):

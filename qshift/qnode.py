@@ -339,6 +339,7 @@ class QNode(qml.QNode):
         kwargs = {name: as_argument(argument) for name, argument in kwargs.items()}
         tape, output = self._record(args, kwargs)
         require_tensorflow(tape)
+        dtype = result_dtype(tape)  # as transforms may cast
         pipeline = copy.copy(_pipeline(self))  # which keeps what it is told about a call
         pipeline.set_classical_component(self, args, kwargs)
         tapes, post_processing = pipeline((tape,))
@@ -347,7 +348,7 @@ class QNode(qml.QNode):
             post_processing,
             output,
             args,
-            result_dtype(tape),  # as transforms may cast
+            dtype,
             tape.shots.has_partitioned_shots,
             pipeline.is_informative,
         )

@@ -1,7 +1,9 @@
 """The Keras layer: reading inputs, training, saving and loading, and what KerasLayer's users do."""
 
+import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -59,8 +61,8 @@ def trained(*layers):
     return model
 
 
-def compiled(layer, *after, **kwargs):
-    model = keras.Sequential([keras.Input((2,)), layer, *after])
+def compiled(layer, *after, features=2, **kwargs):
+    model = keras.Sequential([keras.Input((features,)), layer, *after])
     model.compile("adam", "mse", **kwargs)
     return model
 
@@ -822,3 +824,129 @@ def test_a_hybrid_classifier_learns_real_data():
     model.fit(x, y, epochs=20, batch_size=20, verbose=0)
     loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
     assert accuracy >= 0.93
+
+
+# --- what is not known while `fit` is traced ---
+
+EMBEDDINGS = {
+    "amplitudes": (4, lambda x: qml.AmplitudeEmbedding(x, wires=[0, 1], normalize=True)),
+    "padded": (3, lambda x: qml.AmplitudeEmbedding(x, wires=[0, 1], pad_with=0.1, normalize=True)),
+    "state": (4, lambda x: qml.StatePrep(x, wires=[0, 1], normalize=True)),
+    "padded state": (3, lambda x: qml.StatePrep(x, wires=[0, 1], pad_with=0.0, normalize=True)),
+    "length": (2, lambda x: [qml.RX(x[i], wires=i) for i in range(len(x))]),
+    "loop": (2, lambda x: [qml.RX(a, wires=i) for i, a in enumerate(np.pi * x)]),
+    "unpacked": (2, lambda x: [qml.RY(a + b, wires=0) for a, b in [2 * x]]),
+    "reshaped": (4, lambda x: [qml.RX(a, wires=0) for a in tf.reshape(x, [2, 2])[1]]),
+}
+
+
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_embeddings_in_fit_and_predict(name):
+    features, embed = EMBEDDINGS[name]
+
+    @qshift.qnode(DEVICE)
+    def node(inputs, w):
+        embed(inputs)
+        qml.BasicEntanglerLayers(w, wires=[0, 1])
+        return qml.expval(qml.Z(0))
+
+    layer = QuantumLayer(node, {"w": (1, 2)})
+    model = compiled(layer, features=features)
+    x = np.random.default_rng(0).uniform(0.1, 1, (5, features)).astype("float32")
+    w = tf.convert_to_tensor(layer.qnode_weights["w"])
+    expected = [node(tf.constant(sample), w) for sample in x]
+    np.testing.assert_allclose(np.ravel(model(x)), expected, atol=1e-6)
+    np.testing.assert_allclose(np.ravel(model.predict(x, verbose=0)), expected, atol=1e-6)
+    before = layer.get_weights()[0]
+    model.fit(x, np.ones(5), batch_size=2, verbose=0)
+    assert not np.array_equal(layer.get_weights()[0], before)
+
+
+def bits(inputs, w):
+    qml.BasisEmbedding(inputs, wires=[0, 1])
+    qml.BasicEntanglerLayers(w, wires=[0, 1])
+    return [qml.expval(qml.Z(0)), qml.expval(qml.Z(1))]
+
+
+def test_bits_as_inputs():
+    node = qshift.qnode(DEVICE)(bits)
+    layer = QuantumLayer(node, {"w": (1, 2)})
+    model = compiled(layer)
+    x = np.array([[0, 1], [1, 1], [0, 0], [1, 0], [0, 1]], "float32")
+    w = tf.convert_to_tensor(layer.qnode_weights["w"])
+    expected = [node(tf.constant(sample.astype(int)), w) for sample in x]
+    np.testing.assert_allclose(model(x), expected, atol=1e-6)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-6)
+    model.fit(x, np.ones((5, 2)), verbose=0)
+
+
+def test_sparse_inputs():
+    layer = QuantumLayer(qshift.qnode(DEVICE)(bits), {"w": (1, 2)})
+    model = keras.Sequential([keras.Input((2,), sparse=True), layer])
+    model.compile("sgd", "mse")
+    x = np.array([[0, 1], [1, 1], [0, 0], [1, 0]], "float32")
+    sparse = tf.sparse.from_dense(x)
+    np.testing.assert_allclose(model(sparse), layer(x), atol=1e-6)
+    np.testing.assert_allclose(model.predict(sparse, verbose=0), layer(x), atol=1e-6)
+    model.fit(sparse, np.ones((4, 2)), verbose=0)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_amplitudes_out_of_a_layer(frozen):
+    """Keras watches a frozen layer's weights as well, but nobody differentiates by them."""
+
+    @qshift.qnode(DEVICE)
+    def node(inputs, w):
+        qml.AmplitudeEmbedding(inputs, wires=[0, 1], normalize=True)
+        qml.BasicEntanglerLayers(w, wires=[0, 1])
+        return qml.expval(qml.Z(0))
+
+    dense = keras.layers.Dense(4, trainable=not frozen)
+    layer = QuantumLayer(node, {"w": (1, 2)})
+    model = keras.Sequential([keras.Input((3,)), dense, layer])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    x = np.random.default_rng(0).uniform(0.1, 1, (6, 3)).astype("float32")
+    if not frozen:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="AmplitudeEmbedding was asked"):
+            model.fit(x, np.ones(6), verbose=0)
+        return
+    w = tf.Variable(layer.get_weights()[0])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((node(tf.stop_gradient(dense(x)), w) - 1.0) ** 2)
+    expected = w - 0.1 * tape.gradient(loss, w)
+    model.fit(x, np.ones(6), batch_size=6, verbose=0)
+    np.testing.assert_allclose(layer.get_weights()[0], expected, atol=1e-5)
+
+
+# --- copies ---
+
+
+@pytest.mark.parametrize("registered", [True, False])
+def test_copies_of_layers_and_models(registered):
+    node = circuit if registered else qshift.qnode(DEVICE)(lambda inputs, w, bias: bits(inputs, w))
+    shapes = SHAPES if registered else {"w": (1, 2), "bias": 1}
+    layer = QuantumLayer(node, shapes)
+    model = compiled(layer)
+    copied = copy.deepcopy(layer)
+    assert copied.qnode is layer.qnode
+    x = X if registered else np.array([[0, 1], [1, 1.0]])
+    np.testing.assert_array_equal(copied(x), layer(x))
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    np.testing.assert_array_equal(clone(x), model(x))
+    for way in (copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))):
+        if registered:
+            np.testing.assert_array_equal(way(model)(x), model(x))
+        else:
+            with pytest.raises(ValueError, match="@qshift.keras.register"):
+                way(model)
+
+
+@pytest.mark.parametrize("way", ["export", "saved_model"])
+def test_a_model_is_no_saved_model(way, tmp_path):
+    model = trained(QuantumLayer(circuit, SHAPES))
+    with pytest.raises(qshift.UnsupportedError, match="SavedModel cannot hold"):
+        if way == "export":
+            model.export(tmp_path / "model", verbose=False)
+        else:
+            tf.saved_model.save(model, str(tmp_path / "model"))

@@ -2,10 +2,12 @@
 
 import copy
 import importlib.util
+import pickle
 import re
 import subprocess
 import sys
 
+import cloudpickle
 import numpy as np
 import pennylane as qml
 import pytest
@@ -728,3 +730,75 @@ def test_adjoint_differentiation_of_gates_the_device_does_not_have():
 
     with pytest.raises(qshift.UnsupportedError, match="Evolution.*Use diff_method='shift'"):
         circuit(tf.constant(0.1, tf.float64))
+
+
+# --- copies ---
+
+
+@qshift.qnode(qml.device("default.qubit"), shots=50, seed=3)
+def sampled(x):
+    qml.RX(x, wires=0)
+    return qml.expval(qml.Z(0))
+
+
+def rotated(x):
+    qml.RX(x, wires=0)
+    return qml.expval(qml.Z(0))
+
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda node: pickle.loads(pickle.dumps(node)),
+    "cloudpickle": lambda node: pickle.loads(cloudpickle.dumps(node)),
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("device", ["default.qubit", "lightning.qubit", "simulator"])
+def test_copies_of_a_qnode(device, way):
+    device = qshift.device(device) if device == "simulator" else qml.device(device)
+    node = qshift.qnode(device, shots=100, seed=7)(rotated)
+    x = tf.Variable(0.4, dtype=tf.float64)
+    node(x)
+    copied = COPIES[way](qml.set_shots(node, shots=1000))
+    assert copied is not node and copied.device is not node.device
+    assert (copied.seed, copied.shots.total_shots) == (7, 1000)
+    expected = qml.set_shots(qshift.qnode(device, shots=100, seed=7)(rotated), shots=1000)
+    expected(x)
+    # The next call of the copy draws what the next call of the original would.
+    for _ in range(2):
+        assert float(copied(x)) == float(expected(x))
+    assert float(slope_of(copied, x)) == pytest.approx(-np.sin(0.4), abs=0.2)
+
+
+def slope_of(node, x):
+    with tf.GradientTape() as tape:
+        value = node(x)
+    return tape.gradient(value, x)
+
+
+def test_a_qnode_of_a_module_is_pickled_by_its_name():
+    assert pickle.loads(pickle.dumps(sampled)) is sampled
+    assert pickle.loads(cloudpickle.dumps(sampled)) is sampled
+    assert len(pickle.dumps(sampled)) < 100
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "cloudpickle"])
+def test_copies_of_what_has_no_name(way):
+    factor = 2.0
+    node = qshift.qnode(qml.device("default.qubit"))(lambda x: rotated(factor * x))
+    copied = COPIES[way](node)
+    assert float(copied(tf.constant(0.3, tf.float64))) == pytest.approx(np.cos(0.6))
+
+
+def test_a_deep_copy_keeps_transforms():
+    @qshift.qnode(qml.device("default.qubit"))
+    def node(x):
+        qml.RX(x, wires=0)
+        qml.S(0)
+        qml.adjoint(qml.S)(0)
+        return qml.expval(qml.Z(0))
+
+    copied = copy.deepcopy(qml.transforms.cancel_inverses(node))
+    assert len(qml.workflow.construct_tape(copied)(0.1).operations) == 1
+    assert float(copied(tf.constant(0.3, tf.float64))) == pytest.approx(np.cos(0.3))
