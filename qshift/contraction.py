@@ -190,7 +190,7 @@ def _entries(slopes):
 
 def _jacobian(rows, i, columns, size):
     """Returns the Jacobian of some angles by the i-th source, given those of all that move."""
-    if all(row[i] is None for row in rows.values()):
+    if size and all(row[i] is None for row in rows.values()):
         return None
     jacobian = np.zeros((len(columns), size))
     for position, column in enumerate(columns):

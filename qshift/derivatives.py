@@ -91,7 +91,7 @@ def derivatives(
         with wanted_ahead(Wanted(order)):
             found = _by_tapes(fn, args, sources, positions, order, single)
         return _diagonals(found, sources[0].shape) if diagonal else found
-    _require_connected(contraction.jacobians, positions)
+    _require_connected(contraction.jacobians, sources, positions)
     found = contraction.diagonals(order) if diagonal else contraction.derivatives(order)
     dtype = contraction.call.dtype
     axes = [min(k, 1) if diagonal else k for k in range(len(found))]
@@ -179,7 +179,7 @@ def _nested(fn, args, partials, batched):
             i, axes = partial[-1], target.shape.rank
             result = tape.jacobian(target, args[i]) if axes else tape.gradient(target, args[i])
             if k == 1:
-                _require_connected([result], [i])
+                _require_connected([result], [args[i]], [i])
             if result is None:
                 result = tf.zeros([*target.shape, *args[i].shape], target.dtype)
             if i in batched:
@@ -223,7 +223,7 @@ def _by_tapes(fn, args, sources, positions, order, single):
         else:
             jacobians = tape.jacobian(target, sources)
         if k == 1:
-            _require_connected(jacobians, positions)
+            _require_connected(jacobians, sources, positions)
         jacobians = [
             tf.zeros([*target.shape, *shape], target.dtype) if jacobian is None else jacobian
             for jacobian, shape in zip(jacobians, shapes, strict=True)
@@ -261,8 +261,14 @@ def retracing():
         logger.removeFilter(other)
 
 
-def _require_connected(jacobians, positions):
-    missing = [i for i, jacobian in zip(positions, jacobians, strict=True) if jacobian is None]
+def _require_connected(jacobians, sources, positions):
+    """Raises ValueError for a source that the value does not depend on, unless it has no entries
+    that it could depend on."""
+    missing = [
+        i
+        for i, source, jacobian in zip(positions, sources, jacobians, strict=True)
+        if jacobian is None and source.shape.num_elements() != 0
+    ]
     if missing:
         raise ValueError(
             f"The value does not depend on argument {', '.join(map(str, missing))}, as far as "

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 import numpy as np
 import tensorflow as tf
 
+from qshift.errors import UnsupportedError
 from qshift.op import Program
 
 _rehearsing: ContextVar[bool] = ContextVar("rehearsing", default=False)
@@ -34,7 +35,18 @@ def is_rehearsal() -> bool:
 
 
 def made_up(program: Program, tensors: list[tf.Tensor]) -> tf.Tensor:
-    """Returns float64[N, M] in [-1, 1] for parameters as `Program` takes them, eagerly."""
+    """Returns float64[N, M] in [-1, 1] for parameters as `Program` takes them.
+
+    Raises:
+        UnsupportedError: In a function that is being traced, which would give made-up numbers for
+            ever.
+    """
+    if not tf.executing_eagerly():
+        raise UnsupportedError(
+            "A quantum function calls a tf.function with another qnode in it, whose first call "
+            "would be one without circuits, to find out how it reads its inputs. Call that qnode "
+            "without tf.function; the whole is compiled where the layer is."
+        )
     points = program.assemble([tensor.numpy() for tensor in tensors])
     shape = (program.circuit.num_parameters, program.circuit.num_values)
     mixing = np.random.default_rng(0).normal(size=(shape[0] + 1, shape[1]))

@@ -228,7 +228,9 @@ def _vectorise(inputs: pfor._PforInput):
             tensor = tf.broadcast_to(tensor, tf.concat([[length], tf.shape(tensor)], 0))
         longer.append(tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], 0)))
     values = run(node, tensors[0], longer)
-    rows = op.outputs[0].shape[0] or tf.shape(values)[0] // tf.maximum(length, 1)
+    rows = op.outputs[0].shape[0]
+    if rows is None:
+        rows = tf.shape(tensors[1])[1 if stacked[1] else 0]
     result = tf.reshape(values, tf.concat([[length, rows], tf.shape(values)[1:]], 0))
     return [pfor.wrap(result, True)]
 
