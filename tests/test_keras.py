@@ -926,7 +926,7 @@ def test_copies_of_layers_and_models(registered):
     node = circuit if registered else qshift.qnode(DEVICE)(lambda inputs, w, bias: bits(inputs, w))
     shapes = SHAPES if registered else {"w": (1, 2), "bias": 1}
     layer = QuantumLayer(node, shapes)
-    model = compiled(layer)
+    model = trained(layer) if registered else compiled(layer)
     copied = copy.deepcopy(layer)
     assert copied.qnode is layer.qnode
     x = X if registered else np.array([[0, 1], [1, 1.0]])
