@@ -11,8 +11,9 @@ from collections.abc import Callable
 import pennylane as qml
 from pennylane.tape import QuantumScript
 
-from qshift.circuit import decompose
+from qshift.decomposition import decompose, hides
 from qshift.errors import UnsupportedError
+from qshift.special_unitary import SpecialUnitaryAt
 
 
 def expand(tape: QuantumScript, *_, **__):
@@ -56,11 +57,14 @@ def decomposed(tape: QuantumScript) -> QuantumScript:
     for op in tape.operations:
         marked = [start + i in given for i in range(len(op.data))]
         start += len(op.data)
-        parts = [part for part, _, _ in decompose([op], _may_train)] if any(marked) else [op]
+        parts = [op]
+        if any(marked) or hides(op, op.data, qml.math.requires_grad):
+            parts = [part.gate for part in decompose([op], _may_train, data=False)]
         for part in parts:
+            fixed = isinstance(part, SpecialUnitaryAt)
             for i, x in enumerate(part.data):
                 # What parts have been made from cannot be seen in a concrete JAX array.
-                moves = qml.math.requires_grad(x) or any(marked) and _is_jax(x)
+                moves = qml.math.requires_grad(x) or any(marked) and _is_jax(x) and not fixed
                 if marked[i] if part is op else moves:
                     trainable.append(end)
                 end += 1
