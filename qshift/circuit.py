@@ -7,7 +7,7 @@ changes between two calls (the tensors, flattened into P columns) from what does
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -332,7 +332,8 @@ class Compiler:
 
         slots, parameters, structures, fixed, start = [], [], [], [], 0
         templates = []
-        for position, (op, leaves, structure, data_of) in enumerate(operations):
+        for position, part in enumerate(operations):
+            op, leaves, structure, data_of = part
             structures.append(structure)
             positions = gates.data_positions(op, leaves)
             moving = [
@@ -346,9 +347,13 @@ class Compiler:
                 continue
             spectra = gates.spectra(op)
             for i in moving:
-                known = positions[i] is not None and data_of is None
-                spectrum = spectra[positions[i]] if known else None
-                slot = _slot(op, position, positions[i], i, leaves[i], start, spectrum, data_of)
+                slot = _slot(op, position, positions[i], i, leaves[i], start)
+                if part.is_still:
+                    slot = replace(slot, spectrum=Frequencies(()))
+                elif data_of is not None:
+                    slot = replace(slot, gate=data_of)
+                elif positions[i] is not None and not slot.shape:
+                    slot = replace(slot, spectrum=spectra[positions[i]])
                 slots.append(slot)
                 parameters.append(leaves[i])
                 start += slot.size
@@ -388,7 +393,8 @@ def _is_broadcast(op, parameter, leaf):
     return qml.math.ndim(leaf) > gates.ndim(op, parameter)
 
 
-def _slot(op, position, parameter, leaf, value, start, spectrum, data_of):
+def _slot(op, position, parameter, leaf, value, start):
+    """Returns a slot, as yet without a rule."""
     shape = tuple(qml.math.shape(value))
     dims = len(shape) if parameter is None else gates.ndim(op, parameter)
     if len(shape) - dims not in (0, 1):
@@ -398,9 +404,7 @@ def _slot(op, position, parameter, leaf, value, start, spectrum, data_of):
         )
     shape = shape[len(shape) - dims :]
     is_complex = bool(shape) and "complex" in qml.math.get_dtype_name(value)
-    spectrum = None if shape else spectrum
-    gate = data_of or op.name
-    return Slot(position, parameter, leaf, gate, start, shape, is_complex, spectrum)
+    return Slot(position, parameter, leaf, op.name, start, shape, is_complex, None)
 
 
 def _placeholder(slot):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pennylane as qml
 import tensorflow as tf
 from pennylane.operation import Operator
-from pennylane.ops.op_math import Adjoint, Conditional, Controlled, Pow
+from pennylane.ops.op_math import Adjoint, Conditional, Controlled, Evolution, Pow, SymbolicOp
 from pennylane.pytrees import PyTreeStructure
 
 from qshift import gates
@@ -24,7 +24,6 @@ _WHOLE = (
     qml.QubitUnitary,
     qml.ControlledQubitUnitary,
     qml.BlockEncode,
-    SpecialUnitaryAt,
 )
 
 # Those whose parameters are data that angles are computed from: along normalised states and unitary
@@ -55,6 +54,11 @@ class Part(NamedTuple):
     structure: PyTreeStructure
     data_of: str | None
 
+    @property
+    def is_still(self) -> bool:
+        """Whether derivatives by its parameters are zero by construction."""
+        return isinstance(innermost(self.gate), SpecialUnitaryAt)
+
 
 def decompose(
     operations: Iterable[Operator],
@@ -62,7 +66,7 @@ def decompose(
     adjoint: bool = False,
     moves: Callable[[Any], bool] = lambda _: True,
     *,
-    data: bool = True,
+    for_tapes: bool = False,
     data_of: str | None = None,
 ) -> Iterator[Part]:
     """Decomposes gates with tensor parameters until all of these have exact rules.
@@ -73,7 +77,8 @@ def decompose(
         adjoint: Whether to go on until devices that have adjoint differentiation differentiate each
             of the gates themselves.
         moves: Whether something may differentiate by a tensor.
-        data: Whether to take gates apart whose parameters are data.
+        for_tapes: Whether the gates go into PennyLane's tapes. Gates whose parameters are data are
+            not taken apart then, and those are whose angles PennyLane would confuse or not replace.
         data_of: As for `Part`, of all of them.
 
     Raises:
@@ -90,10 +95,10 @@ def decompose(
             op = qml.QubitUnitary(op.matrix(), wires=op.wires)
             leaves, structure = qml.pytrees.flatten(op)
         found, source = None, data_of
-        if isinstance(op, _WHOLE):
+        if isinstance(op, _WHOLE) or isinstance(innermost(op), SpecialUnitaryAt):
             pass
         elif tensors and _is_data(op):
-            found, source = _of_data(op, is_tensor) if data else None, data_of or op.name
+            found, source = None if for_tapes else _of_data(op, is_tensor), data_of or op.name
         elif hides_tensors:
             found = _parts(op, known=False)
             if found is None:
@@ -104,7 +109,8 @@ def decompose(
         elif tensors:
             known = _has_rules(op, leaves, tensors)
             fixed = type(op) is qml.SpecialUnitary and not any(map(moves, leaves))
-            if not (known or fixed) or adjoint and not gates.suits_adjoint(op):
+            suits = gates.suits_adjoint(op) if adjoint else not for_tapes or _suits_tapes(op)
+            if not suits or not (known or fixed):
                 found = _parts(op, known)
         elif _may_hide_a_batch(op) or any(isinstance(x, _FUNCTIONS) for x in _settings(op)):
             found = _parts(op, known=True)
@@ -113,13 +119,26 @@ def decompose(
             continue
         if tensors and not any(map(is_tensor, qml.pytrees.flatten(found)[0])):
             found = [*found, *_phases(op, leaves, tensors)]
-        yield from decompose(found, is_tensor, adjoint, moves, data=data, data_of=source)
+        yield from decompose(found, is_tensor, adjoint, moves, for_tapes=for_tapes, data_of=source)
+
+
+def _suits_tapes(op):
+    """Whether PennyLane's tapes replace the angle of a gate, and tell two angles apart: where an
+    adjoint or a power is controlled, they take its angle x + 2 pi for x."""
+    if isinstance(op, Controlled) and isinstance(op.base, SymbolicOp):
+        return False
+    return not isinstance(innermost(op), Evolution)
+
+
+def innermost(op: Operator) -> Operator:
+    """Returns the gate that another one is the adjoint, a power or a controlled one of."""
+    while isinstance(op, Adjoint | Conditional | Controlled | Pow) and not isinstance(op, _WHOLE):
+        op = op.base
+    return op
 
 
 def _is_data(op):
-    while isinstance(op, Adjoint | Conditional | Controlled | Pow) and not isinstance(op, _WHOLE):
-        op = op.base
-    return isinstance(op, (*_WHOLE, *_PREPARED))
+    return isinstance(innermost(op), (*_WHOLE, *_PREPARED))
 
 
 def _of_data(op, is_tensor):
@@ -180,6 +199,10 @@ def _parts(op, known):
     with qml.QueuingManager.stop_recording():
         try:
             return parts(op)
+        except UnsupportedError:
+            if known:
+                return None
+            raise
         except (AttributeError, TypeError, ImportError, tf.errors.OpError) as error:
             # Also tensors without .numpy().
             if known:

@@ -58,7 +58,27 @@ def parts(op: Operator) -> list[Operator] | None:
 
 def _controlled(op):
     found = parts(op.base)
-    return None if found is None else [_under(op, part) for part in found]
+    if found is None:
+        return None
+    _require_phase(op.base)
+    return [_under(op, part) for part in found]
+
+
+def _require_phase(op):
+    """Raises UnsupportedError for a gate of a user's whose decomposition is its matrix up to a
+    phase only, which makes no difference before the gate is controlled."""
+    if type(op).__module__.startswith("pennylane.") or not op.has_matrix:
+        return
+    leaves, structure = qml.pytrees.flatten(op)
+    if not leaves or any(map(qml.math.ndim, leaves)):
+        return
+    op = qml.pytrees.unflatten([0.7 + 0.3 * i for i in range(len(leaves))], structure)
+    decomposed = qml.matrix(qml.tape.QuantumScript(parts(op)), wire_order=op.wires)
+    if not np.allclose(decomposed, op.matrix()):
+        raise UnsupportedError(
+            f"The decomposition of {op.name} is not its matrix, or only up to a global phase. As "
+            "the gate is controlled, the phase matters: add a qml.GlobalPhase to the decomposition."
+        )
 
 
 def _under(op, part):
@@ -199,6 +219,15 @@ def _terms(observable, factor, op):
     return None if None in found else list(itertools.chain.from_iterable(found))
 
 
+def _by_rows(op):
+    """PennyLane loops over an array, which TensorFlow does not do in graphs."""
+    array, *others = op.data
+    rows = [array[i] for i in range(qml.math.shape(array)[0])]
+    if isinstance(op, qml.GQSP):
+        rows = [[row[i] for i in range(qml.math.shape(row)[0])] for row in rows]
+    return op.compute_decomposition(rows, *others, wires=op.wires, **op.hyperparameters)
+
+
 def _trotterized(op):
     """PennyLane multiplies the time by 1j, which TensorFlow does to complex tensors only."""
     *others, time = op.data
@@ -280,10 +309,13 @@ _FORMULAS = {
     SProd: _scaled,
     qml.DiagonalQubitUnitary: _diagonal,
     qml.FermionicSWAP: _fermionic_swap,
+    qml.GQSP: _by_rows,
+    qml.MPS: _by_rows,
     qml.QDrift: _trotterized,
     qml.SelectPauliRot: _select_rotation,
     qml.SpecialUnitary: rotations,
     qml.TrotterProduct: _trotterized,
+    qml.TwoLocalSwapNetwork: _by_rows,
 }
 
 

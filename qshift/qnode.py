@@ -15,7 +15,7 @@ import tensorflow as tf
 from pennylane.measurements import ExpectationMP, VarianceMP
 from pennylane.workflow.qnode import _to_qfunc_output_type
 
-from qshift import keywords
+from qshift import keywords, transforms
 from qshift.circuit import Circuit, Compiled, Compiler
 from qshift.evaluation import Calls, Evaluation
 from qshift.executors import Executor, executor
@@ -233,7 +233,7 @@ class QNode(qml.QNode):
             dtype = result_dtype(tape)  # as transforms may cast
             pipeline = _pipeline(self)
             pipeline.set_classical_component(self, args, kwargs)
-            return *pipeline((tape,)), dtype
+            return *transforms.apply(pipeline, tape), dtype
 
     def prepare(self, args) -> Prepared | None:
         """Returns what a call would run, or None if it is not one circuit with one result."""

@@ -37,6 +37,9 @@ class SpecialUnitaryAt(qml.SpecialUnitary):
         super().__init__(theta, wires=wires)
         self._name = "SpecialUnitary"
 
+    def adjoint(self) -> SpecialUnitaryAt:
+        return SpecialUnitaryAt(-self.data[0], wires=self.wires)
+
 
 def rotations(op: qml.SpecialUnitary) -> list[Operator]:
     """Returns the gates that a `qml.SpecialUnitary` is made of, at its angles and near them.
@@ -50,8 +53,11 @@ def rotations(op: qml.SpecialUnitary) -> list[Operator]:
         qml.PauliRot(-2 * omega[..., j], word, wires=op.wires)
         for j, word in enumerate(pauli_basis_strings(len(op.wires)))
     ]
+    at = qml.math.detach(theta)
+    if qml.math.get_interface(at) == "autograd":
+        at = np.asarray(at)  # PennyLane's arrays ask to be differentiated by
     # The factor on the right acts first.
-    return [*reversed(turns), SpecialUnitaryAt(qml.math.detach(theta), wires=op.wires)]
+    return [*reversed(turns), SpecialUnitaryAt(at, wires=op.wires)]
 
 
 def _coordinates(theta, num_wires):

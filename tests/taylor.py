@@ -73,7 +73,7 @@ class Taylor:
 
     def __add__(self, other):
         other = other if isinstance(other, Taylor) else Taylor(np.asarray(other))
-        return Taylor(*(self.c + other.c))
+        return Taylor(*[a + b for a, b in zip(self.c, other.c, strict=True)])
 
     __radd__ = __add__
 
