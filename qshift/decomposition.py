@@ -88,7 +88,8 @@ def decompose(
     for op in operations:
         leaves, structure = qml.pytrees.flatten(op)
         tensors = [i for i, leaf in enumerate(leaves) if is_tensor(leaf)]
-        hides_tensors = hides(op, leaves, is_tensor)
+        settings = _settings(op)
+        hides_tensors = _holds_others(settings, leaves, is_tensor)
         constant = not (tensors or hides_tensors)
         if adjoint and op.data and constant and not gates.suits_adjoint(op) and op.has_matrix:
             # Devices that differentiate lose count at other gates with parameters, even constant.
@@ -112,7 +113,7 @@ def decompose(
             suits = gates.suits_adjoint(op) if adjoint else not for_tapes or _suits_tapes(op)
             if not suits or not (known or fixed):
                 found = _parts(op, known)
-        elif _may_hide_a_batch(op) or any(isinstance(x, _FUNCTIONS) for x in _settings(op)):
+        elif _may_hide_a_batch(op) or any(isinstance(x, _FUNCTIONS) for x in settings):
             found = _parts(op, known=True)
         if found is None:
             yield Part(op, leaves, structure, source)
@@ -157,11 +158,19 @@ _FUNCTIONS = (FunctionType, MethodType, partial)  # which may know tensors, and 
 
 def hides(op: Operator, leaves, is_tensor: Callable[[Any], bool]) -> bool:
     """Whether a gate holds tensors that are none of its leaves."""
-    return any(is_tensor(x) and not any(x is leaf for leaf in leaves) for x in _settings(op))
+    return _holds_others(_settings(op), leaves, is_tensor)
+
+
+def _holds_others(settings, leaves, is_tensor):
+    return any(is_tensor(x) and not any(x is leaf for leaf in leaves) for x in settings)
 
 
 def _settings(op) -> list:
     """Returns what a gate holds besides its parameters, and the parameters of gates in there."""
+    while isinstance(op, Adjoint | Controlled):
+        op = op.base
+    if not op.hyperparameters:
+        return []
     found, ahead = [], list(op.hyperparameters.values())
     while ahead:
         value = ahead.pop()

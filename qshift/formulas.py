@@ -57,11 +57,24 @@ def parts(op: Operator) -> list[Operator] | None:
 
 
 def _controlled(op):
+    if isinstance(op.base, qml.GlobalPhase):
+        return _controlled_phase(op)
     found = parts(op.base)
     if found is None:
         return None
     _require_phase(op.base)
     return [_under(op, part) for part in found]
+
+
+def _controlled_phase(op):
+    """A phase under control is one of the last control's state, under the other controls."""
+    (phase,), wires, values = op.base.data, op.control_wires, op.control_values
+    found = [qml.PhaseShift(-phase if values[-1] else phase, wires=wires[-1])]
+    if not values[-1]:
+        found.append(qml.GlobalPhase(phase))
+    if len(wires) == 1:
+        return found
+    return [qml.ctrl(part, wires[:-1], control_values=values[:-1]) for part in found]
 
 
 def _require_phase(op):

@@ -155,6 +155,8 @@ def _at_numbers(op):
 
 
 def _frequencies(op) -> tuple[Frequencies | None, ...]:
+    if isinstance(op, qml.PauliRot) and not set(op.hyperparameters["pauli_word"]) - {"I"}:
+        return (Frequencies(()),)  # a phase, which PennyLane does not say
     stated = getattr(type(op), "parameter_frequencies", None)
     if not isinstance(stated, list):
         found = _from_generator(op) if len(op.data) == 1 else None

@@ -124,6 +124,5 @@ def test_what_a_gate_hides():
         return hides(op, qml.pytrees.flatten(op)[0], tf.is_tensor)
 
     assert held(qml.IQP([X], 1, [[[0]]]))
-    assert held(qml.pow(qml.RX(0.1, 0), X))
     assert not held(qml.ctrl(qml.RX(X, 0), 1))
     assert not held(qml.evolve(qml.s_prod(X, qml.Z(0)), 0.3))

@@ -15,7 +15,7 @@ import numpy as np
 import pennylane as qml
 import pytest
 import tensorflow as tf
-from catalogue import DATA, ENTRIES, LEFT_OUT
+from catalogue import DATA, ENTRIES, LEFT_OUT, SCALED
 from circuits import tape_derivatives
 from taylor import Taylor, controlled, expectation, sequence, word
 
@@ -24,10 +24,11 @@ from qshift.circuit import Compiler
 
 jax.config.update("jax_enable_x64", True)
 
-# What PennyLane asks JAX for, and Autograd's derivatives of complex numbers.
+# What PennyLane asks JAX for, and what Autograd says of complex numbers and of constants.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:jax.core"),
     pytest.mark.filterwarnings("ignore:Casting complex values"),
+    pytest.mark.filterwarnings("ignore:Output seems independent of input"),
 ]
 
 ANGLES = {
@@ -258,7 +259,7 @@ def ask(case, rng):
     slots = case.slots()
     way = rng.choice([*WAYS, "param_shift"], p=[0.45, 0.25, 0.15, 0.15])
     if way == "param_shift" and slots < 10 and case.in_tapes:
-        interface = "jax" if slots < 4 and rng.random() < 0.2 else "autograd"
+        interface = "jax" if slots == 1 and rng.random() < 0.2 else "autograd"
         order = 2 if slots < 4 and interface == "autograd" else 1
         return f"param_shift with {interface}", by_param_shift(case, interface, order)
     if way == "param_shift" or slots > 16:
@@ -274,6 +275,8 @@ def ask(case, rng):
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_gate_in_every_wrapper(name):
     for k, wrapper in enumerate(WRAPPERS):
+        if not SCALED and "SProd" in (name, "SProd" if wrapper == "ctrl prod" else ""):
+            continue
         rng = np.random.default_rng([list(ENTRIES).index(name), k])
         case = Case(name, wrapper, rng)
         asked, found = ask(case, rng)
