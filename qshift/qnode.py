@@ -117,7 +117,7 @@ class QNode(qml.QNode):
     Raises:
         UnsupportedError: For a keyword's value that qshift has no meaning for; when called, for
             measurements other than the above, for gate parameters without an exact shift rule
-            that a tape is watching, and where adjoint differentiation was asked for and the
+            that a tape is watching, for transforms that lose parameters, and where adjoint differentiation was asked for and the
             device does not offer it.
     """
 
