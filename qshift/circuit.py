@@ -7,7 +7,7 @@ changes between two calls (the tensors, flattened into P columns) from what does
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,15 +19,12 @@ from pennylane.tape import QuantumScript
 from pennylane.wires import Wires
 
 from qshift import gates
+from qshift.decomposition import decompose
 from qshift.deferral import defer, in_order
 from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.fingerprint import fingerprint, hashable
 from qshift.measurements import Readout, read
 from qshift.plan import Frequencies, Planner, Spectrum
-
-# Gates whose parameters are data. Decomposing them when these are tensors would give derivatives
-# that hold only along states and unitaries, through formulas with cases.
-_WHOLE = (qml.operation.StatePrepBase, qml.QubitUnitary, qml.ControlledQubitUnitary)
 
 
 @dataclass(frozen=True)
@@ -330,7 +327,7 @@ class Compiler:
                 samples, tensors inside observables other than as coefficients.
         """
         tape = defer(tape, self._device_wires)
-        operations = decompose(tape.operations, self._is_tensor, self._adjoint)
+        operations = decompose(tape.operations, self._is_tensor, self._adjoint, self._may_move)
         readout = read(
             tape.measurements,
             lambda: self._device_wires or in_order(tape),
@@ -340,7 +337,8 @@ class Compiler:
 
         slots, parameters, structures, fixed, start = [], [], [], [], 0
         templates = []
-        for position, (op, leaves, structure) in enumerate(operations):
+        for position, part in enumerate(operations):
+            op, leaves, structure, data_of = part
             structures.append(structure)
             positions = gates.data_positions(op, leaves)
             moving = [
@@ -354,8 +352,13 @@ class Compiler:
                 continue
             spectra = gates.spectra(op)
             for i in moving:
-                spectrum = None if positions[i] is None else spectra[positions[i]]
-                slot = _slot(op, position, positions[i], i, leaves[i], start, spectrum)
+                slot = _slot(op, position, positions[i], i, leaves[i], start)
+                if part.is_still:
+                    slot = replace(slot, spectrum=Frequencies(()))
+                elif data_of is not None:
+                    slot = replace(slot, gate=data_of)
+                elif positions[i] is not None and not slot.shape:
+                    slot = replace(slot, spectrum=spectra[positions[i]])
                 slots.append(slot)
                 parameters.append(leaves[i])
                 start += slot.size
@@ -379,6 +382,9 @@ class Compiler:
             self._circuits[key] = circuit
         return Compiled(circuit, tuple(parameters), readout)
 
+    def _may_move(self, tensor):
+        return self._constant(tensor) is None
+
 
 def _is_broadcast(op, parameter, leaf):
     """Whether a constant of a gate has a batch in front, as inputs that are NumPy arrays may."""
@@ -389,19 +395,13 @@ def _is_broadcast(op, parameter, leaf):
             f"{op} has broadcast constants inside. Broadcast the parameters of plain gates, or "
             "call the qnode once per entry."
         )
-    return qml.math.ndim(leaf) > _ndim(op, parameter)
+    return qml.math.ndim(leaf) > gates.ndim(op, parameter)
 
 
-def _ndim(op, parameter):
-    try:
-        return op.ndim_params[parameter]
-    except AttributeError:  # PennyLane's Evolution has none
-        return 0
-
-
-def _slot(op, position, parameter, leaf, value, start, spectrum):
+def _slot(op, position, parameter, leaf, value, start):
+    """Returns a slot, as yet without a rule."""
     shape = tuple(qml.math.shape(value))
-    dims = len(shape) if parameter is None else _ndim(op, parameter)
+    dims = len(shape) if parameter is None else gates.ndim(op, parameter)
     if len(shape) - dims not in (0, 1):
         raise UnsupportedError(
             f"Parameter {parameter} of {op.name} has shape {shape}; expected {dims} dimensions, or "
@@ -409,8 +409,7 @@ def _slot(op, position, parameter, leaf, value, start, spectrum):
         )
     shape = shape[len(shape) - dims :]
     is_complex = bool(shape) and "complex" in qml.math.get_dtype_name(value)
-    spectrum = None if shape else spectrum
-    return Slot(position, parameter, leaf, op.name, start, shape, is_complex, spectrum)
+    return Slot(position, parameter, leaf, op.name, start, shape, is_complex, None)
 
 
 def _placeholder(slot):
@@ -423,69 +422,3 @@ def _placeholder(slot):
 def _first(array):
     array.flat[0] = 1.0
     return array
-
-
-def decompose(operations, is_tensor: Callable[[Any], bool], adjoint: bool = False):
-    """Decomposes gates with tensor parameters until all of these have exact rules.
-
-    Yields:
-        (gate, its leaves, its structure).
-    """
-    for op in operations:
-        leaves, structure = qml.pytrees.flatten(op)
-        tensors = [i for i, leaf in enumerate(leaves) if is_tensor(leaf)]
-        if adjoint and op.data and not tensors and not gates.suits_adjoint(op) and op.has_matrix:
-            # Devices that differentiate lose count at other gates with parameters, even constant.
-            op = qml.QubitUnitary(op.matrix(), wires=op.wires)
-            leaves, structure = qml.pytrees.flatten(op)
-        parts = None
-        if tensors and not isinstance(op, _WHOLE):
-            known = _has_rules(op, leaves, tensors)
-            if not known or adjoint and not gates.suits_adjoint(op):
-                parts = _parts(op, known)
-        elif not tensors and _may_hide_a_batch(op):
-            parts = _parts(op, known=True)
-        if parts is None:
-            yield op, leaves, structure
-            continue
-        if tensors and not any(map(is_tensor, qml.pytrees.flatten(parts)[0])):
-            parts = [*parts, *_phases(op, leaves, tensors)]
-        yield from decompose(parts, is_tensor, adjoint)
-
-
-def _phases(op, leaves, tensors):
-    """Keeps tensors that no part of a gate holds, as phases: their derivative is zero, not None."""
-    positions, phases = gates.data_positions(op, leaves), []
-    for i in tensors:
-        dims = qml.math.ndim(leaves[i])
-        batched = 0 if positions[i] is None else dims - _ndim(op, positions[i])
-        phase = qml.math.sum(qml.math.real(leaves[i]), axis=tuple(range(batched, dims)))
-        with qml.QueuingManager.stop_recording():
-            phases.append(qml.GlobalPhase(phase))
-    return phases
-
-
-def _may_hide_a_batch(op):
-    """Whether constant arrays may be batches that only the parts of a template know about."""
-    unstated = type(op).ndim_params is Operator.ndim_params
-    return unstated and op.has_decomposition and any(qml.math.ndim(d) for d in op.data)
-
-
-def _parts(op, known):
-    """Returns what a gate decomposes into, or None: it does not, or that fails with rules known."""
-    with qml.QueuingManager.stop_recording():
-        try:
-            return op.decomposition() if op.has_decomposition else None
-        except (AttributeError, TypeError, ImportError) as error:  # also tensors without .numpy()
-            if known:
-                return None
-            raise UnsupportedError(
-                f"{op.name} has no exact shift rule, and PennyLane cannot decompose it when its "
-                f"parameters are tensors ({error}). Write the gates it stands for, or, "
-                "for time evolutions, pass tf.cast(parameter, tf.complex128)."
-            ) from error
-
-
-def _has_rules(op, leaves, tensors):
-    spectra, positions = gates.spectra(op), gates.data_positions(op, leaves)
-    return all(positions[i] is not None and spectra[positions[i]] is not None for i in tensors)

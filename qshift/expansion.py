@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pennylane as qml
+from pennylane.ops.op_math import Evolution
 from pennylane.tape import QuantumScript
 
-from qshift.circuit import decompose
+from qshift.decomposition import decompose, hides, innermost
 from qshift.errors import UnsupportedError
 
 
@@ -56,19 +57,42 @@ def decomposed(tape: QuantumScript) -> QuantumScript:
     for op in tape.operations:
         marked = [start + i in given for i in range(len(op.data))]
         start += len(op.data)
-        parts = [part for part, _, _ in decompose([op], _may_train)] if any(marked) else [op]
-        for part in parts:
+        parts = [(op, False)]
+        if any(marked) or hides(op, op.data, qml.math.requires_grad):
+            found = decompose([op], _may_train, for_tapes=True)
+            parts = [(part.gate, part.is_still) for part in found]
+        for part, is_still in parts:
+            _require_known(part, any(marked))
             for i, x in enumerate(part.data):
                 # What parts have been made from cannot be seen in a concrete JAX array.
                 moves = qml.math.requires_grad(x) or any(marked) and _is_jax(x)
-                if marked[i] if part is op else moves:
+                if marked[i] if part is op else moves and not is_still:
                     trainable.append(end)
                 end += 1
-        operations += parts
+        operations += [part for part, _ in parts]
     if all(part is op for part, op in zip(operations, tape.operations, strict=False)):
         return tape
     trainable += [i - start + end for i in tape.trainable_params if i >= start]
     return tape.copy(operations=operations, trainable_params=trainable)
+
+
+def _require_known(op, marked):
+    """Raises UnsupportedError for a gate that PennyLane would differentiate in some other way, or
+    fails to put numbers into, as it has to where arrays are not NumPy's."""
+    if hides(op, op.data, qml.math.requires_grad):
+        raise UnsupportedError(
+            f"{op.name} depends on trainable numbers that are none of its parameters, such as the "
+            "coefficients of a Hamiltonian whose terms do not commute, so there is no exact shift "
+            "rule. Mark them as not trainable, or use gates that have one (qml.TrotterProduct, "
+            "qml.ApproxTimeEvolution)."
+        )
+    gate = innermost(op)
+    if marked and isinstance(gate, Evolution) and gate.base.data and _may_train(gate.param):
+        raise UnsupportedError(
+            f"PennyLane cannot replace the time of {op.name}, because its Hamiltonian has "
+            "coefficients of its own and terms that do not commute. Use qshift.qnode, which can, "
+            "or qml.TrotterProduct or qml.ApproxTimeEvolution."
+        )
 
 
 def _may_train(parameter) -> bool:

@@ -74,6 +74,14 @@ def data_positions(op: Operator, leaves) -> list[int | None]:
     return positions
 
 
+def ndim(op: Operator, parameter: int) -> int:
+    """Returns how many dimensions an entry of ``op.data`` has without a batch."""
+    try:
+        return op.ndim_params[parameter]
+    except AttributeError:  # PennyLane's Evolution has none
+        return 0
+
+
 class _Key:
     """Compares gates by everything but their parameters."""
 
@@ -121,6 +129,8 @@ def _is_exponential(op) -> bool:
         return False
     if isinstance(op, Exp) and not isinstance(op, Evolution):
         return False  # its parameter is the complex exponent
+    if isinstance(op, qml.CommutingEvolution):
+        return False  # its recipe is PennyLane's, which is wrong for some frequencies
     if isinstance(op, Pow) and op.z != int(op.z):
         return False  # the principal root jumps where an eigenvalue crosses -1
     return not isinstance(op, SymbolicOp) or _is_exponential(op.base)
@@ -145,6 +155,8 @@ def _at_numbers(op):
 
 
 def _frequencies(op) -> tuple[Frequencies | None, ...]:
+    if isinstance(op, qml.PauliRot) and not set(op.hyperparameters["pauli_word"]) - {"I"}:
+        return (Frequencies(()),)  # a phase, which PennyLane does not say
     stated = getattr(type(op), "parameter_frequencies", None)
     if not isinstance(stated, list):
         found = _from_generator(op) if len(op.data) == 1 else None

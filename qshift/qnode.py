@@ -19,7 +19,7 @@ from pennylane.measurements import ExpectationMP, VarianceMP
 from pennylane.tape import QuantumScript
 from pennylane.workflow.qnode import _to_qfunc_output_type
 
-from qshift import keywords
+from qshift import keywords, transforms
 from qshift.angles import angles, follows
 from qshift.circuit import Circuit, Compiled, Compiler
 from qshift.evaluation import Calls, Evaluation
@@ -181,8 +181,8 @@ class QNode(qml.QNode):
     Raises:
         UnsupportedError: For a keyword's value that qshift has no meaning for; when called, for
             measurements other than the above, for gate parameters without an exact shift rule
-            that a tape is watching, and where adjoint differentiation was asked for and the
-            device does not offer it.
+            that a tape is watching, for transforms that lose parameters, and where adjoint
+            differentiation was asked for and the device does not offer it.
     """
 
     def __init__(
@@ -342,7 +342,7 @@ class QNode(qml.QNode):
         dtype = result_dtype(tape)  # as transforms may cast
         pipeline = copy.copy(_pipeline(self))  # which keeps what it is told about a call
         pipeline.set_classical_component(self, args, kwargs)
-        tapes, post_processing = pipeline((tape,))
+        tapes, post_processing = transforms.apply(pipeline, tape)
         return _Tapes(
             tapes,
             post_processing,

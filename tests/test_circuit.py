@@ -256,11 +256,6 @@ def test_gates_that_decompose_to_nothing_have_zero_derivatives(
         return qml.expval(qml.Z(1))
 
     function = tf.function(circuit) if compiled else circuit
-    if (name, device, diff_method, compiled) == ("RX", "lightning.qubit", "adjoint", True):
-        # PennyLane decomposes this gate in eager mode only.
-        with pytest.raises(qshift.UnsupportedError, match=r"in place of C\(RX\*\*0\)"):
-            function(tf.constant(0.3))
-        return
     value, gradient, second = tape_derivatives(function, np.array(0.3), 2)
     assert (value, gradient, second) == (pytest.approx(1.0), 0.0, 0.0)
     assert tracker.totals["circuits"] == 1

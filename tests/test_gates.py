@@ -138,6 +138,12 @@ def test_an_angle_that_nothing_depends_on_has_no_frequencies():
     assert spectra(qml.GlobalPhase(0.1)) == (Frequencies(()),)
 
 
+def test_a_pauli_word_of_identities_is_a_phase():
+    op = qml.PauliRot(0.1, "II", wires=[0, 1])
+    assert spectra(op) == (Frequencies(()),)
+    assert spectra(qml.ctrl(op, control=2)) == (Frequencies((0.5,)),)
+
+
 def test_a_wide_pauli_word_needs_no_matrix():
     op = qml.PauliRot(0.2, "XYZ" * 20, wires=range(60))
     assert spectra(op) == (Frequencies((1.0,)),)

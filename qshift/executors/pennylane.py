@@ -126,7 +126,8 @@ class PennyLaneExecutor:
                 f"values only, but this circuit {has}. Use diff_method='shift' or "
                 "diff_method='best'."
             )
-        given, slots = tapes, [slot for slot in circuit.slots if not slot.shape]
+        given = [_with_matrices(circuit, tape) for tape in tapes]
+        slots = [slot for slot in circuit.slots if not slot.shape]
         gates = [[tape.operations[slot.operation] for slot in slots] for tape in given]
         # First as if for execution: when a device decomposes a constant gate, the tape forgets
         # which parameters are differentiated by.
@@ -191,6 +192,17 @@ class PennyLaneExecutor:
             circuit.operations[slot.operation].name in supports_broadcasting
             for slot in circuit.slots
         )
+
+
+def _with_matrices(circuit, tape):
+    """Makes matrices of gates whose arrays change; devices that differentiate lose count at some of
+    these."""
+    operations = list(tape.operations)
+    for position in {slot.operation for slot in circuit.slots if slot.shape}:
+        op = operations[position]
+        if op.has_matrix and not isinstance(op, qml.operation.StatePrepBase):
+            operations[position] = qml.QubitUnitary(op.matrix(), wires=op.wires)
+    return tape.copy(operations=operations)
 
 
 _lending = threading.Lock()

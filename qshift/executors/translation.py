@@ -20,6 +20,7 @@ from qiskit.circuit import Parameter
 
 from qshift.circuit import Circuit
 from qshift.errors import UnsupportedError
+from qshift.formulas import parts
 
 _WIDEST_MATRIX = 6  # wires; the synthesis of a general unitary takes 4**wires gates
 _NOTHING = {"GlobalPhase", "Identity"}  # expectation values do not depend on them
@@ -137,13 +138,15 @@ def _parts(op: Operator, gates, moving: bool) -> Iterator[Operator]:
     if op.name in gates or op.name == "Barrier":
         yield op
         return
-    parts = (
+    found = (
         _rotations(op) if moving and (type(op) in _SPECIAL or not op.has_decomposition) else None
     )
-    if parts is None and op.has_decomposition:
-        parts = op.decomposition()
-    if parts is not None:
-        for part in parts:
+    if found is None:
+        found = parts(op)
+    if found is None and op.has_decomposition:
+        found = op.decomposition()
+    if found is not None:
+        for part in found:
             yield from _parts(part, gates, moving)
     elif op.has_matrix and len(op.wires) <= _WIDEST_MATRIX:
         yield qml.QubitUnitary(op.matrix(), wires=op.wires)
@@ -157,8 +160,8 @@ def _parts(op: Operator, gates, moving: bool) -> Iterator[Operator]:
 
 def _rotations(op) -> list[Operator] | None:
     """Writes exp(i x G) as Pauli rotations, if the words of G commute."""
-    if len(op.data) != 1 or not op.has_generator:
-        return None
+    if len(op.data) != 1 or np.iscomplexobj(op.data[0]) or not op.has_generator:
+        return None  # the parameter of an Exp is i x
     generator = qml.generator(op, format="observable")
     sentence = generator.pauli_rep
     if sentence is None:

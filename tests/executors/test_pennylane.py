@@ -486,3 +486,24 @@ def test_gradients_are_refused_before_the_call_or_not_at_all(name, gate, count, 
         except UnsupportedError as error:
             outcomes.append(str(error))
     assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("device", ["default.qubit", "lightning.qubit"])
+def test_adjoint_differentiation_beside_arrays_that_change(device):
+    """Devices that differentiate lose count at controlled gates of arrays."""
+
+    def circuit(theta):
+        qml.Hadamard(1)
+        qml.ctrl(qml.SpecialUnitary(theta, wires=0), control=1)
+        qml.RX(theta[0], wires=0)
+        return qml.expval(qml.Z(0) @ qml.X(1))
+
+    theta = np.array([0.4, 0.0, -0.3])
+    found, expected = (
+        tape_derivatives(
+            qshift.qnode(qml.device(device, wires=2), diff_method=way)(circuit), theta, 1
+        )
+        for way in ("adjoint", "shift")
+    )
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)

@@ -1,0 +1,377 @@
+"""What gates are made of: formulas of qshift's own, where PennyLane's are not for derivatives.
+
+Many of PennyLane's decompositions look at numbers: they leave gates out at special angles, choose
+between cases, or take angles from matrices (`arccos`, `arctan2`, `where`). So they may have no
+derivative, or a wrong one, just where people start: at 0, pi/2 and pi. The formulas here hold at
+all angles to all orders, with their global phases, which matter where a gate is controlled. A
+controlled gate is decomposed as what it controls, and its parts are controlled; an adjoint is
+decomposed likewise, a product into its factors, an integer power into its repetitions.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import lru_cache
+
+import numpy as np
+import pennylane as qml
+import tensorflow as tf
+from pennylane.operation import Operator
+from pennylane.ops.op_math import (
+    Adjoint,
+    ChangeOpBasis,
+    Conditional,
+    Controlled,
+    ControlledOp,
+    Evolution,
+    Exp,
+    LinearCombination,
+    Pow,
+    Prod,
+    SProd,
+    Sum,
+)
+from pennylane.ops.op_math.adjoint import AdjointOperation
+from pennylane.ops.op_math.pow import PowOperation
+from pennylane.pauli import PauliWord
+
+from qshift.errors import UnsupportedError
+from qshift.special_unitary import rotations
+
+
+def parts(op: Operator) -> list[Operator] | None:
+    """Returns the gates that a gate consists of, in the order in which they act; None if that is
+    not known.
+
+    Raises:
+        UnsupportedError: For what is no unitary gate.
+        Exception: What PennyLane's formulas raise for parameters that they do not expect.
+    """
+    formula = _FORMULAS.get(type(op))
+    if formula is not None:
+        return formula(op)
+    return op.decomposition() if op.has_decomposition else None
+
+
+# --- gates made of other gates ---
+
+
+def _controlled(op):
+    if isinstance(op.base, qml.GlobalPhase):
+        return _controlled_phase(op)
+    found = parts(op.base)
+    if found is None:
+        return None
+    _require_phase(op.base)
+    return [_under(op, part) for part in found]
+
+
+def _controlled_phase(op):
+    """A phase under control is one of the last control's state, under the other controls."""
+    (phase,), wires, values = op.base.data, op.control_wires, op.control_values
+    found = [qml.PhaseShift(-phase if values[-1] else phase, wires=wires[-1])]
+    if not values[-1]:
+        found.append(qml.GlobalPhase(phase))
+    if len(wires) == 1:
+        return found
+    return [qml.ctrl(part, wires[:-1], control_values=values[:-1]) for part in found]
+
+
+def _require_phase(op):
+    """Raises UnsupportedError for a gate of a user's whose decomposition is its matrix up to a
+    phase only, which makes no difference before the gate is controlled."""
+    if type(op).__module__.startswith("pennylane.") or not op.has_matrix:
+        return
+    leaves, structure = qml.pytrees.flatten(op)
+    if not leaves or any(map(qml.math.ndim, leaves)):
+        return
+    op = qml.pytrees.unflatten([0.7 + 0.3 * i for i in range(len(leaves))], structure)
+    decomposed = qml.matrix(qml.tape.QuantumScript(parts(op)), wire_order=op.wires)
+    if not np.allclose(decomposed, op.matrix()):
+        raise UnsupportedError(
+            f"The decomposition of {op.name} is not its matrix, or only up to a global phase. As "
+            "the gate is controlled, the phase matters: add a qml.GlobalPhase to the decomposition."
+        )
+
+
+def _under(op, part):
+    """Returns a part of what a gate controls, under its control."""
+    if isinstance(part, qml.Barrier | qml.Snapshot):
+        return part
+    return qml.ctrl(
+        part,
+        op.control_wires,
+        control_values=op.control_values,
+        work_wires=[wire for wire in op.work_wires if wire not in part.wires],
+        work_wire_type=op.work_wire_type,
+    )
+
+
+def _conditional(op):
+    found = parts(op.base)
+    return None if found is None else [Conditional(op.meas_val, part) for part in found]
+
+
+def _adjoint(op):
+    if type(op.base) not in _FORMULAS and op.base.has_adjoint:
+        return [op.base.adjoint()]
+    found = parts(op.base)
+    return None if found is None else [qml.adjoint(part, lazy=False) for part in reversed(found)]
+
+
+def _product(op):
+    return list(reversed(op.operands))
+
+
+def _power(op):
+    """An integer power of any gate, or any power of a gate exp(i x G), which multiplies x."""
+    base, exponent = op.base, op.z
+    if _is_number(exponent) and np.all(exponent == 0):
+        return []
+    if isinstance(base, Evolution):
+        return [Evolution(base.base, _times(base.param, exponent))]
+    if _is_rotation(base):
+        return base.pow(exponent)
+    if not _is_number(exponent):
+        raise UnsupportedError(
+            f"The exponent of {base.name} is a tensor, but {base.name} is not exp(i x G) in a "
+            "single parameter x, which the exponent would multiply. Give an int, or the gates that "
+            "it stands for."
+        )
+    if np.ndim(exponent) or exponent != int(exponent):
+        return None  # the principal root jumps where an eigenvalue crosses -1
+    return [base if exponent > 0 else qml.adjoint(base)] * abs(int(exponent))
+
+
+def _is_rotation(op):
+    while isinstance(op, Controlled) and type(op) not in _ROTATIONS:
+        op = op.base
+    return type(op) in _ROTATIONS
+
+
+# Gates exp(i x G) that PennyLane knows the powers of.
+_ROTATIONS = {
+    getattr(qml, name)
+    for name in (
+        "RX RY RZ PhaseShift U1 CRX CRY CRZ ControlledPhaseShift CPhaseShift00 CPhaseShift01 "
+        "CPhaseShift10 IsingXX IsingXY IsingYY IsingZZ MultiRZ PauliRot PCPhase GlobalPhase "
+        "SingleExcitation DoubleExcitation FermionicSWAP"
+    ).split()
+}
+
+
+def _scaled(op):
+    """A gate times a number is a gate and a global phase."""
+    scalar = op.scalar
+    if not _is_number(scalar) and not _is_complex(scalar):
+        return None  # what may change is no phase
+    return [qml.GlobalPhase(-_phases(scalar, op)), op.base]
+
+
+def _exponential(op):
+    """exp(c H) is an evolution where c is imaginary."""
+    coefficient = op.coeff
+    if not _is_complex(coefficient):
+        return None
+    message = f"The coefficient of {op.name} has a real part, so it is no unitary gate."
+    time = _require(
+        -qml.math.imag(coefficient), qml.math.real(coefficient) == 0, UnsupportedError(message)
+    )
+    return _evolved(op, time)
+
+
+def _evolution(op):
+    return _evolved(op, _as_real(op.param, op))
+
+
+def _evolved(op, time):
+    """Returns exp(-i t H) as rotations, if H consists of words that commute."""
+    terms = _terms(op.base, 1.0, op)
+    if terms is None:
+        concrete = all(map(_is_number, qml.pytrees.flatten(op.base)[0]))
+        return op.decomposition() if concrete and op.has_decomposition else None
+    if not all(a.commutes_with(b) for (a, _), (b, _) in itertools.combinations(terms, 2)):
+        return None
+    found = []
+    for word, coefficient in terms:
+        angle = _times(coefficient, time)
+        if len(word):
+            letters, wires = "".join(word.values()), list(word)
+            found.append(qml.PauliRot(_times(2.0, angle), letters, wires=wires))
+        else:
+            found.append(qml.GlobalPhase(angle))
+    return found
+
+
+def _terms(observable, factor, op):
+    """Returns the (word, coefficient) that an observable is the sum of, as they stand, or None.
+
+    PennyLane leaves out those that are zero, which may be about to change.
+    """
+    if isinstance(observable, SProd):
+        factor = _times(factor, _as_real(observable.scalar, op))
+        return _terms(observable.base, factor, op)
+    if isinstance(observable, qml.X | qml.Y | qml.Z | qml.Identity):
+        return [(next(iter(observable.pauli_rep)), factor)]
+    if isinstance(observable, Prod):
+        word = PauliWord({})
+        for operand in observable.operands:
+            found = _terms(operand, factor, op)
+            if found is None or len(found) != 1 or set(word) & set(found[0][0]):
+                return None
+            ((other, factor),) = found
+            word = PauliWord({**word, **other})
+        return [(word, factor)]
+    if isinstance(observable, LinearCombination):
+        pairs = zip(*observable.terms(), strict=True)
+        found = [_terms(word, _times(factor, _as_real(c, op)), op) for c, word in pairs]
+    elif isinstance(observable, Sum):
+        found = [_terms(operand, factor, op) for operand in observable.operands]
+    else:
+        return None
+    return None if None in found else list(itertools.chain.from_iterable(found))
+
+
+def _by_rows(op):
+    """PennyLane loops over an array, which TensorFlow does not do in graphs."""
+    array, *others = op.data
+    rows = [array[i] for i in range(qml.math.shape(array)[0])]
+    if isinstance(op, qml.GQSP):
+        rows = [[row[i] for i in range(qml.math.shape(row)[0])] for row in rows]
+    return op.compute_decomposition(rows, *others, wires=op.wires, **op.hyperparameters)
+
+
+def _trotterized(op):
+    """PennyLane multiplies the time by 1j, which TensorFlow does to complex tensors only."""
+    *others, time = op.data
+    if tf.is_tensor(time) or isinstance(time, tf.Variable):
+        time = tf.cast(time, tf.complex128)
+    return op.compute_decomposition(*others, time, wires=op.wires, **op.hyperparameters)
+
+
+# --- gates by their angles ---
+
+
+def _select_rotation(op):
+    """A rotation by the angle that the control wires select, without leaving out angles of zero.
+
+    Mottonen et al. 2004, Phys. Rev. Lett. 93, 130502.
+    """
+    (angles,), axis = op.data, op.hyperparameters["rot_axis"]
+    (target,) = op.hyperparameters["target_wire"]
+    control = op.hyperparameters["control_wires"]
+    matrix, flipped = _gray(len(control))
+    angles = qml.math.tensordot(angles, matrix, axes=[[-1], [1]])
+    found = []
+    for i, bit in enumerate(flipped):
+        found.append((qml.RY if axis == "Y" else qml.RZ)(angles[..., i], wires=target))
+        if bit is not None:  # X turns both around
+            found.append(qml.CNOT([control[-1 - bit], target]))
+    return [qml.Hadamard(target), *found, qml.Hadamard(target)] if axis == "X" else found
+
+
+@lru_cache(maxsize=16)
+def _gray(bits) -> tuple[np.ndarray, tuple[int | None, ...]]:
+    """Returns float64[2**n, 2**n], from the angles of all selections to those of the rotations, and
+    which bit of the Gray code flips after each rotation."""
+    numbers = np.arange(2**bits)
+    code = numbers ^ (numbers >> 1)
+    signs = (-1.0) ** np.bitwise_count(code[:, None] & numbers)
+    flips = code ^ np.roll(code, -1)
+    return signs / 2**bits, tuple(int(bit).bit_length() - 1 if bit else None for bit in flips)
+
+
+def _diagonal(op):
+    """diag(exp(i phi_k)) is a product of rotations about all words of Z."""
+    (entries,) = op.data
+    if not _is_number(entries) and not _is_complex(entries):
+        return None  # what may change is no phase
+    numbers = np.arange(2 ** len(op.wires))
+    signs = (-1.0) ** np.bitwise_count(numbers[:, None] & numbers) / len(numbers)
+    means = qml.math.tensordot(_phases(entries, op), signs, axes=[[-1], [1]])
+    found = [qml.GlobalPhase(-means[..., 0])]
+    for k in numbers[1:].tolist():
+        word = [wire for bit, wire in enumerate(reversed(op.wires)) if k >> bit & 1]
+        found.append(qml.MultiRZ(-2 * means[..., k], wires=word))
+    return found
+
+
+def _fermionic_swap(op):
+    (phi,), (a, b) = op.data, op.wires
+    return [
+        qml.IsingXX(phi / 2, wires=[a, b]),
+        qml.IsingYY(phi / 2, wires=[a, b]),
+        qml.RZ(phi / 2, wires=a),
+        qml.RZ(phi / 2, wires=b),
+        qml.GlobalPhase(-phi / 2),
+    ]
+
+
+_FORMULAS = {
+    Adjoint: _adjoint,
+    AdjointOperation: _adjoint,
+    ChangeOpBasis: _product,
+    Conditional: _conditional,
+    Controlled: _controlled,
+    ControlledOp: _controlled,
+    Evolution: _evolution,
+    Exp: _exponential,
+    Pow: _power,
+    PowOperation: _power,
+    Prod: _product,
+    SProd: _scaled,
+    qml.DiagonalQubitUnitary: _diagonal,
+    qml.FermionicSWAP: _fermionic_swap,
+    qml.GQSP: _by_rows,
+    qml.MPS: _by_rows,
+    qml.QDrift: _trotterized,
+    qml.SelectPauliRot: _select_rotation,
+    qml.SpecialUnitary: rotations,
+    qml.TrotterProduct: _trotterized,
+    qml.TwoLocalSwapNetwork: _by_rows,
+}
+
+
+# --- numbers, in any framework ---
+
+
+def _is_number(value):
+    return qml.math.get_interface(value) in ("numpy", "scipy", "builtins")
+
+
+def _is_complex(value):
+    return "complex" in qml.math.get_dtype_name(value)
+
+
+def _times(a, b):
+    """Multiplies numbers of different precision, which TensorFlow would not."""
+    if tf.is_tensor(a) and tf.is_tensor(b) and a.dtype != b.dtype:
+        kind = tf.complex128 if a.dtype.is_complex or b.dtype.is_complex else tf.float64
+        return tf.cast(a, kind) * tf.cast(b, kind)
+    return a * b
+
+
+def _as_real(value, op):
+    if not _is_complex(value):
+        return value
+    message = f"{op.name} has a complex time or coefficient, so it is no unitary gate."
+    return _require(qml.math.real(value), qml.math.imag(value) == 0, UnsupportedError(message))
+
+
+def _phases(numbers, op):
+    """Returns the phases of numbers of modulus one."""
+    close = abs(qml.math.abs(numbers) - 1) < 1e-5
+    message = f"{op.name} has factors that are not of modulus one, so it is no unitary gate."
+    return _require(qml.math.angle(numbers), close, UnsupportedError(message))
+
+
+def _require(value, condition, error):
+    """Returns a value, or raises the error if the condition does not hold everywhere; in a graph of
+    TensorFlow's, when it runs."""
+    if not qml.math.is_abstract(condition):
+        if not qml.math.all(condition):
+            raise error
+    elif tf.is_tensor(condition):
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(condition), [str(error)])]):
+            return tf.identity(value)
+    return value

@@ -1,0 +1,144 @@
+"""PennyLane's transforms on a qnode: right, or an error that names them."""
+
+import numpy as np
+import pennylane as qml
+import pytest
+import tensorflow as tf
+from circuits import tape_derivatives
+
+import qshift
+
+DEVICE = qml.device("default.qubit")
+X = np.array([0.4, -0.7])
+
+
+def mixed(x):
+    qml.RX(0.2, wires=0)
+    qml.RX(x[0], wires=0)
+    qml.CNOT(wires=[0, 1])
+    qml.RY(x[1], wires=1)
+    return qml.expval(qml.Z(0) @ qml.Z(1))
+
+
+def sums(x):
+    qml.RX(x[0], wires=0)
+    qml.RX(x[1], wires=0)
+    qml.Hadamard(1)
+    qml.Hadamard(1)
+    return qml.expval(qml.Z(0))
+
+
+def rotations(x):
+    qml.Rot(x[0], 0.1, x[1], wires=0)
+    qml.Rot(0.2, x[1], 0.3, wires=0)
+    return qml.expval(qml.X(0))
+
+
+def inverses(x):
+    qml.Hadamard(0)
+    qml.RX(x[0], wires=0)
+    qml.adjoint(qml.RX(x[1], wires=0))
+    qml.RZ(x[0], wires=0)
+    return qml.expval(qml.X(0))
+
+
+def transformed(transform, function):
+    return transform(qshift.qnode(DEVICE)(function))
+
+
+def gradient(node, x):
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = node(x)
+    return tape.gradient(value, x)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        qml.transforms.cancel_inverses,
+        qml.transforms.merge_rotations,
+        qml.transforms.undo_swaps,
+        qml.transforms.commute_controlled,
+        qml.transforms.split_non_commuting,
+        qml.transforms.combine_global_phases,
+    ],
+    ids=lambda each: each.__name__,
+)
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("x", [X, np.array([0.5, -0.5]), np.zeros(2)])
+def test_transforms_that_keep_all_parameters(transform, x, compiled):
+    if compiled and transform is qml.transforms.merge_rotations:
+        pytest.skip("It looks at numbers.")
+    node = transformed(transform, sums)
+    found = tape_derivatives(tf.function(node) if compiled else node, x, 2)
+    expected = tape_derivatives(qshift.qnode(DEVICE)(sums), x, 2)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "transform, function, x",
+    [
+        (qml.transforms.merge_rotations, mixed, X),
+        (qml.transforms.cancel_inverses, inverses, np.array([0.5, 0.5])),
+        (qml.transforms.clifford_t_decomposition, sums, X),
+        (qml.compile, mixed, X),
+    ],
+)
+def test_a_transform_that_loses_a_parameter_is_named(transform, function, x, tracker):
+    with pytest.raises(qshift.UnsupportedError, match=f"lost in {transform.__name__}"):
+        gradient(transformed(transform, function), x)
+    assert tracker.totals["circuits"] == 0
+
+
+@pytest.mark.parametrize(
+    "transform", [qml.transforms.single_qubit_fusion, qml.transforms.merge_rotations]
+)
+@pytest.mark.parametrize("x", [np.zeros(2), X])
+def test_a_transform_that_takes_cases_is_named(transform, x, tracker):
+    with pytest.raises(qshift.UnsupportedError, match=f"computed .* in {transform.__name__}"):
+        gradient(transformed(transform, rotations), x)
+    assert tracker.totals["circuits"] == 0
+
+
+def test_a_transform_that_looks_at_numbers_is_named_in_a_graph():
+    node = transformed(qml.compile, rotations)
+    with pytest.raises(qshift.UnsupportedError, match="compile looked at numbers"):
+        tf.function(node)(tf.constant(X))
+
+
+def test_several_transforms_are_all_named():
+    node = qml.transforms.merge_rotations(transformed(qml.transforms.undo_swaps, mixed))
+    with pytest.raises(qshift.UnsupportedError, match="transforms undo_swaps, merge_rotations"):
+        gradient(node, X)
+
+
+def test_what_nobody_watches_may_be_merged():
+    expected = qshift.qnode(DEVICE)(mixed)(tf.constant(X))
+    value = transformed(qml.transforms.merge_rotations, mixed)(tf.constant(X))
+    assert value.numpy() == pytest.approx(expected.numpy())
+
+
+def test_transforms_of_users_may_bend_angles():
+    @qml.transform
+    def bend(tape):
+        def bent(op):
+            return qml.RX(tf.sin(op.data[0]), wires=op.wires) if op.name == "RX" else op
+
+        return [tape.copy(operations=[bent(op) for op in tape.operations])], lambda r: r[0]
+
+    node = transformed(bend, sums)
+    value, first = tape_derivatives(node, X, 1)
+    total = np.sin(X).sum()
+    assert value == pytest.approx(np.cos(total))
+    np.testing.assert_allclose(first, -np.sin(total) * np.cos(X), atol=1e-12)
+
+
+def test_variables():
+    x = tf.Variable(X)
+    node = transformed(qml.transforms.merge_rotations, sums)
+    with tf.GradientTape() as tape:
+        value = node(x)
+    np.testing.assert_allclose(tape.gradient(value, x), -np.sin(X.sum()), atol=1e-12)
