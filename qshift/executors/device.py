@@ -37,7 +37,9 @@ class EstimatorDevice(qml.devices.Device):
         backend: ``"aer"``, ``"aer:FakeManilaV2"`` (Aer with its noise), ``"fake:FakeManilaV2"``,
             ``"ibm:NAME"`` or ``"ibm:least-busy"``.
         shots: Of QNodes that do not say otherwise. PennyLane prefers `qml.set_shots`.
-        optimization_level: Of Qiskit's transpiler, 0 to 3.
+        optimization_level: Of Qiskit's transpiler, 0 to 3; 2 by default, the lowest one that heeds
+            the errors of the backend's gates. Gates and qubits that the backend calls broken are
+            used at no level.
         seed: Of the samples; a qnode's own goes before it.
         max_parameter_values: How many numbers one job may hold; more are split.
         max_executions: How many circuits times shots one job may have; more are split.
@@ -71,7 +73,7 @@ class EstimatorDevice(qml.devices.Device):
         backend: str = "aer",
         *,
         shots: int | None = None,
-        optimization_level: int = 1,
+        optimization_level: int | None = None,
         seed: int | None = None,
         max_parameter_values: int = 5_000_000,
         max_executions: int = 10_000_000,

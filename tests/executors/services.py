@@ -31,7 +31,7 @@ class Service:
 
 class RemoteJob:
     def __init__(self, service, local, tags):
-        self.id = f"job-{len(service.jobs)}"
+        self.id, self.instance = f"job-{len(service.jobs)}", "here"
         self.tags, self.state, self.asked = tags, service.fate, 0
         self._local, self._service = local, service
 
@@ -60,23 +60,26 @@ class RemoteTarget(LocalTarget):
     is_remote = True
 
     def __init__(self, service, **options):
-        super().__init__("aer", 1, options)
+        super().__init__("aer", None, options)
         self.service = service
 
-    def _submit(self, make, tags):
+    def _submit(self, make, tags, sending):
         self.service.watch("submit")
+        sending()
         job = RemoteJob(self.service, make(), tags)
         self.service.jobs[job.id] = job
         self.service.watch("submitted")
         return job
 
-    def estimate(self, pubs, seed, exact, tags=()):
-        return self._submit(lambda: super(RemoteTarget, self).estimate(pubs, seed, exact), tags)
+    def estimate(self, pubs, seed, exact, tags=(), sending=lambda: None):
+        run = super().estimate
+        return self._submit(lambda: run(pubs, seed, exact), tags, sending)
 
-    def sample(self, pubs, seed, tags=()):
-        return self._submit(lambda: super(RemoteTarget, self).sample(pubs, seed), tags)
+    def sample(self, pubs, seed, tags=(), sending=lambda: None):
+        run = super().sample
+        return self._submit(lambda: run(pubs, seed), tags, sending)
 
-    def job(self, job_id):
+    def job(self, job_id, instance=None, doubted=None, age=None):
         return self.service.jobs[job_id]
 
     def find(self, tag):

@@ -14,7 +14,7 @@ from services import KilledError, Service, process, remote
 
 import qshift
 from qshift.errors import JobError, LimitError, OptionError
-from qshift.executors import recording
+from qshift.executors import arrivals, recording
 from qshift.executors.device import EstimatorDevice
 from qshift.executors.estimator import EstimatorExecutor
 from qshift.executors.job import LocalJob
@@ -106,7 +106,7 @@ def test_what_makes_another_measurement(fresh, path, tracker, monkeypatch):
     if fresh == "environment":
         monkeypatch.setenv("QSHIFT_RUN", "again")
     device = EstimatorDevice(
-        **{"run": {"run": "again"}, "options": {"optimization_level": 2}}.get(fresh, {}),
+        **{"run": {"run": "again"}, "options": {"optimization_level": 3}}.get(fresh, {}),
         backend="aer:FakeManilaV2" if fresh == "backend" else "aer",
         ledger=path,
     )
@@ -231,7 +231,7 @@ def test_a_killed_program_goes_on(moment, after, number, devices, path, undistur
         pytest.fail("it was not killed")
     if service:
         submissions = list(service.jobs)
-    monkeypatch.setattr(recording, "_UNDERWAY", 0.3)
+    monkeypatch.setattr(arrivals, "GRACE", 0.3)
     np.testing.assert_array_equal(numbers(devices(), 5, steps=1), undisturbed)
     jobs = Ledger(path).jobs()
     assert [job.state for job in jobs] == ["done"] * 4  # estimator and sampler, value and gradient
@@ -250,7 +250,7 @@ def test_another_program_wants_a_part_of_what_a_killed_one_has_left(
         what, after = MOMENTS[moment]
         patch.setattr(*what, killed_at(0, after, getattr(*what)))
         run(points)
-    monkeypatch.setattr(recording, "_UNDERWAY", 0.3)
+    monkeypatch.setattr(arrivals, "GRACE", 0.3)
     with qshift.Tracker() as tracker:
         energies = run(points[:, 1])[0], *run(points[:, :2])[0]
     sent = 1 if devices.service else 2  # the estimator's job was sent; the sampler's was not

@@ -86,11 +86,11 @@ def program(
     import tensorflow as tf
 
     import qshift
-    from qshift.executors import recording
+    from qshift.executors import arrivals
     from qshift.executors.device import EstimatorDevice
 
     if underway is not None:
-        recording._UNDERWAY = underway
+        arrivals.GRACE = underway
     _tell(phase)
 
     @qshift.qnode(EstimatorDevice(backend="ibm:ibm_manila", ledger=path), shots=64, seed=seed)
