@@ -6,6 +6,7 @@ fails. A file of an earlier version is brought to this one when it is first open
 
 from __future__ import annotations
 
+import atexit
 import errno
 import logging
 import os
@@ -25,8 +26,8 @@ PATIENCE = 60.0  # seconds to wait for other processes' transactions
 _SAID = 3.0  # seconds of them after which it is said what is waited for
 _log = logging.getLogger("qshift")
 
-# Private copies of files that cannot be written, with what the original was like: path -> both.
-_copies: dict[Path, tuple[tuple, tempfile.TemporaryDirectory]] = {}
+# Private copies of files that cannot be written: path -> (what the original was like, directory).
+_copies: dict[Path, tuple[tuple, str]] = {}
 _lock = threading.Lock()
 
 
@@ -130,14 +131,19 @@ class Database:
         parts = [part for part in parts if part.exists()]
         state = tuple((part.stat().st_mtime_ns, part.stat().st_size) for part in parts)
         with _lock:
-            if self.path not in _copies or _copies[self.path][0] != state:
-                directory = tempfile.TemporaryDirectory(prefix="qshift-ledger-")
+            before, directory = _copies.get(self.path, (None, None))
+            if before != state:
+                if directory is None:
+                    directory = tempfile.mkdtemp(prefix="qshift-ledger-")
+                    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+                for old in Path(directory).iterdir():
+                    old.unlink()
                 for part in parts:
-                    shutil.copyfile(part, Path(directory.name, part.name))
-                with Database(Path(directory.name, self.path.name)).writing():
+                    shutil.copyfile(part, Path(directory, part.name))
+                with Database(Path(directory, self.path.name)).writing():
                     pass
                 _copies[self.path] = state, directory
-            return Path(_copies[self.path][1].name, self.path.name)
+            return Path(directory, self.path.name)
 
     def _begun(self, path, begin) -> sqlite3.Connection:
         """Opens a file and begins a transaction, when other processes have finished theirs."""
@@ -155,10 +161,8 @@ class Database:
                 return db
             except BaseException as error:
                 db.close()
-                code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without its refinements
-                if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                    raise
-                if time.monotonic() - start > PATIENCE:
+                locked = _is(error, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+                if not locked or time.monotonic() - start > PATIENCE:
                     raise
             if not said:
                 said = True
@@ -170,7 +174,7 @@ class Database:
         """Says what is wrong with the file, and the way out."""
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             if isinstance(error, QShiftError):
                 raise
             kind = ReadOnlyLedgerError if _is_read_only(error) else LedgerError
@@ -185,28 +189,25 @@ def _bring_up_to_date(db) -> None:
         tables.migrate(db)
 
 
-def _code(error) -> int:
-    return getattr(error, "sqlite_errorcode", None) or 0
+def _is(error, *codes: int) -> bool:
+    """Whether an error is one of SQLite's, given without their refinements."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in codes
 
 
 def _is_read_only(error) -> bool:
-    return _code(error) & 0xFF == sqlite3.SQLITE_READONLY or getattr(error, "errno", None) in (
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-    )
+    refused = getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS)
+    return refused or _is(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
 def _hint(error) -> str:
     """Says what an error of SQLite's means, where it does not say so itself."""
-    code = _code(error) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if _is(error, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return (
             "It is damaged, or no ledger. Put a copy from a backup in its place; of a damaged file "
             "`sqlite3 FILE .recover` saves what is left. "
         )
-    if code == sqlite3.SQLITE_BUSY:
+    if _is(error, sqlite3.SQLITE_BUSY):
         return f"Another process has kept it locked for {PATIENCE:.0f} s; end that one. "
-    if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC:
+    if _is(error, sqlite3.SQLITE_FULL) or getattr(error, "errno", None) == errno.ENOSPC:
         return "Make room on its disk. "
     return ""

@@ -116,7 +116,8 @@ class Ledger:
         with self._file.reading() as db:
             found = records.points(db, wanted) if db else []
         sound = (each for each in found if each.is_sound and each.result is not None)
-        return {each.key: each.result for each in sound}
+        results = {each.key: each.result for each in sound}
+        return {key: results[key] for key in wanted if key in results}
 
     def known(self, keys: Sequence[bytes]) -> set[bytes]:
         """Returns those keys that there are points of, measured or not."""
@@ -156,6 +157,8 @@ class Ledger:
         waiting: dict[int, list[Point]] = {}
         free = dict.fromkeys(wanted)
         for point in records.points(db, wanted):
+            if point.key not in free:  # the index of keys does not agree with the table
+                raise self._damaged(records.damaged(point.job), point.job)
             del free[point.key]
             if point.is_sound and point.result is not None:
                 claims.results[point.key] = point.result
@@ -177,7 +180,7 @@ class Ledger:
         """Says of a job how things stand with it; returns points of it that are free again."""
         record, keys = records.record(db, job), [point.key for point in points]
         if not all(point.is_sound for point in points):
-            claims.sent.append(self._to_be_fetched_again(db, job, record))
+            claims.sent.append(self._to_be_fetched_again(db, job, record, points))
         elif record is None or not record.is_sound:
             raise self._damaged(records.damaged(job), job)
         elif record.remote and record.state == "submitted":
@@ -195,10 +198,11 @@ class Ledger:
             return keys
         return []
 
-    def _to_be_fetched_again(self, db, job, record) -> Record:
+    def _to_be_fetched_again(self, db, job, record, points) -> Record:
         """Returns a job with results that are damaged here, if a service may have them still."""
-        sealed = [point.is_sealed for point in records.points_of(db, job)]
-        is_whole = record and record.is_sound and all(sealed) and len(sealed) == record.points
+        sealed = [point.is_sealed for point in (*points, *records.points_of(db, job))]
+        is_whole = record and record.is_sound and all(sealed) and len(record.keys) == record.points
+        is_whole = is_whole and {point.key for point in points} <= {*record.keys}
         if not (is_whole and record.remote and record.job_id):
             raise self._damaged(records.damaged(job), job)
         return record
@@ -357,8 +361,8 @@ class Ledger:
                 yield db
         except ReadOnlyLedgerError as error:
             raise ReadOnlyLedgerError(
-                f"{error} What it has can be read, but it lacks {points} points that are wanted, "
-                "and what is sent has to be written down. Nothing was sent."
+                f"{error} It lacks {points} points that are wanted, and what is sent has to be "
+                "written down before. Nothing was sent; what it has can be read."
             ) from error
 
 
@@ -380,13 +384,18 @@ def _beat() -> None:
                 global _heart
                 _heart = None
                 return
-        for path in {path for path, _ in busy}:
-            try:
-                with Database(path).writing() as db:
-                    for job in (job for where, job in busy if where == path):
-                        records.touch(db, job, this_process())
-            except LedgerError:  # whoever is at work there will find out
-                pass
+        _touch(busy)
+
+
+def _touch(busy: set[tuple[Path, int]]) -> None:
+    """Writes down that this process is still at work on jobs, given as (path, id)."""
+    for path in {path for path, _ in busy if path.exists()}:
+        try:
+            with Database(path).writing() as db:
+                for job in (job for where, job in busy if where == path):
+                    records.touch(db, job, this_process())
+        except LedgerError:  # whoever is at work there will find out
+            pass
 
 
 def _forked() -> None:

@@ -91,6 +91,9 @@ def diagnose(error: BaseException) -> Fault | None:
         answer = getattr(each, "response", None)
         if answer is None:
             answer = getattr(each, "http_response", None)
+        is_well = answer is not None and answer.status_code < 400
+        if is_well or isinstance(each, requests.exceptions.JSONDecodeError):
+            return Fault(str(unreadable(each)), None, None, True, UNREADABLE_PATIENCE)
         if answer is not None:
             status = answer.status_code
             wait = _seconds(answer.headers.get("Retry-After"))
@@ -102,8 +105,7 @@ def diagnose(error: BaseException) -> Fault | None:
                 each,
                 requests.ConnectionError
                 | requests.Timeout
-                | requests.exceptions.ChunkedEncodingError
-                | requests.exceptions.JSONDecodeError,
+                | requests.exceptions.ChunkedEncodingError,
             ) and not isinstance(each, requests.exceptions.SSLError)
             return Fault(_short(each), None, None, is_transient)
     return None
@@ -145,7 +147,7 @@ def understood(action: Callable[[], _T]) -> _T:
         raise unreadable(error) from error
 
 
-def unreadable(error: Exception) -> UnreadableError:
+def unreadable(error: BaseException) -> UnreadableError:
     """Returns what to raise about an error that came up when an answer was read."""
     return UnreadableError(
         f"its answer is not what the service answers, so that reading it fails with a "

@@ -190,6 +190,8 @@ class ServiceTarget(Target):
     def _require_running(self) -> None:
         """Raises ServiceError if the backend is in maintenance. Nothing is submitted then."""
         status = self._device.status()
+        if not status.status_msg:  # which is what the client makes of another answer
+            raise TypeError("the status of a backend was expected")
         if not status.operational:
             raise ServiceError(
                 f"{self.backend_name} does not run jobs now (its status: {status.status_msg}). "

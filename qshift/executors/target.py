@@ -32,6 +32,8 @@ _HELP = (
 # Transpilation draws random layouts. Always the same ones, so that what a seeded program samples
 # does not depend on them.
 _TRANSPILER_SEED = 0
+# What is transpiled in another way than before is not to be found on disk as it was.
+_WAY = "around what is broken"
 # Not all that Aer has: it does not bind the parameters of controlled rotations (qiskit-aer issue
 # 2403), and Qiskit's transpiler gives up where "unitary" is a basis gate beside iswap.
 _AER_GATES = "id x y z h s sdg t tdg sx rx ry rz p u cx cy cz swap rxx ryy rzz".split()
@@ -122,10 +124,6 @@ class Target:
         """Returns what identifies the device and its properties."""
         raise NotImplementedError
 
-    def _into(self) -> dict[str, Any]:
-        """Returns what the transpiler has to know of the device."""
-        return {"backend": self._device}
-
     @property
     def num_qubits(self) -> int:
         """The number of qubits."""
@@ -167,7 +165,7 @@ class Target:
         with self._lock:
             if key not in self._circuits:
                 circuit = make()
-                settings = (self._version(), self.level, _TRANSPILER_SEED, qiskit.__version__)
+                settings = (self._version(), self.level, _TRANSPILER_SEED, qiskit.__version__, _WAY)
                 on_disk = circuits.key(circuit, settings)
                 found = circuits.load(on_disk)
                 if found is None:
@@ -179,13 +177,10 @@ class Target:
             return self._circuits[key]
 
     def _transpile(self, circuit: QuantumCircuit) -> QuantumCircuit:
-        from qiskit.transpiler import generate_preset_pass_manager
+        from qshift.executors.working import Working
 
-        passes = generate_preset_pass_manager(
-            self.level, **self._into(), seed_transpiler=_TRANSPILER_SEED
-        )
         Tracker.record(transpilations=1)
-        return passes.run(circuit)
+        return Working(self._device).transpile(circuit, self.level, _TRANSPILER_SEED)
 
     def seconds(self, circuit: QuantumCircuit) -> float | None:
         """Returns how many seconds a quantum processor takes to run a circuit once.
@@ -294,8 +289,14 @@ class LocalTarget(Target):
 
         return ("fake", self._fake, runtime.VERSION)
 
-    def _into(self) -> dict[str, Any]:
-        return super()._into() if self._fake else {"basis_gates": _AER_GATES}
+    def _transpile(self, circuit: QuantumCircuit) -> QuantumCircuit:
+        if self._fake:
+            return super()._transpile(circuit)
+        from qiskit.transpiler import generate_preset_pass_manager
+
+        Tracker.record(transpilations=1)
+        settings = {"basis_gates": _AER_GATES, "seed_transpiler": _TRANSPILER_SEED}
+        return generate_preset_pass_manager(self.level, **settings).run(circuit)
 
     @cached_property
     def _backend(self) -> BackendV2:
