@@ -204,7 +204,7 @@ class Ledger:
         is_whole = record and record.is_sound and all(sealed) and len(record.keys) == record.points
         is_whole = is_whole and {point.key for point in points} <= {*record.keys}
         if not (is_whole and record.remote and record.job_id):
-            raise self._damaged(records.damaged(job), job)
+            raise self._damaged(records.damaged(job), job, record is None)
         return record
 
     def leave(self, jobs: Iterable[Record]) -> None:
@@ -294,12 +294,31 @@ class Ledger:
                 end = {"state": state, "finished": time.time(), "seconds": seconds}
                 records.update(db, job.id, owner=None, message=message, **end)
 
-    def forget(self, jobs: Collection[Record]) -> None:
-        """Deletes jobs and their results."""
-        if not jobs:
-            return
-        with self._file.writing() as db:
-            records.forget(db, [job.id for job in jobs])
+    def forget(self, jobs: Collection[Record], lone: Collection[int] = ()) -> None:
+        """Deletes jobs and their results.
+
+        Args:
+            jobs: The jobs.
+            lone: Numbers of jobs that are not there, of which there are results.
+        """
+        numbers = [job.id for job in jobs] + list(lone)
+        if numbers:
+            with self._file.writing() as db:
+                records.forget(db, numbers)
+
+    def unsound(self) -> set[int]:
+        """Returns the numbers of jobs of which something is damaged."""
+        with self._file.reading() as db:
+            return records.unsound(db) if db else set()
+
+    def recoverable(self, number: int) -> Record:
+        """Returns a job with damaged results that a service may have still.
+
+        Raises:
+            LedgerError: If more than its results is damaged, or no service has it.
+        """
+        with self._file.reading() as db:
+            return self._to_be_fetched_again(db, number, records.record(db, number), [])
 
     def jobs(self) -> list[Record]:
         """Returns all jobs, oldest first, without the keys of their points."""
@@ -323,13 +342,22 @@ class Ledger:
             raise self._damaged(records.damaged(job.id), job.id)
         return [(point.pub, point.angles, point.result) for point in found]
 
-    def _damaged(self, what: str, job: int | None = None) -> LedgerError:
-        """Returns the error for what is not as it was written."""
+    def _damaged(self, what: str, job: int | None = None, lone: bool = False) -> LedgerError:
+        """Returns the error for what is not as it was written.
+
+        Args:
+            what: What is damaged.
+            job: The job, if it is no more than that.
+            lone: Whether there is no such job, but results that say so.
+        """
         prune = ""
         if job is not None:
+            which = "what belongs to no job (qshift jobs prune)"
+            if not lone:
+                which = f"that job (qshift jobs prune {job})"
             prune = (
-                f", or delete that job (qshift jobs prune {job}): what it has measured is then "
-                "measured again, and on hardware paid for again"
+                f", or delete {which}: what it has measured is then measured again, and on "
+                "hardware paid for again"
             )
         return LedgerError(
             f"The ledger {self.path} is damaged: {what}. Nothing of it was used, and nothing was "

@@ -300,6 +300,13 @@ def damage(db: sqlite3.Connection) -> str | None:
     return None
 
 
+def unsound(db: sqlite3.Connection) -> set[int]:
+    """Returns the numbers of jobs of which something is not as it was written."""
+    found = {job.id for job in jobs(db) if not job.is_sound}
+    points = map(_point, db.execute(f"SELECT {_POINT} FROM points"))
+    return found | {point.job for point in points if not point.is_sound}
+
+
 def damaged(job: int) -> str:
     """Says that what is recorded of a job is not what was written."""
     return f"what it has of job {job} is damaged: it does not match its checksum"

@@ -265,6 +265,9 @@ class Connection:
             fault = diagnose(error)
             if fault is not None and (fault.is_transient or fault.is_expired):
                 raise
+            stumbled = error.__cause__ or error.__context__
+            if fault is None and stumbled is not None:  # over an answer, of whatever else
+                raise unreadable(stumbled) from error
             reason = fault.text if fault else _line(error)
             raise AccountError(f"IBM's service refuses the account: {reason}. {_SAVE}") from error
 

@@ -28,8 +28,8 @@ class Fault:
 
     Attributes:
         kind: Of a request: ``"reset"`` (the connection breaks), ``"timeout"`` (no answer comes), an
-            HTTP status such as ``"429"`` or ``"503"``, or one of `BODIES`. Of a job: ``"fail"``,
-            ``"cancel"``, or ``"short"`` (one result too few).
+            HTTP status such as ``"429"`` or ``"503"``, one of `BODIES`, or both, as of a proxy:
+            ``"404-html"``. Of a job: ``"fail"``, ``"cancel"``, or ``"short"`` (one result too few).
         after: Whether the request has its effect all the same, and only its answer is lost.
         match: A regular expression that is searched for in ``"METHOD /path"``, such as
             ``"POST /jobs$"``; of a job, in its tags.

@@ -501,13 +501,14 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.connection.close()
             return
-        if fault.kind in BODIES:
-            kind, content = BODIES[fault.kind]
+        status, _, name = fault.kind.rpartition("-")
+        if name in BODIES:
+            kind, content = BODIES[name]
             if content is None:
                 whole = answer.content
                 whole = whole if isinstance(whole, str) else json.dumps(whole)
                 content = whole[: len(whole) // 2]
-            return self.send(Answer(200, content), kind)
+            return self.send(Answer(int(status or 200), content), kind)
         status = int(fault.kind)
         wait = {} if fault.seconds is None else {"Retry-After": f"{fault.seconds:g}"}
         self.send(refusal(status, 1000 + status, "A fault that was switched on.", **wait))
