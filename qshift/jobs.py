@@ -20,6 +20,7 @@ from qshift.processes import elapsed
 from qshift.records import Record
 
 _MOST_ROWS = 40
+_LONGEST_RUN = 40  # characters of its name that are listed
 _PENDING = ("intended", "submitted")
 # How the ledger finds out whose a job is; it is of no use to others.
 _HIDDEN = ("pubs", "owner", "touched", "access", "posts", "posted", "instance", "is_sound")
@@ -311,7 +312,8 @@ def _table(listed: Sequence[Record], statuses) -> Table:
         if job.message and job.state in ("failed", "lost"):
             status += f": {job.message}"
         shots = f"{job.shots:,}" if job.shots else "exact"
-        cells = (job.circuit, str(job.points), shots, job.run, _age(job), seconds, backend)
+        run = job.run if len(job.run) <= _LONGEST_RUN else f"{job.run[: _LONGEST_RUN - 1]}…"
+        cells = (job.circuit, str(job.points), shots, run, _age(job), seconds, backend)
         table.add_row(str(job.id), *map(_printable, (status, *cells)))
     return table
 

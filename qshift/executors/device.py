@@ -120,7 +120,7 @@ class EstimatorDevice(qml.devices.Device):
         if max_qpu_seconds is not None and self.target.is_aer:
             reason = f"{backend} says no times; give it with fake: and ibm: backends"
             raise OptionError("max_qpu_seconds", reason)
-        self.run = os.environ.get("QSHIFT_RUN", "") if run is None else str(run)
+        self.run = _run(os.environ.get("QSHIFT_RUN", "") if run is None else run)
         self.ledger = _ledger(self.target.is_remote if ledger is None else ledger)
         self._calls = Calls()
         self._compile = Compiler(self.wires, _is_angle)
@@ -152,6 +152,16 @@ class EstimatorDevice(qml.devices.Device):
             for i, row in zip(positions, block, strict=True):
                 results[i] = compiled[i].results(row[None], lambda each: np.asarray(each)[0])
         return tuple(results)
+
+
+def _run(given) -> str:
+    name = str(given)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        reason = f"{ascii(name)} is no text; give the run another name (run=, QSHIFT_RUN, --run)"
+        raise OptionError("run", reason) from None
+    return name
 
 
 def _ledger(given) -> Ledger | None:

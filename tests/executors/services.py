@@ -59,8 +59,8 @@ class RemoteJob:
 class RemoteTarget(LocalTarget):
     is_remote = True
 
-    def __init__(self, service, **options):
-        super().__init__("aer", None, options)
+    def __init__(self, service, level=None, options=None):
+        super().__init__("aer", level, options or {})
         self.service = service
 
     def _submit(self, make, tags, sending):
@@ -89,7 +89,8 @@ class RemoteTarget(LocalTarget):
 def remote(service, **options):
     """Returns a device whose jobs are at a service."""
     device = EstimatorDevice(**options)
-    device.target = RemoteTarget(service)
+    level = options.get("optimization_level")
+    device.target = RemoteTarget(service, level, device.target._options)
     return device
 
 
