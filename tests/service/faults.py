@@ -27,15 +27,16 @@ class Fault:
     """A rule for which requests or jobs go wrong.
 
     Attributes:
-        kind: Of a request: ``"reset"`` (the connection breaks), ``"timeout"`` (no answer comes), an
-            HTTP status such as ``"429"`` or ``"503"``, one of `BODIES`, or both, as of a proxy:
-            ``"404-html"``. Of a job: ``"fail"``, ``"cancel"``, or ``"short"`` (one result too few).
+        kind: Of a request: ``"reset"`` (the connection breaks), ``"timeout"`` (no answer comes),
+            ``"slow"`` (all is well, but takes long), an HTTP status such as ``"429"`` or ``"503"``,
+            one of `BODIES`, or both, as of a proxy: ``"404-html"``. Of a job: ``"fail"``,
+            ``"cancel"``, or ``"short"`` (one result too few).
         after: Whether the request has its effect all the same, and only its answer is lost.
         match: A regular expression that is searched for in ``"METHOD /path"``, such as
             ``"POST /jobs$"``; of a job, in its tags.
         times: How often it happens; None for always.
         rate: How likely it is.
-        seconds: The Retry-After of a status, or how long a timeout takes.
+        seconds: The Retry-After of a status, or how long a timeout, or a slow answer, takes.
         late: Seconds after which a job that the request creates can be seen.
     """
 

@@ -463,7 +463,9 @@ class Handler(BaseHTTPRequestHandler):
             with service.lock:
                 service.requests[pattern] += 1
             fault = service.faults.of_request(f"{self.command} {path}")
-        if fault and not fault.after and fault.kind != "cut":  # which needs the answer
+        if fault and fault.kind == "slow" and not fault.after:
+            time.sleep(fault.seconds)
+        elif fault and not fault.after and fault.kind != "cut":  # which needs the answer
             return self.fail(fault)
         try:
             late = fault.late if fault else 0.0
@@ -471,7 +473,9 @@ class Handler(BaseHTTPRequestHandler):
             answer = Answer(200, content)
         except Answer as raised:
             answer = raised
-        if fault and answer.status < 400:
+        if fault and fault.kind == "slow":
+            time.sleep(fault.seconds if fault.after else 0.0)
+        elif fault and answer.status < 400:
             return self.fail(fault, answer)
         self.send(answer)
 
