@@ -18,7 +18,8 @@ from urllib3.util import Retry
 
 from qshift.executors.faults import UnreadableError
 
-_READ_TIMEOUT, _LONGEST_TIMEOUT = 60.0, 300.0  # seconds without a byte from the service
+_CONNECT_TIMEOUT, _LONGEST_CONNECT = 5.0, 30.0  # seconds in which there is no connection
+_READ_TIMEOUT, _LONGEST_READ = 60.0, 300.0  # seconds without a byte from the service
 _PAGE = 100  # jobs in one answer
 
 # What is called with each request that goes out: whether it is the one that creates a job.
@@ -45,7 +46,10 @@ class ReadsOnly(HTTPAdapter):
 
     def send(self, request, stream=False, timeout=None, **more):
         connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-        limits = (connect or 5.0, min(read or _READ_TIMEOUT, _LONGEST_TIMEOUT))
+        limits = (
+            min(connect or _CONNECT_TIMEOUT, _LONGEST_CONNECT),
+            min(read or _READ_TIMEOUT, _LONGEST_READ),
+        )
         send = super().send if request.method == "GET" else self._once.send
         path = urlsplit(request.url).path
         watch.get()(request.method == "POST" and path.endswith("/jobs"))
@@ -61,7 +65,7 @@ class ReadsOnly(HTTPAdapter):
 def _require_json(method: str, path: str, answer: requests.Response) -> None:
     """Raises UnreadableError for an answer that is not the service's, though it says that all is
     well: the login page of a network, a proxy's, or one that was cut short."""
-    is_text = path.endswith("/logs")
+    is_text = path.endswith(("/logs", "/results"))  # where a failed job says why, in plain text
     may_be_empty = answer.status_code == 204 or method in ("PUT", "PATCH", "DELETE")
     may_be_empty |= path.endswith("/cancel")
     if answer.status_code >= 300 or is_text or may_be_empty and not answer.content:
