@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qshift import records
-from qshift.database import Database, LedgerError, ReadOnlyLedgerError, home
+from qshift.database import Database, LedgerError, ReadOnlyLedgerError
+from qshift.places import home
 from qshift.processes import is_alive, moment, this_process
 from qshift.records import Draft, Point, Record
 
