@@ -458,3 +458,11 @@ def test_a_recorded_program_needs_no_service(loopback, ledger, monkeypatch, capl
     np.testing.assert_array_equal(run(ledger), values)
     assert f"3 of 3 points came from the ledger {ledger.path}" in caplog.text
     assert loopback.counts()["requests"] == requests
+
+
+def test_jobs_are_joined_although_their_backend_is_gone(loopback, ledger, monkeypatch):
+    left_running(loopback, ledger, monkeypatch)
+    loopback.ask("queue", {"delay": 0})
+    loopback.faults({"kind": "400", "match": "/backends"})
+    np.testing.assert_allclose(run(ledger), np.cos(X), atol=0.2)
+    assert [job.state for job in ledger.jobs()] == ["done"] and once(loopback)
