@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from qshift.executors.results import require_results
 if TYPE_CHECKING:
     from qshift.executors.service import ServiceTarget
 
+_log = logging.getLogger("qshift")
 _POLL = (0.2, 5.0)  # seconds between looks at a job: at first, and at most
 _STATUS = {
     "INITIALIZING": "queued",
@@ -48,6 +50,7 @@ class ServiceJob:
         self._target = target
         self._doubted = doubted
         self._sent = time.monotonic() - age
+        self._odd: str | None = None  # a status that is none of the service's
         self.id, self.instance = job_id, instance
 
     def _ask(self, question, what: str):
@@ -108,12 +111,16 @@ class ServiceJob:
         return self._status()
 
     def _status(self) -> str:
-        return _STATUS.get(self._ask(lambda job: job.status(), "Asking for job"), "queued")
+        said = self._ask(lambda job: job.status(), "Asking for job")
+        if said not in _STATUS and said != self._odd:
+            self._odd = said
+            _log.warning("Job %s is %r, of which qshift knows nothing; it waits", self.id, said)
+        return _STATUS.get(said, "queued")
 
     def queue_position(self) -> int | None:
         """See `Job`."""
-        metrics = self._ask(lambda job: job.metrics(), "Asking for the queue of job")
-        return metrics.get("position_in_queue")
+        key = "position_in_queue"
+        return self._ask(lambda job: _number(job.metrics().get(key)), "Asking for the queue of job")
 
     def result(self) -> Sequence[Any]:
         """See `Job`.
@@ -158,8 +165,16 @@ class ServiceJob:
                 if fault is None or fault.status != 409:  # it is over already
                     raise
 
+        self._settle()  # what may have been sent twice is cancelled as often
         self._ask(attempt, "Cancelling job")
 
     def usage(self) -> float | None:
         """See `Job`."""
-        return self._ask(lambda job: job.usage(), "Asking for the QPU time of job")
+        return self._ask(lambda job: _number(job.usage()), "Asking for the QPU time of job")
+
+
+def _number(value):
+    """Returns a number that is in an answer, or None in its place."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise TypeError("a number was expected")
+    return value
