@@ -1,10 +1,13 @@
 """Kills a program again and again while it talks to a service that has faults as well.
 
     python benchmarks/kills.py [--kills 200] [--seed 0] [--delay 0.3]
+    python benchmarks/kills.py --aimed [--grace 4]
 
 The service is the loopback server of the tests, in a process of its own; the client is the real
-one. Afterwards no job may have been submitted twice, no result may be lost, and all numbers have to
-be those of an undisturbed run. Takes about 20 minutes.
+one. With --aimed, kills are aimed at the requests that send jobs: the first to fourth of a batch,
+again and again, while a gateway answers 504 and the job is seen later, or the request is carried
+out when its sender is dead. Afterwards no job may have been submitted twice, no result may be lost,
+and all numbers have to be those of an undisturbed run. Takes about 20 minutes.
 """
 
 from __future__ import annotations
@@ -29,10 +32,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of the moments and faults")
     parser.add_argument("--delay", type=float, default=0.3, help="seconds that a job is queued")
+    parser.add_argument("--aimed", action="store_true", help="at the sending of jobs")
+    parser.add_argument("--grace", type=float, help="seconds, in place of qshift's own")
     options = parser.parse_args()
     console = Console(highlight=False)
     with Loopback("--delay", options.delay, "--seed", options.seed) as server:
-        killer = Killer(server, options.seed)
+        steps = 1 if options.aimed else 2
+        killer = Killer(server, options.seed, steps, options.grace, options.aimed)
         with console.status("starting") as status:
             report = killer.kill(options.kills, status.update)
         killer.close()

@@ -41,11 +41,11 @@ class AccountError(ServiceError):
 
 
 class JobError(ServiceError):
-    """A job that failed or was cancelled on a service.
+    """A job that failed, was cancelled, or is not there any more on a service.
 
     Attributes:
         job_id: The job.
-        status: ``"failed"`` or ``"cancelled"``.
+        status: ``"failed"``, ``"cancelled"`` or ``"lost"``.
         reason: What the service says.
     """
 

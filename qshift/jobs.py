@@ -16,10 +16,14 @@ from rich.table import Table
 from qshift.commands import CommandError, show
 from qshift.errors import JobError, QShiftError
 from qshift.ledger import Ledger, default_path
+from qshift.processes import elapsed
 from qshift.records import Record
 
 _MOST_ROWS = 40
+_LONGEST_RUN = 40  # characters of its name that are listed
 _PENDING = ("intended", "submitted")
+# How the ledger finds out whose a job is; it is of no use to others.
+_HIDDEN = ("pubs", "owner", "touched", "access", "posts", "posted", "instance", "is_sound")
 
 
 def jobs(options: argparse.Namespace) -> int:
@@ -45,12 +49,13 @@ def _list(options, ledger, chosen) -> int:
     statuses = {job.id: job.state for job in chosen}
     if not options.offline:
         statuses |= dict(_statuses(job for job in chosen if job.state in _PENDING))
+    statuses |= dict.fromkeys(ledger.unsound() & statuses.keys(), "damaged")
     shown = chosen if options.all or options.jobs else chosen[-_MOST_ROWS:]
     table = _table(shown, statuses)
     notes = [f"Ledger: {ledger.path}"]
     if len(shown) < len(chosen):
         notes.append(f"The latest {len(shown)} of {len(chosen)} jobs; all of them: --all")
-    used = sum(job.seconds or 0.0 for job in chosen)
+    used = sum(job.seconds or 0.0 for job in chosen if job.is_sound)
     notes.append(f"QPU seconds used by these jobs: {used:.1f}")
     content = [_about(job) | {"status": statuses[job.id]} for job in chosen]
     show(options, content, table, *notes)
@@ -59,63 +64,106 @@ def _list(options, ledger, chosen) -> int:
 
 def _fetch(options, ledger, chosen) -> int:
     """Stores the results of jobs that are done; does not wait for the others."""
+    told, failures, damaged = {}, [], ledger.unsound()
+    for job in (job for job in chosen if job.state in _PENDING or job.id in damaged):
+        try:
+            told[job.id] = _fetch_one(job, ledger, job.id in damaged)
+        except QShiftError as error:  # The others are fetched all the same.
+            told[job.id] = getattr(error, "status", "not fetched")
+            failures.append(f"job {job.id}: {error}")
+    fetched = [job for job in ledger.jobs() if job.id in told]
+    content = [_about(job) | {"status": told[job.id]} for job in fetched]
+    done = sum(told[job.id] == "done" for job in fetched)
+    note = f"Results of {done} of {len(fetched)} jobs that had none were stored in {ledger.path}"
+    show(options, content, _table(fetched, told), note)
+    _report(failures, "could not be fetched")
+    return 0
+
+
+def _fetch_one(job, ledger, is_damaged: bool) -> str:
+    """Stores the results of a job, if it is done; returns what the service says of it."""
     from qshift.executors.results import encoded
     from qshift.executors.submission import unpacked_job
 
-    told = {}
-    for job in (job for job in chosen if job.state in _PENDING):
-        handle = _handle(job, ledger)
-        if handle is None:
-            told[job.id] = "not sent"
-            continue
-        status = told[job.id] = handle.status()
+    job = ledger.recoverable(job.id) if is_damaged else job
+    handle = _handle(job, ledger)
+    if handle is None:
+        return "not sent"
+    try:
+        status = handle.status()
         if status not in ("done", "failed", "cancelled"):
-            continue
+            return status
         job = ledger.job(job.id)
-        try:
-            parts = unpacked_job(job, handle, handle.result())
-        except JobError as error:
-            ledger.close(job, error.status, error.reason, handle.usage())
-            continue
-        flat = (encoded(each) for part in parts for each in part)
-        ledger.store(job, dict(zip(job.keys, flat, strict=True)), handle.usage())
-    fetched = [job for job in ledger.jobs() if job.id in told]
-    content = [_about(job) | {"status": told[job.id]} for job in fetched]
-    done = sum(job.state == "done" for job in fetched)
-    note = f"Results of {done} of {len(fetched)} jobs that had none were stored in {ledger.path}"
-    show(options, content, _table(fetched, told), note)
-    return 0
+        parts = unpacked_job(job, handle, handle.result())
+    except JobError as error:
+        if error.status == "lost":
+            ledger.close(job, error.status, error.reason)
+            raise
+        ledger.close(job, error.status, error.reason, handle.usage())
+        return error.status
+    flat = (encoded(each) for part in parts for each in part)
+    results = dict(zip(job.keys, flat, strict=True))
+    ledger.store(job, results, handle.usage(), handle.id)
+    return status
+
+
+def _report(failures: Sequence[str], what: str) -> None:
+    """Raises CommandError with all failures."""
+    if failures:
+        jobs = "1 job" if len(failures) == 1 else f"{len(failures)} jobs"
+        raise CommandError("\n  ".join([f"{jobs} {what}:", *failures]))
 
 
 def _cancel(options, ledger, chosen) -> int:
     """Cancels jobs that were named."""
     if not options.jobs:
         raise CommandError("name the jobs to cancel by their numbers; `qshift jobs` lists them")
-    told = {}
     for job in chosen:
         if job.state not in _PENDING:
             raise CommandError(
                 f"job {job.id} is {job.state} already, so there is nothing to cancel"
             )
-        handle = _handle(job, ledger)
-        if handle is not None:
-            handle.cancel()
-            if handle.status() == "done":
-                told[job.id] = "done already; `qshift jobs fetch` stores its results"
-                continue
-        ledger.close(job, "cancelled", "by `qshift jobs cancel`", handle and handle.usage())
-        told[job.id] = "cancelled"
+    told, failures = {}, []
+    for job in chosen:
+        try:
+            told[job.id] = _cancel_one(job, ledger)
+        except QShiftError as error:
+            told[job.id] = getattr(error, "status", "not cancelled")
+            failures.append(f"job {job.id}: {error}")
     content = [_about(job) | {"status": told[job.id]} for job in chosen]
     show(options, content, _table(chosen, told))
+    _report(failures, "could not be cancelled")
     return 0
+
+
+def _cancel_one(job, ledger) -> str:
+    """Cancels a job; returns what has become of it."""
+    handle = _handle(job, ledger, waits=True)
+    usage = None
+    if handle is not None:
+        try:
+            handle.cancel()
+            if handle.status() == "done":
+                return "done already; `qshift jobs fetch` stores its results"
+            usage = handle.usage()
+        except JobError as error:
+            ledger.close(job, error.status, error.reason)
+            return error.status
+    ledger.close(job, "cancelled", "by `qshift jobs cancel`", usage)
+    return "cancelled"
 
 
 def _export(options, ledger, chosen) -> int:
     """Writes results that are stored: to --npz as arrays, or to --json."""
     if options.npz is None and options.json is None:
         raise CommandError("say where to: --npz OUT, --json OUT, or --json - to print it")
-    done = [job for job in chosen if job.state == "done"]
-    content = [_about(job) | {"pubs": _pubs(ledger, job)} for job in done]
+    done, content, failures = [], [], []
+    for job in (job for job in chosen if job.state == "done"):
+        try:
+            content.append(_about(job) | {"pubs": _pubs(ledger, job)})
+            done.append(job)
+        except QShiftError as error:  # The others are of use all the same.
+            failures.append(f"job {job.id}: {error}")
     if options.npz:
         arrays = {
             f"job{job.id}_pub{i}_{name}": json.dumps(array) if name == "counts" else np.array(array)
@@ -127,25 +175,30 @@ def _export(options, ledger, chosen) -> int:
         with options.npz.open("wb") as file:
             np.savez(file, jobs=listed, **arrays)
     show(options, content, f"{len(done)} jobs with results", written=options.npz)
+    _report(failures, "could not be exported")
     return 0
 
 
 def _prune(options, ledger, chosen) -> int:
-    """Deletes jobs from the ledger: those named, else failed, cancelled and (--older) old ones."""
+    """Deletes jobs: those named, else failed, cancelled, lost and (--older) old ones."""
+    lone = set()
     if not options.jobs:
+        lone = ledger.unsound() - {job.id for job in ledger.jobs()}
         chosen = [job for job in chosen if _is_waste(job, options.older)]
     results = sum(job.points for job in chosen if job.state == "done")
     pending = [job.id for job in chosen if job.remote and job.state in _PENDING]
     what = f"{len(chosen)} jobs with {results} results"
     if pending:
         what += f"; jobs {pending} may still be at the service, and their results would be lost"
-    if chosen and not options.yes:
+    if lone:
+        what += "; damaged results that belong to no job"
+    if (chosen or lone) and not options.yes:
         if not sys.stdin.isatty():
             raise CommandError(f"this would delete {what}. Give --yes to do it")
         print(f"Delete {what}? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             return 0
-    ledger.forget(chosen)
+    ledger.forget(chosen, lone)
     content = {"deleted": [job.id for job in chosen]}
     show(options, content, f"Deleted from {ledger.path}: {what}")
     return 0
@@ -156,15 +209,14 @@ ACTIONS = tuple(_ACTIONS)
 
 
 def _is_waste(job, older) -> bool:
-    if job.state in ("failed", "cancelled") or not job.remote and job.state in _PENDING:
+    if job.state in ("failed", "cancelled", "lost") or not job.remote and job.state in _PENDING:
         return True
     return older is not None and job.state == "done" and time.time() - job.finished > older * 86400
 
 
 def _about(job: Record) -> dict:
     """Returns a job as plain data."""
-    hidden = ("pubs", "owner", "touched", "access")
-    return {name: value for name, value in asdict(job).items() if name not in hidden}
+    return {name: value for name, value in asdict(job).items() if name not in _HIDDEN}
 
 
 def _pubs(ledger, job) -> list[dict]:
@@ -187,25 +239,36 @@ def _pubs(ledger, job) -> list[dict]:
     return found
 
 
-def _handle(job, ledger):
-    """Returns a job as its service has it; None if it was not sent."""
+def _handle(job, ledger, waits: bool = False):
+    """Returns a job as its service has it; None if it was not sent.
+
+    Args:
+        job: The job.
+        ledger: Where it is recorded.
+        waits: Whether to wait for one that may be on its way there.
+    """
     if not job.remote:
         return None
     target = _target(job.target, job.access)
     if job.job_id is not None:
-        return target.job(job.job_id)
-    found = target.find(job.tag)
-    if not found:
+        doubted = job.tag if job.posts > 1 else None
+        return target.job(job.job_id, job.instance, doubted, elapsed(job.posted))
+    if not job.posts:
         return None
-    ledger.sent(job, found[0].id)
-    return found[0]
+    from qshift.executors import arrivals
+
+    seconds = arrivals.GRACE if waits else 0.0
+    found = arrivals.await_arrival(lambda: target.find(job.tag), job.tag, seconds)
+    if found is not None:
+        ledger.sent(job, found.id, found.instance)
+    return found
 
 
 @functools.cache  # which logs in once for all jobs
 def _target(name: str, access: str):
     from qshift.executors.target import target  # Late: Qiskit takes a second.
 
-    return target(name, 1, {}, least_qubits=1, **json.loads(access))
+    return target(name, None, {}, least_qubits=1, **json.loads(access))
 
 
 def _statuses(pending: Iterable[Record]):
@@ -218,9 +281,13 @@ def _statuses(pending: Iterable[Record]):
             yield job.id, "not sent yet"
             continue
         try:
-            handle = _target(job.target, job.access).job(job.job_id)
+            handle = _handle(job, None)
             status = handle.status()
             position = handle.queue_position() if status == "queued" else None
+        except JobError as error:
+            print(f"qshift: job {job.id}: {error}", file=sys.stderr)
+            yield job.id, "deleted at the service"
+            continue
         except QShiftError as error:
             print(f"qshift: job {job.id}: {error}", file=sys.stderr)
             yield job.id, "unknown"
@@ -237,18 +304,27 @@ def _table(listed: Sequence[Record], statuses) -> Table:
         justify = "right" if name in ("job", "points", "shots", "age", "QPU s") else "left"
         table.add_column(name, justify=justify, overflow="fold")
     for job in listed:
+        if not job.is_sound:
+            table.add_row(str(job.id), "damaged", *[""] * 7)
+            continue
         seconds = "" if job.seconds is None else f"{job.seconds:.1f}"
         status, backend = statuses[job.id], f"{job.target} {job.job_id or ''}".strip()
-        if job.message and job.state == "failed":
+        if job.message and job.state in ("failed", "lost"):
             status += f": {job.message}"
         shots = f"{job.shots:,}" if job.shots else "exact"
-        cells = (job.circuit, str(job.points), shots, job.run, _age(job), seconds, backend)
-        table.add_row(str(job.id), status, *cells)
+        run = job.run if len(job.run) <= _LONGEST_RUN else f"{job.run[: _LONGEST_RUN - 1]}…"
+        cells = (job.circuit, str(job.points), shots, run, _age(job), seconds, backend)
+        table.add_row(str(job.id), *map(_printable, (status, *cells)))
     return table
 
 
+def _printable(text: str) -> str:
+    """Writes line breaks and the like, which the name of a run may have, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _age(job) -> str:
-    seconds = time.time() - job.created
+    seconds = max(0.0, time.time() - job.created)  # a clock may have been set back
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

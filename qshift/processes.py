@@ -1,39 +1,150 @@
-"""Whether a process that has written its name somewhere is still there."""
+"""Which process this is, whether another one is still there, and time that no clock setting moves.
+
+Processes of several containers, or computers, may share a ledger. A process can only be looked up
+where its id means the same as here: in the same boot of the same kernel and the same namespace of
+process ids. Elsewhere "there is no such process" says nothing.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
 import socket
+import time
+import uuid
+from pathlib import Path
 
 import psutil
 
-_ABSENT = 900.0  # seconds after which processes of another computer count as gone
+_STARTED = 19  # where /proc/PID/stat, behind the name, has the start in ticks since the boot
+_NO_KERNEL = "-"
 
 
 def this_process() -> str:
-    """Returns what identifies this process: when it started, too, as process ids come back."""
+    """Returns what identifies this process: where its id holds, the id, and when it started.
+
+    Process ids come back, and so does the start of one that a clock was set back behind.
+    """
     return _name(os.getpid())
 
 
 @functools.cache
-def _name(pid):
-    return f"{socket.gethostname()} {pid} {psutil.Process(pid).create_time()}"
+def _name(pid: int) -> str:
+    place, shown = _place(pid)
+    try:
+        started = _start(pid if shown is None else "self", shown)
+    except (OSError, ValueError, psutil.Error):
+        started = None
+    if started is None:  # without its start it cannot be told from a later one of the same id
+        return f"{uuid.uuid4().hex} {pid} 0"
+    return f"{place} {pid} {started}"
 
 
-def is_alive(name: str, silence: float) -> bool:
-    """Whether a process still runs, as far as can be known.
+def is_alive(name: str) -> bool | None:
+    """Whether a process still runs.
 
     Args:
         name: As `this_process` returned it there.
-        silence: Seconds since it was last heard of, which is all that tells of another computer's.
+
+    Returns:
+        None if that cannot be known here, as in another container, or after another boot.
     """
-    host, pid, started = name.rsplit(" ", 2)
-    if host != socket.gethostname():
-        return silence < _ABSENT
     try:
-        process = psutil.Process(int(pid))
-        running = process.status() != psutil.STATUS_ZOMBIE
-        return running and abs(process.create_time() - float(started)) < 1.0
-    except psutil.Error:
+        place, pid, started = name.split(" ")
+        pid = int(pid)
+    except ValueError:  # as an earlier version wrote it, or damaged
+        return None
+    if place != this_process().partition(" ")[0]:
+        return None
+    shown = _place(os.getpid())[1]
+    try:
+        if not psutil.WINDOWS:  # where signal 0 would end it
+            os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
         return False
+    except OSError:  # it is another user's
+        pass
+    if shown is False:  # /proc is that of another namespace
+        return None
+    try:
+        return _start(pid, shown) == started
+    except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
+        return False
+    except (OSError, ValueError, psutil.Error):
+        return None
+
+
+@functools.cache
+def _place(pid: int) -> tuple[str, bool | None]:
+    """Returns where this process's id holds, and whether /proc shows such ids.
+
+    Args:
+        pid: Of this process, as a fork may be in another namespace.
+
+    Returns:
+        (a name, None in place of True and False without Linux's /proc).
+    """
+    try:
+        if _kernel() == _NO_KERNEL:
+            raise OSError
+        names = os.readlink("/proc/self/ns/pid")
+        return f"{_kernel()},{names}", int(os.readlink("/proc/self")) == pid
+    except (OSError, ValueError):
+        return f"{socket.gethostname()},{uuid.getnode():x}".replace(" ", "_"), None
+
+
+@functools.cache
+def _kernel() -> str:
+    """Returns what identifies this boot of this kernel, and the offset of its times; Linux only."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        uuid.UUID(boot)
+    except (OSError, ValueError):
+        return _NO_KERNEL
+    try:
+        return f"{boot},{os.readlink('/proc/self/ns/time')}"
+    except OSError:  # a kernel without namespaces of times
+        return boot
+
+
+def _start(pid: int | str, shown: bool | None) -> str | None:
+    """Returns when a process started; None if it is there no longer, but its parent has not heard.
+
+    On Linux these are ticks since the boot: seconds since 1970 would move when a clock is set.
+
+    Args:
+        pid: The process, or ``"self"``.
+        shown: As of `_place`.
+    """
+    if shown is None:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else repr(process.create_time())
+    # The name, in parentheses, may have spaces and parentheses in it.
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    state, *rest = text.rpartition(")")[2].split()
+    return None if state in "ZX" else rest[_STARTED - 1]
+
+
+def moment() -> str:
+    """Returns the time as no setting of a clock moves it, for `elapsed`, in any process."""
+    return f"{_kernel()} {_uptime()!r}"
+
+
+def elapsed(since: str | None) -> float | None:
+    """Returns the seconds that have passed; None if that cannot be known, as after another boot.
+
+    Args:
+        since: What `moment` returned; None if nobody has written that down.
+    """
+    try:
+        kernel, _, then = (since or "").rpartition(" ")
+        passed = _uptime() - float(then)
+    except ValueError:
+        return None
+    return passed if kernel == _kernel() != _NO_KERNEL and passed >= 0 else None
+
+
+def _uptime() -> float:
+    if hasattr(time, "CLOCK_BOOTTIME"):  # which goes on while the computer sleeps
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()

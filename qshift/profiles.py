@@ -42,6 +42,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qshift.errors import OptionError, QShiftError
+from qshift.places import home
 
 if TYPE_CHECKING:
     import pennylane as qml
@@ -144,13 +145,16 @@ _CHECKS = {
 def directories() -> list[Path]:
     """Returns the directories with profiles, most important first; they need not exist."""
     own = [Path(path) for path in os.environ.get("QSHIFT_DEVICES", "").split(os.pathsep) if path]
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+    try:
+        own.append(home("XDG_CONFIG_HOME", ".config") / "qshift" / "devices")
+    except RuntimeError:  # a user without a home directory has none of them there
+        pass
     package = Path(__file__).resolve().parent
     # Inside the package where it is installed, beside it in a checkout.
     shipped = [
         place for place in (package / "devices", package.parent / "devices") if place.is_dir()
     ]
-    return [place.expanduser() for place in (*own, config / "qshift" / "devices", *shipped[:1])]
+    return [place.expanduser() for place in (*own, *shipped[:1])]
 
 
 def profile_files() -> dict[str, Path]:

@@ -3,16 +3,20 @@
 import io
 import json
 import re
+import sqlite3
 import sys
 
 import numpy as np
 import pennylane as qml
 import pytest
 import tensorflow as tf
+from service import INSTANCES
 
 import qshift
+from qshift import records
 from qshift.cli import main
-from qshift.executors import waiting
+from qshift.errors import OptionError
+from qshift.executors import arrivals, waiting
 from qshift.executors.device import EstimatorDevice
 from qshift.ledger import Ledger
 
@@ -139,13 +143,137 @@ def test_jobs_are_cancelled_by_their_numbers(loopback, circuit, interrupt, jobs,
     assert [job.state for job in ledger.jobs()] == ["done", "cancelled", "done"]
 
 
-def test_a_job_that_the_service_does_not_have(loopback, interrupt, jobs, capsys):
-    interrupt()
-    loopback.reset()
+@pytest.fixture
+def left(circuit, loopback, ledger, monkeypatch):
+    """Three programs' jobs, two each, that were left running."""
+
+    def struck(*_):
+        raise KeyboardInterrupt
+
+    loopback.ask("queue", {"delay": 600})
+    for run in ("one", "two", "three"):
+        circuit.device.run = run
+        with monkeypatch.context() as patch:
+            patch.setattr(waiting, "wait", struck)
+            with pytest.raises(KeyboardInterrupt):
+                circuit(X)
+    return [job.job_id for job in ledger.jobs()]
+
+
+def test_deleted_jobs_are_closed_and_the_others_fetched(
+    loopback, left, jobs, capsys, ledger, circuit, monkeypatch
+):
+    monkeypatch.setattr(arrivals, "GRACE", 1.0)
+    loopback.ask("delete", [left[0], left[3]])
+    loopback.ask("queue", {"delay": 0})
     assert main(["jobs"]) == 0
     out, err = capsys.readouterr()
-    assert statuses(out) == {1: "unknown", 2: "unknown"} and "The service has no job" in err
-    assert "The service has no job" in refused(capsys, "fetch", 1)
+    found = statuses(out)
+    assert [found[i] for i in (1, 4)] == ["deleted at the service"] * 2
+    assert f"job 1: Job {left[0]} lost: the service does not have it any more" in err
+    assert [job.state for job in ledger.jobs()] == ["submitted"] * 6  # listing changes nothing
+    for _ in range(200):
+        if list(statuses(jobs()).values()).count("ready to fetch") == 4:
+            break
+    assert main(["jobs", "fetch"]) == 2
+    out, err = capsys.readouterr()
+    assert "Results of 4 of 6 jobs" in out
+    assert [statuses(out)[i] for i in range(1, 7)] == [
+        "lost: the service does not have it any more; it was deleted there"
+        if i in (1, 4)
+        else "done"
+        for i in range(1, 7)
+    ]
+    assert "2 jobs could not be fetched:" in err and "job 1: Job" in err and "job 4: Job" in err
+    states = [job.state for job in ledger.jobs()]
+    assert states == ["lost", "done", "done", "lost", "done", "done"]
+    assert "0 of 0 jobs" in jobs("fetch")
+    circuit.device.run = "two"
+    circuit(X)  # sends what is lost, and nothing else
+    assert loopback.counts()["jobs"] == 7
+    jobs("prune", "--yes")
+    assert [job.id for job in ledger.jobs()] == [2, 3, 5, 6, 7]
+
+
+def test_what_cannot_be_fetched_does_not_keep_the_others(loopback, left, capsys, ledger, jobs):
+    loopback.ask("queue", {"delay": 0})
+    while any(status != "ready to fetch" for status in statuses(jobs()).values()):
+        pass
+    loopback.faults({"kind": "400", "match": f"GET /jobs/{left[1]}/results$"})
+    assert main(["jobs", "fetch"]) == 2
+    out, err = capsys.readouterr()
+    assert "1 job could not be fetched:\n  job 2: Fetching the results of" in err
+    assert [job.state == "done" for job in ledger.jobs()] == [True, False, True, True, True, True]
+    loopback.faults()
+    assert "1 of 1 jobs" in jobs("fetch")
+
+
+def test_a_job_of_another_instance_is_not_lost(loopback, left, capsys, ledger, monkeypatch):
+    monkeypatch.setattr(arrivals, "GRACE", 1.0)
+    monkeypatch.setenv("QISKIT_IBM_INSTANCE", INSTANCES["open"])
+    assert "belongs to another account or instance" in refused(capsys, "fetch", 1)
+    assert {job.state for job in ledger.jobs()} == {"submitted"}
+
+
+def test_a_deleted_job_that_is_cancelled_is_lost(loopback, left, jobs, ledger, monkeypatch):
+    monkeypatch.setattr(arrivals, "GRACE", 1.0)
+    loopback.ask("delete", [left[0]])
+    assert statuses(jobs("cancel", 1, 2)) == {1: "lost", 2: "cancelled"}
+    assert [job.state for job in ledger.jobs()][:2] == ["lost", "cancelled"]
+
+
+def test_a_job_that_may_be_on_its_way_is_looked_for_before_it_is_cancelled(
+    loopback, jobs, ledger, circuit, monkeypatch
+):
+    monkeypatch.setattr(arrivals, "GRACE", 4.0)
+    loopback.ask("queue", {"delay": 600})
+
+    def struck(*_):
+        raise KeyboardInterrupt
+
+    slow = {"kind": "timeout", "seconds": 0.1, "match": "POST /jobs$", "times": 1}
+    loopback.faults(slow | {"after": True, "late": 2.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(arrivals, "await_arrival", struck)
+        with pytest.raises(KeyboardInterrupt):
+            circuit(X)
+    assert statuses(jobs()) == {1: "not sent yet", 2: "not sent yet"}
+    assert statuses(jobs("fetch", 1)) == {1: "not sent"}
+    assert statuses(jobs("cancel", 1, 2)) == {1: "cancelled", 2: "cancelled"}
+    (job,) = loopback.jobs()
+    assert job["status"] == "Cancelled"
+
+
+def damage(ledger, statement):
+    with sqlite3.connect(ledger.path) as db:
+        assert db.execute(statement).rowcount == 1
+    db.close()
+
+
+def test_damaged_results_are_listed_fetched_and_not_exported(
+    circuit, loopback, jobs, capsys, ledger
+):
+    value, _ = circuit(X)
+    damage(ledger, "UPDATE points SET result = zeroblob(16) WHERE job = 1 AND place = 0")
+    assert statuses(jobs()) == {1: "damaged", 2: "done"}
+    assert main(["jobs", "export", "--json", "-"]) == 2
+    out, err = capsys.readouterr()
+    assert [job["id"] for job in json.loads(out)] == [2]
+    assert "1 job could not be exported" in err and "what it has of job 1 is damaged" in err
+    assert "1 of 1 jobs" in jobs("fetch") and statuses(jobs()) == {1: "done", 2: "done"}
+    (pub,) = json.loads(jobs("export", 1, "--json", "-"))[0]["pubs"]
+    np.testing.assert_array_equal(np.ravel(pub["values"]), value)
+
+
+def test_damaged_rows_are_pruned(circuit, jobs, capsys, ledger):
+    circuit(X)
+    damage(ledger, "UPDATE jobs SET shots = 7, circuit = 9 WHERE id = 1")
+    damage(ledger, "UPDATE points SET job = 70 WHERE job = 2 AND place = 0")
+    assert statuses(jobs()) == {1: "damaged", 2: "done"}
+    assert "job 1: The ledger" in refused(capsys, "fetch")
+    jobs("prune", 1, "--yes")
+    assert "damaged results that belong to no job" in jobs("prune", "--yes")
+    assert ledger.unsound() == set() and [job.id for job in ledger.jobs()] == [2]
 
 
 class Terminal(io.StringIO):
@@ -156,7 +284,8 @@ class Terminal(io.StringIO):
 def test_pruning_asks(circuit, jobs, capsys, monkeypatch, ledger):
     circuit(X)
     assert "0 jobs" in jobs("prune")  # nothing that is done, unless it is old
-    ledger.close(ledger.job(2), "failed", "for a test")
+    with ledger._file.writing() as db:
+        records.update(db, 2, state="failed")
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert "delete 1 jobs with 2 results. Give --yes" in refused(capsys, "prune", 1)
     for answer, kept in (("n\n", [1, 2]), ("y\n", [2])):
@@ -202,3 +331,36 @@ def test_runs_have_names(tmp_path, monkeypatch, capsys, ledger):
     assert [job.run for job in ledger.jobs()] == ["monday", name]
     assert main(["jobs", "--run", "monday"]) == 0
     assert statuses(capsys.readouterr().out) == {1: "done"}
+
+
+@pytest.mark.parametrize(
+    "name", ["", "two words", "Grüße 🙂", "a/b\\c", "line\nbreak\t", "n" * 5000]
+)
+def test_odd_names_of_runs(name, tmp_path, jobs, ledger, monkeypatch):
+    device = EstimatorDevice(backend="aer", ledger=ledger.path, run=name)
+
+    @qshift.qnode(device, shots=10)
+    def circuit(x):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    circuit(0.3)
+    assert [job.run for job in ledger.jobs()] == [name]
+    assert statuses(jobs("--run", name)) == {1: "done"}
+    assert len(jobs().splitlines()) < 200 and "\t" not in jobs()
+    assert json.loads(jobs("--json", "-"))[0]["run"] == name
+    monkeypatch.setattr("qshift.executors.estimator._draws", qshift.executors.content.Draws())
+    with qshift.Tracker() as tracker:
+        circuit(0.3)
+    assert tracker.totals["jobs"] == 0
+
+
+@pytest.mark.parametrize("where", ["argument", "environment"])
+def test_names_of_runs_that_are_no_text(where, ledger, monkeypatch):
+    options = {"run": "a\udc80"} if where == "argument" else {}
+    if where == "environment":
+        monkeypatch.setenv("QSHIFT_RUN", "a\udc80")  # as a shell passes bytes that are no text
+    with pytest.raises(OptionError, match=r"run: 'a\\udc80' is no text") as caught:
+        EstimatorDevice(backend="aer", ledger=ledger.path, **options)
+    str(caught.value).encode()
+    assert ledger.jobs() == []

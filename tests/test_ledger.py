@@ -1,11 +1,9 @@
 """The ledger's file: who owns what, and what is left of it when a process is gone."""
 
 import multiprocessing
-import os
 import sqlite3
 import time
 
-import psutil
 import pytest
 
 from qshift import ledger as ledgers
@@ -91,8 +89,8 @@ def test_jobs_of_processes_that_are_gone(ledger, monkeypatch):
     # A simulation is done again as it was; if only a part of it is wanted, that part is.
     claims = claim(ledger, "uvw", remote=False)
     assert [job.keys for job in claims.mine] == [keys("u", "v"), keys("w")]
-    assert claims.mine[0].id == simulated.id and claims.mine[0].state == "submitted"
-    assert ledger.job(simulated.id).state == "intended" and ledger.job(other.id) is None
+    assert claims.mine[0].id == simulated.id and claims.mine[0].state == "intended"
+    assert ledger.job(simulated.id) == claims.mine[0] and ledger.job(other.id) is None
 
 
 def test_jobs_of_processes_that_live(ledger, monkeypatch):
@@ -107,25 +105,70 @@ def test_jobs_of_processes_that_live(ledger, monkeypatch):
             another_process(patch, f"{name.rsplit(' ', 1)[0]} 1.0")
             claim(ledger, "cd")
         assert len(claim(ledger, "cd").doubtful) == 1
+
+
+def test_jobs_of_processes_that_cannot_be_looked_up(ledger, monkeypatch):
+    """As in another container: whether they live is told by their own signs of life alone."""
+    elsewhere = "elsewhere 12 1.0"
     with monkeypatch.context() as patch:
-        another_process(patch, "elsewhere 12 1.0")
-        (job,) = claim(ledger, "ef").mine
-    assert claim(ledger, "ef").others == keys("e", "f")
-    with sqlite3.connect(ledger.path) as db:
-        db.execute("UPDATE jobs SET touched = ? WHERE id = ?", (time.time() - 3600, job.id))
-    db.close()
-    assert [found.id for found in claim(ledger, "ef").doubtful] == [job.id]
+        another_process(patch, elsewhere)
+        unsent, sent = claim(ledger, "efgh").mine
+        ledger.sending(sent)
+    monkeypatch.setattr(ledgers, "SILENCE", 0.4)
+    claims = claim(ledger, "efgh")
+    assert claims.others == keys("e", "f", "g", "h") and not claims.doubtful
+    assert [job.id for job in claims.elsewhere] == [sent.id]  # a service may have that one
+    for _ in range(4):
+        time.sleep(0.15)
+        with monkeypatch.context() as patch:
+            another_process(patch, elsewhere)
+            ledgers._touch({(ledger.path, job.id) for job in (unsent, sent)})
+        assert len(claim(ledger, "efgh").others) == 4
+    # Whatever a clock shows, and whichever way it was set.
+    for step in (-3600, 3600):
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda step=step: 1e9 + step)
+            assert len(claim(ledger, "efgh").others) == 4
+    time.sleep(0.5)
+    claims = claim(ledger, "efgh")
+    assert [(job.id, job.posts) for job in claims.doubtful] == [(unsent.id, 0), (sent.id, 1)]
+    assert not claims.others and claim(ledger, "ef").others == keys("e", "f")  # ours now
 
 
-def test_a_zombie_is_not_alive():
-    child = multiprocessing.get_context("fork").Process(target=os._exit, args=(0,))
-    child.start()
-    process = psutil.Process(child.pid)
-    name = f"{processes.this_process().split()[0]} {child.pid} {process.create_time()}"
-    while process.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.01)
-    assert not processes.is_alive(name, 0.0)
-    child.join()
+def test_signs_of_life(ledger, monkeypatch):
+    monkeypatch.setattr(ledgers, "BEAT", 0.05)
+    monkeypatch.setattr(ledgers, "_at_work", set())
+    monkeypatch.setattr(ledgers, "_heart", None)
+    (job,) = claim(ledger, "ab").mine
+    deadline = time.monotonic() + 20
+    while ledger.job(job.id).touched == job.touched:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert ledger.job(job.id).is_sound
+    heart = ledgers._heart
+    ledger.leave([job])
+    heart.join(20)
+    assert ledgers._heart is None
+
+
+def test_each_request_is_written_down_before_it_goes_out(ledger, monkeypatch):
+    job, other = claim(ledger, "abcd").mine
+    assert (job.posts, job.posted) == (0, None)
+    for posts in (1, 2):
+        ledger.sending(job)
+        found = ledger.job(job.id)
+        assert found.posts == posts and 0 <= processes.elapsed(found.posted) < 60
+    assert ledger.job(other.id).posts == 0
+    with monkeypatch.context() as patch:  # one that takes this one for gone, wrongly
+        another_process(patch, "elsewhere 1 1")
+        patch.setattr(ledgers, "is_alive", lambda name: False)
+        assert len(claim(ledger, "abcd").doubtful) == 2
+    for each in (job, other):
+        with pytest.raises(ledgers.OvertakenError, match=f"Job {each.id} of the ledger .* taken"):
+            ledger.sending(each)
+    assert ledger.job(job.id).posts == 2
+    assert ledger.sent(job, "one").job_id == "one"
+    assert ledger.sent(job, "two", "instance").job_id == "one"  # so that the second is cancelled
 
 
 def test_closed_jobs_leave_their_points(ledger):
@@ -204,8 +247,17 @@ def test_files_that_cannot_be_used(tmp_path):
     with sqlite3.connect(newer.path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(LedgerError, match="it is of version 99, not 1"):
-        newer.jobs()
+    for use in (newer.jobs, lambda: claim(newer, "a")):
+        with pytest.raises(LedgerError, match="of version 99, and .* up to 2. Install the release"):
+            use()
+    with sqlite3.connect(tmp_path / "other") as db:
+        db.execute("CREATE TABLE mine (a)")
+    db.close()
+    with pytest.raises(LedgerError, match="something else than a ledger"):
+        claim(Ledger(tmp_path / "other"), "a")
+    for name in ("~nobody-of-that-name/ledger", "a\0b"):
+        with pytest.raises(LedgerError, match="cannot be a ledger"):
+            Ledger(name)
 
 
 def test_where_it_is(monkeypatch, tmp_path):
@@ -216,3 +268,6 @@ def test_where_it_is(monkeypatch, tmp_path):
     assert ledgers.default_path() == tmp_path / "qshift" / "ledger.sqlite"
     monkeypatch.delenv("XDG_DATA_HOME")
     assert Ledger(ledgers.default_path()).path.is_absolute()
+    monkeypatch.setenv("HOME", "")  # as for a service; nor is it the root of all files then
+    with pytest.raises(LedgerError, match="no home directory. Set QSHIFT_LEDGER"):
+        ledgers.default_path()

@@ -236,3 +236,11 @@ def test_options_of_a_file_reach_the_device(own_places):
     )
     assert device("batched")._batch_obs is True
     assert device("batched", batch_obs=False)._batch_obs is False
+
+
+def test_a_user_without_a_home_directory_has_the_shipped_profiles(monkeypatch):
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("HOME", "")
+    assert "simulator" in profiles.profile_files()
+    assert device("simulator").name == "lightning.qubit"
+    assert not any(place.is_relative_to("/.config") for place in profiles.directories())

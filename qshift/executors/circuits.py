@@ -14,14 +14,18 @@ from pathlib import Path
 from qiskit import QuantumCircuit, qpy
 
 from qshift.executors import content
+from qshift.places import home
 
 _MOST_FILES = 1000
 
 
 def directory() -> Path:
-    """Returns where the files are."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "qshift" / "circuits"
+    """Returns where the files are.
+
+    Raises:
+        RuntimeError: If the user has no home directory. There is no place for them then.
+    """
+    return home("XDG_CACHE_HOME", ".cache") / "qshift" / "circuits"
 
 
 def key(circuit: QuantumCircuit, *settings) -> str:
@@ -36,9 +40,8 @@ def key(circuit: QuantumCircuit, *settings) -> str:
 
 def load(key: str) -> QuantumCircuit | None:
     """Returns the circuit of a key; None if there is none that can be read."""
-    file = directory() / f"{key}.qpy"
     try:
-        with file.open("rb") as stream:
+        with (directory() / f"{key}.qpy").open("rb") as stream:
             (circuit,) = qpy.load(stream)
     except FileNotFoundError:
         return None
@@ -49,16 +52,16 @@ def load(key: str) -> QuantumCircuit | None:
 
 def save(key: str, circuit: QuantumCircuit) -> None:
     """Stores a circuit, if the directory can be written to; readers never see half of it."""
-    folder = directory()
     temporary = None
     try:
+        folder = directory()
         folder.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
         with os.fdopen(handle, "wb") as stream:
             qpy.dump(circuit, stream)
         os.replace(temporary, folder / f"{key}.qpy")
         _prune(folder)
-    except OSError:
+    except (OSError, RuntimeError):
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
 

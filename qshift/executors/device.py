@@ -37,7 +37,9 @@ class EstimatorDevice(qml.devices.Device):
         backend: ``"aer"``, ``"aer:FakeManilaV2"`` (Aer with its noise), ``"fake:FakeManilaV2"``,
             ``"ibm:NAME"`` or ``"ibm:least-busy"``.
         shots: Of QNodes that do not say otherwise. PennyLane prefers `qml.set_shots`.
-        optimization_level: Of Qiskit's transpiler, 0 to 3.
+        optimization_level: Of Qiskit's transpiler, 0 to 3; 2 by default, the lowest one that heeds
+            the errors of the backend's gates. Gates and qubits that the backend calls broken are
+            used at no level.
         seed: Of the samples; a qnode's own goes before it.
         max_parameter_values: How many numbers one job may hold; more are split.
         max_executions: How many circuits times shots one job may have; more are split.
@@ -71,7 +73,7 @@ class EstimatorDevice(qml.devices.Device):
         backend: str = "aer",
         *,
         shots: int | None = None,
-        optimization_level: int = 1,
+        optimization_level: int | None = None,
         seed: int | None = None,
         max_parameter_values: int = 5_000_000,
         max_executions: int = 10_000_000,
@@ -118,7 +120,7 @@ class EstimatorDevice(qml.devices.Device):
         if max_qpu_seconds is not None and self.target.is_aer:
             reason = f"{backend} says no times; give it with fake: and ibm: backends"
             raise OptionError("max_qpu_seconds", reason)
-        self.run = os.environ.get("QSHIFT_RUN", "") if run is None else str(run)
+        self.run = _run(os.environ.get("QSHIFT_RUN", "") if run is None else run)
         self.ledger = _ledger(self.target.is_remote if ledger is None else ledger)
         self._calls = Calls()
         self._compile = Compiler(self.wires, _is_angle)
@@ -150,6 +152,16 @@ class EstimatorDevice(qml.devices.Device):
             for i, row in zip(positions, block, strict=True):
                 results[i] = compiled[i].results(row[None], lambda each: np.asarray(each)[0])
         return tuple(results)
+
+
+def _run(given) -> str:
+    name = str(given)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        reason = f"{ascii(name)} is no text; give the run another name (run=, QSHIFT_RUN, --run)"
+        raise OptionError("run", reason) from None
+    return name
 
 
 def _ledger(given) -> Ledger | None:

@@ -6,6 +6,7 @@ Estimator PUB, with an array of parameter values that is broadcast against all o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -35,21 +36,44 @@ class _Pub:
 
     Attributes:
         circuit: The circuit.
-        ready: The same, as the primitives run it.
+        preparation: Has the circuit as the primitives run it.
         points: float64[N, P].
         copy: Which entry of the circuit's shot vector.
         basis: Which of the bases that are sampled; None for expectation values.
-        load: How much it is.
         shots: In each basis; 0 for exact results.
     """
 
     circuit: Circuit
-    ready: Prepared
+    preparation: Preparation
     points: np.ndarray
     copy: int
     basis: int | None
-    load: Load
     shots: int
+
+    @property
+    def is_ready(self) -> bool:
+        return self.preparation.is_ready(self.circuit)
+
+    def prepare(self) -> None:
+        """Transpiles the circuit, if that has not been done."""
+        self.preparation(self.circuit)
+
+    @property
+    def load(self) -> Load:
+        """How much there is to run."""
+        return self.load_of(self.preparation(self.circuit))
+
+    def load_of(self, ready: Prepared) -> Load:
+        """Returns how much there is to run, if the circuit is prepared like this."""
+        executions = self.shots * (ready.bases if self.basis is None else 1)
+        return Load(*self.points.shape, executions, *ready.burden(executions, self.basis))
+
+    def is_answered_by(self, measured: np.ndarray | dict[int, int]) -> bool:
+        """Whether this can be what the primitive has measured at one of the points."""
+        if self.basis is None:
+            observables = len(self.preparation.planned(self.circuit).observables)
+            return np.shape(measured) == (2, observables)
+        return sum(measured.values()) > 0  # twirling rounds the number of shots up
 
     @property
     def primitive(self) -> str:
@@ -64,22 +88,23 @@ class _Pub:
 
     def arguments(self, rows: Sequence[int]) -> tuple:
         """Returns the PUB of some of the points, as the primitive takes it."""
-        points = self.points[rows]
+        points, ready = self.points[rows], self.preparation(self.circuit)
         if self.basis is not None:
-            circuit = self.ready.sampled[self.basis]
+            circuit = ready.sampled[self.basis]
             return circuit, _bindings(circuit, points), self.shots
         # The estimator rounds the number of shots up, also where it misses an integer by rounding.
         precision = (1 + 1e-12) / np.sqrt(self.shots) if self.shots else 0.0
-        bindings = _bindings(self.ready.circuit, points[:, None])
-        return self.ready.circuit, list(self.ready.observables), bindings, precision
+        bindings = _bindings(ready.circuit, points[:, None])
+        return ready.circuit, list(ready.observables), bindings, precision
 
     def read(self, measured: Sequence, values: np.ndarray) -> None:
         """Adds what was measured at each point to the values float64[N, copies, M / copies]."""
         block = values[:, self.copy]
+        readings = self.preparation.planned(self.circuit).readings
         if self.basis is None:
-            block += np.stack(measured)[:, 0] @ self.ready.readings.weights
+            block += np.stack(measured)[:, 0] @ readings.weights
             return
-        basis = self.ready.readings.bases[self.basis]
+        basis = readings.bases[self.basis]
         for row, counts in zip(block, measured, strict=True):
             for start, wires in basis.columns.items():
                 frequencies = probabilities(counts, basis, wires)
@@ -142,17 +167,17 @@ class EstimatorExecutor:
         """
         call = call or Call(next(self._calls))
         requests = [(circuit, np.asarray(points, dtype=float)) for circuit, points in requests]
-        pubs = [list(self._pubs(*request, self._prepare(request[0]))) for request in requests]
+        pubs = [list(self._pubs(*request)) for request in requests]
         batch = self._measure([pub for some in pubs for pub in some], call)
         measured, sent = iter(batch.results), iter(batch.sent)
         results, circuits = [], 0
         for (circuit, points), some in zip(requests, pubs, strict=True):
-            constants = self._prepare(circuit).readings.constants
+            constants = self._prepare.planned(circuit).readings.constants
             values = np.tile(constants, (len(points), circuit.copies, 1))
             for pub in some:
                 pub.read(next(measured), values)
             circuits += len(set().union(*(next(sent) for _ in some))) if some else len(points)
-            results.append(values.reshape(len(points), -1))
+            results.append(values.reshape(len(points), circuit.copies * len(constants)))
         Tracker.record(batches=int(circuits > 0), circuits=circuits)
         return results
 
@@ -164,40 +189,62 @@ class EstimatorExecutor:
             batch = Batch(*where)
             batch.measure()
             return batch
-        contents = [self._contents(pub) for pub in pubs]
+        target = device.target
         scope = (ledger and ledger.path, device.run, self._seed)
+        # What a draw is called here, what earlier releases have called it, and what it was called
+        # when other options were the default.
+        kinds = [target.settings], target.earlier_settings, target.former_settings
+        if ledger is None:
+            kinds = [target.settings], (), ()
+        named = [[self._draws(pubs, each, scope, call) for each in kind] for kind in kinds]
+        (((draws, _),), earlier, former) = named
+        if ledger is None:
+            batch = Batch(*where, draws)
+        else:
+            batch = RecordedBatch(
+                *where,
+                draws,
+                ledger=ledger,
+                run=device.run,
+                seeded=bool(self._seed),
+                earlier=[names for names, _ in earlier],
+                former=[names for names, _ in former],
+            )
+        try:
+            batch.measure()
+        except BaseException:
+            if ledger is not None:
+                for names, contents in itertools.chain(*named):
+                    for pub, *some in zip(pubs, contents, names, strict=True):
+                        if pub.shots:
+                            _draws.give_back(scope, *some)
+            raise
+        return batch
+
+    def _draws(self, pubs, settings, scope, call) -> tuple[list[list[bytes]], list[list[bytes]]]:
+        """Returns what identifies each draw, and each point, of PUBs."""
+        contents = [self._contents(pub, settings) for pub in pubs]
         draws = [
             _draws.take(scope, some, self._seed, call) if pub.shots else some
             for pub, some in zip(pubs, contents, strict=True)
         ]
-        if ledger is None:
-            batch = Batch(*where, draws)
-        else:
-            record = {"ledger": ledger, "run": device.run, "seeded": bool(self._seed)}
-            batch = RecordedBatch(*where, draws, **record)
-        try:
-            batch.measure()
-        except BaseException:
-            for pub, *some in zip(pubs, contents, draws, strict=True):
-                if pub.shots and ledger is not None:
-                    _draws.give_back(scope, *some)
-            raise
-        return batch
+        return draws, contents
 
-    def _contents(self, pub) -> list[bytes]:
+    def _contents(self, pub, settings) -> list[bytes]:
         """Returns what identifies each point of a PUB."""
-        observed, sampled = self._prepare.content(pub.circuit)
+        observed, sampled = self._prepare.content(pub.circuit, settings)
         prefix = observed if pub.basis is None else sampled[pub.basis]
         return content.of_points(content.digest(prefix, b"%d" % pub.shots), pub.points)
 
     def jobs(self, circuit: Circuit, points: int) -> int:
         """Returns how many jobs a batch of so many points of a circuit takes."""
-        pubs = self._plan(circuit, points)
-        return len(parcels(pubs, [range(points)] * len(pubs), self.device.limits))
+        loads = self._plan(circuit, points)
+        pubs = list(self._pubs(circuit, np.broadcast_to(0.0, (points, circuit.num_parameters))))
+        return len(parcels(pubs, [range(points)] * len(pubs), self.device.limits, loads))
 
     def shots(self, circuit: Circuit) -> int:
         """Returns how many shots each point of a circuit takes, in all bases."""
-        return sum(pub.load.executions for pub in self._plan(circuit, 1))
+        return sum(load.executions for load in self._plan(circuit, 1))
 
     def seconds(self, circuit: Circuit, points: int) -> float | None:
         """Returns how many QPU seconds a batch takes; see `qshift.executors.target.Target.seconds`.
@@ -206,28 +253,27 @@ class EstimatorExecutor:
         """
         if self._target.is_aer:
             return None
-        return sum(pub.load.rows * pub.load.seconds for pub in self._plan(circuit, points))
+        return sum(load.rows * load.seconds for load in self._plan(circuit, points))
 
-    def _plan(self, circuit, points) -> list[_Pub]:
-        """Returns the PUBs of a batch of so many points.
+    def _plan(self, circuit, points) -> list[Load]:
+        """Returns how much each PUB of a batch of so many points is.
 
         Transpiles, where only that tells how long the circuit takes; this is not lost.
         """
         nowhere = np.broadcast_to(0.0, (points, circuit.num_parameters))
         is_timed = not self._target.is_aer
         ready = self._prepare(circuit) if is_timed else self._prepare.planned(circuit)
-        return list(self._pubs(circuit, nowhere, ready))
+        return [pub.load_of(ready) for pub in self._pubs(circuit, nowhere)]
 
-    def _pubs(self, circuit: Circuit, points: np.ndarray, ready: Prepared) -> Iterator[_Pub]:
-        """Yields the PUBs of one circuit."""
-        size = points.shape
+    def _pubs(self, circuit: Circuit, points: np.ndarray) -> Iterator[_Pub]:
+        """Yields the PUBs of one circuit; none where there are no points."""
+        planned = self._prepare.planned(circuit)
+        if not len(points):
+            return
         for copy, shots in enumerate(list(circuit.shots) if circuit.shots else [0]):
-            if ready.observables:
-                load = Load(*size, shots * ready.bases, *ready.burden(shots * ready.bases))
-                yield _Pub(circuit, ready, points, copy, None, load, shots)
-            for basis in range(len(ready.sampled)):
-                load = Load(*size, shots, *ready.burden(shots, basis))
-                yield _Pub(circuit, ready, points, copy, basis, load, shots)
+            bases = [None] * bool(planned.observables) + list(range(len(planned.sampled)))
+            for basis in bases:
+                yield _Pub(circuit, self._prepare, points, copy, basis, shots)
 
     def differentiates(self, circuit: Circuit) -> bool:
         """Says no: there is no adjoint differentiation on hardware."""

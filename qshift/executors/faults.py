@@ -10,19 +10,21 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import requests
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from qshift.errors import AccountError, QShiftError, ServiceError
 
 FIRST_WAIT = 0.5  # seconds; doubled with each failure in a row
 LONGEST_WAIT = 30.0
 PATIENCE = 600.0  # seconds of waiting, after which it is an error
+UNREADABLE_PATIENCE = 60.0  # the same, where it answers with something else than it should
 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 524}
 _KEPT = (
@@ -30,6 +32,25 @@ _KEPT = (
 )
 _log = logging.getLogger("qshift")
 _T = TypeVar("_T")
+
+
+class UnreadableError(requests.RequestException):
+    """An answer that is none of the service's, such as the login page of a network.
+
+    It says of what kind the answer is, and never what is in it, which may be secret.
+    """
+
+
+class MissingError(Exception):
+    """A job that no instance of the account has.
+
+    Attributes:
+        asked: Digests of the instances that say so.
+    """
+
+    def __init__(self, asked: Sequence[str]):
+        super().__init__("no such job")
+        self.asked = asked
 
 
 @dataclass(frozen=True)
@@ -41,12 +62,16 @@ class Fault:
         status: The HTTP status; None if no answer came.
         wait: Seconds after which the service wants to be asked again, if it said so.
         is_transient: Whether it may work if it is tried again.
+        patience: Seconds of waiting, after which it is an error.
+        is_missing: Whether the service itself says that there is no such thing.
     """
 
     text: str
     status: int | None
     wait: float | None
     is_transient: bool
+    patience: float = PATIENCE
+    is_missing: bool = False
 
     @property
     def is_expired(self) -> bool:
@@ -60,27 +85,75 @@ def diagnose(error: BaseException) -> Fault | None:
     Args:
         error: As it was raised.
     """
-    seen = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        answer = getattr(error, "response", None)
+    for each in _chain(error):
+        if isinstance(each, UnreadableError):
+            return Fault(str(each), None, None, True, UNREADABLE_PATIENCE)
+        answer = getattr(each, "response", None)
         if answer is None:
-            answer = getattr(error, "http_response", None)
+            answer = getattr(each, "http_response", None)
+        is_well = answer is not None and answer.status_code < 400
+        if is_well or isinstance(each, requests.exceptions.JSONDecodeError):
+            return Fault(str(unreadable(each)), None, None, True, UNREADABLE_PATIENCE)
         if answer is not None:
             status = answer.status_code
             wait = _seconds(answer.headers.get("Retry-After"))
-            return Fault(f"{_message(answer)} ({status})", status, wait, status in _TRANSIENT)
-        if isinstance(error, requests.RequestException):
+            text, is_transient = f"{_message(answer)} ({status})", status in _TRANSIENT
+            missing = status == 404 and _has_code(answer)
+            return Fault(text, status, wait, is_transient, is_missing=missing)
+        if isinstance(each, requests.RequestException):
             is_transient = isinstance(
-                error,
+                each,
                 requests.ConnectionError
                 | requests.Timeout
-                | requests.exceptions.ChunkedEncodingError
-                | requests.exceptions.JSONDecodeError,
-            ) and not isinstance(error, requests.exceptions.SSLError)
-            return Fault(_short(error), None, None, is_transient)
-        error = error.__cause__ or error.__context__
+                | requests.exceptions.ChunkedEncodingError,
+            ) and not isinstance(each, requests.exceptions.SSLError)
+            return Fault(_short(each), None, None, is_transient)
     return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error, and what it was raised about."""
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def never_went_out(error: BaseException) -> bool:
+    """Whether a request cannot have reached the service, as no connection came about."""
+    for each in _chain(error):
+        if isinstance(each, requests.RequestException):
+            reasons = [getattr(about, "reason", None) for about in each.args]
+            reasons += [getattr(reason, "original_error", None) for reason in reasons]
+            return any(isinstance(r, NewConnectionError | ConnectTimeoutError) for r in reasons)
+    return False
+
+
+def understood(action: Callable[[], _T]) -> _T:
+    """Does what asks a service; an answer that it stumbles over is taken for none of the service's.
+
+    Raises:
+        UnreadableError: In place of errors that have no other meaning.
+    """
+    try:
+        return action()
+    except Exception as error:
+        if (
+            isinstance(error, QShiftError | MissingError | MemoryError)
+            or diagnose(error) is not None
+        ):
+            raise
+        raise unreadable(error) from error
+
+
+def unreadable(error: BaseException) -> UnreadableError:
+    """Returns what to raise about an error that came up when an answer was read."""
+    return UnreadableError(
+        f"its answer is not what the service answers, so that reading it fails with a "
+        f"{type(error).__name__}. Something in between, such as a proxy or the login page of a "
+        "network, may have answered in its place"
+    )
 
 
 def persist(
@@ -102,7 +175,7 @@ def persist(
 
     Raises:
         AccountError: If the credentials are refused.
-        ServiceError: For other faults of the service, after `PATIENCE` if they are transient.
+        ServiceError: For other faults of the service, if they are transient after some minutes.
     """
     waited, wait = 0.0, FIRST_WAIT
     while True:
@@ -120,7 +193,7 @@ def persist(
                 again()
                 continue
             pause = max(fault.wait or 0.0, random.uniform(0.5, 1.0) * wait)
-            if not fault.is_transient or waited + pause > PATIENCE:
+            if not fault.is_transient or waited + pause > fault.patience:
                 raise _explained(fault, what, waited) from error
         level = logging.WARNING if pause >= 5 else logging.INFO
         _log.log(level, "%s: %s; trying again in %.1f s", what, fault.text, pause)
@@ -156,6 +229,14 @@ def _message(answer) -> str:
         return " ".join(str(text).split()).rstrip(".")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return str(getattr(answer, "reason", "") or "an error")
+
+
+def _has_code(answer) -> bool:
+    """Whether an error has one of the service's own codes, which a gateway's has not."""
+    try:
+        return "code" in answer.json()["errors"][0]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return False
 
 
 def _short(error) -> str:

@@ -11,12 +11,18 @@ class Job(Protocol):
 
     Attributes:
         id: What it is known by where it runs.
+        instance: A digest of the service's instance that has it; None if there is none.
     """
 
     id: str
+    instance: str | None
 
     def status(self) -> str:
-        """Returns ``"queued"``, ``"running"``, ``"done"``, ``"failed"`` or ``"cancelled"``."""
+        """Returns ``"queued"``, ``"running"``, ``"done"``, ``"failed"`` or ``"cancelled"``.
+
+        Raises:
+            QShiftError: If it is not there any more, or that cannot be known.
+        """
         ...
 
     def queue_position(self) -> int | None:
@@ -59,7 +65,7 @@ class LocalJob:
 
     def __init__(self, job):
         self._job = job
-        self.id = str(job.job_id())
+        self.id, self.instance = str(job.job_id()), None
 
     def status(self) -> str:
         """See `Job`."""

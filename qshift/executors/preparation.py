@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from qiskit import ClassicalRegister, QuantumCircuit
@@ -71,7 +72,7 @@ class Preparation:
         self._wires = wires
         self._planned: WeakKeyDictionary[Circuit, Prepared] = WeakKeyDictionary()
         self._prepared: WeakKeyDictionary[Circuit, Prepared] = WeakKeyDictionary()
-        self._contents: WeakKeyDictionary[Circuit, tuple] = WeakKeyDictionary()
+        self._contents: WeakKeyDictionary[Circuit, dict[bytes, tuple]] = WeakKeyDictionary()
 
     def planned(self, circuit: Circuit) -> Prepared:
         """Returns a circuit's readings with their observables on its own wires; transpiles nothing.
@@ -87,7 +88,10 @@ class Preparation:
                 "qshift.device. Exact results with the same noise come from a device with "
                 'backend="aer:..." instead of "fake:...".'
             )
-        found = readings(circuit, self._used(circuit))
+        wires = self._used(circuit)
+        if not self._target.is_remote:  # which is asked only once something is to be sent
+            self._require_room(wires)
+        found = readings(circuit, wires)
         if not circuit.shots and not self._target.is_exact:
             raise UnsupportedError(
                 f"Exact values with the noise of {self._target.name} take a density matrix of its "
@@ -110,6 +114,7 @@ class Preparation:
             return ready
         found = self.planned(circuit).readings
         wires = self._used(circuit)
+        self._require_room(wires)
         key = (
             tuple(map(fingerprint, circuit.operations)),
             tuple((slot.operation, slot.leaf) for slot in circuit.slots),
@@ -136,18 +141,29 @@ class Preparation:
         self._prepared[circuit] = ready
         return ready
 
-    def content(self, circuit: Circuit) -> tuple[bytes, tuple[bytes, ...]]:
+    def is_ready(self, circuit: Circuit) -> bool:
+        """Whether a circuit has been transpiled."""
+        return circuit in self._prepared
+
+    def content(
+        self, circuit: Circuit, settings: Mapping[str, Any]
+    ) -> tuple[bytes, tuple[bytes, ...]]:
         """Returns what identifies a circuit's measurements in every process, but for shots.
+
+        Args:
+            circuit: The circuit.
+            settings: What else decides what is measured, see `Target.settings`.
 
         Returns:
             For the observables, and for each of the bases that are sampled.
         """
-        if circuit not in self._contents:
+        known = self._contents.setdefault(circuit, {})
+        settings = content.of_options(settings)
+        if settings not in known:
             found, wires = self.planned(circuit).readings, self._used(circuit)
-            settings = content.of_options(self._target.settings)
             gates = content.of_circuit(translate(circuit, wires))
             observed = content.of_observables(found.observables)
-            self._contents[circuit] = (
+            known[settings] = (
                 content.digest(b"estimator", settings, gates, observed),
                 tuple(
                     content.digest(
@@ -159,13 +175,13 @@ class Preparation:
                     for basis in found.bases
                 ),
             )
-        return self._contents[circuit]
+        return known[settings]
 
     def _used(self, circuit) -> list:
         """Returns the wires of a circuit, in the device's order if it has one.
 
         Raises:
-            UnsupportedError: If the device lacks some, or the backend has too few qubits.
+            UnsupportedError: If the device lacks some.
         """
         used = circuit.wires
         wires = list(used)
@@ -176,12 +192,15 @@ class Preparation:
                     f"has {list(self._wires)}. Give the device more wires=, or none."
                 )
             wires = [wire for wire in self._wires if wire in used]
+        return wires
+
+    def _require_room(self, wires) -> None:
+        """Raises UnsupportedError if the backend has too few qubits."""
         if len(wires) > self._target.num_qubits:
             raise UnsupportedError(
                 f"The circuit has {len(wires)} wires, but {self._target.name} has "
                 f"{self._target.num_qubits} qubits. Choose a larger backend (qshift devices)."
             )
-        return wires
 
 
 def _measuring(circuit: QuantumCircuit, qubits: Sequence[int]) -> QuantumCircuit:

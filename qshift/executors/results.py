@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 
 import numpy as np
+from qiskit.primitives import PrimitiveResult, PubResult
 
 REGISTER = "outcomes"  # the classical bits that a sampler's circuits measure into
 
@@ -27,6 +28,20 @@ def unpacked(primitive: str, result) -> Sequence:
     values = np.asarray(result.data.evs, dtype=float)
     errors = np.broadcast_to(np.asarray(result.data.stds, dtype=float), values.shape)
     return np.stack([values, errors], axis=-2)
+
+
+def require_results(results) -> Sequence:
+    """Returns the results of a job of a service, if they are that.
+
+    Raises:
+        TypeError: If they are something else.
+    """
+    if not isinstance(results, PrimitiveResult):
+        raise TypeError("the results of a primitive were expected")
+    for result in results:
+        if not isinstance(result, PubResult):
+            raise TypeError("the results of a PUB were expected")
+    return results
 
 
 def encoded(measured: np.ndarray | dict[int, int]) -> bytes:

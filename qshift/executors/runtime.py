@@ -11,8 +11,9 @@ from __future__ import annotations
 import copy
 import difflib
 import functools
+import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -26,7 +27,6 @@ from qiskit_ibm_runtime import (
     EstimatorV2,
     IBMInputValueError,
     QiskitRuntimeService,
-    RuntimeJobNotFound,
     RuntimeJobV2,
     SamplerV2,
     Session,
@@ -35,11 +35,10 @@ from qiskit_ibm_runtime import (
 from qiskit_ibm_runtime import __version__ as VERSION
 from qiskit_ibm_runtime.accounts import AccountNotFoundError, InvalidAccountError
 from qiskit_ibm_runtime.options import EstimatorOptions, SamplerOptions
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
-from qshift.errors import AccountError, OptionError, ServiceError
-from qshift.executors.faults import diagnose
+from qshift.errors import AccountError, OptionError, QShiftError, ServiceError
+from qshift.executors import transport
+from qshift.executors.faults import MissingError, diagnose, unreadable
 
 _COLONS = 6  # at least, in the name (CRN) of an instance; Qiskit reads the region before the sixth
 
@@ -60,7 +59,6 @@ _SAVE = (
     "or set QISKIT_IBM_TOKEN and QISKIT_IBM_INSTANCE. qshift.device(..., account=) takes the name "
     "of one account of several."
 )
-_READ_TIMEOUT, _LONGEST_TIMEOUT = 60.0, 300.0  # seconds without a byte from the service
 
 
 def fake_names() -> list[str]:
@@ -267,6 +265,9 @@ class Connection:
             fault = diagnose(error)
             if fault is not None and (fault.is_transient or fault.is_expired):
                 raise
+            stumbled = error.__cause__ or error.__context__
+            if fault is None and stumbled is not None:  # over an answer, of whatever else
+                raise unreadable(stumbled) from error
             reason = fault.text if fault else _line(error)
             raise AccountError(f"IBM's service refuses the account: {reason}. {_SAVE}") from error
 
@@ -333,8 +334,9 @@ class Connection:
         seed: int | None,
         tags: Sequence[str],
         max_time: int | None,
-    ) -> str:
-        """Submits a job, in one attempt, and returns its id.
+        sending: Callable[[], None],
+    ) -> tuple[str, str]:
+        """Submits a job, in one attempt; returns its id, and a digest of the instance it is in.
 
         Args:
             kind: ``"estimator"`` or ``"sampler"``.
@@ -344,6 +346,8 @@ class Connection:
             seed: As for `run_locally`.
             tags: Of the job, before those in the options.
             max_time: QPU seconds after which it is cancelled; None for the service's limit.
+            sending: Is called when the request that creates the job is about to go out; what it
+                raises keeps it from going out.
         """
         environment = dict(options.get("environment", {}))
         environment["job_tags"] = [*tags, *environment.get("job_tags", ())]
@@ -351,59 +355,85 @@ class Connection:
         if max_time is not None:
             more["max_execution_time"] = max_time
         primitive = _primitive(kind, mode, options, seed, **more)
-        _repeat_reads_only(self._service)
-        return primitive.run(pubs).job_id()
+        service, asked = self._service, False
+
+        def watch(creates: bool) -> None:
+            nonlocal asked
+            asked = True
+            if creates:
+                sending()
+
+        token = transport.watch.set(watch)
+        try:
+            job_id = transport.name(primitive.run(pubs).job_id())
+            return job_id, _digest(service.active_instance())
+        except Exception as error:
+            is_ours = isinstance(error, QShiftError | IBMInputValueError)
+            if not asked or is_ours or diagnose(error) is not None:
+                raise
+            raise unreadable(error) from error  # before anything was asked, it is about the PUBs
+        finally:
+            transport.watch.reset(token)
 
     def job(self, job_id: str) -> RuntimeJobV2:
-        """Returns a job of the service.
+        """Returns a job of the service, wherever its backend is now.
 
         Raises:
-            ServiceError: If there is none.
+            qshift.executors.faults.MissingError: If there is none.
         """
         with self._lock:
             if job_id not in self._jobs:
-                try:
-                    self._jobs[job_id] = self._service.job(job_id)
-                except RuntimeJobNotFound as error:
-                    raise ServiceError(
-                        f"The service has no job {job_id}: it was deleted, or belongs to another "
-                        "account or instance. Give account= or instance= of that one."
-                    ) from error
+                self._jobs[job_id] = self._found(job_id)
             return self._jobs[job_id]
 
-    def find(self, tag: str) -> list[str]:
-        """Returns the ids of all jobs that have a tag, oldest first."""
-        jobs = self._service.jobs(limit=None, job_tags=[tag], descending=False)
-        return [job.job_id() for job in jobs]
+    def _found(self, job_id) -> RuntimeJobV2:
+        service, asked = self._service, []
+        for client in _clients(service):
+            try:
+                found = client.job_get(job_id, exclude_params=True)
+            except Exception as error:
+                fault = diagnose(error)
+                if fault is None or not (fault.is_missing or fault.status == 403):
+                    raise
+                asked += [_digest(client._instance)] * fault.is_missing
+                continue
+            return RuntimeJobV2(
+                backend=None,
+                api_client=client,
+                job_id=transport.name(found["id"]),
+                program_id=transport.name(found["program"]["id"]),
+                service=service,
+                creation_date=found.get("created"),
+            )
+        raise MissingError(asked)
+
+    def forget(self, job_id: str) -> None:
+        """Has the next question about a job ask for it anew."""
+        with self._lock:
+            self._jobs.pop(job_id, None)
+
+    def find(self, tag: str) -> list[tuple[str, str]]:
+        """Returns (id, digest of its instance) of all jobs that have a tag, oldest first."""
+        found, refusals, clients = {}, [], _clients(self._service)
+        for client in clients:
+            try:
+                listed = transport.listed(client, tag)
+            except Exception as error:  # an instance that refuses us has no job of ours
+                fault = diagnose(error)
+                if fault is None or fault.status != 403 or len(refusals) == len(clients) - 1:
+                    raise
+                refusals.append(error)
+                continue
+            for job in listed:
+                created = str(job.get("created"))
+                found[transport.name(job["id"])] = created, _digest(client._instance)
+        first = sorted(found.items(), key=lambda each: each[1][0])
+        return [(job_id, instance) for job_id, (_, instance) in first]
 
 
-class _ReadsOnly(HTTPAdapter):
-    """Repeats requests that only read, and does not wait forever.
-
-    The client itself repeats submissions as well: on some statuses, and behind a proxy whenever a
-    connection breaks. A job that was accepted all the same would then run, and be paid for, twice.
-    """
-
-    def __init__(self):
-        reads = Retry(
-            total=3,
-            backoff_factor=0.2,
-            status_forcelist=[500, 502, 503, 504, 520, 521, 522, 524],
-            respect_retry_after_header=False,
-            raise_on_status=False,
-        )
-        super().__init__(max_retries=reads)
-        self._once = HTTPAdapter()
-
-    def send(self, request, stream=False, timeout=None, **more):
-        connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-        limits = (connect or 5.0, min(read or _READ_TIMEOUT, _LONGEST_TIMEOUT))
-        send = super().send if request.method == "GET" else self._once.send
-        return send(request, stream=stream, timeout=limits, **more)
-
-    def close(self):
-        super().close()
-        self._once.close()
+def _digest(instance: str | None) -> str:
+    """Identifies an instance without its name, which has the account's number in it."""
+    return hashlib.blake2b(str(instance).encode(), digest_size=8).hexdigest()
 
 
 def _clients(service: QiskitRuntimeService) -> set:
@@ -416,9 +446,9 @@ def _repeat_reads_only(service: QiskitRuntimeService) -> None:
     try:
         for client in _clients(service):
             session = client._session
-            if not isinstance(session.get_adapter("https://"), _ReadsOnly):
-                session.mount("https://", _ReadsOnly())
-                session.mount("http://", _ReadsOnly())
+            if not isinstance(session.get_adapter("https://"), transport.ReadsOnly):
+                session.mount("https://", transport.ReadsOnly())
+                session.mount("http://", transport.ReadsOnly())
     except AttributeError as error:
         raise ServiceError(
             f"qshift does not know how to keep qiskit-ibm-runtime {VERSION} from submitting a job "

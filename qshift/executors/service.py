@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 import uuid
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from qiskit.providers import BackendV2
 
-from qshift.errors import JobError, OptionError, ServiceError
-from qshift.executors.faults import diagnose, persist
+from qshift.errors import OptionError, ServiceError
+from qshift.executors import arrivals
+from qshift.executors.faults import never_went_out, persist, understood
+from qshift.executors.servicejob import ServiceJob
 from qshift.executors.target import Target
 
 _LEAST_BUSY = "least-busy"
 _LONGEST_JOB = 3 * 3600  # seconds, of any user
 _FILLED = 0.8  # of the time a job may take: it needs some for itself
-_POLL = (0.2, 5.0)  # seconds between looks at a job: at first, and at most
-_STATUS = {
-    "INITIALIZING": "queued",
-    "QUEUED": "queued",
-    "RUNNING": "running",
-    "DONE": "done",
-    "ERROR": "failed",
-    "CANCELLED": "cancelled",
-}
 
 
 class ServiceTarget(Target):
@@ -37,7 +31,7 @@ class ServiceTarget(Target):
     Args:
         name: ``"ibm:NAME"``, or ``"ibm:least-busy"`` for the one that has the shortest queue when
             it is first asked for; this target then stays with it.
-        optimization_level: Of the transpiler, 0 to 3.
+        optimization_level: Of the transpiler, 0 to 3; None for the default, 2.
         options: Of the primitives, see `qshift.executors.runtime.check_options`.
         account: The name of a saved account; None for the default one, or that of the environment.
         instance: A CRN or name; None for the account's.
@@ -59,7 +53,7 @@ class ServiceTarget(Target):
     def __init__(
         self,
         name: str,
-        optimization_level: int,
+        optimization_level: int | None,
         options: Mapping[str, Any],
         *,
         account: str | None = None,
@@ -91,8 +85,8 @@ class ServiceTarget(Target):
         self._opening = threading.Lock()
 
     def _ask(self, action, what: str):
-        """Asks the service something that is safe to repeat."""
-        return persist(action, what, self._renew, self.sleep)
+        """Asks the service something that is safe to repeat, and changes nothing."""
+        return persist(lambda: understood(action), what, self._renew, self.sleep)
 
     def _renew(self) -> None:
         self._connection.renew()
@@ -122,7 +116,12 @@ class ServiceTarget(Target):
         return self.backend_name, self._device.backend_version, updated
 
     def estimate(
-        self, pubs: Sequence, seed: int | None, exact: bool, tags: Sequence[str] = ()
+        self,
+        pubs: Sequence,
+        seed: int | None,
+        exact: bool,
+        tags: Sequence[str] = (),
+        sending: Callable[[], None] = lambda: None,
     ) -> ServiceJob:
         """Submits a job of Estimator PUBs and returns it, without waiting.
 
@@ -130,38 +129,69 @@ class ServiceTarget(Target):
             pubs: Each with its precision.
             seed: Of a simulator's samples, positive; None for fresh ones.
             exact: Whether all precisions are zero, which hardware cannot do.
-            tags: By which `find` finds it. The first one has to be this job's alone: if no answer
-                comes, the service is asked for it before the job is submitted again.
+            tags: By which `find` finds it. The first one has to be this job's alone: if no clear
+                answer comes, the service is asked for it before the job is submitted again.
+            sending: Is called before each request that may create the job.
 
         Raises:
             AccountError: If there is no account, or the service refuses it.
             ServiceError: If the job cannot be submitted.
         """
-        return self._submit("estimator", pubs, seed, tags)
+        return self._submit("estimator", pubs, seed, tags, sending)
 
-    def sample(self, pubs: Sequence, seed: int | None, tags: Sequence[str] = ()) -> ServiceJob:
+    def sample(
+        self,
+        pubs: Sequence,
+        seed: int | None,
+        tags: Sequence[str] = (),
+        sending: Callable[[], None] = lambda: None,
+    ) -> ServiceJob:
         """Submits a job of Sampler PUBs, each with its shots, and returns it; as `estimate`."""
-        return self._submit("sampler", pubs, seed, tags)
+        return self._submit("sampler", pubs, seed, tags, sending)
 
-    def _submit(self, kind, pubs, seed, tags) -> ServiceJob:
+    def _submit(self, kind, pubs, seed, tags, sending) -> ServiceJob:
         tags = [str(tag) for tag in tags] or [f"qshift-{uuid.uuid4().hex}"]
-        sent = False
+        limit = self._max_time if self._mode == "job" else None
+        ends: list[float] = []  # of requests that may have reached the service
+
+        def noted():
+            sending()
+            ends.append(math.inf)
+
+        def doubted():
+            return tags[0] if len(ends) > 1 else None
 
         def attempt():
-            nonlocal sent
-            if sent and (found := self._connection.find(tags[0])):
-                return found[0]
-            self._require_running()
-            mode = self._open()
-            sent = True
-            limit = self._max_time if self._mode == "job" else None
-            return self._connection.submit(kind, mode, pubs, self._options, seed, tags, limit)
+            if ends:
+                left = max(0.0, ends[-1] + arrivals.GRACE - time.monotonic())
+                arrived = arrivals.await_arrival(
+                    lambda: self.find(tags[0]), tags[0], left, self.sleep
+                )
+                if arrived:
+                    return ServiceJob(self, arrived.id, arrived.instance, doubted())
+            understood(self._require_running)
+            mode = understood(self._open)
+            before = len(ends)
+            try:
+                submitted = self._connection.submit(
+                    kind, mode, pubs, self._options, seed, tags, limit, noted
+                )
+            except Exception as error:
+                if len(ends) > before:
+                    ends[-1] = time.monotonic()
+                    if never_went_out(error):
+                        ends.pop()
+                raise
+            return ServiceJob(self, *submitted, doubted())
 
-        return ServiceJob(self, self._ask(attempt, f"Submitting a job to {self.name}"))
+        what = f"Submitting a job to {self.name}"
+        return persist(attempt, what, self._renew, self.sleep)
 
     def _require_running(self) -> None:
         """Raises ServiceError if the backend is in maintenance. Nothing is submitted then."""
         status = self._device.status()
+        if not status.status_msg:  # which is what the client makes of another answer
+            raise TypeError("the status of a backend was expected")
         if not status.operational:
             raise ServiceError(
                 f"{self.backend_name} does not run jobs now (its status: {status.status_msg}). "
@@ -189,89 +219,27 @@ class ServiceTarget(Target):
                 weakref.finalize(self, _close, self._session)
             return self._session
 
-    def job(self, job_id: str) -> ServiceJob:
-        """Returns a job that exists on the service, without asking for it."""
-        return ServiceJob(self, job_id)
+    def job(
+        self,
+        job_id: str,
+        instance: str | None = None,
+        doubted: str | None = None,
+        age: float | None = None,
+    ) -> ServiceJob:
+        """Returns a job that exists on the service, without asking for it.
+
+        Args:
+            job_id: What the service calls it.
+            instance: A digest of the instance that has it; None if that is not known.
+            doubted: Its tag, if it may have been sent more than once.
+            age: Seconds since it was sent, at least.
+        """
+        return ServiceJob(self, job_id, instance, doubted, age or 0.0)
 
     def find(self, tag: str) -> list[ServiceJob]:
         """Returns the jobs on the service that have a tag, oldest first."""
         found = self._ask(lambda: self._connection.find(tag), f"Looking for jobs tagged {tag}")
-        return [ServiceJob(self, job_id) for job_id in found]
-
-
-class ServiceJob:
-    """A job on the service; see `qshift.executors.job.Job`. Each method asks it anew.
-
-    Args:
-        target: Where it runs.
-        job_id: What the service calls it.
-    """
-
-    def __init__(self, target: ServiceTarget, job_id: str):
-        self._target = target
-        self.id = job_id
-
-    def _ask(self, question, what: str):
-        connection = self._target._connection
-        return self._target._ask(lambda: question(connection.job(self.id)), f"{what} {self.id}")
-
-    def status(self) -> str:
-        """See `Job`."""
-        return _STATUS.get(self._ask(lambda job: job.status(), "Asking for job"), "queued")
-
-    def queue_position(self) -> int | None:
-        """See `Job`."""
-        metrics = self._ask(lambda job: job.metrics(), "Asking for the queue of job")
-        return metrics.get("position_in_queue")
-
-    def result(self) -> Sequence[Any]:
-        """See `Job`.
-
-        Raises:
-            JobError: If it failed or was cancelled.
-            ServiceError: If the service cannot be reached.
-        """
-        pause, longest = _POLL
-        while (status := self.status()) not in ("done", "failed", "cancelled"):
-            self._target.sleep(pause)
-            pause = min(1.5 * pause, longest)
-        if status == "done":
-            return self._ask(lambda job: job.result(), "Fetching the results of job")
-        raise self._failure(status)
-
-    def _failure(self, status) -> JobError:
-        reason = self._ask(lambda job: job.error_message(), "Asking what happened to job")
-        reason = " ".join((reason or "the service gives no reason").split()).rstrip(".")
-        prefix = f"Job {self.id} has failed: "
-        reason = reason.removeprefix(prefix)
-        if "maximum execution time" in reason:
-            advice = "Raise max_time=, or take fewer shots, and run this again."
-        elif status == "cancelled":
-            reason = "by you or the operator"
-            advice = "Run this again to submit it anew; what was received before is kept."
-        else:
-            advice = (
-                "What was received before is kept. Run this again to submit it anew; if it fails "
-                "again, the circuit, an option or the backend may be at fault."
-            )
-        return JobError(self.id, status, reason, advice)
-
-    def cancel(self) -> None:
-        """See `Job`."""
-
-        def attempt(job):
-            try:
-                job.cancel()
-            except Exception as error:
-                fault = diagnose(error)
-                if fault is None or fault.status != 409:  # it is over already
-                    raise
-
-        self._ask(attempt, "Cancelling job")
-
-    def usage(self) -> float | None:
-        """See `Job`."""
-        return self._ask(lambda job: job.usage(), "Asking for the QPU time of job")
+        return [ServiceJob(self, *each) for each in found]
 
 
 def _close(session) -> None:

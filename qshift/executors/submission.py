@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
+
+import numpy as np
 
 from qshift.errors import JobError
 from qshift.executors import content, waiting
@@ -16,22 +18,37 @@ from qshift.executors.target import Target
 from qshift.progress import track
 from qshift.tracker import Tracker
 
+_OTHER = "it came back with other results than it was to measure"
+
 
 class Pub(Protocol):
     """What one PUB runs.
 
     Attributes:
         primitive: ``"estimator"`` or ``"sampler"``.
+        points: float64[N, P].
         shots: Of each point and basis; 0 for exact results.
-        load: How much it is.
+        is_ready: Whether its circuit has been transpiled.
+        load: How much it is. This and `arguments` transpile the circuit, for which the backend
+            has to be there.
     """
 
     primitive: str
+    points: np.ndarray
     shots: int
+    is_ready: bool
     load: Load
 
     def arguments(self, rows: Sequence[int]) -> tuple:
         """Returns the PUB of some of its points, as the primitive takes it."""
+        ...
+
+    def prepare(self) -> None:
+        """Transpiles its circuit."""
+        ...
+
+    def is_answered_by(self, measured) -> bool:
+        """Whether this can be what the primitive has measured at one of its points."""
         ...
 
 
@@ -55,15 +72,28 @@ class Parcel:
         return [len(rows) for _, rows in self.parts]
 
 
-def parcels(pubs: Sequence[Pub], rows: Sequence[Sequence[int]], limits: Limits) -> list[Parcel]:
-    """Shares some rows of each PUB out among the fewest jobs."""
+def parcels(
+    pubs: Sequence[Pub],
+    rows: Sequence[Sequence[int]],
+    limits: Limits,
+    loads: Sequence[Load] | None = None,
+) -> list[Parcel]:
+    """Shares some rows of each PUB out among the fewest jobs.
+
+    Args:
+        pubs: The PUBs.
+        rows: Which rows of each.
+        limits: Of each job.
+        loads: How much the PUBs are, if they are only planned.
+    """
     kinds: dict[tuple, list[int]] = {}
     for i, pub in enumerate(pubs):
-        kinds.setdefault((pub.primitive, pub.shots == 0), []).append(i)
+        if len(rows[i]):
+            kinds.setdefault((pub.primitive, pub.shots == 0), []).append(i)
     found = []
     for (primitive, _), kind in kinds.items():
-        loads = [replace(pubs[i].load, rows=len(rows[i])) for i in kind]
-        for job in pack(loads, limits):
+        each = [replace(loads[i] if loads else pubs[i].load, rows=len(rows[i])) for i in kind]
+        for job in pack(each, limits):
             parts = [(kind[k], rows[kind[k]][first:last]) for k, first, last in job]
             found.append(Parcel(primitive, parts))
     return found
@@ -94,7 +124,7 @@ class Batch:
         pubs: Sequence[Pub],
         draws: Sequence[Sequence[bytes]] | None = None,
     ):
-        self.results: list[list] = [[None] * pub.load.rows for pub in pubs]
+        self.results: list[list] = [[None] * len(pub.points) for pub in pubs]
         self.sent: list[set[int]] = [set() for _ in pubs]
         self._target = target
         self._limits = limits
@@ -109,7 +139,7 @@ class Batch:
             LimitError: If this would take more than may be sent. Nothing is sent then.
             JobError: If a job failed, was cancelled, or came back with something else.
         """
-        rows = [range(pub.load.rows) for pub in self._pubs]
+        rows = [range(len(pub.points)) for pub in self._pubs]
         shared = self._parcels(rows)
         self._spend(shared)
         jobs = [(parcel, self._send(parcel)) for parcel in shared]
@@ -137,13 +167,18 @@ class Batch:
         seconds = sum(self._pubs[i].load.seconds * len(rows) for i, rows in parts)
         self._budget.spend(len(shared), seconds)
 
-    def _send(self, parcel: Parcel, tags: Sequence[str] = ()) -> Job:
+    def _send(
+        self,
+        parcel: Parcel,
+        tags: Sequence[str] = (),
+        sending: Callable[[], None] = lambda: None,
+    ) -> Job:
         arguments = [self._pubs[i].arguments(rows) for i, rows in parcel.parts]
         if parcel.primitive == "sampler":
-            job = self._target.sample(arguments, parcel.seed, tags)
+            job = self._target.sample(arguments, parcel.seed, tags, sending)
         else:
             exact = not self._pubs[parcel.parts[0][0]].shots
-            job = self._target.estimate(arguments, parcel.seed, exact, tags)
+            job = self._target.estimate(arguments, parcel.seed, exact, tags, sending)
         loads = [(self._pubs[i].load.executions, len(rows)) for i, rows in parcel.parts]
         Tracker.record(jobs=1, shots=sum(executions * rows for executions, rows in loads))
         for i, rows in parcel.parts:
@@ -161,14 +196,14 @@ class Batch:
             if not self._target.is_remote:
                 total = sum(sum(parcel.sizes) for parcel, _ in jobs)
                 for parcel, job in track(jobs, total, lambda item: sum(item[0].sizes), "circuits"):
-                    yield parcel, unpacked_job(parcel, job, job.result())
+                    yield parcel, self._measured(parcel, job, job.result())
                     done += 1
                 return
             with waiting.display(self._target.name) as say:
                 for parcel, job in jobs:
                     which = f"job {done + 1} of {len(jobs)}, " if len(jobs) > 1 else ""
                     results = waiting.wait(job, lambda text, which=which: say(which + text))
-                    yield parcel, unpacked_job(parcel, job, results)
+                    yield parcel, self._measured(parcel, job, results)
                     done += 1
         except KeyboardInterrupt as interruption:
             # As its message, which is the last thing that people see, below a long traceback.
@@ -176,6 +211,22 @@ class Batch:
             raise
         except JobError as error:
             raise self._failed(*jobs[done], error) from error
+
+    def _measured(self, parcel, job, results) -> list[list]:
+        """Returns what was measured at each point of each PUB of a job.
+
+        Raises:
+            JobError: If it is not what was asked for.
+        """
+        found = unpacked_job(parcel, job, results)
+        for (i, _), part in zip(parcel.parts, found, strict=True):
+            self._require(job, ((i, each) for each in part))
+        return found
+
+    def _require(self, job: Job, measured: Iterable[tuple[int, object]]) -> None:
+        """Raises JobError if one of (PUB, what was measured) is not what that PUB measures."""
+        if not all(self._pubs[i].is_answered_by(each) for i, each in measured):
+            raise JobError(job.id, "failed", _OTHER)
 
     def _interrupted(self, jobs) -> tuple[str, ...]:
         """Decides what becomes of jobs that nobody waits for any longer, and says so."""
@@ -211,7 +262,10 @@ def unpacked_job(parcel: Parcel, job: Job, results) -> list[list]:
     Raises:
         JobError: If it is not what was asked for.
     """
-    found = [unpacked(parcel.primitive, result) for result in results]
+    try:
+        found = [unpacked(parcel.primitive, result) for result in results]
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise JobError(job.id, "failed", _OTHER) from error
     sizes = [len(part) for part in found]
     if sizes != parcel.sizes:
         raise JobError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,7 @@ from qshift.executors import circuits
 from qshift.executors.job import Job, LocalJob
 from qshift.tracker import Tracker
 
+_LEVEL = 2  # the lowest one that heeds what the backend says of the errors of its gates
 _MOST_CIRCUITS = 256
 _WIDEST_DENSITY_MATRIX = 13  # qubits: 1 GiB
 _HELP = (
@@ -31,13 +32,19 @@ _HELP = (
 # Transpilation draws random layouts. Always the same ones, so that what a seeded program samples
 # does not depend on them.
 _TRANSPILER_SEED = 0
+# What is transpiled in another way than before is not to be found on disk as it was.
+_WAY = "around what is broken"
 # Not all that Aer has: it does not bind the parameters of controlled rotations (qiskit-aer issue
 # 2403), and Qiskit's transpiler gives up where "unitary" is a basis gate beside iswap.
 _AER_GATES = "id x y z h s sdg t tdg sx rx ry rz p u cx cy cz swap rxx ryy rzz".split()
 
 
 def target(
-    name: str, optimization_level: int, options: Mapping[str, Any], least_qubits: int, **service
+    name: str,
+    optimization_level: int | None,
+    options: Mapping[str, Any],
+    least_qubits: int,
+    **service,
 ) -> Target:
     """Returns the target of a name.
 
@@ -45,7 +52,7 @@ def target(
         name: ``"aer"``, ``"aer:CLASS"`` for Aer with the noise, gates and couplings of a class in
             `qiskit_ibm_runtime.fake_provider`, ``"fake:CLASS"`` for that fake backend in the
             runtime's local testing mode, or ``"ibm:NAME"`` for a backend of IBM's service.
-        optimization_level: Of the transpiler, 0 to 3.
+        optimization_level: Of the transpiler, 0 to 3; None for the default, 2.
         options: Of the primitives, see `qshift.executors.runtime.check_options`.
         least_qubits: How many qubits it needs, where one can be chosen.
         **service: Further keywords of `qshift.executors.service.ServiceTarget`; None for unset.
@@ -73,7 +80,7 @@ class Target:
 
     Args:
         name: As for `target`.
-        optimization_level: Of the transpiler, 0 to 3.
+        optimization_level: Of the transpiler, 0 to 3; None for the default, 2.
         options: Of the primitives.
 
     Attributes:
@@ -83,19 +90,23 @@ class Target:
         is_exact: Whether it has exact values.
         longest_job: QPU seconds of the longest job it takes.
         access: By which account and instance a service is reached: keywords of `target`.
+        level: The transpiler's optimization level.
+        former_level: What was its default in releases before this one.
     """
 
+    former_level = 1
     is_remote = is_aer = is_exact = False
     longest_job = math.inf
     access: Mapping[str, str] = {}
 
-    def __init__(self, name: str, optimization_level: int, options: Mapping[str, Any]):
-        if optimization_level not in (0, 1, 2, 3):
+    def __init__(self, name: str, optimization_level: int | None, options: Mapping[str, Any]):
+        if optimization_level not in (None, 0, 1, 2, 3):
             raise OptionError(
                 "optimization_level", f"expected 0, 1, 2 or 3, got {optimization_level!r}"
             )
         self.name = self._asked_for = name
-        self._level = optimization_level
+        self._is_default_level = optimization_level is None
+        self.level = _LEVEL if optimization_level is None else int(optimization_level)
         self._options = dict(options)
         self._circuits: dict[Hashable, QuantumCircuit] = {}
         self._lock = threading.Lock()
@@ -113,10 +124,6 @@ class Target:
         """Returns what identifies the device and its properties."""
         raise NotImplementedError
 
-    def _into(self) -> dict[str, Any]:
-        """Returns what the transpiler has to know of the device."""
-        return {"backend": self._device}
-
     @property
     def num_qubits(self) -> int:
         """The number of qubits."""
@@ -125,8 +132,26 @@ class Target:
     @property
     def settings(self) -> dict[str, Any]:
         """What of it decides what is measured."""
+        return self._settings(self.level, _measuring(self._options))
+
+    @property
+    def earlier_settings(self) -> list[dict[str, Any]]:
+        """What releases before this one have taken for that, where it differs."""
+        before = self._settings(self.level, self._options)
+        return [] if before == self.settings else [before]
+
+    @property
+    def former_settings(self) -> list[dict[str, Any]]:
+        """The same, with options that were the default then, if the user leaves it at that."""
+        if not self._is_default_level:
+            return []
+        options = [_measuring(self._options), self._options]
+        found = [self._settings(self.former_level, each) for each in options]
+        return found[: 1 + (found[0] != found[1])]
+
+    def _settings(self, level, options) -> dict[str, Any]:
         asked_for = self._asked_for  # so that the next process finds what the least busy one has
-        return {"backend": asked_for, "optimization_level": self._level, "options": self._options}
+        return {"backend": asked_for, "optimization_level": level, "options": options}
 
     def transpiled(self, key: Hashable, make) -> QuantumCircuit:
         """Returns a circuit in the backend's own gates, transpiled when it is first asked for.
@@ -140,7 +165,7 @@ class Target:
         with self._lock:
             if key not in self._circuits:
                 circuit = make()
-                settings = (self._version(), self._level, _TRANSPILER_SEED, qiskit.__version__)
+                settings = (self._version(), self.level, _TRANSPILER_SEED, qiskit.__version__, _WAY)
                 on_disk = circuits.key(circuit, settings)
                 found = circuits.load(on_disk)
                 if found is None:
@@ -152,13 +177,10 @@ class Target:
             return self._circuits[key]
 
     def _transpile(self, circuit: QuantumCircuit) -> QuantumCircuit:
-        from qiskit.transpiler import generate_preset_pass_manager
+        from qshift.executors.working import Working
 
-        passes = generate_preset_pass_manager(
-            self._level, **self._into(), seed_transpiler=_TRANSPILER_SEED
-        )
         Tracker.record(transpilations=1)
-        return passes.run(circuit)
+        return Working(self._device).transpile(circuit, self.level, _TRANSPILER_SEED)
 
     def seconds(self, circuit: QuantumCircuit) -> float | None:
         """Returns how many seconds a quantum processor takes to run a circuit once.
@@ -187,7 +209,12 @@ class Target:
             return None
 
     def estimate(
-        self, pubs: Sequence, seed: int | None, exact: bool, tags: Sequence[str] = ()
+        self,
+        pubs: Sequence,
+        seed: int | None,
+        exact: bool,
+        tags: Sequence[str] = (),
+        sending: Callable[[], None] = lambda: None,
     ) -> Job:
         """Submits a job of Estimator PUBs and returns it, without waiting.
 
@@ -196,18 +223,39 @@ class Target:
             seed: Of a simulator's samples, positive; None for fresh ones.
             exact: Whether all precisions are zero.
             tags: By which `find` finds it, where jobs live on a service.
+            sending: Is called there before each request that may create the job.
         """
         raise NotImplementedError
 
-    def sample(self, pubs: Sequence, seed: int | None, tags: Sequence[str] = ()) -> Job:
+    def sample(
+        self,
+        pubs: Sequence,
+        seed: int | None,
+        tags: Sequence[str] = (),
+        sending: Callable[[], None] = lambda: None,
+    ) -> Job:
         """Submits a job of Sampler PUBs, each with its shots, and returns it; as `estimate`."""
         raise NotImplementedError
+
+
+def _measuring(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those options that decide what is measured.
+
+    Not those of the environment: tags of the job, how much is logged, who may read it. Nor tables
+    in which there is nothing.
+    """
+    return _filled({name: value for name, value in options.items() if name != "environment"})
+
+
+def _filled(options) -> dict[str, Any]:
+    filled = {k: _filled(v) if isinstance(v, Mapping) else v for k, v in options.items()}
+    return {k: v for k, v in filled.items() if not (isinstance(v, Mapping) and not v)}
 
 
 class LocalTarget(Target):
     """Aer, or a fake backend on Aer; see `target`."""
 
-    def __init__(self, name: str, optimization_level: int, options: Mapping[str, Any]):
+    def __init__(self, name: str, optimization_level: int | None, options: Mapping[str, Any]):
         super().__init__(name, optimization_level, options)
         kind, _, self._fake = name.partition(":")
         self.is_aer = kind == "aer"
@@ -241,8 +289,14 @@ class LocalTarget(Target):
 
         return ("fake", self._fake, runtime.VERSION)
 
-    def _into(self) -> dict[str, Any]:
-        return super()._into() if self._fake else {"basis_gates": _AER_GATES}
+    def _transpile(self, circuit: QuantumCircuit) -> QuantumCircuit:
+        if self._fake:
+            return super()._transpile(circuit)
+        from qiskit.transpiler import generate_preset_pass_manager
+
+        Tracker.record(transpilations=1)
+        settings = {"basis_gates": _AER_GATES, "seed_transpiler": _TRANSPILER_SEED}
+        return generate_preset_pass_manager(self.level, **settings).run(circuit)
 
     @cached_property
     def _backend(self) -> BackendV2:
@@ -263,9 +317,14 @@ class LocalTarget(Target):
         return None if self.is_aer else super().seconds(circuit)
 
     def estimate(
-        self, pubs: Sequence, seed: int | None, exact: bool, tags: Sequence[str] = ()
+        self,
+        pubs: Sequence,
+        seed: int | None,
+        exact: bool,
+        tags: Sequence[str] = (),
+        sending: Callable[[], None] = lambda: None,
     ) -> LocalJob:
-        """Runs Estimator PUBs; see `Target.estimate`. Tags have no effect."""
+        """Runs Estimator PUBs; see `Target.estimate`. Tags have no effect, and nothing is sent."""
         if exact:
             from qiskit_aer.primitives import EstimatorV2
 
@@ -276,8 +335,14 @@ class LocalTarget(Target):
             return LocalJob(estimator.run(pubs))
         return self._run("estimator", pubs, seed)
 
-    def sample(self, pubs: Sequence, seed: int | None, tags: Sequence[str] = ()) -> LocalJob:
-        """Runs Sampler PUBs; see `Target.sample`. Tags have no effect."""
+    def sample(
+        self,
+        pubs: Sequence,
+        seed: int | None,
+        tags: Sequence[str] = (),
+        sending: Callable[[], None] = lambda: None,
+    ) -> LocalJob:
+        """Runs Sampler PUBs; see `Target.sample` and `estimate`."""
         return self._run("sampler", pubs, seed)
 
     def _run(self, kind, pubs, seed) -> LocalJob:

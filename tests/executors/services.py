@@ -31,7 +31,7 @@ class Service:
 
 class RemoteJob:
     def __init__(self, service, local, tags):
-        self.id = f"job-{len(service.jobs)}"
+        self.id, self.instance = f"job-{len(service.jobs)}", "here"
         self.tags, self.state, self.asked = tags, service.fate, 0
         self._local, self._service = local, service
 
@@ -59,24 +59,27 @@ class RemoteJob:
 class RemoteTarget(LocalTarget):
     is_remote = True
 
-    def __init__(self, service, **options):
-        super().__init__("aer", 1, options)
+    def __init__(self, service, level=None, options=None):
+        super().__init__("aer", level, options or {})
         self.service = service
 
-    def _submit(self, make, tags):
+    def _submit(self, make, tags, sending):
         self.service.watch("submit")
+        sending()
         job = RemoteJob(self.service, make(), tags)
         self.service.jobs[job.id] = job
         self.service.watch("submitted")
         return job
 
-    def estimate(self, pubs, seed, exact, tags=()):
-        return self._submit(lambda: super(RemoteTarget, self).estimate(pubs, seed, exact), tags)
+    def estimate(self, pubs, seed, exact, tags=(), sending=lambda: None):
+        run = super().estimate
+        return self._submit(lambda: run(pubs, seed, exact), tags, sending)
 
-    def sample(self, pubs, seed, tags=()):
-        return self._submit(lambda: super(RemoteTarget, self).sample(pubs, seed), tags)
+    def sample(self, pubs, seed, tags=(), sending=lambda: None):
+        run = super().sample
+        return self._submit(lambda: run(pubs, seed), tags, sending)
 
-    def job(self, job_id):
+    def job(self, job_id, instance=None, doubted=None, age=None):
         return self.service.jobs[job_id]
 
     def find(self, tag):
@@ -86,7 +89,8 @@ class RemoteTarget(LocalTarget):
 def remote(service, **options):
     """Returns a device whose jobs are at a service."""
     device = EstimatorDevice(**options)
-    device.target = RemoteTarget(service)
+    level = options.get("optimization_level")
+    device.target = RemoteTarget(service, level, device.target._options)
     return device
 
 

@@ -121,6 +121,15 @@ def test_a_directory_that_cannot_be_written_to_is_no_error(tmp_path, monkeypatch
         assert tracker.totals["transpilations"] == count
 
 
+def test_no_home_directory_is_no_error(monkeypatch, tracker):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "")
+    for count in (1, 2):
+        qml.QNode(layered, EstimatorDevice(backend="aer:FakeManilaV2"))(np.array([0.3, 0.4]))
+        assert tracker.totals["transpilations"] == count
+    assert not Path("/.cache/qshift").exists()
+
+
 def test_the_oldest_files_make_room(monkeypatch):
     monkeypatch.setattr(circuits, "_MOST_FILES", 10)
     for i in range(11):

@@ -175,6 +175,58 @@ def test_a_batch_of_inputs_and_constants_only():
     np.testing.assert_allclose(circuit(np.array(0.3))[1], 0.96, atol=1e-8)
 
 
+def measured(x):
+    qml.RX(x, wires=0)
+    qml.CNOT([0, 1])
+    return qml.expval(qml.Z(0) @ qml.X(1) - 0.5 * qml.Z(1)), qml.probs(wires=[0, 1])
+
+
+@pytest.mark.parametrize("shots", [None, 100])
+@pytest.mark.parametrize("backend", ["aer", "aer:FakeManilaV2", "fake:FakeManilaV2"])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_an_empty_batch_is_an_empty_result(backend, shots, recorded, tracker, tmp_path):
+    if backend.startswith("fake") and not shots:
+        return
+    device = EstimatorDevice(backend=backend, ledger=tmp_path / "ledger" if recorded else False)
+    qnode, x = qshift.qnode(device, shots=shots)(measured), tf.zeros([0], tf.float64)
+    with tf.GradientTape(persistent=True) as outer:
+        outer.watch(x)
+        with tf.GradientTape(persistent=True) as inner:
+            inner.watch(x)
+            energy, probabilities = qnode(x)
+        gradient = inner.gradient(energy, x)
+    assert energy.shape == gradient.shape == outer.gradient(gradient, x).shape == (0,)
+    assert probabilities.shape == (0, 4)
+    assert inner.jacobian(probabilities, x).shape == (0, 4, 0)
+    signature = [tf.TensorSpec([None], tf.float64)]
+    compiled = tf.function(qnode, input_signature=signature)
+    assert [each.shape for each in compiled(x)] == [(0,), (0, 4)]
+    derivatives = qshift.derivatives(lambda x: qnode(x)[1], x, order=2)
+    assert [each.shape for each in derivatives] == [(0, 4), (0, 4, 0), (0, 4, 0, 0)]
+    assert qnode.plan(x, order=1).circuits == 0
+    for name in ("circuits", "jobs", "batches", "shots"):
+        assert tracker.totals[name] == 0
+    assert [each.shape for each in compiled(tf.constant([0.3, 0.4], tf.float64))] == [(2,), (2, 4)]
+
+
+@pytest.mark.parametrize("backend", ["aer", "fake:FakeManilaV2"])
+def test_an_argument_of_length_zero(backend):
+    device = EstimatorDevice(backend=backend)
+
+    @qshift.qnode(device, shots=1000)
+    def circuit(x, y):
+        for i in range(x.shape[0]):
+            qml.RX(x[i], wires=0)
+        qml.RY(y, wires=0)
+        return qml.expval(qml.X(0)), qml.probs(wires=0)
+
+    y = tf.Variable(0.4, dtype=tf.float64)
+    with tf.GradientTape() as tape:
+        value, probabilities = circuit(tf.zeros([0], tf.float64), y)
+    assert abs(value - np.sin(0.4)) < 0.2 and probabilities.shape == (2,)
+    assert abs(tape.gradient(value, y) - np.cos(0.4)) < 0.2
+
+
 # Derivatives and counts
 
 

@@ -1,9 +1,11 @@
 """Batches that go through the ledger, on simulators and on a service, with processes that die."""
 
 import io
+import logging
 import re
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,11 +16,12 @@ from services import KilledError, Service, process, remote
 
 import qshift
 from qshift.errors import JobError, LimitError, OptionError
-from qshift.executors import recording
+from qshift.executors import arrivals, content, estimator, recording
 from qshift.executors.device import EstimatorDevice
 from qshift.executors.estimator import EstimatorExecutor
 from qshift.executors.job import LocalJob
 from qshift.executors.submission import Batch
+from qshift.executors.target import LocalTarget, Target
 from qshift.ledger import Ledger
 
 X = (0.3, 0.5)
@@ -106,7 +109,7 @@ def test_what_makes_another_measurement(fresh, path, tracker, monkeypatch):
     if fresh == "environment":
         monkeypatch.setenv("QSHIFT_RUN", "again")
     device = EstimatorDevice(
-        **{"run": {"run": "again"}, "options": {"optimization_level": 2}}.get(fresh, {}),
+        **{"run": {"run": "again"}, "options": {"optimization_level": 3}}.get(fresh, {}),
         backend="aer:FakeManilaV2" if fresh == "backend" else "aer",
         ledger=path,
     )
@@ -183,6 +186,156 @@ def test_counts_with_the_ledger_are_those_without(devices):
     assert (tracker.totals["jobs"], tracker.totals["transpilations"]) == (1, 0)
 
 
+# Names of what is measured
+
+
+def test_options_that_do_not_change_what_is_measured(path, monkeypatch):
+    service = Service()
+    environments = (
+        {},
+        {"environment": {}},
+        {"environment": {"log_level": "DEBUG"}},
+        {"environment": {"job_tags": ["mine"], "private": True}},
+        {"twirling": {}, "environment": {"log_level": "INFO"}},
+    )
+    found = []
+    for options in environments:
+        with process(monkeypatch):
+            found.append(numbers(remote(service, ledger=path, **options), steps=1))
+    assert len(service.jobs) == 4
+    for each in found:
+        np.testing.assert_array_equal(each, found[0])
+    warnings.simplefilter("ignore")  # local testing mode has no use for it
+    with process(monkeypatch):
+        numbers(remote(service, ledger=path, resilience_level=1), steps=1)
+    assert len(service.jobs) == 8
+
+
+def as_before(self):
+    """What decided what is measured in version 1."""
+    return self._settings(self.level, self._options)
+
+
+def test_runs_of_earlier_releases_are_found(path, monkeypatch):
+    """They had all options in the names of what they had measured."""
+    service, options = Service(), {"environment": {"job_tags": ["mine"]}}
+    with process(monkeypatch), monkeypatch.context() as patch:
+        patch.setattr(Target, "settings", property(as_before))
+        first = numbers(remote(service, ledger=path, **options), steps=2)
+    count = len(service.jobs)
+    with process(monkeypatch):
+        longer = numbers(remote(service, ledger=path, **options), steps=3)
+    np.testing.assert_array_equal(longer[: len(first)], first)
+    assert len(service.jobs) == count + 4  # those of the third step
+    with process(monkeypatch), qshift.Tracker() as tracker:
+        np.testing.assert_array_equal(
+            numbers(remote(service, ledger=path, **options), steps=3), longer
+        )
+    assert tracker.totals["jobs"] == 0
+
+
+def test_jobs_of_earlier_releases_that_are_underway_are_joined(path, monkeypatch):
+    service, options = Service(), {"environment": {"job_tags": ["mine"]}}
+    with process(monkeypatch), monkeypatch.context() as patch:
+        patch.setattr(Target, "settings", property(as_before))
+        patch.setattr(service, "watch", lambda event: event == "status" and 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            numbers(remote(service, ledger=path, **options), steps=1)
+    assert len(service.jobs) == 2
+    with process(monkeypatch):
+        numbers(remote(service, ledger=path, **options), steps=1)
+    assert len(service.jobs) == 4
+
+
+NAMES = {  # of version 1, of RX(0.3) with <Z> and 100 shots, in the run "r"
+    "{}": "49a2a129c6d8c464ae54963bcb4bc981",
+    "{'resilience_level': 1}": "846608281fd9968ce3be46558120425a",
+}
+
+
+@pytest.mark.parametrize("options", NAMES)
+def test_names_are_what_they_were(options, path, monkeypatch):
+    """Otherwise all that there is would be measured, and paid for, again."""
+    device = EstimatorDevice(ledger=path, run="r", optimization_level=2, **eval(options))
+    monkeypatch.setattr(estimator, "_draws", content.Draws())
+    warnings.simplefilter("ignore")  # local testing mode has no use for options
+
+    @qshift.qnode(device, shots=100)
+    def rotation(x):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    rotation(0.3)
+    (record,) = Ledger(path).jobs()
+    assert [key.hex() for key in Ledger(path).job(record.id).keys] == [NAMES[options]]
+
+
+def test_runs_with_the_former_optimization_level_are_not_paid_for_again_silently(
+    path, monkeypatch, caplog
+):
+    service = Service()
+    with process(monkeypatch):
+        first = numbers(remote(service, ledger=path, optimization_level=1), steps=1)
+    count = len(service.jobs)
+    with process(monkeypatch), qshift.Tracker() as tracker:
+        with pytest.raises(OptionError, match="optimization_level=1, the default of ear") as caught:
+            numbers(remote(service, ledger=path), steps=1)
+    said = str(caught.value)
+    assert "has 1 of these 1 points" in said or "has 2 of these 2 points" in said
+    assert str(path) in said and "optimization_level=2 (or another run=)" in said
+    assert len(service.jobs) == count and not tracker.totals["jobs"]
+    with process(monkeypatch):
+        again = numbers(remote(service, ledger=path, optimization_level=1), steps=1)
+    np.testing.assert_array_equal(again, first)
+    assert len(service.jobs) == count
+    for fresh in ({"optimization_level": 2}, {"run": "other"}):
+        with process(monkeypatch):
+            numbers(remote(service, ledger=path, **fresh), steps=1)
+    assert len(service.jobs) == 3 * count
+    with process(monkeypatch):  # now there are some of the present one as well
+        numbers(remote(service, ledger=path), steps=1)
+    assert len(service.jobs) == 3 * count
+
+
+def test_simulations_with_the_former_optimization_level_are_repeated(path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "qshift")
+    with process(monkeypatch):
+        numbers(EstimatorDevice(ledger=path, optimization_level=1), steps=1)
+    with process(monkeypatch), qshift.Tracker() as tracker:
+        numbers(EstimatorDevice(ledger=path), steps=1)
+    assert tracker.totals["jobs"] == 4
+    assert (
+        "optimization_level=1, the default of earlier releases; they are simulated" in caplog.text
+    )
+
+
+def test_a_line_says_how_many_points_came_from_the_ledger(path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "qshift")
+    points = tf.constant([[0.3, 0.4, 0.5], [0.5, 0.6, 0.7]], tf.float64)
+    for known, wanted in (("0 of 4", points[:, :2]), ("4 of 4", points[:, :2]), ("4 of 6", points)):
+        caplog.clear()
+        with process(monkeypatch):
+            qshift.qnode(EstimatorDevice(ledger=path), shots=100)(circuit)(wanted)
+        assert f"{known} points came from the ledger {path}" in caplog.text
+
+
+def test_only_what_is_missing_is_prepared(path, monkeypatch, tracker):
+    """So that a recorded program transpiles nothing, and asks no backend."""
+    device = EstimatorDevice(ledger=path, backend="fake:FakeManilaV2")
+    with process(monkeypatch):
+        first = numbers(device, steps=1)
+    assert tracker.totals["transpilations"] == 1
+
+    def refuse(self):
+        raise AssertionError("the backend was asked for")
+
+    monkeypatch.setattr(LocalTarget, "_device", property(refuse))
+    monkeypatch.setattr(LocalTarget, "num_qubits", 5)
+    with process(monkeypatch):
+        again = EstimatorDevice(ledger=path, backend="fake:FakeManilaV2")
+        np.testing.assert_array_equal(numbers(again, steps=1), first)
+
+
 # Processes that die
 
 
@@ -231,7 +384,7 @@ def test_a_killed_program_goes_on(moment, after, number, devices, path, undistur
         pytest.fail("it was not killed")
     if service:
         submissions = list(service.jobs)
-    monkeypatch.setattr(recording, "_UNDERWAY", 0.3)
+    monkeypatch.setattr(arrivals, "GRACE", 0.3)
     np.testing.assert_array_equal(numbers(devices(), 5, steps=1), undisturbed)
     jobs = Ledger(path).jobs()
     assert [job.state for job in jobs] == ["done"] * 4  # estimator and sampler, value and gradient
@@ -250,7 +403,7 @@ def test_another_program_wants_a_part_of_what_a_killed_one_has_left(
         what, after = MOMENTS[moment]
         patch.setattr(*what, killed_at(0, after, getattr(*what)))
         run(points)
-    monkeypatch.setattr(recording, "_UNDERWAY", 0.3)
+    monkeypatch.setattr(arrivals, "GRACE", 0.3)
     with qshift.Tracker() as tracker:
         energies = run(points[:, 1])[0], *run(points[:, :2])[0]
     sent = 1 if devices.service else 2  # the estimator's job was sent; the sampler's was not

@@ -23,7 +23,7 @@ from service import INSTANCES, TOKEN
 
 import qshift
 from qshift.errors import AccountError, JobError, OptionError, ServiceError
-from qshift.executors import faults
+from qshift.executors import arrivals, faults
 from qshift.executors.device import EstimatorDevice
 from qshift.executors.service import ServiceTarget
 
@@ -40,6 +40,7 @@ def quick(monkeypatch):
         time.sleep(min(seconds, 0.02))
 
     monkeypatch.setattr(ServiceTarget, "sleep", staticmethod(sleep))
+    monkeypatch.setattr(arrivals, "GRACE", 0.3)
     return waits
 
 
@@ -466,3 +467,74 @@ def test_noisy_derivatives_are_those_of_the_noisy_expectation(loopback, cosine_p
         corners = truth(*(theta + step * (a * units[i] + b * units[j]) for a, b in signs))
         second = signs.prod(axis=1) @ corners / (4 * step**2)
         np.testing.assert_allclose(hessian[i, j], second, atol=5 * sigma + step**2 / 2)
+
+
+# Answers that are none of the service's
+
+REQUESTS = {
+    "POST /identity/token$": "Looking ibm_ideal up",
+    "POST /v3": "Looking ibm_ideal up",
+    "GET /backends$": "Looking ibm_ideal up",
+    "GET /backends/.*/configuration$": "Looking ibm_ideal up",
+    "GET /backends/.*/properties$": "Looking ibm_ideal up",
+    "GET /backends/.*/status$": "Submitting a job to ibm:ibm_ideal",
+    "GET /instances/usage$": "Submitting a job to ibm:ibm_ideal",
+    "POST /jobs$": "Submitting a job to ibm:ibm_ideal",
+    "GET /jobs/[^/]*$": "Asking for job job-",
+    "GET /jobs/.*/results$": "Fetching the results of job-",
+}
+
+
+@pytest.mark.parametrize("request_of", REQUESTS)
+@pytest.mark.parametrize("kind", ["html", "other", "list"])
+def test_other_answers_are_tried_again_and_then_an_error(
+    loopback, quick, monkeypatch, caplog, kind, request_of
+):
+    caplog.set_level(logging.INFO, "qshift")
+    monkeypatch.setattr(faults, "UNREADABLE_PATIENCE", 2.0)
+    monkeypatch.setattr(faults, "PATIENCE", 5.0)
+    monkeypatch.setattr(faults, "FIRST_WAIT", 0.1)
+    rule = {"kind": kind, "match": request_of}
+    # Of these the client itself makes nothing of the service's, as if there was no such instance.
+    swallowed = request_of == "POST /v3" and kind == "other"
+    loopback.faults(rule | {"times": 2})
+    if not swallowed:
+        assert abs(qshift.qnode(ibm())(rotation)(0.3) - np.cos(0.3)) < 0.2
+        assert "again in" in caplog.text
+    loopback.faults(rule)
+    expected = OptionError if swallowed else ServiceError
+    with pytest.raises(expected) as caught:
+        qshift.qnode(ibm())(rotation)(0.3)
+    said = str(caught.value)
+    assert swallowed or said.startswith(REQUESTS[request_of])
+    assert swallowed or "Run this again" in said
+    assert "Sign in" not in said and "hello" not in said  # it may have secrets in it
+    counts = loopback.counts()
+    assert max(counts["by_tag"].values(), default=0) <= 1
+
+
+def test_other_answers_about_what_is_not_vital_are_no_error(loopback, quick, monkeypatch):
+    monkeypatch.setattr(faults, "UNREADABLE_PATIENCE", 1.0)
+    for kind in ("html", "other", "list", "null"):
+        loopback.faults({"kind": kind, "match": "GET /jobs/.*/metrics$"})
+        assert abs(qshift.qnode(ibm())(rotation)(0.3) - np.cos(0.3)) < 0.2
+
+
+@pytest.mark.parametrize("kind", ["html", "other", "list", "null", "empty", "cut"])
+def test_a_list_that_is_none_is_not_taken_for_an_empty_one(loopback, quick, monkeypatch, kind):
+    """Otherwise a job that has arrived would be sent again."""
+    monkeypatch.setattr(faults, "UNREADABLE_PATIENCE", 2.0)
+    monkeypatch.setattr(faults, "FIRST_WAIT", 0.1)
+    loopback.faults(
+        {"kind": "504", "after": True, "match": "POST /jobs$", "times": 1},
+        {"kind": kind, "match": "GET /jobs$", "times": 2},
+    )
+    assert abs(qshift.qnode(ibm())(rotation)(0.3) - np.cos(0.3)) < 0.2
+    assert loopback.counts()["jobs"] == 1
+    loopback.faults(
+        {"kind": "504", "after": True, "match": "POST /jobs$", "times": 1},
+        {"kind": kind, "match": "GET /jobs$"},
+    )
+    with pytest.raises(ServiceError, match="Looking for jobs tagged"):
+        qshift.qnode(ibm())(rotation)(0.3)
+    assert loopback.counts()["jobs"] == 2 and set(loopback.counts()["by_tag"].values()) == {1}

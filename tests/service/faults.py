@@ -10,21 +10,34 @@ from dataclasses import asdict, dataclass
 
 JOBS = ("fail", "cancel", "short")  # of a job, once it runs; all other faults are of requests
 
+# What comes with the status 200, in place of the service's answer: (kind, content). Of "cut" the
+# content is the first half of the answer.
+BODIES = {
+    "html": ("text/html", "<!doctype html><html><title>Sign in</title><form>token</form></html>"),
+    "empty": ("application/json", ""),
+    "cut": ("application/json", None),
+    "other": ("application/json", '{"hello": "world"}'),
+    "list": ("application/json", "[]"),
+    "null": ("application/json", "null"),
+}
+
 
 @dataclass
 class Fault:
     """A rule for which requests or jobs go wrong.
 
     Attributes:
-        kind: Of a request: ``"reset"`` (the connection breaks), ``"timeout"`` (no answer comes), or
-            an HTTP status such as ``"429"`` or ``"503"``. Of a job: ``"fail"``, ``"cancel"``, or
-            ``"short"`` (one result too few).
+        kind: Of a request: ``"reset"`` (the connection breaks), ``"timeout"`` (no answer comes),
+            ``"slow"`` (all is well, but takes long), an HTTP status such as ``"429"`` or ``"503"``,
+            one of `BODIES`, or both, as of a proxy: ``"404-html"``. Of a job: ``"fail"``,
+            ``"cancel"``, or ``"short"`` (one result too few).
         after: Whether the request has its effect all the same, and only its answer is lost.
         match: A regular expression that is searched for in ``"METHOD /path"``, such as
             ``"POST /jobs$"``; of a job, in its tags.
         times: How often it happens; None for always.
         rate: How likely it is.
-        seconds: The Retry-After of a status, or how long a timeout takes.
+        seconds: The Retry-After of a status, or how long a timeout, or a slow answer, takes.
+        late: Seconds after which a job that the request creates can be seen.
     """
 
     kind: str
@@ -33,6 +46,7 @@ class Fault:
     times: int | None = None
     rate: float = 1.0
     seconds: float | None = None
+    late: float = 0.0
 
 
 class Faults:

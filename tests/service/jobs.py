@@ -70,6 +70,7 @@ class Job:
     instance: str
     cost: int | None
     fault: str | None
+    shown: float = 0.0
     created: float = field(default_factory=time.time)
     started: float | None = None
     finished: float | None = None

@@ -26,6 +26,28 @@ FAULTS = [
     {"kind": "429", "seconds": 1, "rate": 0.02},
 ]
 PHASES = ("start", "claim", "submit", "wait", "fetch", "store", "compute")
+_MOST_POSTS = 4  # of a batch, into which kills are aimed
+
+
+def faults_of_submission(grace: float) -> list[dict]:
+    """Returns what goes wrong with submissions, where kills are aimed at these.
+
+    A gateway gives up, and the job can be seen only later, as late as within the grace; a request
+    is carried out before or after its sender was killed.
+
+    Args:
+        grace: Seconds for which a job is looked for before it is sent again.
+    """
+    late = {"after": True, "match": "POST /jobs$"}
+    return [
+        {"kind": "504", "late": 0.1 * grace, "rate": 0.07, **late},
+        {"kind": "504", "late": 0.6 * grace, "rate": 0.07, **late},
+        {"kind": "reset", "late": 0.3 * grace, "rate": 0.07, **late},
+        {"kind": "503", "match": "POST /jobs$", "rate": 0.05},
+        {"kind": "slow", "seconds": 0.3, "rate": 0.4, **late},
+        {"kind": "slow", "seconds": 0.3, "match": "POST /jobs$"},
+        *FAULTS[::2],
+    ]
 
 
 @dataclass
@@ -33,7 +55,7 @@ class Report:
     """What happened.
 
     Attributes:
-        kills: In each phase of the program.
+        kills: In each phase of the program, or in which POST of it.
         programs: How many have come to their end, killed or not.
         jobs: How many were created on the service.
         errors: Programs that gave up and had to be started again.
@@ -55,7 +77,8 @@ class Report:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        moments = ", ".join(f"{self.kills[phase]} in {phase}" for phase in PHASES)
+        aimed = sorted(phase for phase in self.kills if phase not in PHASES)
+        moments = ", ".join(f"{self.kills[phase]} in {phase}" for phase in aimed or PHASES)
         return (
             f"{self.kills.total()} kills ({moments}) of {self.programs} programs with "
             f"{self.jobs} jobs and {self.requests} requests in {self.seconds:.0f} s; "
@@ -66,7 +89,15 @@ class Report:
 
 
 def program(
-    path: str, environment: dict, seed: int, steps: int, underway: float | None, out: str, phase
+    path: str,
+    environment: dict,
+    seed: int,
+    steps: int,
+    underway: float | None,
+    values: int,
+    out: str,
+    phase,
+    post,
 ) -> None:
     """Trains for some steps, and writes all numbers that it has seen.
 
@@ -77,8 +108,10 @@ def program(
         steps: How many.
         underway: Seconds after which a job that was being sent counts as not sent; None for
             qshift's own.
+        values: How many parameter values one job may hold.
         out: The file for the numbers.
         phase: Shared memory that says what is being done.
+        post: The same, in which POST: 1, 2, ...; 0 for none.
     """
     os.environ.update(environment)
     import numpy as np
@@ -86,14 +119,15 @@ def program(
     import tensorflow as tf
 
     import qshift
-    from qshift.executors import recording
+    from qshift.executors import arrivals
     from qshift.executors.device import EstimatorDevice
 
     if underway is not None:
-        recording._UNDERWAY = underway
-    _tell(phase)
+        arrivals.GRACE = underway
+    _tell(phase, post)
+    device = EstimatorDevice(backend="ibm:ibm_manila", ledger=path, max_parameter_values=values)
 
-    @qshift.qnode(EstimatorDevice(backend="ibm:ibm_manila", ledger=path), shots=64, seed=seed)
+    @qshift.qnode(device, shots=64, seed=seed)
     def circuit(x):
         qml.RX(x[0], wires=0)
         qml.RY(x[1], wires=1)
@@ -113,9 +147,9 @@ def program(
     os.replace(f"{out}.part", out)
 
 
-def _tell(phase) -> None:
+def _tell(phase, post) -> None:
     """Has the parts of qshift that matter say when they are at work."""
-    from qshift.executors import submission, waiting
+    from qshift.executors import submission, transport, waiting
     from qshift.executors.service import ServiceJob
     from qshift.ledger import Ledger
 
@@ -131,6 +165,20 @@ def _tell(phase) -> None:
 
         setattr(owner, name, told)
 
+    send, sent = transport.ReadsOnly.send, 0
+
+    def counted(self, request, **more):
+        nonlocal sent
+        if request.method != "POST" or not request.path_url.endswith("/jobs"):
+            return send(self, request, **more)
+        sent += 1
+        post.value = sent
+        try:
+            return send(self, request, **more)
+        finally:
+            post.value = 0
+
+    transport.ReadsOnly.send = counted
     phase.value = PHASES.index("compute")
     telling(Ledger, "claim", PHASES.index("claim"))
     telling(submission.Batch, "_send", PHASES.index("submit"))
@@ -147,12 +195,22 @@ class Killer:
         seed: Of the moments: half of them are random ones of the run, half of a random phase.
         steps: Of the programs.
         underway: As for `program`.
+        aimed: Whether kills are aimed at the POSTs of batches of several jobs, with answers that
+            are unclear, in place of random moments.
     """
 
     def __init__(
-        self, server: Loopback, seed: int = 0, steps: int = 2, underway: float | None = None
+        self,
+        server: Loopback,
+        seed: int = 0,
+        steps: int = 2,
+        underway: float | None = None,
+        aimed: bool = False,
     ):
-        self._server, self._settings = server, (steps, underway)
+        values = 4 if aimed else 5_000_000  # two points in a job, or all of them
+        self._server, self._settings = server, (steps, underway, values)
+        self._aimed = aimed
+        self._faults = faults_of_submission(underway or 15.0) if aimed else FAULTS
         self._random = random.Random(seed)
         self._context = multiprocessing.get_context("forkserver")
         # Programs are forks of a process that has imported everything already.
@@ -172,7 +230,7 @@ class Killer:
         if seed not in self._undisturbed:
             self._server.reset()
             out = Path(self._directory.name, f"undisturbed-{seed}")
-            process, _ = self._start(f"{out}.sqlite", seed, out)
+            process, *_ = self._start(f"{out}.sqlite", seed, out)
             begin = time.monotonic()
             process.join()
             if process.exitcode:
@@ -195,20 +253,23 @@ class Killer:
         seed = 1 + report.programs % 5
         wanted, undisturbed, seconds = self.undisturbed(seed)
         self._server.reset()
-        self._server.faults(*FAULTS)
+        self._server.faults(*self._faults)
         out = Path(self._directory.name, f"program-{report.programs}")
         ledger = f"{out}.sqlite"
         while not out.exists():
-            process, phase = self._start(ledger, seed, out)
+            process, phase, post = self._start(ledger, seed, out)
+            where = None
             if report.kills.total() >= number:  # spared
                 process.join()
+            elif self._aimed:
+                where = self._await_post(process, post)
             elif self._random.random() < 0.5:
                 process.join(self._random.uniform(0.0, seconds))
             else:
                 self._await_phase(process, phase, time.monotonic() + 2 * seconds)
             if process.is_alive():
                 process.kill()
-                report.kills[PHASES[phase.value]] += 1
+                report.kills[where or PHASES[phase.value]] += 1
                 process.join()
             elif process.exitcode:
                 report.errors += 1  # that a user would see, and run the program again
@@ -228,6 +289,17 @@ class Killer:
         report.lost += _missing(ledger, undisturbed["jobs"])
         report.different += json.loads(out.read_text()) != wanted
 
+    def _await_post(self, process, post) -> str | None:
+        """Waits until a program is in a POST, one of the first few; says in which."""
+        wanted = self._random.randint(1, _MOST_POSTS)
+        while process.is_alive():
+            if post.value >= wanted:
+                where = f"POST {post.value}"
+                time.sleep(self._random.uniform(0.0, 0.35))  # before, in and just behind it
+                return where
+            time.sleep(0.0005)
+        return None
+
     def _await_phase(self, process, phase, latest: float) -> None:
         """Waits until a program is in a random phase: few random moments are in the short ones."""
         wanted, skipped = self._random.choice(range(1, 6)), self._random.randrange(4)
@@ -243,12 +315,12 @@ class Killer:
             time.sleep(0.0005)
 
     def _start(self, ledger, seed, out):
-        phase = self._context.Value("i", 0)
+        phase, post = self._context.Value("i", 0), self._context.Value("i", 0)
         environment = self._server.environment()
-        arguments = (str(ledger), environment, seed, *self._settings, str(out), phase)
+        arguments = (str(ledger), environment, seed, *self._settings, str(out), phase, post)
         process = self._context.Process(target=program, args=arguments)
         process.start()
-        return process, phase
+        return process, phase, post
 
 
 def _missing(path, jobs) -> int:

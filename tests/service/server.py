@@ -9,7 +9,8 @@ all, and no name is ever resolved; see `service.environment`. It prints one line
 listens: its port and the file of the certificate.
 
 Requests to the server's own address are for tests: ``/private/counts``, ``/private/jobs``,
-``/private/faults``, ``/private/backends``, ``/private/queue`` and ``/private/reset``.
+``/private/faults``, ``/private/backends``, ``/private/queue``, ``/private/delete``,
+``/private/expire`` and ``/private/reset``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from faults import Faults, parse
+from faults import BODIES, Faults, parse
 from jobs import FINAL, Job, Machine, Queue, decoded, digest, stamp
 
 HOSTS = [
@@ -131,6 +132,9 @@ class Service:
         if path == "/private/queue":
             self.queue.change(**(given or {}))
             return {"delay": self.queue.delay, "ahead": self.queue.ahead}
+        if path == "/private/delete":
+            with self.queue.lock:
+                return [self.queue.jobs.pop(name).id for name in given]
         if path == "/private/expire":
             self.bearers.clear()
             return {}
@@ -186,7 +190,7 @@ class Service:
 
     # The runtime service
 
-    def runtime(self, method: str, path: str, query: dict, body: bytes, headers):
+    def runtime(self, method: str, path: str, query: dict, body: bytes, headers, late=0.0):
         instance = headers.get("Service-CRN", "")
         if instance not in map(crn, PLANS):
             raise refusal(403, 1211, f"There is no instance {instance!r}.")
@@ -210,7 +214,7 @@ class Service:
                     "backend_version": machine.configuration["backend_version"],
                 }
             case "POST", "jobs":
-                return self.create(body, instance)
+                return self.create(body, instance, late)
             case "GET", "jobs":
                 return self.list(query, instance)
             case "GET", "jobs", name:
@@ -273,11 +277,11 @@ class Service:
     def job(self, name: str, instance: str) -> Job:
         with self.queue.lock:
             job = self.queue.jobs.get(name)
-        if job is None or job.instance != instance:
+        if job is None or job.instance != instance or job.shown > time.time():
             raise refusal(404, 1291, f"There is no job {name!r}.")
         return job
 
-    def create(self, body: bytes, instance: str):
+    def create(self, body: bytes, instance: str, late: float):
         text = body.decode()
         request = json.loads(text)
         machine = self.machine(request["backend"])
@@ -309,6 +313,7 @@ class Service:
             instance,
             request.get("cost"),
             fault.kind if fault else None,
+            time.time() + late if late else 0.0,
         )
         with self.lock:
             self.created.append((job.id, tuple(tags), content))
@@ -320,6 +325,7 @@ class Service:
     def list(self, query: dict, instance: str):
         with self.queue.lock:
             jobs = [job for job in self.queue.jobs.values() if job.instance == instance]
+        jobs = [job for job in jobs if job.shown <= time.time()]
         wanted = set(query.get("tags", []))
         jobs = [job for job in jobs if wanted <= set(job.tags)]
         if "pending" in query:
@@ -457,18 +463,23 @@ class Handler(BaseHTTPRequestHandler):
             with service.lock:
                 service.requests[pattern] += 1
             fault = service.faults.of_request(f"{self.command} {path}")
-        if fault and not fault.after:
+        if fault and fault.kind == "slow" and not fault.after:
+            time.sleep(fault.seconds)
+        elif fault and not fault.after and fault.kind != "cut":  # which needs the answer
             return self.fail(fault)
         try:
-            content = self.dispatch(service, path, parse_qs(url.query), body)
+            late = fault.late if fault else 0.0
+            content = self.dispatch(service, path, parse_qs(url.query), body, late)
             answer = Answer(200, content)
         except Answer as raised:
             answer = raised
-        if fault and answer.status < 400:
-            return self.fail(fault)
+        if fault and fault.kind == "slow":
+            time.sleep(fault.seconds if fault.after else 0.0)
+        elif fault and answer.status < 400:
+            return self.fail(fault, answer)
         self.send(answer)
 
-    def dispatch(self, service, path, query, body):
+    def dispatch(self, service, path, query, body, late):
         match self.host:
             case None:
                 return service.private(self.command, path, body)
@@ -477,14 +488,14 @@ class Handler(BaseHTTPRequestHandler):
         service.authorize(self.headers)
         match self.host:
             case "quantum.cloud.ibm.com":
-                return service.runtime(self.command, path, query, body, self.headers)
+                return service.runtime(self.command, path, query, body, self.headers, late)
             case "globalcatalog.cloud.ibm.com":
                 return service.catalog(path.rsplit("plan-", 1)[-1])
             case "resource-controller.cloud.ibm.com":
                 return {"rows_count": 0, "resources": []}
         return service.search()
 
-    def fail(self, fault):
+    def fail(self, fault, answer=None):
         """Answers a request as a fault says, or not at all."""
         if fault.kind == "timeout":
             time.sleep(3600 if fault.seconds is None else fault.seconds)
@@ -494,11 +505,19 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.connection.close()
             return
+        status, _, name = fault.kind.rpartition("-")
+        if name in BODIES:
+            kind, content = BODIES[name]
+            if content is None:
+                whole = answer.content
+                whole = whole if isinstance(whole, str) else json.dumps(whole)
+                content = whole[: len(whole) // 2]
+            return self.send(Answer(int(status or 200), content), kind)
         status = int(fault.kind)
         wait = {} if fault.seconds is None else {"Retry-After": f"{fault.seconds:g}"}
         self.send(refusal(status, 1000 + status, "A fault that was switched on.", **wait))
 
-    def send(self, answer):
+    def send(self, answer, kind="application/json"):
         content = answer.content
         text = content if isinstance(content, str) else json.dumps(content)
         data = b"" if content is None else text.encode()
@@ -506,7 +525,7 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in answer.headers.items():
             self.send_header(name, value)
         if answer.status != 204:
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

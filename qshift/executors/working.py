@@ -1,0 +1,139 @@
+"""What of a backend works: transpiling around the gates and qubits that it calls broken.
+
+A backend gives a gate that does not work the error 1, or says that it, or a qubit, is not
+operational. The transpiler minds neither where it lays a circuit out trivially, as it does at its
+lower levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from qiskit import QuantumCircuit
+from qiskit.circuit import Operation
+from qiskit.providers import BackendV2
+from qiskit.transpiler import Target, TranspilerError, generate_preset_pass_manager
+
+from qshift.errors import UnsupportedError
+
+_BROKEN = 1.0  # an error that leaves nothing of what a gate does
+_HEEDING = 2  # the lowest level whose layouts heed which gates there are
+_PLACELESS = ("barrier", "delay")  # they do nothing, and every qubit has them
+
+
+class Working:
+    """The gates of a backend that work.
+
+    Args:
+        device: The backend.
+    """
+
+    def __init__(self, device: BackendV2):
+        self._device = device
+        self._all = device.target
+        self._broken = set(_broken(self._all, getattr(device, "properties", lambda: None)()))
+        self._qubits = {qubits[0] for _, qubits in self._broken if len(qubits) == 1}
+        # Two qubits whose gate is broken are not coupled, whatever else acts on both.
+        self._pairs = {
+            frozenset(qubits)
+            for name, qubits in self._broken
+            if len(qubits) > 1 and not self._all.operation_from_name(name).params
+        }
+        self._target = self._without() if self._broken else self._all
+
+    def _works(self, name, qubits) -> bool:
+        is_coupled = len(qubits) < 2 or frozenset(qubits) not in self._pairs
+        return is_coupled and (name, qubits) not in self._broken and not self._qubits & {*qubits}
+
+    def _without(self) -> Target:
+        """Returns the backend's target without what is broken."""
+        old = self._all
+        names = (
+            "num_qubits dt granularity min_length pulse_alignment acquire_alignment "
+            "qubit_properties concurrent_measurements"
+        ).split()
+        new = Target(**{name: getattr(old, name) for name in names})
+        for name in old.operation_names:
+            kept, properties = None, old[name]
+            if properties is not None and None not in properties:  # it is not the same everywhere
+                kept = {on: about for on, about in properties.items() if self._works(name, on)}
+            new.add_instruction(old.operation_from_name(name), kept, name=name)
+        return new
+
+    def transpile(self, circuit: QuantumCircuit, level: int, seed: int) -> QuantumCircuit:
+        """Returns a circuit in the backend's own gates, none of them broken.
+
+        Args:
+            circuit: The circuit, without measurements.
+            level: The transpiler's optimization level.
+            seed: Of the layouts it draws.
+
+        Raises:
+            UnsupportedError: If there is no place for it.
+        """
+        settings: dict[str, Any] = {"backend": self._device, "seed_transpiler": seed}
+        if not self._broken:
+            return generate_preset_pass_manager(level, **settings).run(circuit)
+        settings["target"] = self._target
+        try:
+            found = self._tried(circuit, level, settings)
+            if found is None:  # laid out where nothing works; so it is said where to
+                touched = circuit.copy()
+                for qubit in touched.qubits:  # that each of them needs a place
+                    touched.sx(qubit)
+                places = self._tried(touched, max(level, _HEEDING), settings)
+                if places is not None:
+                    layout = places.layout.initial_index_layout(filter_ancillas=True)
+                    found = self._tried(circuit, level, settings | {"initial_layout": layout})
+        except TranspilerError as error:
+            raise self._refusal(circuit) from error
+        if found is None:
+            raise self._refusal(circuit)
+        return found
+
+    def _tried(self, circuit, level, settings: Mapping) -> QuantumCircuit | None:
+        """Returns a circuit transpiled; None if there is something broken in it."""
+        try:
+            found = generate_preset_pass_manager(level, **settings).run(circuit)
+        except (TranspilerError, TypeError):
+            # A TypeError is what a pass of Qiskit's raises for a qubit that has no gates at all.
+            return None
+        places = set(found.layout.final_index_layout()) if found.layout else set()
+        used = (
+            (step.operation, tuple(found.find_bit(qubit).index for qubit in step.qubits))
+            for step in found.data
+        )
+        return None if places & self._qubits or any(map(self._misses, used)) else found
+
+    def _misses(self, step: tuple[Operation, tuple[int, ...]]) -> bool:
+        operation, qubits = step
+        is_there = operation.name in _PLACELESS
+        return not is_there and not self._target.instruction_supported(operation.name, qubits)
+
+    def _refusal(self, circuit) -> UnsupportedError:
+        pairs = ", ".join(map(str, sorted(map(tuple, map(sorted, self._pairs)))[:8]))
+        qubits = ", ".join(map(str, sorted(self._qubits)[:8]))
+        return UnsupportedError(
+            f"{self._device.name} has no place for a circuit of {circuit.num_qubits} wires and "
+            f"{circuit.num_nonlocal_gates()} gates between them beside what it calls broken "
+            f"(qubits: {qubits or 'none'}; pairs of qubits: {pairs or 'none'}). Choose another "
+            "backend (qshift devices), fewer wires, or wait for its next calibration."
+        )
+
+
+def _broken(target: Target, properties) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yields (gate, qubits) that do not work."""
+    for name in target.operation_names:
+        for qubits, about in (target[name] or {}).items():
+            error = about and about.error
+            if qubits is not None and error is not None and error >= _BROKEN:
+                yield name, qubits
+    if properties is None:
+        return
+    # These may be missing from the target, so that it has no name for what they lack.
+    for qubit in properties.faulty_qubits():
+        yield "measure", (qubit,)
+    for gate in properties.faulty_gates():
+        if gate.gate in target.operation_names:
+            yield gate.gate, tuple(gate.qubits)
