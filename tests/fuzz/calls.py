@@ -24,7 +24,12 @@ class Writer:
 
     def complex(self, expression: str) -> str:
         """Writes what multiplies a real angle by i, which TensorFlow does to complex ones only."""
-        return f"tf.cast({expression}, tf.complex128)" if self.framework == "tf" else expression
+        if self.framework != "tf":
+            return expression
+        try:
+            return f"tf.constant({float(expression)}, tf.complex128)"  # tf.cast makes float32 of it
+        except ValueError:
+            return f"tf.cast({expression}, tf.complex128)"
 
     def wires(self, wires) -> str:
         return repr([self.labels[wire] for wire in wires])

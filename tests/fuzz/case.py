@@ -6,7 +6,7 @@ Expressions are nested tuples, see `expressions`; observables are, too, see `obs
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ class Leaf:
         name: Its name.
         values: Numbers, nested as its shape; the first axis is the batch if there is one.
         kind: "variable", "tensor", "captured" (a variable that is not an argument), or what nothing
-            can differentiate by: "array" (NumPy's) and "number" (Python's).
+            can differentiate by: "array" (NumPy's).
         batched: Whether its first axis is broadcast over.
         access: How the quantum function takes entries out of it; see `source.ACCESS`.
     """
@@ -174,3 +174,18 @@ def measured_wires(measurement: Measurement) -> set[int]:
         if name in ("word", "hermitian", "projector"):
             wires |= set(rest[1])
     return wires
+
+
+def replaced(case: Case, old, new) -> Case:
+    """Puts an expression in place of another, wherever it is."""
+
+    def swap(tree):
+        if tree == old:
+            return new
+        return tuple(map(swap, tree)) if isinstance(tree, tuple) else tree
+
+    def in_op(op):
+        return replace(op, angles=swap(op.angles), inner=tuple(map(in_op, op.inner)))
+
+    measurements = tuple(replace(m, observable=swap(m.observable)) for m in case.measurements)
+    return replace(case, ops=tuple(map(in_op, case.ops)), measurements=measurements)

@@ -76,14 +76,16 @@ def _attempt(rng, only) -> Case | None:
     gates = Gates(rng, angles, wires, features)
     ops, outcomes = _operations(rng, gates, features)
     measurements = Measurements(gates, outcomes)
-    kinds = ["expval", "expval", "var", "probs"]
+    kinds = mode.kinds
+    measured = [measurements.measurement(kinds) for _ in range(int(rng.choice([1, 1, 2])))]
+    device = _device(rng, mode.devices or DEVICES)
     case = Case(
         tuple(angles.leaves),
         tuple(ops),
-        tuple(measurements.measurement(kinds) for _ in range(int(rng.choice([1, 1, 2])))),
+        tuple(measured),
         mode.name,
-        device=_device(rng, outcomes),
-        options=_options(rng),
+        device=device,
+        options=_options(rng, device, [measurement.kind for measurement in measured]),
         labels=_labels(rng),
         dtype="float32" if "float32" in features else "float64",
         call=str(rng.choice(["dict", "list", "keywords"])) if "arguments" in features else "flat",
@@ -144,8 +146,8 @@ def _assigned(rng, gates: Gates, ops):
     return [*ops[:position], assign, *ops[position:], Op("RX", (first,), wire)]
 
 
-def _device(rng, outcomes) -> str:
-    names, weights = zip(*DEVICES, strict=True)
+def _device(rng, devices) -> str:
+    names, weights = zip(*devices, strict=True)
     return str(rng.choice(names, p=np.array(weights) / sum(weights)))
 
 
@@ -163,9 +165,12 @@ def _device_wires(rng, case: Case, outcomes) -> str:
     return repr(wires + [f"m{k}" for k in range(2 * outcomes)])
 
 
-def _options(rng) -> dict:
+def _options(rng, device, kinds) -> dict:
     options = {}
-    if rng.random() < 0.4:
+    exact = device.startswith(("qshift.device(\"simulator", "qml.device(\"l", "qml.device(\"default.q"))
+    if exact and "probs" not in kinds and rng.random() < 0.15:
+        options["diff_method"] = "adjoint"
+    elif rng.random() < 0.4:
         options["diff_method"] = str(rng.choice(["shift", "parameter-shift", "best"]))
     if rng.random() < 0.2:
         options["objective"] = str(rng.choice(["circuits", "shots"]))

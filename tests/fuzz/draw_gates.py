@@ -116,7 +116,8 @@ class Gates:
         if "scales" in self.features and self.rng.random() < 0.3:
             coefficients = [("number", self.pick([1e-8, 1e-4, 1e3])) for _ in words[:1]]
             words = words[:1]
-        return Op(name, (self.angles.angle(), *coefficients), wires, options={"words": words})
+        angle = self.angles.angle(batched=False)  # PennyLane broadcasts no evolutions
+        return Op(name, (angle, *coefficients), wires, options={"words": words})
 
     def word(self, n: int) -> str:
         """Draws a Pauli word with no wire left out."""

@@ -67,10 +67,7 @@ def results(case: Case, variables: Variables, values=None) -> Jet:
         variables: What to differentiate by.
         values: Other values of arguments, by name.
     """
-    leaves = {
-        leaf.name: variables.jet(leaf.name, _rounded((values or {}).get(leaf.name, leaf.array), case))
-        for leaf in case.leaves
-    }
+    leaves = leaves_of(case, variables, values)
     if case.batch is None:
         return _row(case, leaves, variables.ring)
     batched = {leaf.name for leaf in case.leaves if leaf.batched}
@@ -81,8 +78,11 @@ def results(case: Case, variables: Variables, values=None) -> Jet:
     return stack([_row(case, row, variables.ring) for row in rows])
 
 
-def _rounded(values, case: Case):
-    return np.asarray(values).astype(case.dtype).astype(float)
+def leaves_of(case: Case, variables: Variables, values=None) -> dict[str, Jet]:
+    """Returns the arguments as jets, rounded to the case's dtype."""
+    values = {leaf.name: leaf.array for leaf in case.leaves} | (values or {})
+    rounded = {name: array.astype(case.dtype).astype(float) for name, array in values.items()}
+    return {name: variables.jet(name, array) for name, array in rounded.items()}
 
 
 def _row(case: Case, leaves, ring: Ring) -> Jet:
@@ -209,7 +209,7 @@ def measure(measurement: Measurement, branches: list[Branch], scope) -> Jet:
 
 
 def classical(case: Case, scope) -> Jet:
-    """The stand-in of `source`: as many values as measurements, sums of cosines of all angles."""
+    """The stand-in of `source`: cosines of a sum of all angles, as many as measurements."""
     angles = []
     for op in walk(case.ops):
         if op.name == "assign":
@@ -218,5 +218,5 @@ def classical(case: Case, scope) -> Jet:
     for measurement in case.measurements:
         found = coefficients(measurement.observable)
         angles += [value(coefficient, scope) for coefficient in found if moves(coefficient, case)]
-    summed = [[(angle + m).cos().sum() for angle in angles] for m in range(len(case.measurements))]
-    return concatenate([sum(terms[1:], terms[0]).reshape(1) for terms in summed])
+    total = sum((angle.sum() * (1 + k / 8) for k, angle in enumerate(angles)), scope[""])
+    return concatenate([(total + m).cos().reshape(1) for m in range(len(case.measurements))])

@@ -100,6 +100,8 @@ def quiet():
 
 
 def _raised(error: Exception) -> Outcome:
+    if isinstance(error, SyntaxError | NameError):
+        raise error  # a mistake of the fuzzer's
     text = f"{type(error).__name__}: {error}"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "/qshift/" in f.filename]
     where = f"{frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].name}" if frames else ""
@@ -117,8 +119,11 @@ def tidy() -> None:
 def summary(message: str) -> str:
     """Returns the line of a message that says what is wrong."""
     lines = [line.strip() for line in message.splitlines() if line.strip()] or [""]
-    named = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\w*: ", line)]
-    return named[-1] if named else lines[-1]
+    start = re.compile(r"(\w+\.)*\w*(Error|Exception)\w*: ")
+    lines = [start.sub("", line) if "Exception encountered" in line else line for line in lines]
+    named = [line for line in lines if start.match(line)]
+    told = [line for line in lines if re.match("\x1b\\[1m", line)]  # by Keras, in bold
+    return (named or told or lines)[-1]
 
 
 def without_numbers(message: str, length: int = 150) -> str:

@@ -36,9 +36,10 @@ def tolerance(case: Case) -> float:
     return 1e-7 if case.dtype == "float64" else 2e-4
 
 
-def script(case: Case, expected: list[np.ndarray], title: str) -> str:
+def script(case: Case, title: str) -> str:
     """Returns a script; it exits with 0 (right), 1 (wrong) or 2 (crash)."""
-    numbers = ",\n".join(f"    {_written(array)}" for array in expected)
+    numbers = ",\n".join(f"    {_written(array)}" for array in MODES[case.mode].expected(case))
+    title = title.replace("\\", "/").replace('"', "'")
     return "".join(
         [
             f'"""{title}"""\n',

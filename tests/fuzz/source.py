@@ -129,8 +129,6 @@ class Source:
         """Writes the value of an argument."""
         values = leaf.array.tolist() if values is None else np.array(values).tolist()
         kind = kind or leaf.kind
-        if kind == "number":
-            return repr(values)
         if kind == "array":
             return f"np.array({values!r}, np.{self.case.dtype})"
         if self.framework == "jax":
@@ -225,12 +223,10 @@ class Source:
         for measurement in case.measurements:
             for coefficient in coefficients(measurement.observable):
                 remember(coefficient)
-        results = []
-        for m in range(len(case.measurements)):
-            terms = []
-            for angle, has_rows in angles:
-                cosine = f"tf.cos({angle} + {m}.0)"
-                axes = f"tf.reshape({cosine}, [{case.batch}, -1]), 1" if has_rows else cosine
-                terms.append(f"tf.reduce_sum({axes})")
-            results.append(" + ".join(terms))
-        return [*lines, f"return {', '.join(results)}"]
+        terms = []
+        for k, (angle, has_rows) in enumerate(angles):
+            summed = f"tf.reshape({angle}, [{case.batch}, -1]), 1" if has_rows else angle
+            terms.append(f"{1 + k / 8} * tf.reduce_sum({summed})")
+        lines.append(f"total = {' + '.join(terms)}")
+        cosines = [f"tf.cos(total + {m}.0)" for m in range(len(case.measurements))]
+        return [*lines, f"return {', '.join(cosines)}"]

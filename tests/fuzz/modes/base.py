@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -29,14 +30,16 @@ class Mode:
     Attributes:
         name: Its name.
         features: Features of a case that it can do with; see `draw.FEATURES`.
-        framework: Whose tensors it takes.
         weight: How often it is drawn.
+        kinds: The measurements that it can do with.
+        devices: Devices and how often, if not those of `draw`.
     """
 
     name: str
     features: frozenset[str] = frozenset()
-    framework = "tf"
     weight = 1.0
+    kinds = ("expval", "expval", "var", "probs")
+    devices: list[tuple[str, float]] = []
 
     def __init_subclass__(cls):
         if "name" in vars(cls):
@@ -53,6 +56,10 @@ class Mode:
     def expected(self, case: Case) -> list[np.ndarray]:
         """Returns the results that are right."""
         raise NotImplementedError
+
+    def suits(self, case: Case) -> bool:
+        """Whether the options suit the case; after shrinking they may not."""
+        return True
 
     def simpler(self, how: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yields options that are simpler."""
@@ -81,13 +88,16 @@ def preamble(case: Case, rows: bool = True) -> str:
     source = Source(case, rows=rows)
     decorator = "" if case.how.get("classical") else qnode(case)
     shape, axis = ("[-1]", 0) if case.batch is None or not rows else (f"[{case.batch}, -1]", 1)
+    quantum, inside = source.quantum_function(decorator=decorator), ""
+    if case.how.get("built inside"):
+        quantum, inside = "", textwrap.indent(quantum, "    ") + "\n"
     return "\n".join(
         [
             source.definitions(),
             source.arguments(),
-            source.quantum_function(decorator=decorator),
+            quantum,
             FLAT.format(shape=shape, axis=axis),
-            f"\ndef f({', '.join(source.names)}):\n    return flat({source.call()})\n",
+            f"\ndef f({', '.join(source.names)}):\n{inside}    return flat({source.call()})\n",
         ]
     )
 

@@ -20,7 +20,7 @@ REVERSE = {
 }
 LOOPS = ("pfor", "loop", "rows", "rows by loop")
 # What is compiled: nothing, f, what differentiates it, or both.
-GRAPHS = ("eager",) * 9 + ("outside", "inside", "inner")
+GRAPHS = ("eager",) * 24 + ("outside",) * 2 + ("inside",) * 3 + ("inner",)
 
 
 def weights(shape) -> list:
@@ -46,6 +46,7 @@ class Tapes(Mode):
         order = int(rng.choice([1, 2, 3], p=[0.55, 0.37, 0.08]))
         levels, has_rows, graph = [], case.batch is not None, str(rng.choice(GRAPHS))
         forward = rng.random() < 0.06  # TensorFlow compiles the tangent of every eager op, slowly
+        inside = {"built inside": True} if rng.random() < 0.1 else {}
         for _ in range(order):
             name = str(rng.choice(names))
             choices = ["gradient", "gradient", "weighted", "weighted", "loop", "loop", "pfor"]
@@ -56,7 +57,7 @@ class Tapes(Mode):
             how = str(rng.choice(choices))
             levels.append([name, how])
             has_rows = has_rows and how not in ("gradient", "weighted", "square")
-        return {"levels": levels, "graph": graph, "calls": int(rng.choice([1, 1, 2]))}
+        return {"levels": levels, "graph": graph, "calls": int(rng.choice([1, 1, 2])), **inside}
 
     @staticmethod
     def _forward(case, name, levels, graph) -> bool:
@@ -108,16 +109,31 @@ class Tapes(Mode):
         results = ", ".join(f"y{k}" for k in range(len(levels) + 1))
         code.append(f"    return {results}\n")
         labels = ["values", *(f"{way} by {name}" for name, way in levels)]
-        code.append(f"\ndef run():\n    labels = {labels}")
-        call = f"step({', '.join(names)})"
-        code.append(f"    return [pair for _ in range({how['calls']}) for pair in zip(labels, {call})]\n")
+        code.append("\ndef run():")
+        new = [leaf.name for leaf in case.leaves if leaf.kind in ("tensor", "array")]
+        code += [f"    global {', '.join(new)}"] if new and how["calls"] > 1 else []
+        code.append(f"    labels, found = {labels}, []")
+        call = f"found += zip(labels, step({', '.join(names)}), strict=True)"
+        calls = [call, *self._moved(case), call] if how["calls"] > 1 else [call]
+        code += [f"    {line}" for line in calls]
+        code.append("    return found\n")
         return preamble(case) + "\n" + "\n".join(line for line in code if line)
+
+    @staticmethod
+    def _moved(case):
+        """Lines that change all arguments, for the second call."""
+        for leaf in case.leaves:
+            if leaf.kind in ("tensor", "array"):
+                yield f"{leaf.name} = {leaf.name} + 0.25"
+            elif leaf.name not in case.assigned:
+                yield f"{leaf.name}.assign_add(tf.ones_like({leaf.name}) * 0.25)"
 
     # --- what is right ---
 
-    def _levels(self, case) -> list[Jet]:
+    def _levels(self, case, move: float) -> list[Jet]:
         levels = case.how["levels"]
-        y, variables = reference(case, [name for name, _ in levels], len(levels))
+        moved = {x.name: x.array + move for x in case.leaves if x.name not in case.assigned}
+        y, variables = reference(case, [name for name, _ in levels], len(levels), moved)
         found = [y]
         for name, way in levels:
             if way == "square":
@@ -154,10 +170,17 @@ class Tapes(Mode):
                 shape = (*shape, *argument)
 
     def expected(self, case):
-        return [y.value for y in self._levels(case)] * case.how["calls"]
+        moves = (0.0, 0.25)[: case.how["calls"]]
+        return [y.value for move in moves for y in self._levels(case, move)]
+
+    def suits(self, case):
+        names = leaves_that_matter(case)
+        return all(name in names for name, _ in case.how["levels"])
 
     def simpler(self, how):
         levels = how["levels"]
+        if how.get("built inside"):
+            yield {name: option for name, option in how.items() if name != "built inside"}
         if how["calls"] > 1:
             yield {**how, "calls": 1}
         for k in range(len(levels)):
@@ -165,6 +188,8 @@ class Tapes(Mode):
                 yield {**how, "levels": levels[:k] + levels[k + 1 :]}
         if how["graph"] != "eager":
             yield {**how, "graph": "eager"}
+        if how["graph"] == "inner":
+            yield {**how, "graph": "inside"}
         for k, (name, way) in enumerate(levels):
             for plain in ("gradient", "loop"):
                 if way not in ("gradient", "loop"):
