@@ -56,7 +56,9 @@ class Writer:
     # --- observables ---
 
     def word(self, letters, wires) -> str:
-        used = [(a, w) for a, w in zip(letters, wires, strict=True) if a != "I"] or [("I", wires[0])]
+        used = [(a, w) for a, w in zip(letters, wires, strict=True) if a != "I"] or [
+            ("I", wires[0])
+        ]
         return " @ ".join(f"qml.{letter}({self.labels[wire]!r})" for letter, wire in used)
 
     def observable(self, observable) -> str:

@@ -47,12 +47,12 @@ DEVICES = [
 ]
 
 
-def draw(seed: int, only: str | None = None) -> Case:
+def draw(seed: int, *only: str) -> Case:
     """Returns the case of a seed.
 
     Args:
         seed: The seed.
-        only: The name of a mode, if there shall be no other.
+        *only: The names of modes, if there shall be no others.
     """
     for attempt in range(100):
         rng = np.random.default_rng([seed, attempt])
@@ -63,7 +63,7 @@ def draw(seed: int, only: str | None = None) -> Case:
 
 
 def _attempt(rng, only) -> Case | None:
-    modes = [MODES[only]] if only else list(MODES.values())
+    modes = [MODES[name] for name in only or MODES]
     weights = np.array([mode.weight for mode in modes])
     mode = modes[rng.choice(len(modes), p=weights / weights.sum())]
     chance = {name: rng.random() < often for name, often in FEATURES.items()}
@@ -167,7 +167,9 @@ def _device_wires(rng, case: Case, outcomes) -> str:
 
 def _options(rng, device, kinds) -> dict:
     options = {}
-    exact = device.startswith(("qshift.device(\"simulator", "qml.device(\"l", "qml.device(\"default.q"))
+    exact = device.startswith(
+        ('qshift.device("simulator', 'qml.device("l', 'qml.device("default.q')
+    )
     if exact and "probs" not in kinds and rng.random() < 0.15:
         options["diff_method"] = "adjoint"
     elif rng.random() < 0.4:

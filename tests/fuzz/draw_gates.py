@@ -10,8 +10,6 @@ from fuzz.gates import PARAMETRIC
 from fuzz.matrices import CONSTANT
 
 CONSTANT_WIRES = {name: int(np.log2(len(matrix))) for name, matrix in CONSTANT.items()}
-# These need computational basis states before them, or are no unitary operators to PennyLane.
-_PREPARE = ("ParticleConservingU1", "ParticleConservingU2", "GateFabric", "AllSinglesDoubles", "UCCSD")
 _RX_RY_RZ = ("RX", "RY", "RZ")
 
 
@@ -229,7 +227,8 @@ TEMPLATES = {
     "StronglyEntanglingLayers": (1, 3, lambda g, n: ([(1, n, 3)], {})),
     "IQPEmbedding": (1, 3, lambda g, n: ([(n,)], {"n_repeats": g.pick([1, 2])})),
     "QAOAEmbedding": (
-        1, 3,
+        1,
+        3,
         lambda g, n: ([(n,), (1, {1: 1, 2: 3}.get(n, 2 * n))], {"local_field": g.pick("XYZ")}),
     ),
     "SimplifiedTwoDesign": (2, 3, lambda g, n: ([(n,), (1, n - 1, 2)], {})),
@@ -244,8 +243,12 @@ TEMPLATES = {
     "CommutingEvolution": (1, 3, _evolved(True)),
     "SelectPauliRot": (2, 3, lambda g, n: ([(2 ** (n - 1),)], {"rot_axis": g.pick("XYZ")})),
     "GateFabric": (
-        4, 4,
-        lambda g, n: ([(1, 1, 2)], {"init_state": _start(g, n), "include_pi": bool(g.pick([0, 1]))}),
+        4,
+        4,
+        lambda g, n: (
+            [(1, 1, 2)],
+            {"init_state": _start(g, n), "include_pi": bool(g.pick([0, 1]))},
+        ),
     ),
     "FermionicDoubleExcitation": (4, 4, lambda g, n: ([()], {})),
     "AllSinglesDoubles": (4, 4, lambda g, n: ([(3,)], {})),

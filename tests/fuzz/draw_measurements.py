@@ -28,7 +28,9 @@ class Measurements:
         kind = str(self.rng.choice(kinds))
         if self.outcomes and self.rng.random() < 0.35:
             chosen = self.rng.permutation(self.outcomes)[: self.rng.integers(1, 3)]
-            weights = [self.gates.pick([1.0, 2.0, -1.0]) if kind != "probs" else 1.0 for _ in chosen]
+            weights = [
+                self.gates.pick([1.0, 2.0, -1.0]) if kind != "probs" else 1.0 for _ in chosen
+            ]
             pairs = tuple(zip(weights, map(int, chosen), strict=True))
             return Measurement(kind, ("outcomes", pairs))
         if kind != "probs":
@@ -53,7 +55,11 @@ class Measurements:
     def _projector(self, wires=None):
         if wires is None:
             wires = self.gates.some_wires(int(self.rng.integers(1, min(2, self.gates.n) + 1)))
-        return ("projector", tuple(int(bit) for bit in self.rng.integers(2, size=len(wires))), wires)
+        return (
+            "projector",
+            tuple(int(bit) for bit in self.rng.integers(2, size=len(wires))),
+            wires,
+        )
 
     def observable(self):
         """Draws an observable."""

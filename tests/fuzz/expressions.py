@@ -67,7 +67,11 @@ class Custom(NamedTuple):
 
 
 def _custom(forward: str, backward: str) -> str:
-    lines = ["@tf.custom_gradient", "def {name}(x):", f"    return {forward}, lambda up: {backward}"]
+    lines = [
+        "@tf.custom_gradient",
+        "def {name}(x):",
+        f"    return {forward}, lambda up: {backward}",
+    ]
     return "\n".join(lines)
 
 
@@ -99,14 +103,14 @@ CUSTOM: dict[str, Custom] = {
 }
 
 # Another qnode, whose value is an angle.
-INNER = '''
+INNER = """
 @qshift.qnode(qml.device("default.qubit"))
 def inner(angle):
     qml.RY(0.7, wires=0)
     qml.RX(angle, wires=0)
     qml.RY(0.4, wires=0)
     return qml.expval(qml.Z(0))
-'''
+"""
 
 
 def inner_value(angle):
@@ -138,5 +142,3 @@ def value(expression, scope) -> Jet:
     if name == "inner":
         return inner_value(value(rest[0], scope))
     return FUNCTIONS[name][1](*(value(part, scope) for part in rest))
-
-

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fuzz.matrices import (
-    CNOT,
     CONSTANT,
     SWAP,
     I,
@@ -131,7 +130,9 @@ PARAMETRIC: dict[str, Gate] = {
     "CRX": Gate(1, 2, lambda x: [(x, kron(ONE, X) / 2)]),
     "CRY": Gate(1, 2, lambda x: [(x, kron(ONE, Y) / 2)]),
     "CRZ": Gate(1, 2, lambda x: [(x, kron(ONE, Z) / 2)]),
-    "CRot": Gate(3, 2, lambda p, t, o: [(a, kron(ONE, G) / 2) for a, G in ((p, Z), (t, Y), (o, Z))]),
+    "CRot": Gate(
+        3, 2, lambda p, t, o: [(a, kron(ONE, G) / 2) for a, G in ((p, Z), (t, Y), (o, Z))]
+    ),
     "ControlledPhaseShift": Gate(1, 2, lambda x: [(x, -projector("11"))]),
     "CPhaseShift00": Gate(1, 2, lambda x: [(x, -projector("00"))]),
     "CPhaseShift01": Gate(1, 2, lambda x: [(x, -projector("01"))]),

@@ -100,9 +100,7 @@ def of_outcomes(kind: str, weights, branches) -> Jet:
         position = [
             int("".join(str(branch.outcomes[k]) for _, k in weights), 2) for branch in branches
         ]
-        return _sum(
-            p.reshape(1) * np.eye(size)[k] for p, k in zip(chances, position, strict=True)
-        )
+        return _sum(p.reshape(1) * np.eye(size)[k] for p, k in zip(chances, position, strict=True))
     values = [sum(c * branch.outcomes[k] for c, k in weights) for branch in branches]
     average = _sum(p * v for p, v in zip(chances, values, strict=True))
     if kind == "expval":

@@ -182,7 +182,9 @@ def factors(op: Op, scope) -> list[Factor]:
     if op.name == "ControlledSequence":
         powers = [2 ** (len(op.wires) - 1 - k) for k in range(len(op.wires))]
         controlled = [control(inner[0], [wire], "1") for wire in op.wires]
-        return [f for part, exponent in zip(controlled, powers, strict=True) for f in part * exponent]
+        return [
+            f for part, exponent in zip(controlled, powers, strict=True) for f in part * exponent
+        ]
     if op.name == "Reflection":  # -exp(i a |s><s|)
         wires = inner[0][0].wires
         size = 2 ** len(wires)

@@ -77,6 +77,8 @@ class Report:
     def add(self, record) -> None:
         """Counts one case."""
         self.kinds[record.kind] += 1
+        if sum(self.kinds.values()) % 200 == 0:
+            print(f"[{time.time() - self.start:.0f} s] {dict(self.kinds)}", flush=True)
         for kind, names in record.counts.items():
             self.covered[kind].update(names)
         if record.kind in ("refused", "impossible"):

@@ -13,9 +13,11 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 
-LIMIT = 120  # seconds for one case; after that its process is ended, with a traceback of all threads
+LIMIT = (
+    120  # seconds for one case; after that its process is ended, with a traceback of all threads
+)
 MOST_MEMORY = 3_000  # MiB, after which a process is replaced
-SAME = 3  # scripts for one kind of failure
+SAME = 2  # scripts for one kind of failure
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Record:
 # --- the process that runs cases ---
 
 
-def work(first: int, deadline: float, only: str | None, shrinking: float) -> None:
+def work(first: int, deadline: float, only: list[str], shrinking: float) -> None:
     """Runs the cases of all seeds from one on, and writes a line of JSON about each."""
     from fuzz import runner
     from fuzz.draw import draw
@@ -51,7 +53,7 @@ def work(first: int, deadline: float, only: str | None, shrinking: float) -> Non
         print(json.dumps({"seed": seed}), file=out, flush=True)
         faulthandler.dump_traceback_later(LIMIT, exit=True)
         start = time.monotonic()
-        case = draw(seed, only)
+        case = draw(seed, *only)
         outcome = runner.run(case)
         seconds = time.monotonic() - start
         record = Record(seed, case.mode, outcome.kind, counts=counted(case), seconds=seconds)
@@ -83,12 +85,12 @@ def _memory() -> float:
 # --- the process that watches it ---
 
 
-def records(seed: int, seconds: float, only: str | None, shrinking: float):
+def records(seed: int, seconds: float, only: list[str], shrinking: float):
     """Yields a record of every case until time is up."""
     deadline = time.time() + seconds
     while time.time() < deadline:
         command = [sys.executable, "-m", "fuzz", "--work", str(seed), str(deadline)]
-        command += ["--shrink", str(shrinking)] + (["--only", only] if only else [])
+        command += ["--shrink", str(shrinking)] + (["--only", *only] if only else [])
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
         ) as process:
@@ -106,7 +108,7 @@ def records(seed: int, seconds: float, only: str | None, shrinking: float):
         if running is not None:  # it died
             hangs = "Timeout (" in told
             kind, group = ("hang", "hang") if hangs else ("died", f"died with {process.returncode}")
-            yield Record(running, only or "?", kind, group, told[-4000:])
+            yield Record(running, "?", kind, group, told[-4000:])
 
 
 def _drained(pipe) -> str:
@@ -120,9 +122,11 @@ def main(arguments=None) -> int:
     """Fuzzes for some minutes and prints what was found; returns 1 if anything failed."""
     parser = argparse.ArgumentParser(prog="fuzz", description=main.__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=None, help="where to start; random if not given")
-    parser.add_argument("--only", help="one mode only")
-    parser.add_argument("--shrink", type=float, default=60.0, help="seconds for making one smaller")
+    parser.add_argument(
+        "--seed", type=int, default=None, help="where to start; random if not given"
+    )
+    parser.add_argument("--only", nargs="+", default=[], help="these modes only")
+    parser.add_argument("--shrink", type=float, default=40.0, help="seconds for making one smaller")
     parser.add_argument("--out", default="out/fuzz", help="where the scripts go")
     parser.add_argument("--work", nargs=2, metavar=("SEED", "UNTIL"), help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)

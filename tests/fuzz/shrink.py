@@ -131,11 +131,10 @@ def _scalars(op: Op):
 
 
 def _simpler_measurements(measurement: Measurement):
-    plain = Measurement("expval", ("word", "Z", (0,)))
+    plain = [Measurement("expval", ("word", letter, (0,))) for letter in "ZX"]
     observable = measurement.observable
-    if measurement != plain and (observable is None or observable[0] != "outcomes"):
-        yield plain
-        yield Measurement("expval", ("word", "X", (0,)))
+    if measurement not in plain and (observable is None or observable[0] != "outcomes"):
+        yield from plain
     if measurement.kind == "var":
         yield replace(measurement, kind="expval")
     if observable is not None and observable[0] in ("scaled", "sum", "product"):
@@ -168,8 +167,8 @@ def _leaves(case: Case):
             if sum(x.batched for x in case.leaves) == 1:
                 yield with_leaf(k, replace(leaf, values=rows[k]))
         array = leaf.array
-        for number in (0.0, 0.5):
-            if (array != number).any():
+        for number in (0.5, 0.0):  # in this direction only, so that shrinking ends
+            if (array != number).any() and (number == 0.0) >= (array == 0.0).all():
                 yield with_leaf(k, replace(leaf, values=np.full_like(array, number).tolist()))
         rounded = np.round(array, 1)
         if (array != rounded).any():

@@ -151,12 +151,15 @@ class Source:
     def call(self, function: str = "circuit") -> str:
         """Writes a call with all arguments."""
         names = self.names
-        return function + {
-            "flat": f"({', '.join(names)})",
-            "keywords": f"({', '.join(f'{name}={name}' for name in names)})",
-            "list": f"([{', '.join(names)}])",
-            "dict": "({" + ", ".join(f'"{name}": {name}' for name in names) + "})",
-        }[self.case.call]
+        return (
+            function
+            + {
+                "flat": f"({', '.join(names)})",
+                "keywords": f"({', '.join(f'{name}={name}' for name in names)})",
+                "list": f"([{', '.join(names)}])",
+                "dict": "({" + ", ".join(f'"{name}": {name}' for name in names) + "})",
+            }[self.case.call]
+        )
 
     def quantum_function(self, name: str = "circuit", decorator: str = "") -> str:
         """Writes the quantum function."""
@@ -173,7 +176,9 @@ class Source:
             lines += self._classical()
         else:
             lines += self._operations()
-            lines.append(f"return {', '.join(map(self.writer.measurement, self.case.measurements))}")
+            lines.append(
+                f"return {', '.join(map(self.writer.measurement, self.case.measurements))}"
+            )
         nested = self.case.call in ("list", "dict")
         parameters = "arguments" if nested else ", ".join(self.names)
         head = f"def {name}({parameters}):\n"

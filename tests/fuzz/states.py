@@ -1,4 +1,4 @@
-"""State vectors whose amplitudes are jets, and what factors, projections and observables do to them.
+"""State vectors whose amplitudes are jets, and what gates and measurements do to them.
 
 A state is a jet of shape [2, ..., 2], one axis for each wire.
 """

@@ -230,7 +230,9 @@ def approximate_evolution(tensors, wires, options):
 
 def arbitrary_unitary(tensors, wires, options):
     """On one wire: rotations by X, Y and Z."""
-    return [f for x, name in zip(tensors[0], "XYZ", strict=True) for f in gate("R" + name, [x], wires)]
+    return [
+        f for x, name in zip(tensors[0], "XYZ", strict=True) for f in gate("R" + name, [x], wires)
+    ]
 
 
 def matrix_product(tensors, wires, options):

@@ -45,7 +45,9 @@ def test_parametric_gates_are_those_of_pennylane(name):
     wires = range(PARAMETRIC[name].wires)
     for angles in (np.random.default_rng(0).normal(size=(3, PARAMETRIC[name].angles))) * 3:
         expected = qml.matrix(getattr(qml, name)(*angles, wires=wires), wire_order=wires)
-        np.testing.assert_allclose(matrix(gate(name, angles, wires), len(wires)), expected, atol=1e-12)
+        np.testing.assert_allclose(
+            matrix(gate(name, angles, wires), len(wires)), expected, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("name", CONSTANT)

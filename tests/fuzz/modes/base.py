@@ -50,7 +50,7 @@ class Mode:
         raise NotImplementedError
 
     def source(self, case: Case) -> str:
-        """Writes a script's part that defines ``run()``, which returns pairs of names and results."""
+        """Writes the part of a script that defines ``run()``: pairs of names and results."""
         raise NotImplementedError
 
     def expected(self, case: Case) -> list[np.ndarray]:

@@ -34,7 +34,9 @@ class Layers(Mode):
             return None
         if not all(leaf.name in leaves_that_matter(case) for leaf in weights):
             return None
-        do = str(rng.choice(["call", "gradient", "gradient", "input hessian", "fit", "fit", "predict"]))
+        do = str(
+            rng.choice(["call", "gradient", "gradient", "input hessian", "fit", "fit", "predict"])
+        )
         return {"do": do, "rows": bool(rng.random() < 0.4)}
 
     def source(self, case):
@@ -84,10 +86,16 @@ class Layers(Mode):
         return self.draw(np.random.default_rng(0), case) is not None
 
     def simpler(self, how):
-        simple = {"fit": "gradient", "input hessian": "gradient", "gradient": "call", "predict": "call"}
+        simple = {
+            "fit": "gradient",
+            "input hessian": "gradient",
+            "gradient": "call",
+            "predict": "call",
+        }
         if how["do"] in simple:
             yield {**how, "do": simple[how["do"]]}
-        yield {**how, "rows": not how["rows"]}
+        if how["rows"]:
+            yield {**how, "rows": False}
 
 
 _LOSS = "tf.reduce_mean(tf.square(model(inputs) - TARGETS))"
@@ -100,7 +108,7 @@ _DO = {
         "    tape.watch(inputs)",
         f"    loss = {_LOSS}",
         "by_inputs, *by_weights = tape.gradient(loss, [inputs, *weights])",
-        'named = zip([w.name for w in weights], by_weights)',
+        "named = zip([w.name for w in weights], by_weights)",
         'return [("loss", loss), ("by inputs", by_inputs), *named]',
     ],
     "input hessian": [
@@ -143,5 +151,3 @@ def _targets(case) -> np.ndarray:
     y, _ = reference(case, [], 0)
     size = int(np.prod(y.shape))
     return (np.arange(size) % 3 * 0.5 - 0.5).reshape(_as_the_layer_returns(case, y).shape)
-
-

@@ -58,7 +58,9 @@ class Shots(Mode):
 
     def source(self, case):
         how, names = case.how, ", ".join(leaf.name for leaf in case.leaves)
-        written = preamble(case).replace("@qshift.qnode(", f"@qml.set_shots({how['shots']})\n@qshift.qnode(")
+        written = preamble(case).replace(
+            "@qshift.qnode(", f"@qml.set_shots({how['shots']})\n@qshift.qnode("
+        )
         lines = ["    values = f({names})", "    found = values", "    return found"]
         by = how["by"]
         if how["order"]:
@@ -133,9 +135,11 @@ def _norm(case) -> float:
                 total += np.linalg.norm(small_matrix(part)[0], 2)
             if part[0] == "outcomes":
                 total += sum(abs(weight) for weight, _ in part[1])
-        sizes = [np.abs(np.asarray(scope[e[1]])).max() for c in coefficients(measurement.observable)
-                 for e in parts(c) if e[0] == "leaf"]
+        sizes = [
+            np.abs(np.asarray(scope[e[1]])).max()
+            for c in coefficients(measurement.observable)
+            for e in parts(c)
+            if e[0] == "leaf"
+        ]
         total *= max([2.0, *sizes])
     return float(total)
-
-

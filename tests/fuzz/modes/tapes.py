@@ -6,12 +6,19 @@ import numpy as np
 
 from fuzz.case import expressions
 from fuzz.jets import Jet
-from fuzz.modes.base import Mode, classical, leaves_that_matter, may_be_unconnected, preamble, reference
+from fuzz.modes.base import (
+    Mode,
+    classical,
+    leaves_that_matter,
+    may_be_unconnected,
+    preamble,
+    reference,
+)
 
 # How one level differentiates the result y of the level inside by an argument x.
 REVERSE = {
     "gradient": "{tape}.gradient({y}, {x}{zero})",
-    "weighted": "{tape}.gradient({y}, {x}, output_gradients=tf.constant({weights!r}, {y}.dtype){zero})",
+    "weighted": "{tape}.gradient({y}, {x}, output_gradients={weights}{zero})",
     "square": "{tape}.gradient(tf.reduce_sum({y} * {y}), {x}{zero})",
     "pfor": "{tape}.jacobian({y}, {x}{zero})",
     "loop": "{tape}.jacobian({y}, {x}, experimental_use_pfor=False{zero})",
@@ -52,6 +59,8 @@ class Tapes(Mode):
             choices = ["gradient", "gradient", "weighted", "weighted", "loop", "loop", "pfor"]
             choices += ["square"] * (not levels)
             choices += ["rows by loop", "rows"] * (has_rows and case.leaf(name).batched)
+            if "forward" in [way for _, way in levels]:
+                choices = ["gradient", "weighted"]
             if forward and self._forward(case, name, levels, graph):
                 choices += ["forward"] * len(choices)
             how = str(rng.choice(choices))
@@ -61,14 +70,13 @@ class Tapes(Mode):
 
     @staticmethod
     def _forward(case, name, levels, graph) -> bool:
-        """Whether TensorFlow's accumulators can do it: they ignore custom gradients, and see no
-        variables inside of compiled functions or of one another, and no loops."""
+        """Whether TensorFlow's accumulators can do it, in seconds: they ignore custom gradients,
+        see no variables inside of compiled functions, and compile every op of a loop."""
         if any(part[0] == "custom" for part in expressions(case)):
             return False
-        ways = [way for _, way in levels]
-        if case.leaf(name).kind != "tensor":
-            return graph == "eager" and "forward" not in ways
-        return graph == "eager" or not any(way in LOOPS for way in ways)
+        if any(way in LOOPS for _, way in levels) or ("forward" in [way for _, way in levels]):
+            return False
+        return graph == "eager" or case.leaf(name).kind == "tensor"
 
     # --- the script ---
 
@@ -86,7 +94,10 @@ class Tapes(Mode):
             name, way = levels[k]
             if way == "forward":
                 tangent = f"tf.constant({weights(case.leaf(name).array.shape)!r}, tf.{case.dtype})"
-                code.append("    " * depth + f"with tf.autodiff.ForwardAccumulator({name}, {tangent}) as t{k}:")
+                code.append(
+                    "    " * depth
+                    + f"with tf.autodiff.ForwardAccumulator({name}, {tangent}) as t{k}:"
+                )
             else:
                 code.append("    " * depth + f"with tf.GradientTape(persistent=True) as t{k}:")
                 if case.leaf(name).kind == "tensor":
@@ -103,7 +114,11 @@ class Tapes(Mode):
             else:
                 way = "gradient" if way == "square" else way
                 found = REVERSE[way].format(
-                    tape=f"t{k}", y=f"y{k}", x=name, weights=weights(shapes[k]), zero=zero
+                    tape=f"t{k}",
+                    y=f"y{k}",
+                    x=name,
+                    weights=f"tf.constant({weights(shapes[k])!r}, y{k}.dtype)",
+                    zero=zero,
                 )
             code.append("    " * depth + f"y{k + 1} = {found}")
         results = ", ".join(f"y{k}" for k in range(len(levels) + 1))

@@ -38,7 +38,9 @@ def work(k, found):
 def run():
     found, stop = {{}}, threading.Event()
     background = threading.Thread(target=other, args=(stop,), daemon=True)
-    threads = [threading.Thread(target=work, args=(k, found), daemon=True) for k in range(len(POINTS))]
+    threads = [
+        threading.Thread(target=work, args=(k, found), daemon=True) for k in range(len(POINTS))
+    ]
     background.start()
     for thread in threads:
         thread.start()
@@ -57,8 +59,8 @@ def run():
 
 _PIPELINE = """
 def run():
-    points = tf.data.Dataset.from_tensor_slices(tf.constant(POINTS, tf.{dtype}))
-    points = points.repeat(REPEAT).map(lambda point: (point, f({arguments})), num_parallel_calls=4).prefetch(8)
+    points = tf.data.Dataset.from_tensor_slices(tf.constant(POINTS, tf.{dtype})).repeat(REPEAT)
+    points = points.map(lambda point: (point, f({arguments})), num_parallel_calls=4).prefetch(8)
     found = []
     for point, mapped in points:
         found += [("mapped", mapped), ("eager", f({arguments}))]
@@ -84,7 +86,9 @@ class Threads(Mode):
 
     def source(self, case):
         how = case.how
-        arguments = ", ".join("point" if leaf.name == how["by"] else leaf.name for leaf in case.leaves)
+        arguments = ", ".join(
+            "point" if leaf.name == how["by"] else leaf.name for leaf in case.leaves
+        )
         constants = [
             "import threading\n",
             f"POINTS = {how['points']!r}",
