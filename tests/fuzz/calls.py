@@ -17,19 +17,22 @@ class Writer:
         labels: The label of each wire.
         expression: Writes an expression.
         framework: Whose functions these are, see `expressions.NAMES`.
+        dtype: Of the arguments.
     """
 
-    def __init__(self, labels, expression: Callable[[tuple], str], framework: str):
+    def __init__(self, labels, expression: Callable[[tuple], str], framework: str, dtype: str):
         self.labels, self.expression, self.framework = labels, expression, framework
+        self._complex = "complex64" if dtype == "float32" else "complex128"
 
     def complex(self, expression: str) -> str:
         """Writes what multiplies a real angle by i, which TensorFlow does to complex ones only."""
         if self.framework != "tf":
             return expression
         try:
-            return f"tf.constant({float(expression)}, tf.complex128)"  # tf.cast makes float32 of it
+            # tf.cast would make float32 of a number first.
+            return f"tf.constant({float(expression)}, tf.{self._complex})"
         except ValueError:
-            return f"tf.cast({expression}, tf.complex128)"
+            return f"tf.cast({expression}, tf.{self._complex})"
 
     def wires(self, wires) -> str:
         return repr([self.labels[wire] for wire in wires])
@@ -77,7 +80,7 @@ class Writer:
             return " + ".join(f"{c} * m{k}" if c != 1 else f"m{k}" for c, k in rest[0])
         parts = [(self.expression(e), self.observable(part)) for e, part in rest[0]]
         if rest[1] == "sum":
-            return f"qml.sum({', '.join(f'{e} * ({part})' for e, part in parts)})"
+            return f"qml.sum({', '.join(f'qml.s_prod({e}, {part})' for e, part in parts)})"
         coefficients, words = zip(*parts, strict=True)
         if rest[1] == "stacked":
             whole = self.expression(("stack", tuple(e for e, _ in rest[0]), (len(parts),)))

@@ -14,6 +14,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import pennylane as qml
 import tensorflow as tf
 
 import qshift
@@ -24,14 +25,17 @@ from fuzz.script import body, tolerance
 
 _numbers = itertools.count()
 
+# Errors that say what is not supported: qshift's own, and those of PennyLane's devices.
+REFUSALS = (qshift.QShiftError, qml.exceptions.DeviceError, qml.exceptions.WireError)
+
 
 @dataclass
 class Outcome:
     """How a case went.
 
     Attributes:
-        kind: "right", "refused", "impossible" (TensorFlow cannot do it with a classical function
-            either), or a failure: "wrong", "none", "nan", "shape", "crash".
+        kind: "right", "refused", "impossible" (TensorFlow cannot do it with a classical function,
+            or PennyLane without qshift, either), or a failure: "wrong", "none", "nan", "shape", "crash".
         message: What is wrong, or what was raised.
         where: The innermost line of qshift's code that an error passed through.
     """
@@ -105,8 +109,8 @@ def _raised(error: Exception) -> Outcome:
     text = f"{type(error).__name__}: {error}"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "/qshift/" in f.filename]
     where = f"{frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].name}" if frames else ""
-    refused = isinstance(error, qshift.QShiftError) or re.search(
-        r"\b(UnsupportedError|NoShiftRuleError)\b", text
+    refused = isinstance(error, REFUSALS) or re.search(
+        r"\b(UnsupportedError|NoShiftRuleError|DeviceError|WireError)\b", text
     )
     return Outcome("refused" if refused else "crash", text, where)
 

@@ -58,7 +58,7 @@ class Source:
 
     def __init__(self, case: Case, framework: str = "tf", rows: bool = True):
         self.case, self.framework, self.rows = case, framework, rows
-        self.writer = Writer(case.labels, self.expression, framework)
+        self.writer = Writer(case.labels, self.expression, framework, case.dtype)
         self._batched = {leaf.name for leaf in case.leaves if leaf.batched and rows}
 
     # --- expressions ---

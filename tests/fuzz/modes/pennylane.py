@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fuzz.modes.base import Mode, classical, leaves_that_matter, reference
+from fuzz.modes.base import Mode, leaves_that_matter, reference
 from fuzz.modes.base import qnode as written_qnode
 from fuzz.source import Source
 
@@ -67,12 +67,13 @@ class PennyLane(Mode):
         source, k = Source(case, framework), [positions.index(name) for name in by]
         options = {"max_diff": len(by)} if len(by) > 1 and not how["transform"] else {}
         plain = replace(case, options=options)
-        decorator = written_qnode(plain, "qml.qnode")[:-1] + ", diff_method=qshift.param_shift)"
-        if how.get("classical"):
-            decorator = ""
+        method = None if how.get("plain") else "qshift.param_shift"
+        decorator = written_qnode(plain, "qml.qnode")[:-1] + f", diff_method={method})"
         labels = ["values", *(" ".join(by[: n + 1]) for n in range(len(by)))]
         lines = [f"labels = {labels}"]
-        if framework == "tf":
+        if how.get("plain"):
+            lines = ["labels = ['values']", f"found = [f({', '.join(positions)})]"]
+        elif framework == "tf":
             lines += [f"found = derivatives([{', '.join(positions)}], {k})"]
         elif how["transform"]:
             shape = case.leaf(by[0]).array.shape
@@ -113,6 +114,8 @@ class PennyLane(Mode):
             found.append(y)
         if case.how["transform"]:
             del found[1]
+        if case.how.get("plain"):
+            del found[1:]
         return [jet.value for jet in found]
 
     def suits(self, case):
@@ -125,7 +128,8 @@ class PennyLane(Mode):
             yield {**how, "framework": "autograd"}
 
     def control(self, case):
-        return classical(case) if case.how["framework"] == "tf" else None
+        """Values only, as PennyLane runs the circuit by itself."""
+        return replace(case, how={**case.how, "plain": True})
 
 
 def _takes(case) -> bool:
