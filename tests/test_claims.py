@@ -1,4 +1,4 @@
-"""What README, docs and docstrings promise of "any", "every" and "never", where no other test does."""
+"""What is promised of "any", "every" and "never", where no other test is named after it."""
 
 import subprocess
 import sys

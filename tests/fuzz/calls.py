@@ -8,6 +8,7 @@ import numpy as np
 
 from fuzz.case import Measurement, Op
 from fuzz.expressions import NAMES
+from fuzz.own import OWN
 
 
 class Writer:
@@ -42,6 +43,8 @@ class Writer:
     def gate(self, op: Op) -> str:
         """Writes a gate as an operator."""
         angles = [self.expression(angle) for angle in op.angles]
+        if op.name in OWN:
+            return OWN[op.name].call.format(x=angles[0], wires=self.wires(op.wires))
         if op.name in SPECIAL:
             return SPECIAL[op.name](self, op, angles)
         options = [f"{name}={option!r}" for name, option in op.options.items() if name != "star"]

@@ -123,6 +123,16 @@ class Case:
         return max(used, default=0) + 1
 
 
+def nested(array):
+    """Returns an array as nested tuples, which expressions and observables are made of."""
+    values = np.asarray(array).tolist()
+
+    def as_tuple(part):
+        return tuple(map(as_tuple, part)) if isinstance(part, list) else part
+
+    return as_tuple(values)
+
+
 def walk(ops) -> Iterator[Op]:
     """Yields gates and those inside of them."""
     for op in ops:

@@ -20,6 +20,7 @@ FEATURES = {
     "access": 0.35,  # iterating, unpacking, len, ...
     "extreme": 0.3,  # angles of 1e-9
     "large": 0.07,  # and of 1e6
+    "huge": 0.02,  # and of 1e15
     "custom": 0.3,  # custom gradients
     "inner": 0.1,  # qnodes within qnodes
     "templates": 0.8,
@@ -32,6 +33,7 @@ FEATURES = {
     "shared": 0.6,  # few arguments for many gates
     "arguments": 0.3,  # as a dict, a list, keywords
     "prepared": 0.08,  # state preparations of data
+    "own": 0.08,  # gates of users' own
 }
 # Devices, and how often. {wires} is the labels and, for measurements in mid-circuit, further wires.
 DEVICES = [
@@ -68,9 +70,11 @@ def _attempt(rng, only) -> Case | None:
     mode = modes[rng.choice(len(modes), p=weights / weights.sum())]
     chance = {name: rng.random() < often for name, often in FEATURES.items()}
     features = {name for name in mode.features if chance[name]}
-    if "large" in features:
+    if features & {"large", "huge"}:
         features |= {"extreme"}
         features -= {"float32"}
+    if "huge" in features:
+        features -= {"coefficients", "assign", "measured", "batch"}
     wires = int(rng.choice([1, 2, 3, 4], p=[0.25, 0.4, 0.2, 0.15]))
     angles = Angles(rng, features, scalars=2 if "shared" in features else 4)
     gates = Gates(rng, angles, wires, features)

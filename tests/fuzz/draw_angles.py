@@ -10,6 +10,7 @@ from fuzz.case import Leaf, parts
 
 SPECIAL = [0.0, math.pi / 2, -math.pi / 2, math.pi, -math.pi, 2 * math.pi]
 TINY_AND_LARGE = [1e-9, -1e-9, 1e6, -1e6]
+HUGE = [1e13, 123456789012345.0, -1e15]
 CUSTOM = ("reverse", "halve", "keep", "straight", "odd", "partly", "again")
 
 
@@ -26,7 +27,8 @@ class Angles:
         self.rng, self.features = rng, features
         self.leaves: list[Leaf] = []
         self._batch = int(rng.integers(1, 4)) if "batch" in features else None
-        self._large = "large" in features
+        self._large = "large" in features or "huge" in features
+        self._huge = "huge" in features
         self._draw_leaves(scalars)
 
     def _draw_leaves(self, scalars):
@@ -62,6 +64,8 @@ class Angles:
     def number(self) -> float:
         """Draws a number: usual, special, tiny or large."""
         kind = self.rng.random()
+        if self._huge and kind < 0.5:
+            return float(self.rng.choice(HUGE))
         if kind < 0.55:
             return round(float(self.rng.uniform(-math.pi, math.pi)), 3)
         if kind < 0.95 or "extreme" not in self.features:
@@ -84,7 +88,7 @@ class Angles:
     def angle(self, batched: bool = True):
         """Draws an angle."""
         kind = self.rng.random()
-        if kind < 0.45:
+        if kind < 0.45 or self._huge:
             return self.entry(batched)
         if kind < 0.57:
             return self._constant()

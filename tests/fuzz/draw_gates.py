@@ -8,6 +8,7 @@ from fuzz.case import Op
 from fuzz.draw_angles import Angles
 from fuzz.gates import PARAMETRIC
 from fuzz.matrices import CONSTANT
+from fuzz.own import OWN
 
 CONSTANT_WIRES = {name: int(np.log2(len(matrix))) for name, matrix in CONSTANT.items()}
 _RX_RY_RZ = ("RX", "RY", "RZ")
@@ -36,6 +37,10 @@ class Gates:
     def op(self) -> Op:
         """Draws anything."""
         kind = self.rng.random()
+        if "huge" in self.features:  # only gates whose angles are no products
+            return self.parametric() if kind < 0.8 else self.constant()
+        if "own" in self.features and kind < 0.25:
+            return self.own()
         if kind < 0.45:
             return self.parametric()
         if kind < 0.58:
@@ -104,6 +109,12 @@ class Gates:
         }.get(name, dict)()
         return Op(name, (), some, options=options)
 
+    def own(self, name=None) -> Op:
+        """Draws a gate of a user's own."""
+        name = name or self.pick([name for name, gate in OWN.items() if gate.wires <= self.n])
+        angle = self.angles.angle(batched=False)
+        return Op(name, (angle,), self.some_wires(OWN[name].wires))
+
     def evolution(self, name, wires) -> Op:
         """Draws exp(-i t H), with numbers or angles as coefficients."""
         many = int(self.rng.integers(1, 3)) if name == "evolve" else 1
@@ -112,8 +123,11 @@ class Gates:
         if many == 1 and self.rng.random() < 0.5:
             coefficients = [("number", 1.0)]
         if "scales" in self.features and self.rng.random() < 0.3:
-            coefficients = [("number", self.pick([1e-8, 1e-4, 1e3])) for _ in words[:1]]
-            words = words[:1]
+            # A generator of any scale, and a time that makes up for it.
+            scale = self.pick([1e-12, 1e-10, 1e-6, 1e3, 1e9, 1e12])
+            angle = ("mul", ("number", 1 / scale), self.angles.entry(batched=False))
+            options = {"words": words[:1]}
+            return Op(name, (angle, ("number", scale)), wires, options=options)
         angle = self.angles.angle(batched=False)  # PennyLane broadcasts no evolutions
         return Op(name, (angle, *coefficients), wires, options={"words": words})
 

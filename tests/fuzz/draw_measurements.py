@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fuzz.case import Measurement
+from fuzz.case import Measurement, nested
 from fuzz.draw_gates import Gates
 
 
@@ -50,7 +50,7 @@ class Measurements:
             wires = self.gates.some_wires(int(self.rng.integers(1, min(2, self.gates.n) + 1)))
         size = 2 ** len(wires)
         matrix = self.rng.normal(size=(size, size)) + 1j * self.rng.normal(size=(size, size))
-        return ("hermitian", np.round(matrix + matrix.conj().T, 2).tolist(), wires)
+        return ("hermitian", nested(np.round(matrix + matrix.conj().T, 2)), wires)
 
     def _projector(self, wires=None):
         if wires is None:

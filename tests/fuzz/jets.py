@@ -177,10 +177,12 @@ class Jet:
         return result
 
     def sin(self):
-        return self.series([np.sin(self.value + k * np.pi / 2) / math.factorial(k) for k in _K])
+        s, c = np.sin(self.value), np.cos(self.value)
+        return self.series([s, c, -s / 2, -c / 6])
 
     def cos(self):
-        return self.series([np.cos(self.value + k * np.pi / 2) / math.factorial(k) for k in _K])
+        s, c = np.sin(self.value), np.cos(self.value)
+        return self.series([c, -s, -c / 2, s / 6])
 
     def exp(self):
         return self.series([np.exp(self.value) / math.factorial(k) for k in _K])

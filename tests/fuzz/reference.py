@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fuzz import observables
+from fuzz import observables, own
 from fuzz.case import Case, Measurement, Op, coefficients, moves, walk
 from fuzz.expressions import value
 from fuzz.gates import Factor, adjoint, control, gate, power
@@ -190,6 +190,8 @@ def factors(op: Op, scope) -> list[Factor]:
         size = 2 ** len(wires)
         turn = Factor(wires, None, ((angles[0], -np.diag(np.eye(size)[0])),))
         return [*adjoint(inner[0]), turn, *inner[0], Factor(wires, -np.eye(size))]
+    if op.name in own.OWN:
+        return own.factors(op.name, angles, op.wires)
     if op.name in TEMPLATES:
         return TEMPLATES[op.name](angles, op.wires, op.options)
     return gate(op.name, angles, op.wires, op.options)

@@ -35,7 +35,8 @@ class Outcome:
 
     Attributes:
         kind: "right", "refused", "impossible" (TensorFlow cannot do it with a classical function,
-            or PennyLane without qshift, either), or a failure: "wrong", "none", "nan", "shape", "crash".
+            or PennyLane without qshift, either), or a failure: "wrong", "none", "nan", "shape",
+            "crash", "hang".
         message: What is wrong, or what was raised.
         where: The innermost line of qshift's code that an error passed through.
     """

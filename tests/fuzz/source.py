@@ -9,6 +9,7 @@ import numpy as np
 from fuzz.calls import Writer
 from fuzz.case import Case, Leaf, coefficients, expressions, moves, parts, walk
 from fuzz.expressions import CUSTOM, FUNCTIONS, INNER, NAMES
+from fuzz.own import OWN
 
 HEADER = """import os
 import sys
@@ -121,6 +122,8 @@ class Source:
             pieces.append("\n" + CUSTOM[name].code.format(name=name) + "\n")
         if any(part[0] == "inner" for part in found):
             pieces.append(INNER)
+        for name in sorted({op.name for op in walk(case.ops)} & set(OWN)):
+            pieces.append(f"\n{OWN[name].code}\n")
         if any(op.name == "MPS" for op in walk(case.ops)):
             pieces.append(BLOCK)
         return "".join(piece for piece in pieces if piece)

@@ -77,18 +77,46 @@ def classical(case: Case) -> Case:
     return replace(case, leaves=leaves, how={**case.how, "classical": True})
 
 
+# Ways to come by a qnode other than the decorator; {new} is the decorator.
+MADE = {
+    "from_qnode": "circuit = qshift.from_qnode(qml.qnode({device})(circuit))",
+    "copied": "import copy\n\ncircuit = copy.copy({new}(circuit))",
+    "copied deeply": "import copy\n\ncircuit = copy.deepcopy({new}(circuit))",
+    "pickled": "from cloudpickle import dumps, loads\n\ncircuit = loads(dumps({new}(circuit)))",
+    "updated": "circuit = {new}(circuit).update(diff_method='shift')",
+}
+# Transforms of PennyLane that change no results.
+TRANSFORMS = (
+    "cancel_inverses",
+    "commute_controlled",
+    "merge_rotations",
+    "split_non_commuting",
+    "combine_global_phases",
+    "compile",
+    "undo_swaps",
+)
+
+
 def qnode(case: Case, decorator: str = "qshift.qnode") -> str:
     """Writes the decorator of the quantum function."""
     keywords = "".join(f", {name}={value!r}" for name, value in case.options.items())
-    return f"@{decorator}({case.device}{keywords})"
+    transform = case.how.get("transform")
+    before = (
+        f"@qml.{'' if transform == 'compile' else 'transforms.'}{transform}\n" if transform else ""
+    )
+    return f"{before}@{decorator}({case.device}{keywords})"
 
 
 def preamble(case: Case, rows: bool = True) -> str:
     """Writes definitions, arguments, the qnode, and f, which returns all results as one tensor."""
     source = Source(case, rows=rows)
-    decorator = "" if case.how.get("classical") else qnode(case)
+    decorator, made = "" if case.how.get("classical") else qnode(case), case.how.get("made")
+    after = ""
+    if decorator and made and not case.how.get("transform"):
+        after = MADE[made].format(new=decorator[1:], device=case.device) + "\n"
+        decorator = ""
     shape, axis = ("[-1]", 0) if case.batch is None or not rows else (f"[{case.batch}, -1]", 1)
-    quantum, inside = source.quantum_function(decorator=decorator), ""
+    quantum, inside = source.quantum_function(decorator=decorator) + after, ""
     if case.how.get("built inside"):
         quantum, inside = "", textwrap.indent(quantum, "    ") + "\n"
     return "\n".join(

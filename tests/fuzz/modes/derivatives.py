@@ -11,7 +11,7 @@ from fuzz.modes.base import Mode, classical, leaves_that_matter, preamble, refer
 
 COMMON = frozenset(
     "captured constants access extreme large custom inner templates wrappers measured scales "
-    "coefficients assign float32 shared arguments prepared".split()
+    "coefficients assign float32 shared arguments prepared own huge".split()
 )
 
 
@@ -46,7 +46,7 @@ class Derivatives(Mode):
         if not names:
             return None
         some = [str(n) for n in rng.permutation(names)[: rng.integers(1, 3)]]
-        return {"order": int(rng.choice([1, 2, 3], p=[0.5, 0.4, 0.1])), "arguments": some}
+        return {"order": int(rng.choice([1, 2, 3], p=[0.62, 0.34, 0.04])), "arguments": some}
 
     def source(self, case):
         names, order = case.how["arguments"], case.how["order"]
@@ -86,11 +86,12 @@ class Diagonal(Derivatives):
 
     name = "diagonal"
     features = COMMON
-    weight = 0.5
+    weight = 0.3
 
     def draw(self, rng, case):
         how = super().draw(rng, case)
-        return how and {"order": int(rng.integers(1, 4)), "arguments": how["arguments"][:1]}
+        order = int(rng.choice([1, 2, 3], p=[0.5, 0.4, 0.1]))
+        return how and {"order": order, "arguments": how["arguments"][:1]}
 
     def source(self, case):
         (name,), order = case.how["arguments"], case.how["order"]
@@ -118,13 +119,13 @@ class Partials(Derivatives):
 
     name = "partials"
     features = COMMON | {"batch"}
-    weight = 1.0
+    weight = 0.8
 
     def draw(self, rng, case):
         names = [name for name in leaves_that_matter(case) if case.leaf(name).kind != "captured"]
         if not names:
             return None
-        order, partials = int(rng.integers(1, 4)), [[]]
+        order, partials = int(rng.choice([1, 2, 3], p=[0.5, 0.4, 0.1])), [[]]
         for _ in range(int(rng.integers(1, 4))):
             by = [str(rng.choice(names)) for _ in range(int(rng.integers(1, order + 1)))]
             partials += [by] * (by not in partials)

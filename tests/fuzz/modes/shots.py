@@ -31,7 +31,7 @@ class Shots(Mode):
 
     name = "shots"
     features = frozenset("constants wrappers templates measured coefficients shared".split())
-    weight = 0.5
+    weight = 0.4
     kinds = ("expval", "expval", "probs")  # estimates of variances are biased
     devices = [
         ('qshift.device("simulator")', 0.5),

@@ -7,6 +7,8 @@ import numpy as np
 from fuzz.case import expressions
 from fuzz.jets import Jet
 from fuzz.modes.base import (
+    MADE,
+    TRANSFORMS,
     Mode,
     classical,
     leaves_that_matter,
@@ -27,7 +29,7 @@ REVERSE = {
 }
 LOOPS = ("pfor", "loop", "rows", "rows by loop")
 # What is compiled: nothing, f, what differentiates it, or both.
-GRAPHS = ("eager",) * 24 + ("outside",) * 2 + ("inside",) * 3 + ("inner",)
+GRAPHS = ("eager",) * 32 + ("outside",) * 2 + ("inside",) * 3 + ("inner",)
 
 
 def weights(shape) -> list:
@@ -42,21 +44,24 @@ class Tapes(Mode):
     name = "tapes"
     features = frozenset(
         "batch captured constants access extreme large custom inner templates wrappers measured "
-        "scales coefficients assign float32 shared arguments prepared".split()
+        "scales coefficients assign float32 shared arguments prepared own huge".split()
     )
-    weight = 10.0
+    weight = 14.0
 
     def draw(self, rng, case):
         names = leaves_that_matter(case)
         if not names:
             return None
-        order = int(rng.choice([1, 2, 3], p=[0.55, 0.37, 0.08]))
+        order = int(rng.choice([1, 2, 3], p=[0.6, 0.35, 0.05]))
         levels, has_rows, graph = [], case.batch is not None, str(rng.choice(GRAPHS))
         forward = rng.random() < 0.06  # TensorFlow compiles the tangent of every eager op, slowly
-        inside = {"built inside": True} if rng.random() < 0.1 else {}
+        inside = {"built inside": True} if rng.random() < 0.08 else {}
+        inside |= {"made": str(rng.choice(list(MADE)))} if rng.random() < 0.1 else {}
+        if rng.random() < 0.08 and not case.batch:
+            inside["transform"] = str(rng.choice(TRANSFORMS))
         for _ in range(order):
             name = str(rng.choice(names))
-            choices = ["gradient", "gradient", "weighted", "weighted", "loop", "loop", "pfor"]
+            choices = ["gradient", "weighted", "loop"] * 3 + ["pfor"]
             choices += ["square"] * (not levels)
             choices += ["rows by loop", "rows"] * (has_rows and case.leaf(name).batched)
             if "forward" in [way for _, way in levels]:
@@ -194,8 +199,9 @@ class Tapes(Mode):
 
     def simpler(self, how):
         levels = how["levels"]
-        if how.get("built inside"):
-            yield {name: option for name, option in how.items() if name != "built inside"}
+        for extra in ("built inside", "made", "transform"):
+            if how.get(extra):
+                yield {name: option for name, option in how.items() if name != extra}
         if how["calls"] > 1:
             yield {**how, "calls": 1}
         for k in range(len(levels)):

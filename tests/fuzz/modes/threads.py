@@ -73,7 +73,7 @@ class Threads(Mode):
 
     name = "threads"
     features = frozenset("constants templates wrappers measured scales coefficients shared".split())
-    weight = 0.25
+    weight = 0.15
 
     def draw(self, rng, case):
         names = [name for name in leaves_that_matter(case) if case.leaf(name).kind == "tensor"]
@@ -132,7 +132,7 @@ class Pipeline(Threads):
     """The quantum function in `tf.data.Dataset.map`, and eagerly beside it."""
 
     name = "pipeline"
-    weight = 0.25
+    weight = 0.15
 
     def _code(self):
         return _PIPELINE
