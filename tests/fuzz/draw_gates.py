@@ -80,11 +80,11 @@ class Gates:
         """Draws a gate with options."""
         wires = list(range(self.n)) if wires is None else list(wires)
         names = ["PauliRot", "MultiRZ", "QubitUnitary", "evolve", "evolve", "exp", "PCPhase", "QFT"]
-        names += ["SpecialUnitary", "DiagonalQubitUnitary", "FlipSign", "GlobalPhase"]
+        names += ["SpecialUnitary", "DiagonalQubitUnitary", "GlobalPhase"]
         if len(wires) > 1:
-            names += ["GroverOperator", "Permute", "MultiControlledX"]
+            names += ["GroverOperator", "Permute", "MultiControlledX", "FlipSign"]
         name = name or self.pick(names)
-        least = 2 if name in ("GroverOperator", "Permute", "MultiControlledX") else 1
+        least = 2 if name in ("GroverOperator", "Permute", "MultiControlledX", "FlipSign") else 1
         some = self.some_wires(int(self.rng.integers(least, len(wires) + 1)), wires)
         n, angle = len(some), self.angles.angle
         if name == "PauliRot":

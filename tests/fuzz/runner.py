@@ -133,5 +133,5 @@ def summary(message: str) -> str:
 
 def without_numbers(message: str, length: int = 150) -> str:
     """Returns the kind of a message: its summary without numbers and names of tensors."""
-    line = re.sub(r"<fuzz \d+>|0x[0-9a-f]+|'[\w/]*:\d+'", "", summary(message))
+    line = re.sub(r"<fuzz \d+>|0x[0-9a-f]+|[('][\w/]*:\d+[)']", "", summary(message))
     return re.sub(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "N", line)[:length]

@@ -100,7 +100,7 @@ TRANSFORMS = (
 def qnode(case: Case, decorator: str = "qshift.qnode") -> str:
     """Writes the decorator of the quantum function."""
     keywords = "".join(f", {name}={value!r}" for name, value in case.options.items())
-    transform = case.how.get("transform")
+    transform = case.how.get("on top")
     before = (
         f"@qml.{'' if transform == 'compile' else 'transforms.'}{transform}\n" if transform else ""
     )
@@ -112,7 +112,7 @@ def preamble(case: Case, rows: bool = True) -> str:
     source = Source(case, rows=rows)
     decorator, made = "" if case.how.get("classical") else qnode(case), case.how.get("made")
     after = ""
-    if decorator and made and not case.how.get("transform"):
+    if decorator and made and not case.how.get("on top"):
         after = MADE[made].format(new=decorator[1:], device=case.device) + "\n"
         decorator = ""
     shape, axis = ("[-1]", 0) if case.batch is None or not rows else (f"[{case.batch}, -1]", 1)

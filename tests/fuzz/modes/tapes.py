@@ -58,7 +58,7 @@ class Tapes(Mode):
         inside = {"built inside": True} if rng.random() < 0.08 else {}
         inside |= {"made": str(rng.choice(list(MADE)))} if rng.random() < 0.1 else {}
         if rng.random() < 0.08 and not case.batch:
-            inside["transform"] = str(rng.choice(TRANSFORMS))
+            inside["on top"] = str(rng.choice(TRANSFORMS))
         for _ in range(order):
             name = str(rng.choice(names))
             choices = ["gradient", "weighted", "loop"] * 3 + ["pfor"]
@@ -199,7 +199,7 @@ class Tapes(Mode):
 
     def simpler(self, how):
         levels = how["levels"]
-        for extra in ("built inside", "made", "transform"):
+        for extra in ("built inside", "made", "on top"):
             if how.get(extra):
                 yield {name: option for name, option in how.items() if name != extra}
         if how["calls"] > 1:
