@@ -17,6 +17,7 @@ from fuzz.jets import ring
 from fuzz.matrices import CONSTANT
 from fuzz.modes import MODES
 from fuzz.modes.base import FLAT
+from fuzz.own import OWN
 from fuzz.reference import Variables, results
 from fuzz.runner import execute
 from fuzz.source import Source
@@ -97,6 +98,12 @@ def assert_as_in_pennylane(case):
 @pytest.mark.parametrize("seed", range(3))
 def test_gates_with_options_are_those_of_pennylane(name, seed):
     assert_as_in_pennylane(drawn(lambda gates: gates.other(name=name), seed, 3))
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("seed", range(2))
+def test_gates_of_users_own_are_what_their_code_says(name, seed):
+    assert_as_in_pennylane(drawn(lambda gates: gates.own(name), seed, 2))
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
