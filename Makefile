@@ -1,5 +1,7 @@
 # make demo    H2's ground state on the embedded simulator; the plot goes to out/
 # make test    the test suite
+# make fuzz    random cases against an independent reference: MINUTES=10, SEED=1 (random if not given);
+#              scripts of what fails go to out/fuzz/; FUZZ_ARGS="--only tapes shots" picks modes
 # make bench   side-by-side measurements; BENCH_ARGS=--quick for a minute or two; peers with environments
 #              of their own are measured if their interpreters are named: TENSORCIRCUIT=..., TFQ=..., SQULEARN=...
 # make notebooks    runs the notebooks and saves them with their outputs
@@ -19,13 +21,18 @@ INSTALL := $(RUN) -m pip install -qq --disable-pip-version-check -c constraints.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 
-.PHONY: demo test bench notebooks lint
+MINUTES ?= 10
+
+.PHONY: demo test fuzz bench notebooks lint
 
 demo: $(VENV)/.installed
 	@$(RUN) examples/h2_newton.py --out out/h2_newton.png
 
 test: $(VENV)/.installed-test
 	$(RUN) -m pytest $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.installed-test
+	PYTHONPATH=tests $(RUN) -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(FUZZ_ARGS)
 
 bench: $(VENV)/.installed-test
 	$(RUN) benchmarks/run.py $(BENCH_ARGS)

@@ -130,6 +130,19 @@ def test_no_home_directory_is_no_error(monkeypatch, tracker):
     assert not Path("/.cache/qshift").exists()
 
 
+def test_files_may_be_deleted_at_any_time(tracker):
+    def run():
+        return qml.QNode(layered, EstimatorDevice(backend="aer:FakeManilaV2"))(np.array([0.3, 0.4]))
+
+    first = run()
+    files = [file for file in circuits.directory().rglob("*") if file.is_file()]
+    assert files and tracker.totals["transpilations"] == 1
+    for file in files:
+        file.unlink()
+    np.testing.assert_array_equal(np.hstack(run()), np.hstack(first))
+    assert tracker.totals["transpilations"] == 2
+
+
 def test_the_oldest_files_make_room(monkeypatch):
     monkeypatch.setattr(circuits, "_MOST_FILES", 10)
     for i in range(11):
