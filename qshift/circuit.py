@@ -18,12 +18,14 @@ from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
 from pennylane.wires import Wires
 
-from qshift import gates
+from qshift import custom, gates
+from qshift.consistency import require_consistent
 from qshift.deferral import defer, in_order
 from qshift.errors import NoShiftRuleError, UnsupportedError
-from qshift.fingerprint import fingerprint, hashable
+from qshift.fingerprint import fingerprint, has_custom, hashable, kept
 from qshift.measurements import Readout, read
 from qshift.plan import Frequencies, Planner, Spectrum
+from qshift.snapshots import snapshot
 
 # Gates whose parameters are data. Decomposing them when these are tensors would give derivatives
 # that hold only along states and unitaries, through formulas with cases.
@@ -174,7 +176,7 @@ class Circuit(Parametric):
         columns, cone = np.zeros(self.num_parameters, dtype=bool), set(wires)
         for position in reversed(range(len(self.operations))):
             touched = self.operations[position].wires
-            if isinstance(self.operations[position], gates.WITHOUT_EFFECT):
+            if gates.has_no_effect(self.operations[position]):
                 continue
             if not touched or cone.intersection(touched):
                 cone.update(touched)
@@ -334,9 +336,10 @@ class Compiler:
         )
 
         slots, parameters, structures, fixed, start = [], [], [], [], 0
-        templates = []
+        templates, moving_gates = [], set()
         for position, (op, leaves, structure) in enumerate(operations):
-            structures.append(structure)
+            own = kept(op) if has_custom(structure) else None
+            structures.append((hashable(structure), own))
             positions = gates.data_positions(op, leaves)
             moving = [
                 i
@@ -347,6 +350,7 @@ class Compiler:
             if not moving:
                 templates.append(op)
                 continue
+            moving_gates.add(position)
             spectra = gates.spectra(op)
             for i in moving:
                 spectrum = None if positions[i] is None else spectra[positions[i]]
@@ -357,7 +361,7 @@ class Compiler:
                 leaves[i] = _placeholder(slot)
             templates.append((leaves, structure))
         key = (
-            tuple(map(hashable, structures)),
+            tuple(structures),
             tuple(fixed),
             tuple(slots),
             tuple(map(fingerprint, readout.raw)),
@@ -367,10 +371,16 @@ class Compiler:
         if circuit is None:
             if len(self._circuits) >= self._MOST_STRUCTURES:
                 self._circuits.clear()
-            templates = tuple(
-                qml.pytrees.unflatten(*t) if isinstance(t, tuple) else t for t in templates
-            )
-            circuit = Circuit(templates, readout.raw, readout.sizes, tuple(slots), tape.shots)
+            # What is remembered must not change when the user's arrays do.
+            with qml.QueuingManager.stop_recording():
+                templates = tuple(
+                    qml.pytrees.unflatten(*t) if isinstance(t, tuple) else t for t in templates
+                )
+                templates, raw = snapshot(templates), snapshot(readout.raw)
+            for position, op in enumerate(templates):
+                if position not in moving_gates:
+                    require_consistent(op)
+            circuit = Circuit(templates, raw, readout.sizes, tuple(slots), tape.shots)
             self._circuits[key] = circuit
         return Compiled(circuit, tuple(parameters), readout)
 
@@ -429,18 +439,27 @@ def decompose(operations, is_tensor: Callable[[Any], bool], adjoint: bool = Fals
     for op in operations:
         leaves, structure = qml.pytrees.flatten(op)
         tensors = [i for i, leaf in enumerate(leaves) if is_tensor(leaf)]
+        problem = None
+        if has_custom(structure):
+            custom.require_visible(op, tensors)
+            problem = custom.lost(op)
+            if problem and not tensors and (others := custom.in_place_of(op)) is not None:
+                yield from decompose(others, is_tensor, adjoint)
+                continue
         if adjoint and op.data and not tensors and not gates.suits_adjoint(op) and op.has_matrix:
             # Devices that differentiate lose count at other gates with parameters, even constant.
             op = qml.QubitUnitary(op.matrix(), wires=op.wires)
             leaves, structure = qml.pytrees.flatten(op)
         parts = None
         if tensors and not isinstance(op, _WHOLE):
-            known = _has_rules(op, leaves, tensors)
+            known = problem is None and _has_rules(op, leaves, tensors)
             if not known or adjoint and not gates.suits_adjoint(op):
-                parts = _parts(op, known)
+                parts = _parts(op, known, tensors if has_custom(structure) else None, problem)
         elif not tensors and _may_hide_a_batch(op):
             parts = _parts(op, known=True)
         if parts is None:
+            if problem:
+                raise UnsupportedError(f"{problem}.")
             yield op, leaves, structure
             continue
         if tensors and not any(map(is_tensor, qml.pytrees.flatten(parts)[0])):
@@ -466,11 +485,25 @@ def _may_hide_a_batch(op):
     return unstated and op.has_decomposition and any(qml.math.ndim(d) for d in op.data)
 
 
-def _parts(op, known):
-    """Returns what a gate decomposes into, or None: it does not, or that fails with rules known."""
+def _parts(op, known, checked=None, problem=None):
+    """Returns what a gate decomposes into, or None: it does not, or that fails with rules known.
+
+    Args:
+        op: The gate.
+        known: Whether all its tensors have rules.
+        checked: Of a user's gate, which leaves are tensors.
+        problem: Of a user's gate, why it cannot be put together again.
+    """
+    if checked is not None:
+        try:
+            return custom.decomposed(op, checked, problem)
+        except UnsupportedError:
+            if not known:
+                raise
+            return None
     with qml.QueuingManager.stop_recording():
         try:
-            return op.decomposition() if op.has_decomposition else None
+            return op.decomposition() if custom.has_decomposition(op) else None
         except (AttributeError, TypeError, ImportError) as error:  # also tensors without .numpy()
             if known:
                 return None

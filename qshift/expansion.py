@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pennylane as qml
 from pennylane.tape import QuantumScript
 
+from qshift import custom
 from qshift.circuit import decompose
 from qshift.errors import UnsupportedError
 
@@ -58,6 +59,8 @@ def decomposed(tape: QuantumScript) -> QuantumScript:
         start += len(op.data)
         parts = [part for part, _, _ in decompose([op], _may_train)] if any(marked) else [op]
         for part in parts:
+            if any(marked):
+                custom.require_unmistakable(part)
             for i, x in enumerate(part.data):
                 # What parts have been made from cannot be seen in a concrete JAX array.
                 moves = qml.math.requires_grad(x) or any(marked) and _is_jax(x)

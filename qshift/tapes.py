@@ -17,13 +17,13 @@ import pennylane as qml
 from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.tracer import trace_stack
 from pennylane.measurements import ExpectationMP, MidMeasureMP, ProbabilityMP, Shots, VarianceMP
-from pennylane.ops.qubit.attributes import supports_broadcasting
 from pennylane.tape import QuantumScript
 
 from qshift import gates
 from qshift.circuit import Circuit, Slot
 from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.expansion import is_angle
+from qshift.hermitian import require_hermitian
 from qshift.measurements import read
 from qshift.plan import Frequencies, Index, Planner, Point, Recipe
 
@@ -217,9 +217,15 @@ def _raw(measurements):
         parts, function = (measurement,), None
         if isinstance(measurement, VarianceMP):
             parts, function = _variance(measurement)
+        if measurement.obs is not None and _has_numbers_only(measurement.obs):
+            require_hermitian(measurement.obs)
         results.append(_Result(range(len(raw), len(raw) + len(parts)), function))
         raw += parts
     return tuple(raw), tuple(results)
+
+
+def _has_numbers_only(observable) -> bool:
+    return all(isinstance(x, np.ndarray | int | float | complex) for x in observable.data)
 
 
 def _variance(measurement):
@@ -291,7 +297,7 @@ def _can_broadcast(tape, slots) -> bool:
         tape.batch_size is None
         and not isinstance(tape, _Shifted)
         and not any(isinstance(op, MidMeasureMP) for op in tape.operations)
-        and all(op.name in supports_broadcasting for op in operations)
+        and all(gates.broadcasts(op) for op in operations)
         and not any(
             _is_recorded(op.data[slot.parameter])
             for op, slot in zip(operations, slots, strict=True)

@@ -19,7 +19,10 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 
 from qshift.circuit import Circuit
+from qshift.custom import has_decomposition
 from qshift.errors import UnsupportedError
+from qshift.gates import standard_name
+from qshift.pauli import decompose
 
 _WIDEST_MATRIX = 6  # wires; the synthesis of a general unitary takes 4**wires gates
 _NOTHING = {"GlobalPhase", "Identity"}  # expectation values do not depend on them
@@ -132,15 +135,16 @@ def _parts(op: Operator, gates, moving: bool) -> Iterator[Operator]:
         gates: Names of those.
         moving: Whether its angles change, so that parts may not depend on them in other ways.
     """
-    if op.name in _NOTHING:
+    name = standard_name(op)
+    if name in _NOTHING:
         return
-    if op.name in gates or op.name == "Barrier":
+    if name in gates or name == "Barrier":
         yield op
         return
     parts = (
-        _rotations(op) if moving and (type(op) in _SPECIAL or not op.has_decomposition) else None
+        _rotations(op) if moving and (type(op) in _SPECIAL or not has_decomposition(op)) else None
     )
-    if parts is None and op.has_decomposition:
+    if parts is None and has_decomposition(op):
         parts = op.decomposition()
     if parts is not None:
         for part in parts:
@@ -165,7 +169,7 @@ def _rotations(op) -> list[Operator] | None:
         if len(op.wires) > _WIDEST_MATRIX:
             return None
         matrix = qml.matrix(generator, wire_order=op.wires)
-        sentence = qml.pauli_decompose(matrix, wire_order=op.wires, pauli=True)
+        sentence = decompose(matrix, op.wires)
     words = [word for word in sentence if len(word)]
     if not all(a.commutes_with(b) for a, b in combinations(words, 2)):
         return None
