@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pennylane as qml
 from pennylane.operation import Operator
-from pennylane.ops import Prod, SProd, Sum
+from pennylane.ops import CompositeOp, Prod, SProd, Sum
 from pennylane.ops.op_math import Adjoint, Controlled, Pow
 from scipy import sparse
 
@@ -167,7 +167,7 @@ def _of_matrix(op) -> str | None:
         return _of_entries(op.sparse_matrix(wire_order=op.wires), precision)
     if op.is_verified_hermitian:
         return None
-    if op.has_diagonalizing_gates:
+    if op.has_diagonalizing_gates and not isinstance(op, CompositeOp | SProd):
         values = np.asarray(op.eigvals())
         if _exceeds(np.imag(values), np.abs(values), precision):
             return f"its eigenvalue {values[np.argmax(np.abs(np.imag(values)))]:.6g} is not real"
