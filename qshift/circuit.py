@@ -15,6 +15,7 @@ import numpy as np
 import pennylane as qml
 from pennylane.measurements import ProbabilityMP
 from pennylane.operation import Operator
+from pennylane.ops.op_math import Evolution
 from pennylane.tape import QuantumScript
 from pennylane.wires import Wires
 
@@ -23,12 +24,15 @@ from qshift.consistency import require_consistent
 from qshift.deferral import defer, in_order
 from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.fingerprint import fingerprint, has_custom, hashable, kept
+from qshift.generators import commuting
 from qshift.measurements import Readout, read
 from qshift.plan import Frequencies, Planner, Spectrum
+from qshift.shifting import Shifter, largest_frequency
 from qshift.snapshots import snapshot
 
 # Gates whose parameters are data. Decomposing them when these are tensors would give derivatives
 # that hold only along states and unitaries, through formulas with cases.
+_NUMBERS = (int, float, complex, np.number, np.ndarray)
 _WHOLE = (qml.operation.StatePrepBase, qml.QubitUnitary, qml.ControlledQubitUnitary)
 
 
@@ -72,11 +76,13 @@ class Parametric:
         slots: The tensor-valued parameters.
         cones: bool[M, P]: whether a parameter lies in the backward light cone of a measurement.
         num_values: M, the number of values of a point.
+        is_finite: Whether its constants are.
     """
 
     slots: tuple[Slot, ...]
     cones: np.ndarray
     num_values: int
+    is_finite: bool
 
     @cached_property
     def num_parameters(self) -> int:
@@ -110,6 +116,16 @@ class Parametric:
     @cached_property
     def _without_rule(self) -> list[Slot]:
         return [slot for slot in self.slots if slot.spectrum is None]
+
+    @cached_property
+    def shifted(self) -> Shifter:
+        """Moves parameters to the points of a plan."""
+        return Shifter(self.spectra, self.called)
+
+    def called(self, column: int) -> str:
+        """Returns what messages call a column."""
+        slot = next(slot for slot in self.slots if column in slot.columns)
+        return f"Parameter {slot.leaf} of {slot.gate}"
 
     def require_rules(self, columns: Iterable[int]) -> None:
         """Raises NoShiftRuleError if a derivative by one of these columns has no exact rule."""
@@ -170,6 +186,11 @@ class Circuit(Parametric):
     def cones(self) -> np.ndarray:
         columns = [self.reached(_seen(measurement)) for measurement in self.measurements]
         return np.tile(np.repeat(columns, self.sizes, axis=0), (self.copies, 1))
+
+    @cached_property
+    def is_finite(self) -> bool:
+        constants = (leaf for op in self.operations for leaf in qml.pytrees.flatten(op)[0])
+        return all(np.isfinite(x).all() for x in constants if isinstance(x, _NUMBERS))
 
     def reached(self, wires: set) -> np.ndarray:
         """Returns bool[P]: whether a parameter lies in the backward light cone of some wires."""
@@ -422,7 +443,7 @@ def _placeholder(slot):
     if slot.shape:  # normalised, so that state preparations accept it
         array = np.zeros(slot.shape, dtype=complex if slot.is_complex else float)
         return np.eye(*slot.shape) if len(slot.shape) == 2 else _first(array)
-    return 0.1
+    return 0.1 / (largest_frequency(slot.spectrum) or 1.0)
 
 
 def _first(array):
@@ -448,7 +469,8 @@ def decompose(operations, is_tensor: Callable[[Any], bool], adjoint: bool = Fals
                 continue
         if adjoint and op.data and not tensors and not gates.suits_adjoint(op) and op.has_matrix:
             # Devices that differentiate lose count at other gates with parameters, even constant.
-            op = qml.QubitUnitary(op.matrix(), wires=op.wires)
+            with np.errstate(invalid="ignore"):  # of infinite angles
+                op = qml.QubitUnitary(op.matrix(), wires=op.wires)
             leaves, structure = qml.pytrees.flatten(op)
         parts = None
         if tensors and not isinstance(op, _WHOLE):
@@ -503,6 +525,8 @@ def _parts(op, known, checked=None, problem=None):
             return None
     with qml.QueuingManager.stop_recording():
         try:
+            if type(op) is Evolution and (found := commuting(op)) is not None:
+                return found
             return op.decomposition() if custom.has_decomposition(op) else None
         except (AttributeError, TypeError, ImportError) as error:  # also tensors without .numpy()
             if known:

@@ -7,7 +7,6 @@ Lin 2022, Quantum 6:677, Sec. 2).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -17,14 +16,13 @@ from pennylane.operation import CVOperation, Operator
 from pennylane.ops.op_math import Adjoint, Controlled, Evolution, Exp, Pow, SymbolicOp
 from pennylane.ops.qubit.attributes import supports_broadcasting
 
-from qshift import consistency
+from qshift import consistency, generators
 from qshift.custom import withdraws_rules
 from qshift.fingerprint import fingerprint, has_custom, hashable, is_custom, kept
 from qshift.plan import Frequencies, Recipe, Spectrum
 
 _WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)
 
-_WIDEST_GENERATOR = 10  # wires; beyond, the eigenvalues are not worth having
 _SINE = {(0.5, 1.0, round(np.pi / 2, 9)), (-0.5, 1.0, round(-np.pi / 2, 9))}
 
 # What adjoint differentiation is right for on every device that has it: default.qubit wants one
@@ -190,7 +188,7 @@ def _statements(op, parameter) -> Iterator[consistency.Statement]:
             values = tuple(map(float, frequencies[parameter]))
             yield "parameter_frequencies", owner, Frequencies(values)
     if len(op.data) == 1:
-        found = _from_generator(op)
+        found = generators.frequencies(op)
         if found is not None:
             yield "generator", _owner(op, "generator"), Frequencies(found)
 
@@ -212,40 +210,3 @@ def _from_recipe(recipe) -> Spectrum:
     if {(c, a, round(s, 9)) for c, a, s in terms} == _SINE:
         return Frequencies((1.0,))  # only frequency one satisfies this recipe
     return Recipe(terms)
-
-
-def _from_generator(op) -> tuple[float, ...] | None:
-    """Returns the positive differences of the generator's eigenvalues, or None."""
-    if not getattr(op, "has_generator", False):
-        return None
-    eigenvalues = _eigenvalues(op)
-    if eigenvalues is None:
-        return None
-    # The noise of the eigensolver is far below any real difference.
-    differences = np.abs(np.subtract.outer(eigenvalues, eigenvalues)).ravel()
-    frequencies: list[float] = []
-    for difference in np.sort(differences):
-        if difference > (frequencies[-1] if frequencies else 0.0) + 1e-9:
-            frequencies.append(float(difference))
-    return tuple(frequencies)
-
-
-def _eigenvalues(op) -> np.ndarray | None:
-    if isinstance(op, Controlled):
-        # A controlled gate does nothing (generator 0) unless the control wires agree.
-        base = _eigenvalues(op.base)
-        return None if base is None else np.append(base, 0.0)
-    with warnings.catch_warnings(), qml.QueuingManager.stop_recording():
-        warnings.simplefilter("ignore")
-        try:
-            generator = qml.generator(op, format="observable")
-        except qml.exceptions.GeneratorUndefinedError:
-            return None
-        word = generator.pauli_rep
-        if word is not None and len(word) == 1:
-            ((word, coefficient),) = word.items()
-            signs = (1.0,) if len(word) == 0 else (1.0, -1.0)
-            return np.array(signs) * float(np.real(coefficient))
-        if len(generator.wires) > _WIDEST_GENERATOR:
-            return None
-        return np.linalg.eigvalsh(qml.matrix(generator, wire_order=generator.wires))

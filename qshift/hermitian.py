@@ -138,7 +138,7 @@ def _sizes(op) -> dict:
     elif isinstance(op, Prod):
         first, *others = map(_sizes, op.operands)
         for other in others:
-            pairs = [((a @ b)[0], x * y) for a, x in first.items() for b, y in other.items()]
+            pairs = [(next(iter(a @ b)), x * y) for a, x in first.items() for b, y in other.items()]
             first = _added(pairs)
         return first
     else:

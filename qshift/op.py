@@ -113,7 +113,9 @@ class Program:
         self.circuit.require_rules(j for index in asked_for for j in index)
         ticket, parameters = int(ticket), self.assemble(arrays)
         evaluation = find(ticket)
-        if evaluation is None or not np.array_equal(evaluation.parameters, parameters):
+        if evaluation is None or not np.array_equal(
+            evaluation.parameters, parameters, equal_nan=True
+        ):
             # Compiled functions number their calls downwards from -1.
             evaluation = _compiled.get(
                 (self.calls, ticket), parameters, lambda parameters: self.start(parameters, -ticket)

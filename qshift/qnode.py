@@ -273,7 +273,12 @@ class QNode(qml.QNode):
         parameters, names = list(compiled.parameters), angles(compiled.parameters)
         circuit = join(compiled.circuit, names, order)
         if circuit is not compiled.circuit:
-            parameters, names = ([each[k] for k in circuit.leaders] for each in (parameters, names))
+            # What follows another angle is moved with it, from where it is itself.
+            leaders = set(circuit.leaders)
+            parameters = [
+                each if k in leaders else tf.stop_gradient(each)
+                for k, each in enumerate(parameters)
+            ]
         return circuit, parameters, names
 
     def _run(self, tape, dtype, args):

@@ -26,7 +26,9 @@ from qshift.expansion import is_angle
 from qshift.hermitian import require_hermitian
 from qshift.measurements import read
 from qshift.plan import Frequencies, Index, Planner, Point, Recipe
+from qshift.shifting import FAR, exact_base, largest_frequency, reduced
 
+FAR_SINGLE = 10.0  # radians, in single precision
 _MOST_AMPLITUDES = 2**22  # of one broadcast tape, 64 MiB
 
 
@@ -338,13 +340,34 @@ def _moved(tape, circuit, points):
             scales, shifts = np.array([move.get(slot.start, (1.0, 0.0)) for move in moves]).T
             if len(points) == 1:
                 scales, shifts = scales[0], shifts[0]
-            x = operations[position].data[slot.parameter]
+            x = _near(operations[position].data[slot.parameter], slot)
             if (scales != 1.0).any():
                 x = x * _like(scales, x)
             changes[slot.parameter] = x + _like(shifts, x)
         operations[position] = _bound(operations[position], changes)
     trainable = [i for i in tape.trainable_params if is_angle(tape, i)]
     return _Shifted(operations, circuit.measurements, shots=tape.shots, trainable_params=trainable)
+
+
+def _near(x, slot):
+    """Returns an angle less whole periods, if it is large; with the same derivatives."""
+    largest, base = largest_frequency(slot.spectrum), exact_base(slot.spectrum)
+    single = qml.math.get_dtype_name(x) in ("float32", "float16", "bfloat16")
+    far = qml.math.abs(x) * largest > (FAR_SINGLE if single else FAR)
+    if qml.math.is_abstract(x):
+        return x if base is None else qml.math.where(far, _less_periods(x, base), x)
+    if not qml.math.any(far):
+        return x
+    if base is None:
+        reduced(
+            np.asarray(qml.math.unwrap([x])[0], float), slot.spectrum, f"A parameter of {slot.gate}"
+        )
+        return x
+    return qml.math.where(far, _less_periods(x, base), x)
+
+
+def _less_periods(x, base):
+    return qml.math.arctan2(qml.math.sin(base * x), qml.math.cos(base * x)) / base
 
 
 def _bound(op, changes):

@@ -15,6 +15,7 @@ import numpy as np
 import pennylane as qml
 from pennylane.operation import Operator
 from pennylane.ops import Controlled, ControlledOp
+from pennylane.ops.op_math import Evolution
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 
@@ -22,7 +23,9 @@ from qshift.circuit import Circuit
 from qshift.custom import has_decomposition
 from qshift.errors import UnsupportedError
 from qshift.gates import standard_name
+from qshift.generators import commuting
 from qshift.pauli import decompose
+from qshift.shifting import largest_frequency
 
 _WIDEST_MATRIX = 6  # wires; the synthesis of a general unitary takes 4**wires gates
 _NOTHING = {"GlobalPhase", "Identity"}  # expectation values do not depend on them
@@ -101,9 +104,11 @@ def _translated(circuit, position, gates, columns) -> Iterator[tuple]:
                 "unitary with rotations (such as qml.MottonenStatePreparation of a constant)."
             )
     own = [slot.start for slot in slots]
+    # In units in which the largest frequency of each angle is one, whatever its scale.
+    units = np.array([largest_frequency(slot.spectrum) or 1.0 for slot in slots])
     probes = _probes(len(own))
     points = np.zeros((len(probes), circuit.num_parameters))
-    points[:, own] = probes
+    points[:, own] = probes / units
     versions = []
     for point in points:
         with qml.QueuingManager.stop_recording():
@@ -120,7 +125,7 @@ def _translated(circuit, position, gates, columns) -> Iterator[tuple]:
             offset, slopes = _affine(probes, np.array(values, dtype=float), gate)
             terms = [
                 columns[i] if slope == 1.0 else slope * columns[i]
-                for i, slope in zip(own, slopes.tolist(), strict=True)
+                for i, slope in zip(own, (slopes * units).tolist(), strict=True)
                 if slope
             ]
             arguments.append(sum(terms[1:], terms[0]) + offset if terms else offset)
@@ -141,9 +146,9 @@ def _parts(op: Operator, gates, moving: bool) -> Iterator[Operator]:
     if name in gates or name == "Barrier":
         yield op
         return
-    parts = (
-        _rotations(op) if moving and (type(op) in _SPECIAL or not has_decomposition(op)) else None
-    )
+    parts = commuting(op) if type(op) is Evolution else None
+    if parts is None and moving and (type(op) in _SPECIAL or not has_decomposition(op)):
+        parts = _rotations(op)
     if parts is None and has_decomposition(op):
         parts = op.decomposition()
     if parts is not None:
@@ -209,7 +214,7 @@ def _affine(probes, values, gate) -> tuple[float, np.ndarray]:
     """Returns (offset, slopes) of the affine function that has these values at the probes."""
     count = probes.shape[1]
     slopes = _tidy(values[1 : count + 1] - values[0])
-    offset = _tidy(values[0] - slopes @ probes[0])
+    offset = _tidy(values[0] - slopes @ probes[0]) if slopes.any() else values[0]
     if not np.allclose(offset + probes @ slopes, values, rtol=0, atol=1e-10):
         raise _no_gates(gate)
     return float(offset), slopes

@@ -20,7 +20,8 @@ from qshift.gates import has_no_effect
 from qshift.pauli import decompose
 
 _WIDEST_CLIFFORD = 3  # wires
-_TOLERANCE = 1e-9
+_SAME_GATE = 1e-10  # between its matrix and what its generator says
+_TOLERANCE = 1e-13  # of matrices with entries up to one
 
 
 class Word(NamedTuple):
@@ -148,7 +149,8 @@ def _terms(op, matrix) -> list[tuple[Word, float]]:
             )
     commute = all(a @ b == b @ a for (a, _), (b, _) in combinations(terms, 2))
     overlap = np.vdot(product, matrix) / len(matrix)
-    if not commute or abs(abs(overlap) - 1.0) > _TOLERANCE:
+    phase = overlap / (abs(overlap) or 1.0)
+    if not commute or not np.allclose(phase * product, matrix, rtol=0, atol=_SAME_GATE):
         raise NotCoveredError
     return terms
 
