@@ -73,22 +73,27 @@ def check_derivatives(
                 for pair in ((sides[0][k - 1], sides[1][k - 1]), (sides[2][k - 1], sides[3][k - 1]))
             )
             expected = [(8 * n - f) / (12 * step) for n, f in zip(near, far, strict=True)]
-            noise = 1e-12 / step * max(np.max(np.abs(d), initial=0.0) for d in _flat(exact[k - 1]))
+            noise = 1e-12 / step * _largest(*_flat(exact[k - 1]))
             # Differentiating once more appended argument i's axes and its place in the tuple.
             last = _flat(exact[k])[positions.index(i) :: len(positions)]
             for got, want in zip(last, expected, strict=True):
                 axes = direction.ndim
                 got = np.tensordot(got.numpy(), direction, axes) if axes else got * direction
-                largest = max(np.max(np.abs(each), initial=0.0) for each in (got, want))
                 np.testing.assert_allclose(
                     got,
                     want,
                     rtol,
-                    noise + 1e-6 * largest if atol is None else atol,
+                    noise + 1e-6 * _largest(got, want) if atol is None else atol,
                     equal_nan=False,
                     err_msg=f"derivative of order {k}, the last by argument {i}, against "
                     f"differences of order {k - 1}",
                 )
+
+
+def _largest(*arrays) -> float:
+    """Returns the largest absolute value that is finite."""
+    values = np.abs(np.concatenate([np.ravel(array) for array in arrays]))
+    return float(np.max(values[np.isfinite(values)], initial=0.0))
 
 
 def _flat(entry):

@@ -352,7 +352,7 @@ def _moved(tape, circuit, points):
 def _near(x, slot):
     """Returns an angle less whole periods, if it is large; with the same derivatives."""
     largest, base = largest_frequency(slot.spectrum), exact_base(slot.spectrum)
-    single = qml.math.get_dtype_name(x) in ("float32", "float16", "bfloat16")
+    single = any(name in str(getattr(x, "dtype", "")) for name in ("float32", "float16"))
     far = qml.math.abs(x) * largest > (FAR_SINGLE if single else FAR)
     if qml.math.is_abstract(x):
         return x if base is None else qml.math.where(far, _less_periods(x, base), x)

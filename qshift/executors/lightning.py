@@ -149,6 +149,8 @@ class LightningExecutor:
 
     def _prepare(self, circuit):
         wires = circuit.wires
+        if not circuit.is_finite:
+            raise NotCoveredError  # nothing will be run
         if not wires or (self._wires and not self._wires.contains_wires(wires)):
             raise NotCoveredError  # the device says what is wrong
         positions = {wire: i for i, wire in enumerate(wires)}
