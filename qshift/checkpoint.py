@@ -125,7 +125,9 @@ def identify(fn: Callable, x: np.ndarray) -> dict[str, Any]:
     import tensorflow as tf  # Late: importing it takes long.
 
     from qshift import QNode
+    from qshift.qnode import as_own
 
+    fn = as_own(fn)
     if not isinstance(fn, QNode):
         text = getattr(fn, "__qualname__", type(fn).__name__)
         with suppress(OSError, TypeError):  # no source: typed in, or not a Python function

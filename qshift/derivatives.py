@@ -12,7 +12,7 @@ from qshift.contraction import Contraction
 from qshift.packing import differentiable, highest_order
 from qshift.partials import Wanted, checked
 from qshift.provenance import remembered_ops
-from qshift.qnode import wanted_ahead
+from qshift.qnode import as_own, wanted_ahead
 from qshift.tracing import if_traceable
 
 
@@ -31,7 +31,10 @@ def derivatives(
     one job), or in two with adjoint differentiation: values and gradients.
 
     Args:
-        fn: A `QNode`, or any TensorFlow function of qnodes, that returns a tensor.
+        fn: A `QNode`, or any TensorFlow function of qnodes, that returns a tensor. A QNode of
+            PennyLane's own is converted by `qshift.from_qnode`. Inside of a function it cannot be
+            seen: there PennyLane's own derivatives apply, which end at its ``max_diff``, 1 unless
+            it says otherwise, with zeros or None. Convert it yourself.
         *args: Its arguments; numbers and arrays are converted to tensors.
         order: The highest order, an integer; 1 if nothing else is given.
         argnums: Position of the argument to differentiate by, or a tuple of positions. None stands
@@ -62,6 +65,7 @@ def derivatives(
         ...     circuit, x, weights, partials=[(), (0, 0), (0, 0, 1)], batched=0
         ... )
     """
+    fn = as_own(fn)
     if partials is not None:
         if order is not None or argnums is not None or diagonal:
             raise ValueError("Give either partials, or order, argnums and diagonal.")

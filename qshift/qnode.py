@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import pennylane as qml
 import tensorflow as tf
@@ -17,6 +18,7 @@ from pennylane.workflow.qnode import _to_qfunc_output_type
 
 from qshift import keywords
 from qshift.circuit import Circuit, Compiled, Compiler
+from qshift.errors import UnsupportedError
 from qshift.evaluation import Calls, Evaluation
 from qshift.executors import Executor, executor
 from qshift.joint import Joint, Spread, join
@@ -98,7 +100,8 @@ class QNode(qml.QNode):
             from shifted circuits; ``"adjoint"``: first derivatives by the device's
             adjoint differentiation and higher ones from these, shifted; ``"best"``: adjoint on
             lightning.qubit where that costs less (exact expectation values, no more of them than
-            parameters), otherwise shift.
+            parameters), otherwise shift. ``"backprop"`` and ``"hadamard"`` mean exact derivatives
+            to users, and are taken as ``"best"``, which gives the same.
         shots: Shots per circuit, an int or a shot vector; the device's if not given.
         objective: ``"circuits"`` (the default without shots): the fewest circuits; ``"shots"``
             (the default with shots): the least variance for a number of shots (`qshift.plan`).
@@ -431,6 +434,29 @@ def from_qnode(qnode: qml.QNode, **kwargs) -> QNode:
     converted = QNode(qnode.func, qnode.device, **kwargs)
     vars(converted)[_pipeline_name(converted)] = copy.copy(_pipeline(qnode))
     return converted
+
+
+_converted: WeakKeyDictionary[qml.QNode, QNode] = WeakKeyDictionary()
+
+
+def as_own(fn: Callable) -> Callable:
+    """Returns a function, as a `QNode` if it is a QNode of PennyLane's own, each once.
+
+    PennyLane's has no derivatives beyond ``max_diff``, of which it says nothing.
+
+    Raises:
+        UnsupportedError: For settings that qshift has no meaning for; see `from_qnode`.
+    """
+    if not isinstance(fn, qml.QNode) or isinstance(fn, QNode):
+        return fn
+    if fn not in _converted:
+        try:
+            _converted[fn] = from_qnode(fn)
+        except UnsupportedError as error:
+            raise UnsupportedError(
+                f"{fn} is a QNode of PennyLane's, and qshift.from_qnode cannot convert it: {error}"
+            ) from error
+    return _converted[fn]
 
 
 def _pipeline_name(qnode) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,8 @@ from tensorflow.python.eager import record
 from tensorflow.python.framework.ops import SymbolicTensor
 from tensorflow.python.ops import gradients_util
 from tensorflow.python.ops.parallel_for import pfor
+
+from qshift.fallbacks import warn_slower
 
 _GRADIENT = "QShiftPartials"
 
@@ -148,8 +150,14 @@ def own_errors() -> Iterator[None]:
 def if_traceable() -> Iterator[None]:
     """Around a call of a compiled function: what cannot be traced, because it looks at the numbers,
     is left for the eager way behind; what fails when it runs comes out as it is."""
-    with own_errors(), suppress(TypeError, AttributeError, NotImplementedError):
-        yield
+    try:
+        with own_errors():
+            yield
+    except (TypeError, AttributeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[-200:]
+        warn_slower(
+            "A function cannot be compiled and runs eagerly", f"{type(error).__name__}: {reason}"
+        )
 
 
 def _names(op) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ _MOST_WEIGHTS = 2**24  # of all bases: 128 MiB
 
 
 class NotCoveredError(Exception):
-    """Compiled kernels do not cover this."""
+    """Compiled kernels do not cover this; the reason is given where users want to know it."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def bases(
             found.append(_of_matrix(measurement.obs, column, wire_map))
     groups = [_Group({word: words[word] for word in group}) for group in _commuting(words)]
     if sum(group.size for group in groups) > _MOST_WEIGHTS:
-        raise NotCoveredError
+        raise NotCoveredError("observables have too many Pauli words of too many wires")
     found += [group.basis() for group in groups]
     # The last one's rotations need not be undone.
     return sorted(found, key=lambda basis: bool(basis.rotations))
@@ -129,7 +129,7 @@ def _of_probabilities(measurement, column, wire_map) -> Basis:
 def _of_matrix(observable, column, wire_map) -> Basis:
     wires = tuple(wire_map[wire] for wire in observable.wires)
     if not wires or len(wires) > WIDEST_MATRIX or not observable.has_matrix:
-        raise NotCoveredError
+        raise NotCoveredError(f"{observable.name} has no Pauli words, and no matrix of few wires")
     matrix = qml.matrix(observable, wire_order=observable.wires)
     columns = np.array([column])
     if not np.any(matrix - np.diag(np.diagonal(matrix))):

@@ -73,7 +73,7 @@ def matrix_gate(op, position: int, wire_map: dict, columns: Sequence[int] = ()) 
         NotCoveredError: If it has none of a handy size.
     """
     if not op.has_matrix or len(op.wires) > WIDEST_MATRIX:
-        raise NotCoveredError
+        raise NotCoveredError(f"{op.name} has no kernel, and no matrix of few wires")
     wires = [wire_map[wire] for wire in op.wires]
     return Gate(op, position, "QubitUnitary", wires, False, [], [], [], list(columns))
 
@@ -138,7 +138,7 @@ class Kernels:
             return
         if isinstance(op, qml.operation.StatePrepBase):
             if gates or slots:
-                raise NotCoveredError
+                raise NotCoveredError(f"{op.name} is not the first gate, or its state changes")
             gates.append(Gate(op, position, "", [], False, [], [], [], []))
             return
         try:
