@@ -234,6 +234,8 @@ def _by_tapes(fn, args, sources, positions, order, single):
             jacobians = tape.jacobian(target, sources)
         if k == 1:
             _require_connected(jacobians, positions)
+        elif missing := [i for i, j in zip(positions, jacobians, strict=True) if j is None]:
+            _require_constant(fn, args, positions, missing, lower)
         jacobians = [
             tf.zeros([*target.shape, *shape], target.dtype) if jacobian is None else jacobian
             for jacobian, shape in zip(jacobians, shapes, strict=True)
@@ -278,6 +280,35 @@ def _require_connected(jacobians, positions):
             f"The value does not depend on argument {', '.join(map(str, missing))}, as far as "
             "TensorFlow can see. Compute it from the tensors given, without .numpy(), or leave the "
             "argument out with argnums=."
+        )
+
+
+def _require_constant(fn, args, positions, missing, found):
+    """Raises ValueError if a derivative depends on arguments, though TensorFlow cannot see how.
+
+    It looks at the numbers nearby, which are the same if a function is linear, or is by pieces.
+    Nothing is looked at while TensorFlow traces.
+
+    Args:
+        fn: The function.
+        args: Its arguments.
+        positions: Of those that are differentiated by.
+        missing: Of those by which there is no derivative of the last of `found`.
+        found: The derivatives that there are.
+    """
+    if not tf.executing_eagerly():
+        return
+    args = list(args)
+    for i in missing:
+        args[i] = args[i] + 1e-3 * (1 + tf.abs(args[i]))
+    order, sources = len(found) - 1, [args[i] for i in positions]
+    nearby = _by_tapes(fn, args, sources, positions, order, single=False)[-1]
+    pairs = zip(tf.nest.flatten(found[-1]), tf.nest.flatten(nearby), strict=True)
+    if not all(np.allclose(a, b, rtol=1e-5, atol=0, equal_nan=True) for a, b in pairs):
+        raise ValueError(
+            f"The derivative of order {order} depends on argument {', '.join(map(str, missing))}, "
+            f"but has no derivative itself. Does the function call a QNode of PennyLane's, whose "
+            "derivatives end at its max_diff? Convert that by qshift.from_qnode."
         )
 
 
