@@ -46,6 +46,7 @@ _HOME = {
     "QShiftError": "errors",
     "UnsupportedError": "errors",
     "NoShiftRuleError": "errors",
+    "SlowerWarning": "errors",
 }
 
 __all__ = list(_HOME)
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from qshift.derivatives import derivatives as derivatives
     from qshift.errors import NoShiftRuleError as NoShiftRuleError
     from qshift.errors import QShiftError as QShiftError
+    from qshift.errors import SlowerWarning as SlowerWarning
     from qshift.errors import UnsupportedError as UnsupportedError
     from qshift.functions import shift_gradient as shift_gradient
     from qshift.optimize import minimize as minimize

@@ -17,7 +17,7 @@ def check_derivatives(
     order: int = 2,
     argnums: int | tuple[int, ...] | None = None,
     rtol: float = 1e-6,
-    atol: float = 1e-6,
+    atol: float | None = None,
     step: float = 1e-3,
     seed: int = 0,
 ) -> None:
@@ -33,13 +33,15 @@ def check_derivatives(
         order: The highest order to check.
         argnums: Which arguments to differentiate by; None for all that are floating-point.
         rtol: Relative tolerance.
-        atol: Absolute tolerance.
+        atol: Absolute tolerance; None for 1e-6 of the largest number compared, and for what
+            rounding makes of the differences.
         step: Step of the differences.
         seed: Of the random direction.
 
     Raises:
         AssertionError: Naming the order and the argument where they disagree.
-        ValueError: If `order` is not a positive integer, or an argument not float64.
+        ValueError: If `order` is not a positive integer, an argument not float64, or so large that
+            the step is lost when it is added.
     """
     order = highest_order(order, least=1)
     args, positions = differentiable(args, argnums)
@@ -48,6 +50,12 @@ def check_derivatives(
         if args[i].dtype != tf.float64:
             raise ValueError(
                 f"Argument {i} is {args[i].dtype.name}; differences need float64 to mean anything."
+            )
+        largest = np.max(np.abs(args[i].numpy()), initial=0.0)
+        if np.spacing(largest) > 1e-9 * step:
+            raise ValueError(
+                f"Argument {i} is as large as {largest:.3g}: added to that, steps of {step:g} lose "
+                "their digits. Give a larger step, or smaller arguments."
             )
     rng = np.random.default_rng(seed)
     exact = derivatives(fn, *args, order=order, argnums=positions)
@@ -65,6 +73,7 @@ def check_derivatives(
                 for pair in ((sides[0][k - 1], sides[1][k - 1]), (sides[2][k - 1], sides[3][k - 1]))
             )
             expected = [(8 * n - f) / (12 * step) for n, f in zip(near, far, strict=True)]
+            noise = 1e-12 / step * _largest(*_flat(exact[k - 1]))
             # Differentiating once more appended argument i's axes and its place in the tuple.
             last = _flat(exact[k])[positions.index(i) :: len(positions)]
             for got, want in zip(last, expected, strict=True):
@@ -74,11 +83,17 @@ def check_derivatives(
                     got,
                     want,
                     rtol,
-                    atol,
+                    noise + 1e-6 * _largest(got, want) if atol is None else atol,
                     equal_nan=False,
                     err_msg=f"derivative of order {k}, the last by argument {i}, against "
                     f"differences of order {k - 1}",
                 )
+
+
+def _largest(*arrays) -> float:
+    """Returns the largest absolute value that is finite."""
+    values = np.abs(np.concatenate([np.ravel(array) for array in arrays]))
+    return float(np.max(values[np.isfinite(values)], initial=0.0))
 
 
 def _flat(entry):

@@ -19,12 +19,17 @@ from pennylane.tape import QuantumScript
 from pennylane.wires import Wires
 
 from qshift import gates
+from qshift.consistency import require_consistent
 from qshift.decomposition import decompose
 from qshift.deferral import defer, in_order
 from qshift.errors import NoShiftRuleError, UnsupportedError
-from qshift.fingerprint import fingerprint, hashable
+from qshift.fingerprint import fingerprint, has_custom, hashable, kept
 from qshift.measurements import Readout, read
 from qshift.plan import Frequencies, Planner, Spectrum
+from qshift.shifting import Shifter, largest_frequency
+from qshift.snapshots import snapshot
+
+_NUMBERS = (int, float, complex, np.number, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -67,11 +72,13 @@ class Parametric:
         slots: The tensor-valued parameters.
         cones: bool[M, P]: whether a parameter lies in the backward light cone of a measurement.
         num_values: M, the number of values of a point.
+        is_finite: Whether its constants are.
     """
 
     slots: tuple[Slot, ...]
     cones: np.ndarray
     num_values: int
+    is_finite: bool
 
     @cached_property
     def num_parameters(self) -> int:
@@ -105,6 +112,16 @@ class Parametric:
     @cached_property
     def _without_rule(self) -> list[Slot]:
         return [slot for slot in self.slots if slot.spectrum is None]
+
+    @cached_property
+    def shifted(self) -> Shifter:
+        """Moves parameters to the points of a plan."""
+        return Shifter(self.spectra, self.called)
+
+    def called(self, column: int) -> str:
+        """Returns what messages call a column."""
+        slot = next(slot for slot in self.slots if column in slot.columns)
+        return f"Parameter {slot.leaf} of {slot.gate}"
 
     def require_rules(self, columns: Iterable[int]) -> None:
         """Raises NoShiftRuleError if a derivative by one of these columns has no exact rule."""
@@ -171,12 +188,17 @@ class Circuit(Parametric):
         columns = [self.reached(_seen(measurement)) for measurement in self.measurements]
         return np.tile(np.repeat(columns, self.sizes, axis=0), (self.copies, 1))
 
+    @cached_property
+    def is_finite(self) -> bool:
+        constants = (leaf for op in self.operations for leaf in qml.pytrees.flatten(op)[0])
+        return all(np.isfinite(x).all() for x in constants if isinstance(x, _NUMBERS))
+
     def reached(self, wires: set) -> np.ndarray:
         """Returns bool[P]: whether a parameter lies in the backward light cone of some wires."""
         columns, cone = np.zeros(self.num_parameters, dtype=bool), set(wires)
         for position in reversed(range(len(self.operations))):
             touched = self.operations[position].wires
-            if isinstance(self.operations[position], gates.WITHOUT_EFFECT):
+            if gates.has_no_effect(self.operations[position]):
                 continue
             if not touched or cone.intersection(touched):
                 cone.update(touched)
@@ -336,10 +358,11 @@ class Compiler:
         )
 
         slots, parameters, structures, fixed, start = [], [], [], [], 0
-        templates = []
+        templates, moving_gates = [], set()
         for position, part in enumerate(operations):
             op, leaves, structure, data_of = part
-            structures.append(structure)
+            own = kept(op) if has_custom(structure) else None
+            structures.append((hashable(structure), own))
             positions = gates.data_positions(op, leaves)
             moving = [
                 i
@@ -350,6 +373,7 @@ class Compiler:
             if not moving:
                 templates.append(op)
                 continue
+            moving_gates.add(position)
             spectra = gates.spectra(op)
             for i in moving:
                 slot = _slot(op, position, positions[i], i, leaves[i], start)
@@ -365,7 +389,7 @@ class Compiler:
                 leaves[i] = _placeholder(slot)
             templates.append((leaves, structure))
         key = (
-            tuple(map(hashable, structures)),
+            tuple(structures),
             tuple(fixed),
             tuple(slots),
             tuple(map(fingerprint, readout.raw)),
@@ -375,10 +399,16 @@ class Compiler:
         if circuit is None:
             if len(self._circuits) >= self._MOST_STRUCTURES:
                 self._circuits.clear()
-            templates = tuple(
-                qml.pytrees.unflatten(*t) if isinstance(t, tuple) else t for t in templates
-            )
-            circuit = Circuit(templates, readout.raw, readout.sizes, tuple(slots), tape.shots)
+            # What is remembered must not change when the user's arrays do.
+            with qml.QueuingManager.stop_recording():
+                templates = tuple(
+                    qml.pytrees.unflatten(*t) if isinstance(t, tuple) else t for t in templates
+                )
+                templates, raw = snapshot(templates), snapshot(readout.raw)
+            for position, op in enumerate(templates):
+                if position not in moving_gates:
+                    require_consistent(op)
+            circuit = Circuit(templates, raw, readout.sizes, tuple(slots), tape.shots)
             self._circuits[key] = circuit
         return Compiled(circuit, tuple(parameters), readout)
 
@@ -416,7 +446,7 @@ def _placeholder(slot):
     if slot.shape:  # normalised, so that state preparations accept it
         array = np.zeros(slot.shape, dtype=complex if slot.is_complex else float)
         return np.eye(*slot.shape) if len(slot.shape) == 2 else _first(array)
-    return 0.1
+    return 0.1 / (largest_frequency(slot.spectrum) or 1.0)
 
 
 def _first(array):

@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows ``qshift``; None stands for ``sys.argv[1:]``.
 
     Returns:
-        The exit status: 0, 2 for an error of the caller's, 130 for an interruption.
+        The exit status: 0, 1 if a minimisation ended at a stationary point that is not known to be
+        a minimum, 2 for an error of the caller's, 130 for an interruption.
     """
     options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -103,7 +103,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def minimize(options: argparse.Namespace) -> int:
-    """Minimises an expectation value."""
+    """Minimises an expectation value; the status is 1 if it ends where that is not a minimum."""
     run = _Run.of(options)
     named = re.sub(r"\W+", "-", run.program.name)
     checkpoint = options.checkpoint or Path(f"{named}.checkpoint.json")
@@ -133,7 +133,7 @@ def minimize(options: argparse.Namespace) -> int:
     content |= {"x": result.x.tolist(), "history": [asdict(point) for point in result.history]}
     title, table = f"{run.title}, {result.optimizer}", _result_table(run, result)
     show(options, run.about() | content, title, table, result.message, written=options.plot)
-    return 0
+    return int(result.gradient_norm <= result.tolerance and not result.converged)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,16 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
+import numpy as np
 import pennylane as qml
 import tensorflow as tf
 from pennylane.operation import Operator
 from pennylane.ops.op_math import Adjoint, Conditional, Controlled, Evolution, Pow, SymbolicOp
 from pennylane.pytrees import PyTreeStructure
 
-from qshift import gates
+from qshift import custom, gates
 from qshift.errors import UnsupportedError
+from qshift.fingerprint import has_custom
 from qshift.formulas import parts
 from qshift.special_unitary import SpecialUnitaryAt
 
@@ -88,12 +90,23 @@ def decompose(
     for op in operations:
         leaves, structure = qml.pytrees.flatten(op)
         tensors = [i for i, leaf in enumerate(leaves) if is_tensor(leaf)]
+        problem = None
+        is_own = has_custom(structure)
+        if is_own:
+            custom.require_visible(op, tensors)
+            problem = custom.lost(op)
+            if problem and not tensors and (others := custom.in_place_of(op)) is not None:
+                yield from decompose(
+                    others, is_tensor, adjoint, moves, for_tapes=for_tapes, data_of=data_of
+                )
+                continue
         settings = _settings(op)
         hides_tensors = _holds_others(settings, leaves, is_tensor)
         constant = not (tensors or hides_tensors)
         if adjoint and op.data and constant and not gates.suits_adjoint(op) and op.has_matrix:
             # Devices that differentiate lose count at other gates with parameters, even constant.
-            op = qml.QubitUnitary(op.matrix(), wires=op.wires)
+            with np.errstate(invalid="ignore"):  # of infinite angles
+                op = qml.QubitUnitary(op.matrix(), wires=op.wires)
             leaves, structure = qml.pytrees.flatten(op)
         found, source = None, data_of
         if isinstance(op, _WHOLE) or isinstance(innermost(op), SpecialUnitaryAt):
@@ -108,14 +121,16 @@ def decompose(
                     "decomposition that would show what depends on it. Pass it as a parameter."
                 )
         elif tensors:
-            known = _has_rules(op, leaves, tensors)
+            known = problem is None and _has_rules(op, leaves, tensors)
             fixed = type(op) is qml.SpecialUnitary and not any(map(moves, leaves))
             suits = gates.suits_adjoint(op) if adjoint else not for_tapes or _suits_tapes(op)
             if not suits or not (known or fixed):
-                found = _parts(op, known)
+                found = _parts(op, known, tensors if is_own else None, problem)
         elif _may_hide_a_batch(op) or any(isinstance(x, _FUNCTIONS) for x in settings):
             found = _parts(op, known=True)
         if found is None:
+            if problem:
+                raise UnsupportedError(f"{problem}.")
             yield Part(op, leaves, structure, source)
             continue
         if tensors and not any(map(is_tensor, qml.pytrees.flatten(found)[0])):
@@ -203,8 +218,22 @@ def _may_hide_a_batch(op):
     return unstated and op.has_decomposition and any(qml.math.ndim(d) for d in op.data)
 
 
-def _parts(op, known):
-    """Returns what a gate decomposes into, or None: it does not, or that fails with rules known."""
+def _parts(op, known, checked=None, problem=None):
+    """Returns what a gate decomposes into, or None: it does not, or that fails with rules known.
+
+    Args:
+        op: The gate.
+        known: Whether all its tensors have rules.
+        checked: Of a user's gate, which leaves are tensors.
+        problem: Of a user's gate, why it cannot be put together again.
+    """
+    if checked is not None:
+        try:
+            return custom.decomposed(op, checked, problem)
+        except UnsupportedError:
+            if not known:
+                raise
+            return None
     with qml.QueuingManager.stop_recording():
         try:
             return parts(op)

@@ -12,7 +12,7 @@ from qshift.contraction import Contraction
 from qshift.packing import differentiable, highest_order
 from qshift.partials import Wanted, checked
 from qshift.provenance import remembered_ops
-from qshift.qnode import wanted_ahead
+from qshift.qnode import as_own, wanted_ahead
 from qshift.tracing import if_traceable
 
 
@@ -33,7 +33,10 @@ def derivatives(
     compiled to does not depend on who calls them, so their qnodes take one batch per order.
 
     Args:
-        fn: A `QNode`, or any TensorFlow function of qnodes, that returns a tensor.
+        fn: A `QNode`, or any TensorFlow function of qnodes, that returns a tensor. A QNode of
+            PennyLane's own is converted by `qshift.from_qnode`. Inside of a function it cannot be
+            seen: there PennyLane's own derivatives apply, which end at its ``max_diff``, 1 unless
+            it says otherwise, with zeros or None. Convert it yourself.
         *args: Its arguments; numbers and arrays are converted to tensors.
         order: The highest order, an integer; 1 if nothing else is given.
         argnums: Position of the argument to differentiate by, or a tuple of positions. None stands
@@ -64,6 +67,7 @@ def derivatives(
         ...     circuit, x, weights, partials=[(), (0, 0), (0, 0, 1)], batched=0
         ... )
     """
+    fn = as_own(fn)
     if isinstance(fn, tf.types.experimental.PolymorphicFunction):
         fn = fn.python_function  # what is run ahead is part of what a function is compiled to
     if partials is not None:
@@ -224,6 +228,8 @@ def _by_tapes(fn, args, sources, positions, order, single):
             jacobians = tape.jacobian(target, sources)
         if k == 1:
             _require_connected(jacobians, sources, positions)
+        elif missing := [i for i, j in zip(positions, jacobians, strict=True) if j is None]:
+            _require_constant(fn, args, positions, missing, lower)
         jacobians = [
             tf.zeros([*target.shape, *shape], target.dtype) if jacobian is None else jacobian
             for jacobian, shape in zip(jacobians, shapes, strict=True)
@@ -274,6 +280,35 @@ def _require_connected(jacobians, sources, positions):
             f"The value does not depend on argument {', '.join(map(str, missing))}, as far as "
             "TensorFlow can see. Compute it from the tensors given, without .numpy(), or leave the "
             "argument out with argnums=."
+        )
+
+
+def _require_constant(fn, args, positions, missing, found):
+    """Raises ValueError if a derivative depends on arguments, though TensorFlow cannot see how.
+
+    It looks at the numbers nearby, which are the same if a function is linear, or is by pieces.
+    Nothing is looked at while TensorFlow traces.
+
+    Args:
+        fn: The function.
+        args: Its arguments.
+        positions: Of those that are differentiated by.
+        missing: Of those by which there is no derivative of the last of `found`.
+        found: The derivatives that there are.
+    """
+    if not tf.executing_eagerly():
+        return
+    args = list(args)
+    for i in missing:
+        args[i] = args[i] + 1e-3 * (1 + tf.abs(args[i]))
+    order, sources = len(found) - 1, [args[i] for i in positions]
+    nearby = _by_tapes(fn, args, sources, positions, order, single=False)[-1]
+    pairs = zip(tf.nest.flatten(found[-1]), tf.nest.flatten(nearby), strict=True)
+    if not all(np.allclose(a, b, rtol=1e-5, atol=0, equal_nan=True) for a, b in pairs):
+        raise ValueError(
+            f"The derivative of order {order} depends on argument {', '.join(map(str, missing))}, "
+            f"but has no derivative itself. Does the function call a QNode of PennyLane's, whose "
+            "derivatives end at its max_diff? Convert that by qshift.from_qnode."
         )
 
 

@@ -11,6 +11,10 @@ class QShiftError(Exception):
     __init__ = Exception.__init__
 
 
+class SlowerWarning(UserWarning):
+    """Something runs in a slower way than it could; results are the same."""
+
+
 class UnsupportedError(QShiftError, ValueError):
     """Something that qshift cannot do exactly, and will not do approximately."""
 

@@ -10,21 +10,25 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from pennylane import QueuingManager
 
-from qshift.plan import Index, Node, Planner, Point
+from qshift.plan import Index, Node, Planner
+from qshift.shifting import Shifter
 
 _OVERHEAD = 4096  # bytes of an evaluation without its numbers
 _MOST_READINGS = 256  # in eager mode requests depend on data, so their number has no bound
 
 
 class Structure(Protocol):
-    """What is evaluated: a circuit, or any function with the same kind of derivatives."""
+    """What is evaluated: a circuit, or any function with the same kind of derivatives.
+
+    It may have `is_finite`, whether its constants are, and `shifted`, what moves its parameters.
+    """
 
     num_parameters: int
     num_values: int
@@ -77,12 +81,13 @@ class Table:
         shape: Of the values at one point.
         parameters: float64[N, P], the unshifted points of the call.
         node: An empty plan.
+        shifted: Moves the parameters to the points of a plan.
     """
 
-    __slots__ = ("_node", "_parameters", "_values")
+    __slots__ = ("_node", "_parameters", "_shifted", "_values")
 
-    def __init__(self, shape: tuple[int, ...], parameters: np.ndarray, node: Node):
-        self._parameters = parameters
+    def __init__(self, shape: tuple[int, ...], parameters: np.ndarray, node: Node, shifted):
+        self._parameters, self._shifted = parameters, shifted
         self._node = node
         self._values = np.empty((0, len(parameters), *shape))
 
@@ -100,7 +105,7 @@ class Table:
         step = self._node.request(indices)
         one = self._values.shape[1:]  # the values of one point of the plan
         if step.new_points:
-            new = function(shifted(self._parameters, step.new_points))
+            new = function(self._shifted(self._parameters, step.new_points))
             new = new.reshape(len(step.new_points), *one)
             self._values = np.concatenate([self._values, new]) if len(self._values) else new
             self._node = step.node
@@ -168,8 +173,10 @@ class Evaluation:
         self._lock = threading.RLock()
         self._planner = planner = circuit.planner(objective)
         values, inputs = circuit.num_values, circuit.num_parameters
-        self._values = Table((values,), parameters, planner.root)
-        self._gradients = Table((values, inputs), parameters, planner.root)
+        shifted = getattr(circuit, "shifted", None)
+        shifted = shifted or Shifter(planner.spectra, "Parameter {}".format)
+        table = partial(Table, parameters=parameters, node=planner.root, shifted=shifted)
+        self._values, self._gradients = table((values,)), table((values, inputs))
         self._together: tuple[tuple[Index, ...], np.ndarray] = (), np.empty(0)
 
     @property
@@ -223,13 +230,29 @@ class Evaluation:
         return result if reading.mask is None else result * reading.mask
 
     def _run(self, points):
-        # A quantum function that is being recorded may need derivatives of another one.
-        with QueuingManager.stop_recording():
-            return self._executor(self._circuit, points, self._call)
+        shape = (self._circuit.num_values,)
+        return self._where_finite(
+            points, shape, lambda at: self._executor(self._circuit, at, self._call)
+        )
 
     def _differentiate(self, points):
-        with QueuingManager.stop_recording():
-            return self._executor.gradients(self._circuit, points)
+        shape = self._circuit.num_values, self._circuit.num_parameters
+        return self._where_finite(
+            points, shape, lambda at: self._executor.gradients(self._circuit, at)
+        )
+
+    def _where_finite(self, points, shape, run):
+        """Runs points; where an angle is not finite, nothing is run, and the result not a number.
+
+        Devices differ in what they make of such angles, with shots above all.
+        """
+        finite = np.isfinite(points).all(axis=1) & getattr(self._circuit, "is_finite", True)
+        values = np.full((len(points), *shape), np.nan)
+        if finite.any():
+            # A quantum function that is being recorded may need derivatives of another one.
+            with QueuingManager.stop_recording():
+                values[finite] = run(points[finite])
+        return values
 
 
 @lru_cache(maxsize=64)  # an execution of a graph asks for few, but for each of them every time
@@ -298,18 +321,6 @@ def split(indices: Sequence[Index]) -> list[tuple[Index, int]]:
     options = [[(a[:k] + a[k + 1 :], a[k]) for k in range(len(a))] for a in indices]
     uses = Counter(lower for splits in options for lower in {lower for lower, _ in splits})
     return [max(splits, key=lambda split: uses[split[0]]) for splits in options]
-
-
-def shifted(parameters: np.ndarray, points: Sequence[Point]) -> np.ndarray:
-    """Returns float64[K * N, P]: for each point, the parameters float64[N, P] moved to it."""
-    if points == ((),):
-        return parameters
-    moved = np.repeat(parameters[None], len(points), axis=0)
-    moves = [(k, p, a, s) for k, point in enumerate(points) for p, a, s in point]
-    if moves:
-        rows, columns, scales, shifts = (np.array(x) for x in zip(*moves, strict=True))
-        moved[rows, :, columns] = moved[rows, :, columns] * scales[:, None] + shifts[:, None]
-    return moved.reshape(len(points) * len(parameters), parameters.shape[1])
 
 
 class Evaluations:

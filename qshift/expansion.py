@@ -12,6 +12,7 @@ import pennylane as qml
 from pennylane.ops.op_math import Evolution
 from pennylane.tape import QuantumScript
 
+from qshift import custom
 from qshift.decomposition import decompose, hides, innermost
 from qshift.errors import UnsupportedError
 
@@ -63,6 +64,8 @@ def decomposed(tape: QuantumScript) -> QuantumScript:
             parts = [(part.gate, part.is_still) for part in found]
         for part, is_still in parts:
             _require_known(part, any(marked))
+            if any(marked):
+                custom.require_unmistakable(part)
             for i, x in enumerate(part.data):
                 # What parts have been made from cannot be seen in a concrete JAX array.
                 moves = qml.math.requires_grad(x) or any(marked) and _is_jax(x)

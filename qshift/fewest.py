@@ -19,7 +19,7 @@ import numpy as np
 
 from qshift.rule import design, is_equidistant, odd_grid, period, target
 
-_TOLERANCE = 1e-9
+_TOLERANCE = 1e-11
 
 
 def wrap(shift: float, full: float | None, unit: float = 1.0) -> float:

@@ -1,11 +1,16 @@
-"""Exact identity of PennyLane objects.
+"""Exact identity of PennyLane objects, and of whatever users put into them.
 
-`qml.equal` tolerates small differences; what is remembered for one object must not serve another.
+`qml.equal` tolerates small differences, `==` takes 1 for True, and two gates are equal to PennyLane
+if their names, parameters and hyperparameters are. What is remembered for one object must not
+serve another, so here objects are compared by all they are made of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import enum
+import functools
+import types
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,33 +18,240 @@ import pennylane as qml
 from pennylane.pytrees import PyTreeStructure
 from scipy import sparse
 
+_LIBRARIES = {"pennylane", "qshift"}
+_NUMBERS = (bool, int, float, complex, np.generic, np.ndarray)
+_NAMES = (str, bytes, type(None), type(Ellipsis), type, types.ModuleType)
+_MOST_OBJECTS = 10_000  # that one object is made of; beyond, it is compared by identity
+# What PennyLane's operators compute when they are asked for it, and what nothing depends on.
+_NOT_COMPARED = {"data", "_data", "_id", "_batch_size", "_ndim_params", "_hyperparameters"}
 
-def fingerprint(value: Any) -> Hashable:
+_OPERATORS = (qml.operation.Operator, qml.measurements.MeasurementProcess)
+
+Tensors = Callable[[Any], Hashable]
+
+
+def fingerprint(value: Any, tensors: Tensors | None = None) -> Hashable:
     """Returns something hashable that is equal for two values only if they are identical.
 
+    Arrays, containers and objects are compared by their content at the time of the call.
+
     Args:
-        value: An object that flattening a PennyLane object ends in; anything else it is made of.
+        value: Anything.
+        tensors: What stands for a tensor of TensorFlow; None compares them by their numbers, or by
+            identity where these are not known.
     """
-    leaves, structure = qml.pytrees.flatten(value)
-    return hashable(structure), tuple(map(_leaf, leaves))
+    return _Walk(tensors).of(value)
 
 
 def hashable(structure: PyTreeStructure) -> Hashable:
-    """Returns the same structure as plain tuples; in PennyLane 0.44 it is not hashable itself."""
-    return structure.type_, structure.metadata, tuple(map(hashable, structure.children))
+    """Returns the structure of a flattened object as a fingerprint."""
+    return _structure(structure, _Walk(None))
 
 
-def _leaf(leaf):
-    if sparse.issparse(leaf):
-        matrix = leaf.tocsr()
-        parts = (matrix.data, matrix.indices, matrix.indptr)
-        return (matrix.shape, *((a.dtype.str, a.tobytes()) for a in parts))
-    if leaf is None or isinstance(leaf, str):
-        return leaf
-    array = np.asarray(leaf)
-    if array.dtype != object:
-        return array.shape, array.dtype.str, array.tobytes()
-    return leaf if isinstance(leaf, Hashable) else _Same(leaf)
+def _structure(structure, walk):
+    if structure.type_ is None:
+        return None
+    children = tuple([_structure(child, walk) for child in structure.children])
+    return structure.type_, walk.of(structure.metadata), children
+
+
+@functools.lru_cache(maxsize=4096)
+def is_custom(kind: type) -> bool:
+    """Whether a class of operators is a user's own. Of PennyLane's, qshift knows what they do."""
+    return kind.__module__.partition(".")[0] not in _LIBRARIES
+
+
+def has_custom(structure: PyTreeStructure) -> bool:
+    """Whether a flattened object has a part of a user's own class."""
+    kind = structure.type_
+    if kind is None:
+        return False
+    # Of containers, that of Autograd's boxes is one as well.
+    custom = is_custom(kind) and issubclass(kind, _OPERATORS)
+    return custom or any(map(has_custom, structure.children))
+
+
+def contains_custom(op: Any) -> bool:
+    """Whether an operator, or one that it is made of, is of a user's own class."""
+    return has_custom(qml.pytrees.flatten(op)[1])
+
+
+def operators(op: Any) -> Iterator[Any]:
+    """Yields an operator and those that it is made of."""
+    yield op
+    for part in qml.pytrees.flatten(op, is_leaf=lambda each: each is not op)[0]:
+        if isinstance(part, qml.operation.Operator):
+            yield from operators(part)
+
+
+def kept(op: Any) -> Hashable:
+    """Returns a fingerprint of what the parts of users' own classes, of which a flattened object is
+    made, keep outside of its leaves and structure; tensors are left out."""
+    own, walk = [], _Walk(lambda _: None)
+
+    def look(part):
+        if isinstance(part, _OPERATORS):
+            if is_custom(type(part)):
+                own.append(walk.of(attributes(part)))
+            for each in qml.pytrees.flatten(part, is_leaf=lambda each: each is not part)[0]:
+                look(each)
+
+    look(op)
+    return tuple(own)
+
+
+def attributes(op: Any) -> dict[str, Any]:
+    """Returns what an object keeps besides parameters and hyperparameters, by name.
+
+    Slots and, of a user's own classes, the attributes that are not functions are among it.
+    """
+    found = {}
+    for kind in reversed(type(op).__mro__):
+        if not is_custom(kind) or kind is object:
+            continue
+        found |= {
+            name: value
+            for name, value in vars(kind).items()
+            if not (name.startswith("__") or name in ("_abc_impl", "_primitive"))
+            and not isinstance(value, _DESCRIPTORS)
+        }
+        slots = vars(kind).get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            name = f"_{kind.__name__.lstrip('_')}{slot}" if _is_mangled(slot) else slot
+            if slot not in ("__dict__", "__weakref__") and hasattr(op, name):
+                found[name] = getattr(op, name)
+    found |= getattr(op, "__dict__", {})
+    computed = {name for name in found if _is_computed_once(type(op), name)}
+    return {name: found[name] for name in found if name not in _NOT_COMPARED | computed}
+
+
+_DESCRIPTORS = (
+    types.FunctionType,
+    types.MemberDescriptorType,
+    types.GetSetDescriptorType,
+    staticmethod,
+    classmethod,
+    property,
+    functools.cached_property,
+)
+
+
+def _is_mangled(name):
+    return name.startswith("__") and not name.endswith("__")
+
+
+def _is_computed_once(kind, name):
+    return isinstance(getattr(kind, name, None), functools.cached_property)
+
+
+class _Walk:
+    """Looks at everything that an object is made of.
+
+    Args:
+        tensors: What stands for a tensor.
+    """
+
+    def __init__(self, tensors: Tensors | None):
+        self._tensors = tensors
+        self._seen: dict[int, int] = {}  # objects on the way to the one that is looked at
+        self._count = 0
+
+    def of(self, value) -> Hashable:
+        kind = type(value)
+        if kind in _NAMES or isinstance(value, type | enum.Enum):
+            return value
+        if kind is tuple:
+            return tuple([self.of(each) for each in value])
+        if kind is qml.wires.Wires:
+            return kind, value
+        if isinstance(value, _NUMBERS):
+            return self._of_numbers(value)
+        if kind.__module__.startswith(("tensorflow", "keras")) and _is_tensor(value):
+            return self._of_tensor(value)
+        if sparse.issparse(value):
+            matrix = value.tocsr()
+            parts = (matrix.data, matrix.indices, matrix.indptr)
+            return (matrix.shape, *((a.dtype.str, a.tobytes()) for a in parts))
+        if hasattr(kind, "__array__"):
+            try:
+                return self._of_numbers(np.asarray(value))
+            except Exception:  # whatever a framework raises for numbers that are not known
+                return _Same(value)
+        self._count += 1
+        if id(value) in self._seen or self._count > _MOST_OBJECTS:
+            return self._seen.get(id(value), _Same(value))
+        self._seen[id(value)] = len(self._seen)
+        try:
+            return kind, self._of_object(value, kind)
+        finally:
+            del self._seen[id(value)]
+
+    def _of_numbers(self, value):
+        array = np.asarray(value)
+        if array.dtype != object:
+            return array.shape, array.dtype.str, array.tobytes()
+        if isinstance(value, np.ndarray):
+            return array.shape, tuple([self.of(each) for each in array.ravel()])
+        return type(value), value  # an integer beyond 64 bits
+
+    def _of_tensor(self, value):
+        if self._tensors is not None:
+            return self._tensors(value)
+        try:
+            return self._of_numbers(np.asarray(value))
+        except Exception:  # a tensor of a graph
+            return _Same(value)
+
+    def _of_object(self, value, kind):
+        if qml.pytrees.is_pytree(kind) and kind not in (list, dict):
+            leaves, structure = qml.pytrees.flatten(value)
+            if not has_custom(structure):
+                return _structure(structure, self), tuple([self.of(leaf) for leaf in leaves])
+            parts, structure = qml.pytrees.flatten(value, is_leaf=lambda each: each is not value)
+            own = self.of(attributes(value)) if is_custom(kind) else None
+            return self.of(structure.metadata), tuple([self.of(part) for part in parts]), own
+        if isinstance(value, list | tuple):
+            return tuple([self.of(each) for each in value]), self._own(value)
+        if isinstance(value, dict):
+            entries = tuple([(self.of(key), self.of(each)) for key, each in value.items()])
+            return entries, self._own(value)
+        if isinstance(value, set | frozenset):
+            return frozenset([self.of(each) for each in value]), self._own(value)
+        if isinstance(value, types.FunctionType):
+            cells = [self._of_cell(cell) for cell in value.__closure__ or ()]
+            defaults = self.of(value.__defaults__), self.of(value.__kwdefaults__)
+            return value.__code__, id(value.__globals__), tuple(cells), defaults
+        if isinstance(value, types.MethodType):
+            return self.of(value.__func__), self.of(value.__self__)
+        if isinstance(value, functools.partial):
+            return self.of(value.func), self.of(value.args), self.of(value.keywords)
+        if _has_state(kind) and not kind.__module__.startswith(_OPAQUE):
+            return self.of(attributes(value))
+        return value if isinstance(value, Hashable) else _Same(value)
+
+    def _own(self, value):
+        """Looks at what an instance of a user's subclass of a container has besides its entries."""
+        return self.of(attributes(value)) if _has_state(type(value)) else None
+
+    def _of_cell(self, cell):
+        try:
+            return self.of(cell.cell_contents)
+        except ValueError:  # not filled yet
+            return None
+
+
+# Objects of these are large, and the same as long as they are the same object.
+_OPAQUE = ("tensorflow", "keras", "torch", "jax", "qiskit", "qshift", "pennylane.devices")
+
+
+def _has_state(kind):
+    """Whether a class is a user's own, whose objects keep what they are in attributes."""
+    named = any("__slots__" in vars(each) for each in kind.__mro__ if is_custom(each))
+    return is_custom(kind) and (bool(kind.__dictoffset__) or named)
+
+
+def _is_tensor(value):
+    return qml.math.get_interface(value) == "tensorflow"
 
 
 class _Same:

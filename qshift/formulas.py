@@ -36,6 +36,8 @@ from pennylane.ops.op_math.pow import PowOperation
 from pennylane.pauli import PauliWord
 
 from qshift.errors import UnsupportedError
+from qshift.fingerprint import contains_custom, is_custom, operators
+from qshift.generators import commuting
 from qshift.special_unitary import rotations
 
 
@@ -50,7 +52,27 @@ def parts(op: Operator) -> list[Operator] | None:
     formula = _FORMULAS.get(type(op))
     if formula is not None:
         return formula(op)
-    return op.decomposition() if op.has_decomposition else None
+    return op.decomposition() if has_decomposition(op) else None
+
+
+def has_decomposition(op: Operator) -> bool:
+    """Whether a gate has a decomposition of its own. PennyLane finds some by a gate's name, which
+    may be that of another one."""
+    try:
+        return op.has_decomposition and not any(map(_is_found_by_name, operators(op)))
+    except (AttributeError, TypeError):  # some look at a matrix, which may not take tensors
+        if not contains_custom(op):
+            raise
+        return False
+
+
+def _is_found_by_name(op) -> bool:
+    kind = type(op)
+    own = (kind.compute_decomposition, kind.decomposition) != _BY_NAME
+    return is_custom(kind) and not own and hasattr(qml, op.name)
+
+
+_BY_NAME = Operator.compute_decomposition, Operator.decomposition
 
 
 # --- gates made of other gates ---
@@ -189,9 +211,10 @@ def _evolved(op, time):
     terms = _terms(op.base, 1.0, op)
     if terms is None:
         concrete = all(map(_is_number, qml.pytrees.flatten(op.base)[0]))
-        return op.decomposition() if concrete and op.has_decomposition else None
+        found = commuting(op) if concrete and type(op) is Evolution else None
+        return op.decomposition() if found is None and concrete and op.has_decomposition else found
     if not all(a.commutes_with(b) for (a, _), (b, _) in itertools.combinations(terms, 2)):
-        return None
+        return commuting(op) if type(op) is Evolution else None
     found = []
     for word, coefficient in terms:
         angle = _times(coefficient, time)

@@ -13,6 +13,7 @@ from qshift.evaluation import Calls, Evaluation
 from qshift.op import Program
 from qshift.plan import Frequencies, Planner, Recipe, Spectrum
 from qshift.rule import period, shift_rule
+from qshift.shifting import Shifter
 from qshift.tracing import is_watched
 from qshift.tracker import Tracker
 
@@ -108,6 +109,7 @@ class _Function:
     """A periodic function, as `Evaluation` sees it."""
 
     def __init__(self, spectrum: Spectrum, num_parameters: int, num_values: int):
+        self.shifted = Shifter([spectrum] * num_parameters, lambda _: "An argument")
         self.num_parameters = num_parameters
         self.num_values = num_values
         self._planner = Planner(

@@ -7,21 +7,22 @@ Lin 2022, Quantum 6:677, Sec. 2).
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 import pennylane as qml
 from pennylane.operation import CVOperation, Operator
 from pennylane.ops.op_math import Adjoint, Controlled, Evolution, Exp, Pow, SymbolicOp
+from pennylane.ops.qubit.attributes import supports_broadcasting
 
-from qshift.fingerprint import fingerprint, hashable
+from qshift import consistency, generators
+from qshift.custom import withdraws_rules
+from qshift.fingerprint import fingerprint, has_custom, hashable, is_custom, kept
 from qshift.plan import Frequencies, Recipe, Spectrum
 
-# Gates that no expectation value notices.
-WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)
+_WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)
 
-_WIDEST_GENERATOR = 10  # wires; beyond, the eigenvalues are not worth having
 _SINE = {(0.5, 1.0, round(np.pi / 2, 9)), (-0.5, 1.0, round(-np.pi / 2, 9))}
 
 # What adjoint differentiation is right for on every device that has it: default.qubit wants one
@@ -35,9 +36,24 @@ _SUITS_ADJOINT = frozenset(
 
 def suits_adjoint(op: Operator) -> bool:
     """Whether devices differentiate a gate themselves; others are decomposed for them."""
-    if isinstance(op, Controlled) and op.name not in _SUITS_ADJOINT:
+    if isinstance(op, Controlled) and standard_name(op) not in _SUITS_ADJOINT:
         op = op.base
-    return op.name in _SUITS_ADJOINT
+    return standard_name(op) in _SUITS_ADJOINT
+
+
+def has_no_effect(op: Operator) -> bool:
+    """Whether no expectation value notices a gate."""
+    return isinstance(op, _WITHOUT_EFFECT) and not is_custom(type(op))
+
+
+def broadcasts(op: Operator) -> bool:
+    """Whether devices can run a gate at several angles at once."""
+    return standard_name(op) in supports_broadcasting
+
+
+def standard_name(op: Operator) -> str | None:
+    """Returns the name of one of PennyLane's own gates; None for a user's, whatever its name."""
+    return None if is_custom(type(op)) else op.name
 
 
 def spectra(op: Operator) -> tuple[Spectrum | None, ...]:
@@ -92,7 +108,8 @@ class _Key:
         others = [leaf for leaf, i in zip(leaves, positions, strict=True) if i is None]
         self.is_concrete = all(_is_number(leaf) for leaf in others)
         others = fingerprint(others) if self.is_concrete else None
-        self._identity = (hashable(structure), others)
+        self.is_custom = has_custom(structure)
+        self._identity = (hashable(structure), others, kept(op) if self.is_custom else None)
         self._hash = hash(self._identity)
 
     def __hash__(self):
@@ -114,18 +131,39 @@ def _spectra(key) -> tuple[Spectrum | None, ...]:
         return unknown  # recipes of continuous-variable gates hold for some observables only
     if not key.is_concrete or not _is_exponential(op):
         return unknown
+    if key.is_custom:
+        return _consistent(op)
     if isinstance(op, Adjoint):
         return spectra(op.base)
-    recipes = getattr(op, "grad_recipe", None) or unknown
-    return tuple(
-        known if recipe is None else _from_recipe(recipe)
-        for known, recipe in zip(_frequencies(_at_numbers(op)), recipes, strict=True)
-    )
+    if isinstance(op, qml.PauliRot) and not set(op.hyperparameters["pauli_word"]) - {"I"}:
+        return (Frequencies(()),)  # a phase, which PennyLane does not say
+    if isinstance(op, SymbolicOp):
+        op = _at_numbers(op, [0.1] * len(op.data))
+    return tuple(_first(_statements(op, i)) for i in range(len(op.data)))
+
+
+def _first(statements):
+    return next((spectrum for _, _, spectrum in statements), None)
+
+
+def _consistent(op) -> tuple[Spectrum | None, ...]:
+    """Returns the spectra of a user's gate, or of one made of such, that its unitary has."""
+    base, numbers = op, [0.4 + 0.1 * i for i in range(len(op.data))]
+    while isinstance(base, Adjoint):
+        base = base.base
+    base = _at_numbers(base, numbers)
+    statements = [list(_statements(base, i)) for i in range(len(op.data))]
+    # At angles for which as much happens as for angles around one with frequencies around one.
+    numbers = [x / consistency.scale_of(s) for x, s in zip(numbers, statements, strict=True)]
+    op = _at_numbers(op, numbers)
+    if len(op.wires) <= consistency.WIDEST_MATRIX:
+        consistency.require_one_gate(op)
+    return tuple(consistency.spectrum_of(op, i, said) for i, said in enumerate(statements))
 
 
 def _is_exponential(op) -> bool:
     """Whether a gate, as far as it is made of others, is exp(i x G) in each parameter x."""
-    if _withdraws_rules(type(op)):
+    if withdraws_rules(type(op)):
         return False
     if isinstance(op, Exp) and not isinstance(op, Evolution):
         return False  # its parameter is the complex exponent
@@ -136,37 +174,47 @@ def _is_exponential(op) -> bool:
     return not isinstance(op, SymbolicOp) or _is_exponential(op.base)
 
 
-def _withdraws_rules(kind: type[Operator]) -> bool:
-    """Whether a gate says ``grad_method = None``, in place of what another one says that it is a
-    subclass of: then only its decomposition can be differentiated."""
-    said = [vars(each)["grad_method"] for each in kind.__mro__ if "grad_method" in vars(each)]
-    return bool(said) and said[0] is None and any(isinstance(method, str) for method in said)
-
-
-def _at_numbers(op):
-    """Puts a number in place of an angle that may be unknown yet; an Evolution asks for it."""
-    if not isinstance(op, SymbolicOp):
+def _at_numbers(op, numbers):
+    """Puts numbers in place of angles that may be unknown yet; an Evolution asks for them."""
+    if not op.data:
         return op
     leaves, structure = qml.pytrees.flatten(op)
     for i, position in enumerate(data_positions(op, leaves)):
         if position is not None and qml.math.ndim(leaves[i]) == 0:
-            leaves[i] = 0.1
-    return qml.pytrees.unflatten(leaves, structure)
+            leaves[i] = numbers[position]
+    with qml.QueuingManager.stop_recording():
+        return qml.pytrees.unflatten(leaves, structure)
 
 
-def _frequencies(op) -> tuple[Frequencies | None, ...]:
-    if isinstance(op, qml.PauliRot) and not set(op.hyperparameters["pauli_word"]) - {"I"}:
-        return (Frequencies(()),)  # a phase, which PennyLane does not say
-    stated = getattr(type(op), "parameter_frequencies", None)
-    if not isinstance(stated, list):
-        found = _from_generator(op) if len(op.data) == 1 else None
+def _statements(op, parameter) -> Iterator[consistency.Statement]:
+    """Yields what is said of the spectrum of a parameter: by what, of which class, the spectrum."""
+    recipe = (getattr(op, "grad_recipe", None) or [None] * len(op.data))[parameter]
+    if recipe is not None:
+        yield "grad_recipe", _owner(op, "grad_recipe"), _from_recipe(recipe)
+    owner = _owner(op, "parameter_frequencies")
+    stated = vars(owner).get("parameter_frequencies")
+    # PennyLane's own way from a generator to frequencies rounds them.
+    if is_custom(owner) or isinstance(stated, list):
+        frequencies = _stated(op)
+        if frequencies is not None and frequencies[parameter] is not None:
+            values = tuple(map(float, frequencies[parameter]))
+            yield "parameter_frequencies", owner, Frequencies(values)
+    if len(op.data) == 1:
+        found = generators.frequencies(op)
         if found is not None:
-            return (Frequencies(found),)
-        try:
-            stated = op.parameter_frequencies
-        except (AttributeError, qml.exceptions.ParameterFrequenciesUndefinedError):
-            stated = (None,) * len(op.data)
-    return tuple(None if ws is None else Frequencies(tuple(map(float, ws))) for ws in stated)
+            yield "generator", _owner(op, "generator"), Frequencies(found)
+
+
+def _stated(op):
+    try:
+        return op.parameter_frequencies
+    except (AttributeError, qml.exceptions.ParameterFrequenciesUndefinedError):
+        return None
+
+
+def _owner(op, name) -> type:
+    """Returns the class that an operator has an attribute from."""
+    return next((kind for kind in type(op).__mro__ if name in vars(kind)), type(op))
 
 
 def _from_recipe(recipe) -> Spectrum:
@@ -174,40 +222,3 @@ def _from_recipe(recipe) -> Spectrum:
     if {(c, a, round(s, 9)) for c, a, s in terms} == _SINE:
         return Frequencies((1.0,))  # only frequency one satisfies this recipe
     return Recipe(terms)
-
-
-def _from_generator(op) -> tuple[float, ...] | None:
-    """Returns the positive differences of the generator's eigenvalues, or None."""
-    if not getattr(op, "has_generator", False):
-        return None
-    eigenvalues = _eigenvalues(op)
-    if eigenvalues is None:
-        return None
-    # The noise of the eigensolver is far below any real difference.
-    differences = np.abs(np.subtract.outer(eigenvalues, eigenvalues)).ravel()
-    frequencies: list[float] = []
-    for difference in np.sort(differences):
-        if difference > (frequencies[-1] if frequencies else 0.0) + 1e-9:
-            frequencies.append(float(difference))
-    return tuple(frequencies)
-
-
-def _eigenvalues(op) -> np.ndarray | None:
-    if isinstance(op, Controlled):
-        # A controlled gate does nothing (generator 0) unless the control wires agree.
-        base = _eigenvalues(op.base)
-        return None if base is None else np.append(base, 0.0)
-    with warnings.catch_warnings(), qml.QueuingManager.stop_recording():
-        warnings.simplefilter("ignore")
-        try:
-            generator = qml.generator(op, format="observable")
-        except qml.exceptions.GeneratorUndefinedError:
-            return None
-        word = generator.pauli_rep
-        if word is not None and len(word) == 1:
-            ((word, coefficient),) = word.items()
-            signs = (1.0,) if len(word) == 0 else (1.0, -1.0)
-            return np.array(signs) * float(np.real(coefficient))
-        if len(generator.wires) > _WIDEST_GENERATOR:
-            return None
-        return np.linalg.eigvalsh(qml.matrix(generator, wire_order=generator.wires))

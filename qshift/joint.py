@@ -14,19 +14,26 @@ from __future__ import annotations
 import itertools
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
 from qshift.circuit import Circuit, Parametric, terms
 from qshift.plan import Frequencies
+from qshift.rule import merged
+from qshift.shifting import Shifter
 
 _MOST_SUMS = 200  # frequencies of one joint parameter
 _MOST_JOINED = 256  # ways to share angles that a circuit remembers
-_EQUAL = 1e-9  # relative to the largest; closer ones are one
+_EQUAL = 1e-13  # relative to the largest; closer ones are one
+_WIDEST_RANGE = 1e3  # of the frequencies of gates that are joined
 
 
 class Joint(Parametric):
     """A circuit as a function of fewer parameters, some of which move several gates.
+
+    It has the circuit's columns. Derivatives by one that leads others are those by the angle that
+    they share; nothing depends on the others alone.
 
     Attributes:
         circuit: The circuit.
@@ -36,36 +43,31 @@ class Joint(Parametric):
 
     def __init__(self, circuit: Circuit, groups: Sequence[tuple[dict[int, float], Frequencies]]):
         self.circuit = circuit
-        spectra, followed = {}, {}
+        self.num_values, self.is_finite = circuit.num_values, circuit.is_finite
+        self._matrix = np.eye(circuit.num_parameters)
+        self._moves, slots = {}, list(circuit.slots)
         for group, spectrum in groups:
             leader, *others = group
-            spectra[leader] = spectrum
-            followed |= {k: (leader, group[k]) for k in others}
-        self.leaders = tuple(k for k in range(len(circuit.slots)) if k not in followed)
-        slots, start = {}, 0
-        for k in self.leaders:
-            slot = circuit.slots[k]
-            slots[k] = replace(slot, start=start, spectrum=spectra.get(k, slot.spectrum))
-            start += slot.size
-        self.slots = tuple(slots.values())
-        self._columns = np.zeros(circuit.num_parameters, dtype=int)
-        self._factors = np.ones(circuit.num_parameters)
-        for k, slot in enumerate(circuit.slots):
-            leader, factor = followed.get(k, (k, 1.0))
-            self._columns[slot.columns] = slots[leader].columns
-            self._factors[slot.columns] = factor
-        self._matrix = np.zeros((circuit.num_parameters, start))
-        self._matrix[np.arange(circuit.num_parameters), self._columns] = self._factors
-        self.num_values, self.cones = circuit.num_values, circuit.cones @ (self._matrix != 0)
+            slots[leader] = replace(slots[leader], spectrum=spectrum)
+            start = slots[leader].start
+            for k in others:
+                slots[k] = replace(slots[k], spectrum=Frequencies(()))
+                self._matrix[slots[k].start] = 0.0
+                self._matrix[slots[k].start, start] = group[k]
+            self._moves[start] = [(slots[k].start, factor) for k, factor in group.items()]
+        self.slots = tuple(slots)
+        followers = {k for group, _ in groups for k in list(group)[1:]}
+        self.leaders = tuple(k for k in range(len(slots)) if k not in followers)
+        self.cones = circuit.cones @ (self._matrix != 0)
         self.shared = tuple(
             f"{circuit.slots[next(iter(group))].gate} with {len(group) - 1} more: "
             f"{len(spectrum.values)} frequencies"
             for group, spectrum in groups
         )
 
-    def spread(self, points: np.ndarray) -> np.ndarray:
-        """Returns the circuit's points float64[N, P] for points of these parameters."""
-        return points[:, self._columns] * self._factors
+    @cached_property
+    def shifted(self) -> Shifter:
+        return Shifter(self.circuit.spectra, self.called, self._moves)
 
     def gather(self, gradients: np.ndarray) -> np.ndarray:
         """Returns gradients by these parameters for gradients float64[N, M, P] of the circuit."""
@@ -83,10 +85,10 @@ class Spread:
         self._executor = executor
 
     def __call__(self, joint: Joint, points: np.ndarray, call=None) -> np.ndarray:
-        return self._executor(joint.circuit, joint.spread(points), call)
+        return self._executor(joint.circuit, points, call)
 
     def gradients(self, joint: Joint, points: np.ndarray) -> np.ndarray:
-        return joint.gather(self._executor.gradients(joint.circuit, joint.spread(points)))
+        return joint.gather(self._executor.gradients(joint.circuit, points))
 
 
 def join(circuit: Circuit, angles: Sequence[tuple[Hashable, float]], order: int) -> Circuit | Joint:
@@ -106,7 +108,7 @@ def join(circuit: Circuit, angles: Sequence[tuple[Hashable, float]], order: int)
     groups = [
         {k: angles[k][1] / angles[slots[0]][1] for k in slots}
         for slots in names.values()
-        if len(slots) > 1 and all(angles[k][1] for k in slots)
+        if len(slots) > 1 and all(_is_usual(angles[k][1] / angles[slots[0]][1]) for k in slots)
     ]
     if not groups:
         return circuit
@@ -118,14 +120,17 @@ def join(circuit: Circuit, angles: Sequence[tuple[Hashable, float]], order: int)
     return circuit.joined[key] or circuit
 
 
+def _is_usual(ratio: float) -> bool:
+    return 1e-100 < abs(ratio) < 1e100
+
+
 def _joined(circuit, groups, order) -> Joint | None:
     observed = set().union(*map(terms, circuit.measurements))
     cones = [circuit.reached(wires) for wires in observed]
     joined = []
-    for group in groups:
+    near = (_near(circuit, group) for group in groups)
+    for group in itertools.chain.from_iterable(near):
         slots = {k: circuit.slots[k] for k in group}
-        if not all(isinstance(slot.spectrum, Frequencies) for slot in slots.values()):
-            continue
         spectra = {k: abs(group[k]) * np.array(slot.spectrum.values) for k, slot in slots.items()}
         seen = [tuple(k for k, slot in slots.items() if cone[slot.start]) for cone in cones]
         frequencies = _sums([[spectra[k] for k in some] for some in set(seen)])
@@ -133,6 +138,26 @@ def _joined(circuit, groups, order) -> Joint | None:
         if frequencies is not None and _is_cheaper(len(frequencies), sizes, order):
             joined.append((group, Frequencies(frequencies)))
     return Joint(circuit, joined) if joined else None
+
+
+def _near(circuit, group: dict[int, float]) -> list[dict[int, float]]:
+    """Splits gates that share an angle, where the frequencies of some are much larger than those of
+    others: in one rule for all, they would take the digits of what depends on the others only."""
+    spectra = {k: circuit.slots[k].spectrum for k in group}
+    if not all(isinstance(spectrum, Frequencies) for spectrum in spectra.values()):
+        return []
+    sizes = {
+        k: (abs(group[k]) * min(spectrum.values), abs(group[k]) * max(spectrum.values))
+        for k, spectrum in spectra.items()
+        if spectrum.values
+    }
+    parts: list[list[int]] = []
+    for k in sorted(sizes, key=lambda k: sizes[k]):
+        if not parts or sizes[k][1] > _WIDEST_RANGE * sizes[parts[-1][0]][0]:
+            parts.append([])
+        parts[-1].append(k)
+    parts = [sorted(part) for part in parts if len(part) > 1]
+    return [{k: group[k] / group[part[0]] for k in part} for part in parts]
 
 
 def _is_cheaper(joint: int, sizes: Sequence[int], order: int) -> bool:
@@ -158,10 +183,12 @@ def _sums(products: Sequence[Sequence[np.ndarray]]) -> tuple[float, ...] | None:
             sums = _distinct(np.add.outer(sums, steps).ravel(), largest)
             if len(sums) > 2 * _MOST_SUMS + 1:
                 return None
-        found = _distinct(np.append(found, sums[sums > _EQUAL * largest]), largest)
-    return tuple(found.tolist()) if len(found) <= _MOST_SUMS else None
+        found = np.append(found, sums[sums > _EQUAL * largest])
+    found = merged(found)
+    return found if len(found) <= _MOST_SUMS else None
 
 
 def _distinct(values, largest):
-    _, first = np.unique(np.round(values / (_EQUAL * largest)), return_index=True)
-    return np.sort(values[first])
+    """Returns values, ascending, of which those that are the same but for rounding are one."""
+    values = np.sort(values)
+    return values[np.diff(values, prepend=-np.inf) > _EQUAL * largest]

@@ -14,6 +14,17 @@ from qshift.plan import OBJECTIVES
 
 _INTERFACES = ("auto", "tf", "tensorflow", "tf-autograph", "tensorflow-autograph")
 _DIFF_METHODS = ("best", "shift", "parameter-shift", "adjoint")
+# What to users means exact derivatives, which there are, whatever way they are found in.
+_AS_BEST = ("backprop", "hadamard", qml.gradients.hadamard_grad)
+_NOT_EXACT = {
+    "finite-diff": "finite differences are not exact",
+    qml.gradients.finite_diff: "finite differences are not exact",
+    "spsa": "it is a random estimate",
+    qml.gradients.spsa_grad: "it is a random estimate",
+    "device": "what devices differentiate themselves is what 'adjoint' asks for",
+    "reversible": "PennyLane has replaced it by 'adjoint'",
+    None: "derivatives cost nothing until they are asked for",
+}
 _ALLOWED = {
     "device_vjp": ((None, False, True), "derivatives are exact either way"),
     "postselect_mode": ((None,), "postselected expectation values obey no shift rule"),
@@ -40,15 +51,21 @@ def interface(given: str | qml.math.Interface) -> str:
 def diff_method(given: str | Callable) -> str:
     """Returns the name of a differentiation method, which is one of PennyLane's too.
 
+    ``"backprop"`` and ``"hadamard"`` are taken as ``"best"``, which gives the same derivatives.
+
     Raises:
-        UnsupportedError: If it is none of qshift's.
+        UnsupportedError: If it is none of these, nor one of qshift's.
     """
     if given is param_shift or given is qml.gradients.param_shift:
         return "shift"
+    if any(given is each or given == each for each in _AS_BEST):
+        return "best"
     if given not in _DIFF_METHODS:
+        reasons = (reason for each, reason in _NOT_EXACT.items() if given is each or given == each)
+        reason = next((f" ({reason})" for reason in reasons), "")
         raise UnsupportedError(
-            f"diff_method={given!r}: qshift differentiates exactly, by shifted circuits or by "
-            f"adjoint differentiation. Use {_DIFF_METHODS[0]!r}, which chooses, or one of "
+            f"diff_method={given!r}{reason}: qshift differentiates exactly, by shifted circuits or "
+            f"by adjoint differentiation. Use {_DIFF_METHODS[0]!r}, which chooses, or one of "
             f"{', '.join(map(repr, _DIFF_METHODS[1:]))}."
         )
     return "parameter-shift" if given == "shift" else given

@@ -20,11 +20,13 @@ from pennylane.measurements import (
     ProbabilityMP,
     VarianceMP,
 )
+from pennylane.ops import CompositeOp, SProd
 from pennylane.pauli import PauliSentence, PauliWord
 from scipy.linalg import hadamard
 
 from qshift.errors import UnsupportedError
-from qshift.fingerprint import fingerprint
+from qshift.fingerprint import contains_custom, fingerprint
+from qshift.hermitian import WIDEST_MATRIX, require_hermitian, require_real
 
 _ADVICE = {
     "StateMP": "return qml.expval(...) of the observables you need, or qml.probs(...)",
@@ -37,6 +39,10 @@ _ADVICE = {
     "MutualInfoMP": "return qml.probs(...) or qml.expval(...)",
     "PurityMP": "return qml.expval(qml.SWAP(...)) on two copies of the state",
 }
+
+
+_ROUNDING = 1e-15  # relative; what a product leaves of terms that cancel
+_WIDEST_RANGE = 1e8  # of the coefficients of one observable
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,26 @@ class _Raw:
         return slice(start, start + size)
 
     def expval(self, observable) -> int:
+        require_hermitian(observable)
+        observable = _of_known_class(observable)
         return self.add(qml.expval(observable)).start
+
+
+def _of_known_class(observable):
+    """Returns an observable, as a matrix if it is of a user's own class: devices know observables
+    by their names, and each takes others."""
+    if not contains_custom(observable) or len(observable.wires) > WIDEST_MATRIX:
+        return observable
+    wires = observable.wires
+    if observable.has_matrix:
+        matrix = qml.matrix(observable, wire_order=wires)
+    elif observable.has_diagonalizing_gates:
+        gates = qml.tape.QuantumScript(observable.diagonalizing_gates())
+        rotation = qml.matrix(gates, wire_order=wires)
+        matrix = rotation.conj().T @ np.diag(observable.eigvals()) @ rotation
+    else:
+        return observable
+    return qml.Hermitian(np.asarray(matrix), wires=wires)
 
 
 def read(
@@ -176,6 +201,8 @@ def _result(measurement, raw, all_wires, is_tensor):
             "which has a TensorFlow tensor as a parameter. Pass NumPy arrays, or rotate the basis "
             "with gates before qml.probs(wires=...)."
         )
+    if isinstance(measurement.obs, CompositeOp | SProd):
+        require_hermitian(measurement.obs)  # others say what they are measured by
     return _Columns(raw.add(measurement, 2 ** len(measurement.wires)))
 
 
@@ -191,13 +218,38 @@ def _linear(terms):
         for coefficient, column in terms:
             value = qml.math.ones_like(values[:, 0]) if column is None else values[:, column]
             if not isinstance(coefficient, float):
-                coefficient = qml.math.cast(qml.math.real(coefficient), "float64")
+                coefficient = qml.math.cast(_real(coefficient), "float64")
                 total = total + coefficient * value
             else:
                 total = total + (value if coefficient == 1.0 else coefficient * value)
         return total
 
     return result
+
+
+def _real(coefficient):
+    """Returns the real part of a coefficient.
+
+    Raises:
+        UnsupportedError: If it has an imaginary part. In a graph, TensorFlow raises an error of its
+            own when it runs.
+    """
+    what = "A coefficient of an observable"
+    if qml.math.get_interface(coefficient) != "tensorflow":
+        require_real(coefficient, what)
+    elif coefficient.dtype.is_complex:
+        import tensorflow as tf  # Late: other frameworks' observables come here as well.
+
+        if tf.executing_eagerly():
+            require_real(coefficient.numpy(), what)
+        else:
+            real, imaginary = tf.math.real(coefficient), tf.math.imag(coefficient)
+            tolerance = 1e-5 if coefficient.dtype == tf.complex64 else 1e-9
+            message = f"{what} is not real, so what is measured is not Hermitian."
+            small = tf.abs(imaginary) <= tolerance * tf.abs(coefficient)
+            with tf.control_dependencies([tf.debugging.Assert(small, [message, coefficient])]):
+                return tf.identity(real)
+    return qml.math.real(coefficient)
 
 
 def _of_outcomes(measurement, raw, is_tensor):
@@ -230,15 +282,37 @@ def _diagonal_terms(entries, wires, raw, is_tensor):
     if any(map(is_tensor, coefficients)):
         columns = [raw.expval(word.operation(wire_order=wires[:1])) for word in words]
         return list(zip(coefficients, columns, strict=True))
-    sentence = PauliSentence(dict(zip(words, map(float, coefficients), strict=True)))
+    require_real(coefficients, "The mean of a function of outcomes")
+    numbers = map(float, np.real(coefficients))
+    sentence = PauliSentence(dict(zip(words, numbers, strict=True)))
     return [(1.0, raw.expval(sentence.operation(wire_order=wires)))]
 
 
 def _terms(observable, raw, is_tensor):
     """Returns (coefficient, column) of an expectation value; fixed observables stay whole."""
     if not any(is_tensor(parameter) for parameter in observable.data):
-        return [(1.0, raw.expval(observable))]
+        return [(1.0, raw.expval(part)) for part in _by_scale(observable)]
     return [(c, raw.expval(word)) for c, word in _tensor_terms(observable, is_tensor)]
+
+
+def _by_scale(observable) -> list:
+    """Splits a sum whose coefficients differ in size by more than a float64 can tell apart in one
+    number: a derivative of the small terms would be lost next to values of the large ones."""
+    words = observable.pauli_rep or {}
+    sizes = sorted((abs(c) for c in words.values() if c), reverse=True)
+    if len(sizes) < 2 or sizes[-1] * _WIDEST_RANGE >= sizes[0]:
+        return [observable]
+    require_hermitian(observable)
+    bounds = [sizes[0]]
+    for size in sizes:
+        if size * _WIDEST_RANGE < bounds[-1]:
+            bounds.append(size)
+    parts: list = [PauliSentence() for _ in bounds]
+    for word, coefficient in words.items():
+        if coefficient:
+            part = sum(abs(coefficient) <= bound for bound in bounds[1:])
+            parts[part][word] = float(coefficient.real)
+    return [part.operation(wire_order=observable.wires) for part in parts]
 
 
 def _square_terms(observable, raw, is_tensor):
@@ -265,12 +339,13 @@ def _product(a, b, raw):
         product = qml.matrix(a, wire_order=wires) @ qml.matrix(b, wire_order=wires)
         return [(1.0, raw.expval(qml.Hermitian((product + product.conj().T) / 2, wires=wires)))]
     sentence = a.pauli_rep @ b.pauli_rep  # its imaginary part cancels with that of ba
-    sentence = PauliSentence({word: float(np.real(c)) for word, c in sentence.items()})
-    sentence.simplify()
+    real = {word: float(np.real(c)) for word, c in sentence.items()}
+    smallest = _ROUNDING * max(map(abs, real.values()), default=0.0)
+    sentence = PauliSentence({word: c for word, c in real.items() if abs(c) > smallest})
     identity = sentence.pop(PauliWord({}), 0.0)
     terms = [(identity, None)] if identity or not sentence else []
     if sentence:
-        terms.append((1.0, raw.expval(sentence.operation())))
+        terms += [(1.0, raw.expval(part)) for part in _by_scale(sentence.operation())]
     return terms
 
 

@@ -94,8 +94,9 @@ def minimize(
     """Minimises a scalar function with exact derivatives.
 
     Args:
-        fn: A function of one tensor: a qshift QNode, whose derivatives of all orders then go out
-            as one batch per step, or any TensorFlow function. It is compiled with `tf.function`
+        fn: A function of one tensor: a QNode, whose derivatives of all orders then go out as one
+            batch per step (PennyLane's own are converted by `qshift.from_qnode`), or any TensorFlow
+            function. It is compiled with `tf.function`
             where that is possible; an interruption then waits for the end of a step.
         x0: The point to start from, of any shape. Its dtype is the one that ``fn`` gets; integers
             become float64.
@@ -106,7 +107,8 @@ def minimize(
         steps: The largest number of steps.
         learning_rate: 1 for the Newton methods and 0.1 for the others by default.
         damping: What is added to the Hessian's diagonal. With 0, Newton's method heads for the
-            nearest stationary point, be it a minimum or not.
+            nearest stationary point, be it a minimum or not; the result then says that it has not
+            converged.
         tolerance: Stop when the Euclidean norm of the gradient is at most this. With float32 or
             finite shots, gradients never get as small as the default.
         progress: Whether to show the progress; on a terminal or in a notebook only.
@@ -150,12 +152,17 @@ def minimize(
             order = 1 if step == steps else method.order  # at the last point no step is taken
             with Tracker() as tracker:
                 value, gradient, hessian = derivatives(x.astype(x0.dtype), order, step)
-            norm, curvature = float(np.linalg.norm(gradient)), None
+                norm = float(np.linalg.norm(gradient))
+                if order < method.order and norm <= tolerance:
+                    # Whether that is a minimum, only the Hessian tells.
+                    value, gradient, hessian = derivatives(x.astype(x0.dtype), method.order, step)
+            lowest = largest = None
             if hessian is not None:
-                curvature = float(np.linalg.eigvalsh(hessian)[0])
+                curvatures = np.linalg.eigvalsh(hessian)
+                lowest, largest = float(curvatures[0]), float(np.abs(curvatures).max())
                 hessian = hessian + damping * np.eye(x.size)
             circuits = spent + tracker.totals["circuits"]
-            state.history.append(Point(x, value, norm, curvature, circuits))
+            state.history.append(Point(x, value, norm, lowest, circuits, largest))
             state.x, spent = None, 0
             if not finished():
                 state.x = x - rate * method.rule(gradient, hessian, state.memory).reshape(x.shape)
@@ -194,8 +201,10 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
 
     import qshift
     from qshift.derivatives import retracing
+    from qshift.qnode import as_own
     from qshift.tracing import if_traceable
 
+    fn = as_own(fn)
     if isinstance(fn, qshift.QNode):
         fn = fn.update(seed=fn.seed)  # with a count of its own of its calls
     direct = diagonal and isinstance(fn, qshift.QNode)  # whose diagonal may be had by itself

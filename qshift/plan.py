@@ -27,6 +27,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import sparse
 
+from qshift.errors import NoShiftRuleError
 from qshift.fewest import fewest, wrap
 from qshift.rule import period, shift_rule
 
@@ -36,6 +37,7 @@ Coordinate = tuple[int, float, float]
 Point = tuple[Coordinate, ...]
 
 OBJECTIVES = ("circuits", "shots")
+_NARROWEST = 1e-3  # gap between frequencies, relative to the largest
 _LARGEST_SPACE = 1000  # dimensions up to which the linear algebra on a subset is worth its time
 _MOST_REMEMBERED = 256  # in eager mode requests depend on data, so their number has no bound
 
@@ -66,13 +68,15 @@ class Recipe:
     def rule(self, order: int) -> list[tuple[float, float, float]]:
         """Returns the recipe of a higher order, as triples (coefficient, scale, shift)."""
         negligible = 1e-14 * sum(abs(c) for c, _, _ in self.terms) ** order
+        # Shifts are rounded as they are large themselves, whatever the scale of the parameter.
+        unit = 1 / (max(abs(s) for _, _, s in self.terms) or 1.0)
         terms = {(1.0, 0.0): (1.0, 0.0)}  # {(scale, rounded shift): (coefficient, shift)}
         for _ in range(order):
             longer = {}
             for (a, _), (c, s) in terms.items():
                 # d/dx f(a x + s) = a f'(a x + s) = a sum_i c_i f(a_i (a x + s) + s_i)
                 for ci, ai, si in self.terms if a else ():
-                    key = ai * a, wrap(ai * s + si, self.period)
+                    key = ai * a, wrap(ai * s + si, self.period, unit)
                     longer[key] = longer.get(key, (0.0,))[0] + a * c * ci, ai * s + si
             terms = longer
         return [(c, a, s) for (a, s), (c, _) in terms.items() if abs(c) > negligible]
@@ -272,7 +276,7 @@ def _plan_subset(planner, support, indices, known) -> list[dict[Point, float]]:
     if (
         planner.objective == "shots"
         or not missing
-        or any(isinstance(s, Recipe) for s in spectra)
+        or any(isinstance(s, Recipe) or not _is_of_one_scale(s.values) for s in spectra)
         or math.prod(2 * len(s.values) + 1 for s in spectra) > _LARGEST_SPACE
     ):
         return product
@@ -302,6 +306,14 @@ def _plan_subset(planner, support, indices, known) -> list[dict[Point, float]]:
     ]
 
 
+@lru_cache(maxsize=1024)
+def _is_of_one_scale(frequencies) -> bool:
+    """Whether frequencies, and what they differ by, are of about the same size: otherwise, the
+    linear algebra on a subset would take small ones for none."""
+    gaps = np.diff([0.0, *sorted(frequencies)])
+    return bool(gaps.min(initial=np.inf) >= _NARROWEST * max(frequencies, default=0.0))
+
+
 def _product(rules) -> dict[Point, float]:
     """Multiplies one-parameter rules: {point: coefficient}."""
     combination = Counter()
@@ -317,7 +329,10 @@ def _univariate(frequencies, order) -> tuple[tuple[float, float, float], ...]:
     """Returns (coefficient, 1, shift) of d^order/dx^order with the least sum |c|."""
     if not frequencies:
         return ((1.0, 1.0, 0.0),) if order == 0 else ()
-    rule = shift_rule(frequencies, order)
+    try:
+        rule = shift_rule(frequencies, order)
+    except ValueError as error:
+        raise NoShiftRuleError(f"There is no derivative of order {order}: {error}.") from error
     full, unit = period(frequencies), max(frequencies)
     pairs = zip(rule.coefficients, rule.shifts, strict=True)
     return tuple((float(c), 1.0, wrap(s, full, unit)) for c, s in pairs)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import cloudpickle
 import pennylane as qml
@@ -22,6 +23,7 @@ from pennylane.workflow.qnode import _to_qfunc_output_type
 from qshift import keywords, transforms
 from qshift.angles import angles, follows
 from qshift.circuit import Circuit, Compiled, Compiler
+from qshift.errors import UnsupportedError
 from qshift.evaluation import Calls, Evaluation
 from qshift.executors import Executor, executor
 from qshift.joint import Joint, Spread, join
@@ -162,7 +164,8 @@ class QNode(qml.QNode):
             from shifted circuits; ``"adjoint"``: first derivatives by the device's
             adjoint differentiation and higher ones from these, shifted; ``"best"``: adjoint on
             lightning.qubit where that costs less (exact expectation values, no more of them than
-            parameters), otherwise shift.
+            parameters), otherwise shift. ``"backprop"`` and ``"hadamard"`` mean exact derivatives
+            to users, and are taken as ``"best"``, which gives the same.
         shots: Shots per circuit, an int or a shot vector; the device's if not given.
         objective: ``"circuits"`` (the default without shots): the fewest circuits; ``"shots"``
             (the default with shots): the least variance for a number of shots (`qshift.plan`).
@@ -398,7 +401,12 @@ class QNode(qml.QNode):
         parameters, names = list(compiled.parameters), angles(compiled.parameters)
         circuit = join(compiled.circuit, names, order)
         if circuit is not compiled.circuit:
-            parameters, names = ([each[k] for k in circuit.leaders] for each in (parameters, names))
+            # What follows another angle is moved with it, from where it is itself.
+            leaders = set(circuit.leaders)
+            parameters = [
+                each if k in leaders else tf.stop_gradient(each)
+                for k, each in enumerate(parameters)
+            ]
         return circuit, parameters, names
 
     def _program(self, run, circuit, columns, active, axes) -> Program:
@@ -566,6 +574,28 @@ def _reduce_by_value(qnode):
 
 
 cloudpickle.CloudPickler.dispatch_table[QNode] = _reduce_by_value
+
+_converted: WeakKeyDictionary[qml.QNode, QNode] = WeakKeyDictionary()
+
+
+def as_own(fn: Callable) -> Callable:
+    """Returns a function, as a `QNode` if it is a QNode of PennyLane's own, each once.
+
+    PennyLane's has no derivatives beyond ``max_diff``, of which it says nothing.
+
+    Raises:
+        UnsupportedError: For settings that qshift has no meaning for; see `from_qnode`.
+    """
+    if not isinstance(fn, qml.QNode) or isinstance(fn, QNode):
+        return fn
+    if fn not in _converted:
+        try:
+            _converted[fn] = from_qnode(fn)
+        except UnsupportedError as error:
+            raise UnsupportedError(
+                f"{fn} is a QNode of PennyLane's, and qshift.from_qnode cannot convert it: {error}"
+            ) from error
+    return _converted[fn]
 
 
 def _pipeline_name(qnode) -> str:

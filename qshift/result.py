@@ -23,6 +23,8 @@ class Point:
         lowest_curvature: Its Hessian's lowest eigenvalue, of ``"diagonal-newton"`` its lowest
             diagonal entry; None if there was none evaluated.
         circuits: How many circuits qshift executed for it.
+        largest_curvature: The largest absolute value among those of which `lowest_curvature` is the
+            lowest, by which rounding is told from curvature.
     """
 
     x: np.ndarray
@@ -30,6 +32,7 @@ class Point:
     gradient_norm: float
     lowest_curvature: float | None
     circuits: int
+    largest_curvature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,23 @@ class Result:
 
     @property
     def converged(self) -> bool:
-        """Whether the gradient norm is at most the tolerance."""
-        return self.gradient_norm <= self.tolerance
+        """Whether it ended at a minimum, as far as the optimizer can know.
+
+        The gradient norm is at most the tolerance. No curvature is negative, relative to the
+        largest by more than the tolerance, where curvatures were evaluated; where they were not,
+        it is a step that led there.
+        """
+        if self.gradient_norm > self.tolerance or self._curves_down:
+            return False
+        return self.lowest_curvature is not None or self.steps > 0
+
+    @property
+    def _curves_down(self) -> bool:
+        last = self.history[-1]
+        if last.lowest_curvature is None:
+            return False
+        largest = last.largest_curvature or abs(last.lowest_curvature)
+        return last.lowest_curvature < -largest * min(max(self.tolerance, 1e-12), 0.5)
 
     @property
     def steps(self) -> int:
@@ -86,12 +104,18 @@ class Result:
     def message(self) -> str:
         """How it ended, in a sentence."""
         norm = f"the gradient norm is {self.gradient_norm:.2g}"
-        if not self.converged:
+        if self.gradient_norm > self.tolerance:
             return f"not converged after {self._steps}: {norm}, the tolerance {self.tolerance:.2g}"
-        if self.lowest_curvature is not None and self.lowest_curvature < -self.tolerance:
+        if self._curves_down:
             return (
-                f"converged after {self._steps}, but not to a minimum: {norm}, and the lowest "
-                f"curvature {self.lowest_curvature:.2g}. Start elsewhere, or give damping"
+                f"came after {self._steps} to a stationary point, but not to a minimum: {norm}, "
+                f"and the lowest curvature {self.lowest_curvature:.2g}. Start elsewhere, or give "
+                "damping"
+            )
+        if not self.converged:
+            return (
+                f"took no step, as the start is a stationary point: {norm}. Whether it is a "
+                f"minimum, {self.optimizer} does not find out: start elsewhere, or take newton"
             )
         return f"converged after {self._steps}: {norm}"
 

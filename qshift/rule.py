@@ -28,7 +28,7 @@ from scipy.linalg import qr
 from scipy.optimize import linprog
 
 _EQUAL = 1e-12  # relative; numbers this close are one number
-_DISTINCT = 1e-9  # relative to the largest frequency; closer ones cannot be told apart
+_DISTINCT = 1e-12  # relative to the largest frequency; closer ones cannot be told apart
 _LARGEST_DENOMINATOR = 10_000  # of frequency ratios that count as commensurable
 _LARGEST_NORM = 1e8  # of sum|c| / W^n on given shifts: beyond, rounding eats the result
 _LONGEST_WINDOW = 256  # points of the grid tried; x + s still has 12 digits there
@@ -96,8 +96,9 @@ def shift_rule(
             order n. Shifts beyond half a period are brought back by whole periods.
 
     Returns:
-        The rule, exact on every function of the basis to 1e-12 W^order, usually to 1e-15. Rules on
-        given shifts whose sum|c| is large are exact to rounding, 4e-15 sum|c|.
+        The rule, exact on every function of the basis to rounding: to 1e-12 of its derivative and
+        4e-15 sum|c|, or 4e-16 sum|c| times the longest phase W s. As sum|c| is at least W^order,
+        derivatives of low frequencies have no more digits than that leaves them.
 
     Raises:
         ValueError: if an argument is invalid, or if no exact rule exists for the shifts given.
@@ -105,6 +106,21 @@ def shift_rule(
     spectrum = tuple(sorted(_checked_frequencies(frequencies)))
     given = None if shifts is None else tuple(_checked_numbers("shifts", shifts).tolist())
     return _rule(spectrum, _checked_order(order, spectrum), given)
+
+
+def merged(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:
+    """Returns frequencies, ascending and each once.
+
+    Args:
+        values: Frequencies or their negatives, zeros among them, with rounding errors. Those that
+            agree to 1e-12 of the largest are one, and those up to that are zero.
+    """
+    values = np.sort(np.abs(np.asarray(values, dtype=np.float64).ravel()))
+    if not values.size or not values[-1]:
+        return ()
+    # As many as it takes to get from one to the next in small steps are one.
+    first = np.diff(values, prepend=0.0) > _DISTINCT * values[-1]
+    return tuple(values[first].tolist())
 
 
 def period(frequencies: Sequence[float]) -> float | None:
@@ -118,6 +134,13 @@ def period(frequencies: Sequence[float]) -> float | None:
     spectrum = _checked_frequencies(frequencies)
     count = _multiple(spectrum)
     return None if count is None else 2 * math.pi * count / max(spectrum)
+
+
+def base_frequency(frequencies: Sequence[float]) -> float | None:
+    """Largest frequency that all frequencies are multiples of, or None; see `period`."""
+    spectrum = _checked_frequencies(frequencies)
+    count = _multiple(spectrum)
+    return None if count is None else max(spectrum) / count
 
 
 def is_equidistant(frequencies: Sequence[float]) -> bool:
@@ -252,7 +275,8 @@ def _rule_on(spectrum: _Spectrum, order: int, given: tuple[float, ...]) -> _Pair
         shifts = shifts - full * np.ceil(shifts / full - 0.5 - _EQUAL)
     matrix = design(spectrum, shifts).T
     values = target(spectrum, order) / spectrum[-1] ** order
-    coefficients = _least_norm(matrix, values, np.ones(len(shifts)))
+    largest = np.abs(shifts).max() * spectrum[-1]
+    coefficients = _least_norm(matrix, values, np.ones(len(shifts)), largest)
     if coefficients is None or np.abs(coefficients).sum() > _LARGEST_NORM:
         raise ValueError(
             f"shifts {given} give no exact rule of order {order} for frequencies {spectrum}: they "
@@ -327,19 +351,24 @@ def _half_rule(
     """The weights, if there are any, and whether sum|weights| is the optimum, 1."""
     # Riesz's grid holds many optimal rules: prefer short shifts, and 0, which is one evaluation.
     cost = 1 - 1e-4 / (1 + shifts * spectrum[-1])
-    weights = _least_norm(*_half_system(spectrum, order, shifts), cost)
+    largest = shifts.max() * spectrum[-1]
+    weights = _least_norm(*_half_system(spectrum, order, shifts), cost, largest)
     return weights, weights is not None and np.abs(weights).sum() <= 1 + 1e-9
 
 
-def _least_norm(matrix: np.ndarray, values: np.ndarray, cost: np.ndarray) -> np.ndarray | None:
+def _least_norm(
+    matrix: np.ndarray, values: np.ndarray, cost: np.ndarray, largest: float
+) -> np.ndarray | None:
     """Solves matrix @ x = values for the x of least sum(cost * |x|); None if there is no solution.
 
-    Takes float64[E, K], float64[E] (at most 1 in size) and float64[K]; returns float64[K], with no
-    more nonzeros than the matrix has rank.
+    Takes float64[E, K], float64[E] (at most 1 in size), float64[K] and the largest phase that the
+    matrix is made of; returns float64[K], with no more nonzeros than the matrix has rank.
     """
+    rounding = 4e-15 + 4e-16 * largest  # what is small next to this, values cannot tell either
 
     def is_solution(x: np.ndarray) -> bool:
-        return np.abs(matrix @ x - values).max() <= 1e-12 + 4e-15 * np.abs(x).sum()
+        allowed = _EQUAL * np.abs(values) + rounding * np.abs(x).sum()
+        return bool((np.abs(matrix @ x - values) <= allowed).all())
 
     x, _, rank, _ = np.linalg.lstsq(matrix, values, rcond=1e-12)
     if not is_solution(x):

@@ -17,16 +17,18 @@ import pennylane as qml
 from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.tracer import trace_stack
 from pennylane.measurements import ExpectationMP, MidMeasureMP, ProbabilityMP, Shots, VarianceMP
-from pennylane.ops.qubit.attributes import supports_broadcasting
 from pennylane.tape import QuantumScript
 
 from qshift import gates
 from qshift.circuit import Circuit, Slot
 from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.expansion import is_angle
+from qshift.hermitian import require_hermitian
 from qshift.measurements import read
 from qshift.plan import Frequencies, Index, Planner, Point, Recipe
+from qshift.shifting import FAR, exact_base, largest_frequency, reduced
 
+FAR_SINGLE = 10.0  # radians, in single precision
 _MOST_AMPLITUDES = 2**22  # of one broadcast tape, 64 MiB
 
 
@@ -217,9 +219,15 @@ def _raw(measurements):
         parts, function = (measurement,), None
         if isinstance(measurement, VarianceMP):
             parts, function = _variance(measurement)
+        if measurement.obs is not None and _has_numbers_only(measurement.obs):
+            require_hermitian(measurement.obs)
         results.append(_Result(range(len(raw), len(raw) + len(parts)), function))
         raw += parts
     return tuple(raw), tuple(results)
+
+
+def _has_numbers_only(observable) -> bool:
+    return all(isinstance(x, np.ndarray | int | float | complex) for x in observable.data)
 
 
 def _variance(measurement):
@@ -291,7 +299,7 @@ def _can_broadcast(tape, slots) -> bool:
         tape.batch_size is None
         and not isinstance(tape, _Shifted)
         and not any(isinstance(op, MidMeasureMP) for op in tape.operations)
-        and all(op.name in supports_broadcasting for op in operations)
+        and all(gates.broadcasts(op) for op in operations)
         and not any(
             _is_recorded(op.data[slot.parameter])
             for op, slot in zip(operations, slots, strict=True)
@@ -332,13 +340,34 @@ def _moved(tape, circuit, points):
             scales, shifts = np.array([move.get(slot.start, (1.0, 0.0)) for move in moves]).T
             if len(points) == 1:
                 scales, shifts = scales[0], shifts[0]
-            x = operations[position].data[slot.parameter]
+            x = _near(operations[position].data[slot.parameter], slot)
             if (scales != 1.0).any():
                 x = x * _like(scales, x)
             changes[slot.parameter] = x + _like(shifts, x)
         operations[position] = _bound(operations[position], changes)
     trainable = [i for i in tape.trainable_params if is_angle(tape, i)]
     return _Shifted(operations, circuit.measurements, shots=tape.shots, trainable_params=trainable)
+
+
+def _near(x, slot):
+    """Returns an angle less whole periods, if it is large; with the same derivatives."""
+    largest, base = largest_frequency(slot.spectrum), exact_base(slot.spectrum)
+    single = any(name in str(getattr(x, "dtype", "")) for name in ("float32", "float16"))
+    far = qml.math.abs(x) * largest > (FAR_SINGLE if single else FAR)
+    if qml.math.is_abstract(x):
+        return x if base is None else qml.math.where(far, _less_periods(x, base), x)
+    if not qml.math.any(far):
+        return x
+    if base is None:
+        reduced(
+            np.asarray(qml.math.unwrap([x])[0], float), slot.spectrum, f"A parameter of {slot.gate}"
+        )
+        return x
+    return qml.math.where(far, _less_periods(x, base), x)
+
+
+def _less_periods(x, base):
+    return qml.math.arctan2(qml.math.sin(base * x), qml.math.cos(base * x)) / base
 
 
 def _bound(op, changes):

@@ -12,7 +12,7 @@ import os
 import secrets
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +29,7 @@ from tensorflow.python.ops.parallel_for import pfor
 from tensorflow.python.saved_model import save_context
 
 from qshift.errors import UnsupportedError
+from qshift.fallbacks import warn_slower
 
 _GRADIENT = "QShiftPartials"
 
@@ -160,8 +161,14 @@ def own_errors() -> Iterator[None]:
 def if_traceable() -> Iterator[None]:
     """Around a call of a compiled function: what cannot be traced, because it looks at the numbers,
     is left for the eager way behind; what fails when it runs comes out as it is."""
-    with own_errors(), suppress(TypeError, AttributeError, NotImplementedError):
-        yield
+    try:
+        with own_errors():
+            yield
+    except (TypeError, AttributeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[-200:]
+        warn_slower(
+            "A function cannot be compiled and runs eagerly", f"{type(error).__name__}: {reason}"
+        )
 
 
 def _names(op) -> tuple[str, ...]:

@@ -91,16 +91,34 @@ def test_wrong_frequencies_fail():
 
 
 def test_wrong_gate_frequencies_fail():
-    class Wrong(qml.RX):
+    class Wrong(qml.MultiRZ):
+        """Too wide to be compared with its matrix."""
+
         parameter_frequencies = [(2.0,)]
 
     @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(x):
-        Wrong(x, wires=0)
-        return qml.expval(qml.Z(0))
+        qml.Hadamard(0)
+        Wrong(x, wires=range(7))
+        return qml.expval(qml.X(0))
 
     with pytest.raises(AssertionError, match="derivative of order 1, "):
         check_derivatives(circuit, tf.constant(0.7, tf.float64), order=1)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_the_tolerance_is_that_of_the_function(scale):
+    def scaled(function):
+        return lambda x: scale * function(x)
+
+    check_derivatives(scaled(lambda x: tf.reduce_sum(tf.sin(x))), X, order=2)
+    with pytest.raises(AssertionError, match="derivative of order 1, "):
+        check_derivatives(scaled(wrong_at(1)), X, order=1)
+
+
+def test_steps_that_would_be_lost_are_an_error():
+    with pytest.raises(ValueError, match="Argument 0 is as large as 2e.09: added to that, steps"):
+        check_derivatives(lambda x: tf.sin(x), tf.constant(2e9, tf.float64))
 
 
 def test_names_the_argument():

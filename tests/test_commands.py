@@ -268,6 +268,15 @@ def test_minimize_prints_plots_and_cleans_up(run, folder):
     assert not list(folder.glob("*.checkpoint.json"))
 
 
+@pytest.mark.parametrize("steps", ["2", "50"])
+def test_minimize_has_a_status_for_what_is_not_a_minimum(run, capsys, steps):
+    command = ["minimize", "programs.py:cosine", "--params", "0.1,0.1", "--steps", steps]
+    status = main([*command, "--tolerance", "1e-3", "--json", "-"])
+    content = json.loads(capsys.readouterr().out)
+    assert status == 1 and not content["converged"] and content["gradient_norm"] <= 1e-3
+    assert "not to a minimum" in content["message"]
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_minimize_runs_every_optimizer(run, optimizer):
     command = ("minimize", "two.qasm", "--observable", "XI - YZ", "--optimizer", optimizer)

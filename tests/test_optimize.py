@@ -177,10 +177,56 @@ def test_the_dtype_of_the_start_is_kept(given):
 
 def test_a_maximum_is_not_called_a_minimum():
     result = minimize(tf.cos, 0.1, "newton")
-    assert result.converged and result.lowest_curvature == pytest.approx(-1)
+    assert not result.converged and result.lowest_curvature == pytest.approx(-1)
     assert "not to a minimum" in result.message
 
 
+@pytest.mark.parametrize("steps", [3, 4, 100])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_a_maximum_at_the_last_step_is_none_either(steps, scale):
+    result = minimize(
+        lambda x: scale * tf.cos(x), 0.3, "newton", steps=steps, tolerance=1e-9 * scale
+    )
+    assert result.gradient_norm <= result.tolerance and not result.converged
+    assert result.steps <= 3 and "not to a minimum" in result.message
+
+
+@pytest.mark.parametrize("optimizer", ["newton", "diagonal-newton"])
+def test_a_saddle_point_is_no_minimum(optimizer):
+    def saddle(x):
+        return tf.cos(x[0]) - tf.cos(x[1])
+
+    for start in ([0.1, 0.1], [0.0, 0.0]):
+        result = minimize(saddle, start, optimizer, steps=5)
+        assert not result.converged and "not to a minimum" in result.message
+
+
+def test_flat_directions_do_not_keep_a_minimum_from_being_one():
+    result = minimize(lambda x: -tf.cos(x[0] + x[1]), [0.1, 0.2], "newton")
+    assert result.converged and abs(result.lowest_curvature) < 1e-12
+
+
+@pytest.mark.parametrize("optimizer", ["gradient-descent", "adam"])
+def test_methods_that_know_no_curvature_do_not_call_their_start_a_minimum(optimizer):
+    result = minimize(tf.cos, 0.0, optimizer)
+    assert not result.converged and f"{optimizer} does not find out" in result.message
+    assert minimize(tf.cos, 3.0, optimizer, steps=2000, tolerance=1e-6).converged
+
+
+def test_the_hessian_at_the_last_point_is_evaluated_only_where_it_tells():
+    @qshift.qnode(qshift.device("simulator"), diff_method="shift")
+    def circuit(x):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    last = minimize(circuit, 2.0, steps=1).history[-1]
+    assert last.lowest_curvature is None and last.circuits == 3
+    last = minimize(circuit, np.pi, steps=0).history[-1]
+    # The same call goes on, so that it has the points of the gradient.
+    assert last.lowest_curvature == pytest.approx(1.0) and last.circuits == 3
+
+
+@pytest.mark.filterwarnings("ignore:A function cannot be compiled")
 def test_functions_that_cannot_be_compiled_work_too():
     def kinked(x):
         return (x - 3.0) ** 2 if float(x) > 1.0 else 2.0 - x**2

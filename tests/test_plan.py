@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from qshift.evaluation import Evaluation, shifted
+from qshift.evaluation import Evaluation
 from qshift.plan import (
     OBJECTIVES,
     Frequencies,
@@ -616,22 +616,6 @@ def test_no_two_points_coincide_modulo_the_period(frequencies, objective):
             moved[p] = shift
         seen.add(tuple(np.round(np.exp(1j * base * moved), 8)))
     assert len(seen) == len(steps[-1].node.points)
-
-
-def test_shifted():
-    parameters = np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])
-    points = [(), ((0, 1.0, 0.5), (2, 0.0, 7.0)), ((1, -2.0, 1.0),)]
-    np.testing.assert_array_equal(
-        shifted(parameters, points),
-        [[1, 2, 3], [10, 20, 30], [1.5, 2, 7], [10.5, 20, 7], [1, -3, 3], [10, -39, 30]],
-    )
-    np.testing.assert_array_equal(parameters, [[1, 2, 3], [10, 20, 30]])
-
-
-@pytest.mark.parametrize("rows, parameters, points", [(1, 0, [()]), (3, 2, []), (0, 2, [(), ()])])
-def test_shifted_of_nothing(rows, parameters, points):
-    result = shifted(np.ones((rows, parameters)), points)
-    assert result.shape == (rows * len(points), parameters)
 
 
 def test_known_finds_points_by_support():

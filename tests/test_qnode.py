@@ -234,6 +234,57 @@ def test_from_qnode_of_our_own_is_itself():
     assert qshift.from_qnode(node, prefetch=1).prefetch == 1
 
 
+def pennylanes(device, diff_method):
+    return qml.qnode(qml.device(device, wires=1), interface="tf", diff_method=diff_method)(cosine)
+
+
+def cosine(x):
+    qml.RX(x, wires=0)
+    return qml.expval(qml.Z(0))
+
+
+THEIRS = [
+    ("default.qubit", "parameter-shift"),
+    ("lightning.qubit", "adjoint"),
+    ("default.qubit", "finite-diff"),
+]
+
+
+@pytest.mark.parametrize("device, diff_method", THEIRS)
+def test_qnodes_of_pennylanes_own_are_converted_where_derivatives_are_asked_for(
+    device, diff_method
+):
+    node, x = pennylanes(device, diff_method), tf.constant(0.4, tf.float64)
+    expected = [np.cos(0.4), -np.sin(0.4), -np.cos(0.4), np.sin(0.4)]
+    np.testing.assert_allclose(qshift.derivatives(node, x, order=3), expected, atol=1e-12)
+    found = qshift.derivatives(node, x, partials=[(), (0,), (0, 0)])
+    np.testing.assert_allclose(found, expected[:3], atol=1e-12)
+    result = qshift.minimize(node, 2.0, progress=False)
+    assert result.converged and result.value == pytest.approx(-1.0)
+    qshift.check_derivatives(node, x, order=2)
+
+
+@pytest.mark.filterwarnings("ignore:Support for the TensorFlow interface is deprecated")
+@pytest.mark.parametrize("device, diff_method", THEIRS)
+def test_qnodes_of_pennylanes_own_inside_of_functions_are_found_out(device, diff_method):
+    node, x = pennylanes(device, diff_method), tf.constant(0.4, tf.float64)
+
+    def function(x):
+        return 2.0 * tf.cast(node(x), tf.float64)
+
+    with pytest.raises(ValueError, match="argument 0, but has no derivative itself.*from_qnode"):
+        qshift.derivatives(function, x, order=2)
+    found = qshift.derivatives(function, x, order=1)
+    np.testing.assert_allclose(found, [2 * np.cos(0.4), -2 * np.sin(0.4)], atol=1e-6)
+
+
+def test_linear_functions_have_zeros_for_higher_derivatives():
+    x = tf.constant([-0.3, 0.5], tf.float64)
+    for function in (lambda x: 3.0 * x[0] - x[1], lambda x: tf.reduce_sum(tf.abs(x))):
+        _, _, second, third = qshift.derivatives(function, x, order=3)
+        assert not np.any(second) and not np.any(third)
+
+
 def test_from_qnode_refuses_functions():
     with pytest.raises(TypeError, match="got function.*qshift.qnode"):
         qshift.from_qnode(quantum_function)

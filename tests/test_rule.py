@@ -457,7 +457,7 @@ def test_design_and_target_are_the_basis_and_its_derivatives():
         ((0, 1), "positive"),
         ((-1, 2), "positive"),
         ((1, 2, 1), "distinct"),
-        ((1, 1 + 1e-12), "distinct"),
+        ((1, 1 + 1e-13), "distinct"),
     ],
 )
 def test_bad_frequencies(function, frequencies, reason):

@@ -13,6 +13,7 @@ import numpy as np
 from qshift.circuit import Circuit
 from qshift.evaluation import Call
 from qshift.executors.pennylane import PennyLaneExecutor
+from qshift.fallbacks import warn_slower
 
 __all__ = ["Executor", "PennyLaneExecutor", "executor"]
 
@@ -72,8 +73,8 @@ def executor(device, seed: int | None = None) -> Executor:
     if device.name == "lightning.qubit":
         try:
             from qshift.executors.lightning import LightningExecutor
-        except ImportError:  # another release of lightning, with other internals
-            pass
+        except ImportError as error:  # another release of lightning, with other internals
+            warn_slower("Circuits run through lightning's public interface", error)
         else:
             return LightningExecutor(device, seed)
     return PennyLaneExecutor(device, seed)

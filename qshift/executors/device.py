@@ -12,10 +12,10 @@ import pennylane as qml
 from pennylane.devices.modifiers import simulator_tracking, single_tape_support
 from pennylane.measurements import ExpectationMP, ProbabilityMP, VarianceMP
 
-from qshift import gates
+from qshift import custom, gates
 from qshift.circuit import Compiler
 from qshift.deferral import defer
-from qshift.errors import OptionError
+from qshift.errors import OptionError, UnsupportedError
 from qshift.evaluation import Call, Calls
 from qshift.executors.budget import Budget
 from qshift.executors.estimator import EstimatorExecutor
@@ -177,7 +177,12 @@ def _numeric(tape, wires):
 
     Such as the coefficients in an Evolution, or the exponent of a power.
     """
-    (tape,), _ = qml.transforms.convert_to_numpy_parameters(defer(tape, wires))
+    tape = defer(tape, wires)
+    for op in tape.operations:
+        # Here and by PennyLane, all gates are put together again.
+        if op.data and custom.contains_custom(op) and (problem := custom.lost(op)):
+            raise UnsupportedError(f"{problem}.")
+    (tape,), _ = qml.transforms.convert_to_numpy_parameters(tape)
     operations = []
     for op in tape.operations:
         leaves, structure = qml.pytrees.flatten(op)

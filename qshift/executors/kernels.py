@@ -19,7 +19,8 @@ from pennylane_lightning.lightning_qubit_ops import MeasurementsC128, StateVecto
 from qshift.circuit import Circuit
 from qshift.executors.basis import WIDEST_MATRIX, Basis, NotCoveredError
 from qshift.executors.sharing import in_order, stops
-from qshift.gates import WITHOUT_EFFECT
+from qshift.formulas import has_decomposition
+from qshift.gates import has_no_effect, standard_name
 
 # Gates with kernels that take their parameters as PennyLane does.
 _KERNELS = frozenset(
@@ -72,9 +73,13 @@ def matrix_gate(op, position: int, wire_map: dict, columns: Sequence[int] = ()) 
         NotCoveredError: If it has none of a handy size.
     """
     if not op.has_matrix or len(op.wires) > WIDEST_MATRIX:
-        raise NotCoveredError
+        raise NotCoveredError(f"{op.name} has no kernel, and no matrix of few wires")
     wires = [wire_map[wire] for wire in op.wires]
     return Gate(op, position, "QubitUnitary", wires, False, [], [], [], list(columns))
+
+
+def _is_wrapped(op) -> bool:
+    return isinstance(op, Adjoint | Controlled) and standard_name(op) is not None
 
 
 class Kernels:
@@ -129,17 +134,17 @@ class Kernels:
         return gates
 
     def _add(self, gates, op, position, slots):
-        if isinstance(op, WITHOUT_EFFECT) or not op.wires:
+        if has_no_effect(op) or not op.wires:
             return
         if isinstance(op, qml.operation.StatePrepBase):
             if gates or slots:
-                raise NotCoveredError
+                raise NotCoveredError(f"{op.name} is not the first gate, or its state changes")
             gates.append(Gate(op, position, "", [], False, [], [], [], []))
             return
         try:
             gates.append(self._gate(op, position, slots))
         except NotCoveredError:
-            if slots or not op.has_decomposition:
+            if slots or not has_decomposition(op):
                 raise
             with qml.QueuingManager.stop_recording():
                 parts = op.decomposition()
@@ -148,7 +153,7 @@ class Kernels:
 
     def _gate(self, op, position, slots) -> Gate:
         base, inverse, controls, values = op, False, [], []
-        while isinstance(base, Adjoint | Controlled) and (controls or base.name not in _KERNELS):
+        while _is_wrapped(base) and (controls or standard_name(base) not in _KERNELS):
             if isinstance(base, Adjoint):
                 inverse = not inverse
             else:
@@ -159,7 +164,7 @@ class Kernels:
         start = {slot.parameter: slot.start for slot in slots}
         columns = [column for slot in slots for column in slot.columns]
         scalars = None not in start and all(np.ndim(parameter) == 0 for parameter in base.data)
-        if base.name not in _KERNELS or not scalars:
+        if standard_name(base) not in _KERNELS or not scalars:
             return matrix_gate(op, position, self._wire_map, columns)
         parameters = [start.get(i, float(np.real(value))) for i, value in enumerate(base.data)]
         if not has_kernel(base.name, len(wires), len(controls), len(parameters)):

@@ -22,6 +22,7 @@ from qshift.executors.parallel import spread
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.rotations import Rotations, may_pay
 from qshift.executors.seeding import generator
+from qshift.fallbacks import warn_slower
 from qshift.progress import track
 from qshift.tracker import Tracker
 
@@ -139,8 +140,14 @@ class LightningExecutor:
             if circuit not in self._programs:
                 try:
                     self._programs[circuit] = self._prepare(circuit)
-                except _LACKING:  # in this release of lightning, that is
+                except _LACKING as error:
                     self._programs[circuit] = None
+                    if reason := _unusual(error):
+                        warn_slower(
+                            "A circuit runs through lightning's public interface instead of its "
+                            "kernels",
+                            reason,
+                        )
             return self._programs[circuit]
 
     def _adjoint(self, circuit) -> Adjoint | None:
@@ -149,6 +156,8 @@ class LightningExecutor:
 
     def _prepare(self, circuit):
         wires = circuit.wires
+        if not circuit.is_finite:
+            raise NotCoveredError  # nothing will be run
         if not wires or (self._wires and not self._wires.contains_wires(wires)):
             raise NotCoveredError  # the device says what is wrong
         positions = {wire: i for i, wire in enumerate(wires)}
@@ -158,8 +167,10 @@ class LightningExecutor:
         kernels = Kernels(circuit, measured, positions, self._states[len(wires)], self._latest)
         try:
             adjoint = Adjoint(kernels, circuit, positions)
-        except _LACKING:
+        except _LACKING as error:
             adjoint = None
+            if not isinstance(error, NotCoveredError):
+                warn_slower("Gradients come from shifted circuits instead of adjoint ones", error)
         return _Program(kernels, measured, adjoint)
 
     def _rotations(self, circuit, program, points, gradients) -> Rotations | None:
@@ -169,8 +180,10 @@ class LightningExecutor:
                 return None
             try:
                 program.rotations = Rotations(program.kernels, circuit, program.measured)
-            except _LACKING:
+            except _LACKING as error:
                 program.rotations = None
+                if not isinstance(error, NotCoveredError):
+                    warn_slower("Points are run one by one instead of together", error)
         found = program.rotations
         return found if found and found.pay(points, gradients) else None
 
@@ -221,6 +234,13 @@ class LightningExecutor:
             frequencies = [_sample(outcomes, shots, rngs) for outcomes in probabilities]
             copies.append(_averages(measured, frequencies, shape))
         return np.hstack(copies)
+
+
+def _unusual(error) -> Exception | str | None:
+    """Returns why kernels do not run a circuit, unless the device will say so itself."""
+    if not isinstance(error, NotCoveredError):
+        return error  # another release of lightning, with other internals
+    return str(error) or None
 
 
 def _pickled(circuit) -> bytes:

@@ -11,6 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 
+from qshift.executors.basis import NotCoveredError
+from qshift.fallbacks import warn_slower
+
 _PATIENCE = 5.0  # seconds that a batch must still take for starting processes to be worth while
 _AHEAD = 2  # chunks for each process, so that it does not wait for the next
 
@@ -43,13 +46,17 @@ def spread(chunks: Sequence, here: Callable, there: Callable) -> Iterator:
             if future.exception() is None:
                 yield chunk, future.result()
             else:  # it is computed here then, or fails here
+                warn_slower("A batch runs in this process alone", future.exception())
                 pending.append(chunk)
                 helpers = 0
         while helpers and pending and len(futures) < _AHEAD * helpers:
             try:
                 future = _submit(helpers, *there(pending[-1]))
                 futures[future] = pending.pop()
-            except Exception:  # whatever cannot be pickled, or processes that cannot be started
+            except NotCoveredError:  # which is as it shall be
+                helpers = 0
+            except Exception as error:  # what cannot be pickled, processes that do not start
+                warn_slower("A batch runs in this process alone", error)
                 helpers = 0
 
 

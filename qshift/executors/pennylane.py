@@ -10,13 +10,14 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pennylane as qml
 from pennylane.measurements import ExpectationMP
-from pennylane.ops.qubit.attributes import supports_broadcasting
 from pennylane.tape import QuantumScript
 
 from qshift.circuit import Circuit
+from qshift.custom import unmistakable
 from qshift.errors import UnsupportedError
 from qshift.evaluation import Call, Calls
 from qshift.executors.seeding import generator
+from qshift.gates import broadcasts
 from qshift.progress import track
 from qshift.tracker import Tracker
 
@@ -176,6 +177,7 @@ class PennyLaneExecutor:
         if circuit.shots and (points == points[:1]).all():
             broadcast = False  # nothing moves, so PennyLane would sample once for all
         tapes = [circuit.bind(points)] if broadcast else circuit.bind_each(points)
+        tapes = [_unmistakable(tape) for tape in tapes]
         with _alone(self.device):
             results = qml.execute(tapes, self.device, diff_method=None, cache=False)
         per_tape = len(points) if broadcast else 1
@@ -184,13 +186,13 @@ class PennyLaneExecutor:
     def _sample(self, circuit, point, call):
         with _lending, _alone(self.device):
             with _lent(self.device, generator(self._seed, circuit, point, call)):
-                (result,) = qml.execute([circuit.bind(point)], self.device, diff_method=None)
+                tape = _unmistakable(circuit.bind(point))
+                (result,) = qml.execute([tape], self.device, diff_method=None)
         return _flatten(circuit, result, 1)
 
     def _broadcasts(self, circuit):
         return self.device.name in _BROADCASTING and all(
-            circuit.operations[slot.operation].name in supports_broadcasting
-            for slot in circuit.slots
+            broadcasts(circuit.operations[slot.operation]) for slot in circuit.slots
         )
 
 
@@ -250,6 +252,14 @@ def _backend(device):
     return getattr(getattr(device, "target_device", device), "backend", None)
 
 
+def _unmistakable(tape):
+    """Returns a tape none of whose gates the device can take for another one."""
+    operations = [unmistakable(op) for op in tape.operations]
+    if all(new is old for new, old in zip(operations, tape.operations, strict=True)):
+        return tape
+    return tape.copy(operations=operations)
+
+
 def _is_legacy(device) -> bool:
     return isinstance(device, qml.devices.LegacyDeviceFacade)
 
@@ -261,15 +271,5 @@ def _flatten(circuit, result, points):
     for copy in copies:
         measured = copy if len(circuit.measurements) > 1 else (copy,)
         for values, size in zip(measured, circuit.sizes, strict=True):
-            columns.append(np.broadcast_to(np.reshape(_real(values), (-1, size)), (points, size)))
+            columns.append(np.broadcast_to(np.reshape(np.real(values), (-1, size)), (points, size)))
     return np.concatenate(columns, axis=1)
-
-
-def _real(values):
-    values = np.asarray(values)
-    if np.iscomplexobj(values) and np.abs(values.imag).max() > 1e-6:
-        raise UnsupportedError(
-            f"An expectation value is {values.ravel()[0]:.6g}, which is not real: qshift takes "
-            "Hermitian observables. Measure the real and the imaginary part as two observables."
-        )
-    return values.real.astype(float)

@@ -5,7 +5,7 @@ An Estimator takes sums of Pauli words, a Sampler measures qubits in the computa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -20,8 +20,10 @@ from scipy.linalg import hadamard
 
 from qshift.circuit import Circuit
 from qshift.errors import UnsupportedError
+from qshift.pauli import decompose
 
 _WIDEST_MATRIX = 6  # wires; an observable without a Pauli representation has up to 4**wires words
+_SMALLEST = 1e-6  # coefficient of a sum; Qiskit's own tolerance is absolute
 _WIDEST_PROBS = 12  # wires; exact probabilities come from 2**wires expectation values
 
 
@@ -69,8 +71,7 @@ def readings(circuit: Circuit, wires: Sequence) -> Readings:
         wires: The order of its wires.
 
     Raises:
-        UnsupportedError: For an observable that is not Hermitian, or too wide to be written in
-            Pauli words.
+        UnsupportedError: For an observable that is too wide to be written in Pauli words.
     """
     size = sum(circuit.sizes)
     sentences, rows, constants, start = [], [], np.zeros(size), 0
@@ -89,12 +90,12 @@ def readings(circuit: Circuit, wires: Sequence) -> Readings:
             bases.append(Basis(tuple(measurement.diagonalizing_gates()), on, {start: on}))
             terms = []
         for weight, sentence in terms:
-            sentence = _real(sentence)
+            sentence = PauliSentence({word: float(np.real(c)) for word, c in sentence.items() if c})
             constants[start : start + width] += weight * sentence.pop(PauliWord({}), 0.0)
-            if sentence:
+            for scale, part in _scaled(sentence):
                 row = np.zeros(size)
-                row[start : start + width] = weight
-                sentences.append(sentence)
+                row[start : start + width] = weight * scale
+                sentences.append(part)
                 rows.append(row)
         start += width
     if together:
@@ -137,6 +138,20 @@ def probabilities(counts: dict[int, int], basis: Basis, wires: tuple) -> np.ndar
     return found / found.sum()
 
 
+def _scaled(sentence) -> Iterator[tuple[float, PauliSentence]]:
+    """Yields sums and what to multiply them by. Qiskit leaves words out whose coefficients are
+    below 1e-8, so that small ones are in sums of their own."""
+    if min(map(abs, sentence.values()), default=0.0) >= _SMALLEST:
+        yield 1.0, sentence
+        return
+    left = sorted(sentence, key=lambda word: -abs(sentence[word]))
+    while left:
+        scale = abs(sentence[left[0]])
+        near = [word for word in left if abs(sentence[word]) >= _SMALLEST * scale]
+        left = left[len(near) :]
+        yield scale, PauliSentence({word: sentence[word] / scale for word in near})
+
+
 def _sentence(observable: Operator) -> PauliSentence:
     """Writes an observable in Pauli words; only factors that are matrices need decomposing."""
     if observable.pauli_rep is not None:
@@ -158,19 +173,7 @@ def _decomposed(matrix, wires, name) -> PauliSentence:
             f"in Pauli words on up to {_WIDEST_MATRIX} wires only. Write it as a sum of Pauli "
             "words (qml.Hamiltonian), or return qml.probs(wires=...) for a Projector."
         )
-    return qml.pauli_decompose(matrix(), wire_order=wires, pauli=True, check_hermitian=False)
-
-
-def _real(sentence) -> PauliSentence:
-    for word, coefficient in sentence.items():
-        if abs(np.imag(coefficient)) > 1e-6:
-            raise UnsupportedError(
-                f"An observable has the term {coefficient:.6g} * {word}, so it is not Hermitian: "
-                "qshift takes Hermitian observables. Measure the real and the imaginary part as "
-                "two observables."
-            )
-    terms = {word: float(np.real(coefficient)) for word, coefficient in sentence.items()}
-    return PauliSentence({word: c for word, c in terms.items() if abs(c) > 1e-14})
+    return decompose(matrix(), wires)
 
 
 def _of_probabilities(measurement, wires):

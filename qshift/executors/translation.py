@@ -20,7 +20,10 @@ from qiskit.circuit import Parameter
 
 from qshift.circuit import Circuit
 from qshift.errors import UnsupportedError
-from qshift.formulas import parts
+from qshift.formulas import has_decomposition, parts
+from qshift.gates import standard_name
+from qshift.pauli import decompose
+from qshift.shifting import largest_frequency
 
 _WIDEST_MATRIX = 6  # wires; the synthesis of a general unitary takes 4**wires gates
 _NOTHING = {"GlobalPhase", "Identity"}  # expectation values do not depend on them
@@ -99,9 +102,11 @@ def _translated(circuit, position, gates, columns) -> Iterator[tuple]:
                 "unitary with rotations (such as qml.MottonenStatePreparation of a constant)."
             )
     own = [slot.start for slot in slots]
+    # In units in which the largest frequency of each angle is one, whatever its scale.
+    units = np.array([largest_frequency(slot.spectrum) or 1.0 for slot in slots])
     probes = _probes(len(own))
     points = np.zeros((len(probes), circuit.num_parameters))
-    points[:, own] = probes
+    points[:, own] = probes / units
     versions = []
     for point in points:
         with qml.QueuingManager.stop_recording():
@@ -118,7 +123,7 @@ def _translated(circuit, position, gates, columns) -> Iterator[tuple]:
             offset, slopes = _affine(probes, np.array(values, dtype=float), gate)
             terms = [
                 columns[i] if slope == 1.0 else slope * columns[i]
-                for i, slope in zip(own, slopes.tolist(), strict=True)
+                for i, slope in zip(own, (slopes * units).tolist(), strict=True)
                 if slope
             ]
             arguments.append(sum(terms[1:], terms[0]) + offset if terms else offset)
@@ -133,17 +138,18 @@ def _parts(op: Operator, gates, moving: bool) -> Iterator[Operator]:
         gates: Names of those.
         moving: Whether its angles change, so that parts may not depend on them in other ways.
     """
-    if op.name in _NOTHING:
+    name = standard_name(op)
+    if name in _NOTHING:
         return
-    if op.name in gates or op.name == "Barrier":
+    if name in gates or name == "Barrier":
         yield op
         return
-    found = (
-        _rotations(op) if moving and (type(op) in _SPECIAL or not op.has_decomposition) else None
-    )
+    found = None
+    if moving and (type(op) in _SPECIAL or not has_decomposition(op)):
+        found = _rotations(op)
     if found is None:
         found = parts(op)
-    if found is None and op.has_decomposition:
+    if found is None and has_decomposition(op):
         found = op.decomposition()
     if found is not None:
         for part in found:
@@ -168,7 +174,7 @@ def _rotations(op) -> list[Operator] | None:
         if len(op.wires) > _WIDEST_MATRIX:
             return None
         matrix = qml.matrix(generator, wire_order=op.wires)
-        sentence = qml.pauli_decompose(matrix, wire_order=op.wires, pauli=True)
+        sentence = decompose(matrix, op.wires)
     words = [word for word in sentence if len(word)]
     if not all(a.commutes_with(b) for a, b in combinations(words, 2)):
         return None
@@ -208,7 +214,7 @@ def _affine(probes, values, gate) -> tuple[float, np.ndarray]:
     """Returns (offset, slopes) of the affine function that has these values at the probes."""
     count = probes.shape[1]
     slopes = _tidy(values[1 : count + 1] - values[0])
-    offset = _tidy(values[0] - slopes @ probes[0])
+    offset = _tidy(values[0] - slopes @ probes[0]) if slopes.any() else values[0]
     if not np.allclose(offset + probes @ slopes, values, rtol=0, atol=1e-10):
         raise _no_gates(gate)
     return float(offset), slopes

@@ -15,10 +15,14 @@ import numpy as np
 import pennylane as qml
 
 from qshift.executors.basis import NotCoveredError
-from qshift.gates import WITHOUT_EFFECT
+from qshift.fingerprint import contains_custom
+from qshift.formulas import has_decomposition
+from qshift.gates import has_no_effect
+from qshift.pauli import decompose
 
 _WIDEST_CLIFFORD = 3  # wires
-_TOLERANCE = 1e-9
+_SAME_GATE = 1e-10  # between its matrix and what its generator says
+_TOLERANCE = 1e-13  # of matrices with entries up to one
 
 
 class Word(NamedTuple):
@@ -69,12 +73,13 @@ class Frame:
 
     def add(self, op: qml.operation.Operator, columns: list[int]):
         """Adds a gate that depends on some columns of the point."""
-        if isinstance(op, WITHOUT_EFFECT) or not op.wires:
+        if has_no_effect(op) or not op.wires:
             return
         bits = [len(self.wire_map) - 1 - self.wire_map[wire] for wire in reversed(op.wires)]
         matrix = np.ascontiguousarray(op.matrix(), complex) if op.has_matrix else None
         if columns:
-            single = len(columns) == len(op.data) == 1
+            # What a user's gate does at other angles, only its matrix says.
+            single = len(columns) == len(op.data) == 1 and not contains_custom(op)
             if not single or matrix is None or not op.has_generator:
                 raise NotCoveredError
             for word, scale in self._terms(op, matrix):
@@ -88,7 +93,7 @@ class Frame:
         elif matrix is not None and len(op.data) == 1 and op.has_generator:
             for word, scale in self._terms(op, matrix):
                 self.rotations.append((self._before(word, bits), -1, scale * float(op.data[0])))
-        elif op.has_decomposition:
+        elif has_decomposition(op):
             with qml.QueuingManager.stop_recording():
                 parts = op.decomposition()
             for part in parts:
@@ -97,7 +102,7 @@ class Frame:
             raise NotCoveredError
 
     def _terms(self, op, matrix):
-        key = op.name, matrix.tobytes(), float(op.data[0])
+        key = type(op), matrix.tobytes(), float(op.data[0])
         if key not in self._known:
             self._known[key] = _terms(op, matrix)
         return self._known[key]
@@ -130,7 +135,7 @@ def _terms(op, matrix) -> list[tuple[Word, float]]:
     with warnings.catch_warnings(), qml.QueuingManager.stop_recording():
         warnings.simplefilter("ignore")
         generator = qml.matrix(op.generator(), wire_order=op.wires)
-        sentence = qml.pauli_decompose(generator, wire_order=op.wires, pauli=True)
+        sentence = decompose(generator, op.wires)
     bits = {wire: 1 << b for b, wire in enumerate(reversed(op.wires))}
     terms, product = [], np.eye(len(matrix))
     for letters, coefficient in sentence.items():
@@ -145,7 +150,8 @@ def _terms(op, matrix) -> list[tuple[Word, float]]:
             )
     commute = all(a @ b == b @ a for (a, _), (b, _) in combinations(terms, 2))
     overlap = np.vdot(product, matrix) / len(matrix)
-    if not commute or abs(abs(overlap) - 1.0) > _TOLERANCE:
+    phase = overlap / (abs(overlap) or 1.0)
+    if not commute or not np.allclose(phase * product, matrix, rtol=0, atol=_SAME_GATE):
         raise NotCoveredError
     return terms
 

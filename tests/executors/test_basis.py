@@ -164,9 +164,6 @@ def test_hamiltonians(seed):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: 1j * qml.X(0),
-        lambda: qml.X(0) @ qml.Y(0),
-        lambda: qml.prod(qml.Hermitian(np.diag([1.0, 2.0]), 0), qml.X(0)),
         lambda: qml.Projector([1] * 11, range(11)),
         lambda: qml.SparseHamiltonian(scipy.sparse.eye(2**11, format="csr"), wires=range(11)),
     ],

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pennylane as qml
 import pytest
+from circuits import tape_derivatives
 from references import (
     GATES,
     angles,
@@ -19,6 +20,7 @@ from references import (
     truth,
 )
 
+import qshift
 from qshift import Tracker
 from qshift.errors import UnsupportedError
 from qshift.evaluation import Evaluation

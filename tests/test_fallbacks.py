@@ -1,0 +1,135 @@
+"""What runs in a slower way says so, once, and gives the same results."""
+
+import sys
+import warnings
+
+import numpy as np
+import pennylane as qml
+import pytest
+import tensorflow as tf
+
+import qshift
+from qshift import executors, fallbacks
+from qshift.executors import lightning, parallel
+from qshift.executors.basis import NotCoveredError
+from qshift.fallbacks import warn_slower
+
+X = tf.constant(0.4, tf.float64)
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch):
+    monkeypatch.setattr(fallbacks, "_said", set())
+
+
+def circuit(body=lambda: None, diff_method="best"):
+    @qshift.qnode(qshift.device("simulator"), diff_method=diff_method)
+    def function(x):
+        qml.RX(x, 0)
+        body()
+        return qml.expval(qml.Z(0))
+
+    return function
+
+
+def said_by(call):
+    """Returns what is said by two calls, which give derivatives of the cosine."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            np.testing.assert_allclose(call(), [np.cos(0.4), -np.sin(0.4)], atol=1e-9)
+    return [str(w.message) for w in seen if issubclass(w.category, qshift.SlowerWarning)]
+
+
+def test_each_reason_is_given_once():
+    with pytest.warns(
+        qshift.SlowerWarning, match="Cups are washed, which is slower: KeyError: 'a'"
+    ):
+        warn_slower("Cups are washed", KeyError("a"))
+    warn_slower("Cups are washed", KeyError("a"))
+    with pytest.warns(qshift.SlowerWarning, match="slower: no soap"):
+        warn_slower("Cups are washed", "no soap")
+
+
+def test_what_is_usual_says_nothing():
+    assert said_by(lambda: qshift.derivatives(circuit(), X)) == []
+
+
+def test_another_release_of_lightning(monkeypatch):
+    monkeypatch.setitem(sys.modules, "qshift.executors.lightning", None)
+    (said,) = said_by(lambda: qshift.derivatives(circuit(), X))
+    assert "lightning's public interface, which is slower: ModuleNotFoundError" in said
+    assert executors.PennyLaneExecutor is type(circuit()._executor)
+
+
+def test_a_circuit_that_kernels_do_not_cover():
+    def body():
+        qml.StatePrep(np.array([1.0, 0.0]), wires=1)
+
+    (said,) = said_by(lambda: qshift.derivatives(circuit(body), X))
+    assert "public interface" in said and "StatePrep is not the first gate" in said
+
+
+@pytest.mark.parametrize(
+    "name, what",
+    [("Kernels", "public interface"), ("Adjoint", "Gradients come from shifted circuits")],
+)
+def test_kernels_that_fail(monkeypatch, name, what):
+    def fails(*_):
+        raise RuntimeError("another release")
+
+    monkeypatch.setattr(lightning, name, fails)
+    (said,) = said_by(lambda: qshift.derivatives(circuit(), X))
+    assert what in said and "RuntimeError: another release" in said
+
+
+def test_rotations_that_fail(monkeypatch):
+    def fails(*_):
+        raise AttributeError("another release")
+
+    monkeypatch.setattr(lightning, "Rotations", fails)
+    function = circuit(diff_method="shift")
+    points = tf.constant(np.full(100, 0.4))
+
+    def call():
+        with tf.GradientTape() as tape:
+            tape.watch(points)
+            values = function(points)
+        return values[0], tape.gradient(values, points)[0]
+
+    (said,) = said_by(call)
+    assert "one by one" in said and "AttributeError" in said
+
+
+@pytest.mark.parametrize("usual", [True, False])
+def test_batches_that_no_other_process_helps_with(monkeypatch, usual):
+    def there(chunk):
+        raise NotCoveredError if usual else TypeError("cannot pickle")
+
+    monkeypatch.setattr(parallel, "_PATIENCE", -1.0)
+    monkeypatch.setattr(parallel, "_cores", lambda: 2)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        found = list(parallel.spread([1, 2, 3], lambda chunk: chunk, there))
+    assert sorted(chunk for chunk, _ in found) == [1, 2, 3]
+    assert [w.category for w in seen] == ([] if usual else [qshift.SlowerWarning])
+
+
+def by_partials(fn):
+    return qshift.derivatives(fn, X, partials=[(), (0,)])
+
+
+def by_minimize(fn):
+    point = qshift.minimize(fn, 0.4, steps=0, progress=False)
+    return point.value, -point.gradient_norm
+
+
+@pytest.mark.parametrize("call", [by_partials, by_minimize])
+def test_functions_that_cannot_be_compiled(call):
+    function = circuit()
+
+    def looks_at_numbers(x):
+        return function(x) if x.numpy() > 0 else -function(x)
+
+    (said,) = said_by(lambda: call(looks_at_numbers))
+    assert "cannot be compiled and runs eagerly, which is slower: AttributeError" in said
