@@ -18,7 +18,7 @@ from scipy.linalg import expm
 from qshift.custom import WIDEST_MATRIX
 from qshift.errors import UnsupportedError
 from qshift.fingerprint import contains_custom, is_custom
-from qshift.formulas import has_decomposition, parts
+from qshift.formulas import parts
 from qshift.plan import Recipe, Spectrum
 from qshift.rule import shift_rule
 
@@ -42,7 +42,7 @@ def require_one_gate(op: Operator) -> None:
         op: A gate with numbers as parameters.
     """
     stated = _computed(lambda: _matrix(op)) if op.has_matrix else None
-    made = _computed(lambda: _of_parts(op)) if _states_parts(op) else None
+    made = _computed(lambda: _of_parts(op))
     grown = _computed(lambda: _of_generator(op)) if len(op.data) == 1 else None
     known = {"matrix": stated, "decomposition": made, "generator": grown}
     known = {name: matrix for name, matrix in known.items() if matrix is not None}
@@ -56,11 +56,6 @@ def require_one_gate(op: Operator) -> None:
                 f"{_inherited(op, first, name)}, and devices use the one or the other. Override "
                 f"both, or take the one that is wrong away (has_{name} = False)."
             )
-
-
-def _states_parts(op):
-    # Of a gate that PennyLane does not decompose, a subclass may override the decomposition.
-    return has_decomposition(op) or is_custom(_owner(op, "decomposition"))
 
 
 def matrix_of(op: Operator) -> np.ndarray | None:
@@ -123,7 +118,13 @@ def _matrix(op):
 
 def _of_parts(op):
     with qml.QueuingManager.stop_recording():
-        tape = qml.tape.QuantumScript(parts(op))
+        found = parts(op)
+        # Of a gate that PennyLane does not decompose, a subclass may override the decomposition.
+        if found is None and is_custom(_owner(op, "decomposition")):
+            found = op.decomposition()
+    if found is None:
+        raise ValueError("no decomposition")
+    tape = qml.tape.QuantumScript(found)
     if not set(tape.wires) <= set(op.wires):
         raise ValueError("work wires")
     return np.asarray(qml.matrix(tape, wire_order=op.wires), dtype=complex)

@@ -19,7 +19,6 @@ from pennylane.operation import Operator
 
 from qshift.errors import UnsupportedError
 from qshift.fingerprint import attributes, contains_custom, fingerprint, is_custom, operators
-from qshift.formulas import has_decomposition
 from qshift.formulas import parts as parts_of
 
 WIDEST_MATRIX = 6  # wires; wider matrices of users' gates are not looked at
@@ -122,8 +121,6 @@ def decomposed(op: Operator, tensors: Sequence[int], problem: str | None) -> lis
         UnsupportedError: If derivatives would not find their way through the decomposition, or it
             cannot be compared with the gate's matrix.
     """
-    if not has_decomposition(op):
-        return None
     leaves = qml.pytrees.flatten(op)[0]
     given = [leaves[i] for i in tensors]
     try:
@@ -134,6 +131,8 @@ def decomposed(op: Operator, tensors: Sequence[int], problem: str | None) -> lis
             f"{op.name} cannot be decomposed when its parameters are tensors "
             f"({type(error).__name__}: {error}). {_COMPUTE}"
         ) from error
+    if parts is None:
+        return None
     versions = []  # at some numbers, and where one of them has moved
     for moved in (None, *tensors):
         there = _elsewhere(op, tensors, moved, problem)

@@ -485,7 +485,7 @@ def test_quantum_functions_loop_over_tensors_of_a_graph_and_unpack_them():
     def unknown(x):
         return circuit(x, weights)
 
-    with pytest.raises(ValueError, match="num"):
+    with pytest.raises(ValueError, match="size that is not known.*input_signature"):
         unknown(x)
 
 
@@ -776,9 +776,10 @@ def test_tape_outside_may_ask_for_others_than_a_captured_parameter_without_a_rul
     assert_all_close(gradients(fn, X), DAMPED)
 
 
-def test_watched_parameter_without_a_rule_raises_while_tracing(damped, tracker):
+def test_derivative_without_a_rule_raises_before_anything_is_run(damped, tracker):
     fn = compiled(lambda x, gamma: gradients(lambda g: damped(x, g), gamma, 1))
-    with pytest.raises(qshift.NoShiftRuleError, match="AmplitudeDamping.*stop_gradient"):
+    message = "NoShiftRuleError.*AmplitudeDamping.*stop_gradient"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         fn(X, GAMMA)
     assert tracker.totals["circuits"] == 0
 
