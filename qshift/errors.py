@@ -60,3 +60,7 @@ class JobError(ServiceError):
 
 class LimitError(QShiftError):
     """More than a limit that the user has set."""
+
+
+class OpenQASMError(QShiftError, ValueError):
+    """A circuit or an observable that cannot be read."""

@@ -2,7 +2,8 @@
 
 - Qubits become wires in the order in which the text declares them. An observable is a sum of Pauli
   words with real coefficients; the leftmost letter of a word acts on wire 0, and each word has one
-  letter per qubit. Measurements at the end of the circuit are dropped.
+  letter per qubit. Measurements at the end of the circuit are dropped, resets at its start and
+  delays as well.
 - The parameters of an OpenQASM 3 circuit are its ``input float`` and ``input angle`` declarations,
   in their order. OpenQASM 2 has no inputs, so there the angles written in the text are the
   parameters, in their order, and their written values the point to start from. A gate on a whole
@@ -18,16 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from qshift.errors import QShiftError
+from qshift.errors import OpenQASMError
 
 if TYPE_CHECKING:
     import pennylane as qml
     from qiskit import QuantumCircuit
     from qiskit.circuit import Operation
-
-
-class OpenQASMError(QShiftError, ValueError):
-    """A circuit or an observable that cannot be read."""
 
 
 def read(
@@ -52,9 +49,8 @@ def read(
     import sympy
     from qiskit.circuit import ParameterExpression
 
-    uncommented = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
-    version = re.match(r"\s*OPENQASM\s+(\d+)", uncommented)
-    load = _load2 if version and version[1] == "2" else _load3
+    text = text.removeprefix("\ufeff")  # the byte order mark of some editors
+    load = _load2 if _version(text, name) == 2 else _load3
     circuit, inputs, values = load(text, name)
     measured = parse_observable(observable, circuit.num_qubits)
     gates, expressions = [], []
@@ -73,6 +69,18 @@ def read(
         return qml.expval(measured)
 
     return function, dict(zip(inputs, values, strict=True))
+
+
+def _version(text: str, name: str) -> int:
+    """Returns the version that a program says it is of, or else looks like."""
+    uncommented = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
+    if not uncommented.strip():
+        raise OpenQASMError(f"{name} is empty; expected an OpenQASM program")
+    if stated := re.match(r"\s*OPENQASM\s+(\d+)", uncommented):
+        if stated[1] not in ("2", "3"):
+            raise OpenQASMError(f"{name} is OpenQASM {stated[1]}; expected OpenQASM 2 or 3")
+        return int(stated[1])
+    return 2 if re.search(r'\b[qc]reg\b|"qelib1\.inc"', uncommented) else 3
 
 
 def _load2(text: str, name: str) -> tuple[QuantumCircuit, dict[str, Any], list[float]]:
@@ -112,16 +120,23 @@ def _load3(text: str, name: str) -> tuple[QuantumCircuit, dict[str, Any], list[N
     import openqasm3
     import qiskit_qasm3_import
 
+    from qshift.loops import written_out
+
     complaints = io.StringIO()  # The parser prints what it does not like, and raises without it.
     try:
         with contextlib.redirect_stderr(complaints):
             tree = openqasm3.parse(text)
+        tree = written_out(tree, name)
         circuit = qiskit_qasm3_import.convert(tree)
     except openqasm3.parser.QASM3ParsingError as error:
         reason = str(error) or complaints.getvalue().strip()
         raise OpenQASMError(f"{name} is not valid OpenQASM: {reason}") from error
     except qiskit_qasm3_import.ConversionError as error:
         raise OpenQASMError(f"{name} cannot be read: line {error}") from error
+    except OpenQASMError:
+        raise
+    except Exception as error:  # the converter lets all kinds through
+        raise OpenQASMError(f"{name} cannot be read: {error}") from error
     declared = [
         statement.identifier.name
         for statement in tree.statements
@@ -138,7 +153,10 @@ def _gates(circuit: QuantumCircuit, name: str) -> Iterator[tuple[Callable, Seque
     Gates that PennyLane lacks come as their definition. Global phases are left out: no expectation
     value depends on them.
     """
+    from qiskit.circuit import Delay
+
     measured: set[int] = set()
+    touched: set[int] = set()  # by gates
 
     def walk(circuit, wires):
         for instruction in circuit.data:
@@ -149,13 +167,14 @@ def _gates(circuit: QuantumCircuit, name: str) -> Iterator[tuple[Callable, Seque
             standard = operation.base_class.__module__.startswith("qiskit.circuit.library.")
             if operation.name in ("barrier", "id", "u0", "global_phase"):
                 continue
+            if isinstance(operation, Delay):
+                continue
+            if operation.name == "reset" and not touched.intersection(on) and not measured:
+                continue
             if operation.name == "measure":
                 measured.update(on)
-            elif operation.name == "for_loop":
-                values, variable, body = operation.params
-                for value in values:
-                    bound = {} if variable is None else {variable: value}
-                    yield from walk(body.assign_parameters(bound, strict=False), on)
+            elif operation.name == "box":
+                yield from walk(operation.blocks[0], on)
             elif gate is None or not standard:
                 yield from walk(_definition(operation, name), on)
             elif measured.intersection(on):
@@ -165,6 +184,7 @@ def _gates(circuit: QuantumCircuit, name: str) -> Iterator[tuple[Callable, Seque
                     "dropped. Write the circuit as a Python function with qml.measure instead"
                 )
             else:
+                touched.update(on)
                 yield gate, operation.params, on
 
     return walk(circuit, range(circuit.num_qubits))
@@ -181,8 +201,9 @@ def _definition(operation: Operation, name: str) -> QuantumCircuit:
         ) from error
     if definition is None:
         raise OpenQASMError(
-            f"{name}: {operation.name!r} is not a gate; only gates, loops, and measurements at the "
-            "end can be read from OpenQASM. Write the circuit as a Python function instead"
+            f"{name}: {operation.name!r} is not a gate; only gates, loops, resets at the start, "
+            "and measurements at the end can be read from OpenQASM. Write the circuit as a Python "
+            "function instead"
         )
     return definition
 

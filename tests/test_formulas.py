@@ -347,6 +347,8 @@ def test_a_gate_that_hides_a_tensor_is_refused(tracker):
         Hides(x, wires=0)
         return qml.expval(qml.Z(0))
 
-    with pytest.raises(qshift.UnsupportedError, match="Hides has a tensor in its hyperparameter 'angle'"):
+    with pytest.raises(
+        qshift.UnsupportedError, match="Hides has a tensor in its hyperparameter 'angle'"
+    ):
         gradient(circuit, np.array(0.3))
     assert tracker.totals["circuits"] == 0

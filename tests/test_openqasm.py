@@ -123,6 +123,64 @@ def test_inputs_of_openqasm3_are_the_parameters_in_their_order():
     np.testing.assert_allclose(run(function, angles), qiskit_value(bound, TERMS), atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "written, plain",
+    [
+        ("for uint i in [0:2] { rx(a) q[i]; }", "rx(a) q;"),
+        ("for int i in {2, 0} { ry(a + i) q[i]; }", "ry(a + 2) q[2]; ry(a) q[0];"),
+        ("for int i in [0:2:2] { rx(a * i) q[i]; }", "rx(0 * a) q[0]; rx(2 * a) q[2];"),
+        (
+            "for int i in [2:-2:0] { rx(a) q[i]; cx q[i], q[1]; }",
+            "rx(a) q[2]; cx q[2], q[1]; rx(a) q[0]; cx q[0], q[1];",
+        ),
+        (
+            "for int i in [0:1] { for int j in [i + 1:2] { cp(pi / 2 ** (j - i)) q[j], q[i]; } }",
+            "cp(pi / 2) q[1], q[0]; cp(pi / 4) q[2], q[0]; cp(pi / 2) q[2], q[1];",
+        ),
+        (
+            "for int i in {0} { for int i in [i:1] { rx(a) q[i]; } ry(a) q[i]; }",
+            "rx(a) q[0]; rx(a) q[1]; ry(a) q[0];",
+        ),
+        (
+            "const int n = 2 * 1; for int i in [0:n] { rx(a) q[i % n]; }",
+            "rx(2*a) q[0]; rx(a) q[1];",
+        ),
+        ("const uint n = 1; gate g(n) p { rx(n) p; } g(a) q[n];", "rx(a) q[1];"),
+        ("bit[3] c; rx(a) q[1]; for int i in [0:2] { c[i] = measure q[i]; }", "rx(a) q[1];"),
+        ("delay[100ns] q[0]; rx(a) q[0]; delay[3dt] q; ry(a) q;", "rx(a) q[0]; ry(a) q;"),
+        ("box { rx(a) q[0]; }", "rx(a) q[0];"),
+        ("for int i in [2:1] { rx(a) q[i]; }", ""),
+    ],
+)
+def test_loops_constants_delays_and_resets_of_openqasm3(written, plain):
+    """Against the gates that they stand for, by Qiskit."""
+    head = HEAD3 + "input float a; qubit[3] q; reset q; reset q[0]; h q; t q[0]; ry(0.4) q[1]; "
+    function, start = read(head + written, OBSERVABLE)
+    assert list(start) == ["a"]
+    truth = qasm3.loads(head.replace("reset q; reset q[0]; ", "") + plain).assign_parameters(
+        {"a": 0.7}, strict=False
+    )
+    np.testing.assert_allclose(run(function, {"a": 0.7}), qiskit_value(truth, TERMS), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["", "\ufeff", "// no version\n", "\ufeffOPENQASM 2.0;\r\n", "OPENQASM 2;"],
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        'include "qelib1.inc"; qreg q[1]; rx(0.3) q[0];',
+        'include "qelib1.inc"; creg c[1]; qreg q[1]; reset q; rx(0.3) q[0]; measure q -> c;',
+        "qreg q[1]; U(0.3, 0, 0) q[0];",
+    ],
+)
+def test_openqasm2_with_and_without_its_version(head, body):
+    function, start = read(head + body, "Z")
+    assert next(iter(start.values())) == 0.3
+    assert run(function, start) == pytest.approx(np.cos(0.3))
+
+
 def test_tensorflow_differentiates_through_the_angles_of_openqasm3():
     text = HEAD3 + "input float a; input float b; qubit q; rx(a*b) q; rx(a/2) q;"
     function, _ = read(text, "Z")
@@ -139,7 +197,9 @@ def test_tensorflow_differentiates_through_the_angles_of_openqasm3():
         (HEAD2 + "qreg q[1];\nrx(0.1 q[0];", r"not valid OpenQASM 2: bad.qasm, line 4,"),
         (HEAD2 + "qreg q[1];\nfoo q[0];", "'foo' is not defined"),
         (HEAD2 + "qreg q[2]; creg c[1]; measure q[0] -> c[0]; x q[0];", "wire 0 is measured"),
-        (HEAD2 + "qreg q[1]; reset q[0]; x q[0];", "'reset' is not a gate"),
+        (HEAD2 + "qreg q[1]; x q[0]; reset q[0];", "'reset' is not a gate.*resets at the start"),
+        (HEAD2 + "qreg q[1]; creg c[1]; measure q[0]->c[0]; reset q[0];", "'reset' is not a gate"),
+        (HEAD2 + "opaque delay(t) q; qreg q[1]; delay(3) q[0];", "'delay' is not a gate"),
         (HEAD2 + "qreg q[1]; creg c[1]; if (c == 1) x q[0];", "'if_else' is not a gate"),
         (
             HEAD2 + "gate g(a) p { rx(sin(a)) p; } qreg q[1]; g(0.1) q[0];",
@@ -148,6 +208,17 @@ def test_tensorflow_differentiates_through_the_angles_of_openqasm3():
         (HEAD3 + "qubit q;\nrx(0.1 q;", "not valid OpenQASM: line 4:7"),
         (HEAD3 + "qubit q;\nrx(gamma) q;", "bad.qasm cannot be read: line 4,"),
         ("what is this", "not valid OpenQASM"),
+        ("", "bad.qasm is empty"),
+        (" // nothing\n", "bad.qasm is empty"),
+        ("OPENQASM 4.0; qubit q;", "bad.qasm is OpenQASM 4; expected OpenQASM 2 or 3"),
+        (HEAD3 + "qubit q; x q[1];", "bad.qasm cannot be read"),
+        (HEAD3 + "qubit[3] q; for int i in [0:3] { x q[i]; }", "bad.qasm cannot be read"),
+        (HEAD3 + "input float a; qubit q; rx(a / 0) q;", "bad.qasm cannot be read"),
+        (HEAD3 + "qubit q; for int i in [0:2] { x q; break; }", "'break_loop' is not a gate"),
+        (HEAD3 + "qubit q; for int i in [0:0:2] { x q; }", "bad.qasm, line 3: a step of 0"),
+        (HEAD3 + "qubit q; for int i in [0:1000000] { x q; }", "more than 100000 statements"),
+        (HEAD3 + "const int n = 1 / 0; qubit[n] q;", "bad.qasm, line 3: 1 / 0 is no integer"),
+        (HEAD3 + "int n = 2; qubit[3] q; for int i in [0:n] { x q[i]; }", "cannot be read"),
     ],
 )
 def test_bad_openqasm_says_where(text, reason, capsys):
