@@ -21,6 +21,7 @@ from qshift.executors.budget import Budget
 from qshift.executors.estimator import EstimatorExecutor
 from qshift.executors.packing import Limits
 from qshift.executors.target import target
+from qshift.fingerprint import contains_custom
 from qshift.ledger import Ledger, default_path
 
 
@@ -30,7 +31,8 @@ class EstimatorDevice(qml.devices.Device):
     """A device that runs all circuits it is given together as one job of Qiskit's primitives.
 
     `qshift.qnode` runs its parametrised circuits on it directly; for a `qml.qnode` the circuits
-    that differ in their angles only are put together again.
+    that differ in their angles only are put together again. Copies of it in one process are itself,
+    with its budget; pickled, it is made anew of its arguments where it is loaded.
 
     Args:
         wires: A number of wires, or their labels; None for those of each circuit.
@@ -89,6 +91,9 @@ class EstimatorDevice(qml.devices.Device):
         max_time: int | None = None,
         **options,
     ):
+        given = dict(locals())
+        self._made_of = {name: value for name, value in given.items() if name not in _NO_ARGUMENTS}
+        self._made_of |= self._made_of.pop("options")
         super().__init__(wires=wires, shots=shots)
         for key, value in (
             ("max_parameter_values", max_parameter_values),
@@ -126,6 +131,16 @@ class EstimatorDevice(qml.devices.Device):
         self._compile = Compiler(self.wires, _is_angle)
         self._executor = EstimatorExecutor(self)
 
+    def __copy__(self) -> EstimatorDevice:
+        return self
+
+    def __deepcopy__(self, memo) -> EstimatorDevice:
+        return self
+
+    def __reduce__(self):
+        profile = {name: value for name, value in vars(self).items() if name.startswith("qshift_")}
+        return _restored, (type(self), self._made_of, profile)
+
     def preprocess_transforms(self, execution_config=None):
         """Returns PennyLane's preparation of tapes: one point each, and plain numbers in them."""
         program = super().preprocess_transforms(execution_config or qml.devices.ExecutionConfig())
@@ -154,6 +169,15 @@ class EstimatorDevice(qml.devices.Device):
         return tuple(results)
 
 
+_NO_ARGUMENTS = {"self", "__class__"}
+
+
+def _restored(kind, made_of, profile) -> EstimatorDevice:
+    device = kind(**made_of)
+    vars(device).update(profile)
+    return device
+
+
 def _run(given) -> str:
     name = str(given)
     try:
@@ -180,7 +204,7 @@ def _numeric(tape, wires):
     tape = defer(tape, wires)
     for op in tape.operations:
         # Here and by PennyLane, all gates are put together again.
-        if op.data and custom.contains_custom(op) and (problem := custom.lost(op)):
+        if op.data and contains_custom(op) and (problem := custom.lost(op)):
             raise UnsupportedError(f"{problem}.")
     (tape,), _ = qml.transforms.convert_to_numpy_parameters(tape)
     operations = []

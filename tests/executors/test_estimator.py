@@ -1,5 +1,7 @@
 """Circuits on Qiskit's primitives, against default.qubit; how many jobs and transpilations."""
 
+import copy
+import pickle
 import re
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import warnings
 from functools import cache
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pennylane as qml
 import pytest
@@ -601,6 +604,39 @@ def test_shots_of_the_device_are_those_of_its_qnodes():
     assert tracker.totals["shots"] == 100
     np.testing.assert_allclose(sampled * 100, np.round(sampled * 100), atol=1e-9)
     assert abs(sampled[1] - np.sin(0.5) ** 2) < 0.2
+
+
+# --- copies ---
+
+
+def test_copies_are_the_device_with_its_budget(tracker):
+    device = EstimatorDevice(backend="aer", max_jobs=2)
+    for made in (copy.copy(device), copy.deepcopy(device)):
+        qml.QNode(lambda: qml.expval(qml.Z(0)), made)()
+    with pytest.raises(qshift.errors.LimitError):
+        qml.QNode(lambda: qml.expval(qml.Z(0)), device)()
+    assert tracker.totals["jobs"] == 2
+
+
+def test_pickled_devices_are_made_anew(tmp_path):
+    path = str(tmp_path / "ledger.sqlite")
+    given = {"seed": 3, "max_jobs": 1, "run": "tuesday", "ledger": path, "wires": 2}
+    device = qshift.device("fake-manila", shots=200, optimization_level=3, **given)
+
+    @qshift.qnode(device)
+    def circuit(x):
+        qml.RX(x, wires=1)
+        return qml.expval(qml.Z(1))
+
+    value = circuit(0.3)
+    for dumps in (pickle.dumps, cloudpickle.dumps):
+        made = pickle.loads(dumps(device))
+        assert made is not device and made.wires == device.wires
+        assert (made.run, made.seed, made.ledger.path) == ("tuesday", 3, device.ledger.path)
+        assert made.qshift_profile == "fake-manila" and made.qshift_shots == 200
+    loaded = pickle.loads(cloudpickle.dumps(circuit))
+    assert loaded.shots.total_shots == 200
+    assert loaded(0.3).shape == value.shape and abs(loaded(0.3) - np.cos(0.3)) < 0.3
 
 
 def test_templates_that_pennylane_cannot_put_together_again():
