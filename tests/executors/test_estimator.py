@@ -636,7 +636,10 @@ def test_pickled_devices_are_made_anew(tmp_path):
         assert made.qshift_profile == "fake-manila" and made.qshift_shots == 200
     loaded = pickle.loads(cloudpickle.dumps(circuit))
     assert loaded.shots.total_shots == 200
-    assert loaded(0.3).shape == value.shape and abs(loaded(0.3) - np.cos(0.3)) < 0.3
+    again = loaded(0.3)
+    assert again.shape == value.shape and abs(again - np.cos(0.3)) < 0.3
+    with pytest.raises(qshift.errors.LimitError):
+        loaded(0.3)
 
 
 def test_templates_that_pennylane_cannot_put_together_again():
