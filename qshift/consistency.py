@@ -23,6 +23,7 @@ from qshift.plan import Recipe, Spectrum
 from qshift.rule import shift_rule
 
 _DIFFERENT = 1e-5  # relative
+_SAME = 1e-9  # relative
 _STEP = 1e-3  # of differences, times the largest frequency
 
 # What says something about the spectrum, the class that it is from, and the spectrum.
@@ -86,6 +87,20 @@ def spectrum_of(op: Operator, parameter: int, statements: Sequence[Statement]) -
                 "decomposed."
             )
     return found
+
+
+def agree(one: Sequence[Statement], other: Sequence[Statement]) -> bool:
+    """Whether a gate says the same of the spectrum of a parameter at different angles."""
+    if [source for source, _, _ in one] != [source for source, _, _ in other]:
+        return False
+    return all(_alike(a, b) for (_, _, a), (_, _, b) in zip(one, other, strict=True))
+
+
+def _alike(one, other):
+    if type(one) is not type(other):
+        return False
+    a, b = (np.array(x.terms if isinstance(x, Recipe) else x.values) for x in (one, other))
+    return a.shape == b.shape and np.allclose(a, b, rtol=_SAME, atol=0)
 
 
 def scale_of(statements: Sequence[Statement]) -> float:

@@ -151,8 +151,13 @@ def _consistent(op) -> tuple[Spectrum | None, ...]:
     base, numbers = op, [0.4 + 0.1 * i for i in range(len(op.data))]
     while isinstance(base, Adjoint):
         base = base.base
-    base = _at_numbers(base, numbers)
-    statements = [list(_statements(base, i)) for i in range(len(op.data))]
+    others = [0.9 - 0.13 * i for i in range(len(op.data))]
+    at, elsewhere = _at_numbers(base, numbers), _at_numbers(base, others)
+    statements = []
+    for i in range(len(op.data)):
+        stated, again = list(_statements(at, i)), list(_statements(elsewhere, i))
+        # A spectrum that depends on parameters is none.
+        statements.append(stated if consistency.agree(stated, again) else [])
     # At angles for which as much happens as for angles around one with frequencies around one.
     numbers = [x / consistency.scale_of(s) for x, s in zip(numbers, statements, strict=True)]
     op = _at_numbers(op, numbers)

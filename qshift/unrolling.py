@@ -7,6 +7,7 @@ asks two methods, which refuse no longer within `unrolled`.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,16 +61,27 @@ _patch()
 
 def explained(error: Exception, name: str, arguments) -> Exception:
     """Returns what to raise for what a quantum function raised, in a sentence of our own where it
-    does what graphs cannot do.
+    does what graphs cannot do, or PennyLane what TensorFlow cannot.
 
     Args:
         error: What it raised.
         name: Its name.
         arguments: What it was called with, in any nest.
+
+    Returns:
+        The error itself where it says enough.
     """
-    if tf.executing_eagerly() or isinstance(error, QShiftError):
+    if isinstance(error, QShiftError):
         return error
     text = str(error)
+    if isinstance(error, TypeError) and _COMPLEX.search(text):
+        return UnsupportedError(
+            f"{name} has a real tensor where PennyLane multiplies by a complex number "
+            f"({_first_sentence(text)}). Give a complex one there, such as "
+            "qml.evolve(hamiltonian, tf.cast(time, tf.complex128)); its derivatives are the same."
+        )
+    if tf.executing_eagerly():
+        return error
     unknown = [
         tensor.shape
         for tensor in tf.nest.flatten(arguments)
@@ -90,6 +102,10 @@ def explained(error: Exception, name: str, arguments) -> Exception:
             "function for one sample in tf.vectorized_map."
         )
     return error
+
+
+# As TensorFlow writes the number, eagerly and in graphs.
+_COMPLEX = re.compile(r"convert \(?-?[\d.+-]*j\)? to EagerTensor|got .*j\)? of type 'complex'")
 
 
 def _first_sentence(text: str) -> str:

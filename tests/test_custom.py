@@ -61,6 +61,36 @@ class ByRecipe(Gate):
         return rx(3 * angle)
 
 
+class Stretched(Operation):
+    """A gate whose first angle has frequencies that depend on the second."""
+
+    num_wires, num_params, ndim_params = 1, 2, (0, 0)
+
+    @property
+    def parameter_frequencies(self):
+        return [(self.data[1],), None]
+
+    @staticmethod
+    def compute_matrix(angle, scale):
+        return rx(angle * scale)
+
+
+class StretchedRecipe(Stretched):
+    parameter_frequencies = None
+
+    @property
+    def grad_recipe(self):
+        scale = float(self.data[1])
+        recipe = [[scale / 2, 1, np.pi / 2 / scale], [-scale / 2, 1, -np.pi / 2 / scale]]
+        return recipe, None
+
+
+class StretchedParts(Stretched):
+    @staticmethod
+    def compute_decomposition(angle, scale, wires):
+        return [qml.RX(angle * scale, wires=wires)]
+
+
 class Attribute(Gate):
     """Keeps a factor outside of its hyperparameters, and decomposes."""
 
@@ -293,6 +323,7 @@ def named(name, bases, **members):
 
 
 RIGHT = {
+    "stretched by parts": lambda x: StretchedParts(x, 3.0, wires=0),
     "stated": lambda x: Stated(x, 0),
     "grown": lambda x: Grown(x, 0),
     "decomposed": lambda x: Decomposed(x, 0),
@@ -329,6 +360,11 @@ REFUSED = {
     "other generator": (lambda x: OtherGenerator(x, 0), "generator of OtherGenerator"),
     "wrong frequencies": (lambda x: WrongFrequencies(x, 0), "frequencies of WrongFrequencies"),
     "wrong recipe": (lambda x: WrongRecipe(x, 0), "grad_recipe of WrongRecipe"),
+    "stretched": (lambda x: Stretched(x, 3.0, wires=0), "Stretched has no exact shift rule"),
+    "stretched recipe": (
+        lambda x: StretchedRecipe(x, 3.0, wires=0),
+        "StretchedRecipe has no exact shift rule",
+    ),
     "matrix only": (lambda x: MatrixOnly(x, 0), "MatrixOnly has no exact shift rule"),
     "number": (lambda x: PartsByNumber(x, 0), "decomposition of PartsByNumber makes a number"),
     "partly": (lambda x: PartlyByNumber(x, 0), "decomposition of PartlyByNumber makes a number"),
@@ -386,7 +422,7 @@ def test_what_is_not_known_of_a_gate_is_an_error_that_names_it(name, device, com
     if compiled and name in BY_NUMBER:
         message = "cannot be decomposed when its parameters are tensors"
     # Whether a derivative is needed is known when a compiled function runs.
-    when_run = (tf.errors.InvalidArgumentError,) if compiled and name == "matrix only" else ()
+    when_run = (tf.errors.InvalidArgumentError,) if compiled and "no exact" in message else ()
     with pytest.raises((qshift.UnsupportedError, *when_run), match=message):
         value_and_gradient(gate, DEVICES[device](), compiled)
 

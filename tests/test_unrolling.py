@@ -217,3 +217,19 @@ def test_sparse_arguments():
     sparse = tf.sparse.from_dense(tf.constant([0.0, 0.4, 0.0], tf.float64))
     for run in (circuit, tf.function(circuit)):
         assert float(run(sparse)) == pytest.approx(np.cos(0.4), abs=1e-12)
+
+
+@pytest.mark.parametrize("compile", [lambda fn: fn, tf.function], ids=["eager", "compiled"])
+def test_real_times_of_evolutions_that_pennylane_multiplies_by_an_imaginary_number(compile):
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(time, cast):
+        qml.Hadamard(0)
+        time = tf.cast(time, tf.complex128) if cast else time
+        qml.evolve(qml.Hermitian(np.diag([1.0, 2.5]), 0), time)
+        return qml.expval(qml.X(0))
+
+    time = tf.constant(0.3, tf.float64)
+    with pytest.raises(qshift.UnsupportedError, match="circuit has a real tensor.*complex128"):
+        compile(lambda time: circuit(time, False))(time)
+    value = compile(lambda time: circuit(time, True))(time)
+    assert float(value) == pytest.approx(np.cos(1.5 * 0.3))
