@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow.python.framework.ops import EagerTensor
 
 from qshift.provenance import FUNCTIONS, PICKS, SMOOTH, Made, is_linear, made, name_of
-from qshift.tracing import following, is_watched
+from qshift.tracing import following, is_watched, open_tapes
 
 _LONGEST = 32  # ops in a row that one name tells of
 
@@ -126,7 +126,11 @@ def _origin(tensor) -> Made | None:
     if origin.kind == "ReadVariableOp":
         return origin
     # Tapes that follow one of them only do not differentiate through the op.
-    return origin if following(tensor) == following(origin.inputs[moving]) else None
+    tapes = following(tensor)
+    if tapes != following(origin.inputs[moving]):
+        return None
+    # It says no more than that there are two or more of them.
+    return origin if tapes < 2 or set(open_tapes()) <= set(origin.tapes) else None
 
 
 def _moving(origin) -> int | None:

@@ -16,6 +16,10 @@ from qshift.qnode import as_own, wanted_ahead
 from qshift.tracing import if_traceable
 
 
+class EndsError(ValueError):
+    """A derivative that depends on arguments, and has no derivative by them."""
+
+
 def derivatives(
     fn: Callable,
     *args,
@@ -284,7 +288,7 @@ def _require_connected(jacobians, sources, positions):
 
 
 def _require_constant(fn, args, positions, missing, found):
-    """Raises ValueError if a derivative depends on arguments, though TensorFlow cannot see how.
+    """Raises EndsError if a derivative depends on arguments, though TensorFlow cannot see how.
 
     It looks at the numbers nearby, which are the same if a function is linear, or is by pieces.
     Nothing is looked at while TensorFlow traces.
@@ -305,7 +309,7 @@ def _require_constant(fn, args, positions, missing, found):
     nearby = _by_tapes(fn, args, sources, positions, order, single=False)[-1]
     pairs = zip(tf.nest.flatten(found[-1]), tf.nest.flatten(nearby), strict=True)
     if not all(np.allclose(a, b, rtol=1e-5, atol=0, equal_nan=True) for a, b in pairs):
-        raise ValueError(
+        raise EndsError(
             f"The derivative of order {order} depends on argument {', '.join(map(str, missing))}, "
             f"but has no derivative itself. Does the function call a QNode of PennyLane's, whose "
             "derivatives end at its max_diff? Convert that by qshift.from_qnode."

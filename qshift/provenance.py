@@ -17,7 +17,7 @@ from tensorflow.python.eager import backprop_util, context, record
 from tensorflow.python.framework import op_callbacks
 from tensorflow.python.framework.ops import EagerTensor
 
-from qshift.tracing import is_watched
+from qshift.tracing import is_watched, open_tapes
 
 # Ops that pick or rearrange entries of their first input, which the others say.
 PICKS = frozenset(
@@ -59,6 +59,7 @@ class Made(NamedTuple):
         scope: In which it was made.
         recorded: Whether tapes that were open then recorded the op itself, rather than being told
             derivatives by somebody, as for a `tf.custom_gradient`.
+        tapes: Those that were open then, see `open_tapes`.
         version: For an eager read of a variable, see `Scope.version`.
     """
 
@@ -68,6 +69,7 @@ class Made(NamedTuple):
     index: int
     scope: Scope
     recorded: bool
+    tapes: tuple[int, ...]
     version: int
 
 
@@ -104,8 +106,9 @@ def _remember(op_type, inputs, attrs, outputs, op_name=None, graph=None):
     recorded, version = record.could_possibly_record(), 0
     if kind == "ReadVariableOp" and graph is None:
         version = scope.version(inputs[0], outputs[0])
+    tapes = open_tapes()
     for index, output in enumerate(outputs):
-        output.qshift_made = Made(kind, inputs, attrs, index, scope, recorded, version)
+        output.qshift_made = Made(kind, inputs, attrs, index, scope, recorded, tapes, version)
 
 
 def made(tensor: tf.Tensor) -> Made | None:

@@ -13,9 +13,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import tensorflow as tf
+from pennylane.operation import Operator
+from pennylane.ops import LinearCombination
 from pennylane.queuing import AnnotatedQueue, QueuingManager
 from pennylane.tape import QuantumTape
+
+from qshift.errors import UnsupportedError
 
 
 class _Stack(threading.local):
@@ -77,6 +82,81 @@ def per_thread() -> None:
 per_thread()
 
 
+class _Own(threading.local):
+    """How many functions that are made by `by_value` a thread is in."""
+
+    depth = 0
+
+
+_own = _Own()
+
+
+def _read_arguments() -> None:
+    """Has PennyLane's operators read variables and lists of tensors when they are made.
+
+    An operator that holds a variable would be run with what is assigned to it later, whether it is
+    a parameter or an exponent. Of a list of tensors PennyLane makes a NumPy array, by which there
+    is no derivative.
+    """
+    kind = type(Operator)
+    make = kind.__call__
+
+    def made(cls, *args, **kwargs):
+        if _own.depth and issubclass(cls, Operator):
+            args = [_read(argument, cls) for argument in args]
+            kwargs = {name: _read(argument, cls) for name, argument in kwargs.items()}
+        return make(cls, *args, **kwargs)
+
+    kind.__call__ = made
+
+
+def _read(argument, cls):
+    if _is_variable(argument):
+        return tf.convert_to_tensor(argument)
+    if type(argument) not in (list, tuple):
+        return argument
+    if not any(map(_is_moving, _leaves(argument))):
+        return argument
+    if issubclass(cls, LinearCombination):  # which takes its coefficients one by one
+        return type(argument)(_read(each, cls) for each in argument)
+    try:
+        dtype = np.result_type(*(_dtype(leaf) for leaf in _leaves(argument)))
+        return _stacked(argument, tf.as_dtype(dtype))
+    except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        raise UnsupportedError(
+            f"{cls.__name__} was given a list of tensors that do not make one tensor ({error}). "
+            "Stack or concatenate them yourself: tf.stack, tf.concat."
+        ) from error
+
+
+def _leaves(nest) -> list:
+    if type(nest) in (list, tuple):
+        return [leaf for each in nest for leaf in _leaves(each)]
+    return [nest]
+
+
+def _is_moving(leaf) -> bool:
+    tensor = tf.is_tensor(leaf) or _is_variable(leaf)
+    return tensor and (tf.as_dtype(leaf.dtype).is_floating or tf.as_dtype(leaf.dtype).is_complex)
+
+
+def _dtype(leaf):
+    if tf.is_tensor(leaf) or _is_variable(leaf):
+        return tf.as_dtype(leaf.dtype).as_numpy_dtype
+    if isinstance(leaf, complex):
+        return np.complex64  # numbers take the precision of the tensors
+    return np.float32 if isinstance(leaf, int | float) else np.asarray(leaf).dtype
+
+
+def _stacked(nest, dtype) -> tf.Tensor:
+    if type(nest) in (list, tuple):
+        return tf.stack([_stacked(each, dtype) for each in nest])
+    return tf.cast(nest, dtype)
+
+
+_read_arguments()
+
+
 class _Gates(AnnotatedQueue):
     """Records gates with the numbers that variables have when the gates are made."""
 
@@ -104,7 +184,11 @@ def by_value(function: Callable) -> Callable:
     @functools.wraps(function)
     def recorded(*args, **kwargs):
         with _Gates() as gates:
-            result = function(*args, **kwargs)
+            _own.depth += 1
+            try:
+                result = function(*args, **kwargs)
+            finally:
+                _own.depth -= 1
         for obj, info in gates.items():
             QueuingManager.append(obj, **info)
         return result

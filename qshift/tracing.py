@@ -7,9 +7,11 @@ function twice). Here the gradient finds its inputs on the op that is being diff
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import secrets
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -410,6 +412,47 @@ def find(ticket: int) -> object | None:
 def following(tensor: tf.Tensor) -> int:
     """Returns how many open tapes and forward accumulators follow a tensor: 0, 1, or 2 for more."""
     return gradients_util.PossibleTapeGradientTypes([tensor])
+
+
+class _Open(threading.local):
+    """The open tapes and forward accumulators of a thread, each by a number of its own."""
+
+    def __init__(self):
+        self.numbers: list[int] = []
+
+
+_open, _numbers = _Open(), itertools.count()
+
+
+def open_tapes() -> tuple[int, ...]:
+    """Returns numbers of the tapes and forward accumulators that record now."""
+    return tuple(_open.numbers)
+
+
+def _count_tapes(kind: type, push: str, pop: str) -> None:
+    """Has a class of tapes say when one of them begins and ends to record."""
+    pushed, popped = getattr(kind, push), getattr(kind, pop)
+
+    @functools.wraps(pushed)
+    def begin(self):
+        pushed(self)
+        if not hasattr(self, "_qshift_number"):
+            self._qshift_number = next(_numbers)
+        _open.numbers.append(self._qshift_number)
+
+    @functools.wraps(popped)
+    def end(self):
+        popped(self)
+        number = getattr(self, "_qshift_number", None)
+        if number in _open.numbers:
+            _open.numbers.remove(number)
+
+    setattr(kind, push, begin)
+    setattr(kind, pop, end)
+
+
+_count_tapes(tf.GradientTape, "_push_tape", "_pop_tape")
+_count_tapes(tf.autodiff.ForwardAccumulator, "_push_accumulator", "_pop_accumulator")
 
 
 def is_watched(tensor: tf.Tensor) -> bool:

@@ -32,7 +32,8 @@ def apply(pipeline, tape: QuantumScript) -> tuple[tuple[QuantumScript, ...], Cal
             of PennyLane's transforms computes angles from it that are not affine in it; if a
             transform looks at numbers that are not known yet, in a graph.
     """
-    if not len(pipeline) or pipeline.is_informative:
+    if not len(pipeline) or pipeline.has_final_transform:
+        # The latter makes something else than the circuit's results.
         return pipeline((tape,))
     moving = [p for p in _tensors([tape]) if _may_be_watched(p)]
     if not moving:

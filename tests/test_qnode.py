@@ -172,8 +172,8 @@ def test_update_keeps_what_it_does_not_replace():
 
 def test_update_checks_its_keywords():
     node = qshift.qnode(DEVICE)(quantum_function)
-    with pytest.raises(qshift.UnsupportedError, match="backprop"):
-        node.update(diff_method="backprop")
+    with pytest.raises(qshift.UnsupportedError, match="finite-diff"):
+        node.update(diff_method="finite-diff")
     with pytest.raises(TypeError, match="nonsense"):
         node.update(nonsense=1)
 
@@ -391,7 +391,6 @@ def many_measurements(x):
         qml.transforms.split_non_commuting,
         qml.transforms.merge_rotations,
         qml.transforms.cancel_inverses,
-        qml.transforms.single_qubit_fusion,
         qml.transforms.commute_controlled,
         qml.transforms.broadcast_expand,
         qml.transforms.defer_measurements,

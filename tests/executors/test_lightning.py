@@ -27,8 +27,8 @@ from references import (
 )
 
 import qshift
-from qshift import Tracker, executors
-from qshift.errors import UnsupportedError
+from qshift import Tracker, executors, fallbacks
+from qshift.errors import SlowerWarning, UnsupportedError
 from qshift.evaluation import Call
 from qshift.executors import PennyLaneExecutor, adjoint, kernels, lightning, parallel
 from qshift.executors.lightning import LightningExecutor
@@ -697,7 +697,9 @@ def test_without_a_class(where, name, monkeypatch):
     monkeypatch.delattr(importlib.import_module(compiled_classes.__name__ + where), name)
     for module in ("lightning", "kernels", "adjoint"):
         monkeypatch.delitem(sys.modules, f"qshift.executors.{module}")
-    executor = executors.executor(qml.device("lightning.qubit"))
+    monkeypatch.setattr(fallbacks, "_said", set())
+    with pytest.warns(SlowerWarning, match=f"public interface.*{name}"):
+        executor = executors.executor(qml.device("lightning.qubit"))
     assert type(executor) is PennyLaneExecutor
 
 
@@ -705,7 +707,9 @@ def test_without_the_serializer(monkeypatch):
     monkeypatch.setitem(sys.modules, "pennylane_lightning.lightning_base._serialize", None)
     for module in ("lightning", "kernels", "adjoint"):
         monkeypatch.delitem(sys.modules, f"qshift.executors.{module}")
-    executor = executors.executor(qml.device("lightning.qubit"))
+    monkeypatch.setattr(fallbacks, "_said", set())
+    with pytest.warns(SlowerWarning, match="public interface.*_serialize"):
+        executor = executors.executor(qml.device("lightning.qubit"))
     assert type(executor) is PennyLaneExecutor
     circuit = several()
     points = random_points(circuit, 2)

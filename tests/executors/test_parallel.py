@@ -3,6 +3,8 @@ import time
 
 import pytest
 
+from qshift import fallbacks
+from qshift.errors import SlowerWarning
 from qshift.executors import parallel
 from qshift.executors.parallel import spread
 
@@ -62,8 +64,10 @@ def test_one_core_is_not_shared(impatient, monkeypatch):
 
 
 @pytest.mark.parametrize("there", [lambda x: (fail, x), lambda x: (die, x), lambda x: 1 / 0])
-def test_what_fails_elsewhere_is_computed_here(impatient, there):
-    assert squares(range(20), there) == {os.getpid()}
+def test_what_fails_elsewhere_is_computed_here(impatient, there, monkeypatch):
+    monkeypatch.setattr(fallbacks, "_said", set())
+    with pytest.warns(SlowerWarning, match="runs in this process alone"):
+        assert squares(range(20), there) == {os.getpid()}
 
 
 def test_what_fails_here_fails(impatient):
