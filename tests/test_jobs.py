@@ -225,14 +225,14 @@ def test_a_deleted_job_that_is_cancelled_is_lost(loopback, left, jobs, ledger, m
 def test_a_job_that_may_be_on_its_way_is_looked_for_before_it_is_cancelled(
     loopback, jobs, ledger, circuit, monkeypatch
 ):
-    monkeypatch.setattr(arrivals, "GRACE", 4.0)
+    monkeypatch.setattr(arrivals, "GRACE", 8.0)
     loopback.ask("queue", {"delay": 600})
 
     def struck(*_):
         raise KeyboardInterrupt
 
     slow = {"kind": "timeout", "seconds": 0.1, "match": "POST /jobs$", "times": 1}
-    loopback.faults(slow | {"after": True, "late": 2.0})
+    loopback.faults(slow | {"after": True, "late": 5.0})
     with monkeypatch.context() as patch:
         patch.setattr(arrivals, "await_arrival", struck)
         with pytest.raises(KeyboardInterrupt):

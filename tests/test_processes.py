@@ -15,6 +15,10 @@ from qshift.processes import elapsed, is_alive, moment, this_process
 LINUX = sys.platform == "linux"
 
 
+# JAX, which other tests import, warns of it.
+FORKS = pytest.mark.filterwarnings("ignore:os.fork")
+
+
 def isolated(code, *options):
     """Runs a program in a namespace of process ids of its own, as a container is; its output."""
     command = ["unshare", "--pid", "--fork", *options, sys.executable, "-c", code]
@@ -33,6 +37,7 @@ def test_a_process_knows_itself_and_its_children():
     assert is_alive(name) is False
 
 
+@FORKS
 def test_a_fork_is_another_process():
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply(this_process) != this_process()
@@ -53,6 +58,7 @@ def test_of_what_cannot_be_looked_up_nothing_is_known(name):
     assert is_alive(name.format(pid=os.getpid())) is None
 
 
+@FORKS
 def test_a_zombie_is_not_alive():
     child = multiprocessing.get_context("fork").Process(target=os._exit, args=(0,))
     child.start()

@@ -388,7 +388,10 @@ class Connection:
 
     def _found(self, job_id) -> RuntimeJobV2:
         service, asked = self._service, []
-        for client in _clients(service):
+        # Two clients may be of one instance; the one in use has asked for a token already.
+        by_instance = {client._instance: client for client in _clients(service)}
+        by_instance[service._active_api_client._instance] = service._active_api_client
+        for client in by_instance.values():
             try:
                 found = client.job_get(job_id, exclude_params=True)
             except Exception as error:
