@@ -171,6 +171,8 @@ class _Gates(AnnotatedQueue):
 
 
 def _is_variable(parameter) -> bool:
+    if isinstance(parameter, tf.Tensor):
+        return False
     # Keras's variables are none of TensorFlow's.
     return isinstance(parameter, tf.Variable) or hasattr(type(parameter), "__tf_tensor__")
 

@@ -96,6 +96,8 @@ class Frame:
         elif has_decomposition(op):
             with qml.QueuingManager.stop_recording():
                 parts = op.decomposition()
+            if not all(wire in self.wire_map for part in parts for wire in part.wires):
+                raise NotCoveredError  # it borrows work wires
             for part in parts:
                 self.add(part, [])
         else:
