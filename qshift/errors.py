@@ -19,6 +19,10 @@ class UnsupportedError(QShiftError, ValueError):
     """Something that qshift cannot do exactly, and will not do approximately."""
 
 
+class UntraceableError(UnsupportedError):
+    """Something that works eagerly, but not while TensorFlow traces a function."""
+
+
 class NoShiftRuleError(UnsupportedError):
     """A derivative by a gate parameter that no exact shift rule is known for."""
 

@@ -117,7 +117,8 @@ def _read(argument, cls):
         return argument
     if not any(map(_is_moving, _leaves(argument))):
         return argument
-    if issubclass(cls, LinearCombination):  # which takes its coefficients one by one
+    known = all(hasattr(leaf, "numpy") or not tf.is_tensor(leaf) for leaf in _leaves(argument))
+    if issubclass(cls, LinearCombination) and known:  # it takes its coefficients one by one
         return type(argument)(_read(each, cls) for each in argument)
     try:
         dtype = np.result_type(*(_dtype(leaf) for leaf in _leaves(argument)))

@@ -30,7 +30,7 @@ from tensorflow.python.ops.control_flow_v2_func_graphs import (
 from tensorflow.python.ops.parallel_for import pfor
 from tensorflow.python.saved_model import save_context
 
-from qshift.errors import UnsupportedError
+from qshift.errors import UnsupportedError, UntraceableError
 from qshift.fallbacks import warn_slower
 
 _GRADIENT = "QShiftPartials"
@@ -166,7 +166,7 @@ def if_traceable() -> Iterator[None]:
     try:
         with own_errors():
             yield
-    except (TypeError, AttributeError, NotImplementedError) as error:
+    except (TypeError, AttributeError, NotImplementedError, UntraceableError) as error:
         reason = " ".join(str(error).split())[-200:]
         warn_slower(
             "A function cannot be compiled and runs eagerly", f"{type(error).__name__}: {reason}"

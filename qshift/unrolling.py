@@ -14,10 +14,10 @@ from contextlib import contextmanager
 
 import tensorflow as tf
 
-from qshift.errors import QShiftError, UnsupportedError
+from qshift.errors import QShiftError, UnsupportedError, UntraceableError
 
 
-class UnknownSizeError(UnsupportedError):
+class UnknownSizeError(UntraceableError):
     """A quantum function that asks for a size which is not known where it is traced."""
 
 
@@ -88,7 +88,7 @@ def explained(error: Exception, name: str, arguments) -> Exception:
         if isinstance(tensor, tf.Tensor) and not tensor.shape.is_fully_defined()
     ]
     if isinstance(error, tf.errors.OperatorNotAllowedInGraphError) or "symbolic" in text.lower():
-        return UnsupportedError(
+        return UntraceableError(
             f"While {name} is traced in a tf.function, the numbers in its tensors are not known, "
             f"but it asks for them ({_first_sentence(text)}). Pass what decides about its gates as "
             "a Python number or a NumPy array, or call it outside of the tf.function."
@@ -100,6 +100,12 @@ def explained(error: Exception, name: str, arguments) -> Exception:
             f"tensors of shape {shapes} ({_first_sentence(text)}). Give the tf.function an "
             "input_signature with that size, use tf.ensure_shape, or, if it is a batch, call the "
             "function for one sample in tf.vectorized_map."
+        )
+    if isinstance(error, TypeError | ValueError) and "unknown" in text and _is_about_shapes(text):
+        return UnknownSizeError(
+            f"{name} asks for a size that is not known where it is traced, of a tensor that it "
+            f"computes ({_first_sentence(text)}). Say it with tf.ensure_shape, or call {name} "
+            "outside of the tf.function."
         )
     return error
 

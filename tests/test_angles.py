@@ -1,5 +1,6 @@
 """Angles are taken for one only if they must be: by value, and by every derivative."""
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -335,3 +336,32 @@ def test_casts_round_what_they_are_given(dtypes):
     assert float(slope(node(circuit), x)[0]) == pytest.approx(
         expected, abs=1e-12 if tf.float32 not in dtypes else 1e-6
     )
+
+
+@pytest.mark.parametrize("compile", [lambda fn: fn, tf.function], ids=["eager", "compiled"])
+@pytest.mark.parametrize("tapes", [1, 2, 3, 4])
+def test_a_tape_that_did_not_record(tapes, compile):
+    """However many others did."""
+
+    def gradients():
+        with contextlib.ExitStack() as stack:
+            opened = [stack.enter_context(tf.GradientTape(persistent=True)) for _ in range(tapes)]
+
+            @qshift.qnode(qml.device("default.qubit"))
+            def circuit(x):
+                with opened[-1].stop_recording():
+                    y = 1.0 * x
+                qml.RX(x, wires=0)
+                qml.RX(y, wires=0)
+                return qml.expval(qml.Z(0))
+
+            x = tf.constant(0.4, tf.float64)
+            for tape in opened:
+                tape.watch(x)
+            value = circuit(x)
+        return [tape.gradient(value, x) for tape in opened]
+
+    *others, last = compile(gradients)()
+    assert float(last) == pytest.approx(-np.sin(0.8))
+    for other in others:
+        assert float(other) == pytest.approx(-2 * np.sin(0.8))

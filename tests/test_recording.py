@@ -280,3 +280,100 @@ def test_nothing_of_a_call_stays_on_the_qnode(run):
 def test_counts_of_several_threads_add_up(run, tracker):
     at_once(run, numbers(10) * 5)
     assert tracker.totals["circuits"] == tracker.totals["batches"] == 50
+
+
+# --- what gates are given ---
+
+
+@pytest.mark.parametrize("compile", [lambda fn: fn, tf.function], ids=["eager", "compiled"])
+@pytest.mark.parametrize(
+    "gate",
+    [
+        lambda x: qml.AngleEmbedding([x[0], x[1]], [0, 1]),
+        lambda x: qml.AngleEmbedding((x[0], 0.3), [0, 1]),
+        lambda x: qml.AngleEmbedding(features=list(x), wires=[0, 1]),
+        lambda x: qml.BasicEntanglerLayers([[x[0], x[1]]], [0, 1]),
+        lambda x: qml.BasicEntanglerLayers([x], [0, 1]),
+        lambda x: qml.SpecialUnitary([x[0], x[1], 0.1], 0),
+        lambda x: qml.ctrl(qml.AngleEmbedding, 1)([x[0]], wires=[0]),
+        lambda x: qml.SelectPauliRot([x[0], x[1]], [1], 0),
+    ],
+)
+def test_lists_of_tensors_are_tensors(gate, compile):
+    """PennyLane makes NumPy arrays of them."""
+
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x):
+        qml.Hadamard(1)
+        gate(x)
+        return qml.expval(qml.Z(0) @ qml.Y(1) + qml.Y(0) + qml.Z(1))
+
+    x = tf.Variable([0.3, 0.7], dtype=tf.float64)
+
+    def both():
+        with tf.GradientTape() as tape:
+            value = circuit(x)
+        return value, tape.gradient(value, x)
+
+    _, gradient = compile(both)()
+    for i in range(2):
+        moved = [tf.constant(x + s * np.eye(2)[i] * 1e-4) for s in (1, -1)]
+        up, down = (float(circuit(each)) for each in moved)
+        assert float(gradient[i]) == pytest.approx((up - down) / 2e-4, abs=1e-7)
+
+
+def test_lists_of_variables():
+    w = tf.Variable(0.3, dtype=tf.float64)
+
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit():
+        qml.AngleEmbedding([w, 2 * w], wires=[0, 1])
+        return qml.expval(qml.Z(0) @ qml.Z(1))
+
+    def both():
+        with tf.GradientTape() as tape:
+            value = circuit()
+        return value, tape.gradient(value, w)
+
+    expected = (
+        np.cos(0.3) * np.cos(0.6),
+        -np.sin(0.3) * np.cos(0.6) - 2 * np.cos(0.3) * np.sin(0.6),
+    )
+    np.testing.assert_allclose(both(), expected, atol=1e-12)
+    np.testing.assert_allclose(tf.function(both)(), expected, atol=1e-12)
+
+
+def test_lists_that_make_no_tensor_are_errors():
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x):
+        qml.AngleEmbedding([x, x[0]], wires=[0, 1])
+        return qml.expval(qml.Z(0))
+
+    with pytest.raises(qshift.UnsupportedError, match="AngleEmbedding.*list of tensors.*tf.stack"):
+        circuit(tf.constant([0.1, 0.2], tf.float64))
+
+
+@pytest.mark.parametrize("compile", [lambda fn: fn, tf.function], ids=["eager", "compiled"])
+def test_exponents_are_read_when_the_power_is_made(compile):
+    w = tf.Variable(0.3, dtype=tf.float64)
+
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit():
+        qml.pow(qml.RX(0.4, 0), w)
+        w.assign(0.9)
+        qml.pow(qml.RX(0.4, 0), w)
+        w.assign(0.3)
+        return qml.expval(qml.Z(0))
+
+    assert float(compile(circuit)()) == pytest.approx(np.cos(0.4 * 1.2))
+
+
+@pytest.mark.parametrize("compile", [lambda fn: fn, tf.function], ids=["eager", "compiled"])
+def test_coefficients_some_of_which_are_numbers(compile):
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x):
+        qml.RY(x[0], 0)
+        return qml.expval(qml.Hamiltonian([1.0, x[1]], [qml.X(0), qml.Z(0)]))
+
+    x = tf.constant([0.3, 0.4], tf.float64)
+    assert float(compile(circuit)(x)) == pytest.approx(np.sin(0.3) + 0.4 * np.cos(0.3))

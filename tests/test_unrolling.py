@@ -233,3 +233,28 @@ def test_real_times_of_evolutions_that_pennylane_multiplies_by_an_imaginary_numb
         compile(lambda time: circuit(time, False))(time)
     value = compile(lambda time: circuit(time, True))(time)
     assert float(value) == pytest.approx(np.cos(1.5 * 0.3))
+
+
+def unknown_rank(x):
+    qml.RX(tf.numpy_function(np.sin, [x], tf.float64), 0)
+    return qml.expval(qml.Z(0))
+
+
+def unknown_length(x):
+    turn(tf.boolean_mask(x, x > 0))
+    return qml.expval(qml.Z(0))
+
+
+@pytest.mark.parametrize(
+    "function, x", [(unknown_rank, np.array(0.4)), (unknown_length, X)], ids=["rank", "length"]
+)
+def test_sizes_of_what_is_computed(function, x):
+    circuit = qshift.qnode(SIMULATOR)(function)
+    x = tf.constant(x)
+    value = circuit(x)
+    with pytest.raises(ValueError, match=f"{function.__name__} asks for a size.*ensure_shape"):
+        tf.function(circuit)(x)
+    if function is unknown_length:  # which is run eagerly then
+        with pytest.warns(qshift.SlowerWarning, match="runs eagerly"):
+            found = qshift.derivatives(circuit, x, partials=[(), (0,)])
+        assert float(found[0]) == pytest.approx(float(value))
