@@ -15,6 +15,7 @@ import numpy as np
 import pennylane as qml
 from pennylane.measurements import ProbabilityMP
 from pennylane.operation import Operator
+from pennylane.ops.op_math import Exp, SProd
 from pennylane.tape import QuantumScript
 from pennylane.wires import Wires
 
@@ -23,7 +24,7 @@ from qshift.consistency import require_consistent
 from qshift.decomposition import decompose
 from qshift.deferral import defer, in_order
 from qshift.errors import NoShiftRuleError, UnsupportedError
-from qshift.fingerprint import fingerprint, has_custom, hashable, kept
+from qshift.fingerprint import fingerprint, has_custom, hashable, kept, operators
 from qshift.measurements import Readout, read
 from qshift.plan import Frequencies, Planner, Spectrum
 from qshift.shifting import Shifter, largest_frequency
@@ -370,6 +371,8 @@ class Compiler:
                 if self._is_tensor(leaf) or _is_broadcast(op, positions[i], leaf)
             ]
             fixed.append(fingerprint([x for i, x in enumerate(leaves) if i not in moving]))
+            if any(isinstance(leaf, complex | np.complexfloating) for leaf in leaves):
+                _require_real(op)
             if not moving:
                 templates.append(op)
                 continue
@@ -426,6 +429,19 @@ def _is_broadcast(op, parameter, leaf):
             "call the qnode once per entry."
         )
     return qml.math.ndim(leaf) > gates.ndim(op, parameter)
+
+
+def _require_real(op):
+    """Raises UnsupportedError for a constant angle that is complex; devices take its real part."""
+    for part in operators(op):
+        if isinstance(part, Exp | SProd) or len(list(operators(part))) > 1:
+            continue  # it multiplies an operator by the number, or is made of others
+        for i, number in enumerate(part.data):
+            if np.ndim(number) == 0 and np.imag(number) != 0:
+                raise UnsupportedError(
+                    f"Parameter {i} of {part.name} is {number}, which is complex, but a gate's "
+                    "angle is real. Give its real part, its angle or its absolute value."
+                )
 
 
 def _slot(op, position, parameter, leaf, value, start):

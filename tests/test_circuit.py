@@ -514,3 +514,34 @@ def test_identities_in_observables_do_not_widen_light_cones():
         return qml.expval(qml.Z(0) @ qml.Identity(1))
 
     assert circuit.plan(np.zeros(2), order=1).circuits == 3
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        lambda: qml.RX(1 + 1j, 0),
+        lambda: qml.RX(np.complex128(1 + 1j), 0),
+        lambda: qml.ctrl(qml.RX(1 + 1j, 0), 1),
+        lambda: qml.adjoint(qml.Rot(0.1, 1j, 0.2, 0), lazy=True),
+        lambda: qml.prod(qml.X(0), qml.RX(1j, 0)),
+    ],
+)
+def test_complex_numbers_are_no_angles(gate):
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x):
+        qml.RY(x, 0)
+        gate()
+        return qml.expval(qml.Z(0))
+
+    with pytest.raises(qshift.UnsupportedError, match="Parameter .*complex.*angle is real"):
+        circuit(tf.constant(0.3))
+
+
+def test_complex_factors_of_gates():
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x):
+        qml.RY(x, 0)
+        qml.prod(qml.s_prod(1j, qml.X(0)), qml.RX(0.1 + 0j, 0))
+        return qml.expval(qml.Z(0))
+
+    assert float(circuit(tf.constant(0.3, tf.float64))) == pytest.approx(-np.cos(0.3) * np.cos(0.1))
