@@ -13,6 +13,7 @@ import pennylane as qml
 import tensorflow as tf
 
 from qshift.errors import UnsupportedError
+from qshift.fallbacks import warn_slower
 from qshift.packing import dense
 from qshift.qnode import from_qnode
 from qshift.reading import Reading, joined, map_shapes, read
@@ -153,7 +154,9 @@ class QuantumLayer(keras.layers.Layer):
         weights = {name: tf.convert_to_tensor(w) for name, w in self.qnode_weights.items()}
         run = self._whole if reading.whole else self._map
         if not reading.whole and tf.executing_eagerly():
-            run = self._compiled_map(reading, is_watched(samples))
+            run = self._one_by_one
+            if reading.traceable:
+                run = self._compiled_map(reading, is_watched(samples))
         batch, known = tf.shape(inputs)[:-1], inputs.shape[:-1]
 
         def finish(shape, output):
@@ -175,7 +178,25 @@ class QuantumLayer(keras.layers.Layer):
 
     def _map(self, samples, weights):
         """Calls the qnode for each sample; TensorFlow makes one call with all of it."""
-        return tf.vectorized_map(lambda sample: self._quantum(sample, weights), samples)
+        return tf.vectorized_map(lambda sample: self._sample(sample, weights), samples)
+
+    def _one_by_one(self, samples, weights):
+        """Calls the qnode for each sample, where TensorFlow cannot trace its function."""
+        warn_slower(
+            f"{self._name} runs one sample after another",
+            "it asks for the numbers in tensors, so it cannot be traced",
+        )
+        if not len(samples):
+            return map_shapes(lambda shape: tf.zeros([0, *shape], tf.float64), self._reading.shape)
+        results = [self._sample(sample, weights) for sample in samples]
+        return tf.nest.map_structure(lambda *rows: tf.stack(rows), *results)
+
+    def _sample(self, sample, weights):
+        """Calls the qnode for one sample."""
+        if not self._reading.as_batch:
+            return self._quantum(sample, weights)
+        results = self._quantum(sample[None], weights)
+        return tf.nest.map_structure(lambda result: result[0], results)
 
     def _compiled_map(self, reading, moving: bool):
         """Returns `_map` for eager mode, traced once: its shapes are known, and a `tf.function`
