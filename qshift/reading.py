@@ -147,7 +147,7 @@ def _same(batch: _Traced, other: _Traced) -> bool:
     for samples, tolerance in _made_up(*batch.inputs.shape, batch.inputs.dtype.is_complex):
         together, error = _attempt(lambda x=samples: batch(x))
         apart, other_error = _attempt(lambda x=samples: other(x))
-        if error is None and other_error is None:  # some functions want numbers of some kind
+        if error is None and other_error is None:  # functions may want numbers of some kind
             agreed.append(_agree(together, apart, tolerance))
     return bool(agreed) and all(agreed)
 
@@ -159,10 +159,10 @@ def _made_up(rows: int, features: int, is_complex: bool):
     phases = np.exp(1j * random.uniform(-3, 3, shape)) if is_complex else 1.0
     ordinary = random.uniform(0.1, 1, shape) * phases
     yield ordinary / np.linalg.norm(ordinary, axis=1, keepdims=True), 1e-5
-    # Large ones next to small ones, of both signs, one of zeros, and two that are the same.
-    wide = random.normal(size=shape) * 10 ** random.uniform(-2, 1.5, (rows, 1)) * phases
-    wide[1], wide[2] = 0, wide[0]
+    # Large ones next to small ones, of both signs; then one of zeros, and opposite ones.
+    wide = random.normal(size=shape) * 10 ** np.linspace(1.5, -2, rows)[:, None] * phases
     yield wide, 1e-3
+    yield np.concatenate([wide[:1], 0 * wide[:1], -wide[: rows - 2]]), 1e-3
 
 
 def _agree(together, apart, tolerance) -> bool:

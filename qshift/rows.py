@@ -27,6 +27,7 @@ _REDUCTIONS = frozenset("All Any ArgMax ArgMin EuclideanNorm Max Mean Min Prod S
 # Ops along axes that their second input names.
 _ALONG = frozenset("Cumprod Cumsum CumulativeLogsumexp ReverseV2".split())
 _HARMLESS = frozenset(["Assert", "PrintV2"])  # ops with a state that nothing is computed from
+_SHAPES = frozenset("Rank Shape ShapeN Size".split())  # ops that see no numbers
 _MIXED = None
 
 
@@ -40,7 +41,7 @@ def are_separate(outputs: Sequence[tf.Tensor], batch: tf.Tensor) -> bool:
     axes: dict[str, int | None] = {batch.name: 0}  # in which the rows are
     for op in batch.graph.get_operations():
         given = {i: axes[x.name] for i, x in enumerate(op.inputs) if x.name in axes}
-        if not given:
+        if not given or op.type in _SHAPES:
             continue
         # What is written into a variable may be read again.
         if op.op_def.is_stateful and op.type not in _HARMLESS:
