@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import pennylane as qml
 import tensorflow as tf
+from tensorflow.python.ops.parallel_for import pfor
 
 from qshift.errors import UnsupportedError
 from qshift.fallbacks import warn_slower
@@ -170,7 +171,7 @@ class QuantumLayer(keras.layers.Layer):
         run = partial(self._whole if reading.whole else self._map, reading)
         if not reading.whole and tf.executing_eagerly():
             run = partial(self._one_by_one, reading)
-            if reading.traceable:
+            if reading.traceable and not reading.own_gradients:
                 run = self._compiled_map(reading, is_watched(samples))
         batch, known = tf.shape(inputs)[:-1], inputs.shape[:-1]
 
@@ -201,14 +202,38 @@ class QuantumLayer(keras.layers.Layer):
 
     def _map(self, reading, samples, weights):
         """Calls the qnode for each sample; TensorFlow makes one call with all of it."""
-        return tf.vectorized_map(lambda sample: self._sample(reading, sample, weights), samples)
+
+        def one(sample):
+            results = self._sample(reading, sample, weights)
+            _squeeze_samples_only(sample.graph)
+            return results
+
+        results = tf.vectorized_map(one, samples)
+        return self._without_derivatives(results) if reading.own_gradients else results
+
+    def _without_derivatives(self, results):
+        """Refuses derivatives that TensorFlow would give in place of a user's own."""
+
+        @tf.custom_gradient
+        def refuse(*tensors):
+            def gradient(*cotangents):
+                raise UnsupportedError(
+                    f"{self._name} has a tf.custom_gradient, which TensorFlow drops where it "
+                    "vectorises the calls for all samples. Write it for a whole batch, with "
+                    "inputs[..., i] for feature i, or put what has the gradient into a layer "
+                    "before this one. In eager mode it works as it is."
+                )
+
+            return [tf.identity(tensor) for tensor in tensors], gradient
+
+        return tf.nest.pack_sequence_as(results, refuse(*tf.nest.flatten(results)))
 
     def _one_by_one(self, reading, samples, weights):
-        """Calls the qnode for each sample, where TensorFlow cannot trace its function."""
-        warn_slower(
-            f"{self._name} runs one sample after another",
-            "it asks for the numbers in tensors, so it cannot be traced",
-        )
+        """Calls the qnode for each sample, where TensorFlow cannot trace or map its function."""
+        reason = "it asks for the numbers in tensors, so it cannot be traced"
+        if reading.own_gradients:
+            reason = "it has a tf.custom_gradient, which TensorFlow drops in tf.vectorized_map"
+        warn_slower(f"{self._name} runs one sample after another", reason)
         if not len(samples):
             return map_shapes(lambda shape: tf.zeros([0, *shape]), reading.shape)
         results = [self._sample(reading, sample, weights) for sample in samples]
@@ -249,7 +274,7 @@ class QuantumLayer(keras.layers.Layer):
         if several or isinstance(inputs, tf.RaggedTensor):
             way_out = "Pad the samples to one length, with inputs.to_tensor()."
             if several:
-                way_out = "Join features with tf.concat or keras.layers.Concatenate."
+                way_out = "Make one of it, with tf.concat, tf.stack or keras.layers.Concatenate."
             raise TypeError(
                 f"Layer {self.name!r} takes one tensor or array of shape (..., features), got a "
                 f"{type(inputs).__name__}. {way_out}"
@@ -427,6 +452,21 @@ def _reference(qnode) -> str | _Nameless:
     reference = _Name(name)
     reference.qnode = qnode
     return reference
+
+
+def _squeeze_samples_only(graph: tf.Graph) -> None:
+    """Has TensorFlow vectorise those ops rightly that squeeze all axes of length one, as `tf.norm`
+    does: it would squeeze the axis of the samples as well, if there is only one."""
+
+    def vectorise(inputs):
+        axes = [i + 1 for i, size in enumerate(inputs.op.inputs[0].shape) if size == 1]
+        tensor = inputs.stacked_input(0)
+        return pfor.wrap(tf.squeeze(tensor, axes) if axes else tensor, True)
+
+    for op in graph.get_operations():
+        squeezes_all = op.type == "Squeeze" and not op.get_attr("squeeze_dims")
+        if squeezes_all and op.inputs[0].shape.is_fully_defined():
+            op.pfor_converter = vectorise
 
 
 def _shape(size) -> tuple[int, ...]:

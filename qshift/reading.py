@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.rehearsal import rehearsal
-from qshift.rows import are_separate
+from qshift.rows import are_separate, has_own_gradients
 
 Shapes = tuple[int, ...] | dict[str, "Shapes"]
 
@@ -33,6 +33,8 @@ class Reading:
         as_batch: Whether it takes one sample as a batch of one, [1, features].
         traceable: Whether it can be traced; otherwise it works in eager mode only, as it asks for
             the numbers in tensors.
+        own_gradients: Whether something computed from the samples has a `tf.custom_gradient`,
+            which `tf.vectorized_map` would drop.
     """
 
     features: int
@@ -40,6 +42,7 @@ class Reading:
     shape: Shapes
     as_batch: bool = False
     traceable: bool = True
+    own_gradients: bool = False
 
 
 def read(
@@ -68,7 +71,7 @@ def read(
         batch, batch_error = traced(rows, features)
         if error is None:
             whole = batch_error is None and batch.is_separate and _same(batch, sample)
-            return Reading(features, whole, sample.shape)
+            return Reading(features, whole, sample.shape, own_gradients=sample.has_own_gradients)
         if batch_error is not None:
             return _read_eagerly(function, name, features, dtype, weights)
         _require_rows(batch.outputs, name, rows)
@@ -77,7 +80,13 @@ def read(
         smaller, cannot = traced(size, features)
         if not (whole if cannot else _same(batch, smaller)):
             raise _mixing(name)
-        return Reading(features, whole, batch.shape, as_batch=not whole)
+        return Reading(
+            features,
+            whole,
+            batch.shape,
+            as_batch=not whole,
+            own_gradients=batch.has_own_gradients,
+        )
 
 
 class _Traced:
@@ -88,6 +97,7 @@ class _Traced:
     Attributes:
         outputs: Its results, joined, [N, ...]; N is one for one sample.
         is_separate: Whether it surely treats the samples of a batch alike and separately.
+        has_own_gradients: As a `Reading` says it.
     """
 
     def __init__(self, function, inputs: tf.TensorSpec, weights: Mapping[str, tf.TensorSpec]):
@@ -106,6 +116,7 @@ class _Traced:
         self.is_separate = inputs.shape.rank == 2 and are_separate(
             tf.nest.flatten(self.outputs), self._graph.inputs[0]
         )
+        self.has_own_gradients = has_own_gradients(self._graph.inputs[0])
         self._run = None
 
     @property

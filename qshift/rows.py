@@ -6,11 +6,13 @@ the same.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 # Ops that make each entry of their result of one entry of every input, which are broadcast.
 _ENTRIES = frozenset(
@@ -51,6 +53,28 @@ def are_separate(outputs: Sequence[tf.Tensor], batch: tf.Tensor) -> bool:
             places = _places(op, given)
         axes.update(zip((x.name for x in op.outputs), places, strict=True))
     return all(axes[x.name] == 0 if x.name in axes else _repeats(x, 0) for x in outputs)
+
+
+def has_own_gradients(inputs: tf.Tensor) -> bool:
+    """Whether something computed from a placeholder has a user's `tf.custom_gradient`."""
+    follows = {inputs.name}
+    for op in inputs.graph.get_operations():
+        if any(x.name in follows for x in op.inputs):
+            follows.update(x.name for x in op.outputs)
+            if "_gradient_op_type" in op.node_def.attr and not _is_tensorflows_gradient(op):
+                return True
+    return False
+
+
+def _is_tensorflows_gradient(op) -> bool:
+    """Whether a custom gradient is one of TensorFlow's own, the gradient of what is computed."""
+    kind = tf.compat.as_str(op.get_attr("_gradient_op_type"))
+    function = ops._gradient_registry.lookup(kind)
+    for name in ("tape_grad_fn", "grad_fn"):
+        function = inspect.getclosurevars(function).nonlocals.get(name)
+        if function is None:
+            return False
+    return function.__module__.startswith("tensorflow.python.ops.nn")
 
 
 def _places(op, given) -> list[int | None]:

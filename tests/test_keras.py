@@ -300,6 +300,15 @@ def test_what_is_made_of_a_sample_does_not_depend_on_the_others(name):
         assert layer(x[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize("compile_", [False, True])
+def test_a_single_sample_stays_a_batch(compile_):
+    layer = preprocessed(lambda x: 2 * x / tf.norm(x))  # which squeezes
+    run = tf.function(layer, input_signature=[tf.TensorSpec([None, 2])]) if compile_ else layer
+    x = tf.constant(X, tf.float32)
+    np.testing.assert_allclose(run(x[:1]), run(x)[:1], atol=1e-6)
+    assert run(x[:1]).shape == (1,)
+
+
 @pytest.mark.parametrize(
     "mixing",
     [
@@ -328,6 +337,43 @@ def test_functions_of_batches_with_steps_that_nobody_knows(unknown):
     assert layer(x).shape == (5,)
     assert layer._reading.as_batch and not layer._reading.whole
     np.testing.assert_allclose(layer(x), preprocessed(lambda x: tf.sin(x)[..., ::-1])(x), atol=1e-6)
+
+
+@tf.custom_gradient
+def rounded(x):
+    return tf.round(2 * x) / 2, lambda cotangent: cotangent
+
+
+@pytest.mark.filterwarnings("ignore::qshift.errors.SlowerWarning")
+@pytest.mark.parametrize(
+    "step, eager_only",
+    [
+        (rounded, False),
+        (lambda x: rounded(tf.clip_by_norm(x, 9.0)), True),
+        (lambda x: tf.stack([rounded(y) for y in tf.unstack(x, num=2)]), True),
+        (lambda x: tf.nn.silu(tf.clip_by_norm(x, 9.0)), False),
+    ],
+)
+def test_custom_gradients_are_kept_or_refused(step, eager_only):
+    layer, x = preprocessed(step), tf.Variable(X, dtype=tf.float32)
+
+    def gradient():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x) ** 2)
+        return tape.gradient(loss, x)
+
+    with tf.GradientTape() as tape:
+        rows = tf.unstack(x)
+        loss = sum(layer.qnode(row, **layer.qnode_weights) ** 2 for row in rows)
+    expected = tape.gradient(loss, x)
+    assert np.all(np.abs(expected[:, 1]) > 1e-3)
+    np.testing.assert_allclose(gradient(), expected, atol=1e-6)
+    if eager_only:
+        np.testing.assert_allclose(tf.function(layer)(x), layer(x), atol=1e-6)
+        with pytest.raises(qshift.UnsupportedError, match="node has a tf.custom_gradient"):
+            tf.function(gradient)()
+    else:
+        np.testing.assert_allclose(tf.function(gradient)(), expected, atol=1e-6)
 
 
 def test_building_a_layer_assigns_to_nothing():
