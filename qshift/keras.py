@@ -209,24 +209,7 @@ class QuantumLayer(keras.layers.Layer):
             return results
 
         results = tf.vectorized_map(one, samples)
-        return self._without_derivatives(results) if reading.own_gradients else results
-
-    def _without_derivatives(self, results):
-        """Refuses derivatives that TensorFlow would give in place of a user's own."""
-
-        @tf.custom_gradient
-        def refuse(*tensors):
-            def gradient(*cotangents):
-                raise UnsupportedError(
-                    f"{self._name} has a tf.custom_gradient, which TensorFlow drops where it "
-                    "vectorises the calls for all samples. Write it for a whole batch, with "
-                    "inputs[..., i] for feature i, or put what has the gradient into a layer "
-                    "before this one. In eager mode it works as it is."
-                )
-
-            return [tf.identity(tensor) for tensor in tensors], gradient
-
-        return tf.nest.pack_sequence_as(results, refuse(*tf.nest.flatten(results)))
+        return _without_derivatives(results, self._name) if reading.own_gradients else results
 
     def _one_by_one(self, reading, samples, weights):
         """Calls the qnode for each sample, where TensorFlow cannot trace or map its function."""
@@ -452,6 +435,24 @@ def _reference(qnode) -> str | _Nameless:
     reference = _Name(name)
     reference.qnode = qnode
     return reference
+
+
+def _without_derivatives(results, name: str):
+    """Refuses derivatives that TensorFlow would give in place of a user's own."""
+
+    @tf.custom_gradient
+    def refuse(*tensors):
+        def gradient(*cotangents):
+            raise UnsupportedError(
+                f"{name} has a tf.custom_gradient, which TensorFlow drops where it vectorises the "
+                "calls for all samples. Write it for a whole batch, with inputs[..., i] for "
+                "feature i, or put what has the gradient into a layer before this one. In eager "
+                "mode it works as it is."
+            )
+
+        return [tf.identity(tensor) for tensor in tensors], gradient
+
+    return tf.nest.pack_sequence_as(results, refuse(*tf.nest.flatten(results)))
 
 
 def _squeeze_samples_only(graph: tf.Graph) -> None:

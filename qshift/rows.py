@@ -99,8 +99,10 @@ def _repeats(tensor, axis: int) -> bool:
     op, axis = tensor.op, axis % rank - rank
     if op.type in ("Fill", "ZerosLike", "OnesLike"):
         return True
-    if op.type in ("BroadcastTo", "Cast", "Identity"):
+    if op.type == "BroadcastTo":
         return _repeats(op.inputs[0], axis)
+    if op.type in _ENTRIES - {"Select"} and all(_repeats(x, axis) for x in op.inputs):
+        return True
     if op.type == "ConcatV2":
         along = _constant(op.inputs[-1])
         apart = along is not None and along % rank - rank != axis

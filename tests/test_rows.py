@@ -44,6 +44,7 @@ SEPARATE = {
     "einsum": lambda x: tf.einsum("ni,...i->n...", x, MATRIX),
     "padded": lambda x: tf.pad(x, [[0, 0], [0, 2]]),
     "tiled": lambda x: tf.tile(x, [1, 3]),
+    "constants of weights": lambda x: tf.stack([x[:, 0], MATRIX[0, 0] * tf.ones_like(x[:, 1])], 1),
     "weights alone": lambda x: tf.concat([x, tf.broadcast_to(MATRIX[0], [N, F])], 1),
 }
 
