@@ -1112,7 +1112,7 @@ def test_amplitudes_out_of_a_layer(frozen):
 
 
 @pytest.mark.parametrize("registered", [True, False])
-def test_copies_of_layers_and_models(registered):
+def test_copies_of_layers_and_models(registered, tmp_path):
     node = circuit if registered else qshift.qnode(DEVICE)(lambda inputs, w, bias: bits(inputs, w))
     shapes = SHAPES if registered else {"w": (1, 2), "bias": 1}
     layer = QuantumLayer(node, shapes)
@@ -1136,7 +1136,7 @@ def test_copies_of_layers_and_models(registered):
             assert not np.array_equal(again(x), each(x))
     if not registered:  # copies need not be saved, and cannot be
         with pytest.raises(ValueError, match="@qshift.keras.register"):
-            copy.copy(model).save("never.keras")
+            copy.copy(model).save(tmp_path / "model.keras")
 
 
 def cloudpickled(each):
