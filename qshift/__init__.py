@@ -14,7 +14,7 @@ The way from a quantum function to a derivative, module by module:
                   value and all derivatives up to an order at once
     expansion, tapes, pennylane
                   the same rules as gradient transforms of PennyLane
-    rehearsal, reading, keras
+    rehearsal, rows, reading, handing, keras
                   a Keras layer; loads when it is named
     executors     points in, values out, on any device
 """

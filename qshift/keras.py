@@ -6,13 +6,17 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import keras
 import pennylane as qml
 import tensorflow as tf
+from tensorflow.python.ops.parallel_for import pfor
 
 from qshift.errors import UnsupportedError
+from qshift.fallbacks import warn_slower
+from qshift.handing import give, take
 from qshift.packing import dense
 from qshift.qnode import from_qnode
 from qshift.reading import Reading, joined, map_shapes, read
@@ -33,9 +37,12 @@ class QuantumLayer(keras.layers.Layer):
 
     The quantum function has an argument named ``inputs``; its other arguments are the layer's
     weights. It describes the circuit of one sample, so ``inputs`` is a vector, float[features].
-    Functions that are written for a whole batch, ``inputs[:, 0]``, serve as well. Either way all
-    samples of a batch run as one batch of circuits. The last axis of the layer's inputs holds the
-    features; all axes before it are batch axes, as for `keras.layers.Dense`.
+    Functions that are written for a whole batch, ``inputs[:, 0]``, serve as well, if they keep its
+    samples apart: what is made of a sample never depends on the others in its batch. Either way all
+    samples of a batch run as one batch of circuits (but for functions that cannot be traced, as
+    they ask for the numbers in tensors: these work in eager mode only, one sample after another).
+    The last axis of the layer's inputs holds the features; all axes before it are batch axes, as
+    for `keras.layers.Dense`. Complex inputs stay complex.
 
     The output of one sample is what the quantum function returns: shape () for an expectation
     value, [2**wires] for probabilities. Several measurements are flattened and concatenated, and a
@@ -66,10 +73,11 @@ class QuantumLayer(keras.layers.Layer):
 
     Raises:
         TypeError: If it is not a QNode, or its function has no argument for the inputs, ``*args``,
-            or positional-only arguments.
+            or positional-only arguments; when called, if the inputs are not one tensor.
         ValueError: If `weight_shapes` or `weight_specs` do not fit the function; when built, if
-            the function takes neither one sample nor a batch of them, or `output_dim` does not fit
-            what it returns; when saved, if the qnode could not be found again (see `register`).
+            the function takes neither one sample nor a batch of them, or only a batch whose samples
+            it mixes, or `output_dim` does not fit what it returns; when saved, if the qnode could
+            not be found again (see `register`).
         UnsupportedError: If Keras's backend is not TensorFlow.
 
     Example:
@@ -121,8 +129,10 @@ class QuantumLayer(keras.layers.Layer):
             )
             for name, shape in self.weight_shapes.items()
         }
+        self._is_complex = False  # whether the inputs are
         self._reading: Reading | None = None
-        self._maps: dict[bool, Callable] = {}
+        self._readings: dict[tuple[int, tf.DType], Reading] = {}
+        self._maps: dict[tuple[int, tf.DType, bool], Callable] = {}
 
     @property
     def qnode_weights(self) -> dict[str, tf.Variable]:
@@ -134,6 +144,12 @@ class QuantumLayer(keras.layers.Layer):
         """Names the argument for the inputs of the layers made from now on, as `input_arg` does
         for one layer."""
         QuantumLayer._input_arg = input_name
+
+    def __call__(self, *args, **kwargs):
+        inputs = args[0] if args else kwargs.get("inputs")
+        self._require_one_tensor(inputs)
+        self._is_complex = "complex" in str(getattr(inputs, "dtype", ""))
+        return super().__call__(*args, **kwargs)
 
     def build(self, input_shape):
         self._read(input_shape)
@@ -148,12 +164,15 @@ class QuantumLayer(keras.layers.Layer):
             inputs = dense(inputs)
         if self._reading is not None and inputs.shape.rank and inputs.shape[-1] is None:
             inputs = tf.ensure_shape(inputs, [*inputs.shape[:-1], self._reading.features])
+        self._is_complex = inputs.dtype.is_complex
         reading = self._read(inputs.shape)
-        samples = tf.reshape(tf.cast(inputs, self.variable_dtype), [-1, reading.features])
+        samples = tf.reshape(tf.cast(inputs, self._samples_dtype), [-1, reading.features])
         weights = {name: tf.convert_to_tensor(w) for name, w in self.qnode_weights.items()}
-        run = self._whole if reading.whole else self._map
+        run = partial(self._whole if reading.whole else self._map, reading)
         if not reading.whole and tf.executing_eagerly():
-            run = self._compiled_map(reading, is_watched(samples))
+            run = partial(self._one_by_one, reading)
+            if reading.traceable and not reading.own_gradients:
+                run = self._compiled_map(reading, is_watched(samples))
         batch, known = tf.shape(inputs)[:-1], inputs.shape[:-1]
 
         def finish(shape, output):
@@ -162,20 +181,53 @@ class QuantumLayer(keras.layers.Layer):
 
         return map_shapes(finish, reading.shape, joined(run(samples, weights)))
 
-    def _whole(self, samples, weights):
+    @property
+    def _samples_dtype(self) -> tf.DType:
+        """Of what the quantum function is given."""
+        real = tf.as_dtype(self.variable_dtype)
+        if not self._is_complex:
+            return real
+        return tf.complex128 if real == tf.float64 else tf.complex64
+
+    def _whole(self, reading, samples, weights):
         """Calls the qnode for all samples; one by one if it asks how many there are, and that is
         not known while `fit` is traced."""
         try:
             return self._quantum(samples, weights)
         except UnknownSizeError:
-            return self._map(samples, weights)
+            return self._map(reading, samples, weights)
 
     def _quantum(self, inputs, weights):
         return self.qnode(**{self.input_arg: inputs}, **weights)
 
-    def _map(self, samples, weights):
+    def _map(self, reading, samples, weights):
         """Calls the qnode for each sample; TensorFlow makes one call with all of it."""
-        return tf.vectorized_map(lambda sample: self._quantum(sample, weights), samples)
+
+        def one(sample):
+            results = self._sample(reading, sample, weights)
+            _squeeze_samples_only(sample.graph)
+            return results
+
+        results = tf.vectorized_map(one, samples)
+        return _without_derivatives(results, self._name) if reading.own_gradients else results
+
+    def _one_by_one(self, reading, samples, weights):
+        """Calls the qnode for each sample, where TensorFlow cannot trace or map its function."""
+        reason = "it asks for the numbers in tensors, so it cannot be traced"
+        if reading.own_gradients:
+            reason = "it has a tf.custom_gradient, which TensorFlow drops in tf.vectorized_map"
+        warn_slower(f"{self._name} runs one sample after another", reason)
+        if not len(samples):
+            return map_shapes(lambda shape: tf.zeros([0, *shape]), reading.shape)
+        results = [self._sample(reading, sample, weights) for sample in samples]
+        return tf.nest.map_structure(lambda *rows: tf.stack(rows), *results)
+
+    def _sample(self, reading, sample, weights):
+        """Calls the qnode for one sample."""
+        if not reading.as_batch:
+            return self._quantum(sample, weights)
+        results = self._quantum(sample[None], weights)
+        return tf.nest.map_structure(lambda result: result[0], results)
 
     def _compiled_map(self, reading, moving: bool):
         """Returns `_map` for eager mode, traced once: its shapes are known, and a `tf.function`
@@ -185,20 +237,38 @@ class QuantumLayer(keras.layers.Layer):
             reading: How the quantum function reads samples.
             moving: Whether derivatives by the samples may be asked for; if not they cost nothing.
         """
-        if moving not in self._maps:
+        key = reading.features, self._samples_dtype, moving
+        if key not in self._maps:
 
             def function(samples, weights):
-                return self._map(samples if moving else tf.stop_gradient(samples), weights)
+                samples = samples if moving else tf.stop_gradient(samples)
+                return self._map(reading, samples, weights)
 
-            samples = tf.TensorSpec([None, reading.features], self.variable_dtype)
+            samples = tf.TensorSpec([None, reading.features], self._samples_dtype)
             compiled = tf.function(function, autograph=False)
-            self._maps[moving] = compiled.get_concrete_function(samples, self._weight_specs())
-        return self._maps[moving]
+            self._maps[key] = compiled.get_concrete_function(samples, self._weight_specs())
+        return self._maps[key]
 
     def _weight_specs(self) -> dict[str, tf.TensorSpec]:
         return {n: tf.TensorSpec(w.shape, w.dtype) for n, w in self.qnode_weights.items()}
 
+    def _require_one_tensor(self, inputs):
+        several = isinstance(inputs, Mapping | list | tuple)
+        if several or isinstance(inputs, tf.RaggedTensor):
+            way_out = "Pad the samples to one length, with inputs.to_tensor()."
+            if several:
+                way_out = "Make one of it, with tf.concat, tf.stack or keras.layers.Concatenate."
+            raise TypeError(
+                f"Layer {self.name!r} takes one tensor or array of shape (..., features), got a "
+                f"{type(inputs).__name__}. {way_out}"
+            )
+
     def _read(self, input_shape) -> Reading:
+        if isinstance(input_shape, Mapping) or any(isinstance(n, Iterable) for n in input_shape):
+            raise TypeError(
+                f"Layer {self.name!r} takes one tensor of shape (..., features), got several, of "
+                f"shapes {input_shape}. Join features with keras.layers.Concatenate."
+            )
         features = input_shape[-1] if len(input_shape) else None
         if features is None:
             raise ValueError(
@@ -206,12 +276,12 @@ class QuantumLayer(keras.layers.Layer):
                 f"features, got {tuple(input_shape)}. Give keras.Input(shape=(features,)), or "
                 "reshape the inputs; a single feature is (batch, 1)."
             )
-        if self._reading is None or self._reading.features != features:
-            reading = read(
-                self._quantum, self._name, features, self.variable_dtype, self._weight_specs()
-            )
-            self._maps = {}
-            self._reading = replace(reading, shape=self._output_shape(reading.shape))
+        dtype = self._samples_dtype
+        if (features, dtype) not in self._readings:
+            reading = read(self._quantum, self._name, features, dtype, self._weight_specs())
+            reading = replace(reading, shape=self._output_shape(reading.shape))
+            self._readings[features, dtype] = reading
+        self._reading = self._readings[features, dtype]
         return self._reading
 
     def _output_shape(self, shapes):
@@ -250,7 +320,9 @@ class QuantumLayer(keras.layers.Layer):
     def from_config(cls, config: dict) -> QuantumLayer:
         """Makes a layer of its settings."""
         name = config["qnode"]
-        found = getattr(name, "qnode", None) or keras.saving.get_registered_object(name)
+        found = (
+            getattr(name, "qnode", None) or take(name) or keras.saving.get_registered_object(name)
+        )
         if found is None:
             raise ValueError(
                 f"The layer {config.get('name')!r} was saved with a qnode called {name!r}, which "
@@ -353,6 +425,9 @@ def _reference(qnode) -> str | _Nameless:
     name = keras.saving.get_registered_name(qnode)
     if keras.saving.get_registered_object(name) is qnode:
         return name
+    handed = give(qnode)
+    if handed is not None:
+        return handed
     if name != qnode.__name__:
         return _Nameless(qnode, "was registered anew since")
     if "<lambda>" in qnode.__qualname__ or "<locals>" in qnode.__qualname__:
@@ -360,6 +435,39 @@ def _reference(qnode) -> str | _Nameless:
     reference = _Name(name)
     reference.qnode = qnode
     return reference
+
+
+def _without_derivatives(results, name: str):
+    """Refuses derivatives that TensorFlow would give in place of a user's own."""
+
+    @tf.custom_gradient
+    def refuse(*tensors):
+        def gradient(*cotangents):
+            raise UnsupportedError(
+                f"{name} has a tf.custom_gradient, which TensorFlow drops where it vectorises the "
+                "calls for all samples. Write it for a whole batch, with inputs[..., i] for "
+                "feature i, or put what has the gradient into a layer before this one. In eager "
+                "mode it works as it is."
+            )
+
+        return [tf.identity(tensor) for tensor in tensors], gradient
+
+    return tf.nest.pack_sequence_as(results, refuse(*tf.nest.flatten(results)))
+
+
+def _squeeze_samples_only(graph: tf.Graph) -> None:
+    """Has TensorFlow vectorise those ops rightly that squeeze all axes of length one, as `tf.norm`
+    does: it would squeeze the axis of the samples as well, if there is only one."""
+
+    def vectorise(inputs):
+        axes = [i + 1 for i, size in enumerate(inputs.op.inputs[0].shape) if size == 1]
+        tensor = inputs.stacked_input(0)
+        return pfor.wrap(tf.squeeze(tensor, axes) if axes else tensor, True)
+
+    for op in graph.get_operations():
+        squeezes_all = op.type == "Squeeze" and not op.get_attr("squeeze_dims")
+        if squeezes_all and op.inputs[0].shape.is_fully_defined():
+            op.pfor_converter = vectorise
 
 
 def _shape(size) -> tuple[int, ...]:

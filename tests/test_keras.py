@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import cloudpickle
 import keras
 import numpy as np
 import pennylane as qml
@@ -256,6 +257,195 @@ def test_broken_functions_say_so_at_once_for_samples_and_batches():
         QuantumLayer(neither, {})(X)
 
 
+# --- samples are not mixed ---
+
+
+def preprocessed(function):
+    @qshift.qnode(DEVICE)
+    def node(inputs, w):
+        qml.AngleEmbedding(function(inputs), wires=range(2))
+        qml.RY(w, wires=0)
+        qml.CNOT(wires=[0, 1])
+        return qml.expval(qml.Z(1))
+
+    return QuantumLayer(node, {"w": 0}, weight_specs={"w": {"initializer": "ones"}})
+
+
+MIXING = {
+    "norm": lambda x: tf.clip_by_norm(x, np.pi),
+    "largest": lambda x: x / tf.maximum(1.0, tf.reduce_max(tf.abs(x))),
+    "global norm": lambda x: tf.clip_by_global_norm([x], 3.0)[0][0],
+    "any": lambda x: tf.where(tf.reduce_any(x < 0), x + 1, x),
+    "branch": lambda x: tf.cond(tf.reduce_sum(x) < 0, lambda: 2 * x, lambda: x),
+    "numbers": lambda x: 2 * x if float(tf.reduce_sum(x)) < -3 else x,
+    "numpy": lambda x: x.numpy() / max(1.0, np.abs(x).max()),
+    "number of rows": lambda x: x / x.shape[0],
+    "seldom": lambda x: x + tf.nn.relu(tf.reduce_max(x) - 6.0),
+}
+
+
+@pytest.mark.filterwarnings("ignore::qshift.errors.SlowerWarning")
+@pytest.mark.parametrize("name", MIXING)
+def test_what_is_made_of_a_sample_does_not_depend_on_the_others(name):
+    layer = preprocessed(MIXING[name])
+    x = tf.constant([[3.0, 1.0], [-4.0, 2.0], [0.5, -6.0], [0.0, 0.0], [5.0, 6.5]])
+    expected = [layer.qnode(row, **layer.qnode_weights) for row in x] if layer(x[:1]) > -2 else 0
+    np.testing.assert_allclose(layer(x), expected, atol=1e-6)
+    if layer._reading.traceable:
+        compiled = tf.function(layer, input_signature=[tf.TensorSpec([None, 2])])
+        np.testing.assert_allclose(compiled(x), expected, atol=1e-6)
+    else:
+        with pytest.raises(qshift.UnsupportedError, match="numbers in its tensors are not known"):
+            tf.function(layer)(x)
+        assert layer(x[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("compile_", [False, True])
+def test_a_single_sample_stays_a_batch(compile_):
+    layer = preprocessed(lambda x: 2 * x / tf.norm(x))  # which squeezes
+    run = tf.function(layer, input_signature=[tf.TensorSpec([None, 2])]) if compile_ else layer
+    x = tf.constant(X, tf.float32)
+    np.testing.assert_allclose(run(x[:1]), run(x)[:1], atol=1e-6)
+    assert run(x[:1]).shape == (1,)
+
+
+@pytest.mark.parametrize(
+    "mixing",
+    [
+        lambda x: x - tf.reduce_mean(x, 0),
+        lambda x: x / tf.maximum(1.0, tf.reduce_max(tf.abs(x))),
+        lambda x: x / x.shape[0],
+        lambda x: x[::-1],
+        lambda x: x.numpy() / np.linalg.norm(x),
+    ],
+)
+def test_functions_of_batches_only_must_not_mix_samples(mixing):
+    layer = preprocessed(lambda x: tf.stack([mixing(x)[:, 0], mixing(x)[:, 1]], 1))
+    with pytest.raises(ValueError, match="what it makes of a sample depends on the other samples"):
+        layer.build((None, 2))
+
+
+@pytest.mark.filterwarnings("ignore::qshift.errors.SlowerWarning")
+@pytest.mark.parametrize(
+    "unknown", [lambda x: tf.numpy_function(np.sin, [x], x.dtype), lambda x: np.sin(x.numpy())]
+)
+def test_functions_of_batches_with_steps_that_nobody_knows(unknown):
+    def step(x):
+        return tf.ensure_shape(unknown(x), x.shape)[:, ::-1]
+
+    layer, x = preprocessed(step), tf.constant(X, tf.float32)
+    assert layer(x).shape == (5,)
+    assert layer._reading.as_batch and not layer._reading.whole
+    np.testing.assert_allclose(layer(x), preprocessed(lambda x: tf.sin(x)[..., ::-1])(x), atol=1e-6)
+
+
+@tf.custom_gradient
+def rounded(x):
+    return tf.round(2 * x) / 2, lambda cotangent: cotangent
+
+
+@pytest.mark.filterwarnings("ignore::qshift.errors.SlowerWarning")
+@pytest.mark.parametrize(
+    "step, eager_only",
+    [
+        (rounded, False),
+        (lambda x: rounded(tf.clip_by_norm(x, 9.0)), True),
+        (lambda x: tf.stack([rounded(y) for y in tf.unstack(x, num=2)]), True),
+        (lambda x: tf.nn.silu(tf.clip_by_norm(x, 9.0)), False),
+    ],
+)
+def test_custom_gradients_are_kept_or_refused(step, eager_only):
+    layer, x = preprocessed(step), tf.Variable(X, dtype=tf.float32)
+
+    def gradient():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x) ** 2)
+        return tape.gradient(loss, x)
+
+    with tf.GradientTape() as tape:
+        rows = tf.unstack(x)
+        loss = sum(layer.qnode(row, **layer.qnode_weights) ** 2 for row in rows)
+    expected = tape.gradient(loss, x)
+    assert np.all(np.abs(expected[:, 1]) > 1e-3)
+    np.testing.assert_allclose(gradient(), expected, atol=1e-6)
+    if eager_only:
+        np.testing.assert_allclose(tf.function(layer)(x), layer(x), atol=1e-6)
+        with pytest.raises(qshift.UnsupportedError, match="node has a tf.custom_gradient"):
+            tf.function(gradient)()
+    else:
+        np.testing.assert_allclose(tf.function(gradient)(), expected, atol=1e-6)
+
+
+def test_building_a_layer_assigns_to_nothing():
+    counter, scale = tf.Variable(0), tf.Variable(1.0)
+
+    @qshift.qnode(DEVICE)
+    def node(inputs):
+        counter.assign_add(1)
+        scale.assign(scale * 2)
+        qml.RX(scale * inputs[0], wires=0)
+        return qml.expval(qml.Z(0))
+
+    layer = QuantumLayer(node, {})
+    layer.build((None, 2))
+    assert layer.compute_output_shape((3, 2)) == (3,)
+    assert (int(counter), float(scale)) == (0, 1.0)
+
+
+# --- what a layer is given ---
+
+
+def test_complex_inputs_stay_complex():
+    @qshift.qnode(DEVICE)
+    def node(inputs):
+        qml.AmplitudeEmbedding(inputs, wires=[0], normalize=True)
+        return qml.expval(qml.Y(0))
+
+    x = np.array([[1, 1j], [1, -1j], [3, 4j]])
+    expected = [1, -1, 2 * 12 / 25]
+    for dtype, complex_ in (("float32", np.complex64), ("float64", np.complex128)):
+        layer = QuantumLayer(node, {}, dtype=dtype)
+        np.testing.assert_allclose(layer(np.ones((1, 2))), [0], atol=1e-6)
+        for given in (x, x.astype(np.complex64), tf.constant(x)):
+            np.testing.assert_allclose(layer(given), expected, atol=1e-6)
+        np.testing.assert_allclose(layer(np.ones((1, 2))), [0], atol=1e-6)
+        model = keras.Sequential([keras.Input((2,), dtype=np.dtype(complex_).name), layer])
+        np.testing.assert_allclose(model(tf.constant(x, complex_)), expected, atol=1e-6)
+
+
+def test_functions_of_complex_inputs():
+    @qshift.qnode(DEVICE)
+    def node(inputs, w):
+        qml.RX(tf.math.angle(inputs[0] * 1j) * w, wires=0)
+        return qml.expval(qml.Z(0))
+
+    x = np.exp(1j * np.array([[0.3], [-0.9], [1.2]])).astype("complex64")
+    layer = QuantumLayer(node, {"w": 0}, weight_specs={"w": {"initializer": "ones"}})
+    np.testing.assert_allclose(layer(x), -np.sin([0.3, -0.9, 1.2]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "given, what, way_out",
+    [
+        (tf.ragged.constant([[1.0, 2.0], [3.0]]), "RaggedTensor", "to_tensor"),
+        ({"a": X}, "dict", "Concatenate"),
+        ((X, X), "tuple", "Concatenate"),
+        ([X, X], "list", "Concatenate"),
+    ],
+)
+def test_inputs_are_one_tensor(given, what, way_out):
+    for built in (True, False):
+        layer = QuantumLayer(circuit, SHAPES)
+        if built:
+            layer.build((None, 2))
+        with pytest.raises(TypeError, match=rf"\(\.\.\., features\), got a {what}\..*{way_out}"):
+            layer(given)
+    if what != "RaggedTensor":
+        shapes = tf.nest.map_structure(lambda x: tf.TensorShape(x.shape), given)
+        with pytest.raises(TypeError, match="takes one tensor of shape .*, got several"):
+            layer.build(shapes)
+
+
 @pytest.mark.parametrize("shape", [(None,), (3, None), ()])
 def test_features_must_be_known(shape):
     with pytest.raises(ValueError, match=r"known number of features.*\(features,\)"):
@@ -318,7 +508,7 @@ def test_output_dim_that_does_not_fit_is_refused(output_dim):
         QuantumLayer(circuit, SHAPES, output_dim=output_dim).build((None, 2))
 
 
-# --- what a layer is given ---
+# --- what a layer is made of ---
 
 
 def test_shapes_as_pennylane_took_them():
@@ -922,11 +1112,11 @@ def test_amplitudes_out_of_a_layer(frozen):
 
 
 @pytest.mark.parametrize("registered", [True, False])
-def test_copies_of_layers_and_models(registered):
+def test_copies_of_layers_and_models(registered, tmp_path):
     node = circuit if registered else qshift.qnode(DEVICE)(lambda inputs, w, bias: bits(inputs, w))
     shapes = SHAPES if registered else {"w": (1, 2), "bias": 1}
     layer = QuantumLayer(node, shapes)
-    model = trained(layer) if registered else compiled(layer)
+    model = trained(layer) if registered else keras.Sequential([keras.Input((2,)), layer])
     copied = copy.deepcopy(layer)
     assert copied.qnode is layer.qnode
     x = X if registered else np.array([[0, 1], [1, 1.0]])
@@ -934,12 +1124,33 @@ def test_copies_of_layers_and_models(registered):
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
     np.testing.assert_array_equal(clone(x), model(x))
-    for way in (copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))):
-        if registered:
-            np.testing.assert_array_equal(way(model)(x), model(x))
-        else:
-            with pytest.raises(ValueError, match="@qshift.keras.register"):
-                way(model)
+    for each in (layer, model):
+        for way in (copy.copy, copy.deepcopy, cloudpickled, pickled):
+            if way is pickled and not registered:
+                with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
+                    way(each)
+                continue
+            again = way(each)
+            np.testing.assert_array_equal(again(x), each(x))
+            again.set_weights([w + 1 for w in again.get_weights()])
+            assert not np.array_equal(again(x), each(x))
+    if not registered:  # copies need not be saved, and cannot be
+        with pytest.raises(ValueError, match="@qshift.keras.register"):
+            copy.copy(model).save(tmp_path / "model.keras")
+
+
+def cloudpickled(each):
+    return pickle.loads(cloudpickle.dumps(each))
+
+
+def pickled(each):
+    return pickle.loads(pickle.dumps(each))
+
+
+def test_copies_of_models_share_the_qnode():
+    node = qshift.qnode(DEVICE)(unregistered)
+    for way in (copy.copy, copy.deepcopy):
+        assert way(keras.Sequential([QuantumLayer(node, {"w": 1})])).layers[0].qnode is node
 
 
 @pytest.mark.parametrize("way", ["export", "saved_model"])

@@ -1,0 +1,72 @@
+"""Copies and pickles of Keras's layers and models take qnodes along that no name finds.
+
+Keras copies and pickles a model as it saves it: by its settings, which hold a qnode's name. A file
+must not hold a qnode itself, but a copy may share it, and a pickle may hold what the pickler takes.
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Callable
+from contextvars import ContextVar
+
+import pennylane as qml
+from keras.src.saving.keras_saveable import KerasSaveable
+
+_given: ContextVar[Handed | None] = ContextVar("given", default=None)
+_taken: ContextVar[Handed | None] = ContextVar("taken", default=None)
+
+
+class Handed:
+    """Qnodes by the names that stand for them in settings, for one copy or pickle."""
+
+    def __init__(self):
+        self.qnodes: dict[str, qml.QNode] = {}
+
+    def __deepcopy__(self, memo: dict) -> Handed:
+        return self
+
+
+def give(qnode: qml.QNode) -> str | None:
+    """Returns a name for a qnode in settings if these are for a copy or pickle, which takes the
+    qnode along; None if they are for anything else."""
+    handed = _given.get()
+    if handed is None:
+        return None
+    name = f"handed>{uuid.uuid4()}"
+    handed.qnodes[name] = qnode
+    return name
+
+
+def take(name: str) -> qml.QNode | None:
+    """Returns the qnode of a name that `give` made, while its copy or pickle is being made."""
+    handed = _taken.get()
+    return None if handed is None else handed.qnodes.get(name)
+
+
+def _restored(make: Callable, arguments: tuple, handed: Handed):
+    token = _taken.set(handed)
+    try:
+        return make(*arguments)
+    finally:
+        _taken.reset(token)
+
+
+def _patch() -> None:
+    reduce = KerasSaveable.__reduce__
+
+    @functools.wraps(reduce)
+    def reduce_with_qnodes(self):
+        handed = Handed()
+        token = _given.set(handed)
+        try:
+            made = reduce(self)
+        finally:
+            _given.reset(token)
+        return (_restored, (*made, handed)) if handed.qnodes else made
+
+    KerasSaveable.__reduce__ = reduce_with_qnodes
+
+
+_patch()
