@@ -28,6 +28,7 @@ from qshift.measurements import Readout, read
 from qshift.plan import Frequencies, Planner, Spectrum
 from qshift.shifting import Shifter, largest_frequency
 from qshift.snapshots import snapshot
+from qshift.unitary import require_unitary
 
 _NUMBERS = (int, float, complex, np.number, np.ndarray)
 
@@ -406,6 +407,7 @@ class Compiler:
                 )
                 templates, raw = snapshot(templates), snapshot(readout.raw)
             for position, op in enumerate(templates):
+                require_unitary(op)
                 if position not in moving_gates:
                     require_consistent(op)
             circuit = Circuit(templates, raw, readout.sizes, tuple(slots), tape.shots)

@@ -19,6 +19,7 @@ from qshift.errors import UnsupportedError
 from qshift.fingerprint import has_custom
 from qshift.formulas import parts
 from qshift.special_unitary import SpecialUnitaryAt
+from qshift.unitary import require_unitary
 
 # Gates whose parameters are data that devices take as they are.
 _WHOLE = (
@@ -105,6 +106,7 @@ def decompose(
         constant = not (tensors or hides_tensors)
         if adjoint and op.data and constant and not gates.suits_adjoint(op) and op.has_matrix:
             # Devices that differentiate lose count at other gates with parameters, even constant.
+            require_unitary(op)
             with np.errstate(invalid="ignore"):  # of infinite angles
                 op = qml.QubitUnitary(op.matrix(), wires=op.wires)
             leaves, structure = qml.pytrees.flatten(op)

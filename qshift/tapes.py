@@ -27,6 +27,7 @@ from qshift.hermitian import require_hermitian
 from qshift.measurements import read
 from qshift.plan import Frequencies, Index, Planner, Point, Recipe
 from qshift.shifting import FAR, exact_base, largest_frequency, reduced
+from qshift.unitary import require_unitary
 
 FAR_SINGLE = 10.0  # radians, in single precision
 _MOST_AMPLITUDES = 2**22  # of one broadcast tape, 64 MiB
@@ -88,6 +89,9 @@ class Derivatives:
                 "values are no longer trigonometric polynomials and shift rules do not hold. "
                 "Differentiate the joint expectation value and the probability."
             )
+        for op in tape.operations:
+            if _has_numbers_only(op):
+                require_unitary(op)
         self._tape = tape
         raw, self._results = _raw(tape.measurements)
         slots = _slots(tape, recipes)
@@ -226,8 +230,8 @@ def _raw(measurements):
     return tuple(raw), tuple(results)
 
 
-def _has_numbers_only(observable) -> bool:
-    return all(isinstance(x, np.ndarray | int | float | complex) for x in observable.data)
+def _has_numbers_only(op) -> bool:
+    return all(isinstance(x, np.ndarray | int | float | complex) for x in op.data)
 
 
 def _variance(measurement):
