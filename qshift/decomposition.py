@@ -18,6 +18,7 @@ from qshift import custom, gates
 from qshift.errors import UnsupportedError
 from qshift.fingerprint import has_custom
 from qshift.formulas import parts
+from qshift.observables import require_one_operator
 from qshift.special_unitary import SpecialUnitaryAt
 from qshift.unitary import require_unitary
 
@@ -93,6 +94,8 @@ def decompose(
         tensors = [i for i, leaf in enumerate(leaves) if is_tensor(leaf)]
         problem = None
         is_own = has_custom(structure)
+        if is_own or op.hyperparameters:
+            require_one_operator(op)
         if is_own:
             custom.require_visible(op, tensors)
             problem = custom.lost(op)

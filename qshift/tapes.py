@@ -25,6 +25,7 @@ from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.expansion import is_angle
 from qshift.hermitian import require_hermitian
 from qshift.measurements import read
+from qshift.observables import require_one_observable
 from qshift.plan import Frequencies, Index, Planner, Point, Recipe
 from qshift.shifting import FAR, exact_base, largest_frequency, reduced
 from qshift.unitary import require_unitary
@@ -223,6 +224,8 @@ def _raw(measurements):
         parts, function = (measurement,), None
         if isinstance(measurement, VarianceMP):
             parts, function = _variance(measurement)
+        if measurement.obs is not None:
+            require_one_observable(measurement.obs)
         if measurement.obs is not None and _has_numbers_only(measurement.obs):
             require_hermitian(measurement.obs)
         results.append(_Result(range(len(raw), len(raw) + len(parts)), function))
