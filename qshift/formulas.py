@@ -38,6 +38,7 @@ from pennylane.pauli import PauliWord
 from qshift.errors import UnsupportedError
 from qshift.fingerprint import contains_custom, is_custom, operators
 from qshift.generators import commuting
+from qshift.shifting import FAR
 from qshift.special_unitary import rotations
 
 
@@ -151,9 +152,14 @@ def _power(op):
     if _is_number(exponent) and np.all(exponent == 0):
         return []
     if isinstance(base, Evolution):
-        return [Evolution(base.base, _times(base.param, exponent))]
+        left = _left(base.param, exponent)
+        times = [_times(base.param, exponent), *([] if left is None else [left])]
+        return [Evolution(base.base, time) for time in times]
     if _is_rotation(base):
-        return base.pow(exponent)
+        (angle,), structure = qml.pytrees.flatten(base)
+        left = _left(angle, exponent)
+        rest = [] if left is None else [qml.pytrees.unflatten([left], structure)]
+        return [*base.pow(exponent), *rest]
     if not _is_number(exponent):
         raise UnsupportedError(
             f"The exponent of {base.name} is a tensor, but {base.name} is not exp(i x G) in a "
@@ -372,6 +378,28 @@ def _times(a, b):
         kind = tf.complex128 if a.dtype.is_complex or b.dtype.is_complex else tf.float64
         return tf.cast(a, kind) * tf.cast(b, kind)
     return a * b
+
+
+def _left(x, integer):
+    """Returns integer * x less what `*` makes of it, where x is large: a constant, as it is that
+    locally but for rounding. None where nothing is lost, or the exponent is no integer.
+
+    By Dekker's product. Of 3 * 1e15 whole radians would be left.
+    """
+    if not _is_number(integer) or integer != int(integer) or abs(integer) > 2**26:
+        return None
+    if _is_number(x) or abs(integer) == 1:
+        return None  # devices multiply constants
+    if qml.math.get_dtype_name(x) not in ("float64", "complex128"):
+        return None
+    real = qml.math.real(qml.math.detach(x))
+    if not qml.math.is_abstract(real) and not qml.math.any(abs(integer * real) > FAR):
+        return None
+    split = real * (2.0**27 + 1)
+    upper = split - (split - real)
+    left = (integer * upper - integer * real) + integer * (real - upper)
+    left = qml.math.where(qml.math.abs(left) < np.inf, left, qml.math.zeros_like(left))
+    return qml.math.cast_like(left, x)
 
 
 def _as_real(value, op):
