@@ -64,6 +64,14 @@ def matrix_of(op: Operator) -> np.ndarray | None:
     return _computed(lambda: _matrix(op))
 
 
+def forms(op: Operator) -> list[np.ndarray | None]:
+    """Returns the matrix of a gate with numbers as parameters, and that of its decomposition."""
+    if len(op.wires) > WIDEST_MATRIX:
+        return []
+    stated = _computed(lambda: _matrix(op)) if op.has_matrix else None
+    return [stated, _computed(lambda: _of_parts(op))]
+
+
 def spectrum_of(op: Operator, parameter: int, statements: Sequence[Statement]) -> Spectrum | None:
     """Returns the spectrum of a parameter, the first that is stated and that the unitary has.
 
