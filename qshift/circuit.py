@@ -135,7 +135,8 @@ class Parametric:
                     f"The derivative by parameter {slot.leaf} of {slot.gate} was asked for, "
                     f"but {slot.gate} has no exact shift rule. Replace it by gates that have one "
                     "(rotations, PauliRot, controlled rotations, ...; for a custom gate define "
-                    "parameter_frequencies, a generator, or grad_recipe), or, if it is data, keep "
+                    "parameter_frequencies, a generator, or grad_recipe, which must not depend on "
+                    "other parameters: keep those in hyperparameters), or, if it is data, keep "
                     "it out of the derivative: a NumPy array, tf.stop_gradient, not trainable."
                 )
 
@@ -284,7 +285,7 @@ def terms(measurement) -> set[frozenset]:
     words = None if measurement.obs is None else measurement.obs.pauli_rep
     if isinstance(measurement, ProbabilityMP) or words is None:
         return {frozenset(measurement.wires)}
-    return {frozenset(word) for word in words}
+    return {frozenset(word) for word, coefficient in words.items() if coefficient != 0}
 
 
 @dataclass(frozen=True)

@@ -230,8 +230,7 @@ def _linear(terms):
         for coefficient, column in terms:
             value = qml.math.ones_like(values[:, 0]) if column is None else values[:, column]
             if not isinstance(coefficient, float):
-                coefficient = qml.math.cast(_real(coefficient), "float64")
-                total = total + coefficient * value
+                total = total + _number(coefficient) * value
             else:
                 total = total + (value if coefficient == 1.0 else coefficient * value)
         return total
@@ -347,6 +346,7 @@ def _square_terms(observable, raw, is_tensor):
 def _product(a, b, raw):
     """Returns [(factor, column)] of the symmetrised product (ab + ba) / 2 of two observables."""
     if a.pauli_rep is None or b.pauli_rep is None:
+        a, b = _of_known_class(a), _of_known_class(b)
         wires = qml.wires.Wires.all_wires([a.wires, b.wires])
         product = qml.matrix(a, wire_order=wires) @ qml.matrix(b, wire_order=wires)
         return [(1.0, raw.expval(qml.Hermitian((product + product.conj().T) / 2, wires=wires)))]
@@ -373,7 +373,14 @@ def _tensor_terms(observable, is_tensor):
             )
     # PennyLane's simplification takes the wires off identities, which no device measures then.
     words = [word if len(word.wires) else qml.Identity(observable.wires[:1]) for word in words]
-    return list(zip(coefficients, words, strict=True))
+    return list(zip(map(_number, coefficients), words, strict=True))
+
+
+def _number(coefficient):
+    """Returns a coefficient as a float, or a real tensor."""
+    if isinstance(coefficient, float):
+        return coefficient
+    return qml.math.cast(_real(coefficient), "float64")
 
 
 def _split(observable):

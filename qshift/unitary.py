@@ -22,6 +22,7 @@ from pennylane.ops.op_math import (
     Sum,
 )
 from pennylane.pauli import PauliWord
+from scipy import sparse
 
 from qshift.errors import UnsupportedError
 from qshift.fingerprint import is_custom, operators
@@ -36,7 +37,6 @@ _BY_MATRIX = (
     qml.DiagonalQubitUnitary,
     qml.Hermitian,
     qml.Projector,
-    qml.SparseHamiltonian,
     Sum,
 )
 
@@ -63,6 +63,9 @@ def _problem(op) -> str | None:
         return _of_matrix(op, _WIDEST_CUSTOM)
     if isinstance(op, Adjoint | Conditional | Controlled | qml.ControlledSequence):
         return _problem(op.base)
+    if isinstance(op, qml.SparseHamiltonian):
+        # c * H leaves H among the gates.
+        return "it is an observable; multiply it by numbers with qml.s_prod(number, observable)"
     if isinstance(op, _BY_MATRIX):
         return _of_words(op) if isinstance(op, Sum) else _of_matrix(op)
     if isinstance(op, Exp):
@@ -136,6 +139,10 @@ def _of_words(op) -> str | None:
 def _of_matrix(op, widest=WIDEST_MATRIX) -> str | None:
     if isinstance(op, qml.DiagonalQubitUnitary):
         return _said(np.max(np.abs(np.abs(op.data[0]) - 1)))
+    if op.data and sparse.issparse(op.data[0]):
+        matrix = op.data[0]
+        square = matrix.conj().T @ matrix - sparse.identity(matrix.shape[0])
+        return _said(abs(square).max())
     if not op.has_matrix or len(op.wires) > widest:
         return None
     try:

@@ -613,3 +613,55 @@ def test_what_a_gate_reads_may_change(kind, method, around, monkeypatch):
         cosine, sine = np.cos(factor * ANGLE), np.sin(factor * ANGLE)
         expected = [cosine, -factor * sine, -(factor**2) * cosine]
         assert [float(each) for each in found] == pytest.approx(expected, abs=1e-9)
+
+
+class WrongInverse(Decomposed):
+    def adjoint(self):
+        return type(self)(self.data[0], wires=self.wires)
+
+
+class WrongInverseWithFrequencies(WrongInverse):
+    parameter_frequencies = [(3,)]
+
+
+class WrongInverseWithMatrix(Stated):
+    def adjoint(self):
+        return type(self)(self.data[0], wires=self.wires)
+
+
+class RightInverse(Decomposed):
+    def adjoint(self):
+        return type(self)(-self.data[0], wires=self.wires)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("around", [lambda op: op, lambda op: qml.ctrl(op, 1)])
+@pytest.mark.parametrize(
+    "kind", [WrongInverse, WrongInverseWithFrequencies, WrongInverseWithMatrix, Subclass]
+)
+def test_an_adjoint_that_is_not_the_inverse(kind, around, constant):
+    def circuit(x):
+        qml.RX(x, 0)
+        around(qml.adjoint(kind(0.3 if constant else x, 0)))
+        return qml.expval(qml.Y(0))
+
+    node = qshift.qnode(qshift.device("default-qubit", wires=2))(circuit)
+    owner = " .inherited from RX." if kind is Subclass else ""
+    message = rf"The adjoint\(\) of {kind.__name__}{owner} is not its inverse"
+    with pytest.raises(qshift.UnsupportedError, match=message):
+        node(tf.constant(ANGLE))
+
+
+@pytest.mark.parametrize("around", [lambda op: op, lambda op: qml.ctrl(op, 1)])
+def test_an_adjoint_that_is_the_inverse(around):
+    @qshift.qnode(qshift.device("default-qubit", wires=2))
+    def circuit(x):
+        qml.RY(0.4, 0)
+        qml.X(1)
+        around(qml.adjoint(RightInverse(x, 0)))
+        return qml.expval(qml.Y(0) + qml.Z(0))
+
+    found = qshift.derivatives(circuit, tf.constant(ANGLE, tf.float64))
+    cosine, sine = np.cos(0.4) * np.cos(3 * ANGLE), np.cos(0.4) * np.sin(3 * ANGLE)
+    expected = [cosine + sine, 3 * (cosine - sine)]
+    assert [float(each) for each in found] == pytest.approx(expected, abs=1e-12)
