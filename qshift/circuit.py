@@ -21,7 +21,7 @@ from pennylane.wires import Wires
 
 from qshift import gates
 from qshift.consistency import require_consistent
-from qshift.decomposition import decompose
+from qshift.decomposition import decompose, innermost
 from qshift.deferral import defer, in_order
 from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.fingerprint import fingerprint, has_custom, hashable, kept, operators
@@ -29,7 +29,9 @@ from qshift.measurements import Readout, read
 from qshift.plan import Frequencies, Planner, Spectrum
 from qshift.shifting import Shifter, largest_frequency
 from qshift.snapshots import snapshot
+from qshift.unitary import require_unitary, unitary_matrices
 
+_MATRICES = (qml.QubitUnitary, qml.ControlledQubitUnitary)
 _NUMBERS = (int, float, complex, np.number, np.ndarray)
 
 
@@ -135,7 +137,8 @@ class Parametric:
                     f"The derivative by parameter {slot.leaf} of {slot.gate} was asked for, "
                     f"but {slot.gate} has no exact shift rule. Replace it by gates that have one "
                     "(rotations, PauliRot, controlled rotations, ...; for a custom gate define "
-                    "parameter_frequencies, a generator, or grad_recipe), or, if it is data, keep "
+                    "parameter_frequencies, a generator, or grad_recipe, which must not depend on "
+                    "other parameters: keep those in hyperparameters), or, if it is data, keep "
                     "it out of the derivative: a NumPy array, tf.stop_gradient, not trainable."
                 )
 
@@ -284,7 +287,7 @@ def terms(measurement) -> set[frozenset]:
     words = None if measurement.obs is None else measurement.obs.pauli_rep
     if isinstance(measurement, ProbabilityMP) or words is None:
         return {frozenset(measurement.wires)}
-    return {frozenset(word) for word in words}
+    return {frozenset(word) for word, coefficient in words.items() if coefficient != 0}
 
 
 @dataclass(frozen=True)
@@ -386,6 +389,8 @@ class Compiler:
                     slot = replace(slot, gate=data_of)
                 elif positions[i] is not None and not slot.shape:
                     slot = replace(slot, spectrum=spectra[positions[i]])
+                if slot.shape and isinstance(innermost(op), _MATRICES):
+                    leaves[i] = unitary_matrices(leaves[i], op)
                 slots.append(slot)
                 parameters.append(leaves[i])
                 start += slot.size
@@ -409,6 +414,7 @@ class Compiler:
                 )
                 templates, raw = snapshot(templates), snapshot(readout.raw)
             for position, op in enumerate(templates):
+                require_unitary(op)
                 if position not in moving_gates:
                     require_consistent(op)
             circuit = Circuit(templates, raw, readout.sizes, tuple(slots), tape.shots)

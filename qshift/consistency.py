@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pennylane as qml
 from pennylane.operation import Operation, Operator
+from pennylane.ops.op_math import Adjoint
 from scipy.linalg import expm
 
 from qshift.custom import WIDEST_MATRIX
 from qshift.errors import UnsupportedError
-from qshift.fingerprint import contains_custom, is_custom
-from qshift.formulas import parts
+from qshift.fingerprint import contains_custom, is_custom, operators
+from qshift.formulas import parts, require_inverse
 from qshift.plan import Recipe, Spectrum
 from qshift.rule import shift_rule
 
@@ -42,6 +43,9 @@ def require_one_gate(op: Operator) -> None:
     Args:
         op: A gate with numbers as parameters.
     """
+    for part in operators(op):
+        if isinstance(part, Adjoint):
+            require_inverse(part.base)
     stated = _computed(lambda: _matrix(op)) if op.has_matrix else None
     made = _computed(lambda: _of_parts(op))
     grown = _computed(lambda: _of_generator(op)) if len(op.data) == 1 else None
@@ -62,6 +66,14 @@ def require_one_gate(op: Operator) -> None:
 def matrix_of(op: Operator) -> np.ndarray | None:
     """Returns the matrix of a gate with numbers as parameters, if it can be computed."""
     return _computed(lambda: _matrix(op))
+
+
+def forms(op: Operator) -> list[np.ndarray | None]:
+    """Returns the matrix of a gate with numbers as parameters, and that of its decomposition."""
+    if len(op.wires) > WIDEST_MATRIX:
+        return []
+    stated = _computed(lambda: _matrix(op)) if op.has_matrix else None
+    return [stated, _computed(lambda: _of_parts(op))]
 
 
 def spectrum_of(op: Operator, parameter: int, statements: Sequence[Statement]) -> Spectrum | None:

@@ -18,7 +18,9 @@ from qshift import custom, gates
 from qshift.errors import UnsupportedError
 from qshift.fingerprint import has_custom
 from qshift.formulas import parts
+from qshift.observables import require_one_operator
 from qshift.special_unitary import SpecialUnitaryAt
+from qshift.unitary import require_unitary
 
 # Gates whose parameters are data that devices take as they are.
 _WHOLE = (
@@ -92,6 +94,8 @@ def decompose(
         tensors = [i for i, leaf in enumerate(leaves) if is_tensor(leaf)]
         problem = None
         is_own = has_custom(structure)
+        if is_own or op.hyperparameters:
+            require_one_operator(op)
         if is_own:
             custom.require_visible(op, tensors)
             problem = custom.lost(op)
@@ -105,6 +109,7 @@ def decompose(
         constant = not (tensors or hides_tensors)
         if adjoint and op.data and constant and not gates.suits_adjoint(op) and op.has_matrix:
             # Devices that differentiate lose count at other gates with parameters, even constant.
+            require_unitary(op)
             with np.errstate(invalid="ignore"):  # of infinite angles
                 op = qml.QubitUnitary(op.matrix(), wires=op.wires)
             leaves, structure = qml.pytrees.flatten(op)

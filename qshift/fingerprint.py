@@ -79,9 +79,15 @@ def contains_custom(op: Any) -> bool:
 def operators(op: Any) -> Iterator[Any]:
     """Yields an operator and those that it is made of."""
     yield op
-    for part in qml.pytrees.flatten(op, is_leaf=lambda each: each is not op)[0]:
+    for part in _made_of(op):
         if isinstance(part, qml.operation.Operator):
             yield from operators(part)
+
+
+def _made_of(op) -> list:
+    """Returns the operators that an object is made of, whole, and its other leaves."""
+    inside = lambda each: each is not op and isinstance(each, _OPERATORS)  # noqa: E731
+    return qml.pytrees.flatten(op, is_leaf=inside)[0]
 
 
 def kept(op: Any) -> Hashable:
@@ -93,7 +99,7 @@ def kept(op: Any) -> Hashable:
         if isinstance(part, _OPERATORS):
             if is_custom(type(part)):
                 own.append(walk.of(attributes(part)))
-            for each in qml.pytrees.flatten(part, is_leaf=lambda each: each is not part)[0]:
+            for each in _made_of(part):
                 look(each)
 
     look(op)
@@ -121,6 +127,8 @@ def attributes(op: Any) -> dict[str, Any]:
             if slot not in ("__dict__", "__weakref__") and hasattr(op, name):
                 found[name] = getattr(op, name)
     found |= getattr(op, "__dict__", {})
+    if "_pauli_rep" in found:  # which some compute when they are asked for it
+        found["_pauli_rep"] = op.pauli_rep
     computed = {name for name in found if _is_computed_once(type(op), name)}
     return {name: found[name] for name in found if name not in _NOT_COMPARED | computed}
 

@@ -38,6 +38,7 @@ from pennylane.pauli import PauliWord
 from qshift.errors import UnsupportedError
 from qshift.fingerprint import contains_custom, is_custom, operators
 from qshift.generators import commuting
+from qshift.shifting import FAR
 from qshift.special_unitary import rotations
 
 
@@ -73,6 +74,9 @@ def _is_found_by_name(op) -> bool:
 
 
 _BY_NAME = Operator.compute_decomposition, Operator.decomposition
+
+
+_WIDEST_MATRIX = 6  # wires; wider matrices of users' gates are not looked at
 
 
 # --- gates made of other gates ---
@@ -136,9 +140,40 @@ def _conditional(op):
 
 def _adjoint(op):
     if type(op.base) not in _FORMULAS and op.base.has_adjoint:
+        require_inverse(op.base)
         return [op.base.adjoint()]
     found = parts(op.base)
     return None if found is None else [qml.adjoint(part, lazy=False) for part in reversed(found)]
+
+
+def require_inverse(op: Operator) -> None:
+    """Raises UnsupportedError if the ``adjoint()`` of a user's gate is not its inverse, up to a
+    phase."""
+    leaves, structure = qml.pytrees.flatten(op)
+    if not is_custom(type(op)) or not op.has_adjoint or len(op.wires) > _WIDEST_MATRIX:
+        return
+    try:
+        with qml.QueuingManager.stop_recording():
+            numbers = [np.full(qml.math.shape(x), 0.7 + 0.3 * i)[()] for i, x in enumerate(leaves)]
+            there = qml.pytrees.unflatten(numbers, structure)
+            product = _matrix(there.adjoint(), op.wires) @ _matrix(there, op.wires)
+    except Exception:  # whatever a user's class may raise; who needs it will say so
+        return
+    if np.allclose(product, product[0, 0] * np.eye(len(product)), rtol=0, atol=1e-5):
+        return
+    owner = next(kind for kind in type(op).__mro__ if "adjoint" in vars(kind))
+    inherited = "" if is_custom(owner) else f" (inherited from {owner.__name__})"
+    raise UnsupportedError(
+        f"The adjoint() of {op.name}{inherited} is not its inverse: the gate and its adjoint are "
+        "those of two gates. Override adjoint(), or take it away (has_adjoint = False); adjoints "
+        "are made of the adjoint parts then."
+    )
+
+
+def _matrix(op, wires):
+    if op.has_matrix:
+        return np.asarray(qml.matrix(op, wire_order=wires))
+    return np.asarray(qml.matrix(qml.tape.QuantumScript(parts(op)), wire_order=wires))
 
 
 def _product(op):
@@ -151,9 +186,14 @@ def _power(op):
     if _is_number(exponent) and np.all(exponent == 0):
         return []
     if isinstance(base, Evolution):
-        return [Evolution(base.base, _times(base.param, exponent))]
+        left = _left(base.param, exponent)
+        times = [_times(base.param, exponent), *([] if left is None else [left])]
+        return [Evolution(base.base, time) for time in times]
     if _is_rotation(base):
-        return base.pow(exponent)
+        (angle,), structure = qml.pytrees.flatten(base)
+        left = _left(angle, exponent)
+        rest = [] if left is None else [qml.pytrees.unflatten([left], structure)]
+        return [*base.pow(exponent), *rest]
     if not _is_number(exponent):
         raise UnsupportedError(
             f"The exponent of {base.name} is a tensor, but {base.name} is not exp(i x G) in a "
@@ -196,10 +236,17 @@ def _exponential(op):
     if not _is_complex(coefficient):
         return None
     message = f"The coefficient of {op.name} has a real part, so it is no unitary gate."
-    time = _require(
+    time = require(
         -qml.math.imag(coefficient), qml.math.real(coefficient) == 0, UnsupportedError(message)
     )
-    return _evolved(op, time)
+    return _evolved(op, time) or [Evolution(op.base, _as_time(time))]
+
+
+def _as_time(number):
+    """Returns a number as PennyLane takes it, which multiplies it by 1j: TensorFlow does that to
+    complex tensors only."""
+    is_tensor = tf.is_tensor(number) or isinstance(number, tf.Variable)
+    return tf.cast(number, tf.complex128) if is_tensor else number
 
 
 def _evolution(op):
@@ -267,9 +314,7 @@ def _by_rows(op):
 def _trotterized(op):
     """PennyLane multiplies the time by 1j, which TensorFlow does to complex tensors only."""
     *others, time = op.data
-    if tf.is_tensor(time) or isinstance(time, tf.Variable):
-        time = tf.cast(time, tf.complex128)
-    return op.compute_decomposition(*others, time, wires=op.wires, **op.hyperparameters)
+    return op.compute_decomposition(*others, _as_time(time), wires=op.wires, **op.hyperparameters)
 
 
 # --- gates by their angles ---
@@ -374,21 +419,44 @@ def _times(a, b):
     return a * b
 
 
+def _left(x, integer):
+    """Returns integer * x less what `*` makes of it, where x is large: a constant, as it is that
+    locally but for rounding. None where nothing is lost, or the exponent is no integer.
+
+    By Dekker's product. Of 3 * 1e15 whole radians would be left.
+    """
+    if not _is_number(integer) or integer != int(integer) or abs(integer) > 2**26:
+        return None
+    if _is_number(x) or abs(integer) == 1:
+        return None  # devices multiply constants
+    if qml.math.get_dtype_name(x) not in ("float64", "complex128"):
+        return None
+    real = qml.math.real(qml.math.detach(x))
+    if not qml.math.is_abstract(real) and not qml.math.any(abs(integer * real) > FAR):
+        return None
+    split = real * (2.0**27 + 1)
+    upper = split - (split - real)
+    left = (integer * upper - integer * real) + integer * (real - upper)
+    left = qml.math.where(qml.math.abs(left) < np.inf, left, qml.math.zeros_like(left))
+    return qml.math.cast_like(left, x)
+
+
 def _as_real(value, op):
     if not _is_complex(value):
         return value
     message = f"{op.name} has a complex time or coefficient, so it is no unitary gate."
-    return _require(qml.math.real(value), qml.math.imag(value) == 0, UnsupportedError(message))
+    return require(qml.math.real(value), qml.math.imag(value) == 0, UnsupportedError(message))
 
 
 def _phases(numbers, op):
     """Returns the phases of numbers of modulus one."""
-    close = abs(qml.math.abs(numbers) - 1) < 1e-5
+    far = abs(qml.math.abs(numbers) - 1) >= 1e-5  # which what is no number is not
     message = f"{op.name} has factors that are not of modulus one, so it is no unitary gate."
-    return _require(qml.math.angle(numbers), close, UnsupportedError(message))
+    near = qml.math.logical_not(far)
+    return require(qml.math.angle(numbers), near, UnsupportedError(message))
 
 
-def _require(value, condition, error):
+def require(value, condition, error):
     """Returns a value, or raises the error if the condition does not hold everywhere; in a graph of
     TensorFlow's, when it runs."""
     if not qml.math.is_abstract(condition):

@@ -70,7 +70,8 @@ def spectra(op: Operator) -> tuple[Spectrum | None, ...]:
     """
     if isinstance(op, qml.ops.Conditional):
         op = op.base  # the branches do not interfere
-    return _spectra(_Key(op))
+    key = _Key(op)
+    return _of_custom(key) if key.is_custom else _spectra(key)
 
 
 def data_positions(op: Operator, leaves) -> list[int | None]:
@@ -126,13 +127,8 @@ def _is_number(leaf):
 @lru_cache(maxsize=4096)
 def _spectra(key) -> tuple[Spectrum | None, ...]:
     op, key.op = key.op, None  # the cache must not keep tensors alive
-    unknown = (None,) * len(op.data)
-    if not isinstance(op, Operator) or isinstance(op, CVOperation):
-        return unknown  # recipes of continuous-variable gates hold for some observables only
-    if not key.is_concrete or not _is_exponential(op):
-        return unknown
-    if key.is_custom:
-        return _consistent(op)
+    if not _may_have_rules(op, key):
+        return (None,) * len(op.data)
     if isinstance(op, Adjoint):
         return spectra(op.base)
     if isinstance(op, qml.PauliRot) and not set(op.hyperparameters["pauli_word"]) - {"I"}:
@@ -146,20 +142,40 @@ def _first(statements):
     return next((spectrum for _, _, spectrum in statements), None)
 
 
-def _consistent(op) -> tuple[Spectrum | None, ...]:
-    """Returns the spectra of a user's gate, or of one made of such, that its unitary has."""
-    base, numbers = op, [0.4 + 0.1 * i for i in range(len(op.data))]
+def _may_have_rules(op, key) -> bool:
+    if not isinstance(op, Operator) or isinstance(op, CVOperation):
+        return False  # recipes of continuous-variable gates hold for some observables only
+    return key.is_concrete and _is_exponential(op)
+
+
+def _of_custom(key) -> tuple[Spectrum | None, ...]:
+    """Returns the spectra of a user's gate, or of one made of such, that its unitary has.
+
+    What it says of itself is asked for each time: it may depend on what changes meanwhile.
+    """
+    op = key.op
+    if not _may_have_rules(op, key):
+        return (None,) * len(op.data)
+    base = op
     while isinstance(base, Adjoint):
         base = base.base
-    others = [0.9 - 0.13 * i for i in range(len(op.data))]
-    at, elsewhere = _at_numbers(base, numbers), _at_numbers(base, others)
+    at = _at_numbers(base, [0.4 + 0.1 * i for i in range(len(op.data))])
+    elsewhere = _at_numbers(base, [0.9 - 0.13 * i for i in range(len(op.data))])
     statements = []
     for i in range(len(op.data)):
-        stated, again = list(_statements(at, i)), list(_statements(elsewhere, i))
+        stated, again = tuple(_statements(at, i)), tuple(_statements(elsewhere, i))
         # A spectrum that depends on parameters is none.
-        statements.append(stated if consistency.agree(stated, again) else [])
+        statements.append(stated if consistency.agree(stated, again) else ())
+    matrices = fingerprint([each for gate in (at, elsewhere) for each in consistency.forms(gate)])
+    return _consistent(key, tuple(statements), matrices)
+
+
+@lru_cache(maxsize=4096)
+def _consistent(key, statements, _) -> tuple[Spectrum | None, ...]:
+    """Returns the spectra of a gate that hold, given what it says of them and its matrices."""
+    op, key.op = key.op, None  # the cache must not keep tensors alive
     # At angles for which as much happens as for angles around one with frequencies around one.
-    numbers = [x / consistency.scale_of(s) for x, s in zip(numbers, statements, strict=True)]
+    numbers = [(0.4 + 0.1 * i) / consistency.scale_of(said) for i, said in enumerate(statements)]
     op = _at_numbers(op, numbers)
     if len(op.wires) <= consistency.WIDEST_MATRIX:
         consistency.require_one_gate(op)

@@ -12,7 +12,9 @@ from pennylane.operation import Operator
 from pennylane.ops.op_math import Controlled, Evolution
 from pennylane.pauli import PauliSentence, PauliWord
 
+from qshift.errors import UnsupportedError
 from qshift.fingerprint import is_custom
+from qshift.hermitian import hermitian_problem
 from qshift.rule import merged
 
 _WIDEST_MATRIX = 10  # wires; beyond, the eigenvalues are not worth having
@@ -120,6 +122,13 @@ def _eigenvalues(op) -> tuple[np.ndarray, float] | None:
             generator = qml.generator(op, format="observable")
         except qml.exceptions.GeneratorUndefinedError:
             return None
+        except qml.exceptions.QuantumFunctionError:  # of a class that may be Hermitian or not
+            generator = op.generator()
+        if problem := hermitian_problem(generator):
+            raise UnsupportedError(
+                f"{op.name} is no unitary gate: its generator {generator} is not Hermitian, as "
+                f"{problem}. Give a Hermitian one."
+            )
         words = generator.pauli_rep
         found = None if words is None else _of_commuting(words)
         if found is not None:

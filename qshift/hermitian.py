@@ -31,21 +31,28 @@ def require_hermitian(observable: Operator) -> None:
     Args:
         observable: With numbers only.
     """
-    words = observable.pauli_rep
-    if words is not None and all(map(_is_real, words.values())):
-        return
-    name = hash(fingerprint(observable))
-    if name in _known:
-        return
-    if problem := _problem(observable):
+    if problem := hermitian_problem(observable):
         raise UnsupportedError(
             f"The observable {_shown(observable)} is not Hermitian: {problem}. Its expectation "
             "values are complex, and devices return their real parts at best. Measure the real and "
             "the imaginary part, (O + O^dagger) / 2 and (O - O^dagger) / 2i, as two observables."
         )
+
+
+def hermitian_problem(observable: Operator) -> str | None:
+    """Says why an observable with numbers only is not Hermitian; None if it is."""
+    words = observable.pauli_rep
+    if words is not None and all(map(_is_real, words.values())):
+        return None
+    name = hash(fingerprint(observable))
+    if name in _known:
+        return None
+    if problem := _problem(observable):
+        return problem
     if len(_known) >= _MOST_KNOWN:
         _known.clear()
     _known.add(name)
+    return None
 
 
 def _is_real(number) -> bool:

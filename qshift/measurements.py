@@ -20,13 +20,13 @@ from pennylane.measurements import (
     ProbabilityMP,
     VarianceMP,
 )
-from pennylane.ops import CompositeOp, SProd
 from pennylane.pauli import PauliSentence, PauliWord
 from scipy.linalg import hadamard
 
 from qshift.errors import UnsupportedError
 from qshift.fingerprint import contains_custom, fingerprint
 from qshift.hermitian import WIDEST_MATRIX, require_hermitian, require_real
+from qshift.observables import require_one_observable, settled
 
 _ADVICE = {
     "StateMP": "return qml.expval(...) of the observables you need, or qml.probs(...)",
@@ -134,7 +134,7 @@ def read(
     """
     raw = _Raw()
     with qml.QueuingManager.stop_recording():
-        measurements = [_with_constants(m, is_tensor, constant) for m in measurements]
+        measurements = [_with_constants(_settled(m), is_tensor, constant) for m in measurements]
         results = tuple(_result(m, raw, all_wires, is_tensor) for m in measurements)
     return Readout(tuple(raw.measurements), tuple(raw.sizes), results)
 
@@ -159,6 +159,18 @@ def with_wires(
     if type(measurement) is ProbabilityMP and unnamed:
         return ProbabilityMP(wires=qml.wires.Wires(all_wires()))
     return measurement
+
+
+def _settled(measurement):
+    """Returns the measurement, of what users' own observables in it say of themselves."""
+    observable = measurement.obs
+    if observable is None:
+        return measurement
+    if type(measurement) is ProbabilityMP:
+        require_one_observable(observable)  # devices diagonalize what they are given
+        return measurement
+    known = settled(observable)
+    return measurement if known is observable else type(measurement)(obs=known)
 
 
 def _with_constants(measurement, is_tensor, constant):
@@ -201,8 +213,8 @@ def _result(measurement, raw, all_wires, is_tensor):
             "which has a TensorFlow tensor as a parameter. Pass NumPy arrays, or rotate the basis "
             "with gates before qml.probs(wires=...)."
         )
-    if isinstance(measurement.obs, CompositeOp | SProd):
-        require_hermitian(measurement.obs)  # others say what they are measured by
+    if measurement.obs is not None:
+        require_hermitian(measurement.obs)
     return _Columns(raw.add(measurement, 2 ** len(measurement.wires)))
 
 
@@ -218,8 +230,7 @@ def _linear(terms):
         for coefficient, column in terms:
             value = qml.math.ones_like(values[:, 0]) if column is None else values[:, column]
             if not isinstance(coefficient, float):
-                coefficient = qml.math.cast(_real(coefficient), "float64")
-                total = total + coefficient * value
+                total = total + _number(coefficient) * value
             else:
                 total = total + (value if coefficient == 1.0 else coefficient * value)
         return total
@@ -335,6 +346,7 @@ def _square_terms(observable, raw, is_tensor):
 def _product(a, b, raw):
     """Returns [(factor, column)] of the symmetrised product (ab + ba) / 2 of two observables."""
     if a.pauli_rep is None or b.pauli_rep is None:
+        a, b = _of_known_class(a), _of_known_class(b)
         wires = qml.wires.Wires.all_wires([a.wires, b.wires])
         product = qml.matrix(a, wire_order=wires) @ qml.matrix(b, wire_order=wires)
         return [(1.0, raw.expval(qml.Hermitian((product + product.conj().T) / 2, wires=wires)))]
@@ -361,7 +373,14 @@ def _tensor_terms(observable, is_tensor):
             )
     # PennyLane's simplification takes the wires off identities, which no device measures then.
     words = [word if len(word.wires) else qml.Identity(observable.wires[:1]) for word in words]
-    return list(zip(coefficients, words, strict=True))
+    return list(zip(map(_number, coefficients), words, strict=True))
+
+
+def _number(coefficient):
+    """Returns a coefficient as a float, or a real tensor."""
+    if isinstance(coefficient, float):
+        return coefficient
+    return qml.math.cast(_real(coefficient), "float64")
 
 
 def _split(observable):

@@ -154,9 +154,10 @@ def _require_real(real, imaginary, slot):
         "Use tf.math.real, tf.math.angle or tf.abs of it."
     )
     if tf.executing_eagerly():
-        if tf.reduce_any(imaginary != 0):
+        is_number = tf.math.is_finite(imaginary)
+        if tf.reduce_any((imaginary != 0) & is_number):
             raise UnsupportedError(message)
-        return real
+        return real if tf.reduce_all(is_number) else real + (imaginary - imaginary)
     # In a graph, the numbers are known only when it runs.
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(imaginary == 0), [message])]):
         return tf.identity(real)

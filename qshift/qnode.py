@@ -20,7 +20,7 @@ from pennylane.measurements import ExpectationMP, VarianceMP
 from pennylane.tape import QuantumScript
 from pennylane.workflow.qnode import _to_qfunc_output_type
 
-from qshift import keywords, transforms
+from qshift import keywords, sparse, transforms
 from qshift.angles import angles, follows
 from qshift.circuit import Circuit, Compiled, Compiler
 from qshift.errors import UnsupportedError
@@ -47,6 +47,8 @@ from qshift.rehearsal import is_rehearsal, made_up
 from qshift.report import Plan
 from qshift.tracing import Itself, function_graph
 from qshift.unrolling import explained, unrolled
+
+sparse.as_constants()
 
 _MOST_PROGRAMS = 256
 

@@ -15,6 +15,7 @@ from qshift.plan import Frequencies, Point, Recipe, Spectrum
 from qshift.rule import base_frequency
 
 FAR = 1e3  # radians of the largest frequency, from which on whole periods are taken off
+_MOST_TURNS = 64  # of the largest angle that is left when whole periods are taken off
 _MOST_LOST = 1e-9  # radians of the largest frequency
 
 
@@ -34,7 +35,8 @@ def exact_base(spectrum: Spectrum | None) -> float | None:
         return None
     base = base_frequency(spectrum.values)
     is_short = base is not None and base * 1024 == round(base * 1024)
-    return base if is_short or len(spectrum.values) == 1 else None
+    # Products with a power of two are exact, which those with three are not.
+    return base / _odd(base) if is_short or len(spectrum.values) == 1 else None
 
 
 def reduced(angles: np.ndarray, spectrum: Spectrum | None, name: str | None) -> np.ndarray:
@@ -72,6 +74,14 @@ def reduced(angles: np.ndarray, spectrum: Spectrum | None, name: str | None) -> 
     result = angles.copy()
     result[far] = large
     return result
+
+
+def _odd(number: float) -> float:
+    """Returns the odd integer that a number is a power of two times; 1 for numbers with many
+    digits."""
+    numerator, _ = number.as_integer_ratio()
+    odd = numerator // (numerator & -numerator)
+    return float(odd) if odd < _MOST_TURNS else 1.0
 
 
 class Shifter:

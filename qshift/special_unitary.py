@@ -42,12 +42,15 @@ class SpecialUnitaryAt(qml.SpecialUnitary):
 
 
 def rotations(op: qml.SpecialUnitary) -> list[Operator]:
-    """Returns the gates that a `qml.SpecialUnitary` is made of, at its angles and near them.
+    """Returns the gates that a `qml.SpecialUnitary` is made of, at its angles and near them; of one
+    that is a constant, its matrix.
 
     Raises:
         UnsupportedError: If the angles are of a framework other than TensorFlow, JAX or autograd.
     """
     (theta,) = op.data
+    if qml.math.get_interface(theta) in ("numpy", "builtins"):
+        return [qml.QubitUnitary(op.matrix(), wires=op.wires)]
     omega = _coordinates(theta, len(op.wires))
     turns = [
         qml.PauliRot(-2 * omega[..., j], word, wires=op.wires)

@@ -25,8 +25,10 @@ from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.expansion import is_angle
 from qshift.hermitian import require_hermitian
 from qshift.measurements import read
+from qshift.observables import require_one_observable
 from qshift.plan import Frequencies, Index, Planner, Point, Recipe
 from qshift.shifting import FAR, exact_base, largest_frequency, reduced
+from qshift.unitary import require_unitary
 
 FAR_SINGLE = 10.0  # radians, in single precision
 _MOST_AMPLITUDES = 2**22  # of one broadcast tape, 64 MiB
@@ -88,6 +90,9 @@ class Derivatives:
                 "values are no longer trigonometric polynomials and shift rules do not hold. "
                 "Differentiate the joint expectation value and the probability."
             )
+        for op in tape.operations:
+            if _has_numbers_only(op):
+                require_unitary(op)
         self._tape = tape
         raw, self._results = _raw(tape.measurements)
         slots = _slots(tape, recipes)
@@ -219,6 +224,8 @@ def _raw(measurements):
         parts, function = (measurement,), None
         if isinstance(measurement, VarianceMP):
             parts, function = _variance(measurement)
+        if measurement.obs is not None:
+            require_one_observable(measurement.obs)
         if measurement.obs is not None and _has_numbers_only(measurement.obs):
             require_hermitian(measurement.obs)
         results.append(_Result(range(len(raw), len(raw) + len(parts)), function))
@@ -226,8 +233,8 @@ def _raw(measurements):
     return tuple(raw), tuple(results)
 
 
-def _has_numbers_only(observable) -> bool:
-    return all(isinstance(x, np.ndarray | int | float | complex) for x in observable.data)
+def _has_numbers_only(op) -> bool:
+    return all(isinstance(x, np.ndarray | int | float | complex) for x in op.data)
 
 
 def _variance(measurement):

@@ -545,3 +545,17 @@ def test_complex_factors_of_gates():
         return qml.expval(qml.Z(0))
 
     assert float(circuit(tf.constant(0.3, tf.float64))) == pytest.approx(-np.cos(0.3) * np.cos(0.1))
+
+
+def test_terms_without_weight_see_nothing():
+    @qshift.qnode(qml.device("default.qubit", wires=2))
+    def circuit(x, y):
+        qml.RY(x, 0)
+        qml.RY(y, 1)
+        return qml.expval(qml.X(1) + 0 * qml.X(0) @ qml.X(1))
+
+    with qshift.Tracker() as tracker:
+        x, y = tf.constant(0.3, tf.float64), tf.constant(0.4, tf.float64)
+        _, gradient = qshift.derivatives(circuit, x, y)
+    assert [float(g) for g in gradient] == pytest.approx([0.0, np.cos(0.4)])
+    assert tracker.totals["circuits"] == 3

@@ -567,3 +567,101 @@ def test_a_gate_that_hides_nothing_is_kept_whole():
     assert custom.lost(Computed(tf.constant(0.3), 0)) is None
     assert custom.lost(Table(0.1, 0, np.ones(2), {"s": [1.0]})) is None
     assert custom.lost(qml.ctrl(Grown(0.3, 0), 1)) is None
+
+
+FACTOR = 3.0
+
+
+class ByGlobal(Gate):
+    """Depends on a name of its module."""
+
+    def generator(self):
+        return qml.Hamiltonian([-FACTOR / 2], [qml.X(self.wires)])
+
+    @staticmethod
+    def compute_matrix(angle):
+        return rx(FACTOR * angle)
+
+
+class StatedByGlobal(Gate):
+    @property
+    def parameter_frequencies(self):
+        return [(FACTOR,)]
+
+    @staticmethod
+    def compute_decomposition(angle, wires):
+        return [qml.RX(FACTOR * angle, wires=wires)]
+
+
+@pytest.mark.parametrize("around", ["plain", "adjoint", "controlled"])
+@pytest.mark.parametrize("kind", [ByGlobal, StatedByGlobal])
+@pytest.mark.parametrize("method", ["shift", "best"])
+def test_what_a_gate_reads_may_change(kind, method, around, monkeypatch):
+    @qshift.qnode(qshift.device("simulator", wires=2), diff_method=method)
+    def circuit(x):
+        qml.X(1)
+        gate = kind(x, 0) if around != "adjoint" else kind(-x, 0)
+        if around == "adjoint":
+            qml.adjoint(gate)
+        elif around == "controlled":
+            qml.ctrl(gate, 1)
+        return qml.expval(qml.Z(0))
+
+    for factor in (3.0, 2.0, 0.5, 3.0):
+        monkeypatch.setattr(f"{__name__}.FACTOR", factor)
+        found = qshift.derivatives(circuit, tf.constant(ANGLE, tf.float64), order=2)
+        cosine, sine = np.cos(factor * ANGLE), np.sin(factor * ANGLE)
+        expected = [cosine, -factor * sine, -(factor**2) * cosine]
+        assert [float(each) for each in found] == pytest.approx(expected, abs=1e-9)
+
+
+class WrongInverse(Decomposed):
+    def adjoint(self):
+        return type(self)(self.data[0], wires=self.wires)
+
+
+class WrongInverseWithFrequencies(WrongInverse):
+    parameter_frequencies = [(3,)]
+
+
+class WrongInverseWithMatrix(Stated):
+    def adjoint(self):
+        return type(self)(self.data[0], wires=self.wires)
+
+
+class RightInverse(Decomposed):
+    def adjoint(self):
+        return type(self)(-self.data[0], wires=self.wires)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("around", [lambda op: op, lambda op: qml.ctrl(op, 1)])
+@pytest.mark.parametrize(
+    "kind", [WrongInverse, WrongInverseWithFrequencies, WrongInverseWithMatrix, Subclass]
+)
+def test_an_adjoint_that_is_not_the_inverse(kind, around, constant):
+    def circuit(x):
+        qml.RX(x, 0)
+        around(qml.adjoint(kind(0.3 if constant else x, 0)))
+        return qml.expval(qml.Y(0))
+
+    node = qshift.qnode(qshift.device("default-qubit", wires=2))(circuit)
+    owner = " .inherited from RX." if kind is Subclass else ""
+    message = rf"The adjoint\(\) of {kind.__name__}{owner} is not its inverse"
+    with pytest.raises(qshift.UnsupportedError, match=message):
+        node(tf.constant(ANGLE))
+
+
+@pytest.mark.parametrize("around", [lambda op: op, lambda op: qml.ctrl(op, 1)])
+def test_an_adjoint_that_is_the_inverse(around):
+    @qshift.qnode(qshift.device("default-qubit", wires=2))
+    def circuit(x):
+        qml.RY(0.4, 0)
+        qml.X(1)
+        around(qml.adjoint(RightInverse(x, 0)))
+        return qml.expval(qml.Y(0) + qml.Z(0))
+
+    found = qshift.derivatives(circuit, tf.constant(ANGLE, tf.float64))
+    cosine, sine = np.cos(0.4) * np.cos(3 * ANGLE), np.cos(0.4) * np.sin(3 * ANGLE)
+    expected = [cosine + sine, 3 * (cosine - sine)]
+    assert [float(each) for each in found] == pytest.approx(expected, abs=1e-12)

@@ -352,3 +352,50 @@ def test_a_gate_that_hides_a_tensor_is_refused(tracker):
     ):
         gradient(circuit, np.array(0.3))
     assert tracker.totals["circuits"] == 0
+
+
+EXPONENTS = {
+    "matrix": lambda: qml.Hermitian([[1.0, 0.3], [0.3, 2.0]], 0),
+    "Hadamard": lambda: qml.Hadamard(0),
+    "words": lambda: qml.X(0) + 0.5 * qml.Z(0),
+    "word": lambda: 0.5 * qml.Y(0),
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("around", [lambda op: op, lambda op: qml.ctrl(op, 1), qml.adjoint])
+@pytest.mark.parametrize("name", EXPONENTS)
+def test_exponentials_with_imaginary_coefficients_are_evolutions(name, around, compiled):
+    def derivatives(gate):
+        @qshift.qnode(DEVICES["simulator"]())
+        def circuit(x):
+            qml.RY(0.3, wires=0)
+            qml.Hadamard(1)
+            around(gate(tf.cast(x, tf.complex128)))
+            return qml.expval(qml.X(0) @ qml.X(1) + qml.Y(0))
+
+        return tape_derivatives(tf.function(circuit) if compiled else circuit, np.array(0.4), 2)
+
+    found = derivatives(lambda x: qml.exp(EXPONENTS[name](), 1j * x))
+    expected = derivatives(lambda x: qml.evolve(EXPONENTS[name](), -x))
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    "gate",
+    [
+        lambda x: qml.TrotterProduct(qml.X(0) + qml.Z(0), x),
+        lambda x: qml.DiagonalQubitUnitary(
+            tf.exp(1j * tf.cast(tf.stack([x, x]), tf.complex128)), wires=0
+        ),
+    ],
+)
+def test_of_what_is_no_number_nothing_is_known(gate, number):
+    @qshift.qnode(DEVICES["simulator"]())
+    def circuit(x):
+        qml.RY(0.3, wires=0)
+        gate(x)
+        return qml.expval(qml.X(0))
+
+    assert np.isnan(circuit(tf.constant(number, tf.float64)).numpy())

@@ -292,3 +292,21 @@ def test_wide_observables_are_looked_at_by_their_parts(observable):
 def test_wide_observables_that_are_not(observable, reason):
     with pytest.raises(qshift.UnsupportedError, match=reason):
         require_hermitian(observable)
+
+
+@pytest.mark.parametrize(
+    "observable",
+    [
+        lambda: qml.Hermitian(RAISING, 0),
+        lambda: qml.Hermitian(np.kron(np.eye(2), RAISING), [0, 1]),
+        lambda: qml.Hermitian(1e-9 * RAISING, 0),
+    ],
+)
+def test_probabilities_of_what_is_not_hermitian(observable):
+    @qshift.qnode(qml.device("default.qubit", wires=2))
+    def circuit(x):
+        qml.RY(x, 0)
+        return qml.probs(op=observable())
+
+    with pytest.warns(UserWarning, match="Hermitian"), pytest.raises(qshift.UnsupportedError):
+        circuit(tf.constant(0.3, tf.float64))

@@ -232,7 +232,6 @@ def test_observables_from_call_to_call():
     np.testing.assert_allclose(circuit(x, 1.0 + 1e-9) - once, 1e-9 * once, rtol=1e-5)
 
 
-@pytest.mark.xfail(reason="PennyLane converts all parameters to TensorFlow", raises=ValueError)
 def test_sparse_hamiltonians():
     @qshift.qnode(qml.device("default.qubit", wires=2))
     def circuit(x, scale):
@@ -585,3 +584,56 @@ def test_other_measurements_say_what_to_use_instead(measurement, name, way_out, 
     with pytest.raises(qshift.UnsupportedError, match=f"{name}.*return qml.{way_out}.*qml.qnode"):
         circuit(tf.constant(0.3, tf.float64))
     assert tracker.totals["circuits"] == 0
+
+
+class Diagonalized(qml.operation.Operator):
+    """2 + X, by its eigenvalues and diagonalizing gates only."""
+
+    num_wires = 1
+
+    @staticmethod
+    def compute_eigvals():
+        return np.array([3.0, 1.0])
+
+    @staticmethod
+    def compute_diagonalizing_gates(wires):
+        return [qml.Hadamard(wires)]
+
+
+@pytest.mark.parametrize("measure", [qml.expval, qml.var])
+@pytest.mark.parametrize("around", [lambda o: o, lambda o: o @ qml.Z(1), lambda o: o + qml.Z(1)])
+def test_users_observables_without_matrices(around, measure):
+    def derivatives(observable):
+        @qshift.qnode(DEVICE)
+        def circuit(x):
+            prepare([x, 2 * x])
+            return measure(around(observable()))
+
+        found = qshift.derivatives(circuit, tf.constant(0.3, tf.float64))
+        return [float(each) for each in found]
+
+    found = derivatives(lambda: Diagonalized(0))
+    assert found == pytest.approx(derivatives(lambda: qml.Hermitian([[2, 1], [1, 2]], 0)), abs=1e-9)
+
+
+@pytest.mark.parametrize("measure", [qml.expval, qml.var])
+def test_tensor_multiples_of_what_is_not_hermitian(measure, tracker):
+    @qshift.qnode(DEVICE)
+    def circuit(x):
+        qml.RY(x, 0)
+        return measure(x * qml.X(0) + x * qml.T(1))
+
+    with pytest.raises(qshift.UnsupportedError, match="not Hermitian"):
+        circuit(tf.constant(0.3, tf.float64))
+    assert tracker.totals["circuits"] == 0
+
+
+def test_variances_with_coefficients_of_several_precisions():
+    @qshift.qnode(DEVICE)
+    def circuit(x, y):
+        qml.RY(0.3, 0)
+        return qml.var(x * qml.X(0) + y * qml.Z(0))
+
+    found = circuit(tf.constant(0.5, tf.float32), tf.constant(0.25, tf.float64))
+    mean = 0.5 * np.sin(0.3) + 0.25 * np.cos(0.3)
+    assert float(found) == pytest.approx(0.5**2 + 0.25**2 - mean**2)

@@ -335,3 +335,43 @@ def test_the_estimator_device_sends_nothing_that_is_not_finite(tracker):
 
     assert np.isnan(circuit(np.nan)) and np.isnan(circuit(np.inf))
     assert tracker.totals["circuits"] == 0
+
+
+POWERS = {
+    "RX": lambda x: qml.pow(qml.RX(x, 0), 3),
+    "adjoint": lambda x: qml.adjoint(qml.pow(qml.RX(x, 0), -3)),
+    "controlled": lambda x: (qml.X(1), qml.ctrl(qml.pow(qml.RX(x, 0), 3), 1)),
+    "CRX": lambda x: (qml.X(1), qml.pow(qml.CRX(x, [1, 0]), -3)),
+    "PauliRot": lambda x: qml.pow(qml.PauliRot(x, "X", wires=0), 3),
+    "Evolution": lambda x: qml.pow(qml.evolve(qml.X(0) / 2, tf.cast(x, tf.complex128)), 3),
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("method", ["shift", "best"])
+@pytest.mark.parametrize("device", ["default.qubit", "simulator"])
+@pytest.mark.parametrize("name", POWERS)
+def test_powers_far_from_zero(name, device, method, compiled):
+    x = 1e15 + 0.25
+    found = derivatives(
+        POWERS[name],
+        lambda: qml.expval(qml.Z(0)),
+        x,
+        device,
+        compiled=compiled,
+        diff_method=method,
+    )
+    one = np.exp(1j * x) ** 3  # with all digits, as 3 * x has not
+    assert found == pytest.approx([one.real, -3 * one.imag, -9 * one.real], abs=1e-8)
+
+
+@pytest.mark.parametrize("exponent", [3, -5])
+def test_powers_far_from_zero_on_tapes(exponent):
+    @qml.qnode(qml.device("default.qubit"), diff_method=qshift.param_shift)
+    def circuit(x):
+        qml.pow(qml.RX(x, 0), exponent)
+        return qml.expval(qml.Z(0))
+
+    x = 1e15 + 0.25
+    found = qml.grad(circuit)(qml.numpy.array(x, requires_grad=True))
+    assert found == pytest.approx(-exponent * (np.exp(1j * x) ** exponent).imag, abs=1e-8)

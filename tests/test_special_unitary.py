@@ -241,6 +241,24 @@ def test_the_gate_at_the_point_stays_one_when_it_is_inverted():
     np.testing.assert_allclose(inverse.matrix() @ gate.matrix(), np.eye(2), atol=1e-12)
 
 
-def test_angles_of_other_frameworks_are_refused():
-    with pytest.raises(qshift.UnsupportedError, match="SpecialUnitary has angles of numpy"):
-        rotations(qml.SpecialUnitary(AT["generic"], wires=0))
+def test_a_constant_is_its_matrix():
+    gate = qml.SpecialUnitary(AT["generic"], wires=0)
+    (part,) = rotations(gate)
+    np.testing.assert_allclose(part.matrix(), gate.matrix(), atol=1e-12)
+
+
+@pytest.mark.parametrize("around", [lambda op: op, lambda op: qml.ctrl(op, 1), qml.adjoint])
+def test_constants_on_qiskits_devices(around):
+    def derivatives(device):
+        @qshift.qnode(device)
+        def node(x):
+            qml.RX(x, 0)
+            qml.RX(2 * x, 1)
+            around(qml.SpecialUnitary(AT["generic"], wires=0))
+            return qml.expval(qml.Y(0))
+
+        found = qshift.derivatives(node, tf.constant(0.3, tf.float64))
+        return [float(each) for each in found]
+
+    found = derivatives(qshift.device("aer", wires=2))
+    assert found == pytest.approx(derivatives(qml.device("default.qubit")), abs=1e-9)
