@@ -32,7 +32,13 @@ _lock = threading.Lock()
 
 
 class LedgerError(QShiftError, OSError):
-    """A ledger that cannot be used. Nothing is sent then."""
+    """A ledger that cannot be used. Nothing is sent then.
+
+    Attributes:
+        problem: What is wrong with it, without the way out of those who have not sent anything.
+    """
+
+    problem = ""
 
 
 class ReadOnlyLedgerError(LedgerError):
@@ -161,10 +167,13 @@ class Database:
             if isinstance(error, QShiftError):
                 raise
             kind = ReadOnlyLedgerError if _is_read_only(error) else LedgerError
-            raise kind(
-                f"The ledger {self.path} cannot be used: {error}. {_hint(error)}Give the device "
-                "ledger= (or set QSHIFT_LEDGER to) another file, or ledger=False to do without."
-            ) from error
+            problem = f"The ledger {self.path} cannot be used: {error}. {_hint(error)}".rstrip()
+            raised = kind(
+                f"{problem} Give the device ledger= (or set QSHIFT_LEDGER to) another file, or "
+                "ledger=False to do without."
+            )
+            raised.problem = problem
+            raise raised from error
 
 
 def _bring_up_to_date(db) -> None:

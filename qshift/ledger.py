@@ -14,6 +14,7 @@ no tokens in it: only the names of accounts and instances.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -42,6 +43,7 @@ _examined: set[Path] = set()
 _heard: dict[tuple[Path, int], tuple[str, float, float]] = {}
 _lock = threading.RLock()
 _heart: threading.Thread | None = None
+_log = logging.getLogger("qshift")
 
 
 class OvertakenError(LedgerError):
@@ -98,11 +100,20 @@ class Ledger:
 
     def __init__(self, path: str | os.PathLike):
         try:
-            self.path = Path(path).expanduser().absolute()
+            given = Path(path).expanduser()
         except RuntimeError as error:
             raise LedgerError(f"{path} cannot be a ledger: {error} Give a whole path.") from error
-        if "\0" in str(self.path):
+        if "\0" in str(given):
             raise LedgerError(f"{str(path)!r} cannot be a ledger: no file has such a name.")
+        try:
+            self.path = given.resolve()  # one file is one ledger, however it is spelled
+        except (OSError, RuntimeError) as error:  # links that lead to each other
+            raise LedgerError(f"{given} cannot be a ledger: {error}. Give another file.") from error
+        if os.path.isdir(self.path):  # which raises nothing
+            raise LedgerError(
+                f"{given} cannot be a ledger: it is a directory. Give a file in it, such as "
+                f"{given / 'ledger.sqlite'}, which need not exist."
+            )
         self._file = Database(self.path)
 
     def read(self, wanted: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -220,7 +231,7 @@ class Ledger:
             try:
                 with self._file.writing() as db:
                     for record in jobs:
-                        records.abandon(db, record.id, this_process())
+                        records.abandon(db, record, this_process())
             finally:
                 _at_work.difference_update((self.path, record.id) for record in jobs)
 
@@ -231,17 +242,17 @@ class Ledger:
             OvertakenError: If the job is no longer this process's. It must not be sent then.
         """
         with self._file.writing() as db:
-            found = records.record(db, job.id)
+            found = records.current(db, job)
             if found is None or (found.state, found.owner) != ("intended", this_process()):
                 raise OvertakenError(
                     f"Job {job.id} of the ledger {self.path} was taken over by another process, or "
                     "cancelled, before it was sent. Run this again."
                 )
             now = {"posts": found.posts + 1, "posted": moment(), "touched": time.time()}
-            records.update(db, job.id, **now)
+            records.update(db, found.id, **now)
 
     def sent(self, job: Record, job_id: str, instance: str | None = None) -> Record:
-        """Writes down that a job was sent.
+        """Writes down that a job was sent; once more, if it was deleted meanwhile.
 
         Args:
             job: The job.
@@ -253,12 +264,15 @@ class Ledger:
             one for gone, and sent it as well.
         """
         with self._file.writing() as db:
-            found = records.record(db, job.id)
-            if found is not None and found.state == "intended":
+            found = records.current(db, job)
+            if found is None:
+                _log.warning("%s", self._deleted(job_id))
+                found = records.restored(db, job, job.keys)
+            if found.state == "intended":
                 about = {"job_id": job_id, "instance": instance, "touched": time.time()}
-                records.update(db, job.id, state="submitted", **about)
-                found = records.record(db, job.id)
-        return found or job
+                records.update(db, found.id, state="submitted", **about)
+                found = records.record(db, found.id)
+        return found
 
     def store(
         self,
@@ -267,7 +281,7 @@ class Ledger:
         seconds: float | None,
         job_id: str | None = None,
     ) -> None:
-        """Stores all results of a job.
+        """Stores all results of a job, also if it was deleted, or closed, while it ran.
 
         Args:
             job: The job.
@@ -276,9 +290,27 @@ class Ledger:
             job_id: Where it ran, if that is not where it was sent first.
         """
         with self._file.writing() as db:
-            records.store(db, job.id, results)
+            if records.current(db, job) is None:
+                _log.warning("%s", self._deleted(job_id or job.job_id))
+            found = records.restored(db, job, results.keys())
+            records.store(db, found.id, results)
             end = {"state": "done", "finished": time.time(), "seconds": seconds, "owner": None}
-            records.update(db, job.id, **end, **({"job_id": job_id} if job_id else {}))
+            end |= {"message": None} | ({"job_id": job_id} if job_id else {})
+            records.update(db, found.id, **end)
+        if lost := len(results.keys() - set(found.keys)):
+            _log.warning(
+                "%d results of job %s are not kept in the ledger %s: it was closed or deleted "
+                "there, and another job measures the same now",
+                lost,
+                job_id or job.job_id,
+                self.path,
+            )
+
+    def _deleted(self, job_id: str | None) -> str:
+        return (
+            f"Job {job_id} was deleted from the ledger {self.path} while it was waited for; it is "
+            "recorded again"
+        )
 
     def close(self, job: Record, state: str, message: str, seconds: float | None = None) -> None:
         """Writes down that a job gives no results. Its points are free to be sent again.
@@ -291,9 +323,10 @@ class Ledger:
         """
         with self._file.writing() as db:
             # A job whose results are damaged in part, and gone from the service, keeps the others.
-            if not records.free(db, job.id):
+            found = records.current(db, job)
+            if found is not None and not records.free(db, found.id):
                 end = {"state": state, "finished": time.time(), "seconds": seconds}
-                records.update(db, job.id, owner=None, message=message, **end)
+                records.update(db, found.id, owner=None, message=message, **end)
 
     def forget(self, jobs: Collection[Record], lone: Collection[int] = ()) -> None:
         """Deletes jobs and their results.

@@ -221,15 +221,18 @@ class RecordedBatch(Batch):
             found = self._ledger.sent(record, job.id, job.instance)
         except LedgerError as error:
             raise LedgerError(
-                f"{error} Job {job.id} was sent before that, and is not lost: once the ledger can "
-                "be written, run this again, and it is found by its tag."
+                f"{error.problem or error} Job {job.id} was sent before that, and is not lost: "
+                "once this ledger can be written, run this again with it, and the job is found by "
+                "its tag."
             ) from error
         if not self._target.is_remote or found.job_id == job.id:
             return job
         if found.state in ("submitted", "done"):  # by a process that took this one for gone
             return arrivals.only_one([self._joined(found), job], record.tag)
-        job.cancel()
-        raise JobError(job.id, "cancelled", f"its record is {found.state}: {found.message}")
+        job.cancel()  # as somebody has closed its record while it was being sent
+        if job.status() == "done":
+            return job
+        raise JobError(job.id, found.state, (found.message or "while it was sent").rstrip("."))
 
     def _joined(self, record) -> Job:
         """Returns a job that was sent before."""
@@ -263,9 +266,23 @@ class RecordedBatch(Batch):
             flat = [each for part in measured for each in part]
             results = dict(zip(record.keys, flat, strict=True))
             kept = {key: encoded(each) for key, each in results.items()}
-            self._ledger.store(record, kept, _usage(job), job.id)
+            try:
+                self._ledger.store(record, kept, _usage(job), job.id)
+            except LedgerError as error:
+                raise self._not_stored(job, error) from error
             for key, each in results.items():
                 self._fill(key, each)
+
+    def _not_stored(self, job, error: LedgerError) -> LedgerError:
+        """Returns the error for results that the ledger does not take."""
+        if not self._target.is_remote:
+            return error
+        return LedgerError(
+            f"{error.problem or error} Job {job.id} has run before that, and its results are not "
+            "lost: the service keeps them. Once this ledger can be written, run this again with "
+            "it, and they are fetched from there; with another ledger, or none, they would be "
+            "measured, and paid for, again."
+        )
 
     def _measured(self, record, job, results) -> list[list]:
         found = unpacked_job(record, job, results)

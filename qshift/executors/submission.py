@@ -233,11 +233,20 @@ class Batch:
         is_remote, named = self._target.is_remote, ", ".join(job.id for _, job in jobs)
         if is_remote and not waiting.shall_cancel([job for _, job in jobs]):
             return (f"{named} left running. {self._way_back()}",)
+        cancelled, done = [], []
         for parcel, job in jobs:
             job.cancel()
-            if is_remote:
+            if not is_remote:
+                continue
+            if job.status() == "done":  # and paid for
+                done.append(job.id)
+            else:
                 self._cancelled(parcel)
-        return (f"{named} cancelled",) if is_remote else ()
+                cancelled.append(job.id)
+        told = f"{', '.join(cancelled)} cancelled" if cancelled else ""
+        if done:
+            told += f"{', ' * bool(told)}{', '.join(done)} done before that. {self._way_back()}"
+        return (told,) if told else ()
 
     def _cancelled(self, parcel: Parcel) -> None:
         """Takes note of a job that was cancelled."""
