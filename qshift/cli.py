@@ -186,7 +186,9 @@ def _parser() -> argparse.ArgumentParser:
     recorded = command("jobs", jobs.jobs, "list, fetch and cancel recorded jobs", epilog=_JOBS)
     recorded.add_argument("action", nargs="?", choices=jobs.ACTIONS, default="list")
     recorded.add_argument("jobs", nargs="*", type=_number, metavar="JOB", help="(default: all)")
-    recorded.add_argument("--ledger", type=_ledger, metavar="FILE", help="(default: $QSHIFT_LEDGER)")
+    recorded.add_argument(
+        "--ledger", type=_ledger, metavar="FILE", help="(default: $QSHIFT_LEDGER)"
+    )
     recorded.add_argument("--run", dest="run_name", metavar="NAME", help="jobs of this run")
     recorded.add_argument("--all", action="store_true", help="list more than the latest")
     recorded.add_argument("--offline", action="store_true", help="list without asking services")

@@ -84,7 +84,9 @@ def test_what_is_no_option_may_stand_anywhere(monkeypatch):
     monkeypatch.setattr(jobs, "jobs", lambda options: found.append(options) or 0)
     for line in ("prune 1 2 --yes", "prune --yes 1 2", "--yes prune 1 2", "prune 1 --yes 2"):
         assert main(["jobs", *line.split()]) == 0
-    assert {(each.action, tuple(each.jobs), each.yes) for each in found} == {("prune", (1, 2), True)}
+    assert {(each.action, tuple(each.jobs), each.yes) for each in found} == {
+        ("prune", (1, 2), True)
+    }
     assert main(["jobs", "--offline"]) == 0
     assert (found[-1].action, found[-1].jobs, found[-1].yes) == ("list", [], False)
 

@@ -144,9 +144,7 @@ class Preparation:
         """Whether a circuit has been transpiled."""
         return circuit in self._prepared
 
-    def content(
-        self, circuit: Circuit, settings: bytes
-    ) -> tuple[bytes, tuple[bytes, ...]]:
+    def content(self, circuit: Circuit, settings: bytes) -> tuple[bytes, tuple[bytes, ...]]:
         """Returns what identifies a circuit's measurements in every process, but for shots.
 
         Args:
