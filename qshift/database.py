@@ -13,7 +13,6 @@ import os
 import shutil
 import sqlite3
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from qshift import tables
 from qshift.errors import QShiftError
+from qshift.forks import Lock
 
 PATIENCE = 60.0  # seconds to wait for other processes' transactions
 _SAID = 3.0  # seconds of them after which it is said what is waited for
@@ -28,7 +28,7 @@ _log = logging.getLogger("qshift")
 
 # Private copies of files that cannot be written: path -> (what the original was like, directory).
 _copies: dict[Path, tuple[tuple, str]] = {}
-_lock = threading.Lock()
+_lock = Lock()
 
 
 class LedgerError(QShiftError, OSError):

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from qshift import records
 from qshift.database import Database, LedgerError, ReadOnlyLedgerError
+from qshift.forks import Lock
 from qshift.places import home
 from qshift.processes import is_alive, moment, this_process
 from qshift.records import Draft, Point, Record
@@ -41,7 +42,7 @@ _examined: set[Path] = set()
 # What was last heard of processes that cannot be looked up, and when, on this process's own clock:
 # (path, id) -> (owner, touched, seconds).
 _heard: dict[tuple[Path, int], tuple[str, float, float]] = {}
-_lock = threading.RLock()
+_lock = Lock()
 _heart: threading.Thread | None = None
 _log = logging.getLogger("qshift")
 
@@ -461,9 +462,7 @@ def _touch(busy: set[tuple[Path, int]]) -> None:
 
 
 def _forked() -> None:
-    """A fork has not the threads that are at work, and one of them may have held the lock."""
-    global _lock
-    _lock = threading.RLock()
+    """A fork has not the threads that are at work."""
     _at_work.clear()
 
 

@@ -6,7 +6,6 @@ A seeded simulator's samples follow from it, and by it the ledger finds what has
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qshift.evaluation import Call
 from qshift.executors import canonical
+from qshift.forks import Lock
 
 
 def digest(*parts: bytes) -> bytes:
@@ -97,7 +97,7 @@ class Draws:
     def __init__(self):
         self._taken: dict[Hashable, dict[bytes, int]] = {}
         self._returned: dict[Hashable, list[bytes]] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def take(
         self, scope: Hashable, contents: Sequence[bytes], seed: Sequence[int], call: Call

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -20,6 +19,7 @@ from qiskit.transpiler import TranspilerError
 from qshift.errors import OptionError
 from qshift.executors import circuits
 from qshift.executors.job import Job, LocalJob
+from qshift.forks import Lock
 from qshift.tracker import Tracker
 
 _LEVEL = 2  # the lowest one that heeds what the backend says of the errors of its gates
@@ -109,7 +109,7 @@ class Target:
         self.level = _LEVEL if optimization_level is None else int(optimization_level)
         self._options = dict(options)
         self._circuits: dict[Hashable, QuantumCircuit] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
         if options:
             from qshift.executors import runtime
 
