@@ -181,3 +181,44 @@ def test_forks_while_other_threads_run_circuits():
     np.testing.assert_allclose(drawn, np.cos(0.3), atol=0.05)
     for column in drawn.T:  # of 10^4 shots, two children seldom have the same mean
         assert len(set(column)) > 4
+
+
+_AER = """
+import multiprocessing, warnings
+import pennylane as qml, tensorflow as tf
+import qshift, qshift.executors.device
+
+warnings.simplefilter("ignore")
+X = tf.constant(0.0, tf.float64)
+nodes = []
+for options in ({}, {"backend": "fake:FakeManilaV2"}):
+
+    @qshift.qnode(qshift.executors.device.EstimatorDevice(**options), shots=100)
+    def node(x):
+        qml.RX(x, wires=0)
+        return qml.probs(wires=0)
+
+    nodes.append(node)
+
+
+def work(_):
+    found = []
+    for node in nodes:
+        try:
+            found.append(round(float(node(X)[0])))
+        except qshift.errors.UnsupportedError as error:
+            found.append("forked after" in str(error) and "spawn" in str(error))
+    return found
+
+
+for _ in range(2):
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        print(pool.map(work, range(1)), flush=True)
+    print(work(0), flush=True)
+"""
+
+
+def test_a_fork_lacks_the_threads_of_aer():
+    command = [sys.executable, "-W", "ignore", "-c", _AER]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ran.stdout.splitlines() == ["[[1, 1]]", "[1, 1]", "[[True, True]]", "[1, 1]"], ran.stderr
