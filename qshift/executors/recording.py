@@ -269,20 +269,16 @@ class RecordedBatch(Batch):
             try:
                 self._ledger.store(record, kept, _usage(job), job.id)
             except LedgerError as error:
-                raise self._not_stored(job, error) from error
+                if not self._target.is_remote:
+                    raise
+                raise LedgerError(
+                    f"{error.problem or error} Job {job.id} has run before that, and its results "
+                    "are not lost: the service keeps them. Once this ledger can be written, run "
+                    "this again with it, and they are fetched from there; with another ledger, or "
+                    "none, they would be measured, and paid for, again."
+                ) from error
             for key, each in results.items():
                 self._fill(key, each)
-
-    def _not_stored(self, job, error: LedgerError) -> LedgerError:
-        """Returns the error for results that the ledger does not take."""
-        if not self._target.is_remote:
-            return error
-        return LedgerError(
-            f"{error.problem or error} Job {job.id} has run before that, and its results are not "
-            "lost: the service keeps them. Once this ledger can be written, run this again with "
-            "it, and they are fetched from there; with another ledger, or none, they would be "
-            "measured, and paid for, again."
-        )
 
     def _measured(self, record, job, results) -> list[list]:
         found = unpacked_job(record, job, results)

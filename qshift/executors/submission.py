@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from qshift.errors import JobError
+from qshift.errors import JobError, QShiftError
 from qshift.executors import content, waiting
 from qshift.executors.budget import Budget
 from qshift.executors.job import Job
@@ -238,7 +238,7 @@ class Batch:
             job.cancel()
             if not is_remote:
                 continue
-            if job.status() == "done":  # and paid for
+            if _is_done(job):  # and paid for
                 done.append(job.id)
             else:
                 self._cancelled(parcel)
@@ -258,6 +258,13 @@ class Batch:
 
     def _way_back(self) -> str:
         return "Without a ledger (ledger=False) the program cannot find these jobs again."
+
+
+def _is_done(job: Job) -> bool:
+    try:
+        return job.status() == "done"
+    except QShiftError:  # It is there no longer, or nobody knows.
+        return False
 
 
 def unpacked_job(parcel: Parcel, job: Job, results) -> list[list]:
