@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from qshift.errors import JobError, OptionError, QShiftError
 from qshift.executors import arrivals, content, waiting
@@ -97,17 +97,26 @@ class RecordedBatch(Batch):
                         self._pubs[i].prepare()
                     continue
                 self._read(claims.results)
-                try:
+                with self._leaving([*claims.mine, *claims.doubtful]):
                     jobs = self._send_all(claims)
                     jobs += [(record, self._joined(record)) for record in claims.sent]
                     self._collect(jobs)
-                finally:
-                    self._ledger.leave([*claims.mine, *claims.doubtful])
                 missing = self._missing()
                 if missing and not jobs and not self._arrived(claims.elsewhere):
                     say = say or stack.enter_context(_others(self._target.name))
                     say(len(claims.others))
                     time.sleep(next(pauses))
+
+    @contextmanager
+    def _leaving(self, claimed: Sequence[Record]) -> Iterator[None]:
+        """Gives up, in the end, what was claimed and has not come to an end."""
+        try:
+            yield
+        except BaseException:
+            with suppress(LedgerError):  # which would hide what has become of jobs
+                self._ledger.leave(claimed)
+            raise
+        self._ledger.leave(claimed)
 
     def _recognise(self) -> None:
         """Takes names that earlier releases have given to points, where these are recorded."""

@@ -16,6 +16,7 @@ import tensorflow as tf
 from services import KilledError, RemoteJob, Service, process, remote
 
 import qshift
+from qshift import database
 from qshift.errors import JobError, LimitError, OptionError
 from qshift.executors import arrivals, content, estimator, recording
 from qshift.executors.device import EstimatorDevice
@@ -692,11 +693,16 @@ def test_a_disk_that_is_full_after_a_job_was_sent(method, says, path, monkeypatc
     service = Service()
     device = remote(service, ledger=path)
 
-    def full(*_, **__):
-        with Ledger(path)._file.writing():
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
+
+        def full(*arguments):  # from here on
+            patch.setattr(database, "_bring_up_to_date", refuse)
+            return write(*arguments)
+
+        write = getattr(Ledger, method)
         patch.setattr(Ledger, method, full)
         with pytest.raises(LedgerError, match=f"Make room.* Job job-0 {says}.*run this") as caught:
             numbers(device, steps=1)
