@@ -181,9 +181,17 @@ def current(db: sqlite3.Connection, job: Record) -> Record | None:
     """Returns a job as it is recorded now, if it was not deleted.
 
     Its tag tells it from another job: a file that was deleted counts from 1 again.
+
+    Raises:
+        OSError: If a job of its number is not as it was written, and may be this one.
     """
     row = db.execute("SELECT id FROM jobs WHERE tag = ?", (job.tag,)).fetchone()
-    return None if row is None else record(db, *row)
+    if row is not None:
+        return record(db, *row)
+    other = record(db, job.id)
+    if other is not None and not other.is_sound:
+        raise OSError(damaged(job.id))
+    return None
 
 
 def restored(db: sqlite3.Connection, job: Record, keys: Collection[bytes]) -> Record:
