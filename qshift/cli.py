@@ -86,13 +86,30 @@ def _joined(arguments: Sequence[str]) -> list[str]:
     return words
 
 
+class _Intermixed(argparse.ArgumentParser):
+    """Takes what is no option wherever it stands; argparse's own way to is not for commands."""
+
+    _is_within = False
+
+    def parse_known_args(self, args=None, namespace=None):
+        if self._is_within:
+            return super().parse_known_args(args, namespace)
+        self._is_within = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_within = False
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qshift",
         description="Quantum circuits and their exact derivatives of every order.",
     )
     parser.add_argument("--version", action="version", version=f"qshift {qshift.__version__}")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    subparsers = parser.add_subparsers(
+        required=True, metavar="COMMAND", title="commands", parser_class=_Intermixed
+    )
 
     def command(name: str, run: Callable, summary: str, **kwargs) -> argparse.ArgumentParser:
         added = subparsers.add_parser(
@@ -169,7 +186,9 @@ def _parser() -> argparse.ArgumentParser:
     recorded = command("jobs", jobs.jobs, "list, fetch and cancel recorded jobs", epilog=_JOBS)
     recorded.add_argument("action", nargs="?", choices=jobs.ACTIONS, default="list")
     recorded.add_argument("jobs", nargs="*", type=_number, metavar="JOB", help="(default: all)")
-    recorded.add_argument("--ledger", type=Path, metavar="FILE", help="(default: $QSHIFT_LEDGER)")
+    recorded.add_argument(
+        "--ledger", type=_ledger, metavar="FILE", help="(default: $QSHIFT_LEDGER)"
+    )
     recorded.add_argument("--run", dest="run_name", metavar="NAME", help="jobs of this run")
     recorded.add_argument("--all", action="store_true", help="list more than the latest")
     recorded.add_argument("--offline", action="store_true", help="list without asking services")
@@ -218,6 +237,12 @@ def _file(text: str) -> Path:
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"cannot write {text!r}: no such directory, or protected")
     return path
+
+
+def _ledger(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a file, got ''")
+    return Path(text)
 
 
 def _out(text: str) -> Path:

@@ -13,7 +13,6 @@ import os
 import shutil
 import sqlite3
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from qshift import tables
 from qshift.errors import QShiftError
+from qshift.forks import Lock
 
 PATIENCE = 60.0  # seconds to wait for other processes' transactions
 _SAID = 3.0  # seconds of them after which it is said what is waited for
@@ -28,11 +28,17 @@ _log = logging.getLogger("qshift")
 
 # Private copies of files that cannot be written: path -> (what the original was like, directory).
 _copies: dict[Path, tuple[tuple, str]] = {}
-_lock = threading.Lock()
+_lock = Lock()
 
 
 class LedgerError(QShiftError, OSError):
-    """A ledger that cannot be used. Nothing is sent then."""
+    """A ledger that cannot be used. Nothing is sent then.
+
+    Attributes:
+        problem: What is wrong with it, without the way out of those who have not sent anything.
+    """
+
+    problem = ""
 
 
 class ReadOnlyLedgerError(LedgerError):
@@ -161,10 +167,13 @@ class Database:
             if isinstance(error, QShiftError):
                 raise
             kind = ReadOnlyLedgerError if _is_read_only(error) else LedgerError
-            raise kind(
-                f"The ledger {self.path} cannot be used: {error}. {_hint(error)}Give the device "
-                "ledger= (or set QSHIFT_LEDGER to) another file, or ledger=False to do without."
-            ) from error
+            problem = f"The ledger {self.path} cannot be used: {error}. {_hint(error)}".rstrip()
+            raised = kind(
+                f"{problem} Give the device ledger= (or set QSHIFT_LEDGER to) another file, or "
+                "ledger=False to do without."
+            )
+            raised.problem = problem
+            raise raised from error
 
 
 def _bring_up_to_date(db) -> None:

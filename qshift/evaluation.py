@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import threading
 import weakref
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -17,6 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from pennylane import QueuingManager
 
+from qshift.forks import Lock
 from qshift.plan import Index, Node, Planner
 from qshift.shifting import Shifter
 
@@ -49,7 +49,7 @@ class Calls:
     def __init__(self):
         self.made = 0
         self.evaluations = Evaluations()
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def __next__(self) -> int:
         with self._lock:
@@ -170,7 +170,7 @@ class Evaluation:
         self._adjoint = adjoint
         self._prefetch = tuple(prefetch)
         self._call = Call(number)
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._planner = planner = circuit.planner(objective)
         values, inputs = circuit.num_values, circuit.num_parameters
         shifted = getattr(circuit, "shifted", None)
@@ -338,8 +338,10 @@ class Evaluations:
 
     _MOST_BYTES_OF_ALL = 2**28
     _all: ClassVar[weakref.WeakSet[Evaluations]] = weakref.WeakSet()
-    _lock: ClassVar[threading.RLock] = threading.RLock()
+    _lock: ClassVar[Lock] = Lock()
     _uses: ClassVar[Iterator[int]] = itertools.count()
+    _held: ClassVar[int] = 0  # bytes of all, and of those that are gone since
+    _gone: ClassVar[deque[int]] = deque()
 
     def __init__(self, most_bytes: int = 2**28, most: int = 10_000):
         self._most_bytes, self._most = most_bytes, most
@@ -348,7 +350,12 @@ class Evaluations:
         self._used: dict[tuple, int] = {}  # the larger the number, the later
         self._latest: tuple | None = None
         self.nbytes = 0
-        self._all.add(self)
+        with self._lock:
+            self._all.add(self)
+
+    def __del__(self):
+        if self.nbytes:
+            self._gone.append(self.nbytes)  # which may happen while the sum is being changed
 
     def __len__(self) -> int:
         return len(self._evaluations)
@@ -369,14 +376,23 @@ class Evaluations:
     def _weigh(self, key):
         if key in self._evaluations:
             size = self._evaluations[key].nbytes
-            self.nbytes += size - self._sizes.get(key, 0)
+            self._grow(size - self._sizes.get(key, 0))
             self._sizes[key] = size
+
+    def _grow(self, size):
+        self.nbytes += size
+        Evaluations._held += size
 
     def _make_room(self):
         while self._evaluations and (self.nbytes > self._most_bytes or len(self) >= self._most):
             self._drop_oldest()
-        while sum(each.nbytes for each in self._all) > self._MOST_BYTES_OF_ALL:
-            min((each for each in self._all if len(each)), key=Evaluations._oldest)._drop_oldest()
+        while self._gone:
+            Evaluations._held -= self._gone.popleft()
+        while Evaluations._held > self._MOST_BYTES_OF_ALL:
+            filled = [each for each in self._all if len(each)]
+            if not filled:
+                return
+            min(filled, key=Evaluations._oldest)._drop_oldest()
 
     def _oldest(self) -> int:
         return self._used[next(iter(self._evaluations))]
@@ -384,4 +400,4 @@ class Evaluations:
     def _drop_oldest(self):
         key, _ = self._evaluations.popitem(last=False)
         del self._used[key]
-        self.nbytes -= self._sizes.pop(key, 0)
+        self._grow(-self._sizes.pop(key, 0))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 
 from qshift.errors import SlowerWarning
+from qshift.forks import Lock
 
 _said: set[str] = set()
-_lock = threading.Lock()
+_lock = Lock()
 
 
 def warn_slower(what: str, reason: Exception | str) -> None:

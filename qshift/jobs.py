@@ -23,12 +23,12 @@ _MOST_ROWS = 40
 _LONGEST_RUN = 40  # characters of its name that are listed
 _PENDING = ("intended", "submitted")
 # How the ledger finds out whose a job is; it is of no use to others.
-_HIDDEN = ("pubs", "owner", "touched", "access", "posts", "posted", "instance", "is_sound")
+_HIDDEN = tuple("pubs angles owner touched access posts posted instance is_sound".split())
 
 
 def jobs(options: argparse.Namespace) -> int:
     """Carries out an action on recorded jobs."""
-    ledger = Ledger(options.ledger or default_path())
+    ledger = Ledger(default_path() if options.ledger is None else options.ledger)
     _target.cache_clear()
     return _ACTIONS[options.action](options, ledger, _chosen(options, ledger))
 

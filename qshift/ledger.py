@@ -14,6 +14,7 @@ no tokens in it: only the names of accounts and instances.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from qshift import records
 from qshift.database import Database, LedgerError, ReadOnlyLedgerError
+from qshift.forks import Lock
 from qshift.places import home
 from qshift.processes import is_alive, moment, this_process
 from qshift.records import Draft, Point, Record
@@ -40,8 +42,9 @@ _examined: set[Path] = set()
 # What was last heard of processes that cannot be looked up, and when, on this process's own clock:
 # (path, id) -> (owner, touched, seconds).
 _heard: dict[tuple[Path, int], tuple[str, float, float]] = {}
-_lock = threading.RLock()
+_lock = Lock()
 _heart: threading.Thread | None = None
+_log = logging.getLogger("qshift")
 
 
 class OvertakenError(LedgerError):
@@ -98,11 +101,20 @@ class Ledger:
 
     def __init__(self, path: str | os.PathLike):
         try:
-            self.path = Path(path).expanduser().absolute()
+            given = Path(path).expanduser()
         except RuntimeError as error:
             raise LedgerError(f"{path} cannot be a ledger: {error} Give a whole path.") from error
-        if "\0" in str(self.path):
+        if "\0" in str(given):
             raise LedgerError(f"{str(path)!r} cannot be a ledger: no file has such a name.")
+        try:
+            self.path = given.resolve()  # one file is one ledger, however it is spelled
+        except (OSError, RuntimeError) as error:  # links that lead to each other
+            raise LedgerError(f"{given} cannot be a ledger: {error}. Give another file.") from error
+        if os.path.isdir(self.path):  # which raises nothing
+            raise LedgerError(
+                f"{given} cannot be a ledger: it is a directory. Give a file in it, such as "
+                f"{given / 'ledger.sqlite'}, which need not exist."
+            )
         self._file = Database(self.path)
 
     def read(self, wanted: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -220,7 +232,7 @@ class Ledger:
             try:
                 with self._file.writing() as db:
                     for record in jobs:
-                        records.abandon(db, record.id, this_process())
+                        records.abandon(db, record, this_process())
             finally:
                 _at_work.difference_update((self.path, record.id) for record in jobs)
 
@@ -231,17 +243,17 @@ class Ledger:
             OvertakenError: If the job is no longer this process's. It must not be sent then.
         """
         with self._file.writing() as db:
-            found = records.record(db, job.id)
+            found = records.current(db, job)
             if found is None or (found.state, found.owner) != ("intended", this_process()):
                 raise OvertakenError(
                     f"Job {job.id} of the ledger {self.path} was taken over by another process, or "
                     "cancelled, before it was sent. Run this again."
                 )
             now = {"posts": found.posts + 1, "posted": moment(), "touched": time.time()}
-            records.update(db, job.id, **now)
+            records.update(db, found.id, **now)
 
     def sent(self, job: Record, job_id: str, instance: str | None = None) -> Record:
-        """Writes down that a job was sent.
+        """Writes down that a job was sent; once more, if it was deleted meanwhile.
 
         Args:
             job: The job.
@@ -253,12 +265,15 @@ class Ledger:
             one for gone, and sent it as well.
         """
         with self._file.writing() as db:
-            found = records.record(db, job.id)
-            if found is not None and found.state == "intended":
+            found = records.current(db, job)
+            if found is None:
+                _log.warning("%s", self._deleted(job_id))
+                found = records.restored(db, job, job.keys)
+            if found.state == "intended":
                 about = {"job_id": job_id, "instance": instance, "touched": time.time()}
-                records.update(db, job.id, state="submitted", **about)
-                found = records.record(db, job.id)
-        return found or job
+                records.update(db, found.id, state="submitted", **about)
+                found = records.record(db, found.id)
+        return found
 
     def store(
         self,
@@ -267,7 +282,7 @@ class Ledger:
         seconds: float | None,
         job_id: str | None = None,
     ) -> None:
-        """Stores all results of a job.
+        """Stores all results of a job, also if it was deleted, or closed, while it ran.
 
         Args:
             job: The job.
@@ -276,9 +291,27 @@ class Ledger:
             job_id: Where it ran, if that is not where it was sent first.
         """
         with self._file.writing() as db:
-            records.store(db, job.id, results)
+            if records.current(db, job) is None:
+                _log.warning("%s", self._deleted(job_id or job.job_id))
+            found = records.restored(db, job, results.keys())
+            records.store(db, found.id, results)
             end = {"state": "done", "finished": time.time(), "seconds": seconds, "owner": None}
-            records.update(db, job.id, **end, **({"job_id": job_id} if job_id else {}))
+            end |= {"message": None} | ({"job_id": job_id} if job_id else {})
+            records.update(db, found.id, **end)
+        if lost := len(results.keys() - set(found.keys)):
+            _log.warning(
+                "%d results of job %s are not kept in the ledger %s: it was closed or deleted "
+                "there, and another job measures the same now",
+                lost,
+                job_id or job.job_id,
+                self.path,
+            )
+
+    def _deleted(self, job_id: str | None) -> str:
+        return (
+            f"Job {job_id} was deleted from the ledger {self.path} while it was waited for; it is "
+            "recorded again"
+        )
 
     def close(self, job: Record, state: str, message: str, seconds: float | None = None) -> None:
         """Writes down that a job gives no results. Its points are free to be sent again.
@@ -291,9 +324,10 @@ class Ledger:
         """
         with self._file.writing() as db:
             # A job whose results are damaged in part, and gone from the service, keeps the others.
-            if not records.free(db, job.id):
+            found = records.current(db, job)
+            if found is not None and not records.free(db, found.id):
                 end = {"state": state, "finished": time.time(), "seconds": seconds}
-                records.update(db, job.id, owner=None, message=message, **end)
+                records.update(db, found.id, owner=None, message=message, **end)
 
     def forget(self, jobs: Collection[Record], lone: Collection[int] = ()) -> None:
         """Deletes jobs and their results.
@@ -428,9 +462,7 @@ def _touch(busy: set[tuple[Path, int]]) -> None:
 
 
 def _forked() -> None:
-    """A fork has not the threads that are at work, and one of them may have held the lock."""
-    global _lock
-    _lock = threading.RLock()
+    """A fork has not the threads that are at work."""
     _at_work.clear()
 
 

@@ -285,6 +285,8 @@ def _build(target: Profile) -> qml.devices.Device:
         )
     import pennylane as qml  # Late: importing it takes seconds, and reading profiles does without.
 
+    from qshift.executors.pennylane import inherit
+
     try:
         accepted = inspect.signature(plugins[target.device].load()).parameters
     except ImportError as error:
@@ -305,10 +307,12 @@ def _build(target: Profile) -> qml.devices.Device:
             raise ProfileError(target.file, f"options.{key}", reason)
     wires = {} if target.wires is None else {"wires": target.wires}
     try:
-        return qml.device(target.device, **wires, **target.options)
+        device = qml.device(target.device, **wires, **target.options)
     except Exception as error:  # Whatever the plugin raises, the profile is what has to change.
         reason = f"{target.device} cannot be built: {error}"
         raise ProfileError(target.file, "options", reason) from error
+    inherit(device)  # from here on: a fork's samples are its own
+    return device
 
 
 def _build_estimator(target: Profile) -> qml.devices.Device:

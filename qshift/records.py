@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -61,6 +61,7 @@ class Record:
         instance: A digest of the instance of the service that has it.
         is_sound: Whether all this is as it was written.
         pubs: Keys of the points, PUB by PUB; those of failed and cancelled jobs are free again.
+        angles: Of the points, in the order of `keys`: float64[P] as bytes.
     """
 
     id: int
@@ -87,6 +88,7 @@ class Record:
     instance: str | None
     is_sound: bool
     pubs: tuple[tuple[bytes, ...], ...]
+    angles: tuple[bytes, ...]
 
     @property
     def keys(self) -> list[bytes]:
@@ -135,9 +137,9 @@ def _point(row) -> Point:
     return Point(*content, is_sealed, is_sealed and checksum == measured)
 
 
-def _record(row, pubs=()) -> Record:
+def _record(row, pubs=(), angles=()) -> Record:
     *values, checksum = row
-    found = Record(*values, is_sound=checksum == of_job(values), pubs=pubs)
+    found = Record(*values, is_sound=checksum == of_job(values), pubs=pubs, angles=angles)
     return replace(found, remote=bool(found.remote))  # SQLite has no booleans
 
 
@@ -169,9 +171,53 @@ def record(db: sqlite3.Connection, job: int) -> Record | None:
     if row is None:
         return None
     pubs: dict[int, list[bytes]] = {}
-    for point in points_of(db, job):
+    found = points_of(db, job)
+    for point in found:
         pubs.setdefault(point.pub, []).append(point.key)
-    return _record(row, tuple(map(tuple, pubs.values())))
+    return _record(row, tuple(map(tuple, pubs.values())), tuple(point.angles for point in found))
+
+
+def current(db: sqlite3.Connection, job: Record) -> Record | None:
+    """Returns a job as it is recorded now, if it was not deleted.
+
+    Its tag tells it from another job: a file that was deleted counts from 1 again.
+
+    Raises:
+        OSError: If a job of its number is not as it was written, and may be this one.
+    """
+    row = db.execute("SELECT id FROM jobs WHERE tag = ?", (job.tag,)).fetchone()
+    if row is not None:
+        return record(db, *row)
+    other = record(db, job.id)
+    if other is not None and not other.is_sound:
+        raise OSError(damaged(job.id))
+    return None
+
+
+def restored(db: sqlite3.Connection, job: Record, keys: Collection[bytes]) -> Record:
+    """Returns a job as it is recorded now, after recording again what of it was deleted.
+
+    Args:
+        db: The database.
+        job: The job, as it was.
+        keys: Of those of its points that are wanted. Those stay away that another job has now.
+    """
+    found = current(db, job)
+    if found is None:
+        columns = {name: getattr(job, name) for name in JOB if name != "id"}
+        number = _inserted(db, columns)
+    else:
+        number = found.id
+    taken = {point.key for point in points(db, job.keys)}
+    places = [(pub, place) for pub, some in enumerate(job.pubs) for place in range(len(some))]
+    layout = zip(job.keys, places, job.angles, strict=True)
+    _insert_points(
+        db,
+        number,
+        [(key, *at, angles) for key, at, angles in layout if key in keys and key not in taken],
+    )
+    _guard(db, number)
+    return record(db, number)
 
 
 def insert(db: sqlite3.Connection, draft: Draft, **others) -> Record:
@@ -195,18 +241,32 @@ def insert(db: sqlite3.Connection, draft: Draft, **others) -> Record:
         "touched": now,
         **others,
     }
-    names, marks = ", ".join(columns), ", ".join(f":{name}" for name in columns)
-    job = db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", columns).lastrowid
-    db.executemany(
-        "INSERT INTO points (key, job, pub, place, angles, seal) VALUES (?, ?, ?, ?, ?, ?)",
+    job = _inserted(db, columns)
+    _insert_points(
+        db,
+        job,
         [
-            (key, job, pub, place, angles, digest(key, job, pub, place, angles))
+            (key, pub, place, angles)
             for pub, some in enumerate(draft.pubs)
             for place, (key, angles) in enumerate(some)
         ],
     )
     _guard(db, job)
     return record(db, job)
+
+
+def _inserted(db, columns) -> int:
+    names, marks = ", ".join(columns), ", ".join(f":{name}" for name in columns)
+    return db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", columns).lastrowid
+
+
+def _insert_points(db, job: int, layout) -> None:
+    """Writes points down, given as (key, PUB, row of the PUB, angles)."""
+    rows = [(key, job, *others) for key, *others in layout]
+    db.executemany(
+        "INSERT INTO points (key, job, pub, place, angles, seal) VALUES (?, ?, ?, ?, ?, ?)",
+        [(*row, digest(*row)) for row in rows],
+    )
 
 
 def update(db: sqlite3.Connection, job: int, **columns) -> None:
@@ -257,7 +317,7 @@ def free(db: sqlite3.Connection, job: int) -> int:
     return sum(point.result is not None and point.is_sound for point in found)
 
 
-def abandon(db: sqlite3.Connection, job: int, owner: str) -> None:
+def abandon(db: sqlite3.Connection, job: Record, owner: str) -> None:
     """Leaves a job at a service to others; forgets another one, unless it has come to an end.
 
     Args:
@@ -265,13 +325,13 @@ def abandon(db: sqlite3.Connection, job: int, owner: str) -> None:
         job: The job.
         owner: Who leaves it; what is another's already stays as it is.
     """
-    found = record(db, job)
+    found = current(db, job)
     if found is None or found.owner != owner:
         return
     if found.remote:
-        update(db, job, owner=None)
+        update(db, found.id, owner=None)
     elif found.finished is None:
-        forget(db, [job])
+        forget(db, [found.id])
 
 
 def forget(db: sqlite3.Connection, jobs: Iterable[int]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from typing import ClassVar
+
+from qshift.forks import Lock
 
 
 class Tracker:
@@ -22,7 +23,7 @@ class Tracker:
     """
 
     _open: ClassVar[list[Tracker]] = []
-    _lock: ClassVar[threading.Lock] = threading.Lock()
+    _lock: ClassVar[Lock] = Lock()
 
     def __init__(self):
         self.reset()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import qshift
+from qshift import jobs
 from qshift.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +63,11 @@ COSINE = ["programs.py:cosine", "--params", "-1,2"]
         (["evaluate", *COSINE, "--json", "no/o.json"], "cannot write 'no/o.json'"),
         (["minimize", *COSINE, "--plot", "o.xyz"], "cannot draw 'o.xyz'"),
         (["minimize", *COSINE, "--optimizer", "bfgs"], "invalid choice: 'bfgs'"),
+        (["jobs", "--ledger", ""], "expected a file"),
+        (["jobs", "--ledger", "."], "it is a directory"),
+        (["jobs", "--offline", "bake"], "invalid choice: 'bake'"),
+        (["jobs", "cancel", "--yes", "one"], "expected 0, 1, 2"),
+        (["evaluate", "--order", "1"], "required: FILE"),
     ],
 )
 def test_errors_are_messages(capsys, arguments, message):
@@ -71,6 +77,18 @@ def test_errors_are_messages(capsys, arguments, message):
         status = error.code
     out, err = capsys.readouterr()
     assert status == 2 and out == "" and message in err and "Traceback" not in err
+
+
+def test_what_is_no_option_may_stand_anywhere(monkeypatch):
+    found = []
+    monkeypatch.setattr(jobs, "jobs", lambda options: found.append(options) or 0)
+    for line in ("prune 1 2 --yes", "prune --yes 1 2", "--yes prune 1 2", "prune 1 --yes 2"):
+        assert main(["jobs", *line.split()]) == 0
+    assert {(each.action, tuple(each.jobs), each.yes) for each in found} == {
+        ("prune", (1, 2), True)
+    }
+    assert main(["jobs", "--offline"]) == 0
+    assert (found[-1].action, found[-1].jobs, found[-1].yes) == ("list", [], False)
 
 
 def test_the_traceback_is_there_on_demand():

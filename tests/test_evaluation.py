@@ -2,8 +2,10 @@
 
 import itertools
 import math
+import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -526,3 +528,48 @@ def test_after_a_failure(final, executor):
         assert len(asked) == 1
     else:
         np.testing.assert_allclose(evaluation.partials([(0,)]), circuit.partials(x, [(0,)]))
+
+
+def sized(parameters):
+    made = Kept(parameters)
+    made.size = 50
+    return made
+
+
+def test_what_all_hold_is_counted_and_not_summed(monkeypatch):
+    def held():
+        evaluations = Evaluations()
+        evaluations.get(1, at(0), sized)
+        evaluations.get(2, at(0), sized)
+        return Evaluations._held - sum(Evaluations._gone) - before
+
+    class Unread(weakref.WeakSet):
+        def __iter__(self):
+            raise AssertionError("all are looked at although there is room")
+
+    before = Evaluations._held - sum(Evaluations._gone)
+    monkeypatch.setattr(Evaluations, "_all", Unread())
+    assert held() == 50  # the latest is weighed with the next
+    assert Evaluations._held - sum(Evaluations._gone) == before
+
+
+def test_evaluations_are_made_while_others_make_room(monkeypatch):
+    monkeypatch.setattr(Evaluations, "_MOST_BYTES_OF_ALL", 1)
+    keep, done, evaluations = [], threading.Event(), Evaluations()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+
+    def make():
+        while not done.is_set():
+            keep.append(Evaluations())
+            del keep[:-50]
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    try:
+        for call in range(300):
+            evaluations.get(call, at(0), sized)
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        thread.join()

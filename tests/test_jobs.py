@@ -292,7 +292,7 @@ def test_pruning_asks(circuit, jobs, capsys, monkeypatch, ledger):
         monkeypatch.setattr(sys, "stdin", Terminal(answer))
         jobs("prune", 1)
         assert [job.id for job in ledger.jobs()] == kept
-    jobs("prune", "--yes")
+    jobs("prune", "--yes", 2)
     assert ledger.jobs() == []
     circuit(X)
     jobs("prune", "--older", 1, "--yes")

@@ -240,8 +240,9 @@ def test_files_that_cannot_be_used(tmp_path):
     ) as e:
         claim(Ledger(tmp_path / "text"), "a")
     assert isinstance(e.value, QShiftError)
+    (tmp_path / "file").touch()
     with pytest.raises(LedgerError, match="cannot be used"):
-        claim(Ledger(tmp_path), "a")
+        claim(Ledger(tmp_path / "file" / "ledger"), "a")
     newer = Ledger(tmp_path / "newer")
     claim(newer, "a")
     with sqlite3.connect(newer.path) as db:
@@ -255,9 +256,67 @@ def test_files_that_cannot_be_used(tmp_path):
     db.close()
     with pytest.raises(LedgerError, match="something else than a ledger"):
         claim(Ledger(tmp_path / "other"), "a")
-    for name in ("~nobody-of-that-name/ledger", "a\0b"):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("~nobody-of-that-name/ledger", "a\0b", tmp_path / "loop"):
         with pytest.raises(LedgerError, match="cannot be a ledger"):
             Ledger(name)
+    for name in (tmp_path, ""):
+        with pytest.raises(LedgerError, match="cannot be a ledger: it is a directory. Give a file"):
+            Ledger(name)
+
+
+def test_one_file_is_one_ledger_however_it_is_spelled(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "other").symlink_to(tmp_path / "ledger")
+    monkeypatch.chdir(tmp_path)
+    names = [tmp_path / "sub" / ".." / "ledger", tmp_path / "link" / "ledger", "ledger", "other"]
+    assert {Ledger(name).path for name in names} == {Ledger(tmp_path / "ledger").path}
+
+
+@pytest.mark.parametrize("deleted", ["job", "file", "file that is used again"])
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_a_job_that_is_deleted_on_its_way_is_recorded_again(ledger, deleted, is_sent, caplog):
+    angles = [[(b"a", b"1.0"), (b"b", b"2.0")], [(b"c", b"3.0")]]
+    draft = Draft("estimator", "a circuit", angles, 100, seed=3)
+    (job,) = claim(ledger, "abc", make=lambda keys: [draft]).mine
+    ledger.sending(job)
+    if is_sent:
+        ledger.sent(job, "id", "instance")
+    if deleted == "job":
+        ledger.forget([job])
+    else:
+        for end in ("", "-wal", "-shm"):
+            ledger.path.with_name(ledger.path.name + end).unlink(missing_ok=True)
+    others = claim(ledger, "xa").mine if deleted == "file that is used again" else []
+    if not is_sent:
+        assert ledger.sent(job, "id", "instance").state == "submitted"
+        if not others:
+            assert claim(ledger, "abc").sent[0].job_id == "id"
+    ledger.store(job, {b"a": b"1", b"b": b"2", b"c": b"3"}, 1.5, "id")
+    ledger.leave([job])
+    assert "Job id was deleted from the ledger" in caplog.text and "recorded again" in caplog.text
+    lost = "1 results of job id are not kept" in caplog.text
+    assert lost == bool(others)  # somebody else measures that point now
+    kept = {b"b": b"2", b"c": b"3"} | ({} if lost else {b"a": b"1"})
+    assert claim(ledger, "bc" if lost else "abc").results == kept
+    found = next(each for each in ledger.jobs() if each.tag == job.tag)
+    assert (found.state, found.job_id, found.seconds) == ("done", "id", 1.5)
+    assert (1, b"3.0", b"3") in ledger.points(found)
+    assert ledger.unsound() == set()
+    for other in others:
+        now = ledger.job(other.id)
+        assert (now.state, now.tag, now.keys) == ("intended", other.tag, other.keys)
+
+
+def test_results_of_a_job_that_was_closed_while_it_ran_are_kept(ledger):
+    (job,) = claim(ledger, "ab").mine
+    ledger.sent(job, "id")
+    ledger.close(job, "cancelled", "by somebody")
+    ledger.store(job, {b"a": b"1", b"b": b"2"}, None)
+    assert claim(ledger, "ab").results == {b"a": b"1", b"b": b"2"}
+    found = ledger.job(job.id)
+    assert (found.state, found.message) == ("done", None)
 
 
 def test_where_it_is(monkeypatch, tmp_path):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-
 from qshift.errors import LimitError, OptionError
+from qshift.forks import Lock
 
 
 class Budget:
@@ -28,7 +27,7 @@ class Budget:
                 raise OptionError(name, f"expected a positive number, got {value!r}")
         self._most_jobs, self._most_seconds = max_jobs, max_qpu_seconds
         self._jobs, self._seconds = 0, 0.0
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def spend(self, jobs: int, seconds: float) -> None:
         """Takes note of jobs that are about to be sent.

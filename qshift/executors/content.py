@@ -6,8 +6,6 @@ A seeded simulator's samples follow from it, and by it the ledger finds what has
 from __future__ import annotations
 
 import hashlib
-import json
-import threading
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +15,8 @@ from qiskit.circuit import ParameterExpression
 from qiskit.quantum_info import SparsePauliOp
 
 from qshift.evaluation import Call
+from qshift.executors import canonical
+from qshift.forks import Lock
 
 
 def digest(*parts: bytes) -> bytes:
@@ -61,9 +61,9 @@ def of_observables(observables: Iterable[SparsePauliOp]) -> bytes:
     )
 
 
-def of_options(options: Mapping[str, Any]) -> bytes:
-    """Returns a digest of nested options."""
-    return json.dumps(options, sort_keys=True, default=repr).encode()
+def of_options(options: Mapping[str, Any], is_complete: bool = True) -> bytes:
+    """Returns what identifies nested options; see `qshift.executors.canonical.text`."""
+    return canonical.text(options, is_complete).encode()
 
 
 def of_points(prefix: bytes, points: np.ndarray) -> list[bytes]:
@@ -97,7 +97,7 @@ class Draws:
     def __init__(self):
         self._taken: dict[Hashable, dict[bytes, int]] = {}
         self._returned: dict[Hashable, list[bytes]] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def take(
         self, scope: Hashable, contents: Sequence[bytes], seed: Sequence[int], call: Call

@@ -17,6 +17,7 @@ from qshift.circuit import Compiler
 from qshift.deferral import defer
 from qshift.errors import OptionError, UnsupportedError
 from qshift.evaluation import Call, Calls
+from qshift.executors import content
 from qshift.executors.budget import Budget
 from qshift.executors.estimator import EstimatorExecutor
 from qshift.executors.packing import Limits
@@ -127,6 +128,8 @@ class EstimatorDevice(qml.devices.Device):
             raise OptionError("max_qpu_seconds", reason)
         self.run = _run(os.environ.get("QSHIFT_RUN", "") if run is None else run)
         self.ledger = _ledger(self.target.is_remote if ledger is None else ledger)
+        if self.ledger is not None:
+            content.of_options(self.target.settings)  # which refuses what cannot be found again
         self._calls = Calls()
         self._compile = Compiler(self.wires, _is_angle)
         self._executor = EstimatorExecutor(self)

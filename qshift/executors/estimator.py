@@ -237,6 +237,8 @@ class EstimatorExecutor:
 
     def _draws(self, pubs, settings, scope, call) -> tuple[list[list[bytes]], list[list[bytes]]]:
         """Returns what identifies each draw, and each point, of PUBs."""
+        # Samples of a seeded simulator may follow from less than a ledger has to know.
+        settings = content.of_options(settings, is_complete=self.device.ledger is not None)
         contents = [self._contents(pub, settings) for pub in pubs]
         draws = [
             _draws.take(scope, some, self._seed, call) if pub.shots else some

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,6 +22,7 @@ from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.rotations import Rotations, may_pay
 from qshift.executors.seeding import generator
 from qshift.fallbacks import warn_slower
+from qshift.forks import Lock, descendant, lineage
 from qshift.progress import track
 from qshift.tracker import Tracker
 
@@ -68,10 +68,19 @@ class LightningExecutor:
         self._seed = seed
         self._rng = getattr(device, "_rng", None) or np.random.default_rng()
         self._calls = Calls()
+        self._lineage = lineage()
         self._states: dict[int, StateVectorC128] = {}  # by number of wires
         self._latest: dict[tuple, np.ndarray] = {}
         self._programs: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-        self._lock = threading.RLock()
+        self._lock = Lock()
+
+    def _inherit(self) -> None:
+        """In a fork: leaves what another thread of the parent may have been at work on."""
+        if self._lineage is not lineage():
+            self._lineage = lineage()
+            self._rng = descendant(self._rng)
+            for known in (self._states, self._latest, self._programs):
+                known.clear()
 
     def __call__(
         self, circuit: Circuit, points: np.ndarray, call: Call | None = None
@@ -82,6 +91,7 @@ class LightningExecutor:
         """
         call = call or Call(next(self._calls))
         with self._lock:
+            self._inherit()
             program = self._program(circuit)
             if program is None:
                 return self._general(circuit, points, call)
@@ -124,6 +134,7 @@ class LightningExecutor:
         """
         gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
         with self._lock:
+            self._inherit()
             if self._adjoint(circuit) is None:
                 return self._general.gradients(circuit, points)
             program = self._program(circuit)
@@ -137,6 +148,7 @@ class LightningExecutor:
 
     def _program(self, circuit) -> _Program | None:
         with self._lock:
+            self._inherit()
             if circuit not in self._programs:
                 try:
                     self._programs[circuit] = self._prepare(circuit)

@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 
 from qshift.executors.basis import NotCoveredError
 from qshift.fallbacks import warn_slower
+from qshift.forks import lineage
 
 _PATIENCE = 5.0  # seconds that a batch must still take for starting processes to be worth while
 _AHEAD = 2  # chunks for each process, so that it does not wait for the next
@@ -40,7 +41,8 @@ def spread(chunks: Sequence, here: Callable, there: Callable) -> Iterator:
             wait(futures, return_when=FIRST_COMPLETED)
         left = len(pending) * (time.monotonic() - start) / max(done, 1)
         if helpers is None and left > _PATIENCE:
-            helpers = _cores() - 1
+            # A fork has its parent's pool, but not the thread that works with it.
+            helpers = 0 if lineage() else _cores() - 1
         for future in [future for future in futures if future.done()]:
             chunk = futures.pop(future)
             if future.exception() is None:

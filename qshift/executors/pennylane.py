@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import pennylane as qml
+from numpy.random import Generator
 from pennylane.measurements import ExpectationMP
 from pennylane.tape import QuantumScript
 
@@ -17,6 +17,7 @@ from qshift.custom import unmistakable
 from qshift.errors import UnsupportedError
 from qshift.evaluation import Call, Calls
 from qshift.executors.seeding import generator
+from qshift.forks import Lock, descendant, lineage
 from qshift.gates import broadcasts
 from qshift.progress import track
 from qshift.tracker import Tracker
@@ -42,6 +43,7 @@ class PennyLaneExecutor:
 
     def __init__(self, device: qml.devices.Device, seed: int | None = None):
         self.device = device
+        inherit(device)
         self._seed = seed
         self._calls = Calls()
         if seed is not None and _backend(device) is None and not _generators(device):
@@ -207,14 +209,36 @@ def _with_matrices(circuit, tape):
     return tape.copy(operations=operations)
 
 
-_lending = threading.Lock()
-_locks: WeakKeyDictionary[qml.devices.Device, threading.RLock] = WeakKeyDictionary()
+_lending = Lock()
+_locks: WeakKeyDictionary[qml.devices.Device, Lock] = WeakKeyDictionary()
 
 
-def _alone(device) -> threading.RLock:
-    """Returns a context in which no other thread uses a device: most keep the state that they are
-    working on."""
-    return _locks.setdefault(device, threading.RLock())
+_lineages: WeakKeyDictionary[qml.devices.Device, tuple[int, ...]] = WeakKeyDictionary()
+
+
+@contextmanager
+def _alone(device):
+    """A context in which no other thread uses a device: most keep the state that they are working
+    on."""
+    with _locks.setdefault(device, Lock()):
+        inherit(device)
+        yield
+
+
+def inherit(device: qml.devices.Device) -> None:
+    """In the child of a fork: gives a device of the parent's random numbers of its own.
+
+    Otherwise all children would draw the same. A device is known from when this is first called.
+    """
+    if _lineages.setdefault(device, lineage()) is lineage():
+        return
+    with _locks.setdefault(device, Lock()):
+        if _lineages[device] is not lineage():
+            owners = [each for each in _generators(device) if isinstance(each._rng, Generator)]
+            rngs = {id(each._rng): descendant(each._rng) for each in owners}
+            for each in owners:
+                each._rng = rngs[id(each._rng)]
+            _lineages[device] = lineage()
 
 
 @contextmanager

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from qiskit import ClassicalRegister, QuantumCircuit
@@ -145,20 +144,17 @@ class Preparation:
         """Whether a circuit has been transpiled."""
         return circuit in self._prepared
 
-    def content(
-        self, circuit: Circuit, settings: Mapping[str, Any]
-    ) -> tuple[bytes, tuple[bytes, ...]]:
+    def content(self, circuit: Circuit, settings: bytes) -> tuple[bytes, tuple[bytes, ...]]:
         """Returns what identifies a circuit's measurements in every process, but for shots.
 
         Args:
             circuit: The circuit.
-            settings: What else decides what is measured, see `Target.settings`.
+            settings: What else decides what is measured: `content.of_options` of `Target.settings`.
 
         Returns:
             For the observables, and for each of the bases that are sampled.
         """
         known = self._contents.setdefault(circuit, {})
-        settings = content.of_options(settings)
         if settings not in known:
             found, wires = self.planned(circuit).readings, self._used(circuit)
             gates = content.of_circuit(translate(circuit, wires))

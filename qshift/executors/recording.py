@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from qshift.errors import JobError, OptionError, QShiftError
 from qshift.executors import arrivals, content, waiting
@@ -97,17 +97,26 @@ class RecordedBatch(Batch):
                         self._pubs[i].prepare()
                     continue
                 self._read(claims.results)
-                try:
+                with self._leaving([*claims.mine, *claims.doubtful]):
                     jobs = self._send_all(claims)
                     jobs += [(record, self._joined(record)) for record in claims.sent]
                     self._collect(jobs)
-                finally:
-                    self._ledger.leave([*claims.mine, *claims.doubtful])
                 missing = self._missing()
                 if missing and not jobs and not self._arrived(claims.elsewhere):
                     say = say or stack.enter_context(_others(self._target.name))
                     say(len(claims.others))
                     time.sleep(next(pauses))
+
+    @contextmanager
+    def _leaving(self, claimed: Sequence[Record]) -> Iterator[None]:
+        """Gives up, in the end, what was claimed and has not come to an end."""
+        try:
+            yield
+        except BaseException:
+            with suppress(LedgerError):  # which would hide what has become of jobs
+                self._ledger.leave(claimed)
+            raise
+        self._ledger.leave(claimed)
 
     def _recognise(self) -> None:
         """Takes names that earlier releases have given to points, where these are recorded."""
@@ -221,15 +230,18 @@ class RecordedBatch(Batch):
             found = self._ledger.sent(record, job.id, job.instance)
         except LedgerError as error:
             raise LedgerError(
-                f"{error} Job {job.id} was sent before that, and is not lost: once the ledger can "
-                "be written, run this again, and it is found by its tag."
+                f"{error.problem or error} Job {job.id} was sent before that, and is not lost: "
+                "once this ledger can be written, run this again with it, and the job is found by "
+                "its tag."
             ) from error
         if not self._target.is_remote or found.job_id == job.id:
             return job
         if found.state in ("submitted", "done"):  # by a process that took this one for gone
             return arrivals.only_one([self._joined(found), job], record.tag)
-        job.cancel()
-        raise JobError(job.id, "cancelled", f"its record is {found.state}: {found.message}")
+        job.cancel()  # as somebody has closed its record while it was being sent
+        if job.status() == "done":
+            return job
+        raise JobError(job.id, found.state, (found.message or "while it was sent").rstrip("."))
 
     def _joined(self, record) -> Job:
         """Returns a job that was sent before."""
@@ -263,7 +275,17 @@ class RecordedBatch(Batch):
             flat = [each for part in measured for each in part]
             results = dict(zip(record.keys, flat, strict=True))
             kept = {key: encoded(each) for key, each in results.items()}
-            self._ledger.store(record, kept, _usage(job), job.id)
+            try:
+                self._ledger.store(record, kept, _usage(job), job.id)
+            except LedgerError as error:
+                if not self._target.is_remote:
+                    raise
+                raise LedgerError(
+                    f"{error.problem or error} Job {job.id} has run before that, and its results "
+                    "are not lost: the service keeps them. Once this ledger can be written, run "
+                    "this again with it, and they are fetched from there; with another ledger, or "
+                    "none, they would be measured, and paid for, again."
+                ) from error
             for key, each in results.items():
                 self._fill(key, each)
 

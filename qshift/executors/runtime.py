@@ -12,7 +12,6 @@ import copy
 import difflib
 import functools
 import hashlib
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -39,6 +38,7 @@ from qiskit_ibm_runtime.options import EstimatorOptions, SamplerOptions
 from qshift.errors import AccountError, OptionError, QShiftError, ServiceError
 from qshift.executors import transport
 from qshift.executors.faults import MissingError, diagnose, unreadable
+from qshift.forks import Lock
 
 _COLONS = 6  # at least, in the name (CRN) of an instance; Qiskit reads the region before the sixth
 
@@ -89,7 +89,7 @@ class _Shared:
     all gates of a device with 127 qubits takes a second.
     """
 
-    _starting = threading.Lock()
+    _starting = Lock()
 
     def __deepcopy__(self, memo):
         return self  # local testing mode copies backends, and each would build a noise model
@@ -228,7 +228,7 @@ class Connection:
         self._account, self._instance = account, instance
         self._client: QiskitRuntimeService | None = None
         self._jobs: dict[str, RuntimeJobV2] = {}
-        self._lock = threading.RLock()
+        self._lock = Lock()
 
     def renew(self) -> None:
         """Forgets the connection, so that the next request logs in anew."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import time
 import uuid
 import weakref
@@ -19,6 +18,7 @@ from qshift.executors import arrivals
 from qshift.executors.faults import never_went_out, persist, understood
 from qshift.executors.servicejob import ServiceJob
 from qshift.executors.target import Target
+from qshift.forks import Lock
 
 _LEAST_BUSY = "least-busy"
 _LONGEST_JOB = 3 * 3600  # seconds, of any user
@@ -82,7 +82,7 @@ class ServiceTarget(Target):
         self.access = {key: value for key, value in named.items() if value is not None}
         self._connection = runtime.Connection(account, instance)
         self._session = None
-        self._opening = threading.Lock()
+        self._opening = Lock()
 
     def _ask(self, action, what: str):
         """Asks the service something that is safe to repeat, and changes nothing."""

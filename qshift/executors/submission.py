@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from qshift.errors import JobError
+from qshift.errors import JobError, QShiftError
 from qshift.executors import content, waiting
 from qshift.executors.budget import Budget
 from qshift.executors.job import Job
@@ -233,11 +233,20 @@ class Batch:
         is_remote, named = self._target.is_remote, ", ".join(job.id for _, job in jobs)
         if is_remote and not waiting.shall_cancel([job for _, job in jobs]):
             return (f"{named} left running. {self._way_back()}",)
+        cancelled, done = [], []
         for parcel, job in jobs:
             job.cancel()
-            if is_remote:
+            if not is_remote:
+                continue
+            if _is_done(job):  # and paid for
+                done.append(job.id)
+            else:
                 self._cancelled(parcel)
-        return (f"{named} cancelled",) if is_remote else ()
+                cancelled.append(job.id)
+        told = f"{', '.join(cancelled)} cancelled" if cancelled else ""
+        if done:
+            told += f"{', ' * bool(told)}{', '.join(done)} done before that. {self._way_back()}"
+        return (told,) if told else ()
 
     def _cancelled(self, parcel: Parcel) -> None:
         """Takes note of a job that was cancelled."""
@@ -249,6 +258,13 @@ class Batch:
 
     def _way_back(self) -> str:
         return "Without a ledger (ledger=False) the program cannot find these jobs again."
+
+
+def _is_done(job: Job) -> bool:
+    try:
+        return job.status() == "done"
+    except QShiftError:  # It is there no longer, or nobody knows.
+        return False
 
 
 def unpacked_job(parcel: Parcel, job: Job, results) -> list[list]:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import difflib
 import math
-import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import qiskit
 from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
 from qiskit.transpiler import TranspilerError
 
-from qshift.errors import OptionError
+from qshift.errors import OptionError, UnsupportedError
 from qshift.executors import circuits
 from qshift.executors.job import Job, LocalJob
+from qshift.forks import Lock, lineage
 from qshift.tracker import Tracker
 
 _LEVEL = 2  # the lowest one that heeds what the backend says of the errors of its gates
@@ -109,7 +109,7 @@ class Target:
         self.level = _LEVEL if optimization_level is None else int(optimization_level)
         self._options = dict(options)
         self._circuits: dict[Hashable, QuantumCircuit] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
         if options:
             from qshift.executors import runtime
 
@@ -255,6 +255,8 @@ def _filled(options) -> dict[str, Any]:
 class LocalTarget(Target):
     """Aer, or a fake backend on Aer; see `target`."""
 
+    _used_in: ClassVar[tuple[int, ...] | None] = None  # the process in which Aer has run first
+
     def __init__(self, name: str, optimization_level: int | None, options: Mapping[str, Any]):
         super().__init__(name, optimization_level, options)
         kind, _, self._fake = name.partition(":")
@@ -289,7 +291,17 @@ class LocalTarget(Target):
 
         return ("fake", self._fake, runtime.VERSION)
 
+    def _require_threads(self) -> None:
+        """Raises UnsupportedError in the child of a fork that lacks Aer's threads."""
+        if LocalTarget._used_in not in (None, lineage()):
+            raise UnsupportedError(
+                f"This process was forked after {self.name} had run, so it lacks the threads of "
+                "Qiskit's simulators, and would wait for them for ever. Start processes with "
+                'multiprocessing.get_context("spawn"), or use the device in the children only.'
+            )
+
     def _transpile(self, circuit: QuantumCircuit) -> QuantumCircuit:
+        self._require_threads()
         if self._fake:
             return super()._transpile(circuit)
         from qiskit.transpiler import generate_preset_pass_manager
@@ -326,6 +338,7 @@ class LocalTarget(Target):
     ) -> LocalJob:
         """Runs Estimator PUBs; see `Target.estimate`. Tags have no effect, and nothing is sent."""
         if exact:
+            self._begin()
             from qiskit_aer.primitives import EstimatorV2
 
             # With noise Aer would otherwise run 1024 random trajectories. Readout errors are not
@@ -348,4 +361,9 @@ class LocalTarget(Target):
     def _run(self, kind, pubs, seed) -> LocalJob:
         from qshift.executors import runtime
 
+        self._begin()
         return LocalJob(runtime.run_locally(kind, self._backend, pubs, self._options, seed))
+
+    def _begin(self):
+        self._require_threads()
+        LocalTarget._used_in = lineage()

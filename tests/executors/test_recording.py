@@ -1,5 +1,6 @@
 """Batches that go through the ledger, on simulators and on a service, with processes that die."""
 
+import errno
 import io
 import logging
 import re
@@ -12,9 +13,10 @@ import numpy as np
 import pennylane as qml
 import pytest
 import tensorflow as tf
-from services import KilledError, Service, process, remote
+from services import KilledError, RemoteJob, Service, process, remote
 
 import qshift
+from qshift import database
 from qshift.errors import JobError, LimitError, OptionError
 from qshift.executors import arrivals, content, estimator, recording
 from qshift.executors.device import EstimatorDevice
@@ -22,7 +24,7 @@ from qshift.executors.estimator import EstimatorExecutor
 from qshift.executors.job import LocalJob
 from qshift.executors.submission import Batch
 from qshift.executors.target import LocalTarget, Target
-from qshift.ledger import Ledger
+from qshift.ledger import Ledger, LedgerError
 
 X = (0.3, 0.5)
 
@@ -453,14 +455,23 @@ class Terminal(io.StringIO):
         return True
 
 
+def once(error, when):
+    """Returns a service's watch that raises an error the first time that something is done."""
+    events = []
+
+    def watch(event):
+        events.append(event)
+        if event == when and events.count(when) == 1:
+            raise error
+
+    return watch
+
+
 @pytest.mark.parametrize("answer, state", [("\n", "submitted"), ("y\n", "cancelled")])
 def test_an_interruption_asks_on_a_terminal(answer, state, path, monkeypatch):
     service, err = Service(), Terminal()
     device = remote(service, ledger=path)
-
-    def interrupt(event):
-        if event == "status":
-            raise KeyboardInterrupt
+    interrupt = once(KeyboardInterrupt, "status")
 
     with monkeypatch.context() as patch:
         patch.setattr(service, "watch", interrupt)
@@ -607,3 +618,96 @@ def test_options_that_are_wrong(options, option, reason):
     with pytest.raises(OptionError, match=re.escape(reason)) as caught:
         EstimatorDevice(**options)
     assert caught.value.option == option
+
+
+# Results that are there already, or have nowhere to go
+
+
+def test_what_is_done_when_it_is_cancelled_is_kept(path, monkeypatch):
+    service = Service()
+    device = remote(service, ledger=path)
+    monkeypatch.setattr(service, "watch", once(KeyboardInterrupt, "status"))
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(RemoteJob, "cancel", lambda job: setattr(job, "asked", 1))
+    with pytest.raises(KeyboardInterrupt, match="^job-0, job-1 done before that. To come back"):
+        numbers(device, steps=1)
+    assert [job.state for job in Ledger(path).jobs()] == ["submitted"] * 2
+    numbers(device, steps=1)
+    assert len(service.jobs) == 4
+
+
+def during_the_post(service, path, monkeypatch, change):
+    """Has a ledger changed while its first job is being sent."""
+
+    def watch(event):
+        if event == "submitted" and len(service.jobs) == 1:
+            ledger = Ledger(path)
+            change(ledger, ledger.jobs()[0])
+
+    monkeypatch.setattr(service, "watch", watch)
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_job_whose_record_is_closed_while_it_is_sent(is_done, path, monkeypatch):
+    service = Service()
+    device = remote(service, ledger=path)
+    during_the_post(
+        service, path, monkeypatch, lambda ledger, job: ledger.close(job, "cancelled", "by me")
+    )
+    if is_done:
+        monkeypatch.setattr(RemoteJob, "cancel", lambda job: setattr(job, "asked", 1))
+        numbers(device, steps=1)
+        assert len(service.jobs) == 4
+        assert [job.state for job in Ledger(path).jobs()] == ["done"] * 4
+    else:
+        with pytest.raises(JobError, match="^Job job-0 cancelled: by me[.]$"):
+            numbers(device, steps=1)
+        assert service.jobs["job-0"].state == "cancelled"
+    monkeypatch.setattr(estimator, "_draws", content.Draws())  # as another process
+    sent = len(service.jobs)
+    numbers(device, steps=1)
+    assert (len(service.jobs) == sent) == is_done
+
+
+@pytest.mark.parametrize("when", ["submitted", "result"])
+def test_a_job_that_is_deleted_from_the_ledger_meanwhile(when, path, monkeypatch, caplog):
+    service = Service()
+    device = remote(service, ledger=path)
+
+    def watch(event):
+        if event == when and not caplog.records:
+            ledger = Ledger(path)
+            ledger.forget(ledger.jobs())
+
+    monkeypatch.setattr(service, "watch", watch)
+    first = numbers(device, steps=1)
+    assert "is recorded again" in caplog.text
+    monkeypatch.setattr(estimator, "_draws", content.Draws())  # as another process
+    np.testing.assert_array_equal(numbers(device, steps=1), first)
+    assert len(service.jobs) == 4
+
+
+@pytest.mark.parametrize("method, says", [("sent", "was sent before that"), ("store", "has run")])
+def test_a_disk_that_is_full_after_a_job_was_sent(method, says, path, monkeypatch):
+    service = Service()
+    device = remote(service, ledger=path)
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+
+        def full(*arguments):  # from here on
+            patch.setattr(database, "_bring_up_to_date", refuse)
+            return write(*arguments)
+
+        write = getattr(Ledger, method)
+        patch.setattr(Ledger, method, full)
+        with pytest.raises(LedgerError, match=f"Make room.* Job job-0 {says}.*run this") as caught:
+            numbers(device, steps=1)
+    # Without the job on the service it would be paid for again.
+    assert "another file" not in str(caught.value) and "not lost" in str(caught.value)
+    monkeypatch.setattr(estimator, "_draws", content.Draws())  # as another process
+    numbers(device, steps=1)
+    assert len(service.jobs) == 4

@@ -1,0 +1,196 @@
+"""Options as plain data that is the same in every process where, and only where, they are the same.
+
+What is recorded is found again by this. So nothing in it may be cut short, as the `repr` of long
+arrays is, or tell equal objects apart, as their addresses do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from qshift.errors import OptionError
+
+_PLAIN = (type(None), bool, int, float, str)
+_BARE = ("barrier", "delay", "measure", "reset")  # operations without a definition
+
+
+def text(options: Mapping[str, Any], is_complete: bool = True) -> str:
+    """Returns nested options as JSON. Plain values, lists and tables are as `json` writes them.
+
+    Args:
+        options: Tables of options, below the name "options", and what else there is.
+        is_complete: Whether an option is refused if not all that it consists of is known. It is
+            known by its class otherwise.
+
+    Raises:
+        OptionError: For such an option.
+    """
+    return json.dumps(_Writer(is_complete).of(options, ()), sort_keys=True)
+
+
+class _Writer:
+    """Turns values into plain data.
+
+    Args:
+        is_complete: As of `text`.
+    """
+
+    def __init__(self, is_complete: bool):
+        self._is_complete = is_complete
+
+    def of(self, value, path: tuple[str, ...]):
+        """Returns a value as plain data.
+
+        Args:
+            value: The value.
+            path: Names of the tables that it is in, and its own.
+        """
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, _PLAIN):
+            return value
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biufcOSU":
+            # As lists are, which Qiskit takes for the same.
+            return self.of(value.tolist(), path) if value.size else ["\0empty", *value.shape]
+        if isinstance(value, list | tuple | range):
+            return [self.of(each, path) for each in value]
+        if isinstance(value, set | frozenset):
+            return {"\0set": sorted((self.of(each, path) for each in value), key=_order)}
+        if isinstance(value, Mapping):
+            return self._table(value, path)
+        known = _KNOWN.get(f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}")
+        try:
+            if known is not None:
+                return self._tagged(value, known(value), path)
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                names = [field.name for field in dataclasses.fields(value)]
+                return self._tagged(value, {name: getattr(value, name) for name in names}, path)
+        except (AttributeError, _UnknownError):  # another release of Qiskit, with other internals
+            pass
+        return self._unknown(value, path)
+
+    def _tagged(self, value, content, path):
+        return {f"\0{type(value).__module__}.{type(value).__name__}": self.of(content, path)}
+
+    def _table(self, table, path):
+        if all(isinstance(key, str) for key in table):
+            return {key: self.of(each, (*path, key)) for key, each in table.items()}
+        pairs = [[self.of(key, path), self.of(each, path)] for key, each in table.items()]
+        return {"\0table": sorted(pairs, key=_order)}
+
+    def _unknown(self, value, path):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        if not self._is_complete:
+            return {"\0unknown": kind}
+        name = ".".join(path[1:] if path[:1] == ("options",) else path)
+        raise OptionError(
+            name,
+            f"results are recorded in a ledger, where they are found by all that they depend on, "
+            f"and qshift does not know what a {kind} consists of. Give ledger=False to do without "
+            "a ledger, or plain numbers, arrays, lists and tables here. Nothing was sent.",
+        )
+
+
+def _order(plain) -> str:
+    return json.dumps(plain, sort_keys=True)
+
+
+class _UnknownError(Exception):
+    """Something whose content is not known."""
+
+
+def _noise_model(model) -> dict:
+    errors = [_noise(error) for error in model.to_dict()["errors"]]
+    passes = [_pass(each) for each in model._custom_noise_passes]
+    return {"errors": errors, "passes": passes, "basis": sorted(model.basis_gates)}
+
+
+def _noise(error) -> dict:
+    # The id is drawn anew for equal errors.
+    steps = [[_step(step) for step in steps] for steps in error.get("instructions", ())]
+    return {name: each for name, each in error.items() if name != "id"} | {"instructions": steps}
+
+
+def _step(step) -> dict:
+    if step.get("condition") is not None:
+        raise _UnknownError
+    return step
+
+
+def _pass(each) -> dict:
+    if type(each).__name__ != "RelaxationNoisePass":
+        raise _UnknownError  # it may call any function
+    durations = None
+    if each._target is not None:
+        durations = {
+            name: [
+                [list(qubits or ()), done and done.duration]
+                for qubits, done in (each._target[name] or {}).items()
+            ]
+            for name in each._target.operation_names
+        }
+    kinds = [f"{kind.__module__}.{kind.__qualname__}" for kind in each._ops]
+    times = {name: getattr(each, name) for name in ("_t1s", "_t2s", "_p1s", "_dt", "_method")}
+    return times | {"kinds": kinds, "durations": durations}
+
+
+def _circuit(circuit) -> dict:
+    position = {bit: i for i, bit in enumerate((*circuit.qubits, *circuit.clbits))}
+    steps = []
+    for step in circuit.data:
+        where = [position[bit] for bit in (*step.qubits, *step.clbits)]
+        steps.append([*_operation(step.operation), where])
+    sizes = [circuit.num_qubits, circuit.num_clbits]
+    return {"sizes": sizes, "phase": circuit.global_phase, "steps": steps}
+
+
+def _operation(operation) -> list:
+    from qiskit.circuit import ControlFlowOp
+    from qiskit.circuit.library import UnitaryGate, get_standard_gate_name_mapping
+
+    if isinstance(operation, ControlFlowOp) or getattr(operation, "condition", None) is not None:
+        raise _UnknownError
+    names = ["name", "label", "params", "num_ctrl_qubits", "ctrl_state"]
+    names += ["unit"] * (operation.name == "delay")
+    about = [getattr(operation, name, None) for name in names]
+    standard = get_standard_gate_name_mapping().get(operation.name)
+    if standard is not None and operation.base_class is standard.base_class:
+        return about
+    if operation.name in _BARE or type(operation) is UnitaryGate:
+        return about
+    if operation.definition is None:
+        raise _UnknownError
+    return [*about, operation.definition]
+
+
+def _paulis(paulis) -> list:
+    return paulis.to_labels()  # with their phases
+
+
+# How objects of Qiskit's are taken apart, by package and class; by these classes and no others.
+_KNOWN = {
+    "qiskit_aer.NoiseModel": _noise_model,
+    "qiskit_aer.QuantumError": lambda error: _noise(error.to_dict()),
+    "qiskit_aer.ReadoutError": lambda error: error.to_dict(),
+    "qiskit.CouplingMap": lambda coupling: [
+        list(coupling.physical_qubits),
+        sorted(map(list, coupling.get_edges())),
+    ],
+    "qiskit.QuantumCircuit": _circuit,
+    "qiskit.Parameter": str,
+    "qiskit.ParameterExpression": str,
+    "qiskit.Pauli": lambda pauli: pauli.to_label(),
+    "qiskit.PauliList": _paulis,
+    "qiskit.SparsePauliOp": lambda each: [_paulis(each.paulis), each.coeffs],
+    "qiskit_ibm_runtime.PauliLindbladError": lambda error: [error.generators, error.rates],
+    "qiskit_ibm_runtime.LayerError": lambda layer: [layer.circuit, layer.qubits, layer.error],
+    "qiskit_ibm_runtime.NoiseLearnerResult": lambda result: [result.data, result.metadata],
+    "qiskit_ibm_runtime.UnsetType": lambda unset: None,
+    "builtins.complex": lambda number: [number.real, number.imag],
+    "builtins.bytes": bytes.hex,
+}

@@ -1,0 +1,88 @@
+"""Forked processes: locks that another thread held, and random numbers that all would share.
+
+The child of a fork has the memory of its parent as it was, and only the one thread that forked. A
+lock that another thread held is never released there, a module that it was importing is locked for
+ever, and a generator draws in every child what it draws in the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import itertools
+import os
+import threading
+import time
+
+import numpy as np
+
+_PATIENCE = 10.0  # seconds that a fork waits for what other threads import
+_lineage: tuple[int, ...] = ()
+_numbers = itertools.count(1)
+_descendants = itertools.count()
+_forking = threading.local()
+_renewing = threading.Lock()
+
+
+class Lock:
+    """A reentrant lock, for `with` statements, which no thread of a parent process holds."""
+
+    __slots__ = ("_lineage", "_lock", "__weakref__")
+
+    def __init__(self):
+        self._lineage, self._lock = _lineage, threading.RLock()
+
+    def __enter__(self) -> None:
+        if self._lineage is not _lineage:
+            self._renew()
+        self._lock.acquire()
+
+    def __exit__(self, *_) -> None:
+        self._lock.release()
+
+    def _renew(self):
+        with _renewing:
+            if self._lineage is not _lineage:
+                if not self._lock._is_owned():  # by this thread, which then has forked within
+                    self._lock = threading.RLock()
+                self._lineage = _lineage
+
+
+def lineage() -> tuple[int, ...]:
+    """Returns what no other process that came of the same one by forks has; () for that one."""
+    return _lineage
+
+
+def descendant(rng: np.random.Generator) -> np.random.Generator:
+    """Returns this process's own generator, in place of one that it has from its parent.
+
+    Another one each time. It follows from the state of the parent's, which is only looked at: to
+    draw, its lock would have to be free.
+    """
+    state = repr(rng.bit_generator.state).encode()
+    entropy = hashlib.blake2b(state, digest_size=16).digest()
+    return np.random.default_rng([*entropy, *_lineage, next(_descendants)])
+
+
+def _before() -> None:
+    _forking.number = next(_numbers)  # which no other thread that forks meanwhile has
+    end = time.monotonic() + _PATIENCE
+    while _is_importing() and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def _is_importing() -> bool:
+    """Whether another thread is importing a module, which would never be finished in a child."""
+    locks = getattr(importlib._bootstrap, "_module_locks", {})
+    owners = {getattr(known(), "owner", None) for known in list(locks.values())}
+    return bool(owners - {None, threading.get_ident()})
+
+
+def _in_child() -> None:
+    global _lineage, _renewing
+    _lineage = (*_lineage, _forking.number)
+    _renewing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_child=_in_child)
