@@ -30,7 +30,8 @@ from qshift.fingerprint import is_custom, operators
 from qshift.formulas import parts, require
 from qshift.hermitian import WIDEST_MATRIX, hermitian_problem
 
-_TOLERANCE = 1e-3  # of U^dagger U; matrices are written with few digits
+_TOLERANCE = 1e-5  # of U^dagger U, that of single precision
+_WRITTEN = 1e-3  # the same of matrices that are given, which are written with few digits
 _UNKNOWN = 1e-14  # relative to an angle, what its cosine and sine do not know
 _WIDEST_CUSTOM = 6  # wires; wider matrices of users' gates are not looked at
 _BY_MATRIX = (
@@ -73,7 +74,7 @@ def unitary_matrices(matrices, op: Operator):
         f"A matrix of {op.name} on wires {op.wires.tolist()} is no unitary one. What it makes of a "
         "state is none. Give a unitary matrix."
     )
-    return require(matrices, ~tf.reduce_any(distance > _TOLERANCE), UnsupportedError(message))
+    return require(matrices, ~tf.reduce_any(distance > _WRITTEN), UnsupportedError(message))
 
 
 def _problem(op) -> str | None:
@@ -163,7 +164,7 @@ def _of_matrix(op, widest=WIDEST_MATRIX) -> str | None:
     if op.data and sparse.issparse(op.data[0]):
         matrix = op.data[0]
         square = matrix.conj().T @ matrix - sparse.identity(matrix.shape[0])
-        return _said(abs(square).max())
+        return _said(abs(square).max(), _WRITTEN)
     if not op.has_matrix or len(op.wires) > widest:
         return None
     try:
@@ -174,7 +175,9 @@ def _of_matrix(op, widest=WIDEST_MATRIX) -> str | None:
     if matrix.ndim != 2:
         return None  # a batch
     square = matrix.conj().T @ matrix
-    return _said(np.max(np.abs(square - np.eye(len(matrix)))), _uncertainty(op))
+    given = isinstance(op, qml.QubitUnitary | qml.ControlledQubitUnitary)
+    more = _WRITTEN if given else _uncertainty(op)
+    return _said(np.max(np.abs(square - np.eye(len(matrix)))), more)
 
 
 def _uncertainty(op) -> float:

@@ -44,7 +44,6 @@ NOT_UNITARY = {
     "Hamiltonian": lambda: qml.Hamiltonian([0.5, 0.2], [qml.X(0), qml.Z(1)]),
     "observable": lambda: qml.Hermitian(np.diag([1.0, 2.0]), 0),
     "projector": lambda: qml.Projector([1], 0),
-    "complex angle": lambda: qml.RX(0.3 + 0.1j, 0),
     "a user's": lambda: Scaled(0),
     "controlled sequence": lambda: qml.ControlledSequence(qml.exp(qml.X(0), 0.5), [1]),
     "selection": lambda: qml.Select([qml.exp(qml.X(0), 0.5), qml.X(0)], [1]),
@@ -64,6 +63,7 @@ UNITARY = {
     "single precision": lambda: qml.QubitUnitary(
         np.array([[0.6, 0.8], [0.8, -0.6]], np.float32), 0
     ),
+    "few digits": lambda: qml.QubitUnitary(np.array([[0.707, 0.707], [0.707, -0.707]]), 0),
     "diagonal": lambda: qml.DiagonalQubitUnitary([1, 1j], 0),
     "block": lambda: qml.BlockEncode(NOT_NORMAL, [0, 1]),
     "complex angle that is real": lambda: qml.RX(0.3 + 0.0j, 0),
