@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pennylane as qml
-from pennylane.ops.op_math import Evolution
+from pennylane.ops.op_math import Evolution, Exp, SProd
 from pennylane.tape import QuantumScript
 
 from qshift import custom
 from qshift.decomposition import decompose, hides, innermost
 from qshift.errors import UnsupportedError
+from qshift.formulas import as_real, is_complex
 
 
 def expand(tape: QuantumScript, *_, **__):
@@ -61,7 +62,7 @@ def decomposed(tape: QuantumScript) -> QuantumScript:
         parts = [(op, False)]
         if any(marked) or hides(op, op.data, qml.math.requires_grad):
             found = decompose([op], _may_train, for_tapes=True)
-            parts = [(part.gate, part.is_still) for part in found]
+            parts = [(_with_real_angles(part.gate), part.is_still) for part in found]
         for part, is_still in parts:
             _require_known(part, any(marked))
             if any(marked):
@@ -77,6 +78,17 @@ def decomposed(tape: QuantumScript) -> QuantumScript:
         return tape
     trainable += [i - start + end for i in tape.trainable_params if i >= start]
     return tape.copy(operations=operations, trainable_params=trainable)
+
+
+def _with_real_angles(op):
+    """Returns a gate whose angles are not complex, as those of what is made of evolutions are."""
+    if isinstance(innermost(op), Exp | SProd):
+        return op
+    parameters = [as_real(x, op) if not qml.math.shape(x) and is_complex(x) else x for x in op.data]
+    if all(new is old for new, old in zip(parameters, op.data, strict=True)):
+        return op
+    with qml.QueuingManager.stop_recording():
+        return qml.ops.functions.bind_new_parameters(op, parameters)
 
 
 def _require_known(op, marked):

@@ -225,7 +225,7 @@ _ROTATIONS = {
 def _scaled(op):
     """A gate times a number is a gate and a global phase."""
     scalar = op.scalar
-    if not _is_number(scalar) and not _is_complex(scalar):
+    if not _is_number(scalar) and not is_complex(scalar):
         return None  # what may change is no phase
     return [qml.GlobalPhase(-_phases(scalar, op)), op.base]
 
@@ -233,7 +233,7 @@ def _scaled(op):
 def _exponential(op):
     """exp(c H) is an evolution where c is imaginary."""
     coefficient = op.coeff
-    if not _is_complex(coefficient):
+    if not is_complex(coefficient):
         return None
     message = f"The coefficient of {op.name} has a real part, so it is no unitary gate."
     time = require(
@@ -250,7 +250,7 @@ def _as_time(number):
 
 
 def _evolution(op):
-    return _evolved(op, _as_real(op.param, op))
+    return _evolved(op, as_real(op.param, op))
 
 
 def _evolved(op, time):
@@ -279,7 +279,7 @@ def _terms(observable, factor, op):
     PennyLane leaves out those that are zero, which may be about to change.
     """
     if isinstance(observable, SProd):
-        factor = _times(factor, _as_real(observable.scalar, op))
+        factor = _times(factor, as_real(observable.scalar, op))
         return _terms(observable.base, factor, op)
     if isinstance(observable, qml.X | qml.Y | qml.Z | qml.Identity):
         return [(next(iter(observable.pauli_rep)), factor)]
@@ -294,7 +294,7 @@ def _terms(observable, factor, op):
         return [(word, factor)]
     if isinstance(observable, LinearCombination):
         pairs = zip(*observable.terms(), strict=True)
-        found = [_terms(word, _times(factor, _as_real(c, op)), op) for c, word in pairs]
+        found = [_terms(word, _times(factor, as_real(c, op)), op) for c, word in pairs]
     elif isinstance(observable, Sum):
         found = [_terms(operand, factor, op) for operand in observable.operands]
     else:
@@ -352,7 +352,7 @@ def _gray(bits) -> tuple[np.ndarray, tuple[int | None, ...]]:
 def _diagonal(op):
     """diag(exp(i phi_k)) is a product of rotations about all words of Z."""
     (entries,) = op.data
-    if not _is_number(entries) and not _is_complex(entries):
+    if not _is_number(entries) and not is_complex(entries):
         return None  # what may change is no phase
     numbers = np.arange(2 ** len(op.wires))
     signs = (-1.0) ** np.bitwise_count(numbers[:, None] & numbers) / len(numbers)
@@ -407,7 +407,8 @@ def _is_number(value):
     return qml.math.get_interface(value) in ("numpy", "scipy", "builtins")
 
 
-def _is_complex(value):
+def is_complex(value):
+    """Whether a number, array or tensor is of a complex dtype."""
     return "complex" in qml.math.get_dtype_name(value)
 
 
@@ -441,8 +442,9 @@ def _left(x, integer):
     return qml.math.cast_like(left, x)
 
 
-def _as_real(value, op):
-    if not _is_complex(value):
+def as_real(value, op):
+    """Returns a number as a real one; an error, in a graph when it runs, if it is not real."""
+    if not is_complex(value):
         return value
     message = f"{op.name} has a complex time or coefficient, so it is no unitary gate."
     return require(qml.math.real(value), qml.math.imag(value) == 0, UnsupportedError(message))

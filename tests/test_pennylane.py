@@ -554,3 +554,19 @@ def test_the_estimator_says_what_it_does_not_measure(measure):
 
     with pytest.raises(qml.exceptions.DeviceError, match="not accepted.*qshift.estimator"):
         circuit()
+
+
+@pytest.mark.parametrize("pfor", [False, True])
+def test_complex_times_of_evolutions_have_real_derivatives_of_the_angles(pfor):
+    @qml.qnode(qml.device("default.qubit"), diff_method=qshift.param_shift)
+    def circuit(time):
+        qml.Hadamard(0)
+        qml.CommutingEvolution(qml.Z(0), tf.cast(time[0], tf.complex128))
+        return qml.expval(qml.X(0)), qml.probs(wires=0)
+
+    time = tf.Variable([0.3], dtype=tf.float64)
+    with tf.GradientTape(persistent=True) as tape:
+        value = tf.concat([tf.reshape(result, [-1]) for result in circuit(time)], 0)
+    jacobian = tape.jacobian(value, time, experimental_use_pfor=pfor)
+    np.testing.assert_allclose(value, [np.cos(0.6), 0.5, 0.5], atol=1e-12)
+    np.testing.assert_allclose(jacobian[:, 0], [-2 * np.sin(0.6), 0, 0], atol=1e-12)
