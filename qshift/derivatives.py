@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.contraction import Contraction
+from qshift.errors import UnsupportedError
 from qshift.packing import differentiable, highest_order
 from qshift.partials import Wanted, checked
-from qshift.provenance import remembered_ops
+from qshift.provenance import assignments, remembered_ops
 from qshift.qnode import as_own, wanted_ahead
 from qshift.tracing import if_traceable
 
@@ -93,8 +94,15 @@ def derivatives(
     single = isinstance(argnums, int) or (argnums is None and len(args) == 1)
     if diagonal and not single:
         raise ValueError("diagonal=True needs a single argument, see argnums.")
+    before = assignments()
     with wanted_ahead(Wanted(0 if diagonal else order)):
         contraction = Contraction.of(fn, args, sources, order) if order else None
+    if contraction is None and assignments() > before:
+        raise UnsupportedError(
+            f"{getattr(fn, '__name__', 'The function')} assigns to variables, and would be called "
+            "a second time, since its angles are no affine functions of the arguments. Assign "
+            "outside of it, or ask for single derivatives with partials=, which calls it once."
+        )
     if contraction is None:
         with wanted_ahead(Wanted(order)):
             found = _by_tapes(fn, args, sources, positions, order, single)

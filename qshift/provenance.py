@@ -74,9 +74,10 @@ class Made(NamedTuple):
 
 
 class _Current(threading.local):
-    """The innermost scope of a thread."""
+    """The innermost scope of a thread, and how often ops of its scopes have assigned."""
 
     scope: Scope | None = None
+    assignments = 0
 
 
 _current = _Current()
@@ -103,12 +104,19 @@ def _remember(op_type, inputs, attrs, outputs, op_name=None, graph=None):
         return
     if graph is not None and kind not in SMOOTH:
         return  # the graph knows it, and keeps what is added for ever
+    if not outputs and kind.startswith(("Assign", "Resource")):
+        _current.assignments += 1
     recorded, version = record.could_possibly_record(), 0
     if kind == "ReadVariableOp" and graph is None:
         version = scope.version(inputs[0], outputs[0])
     tapes = open_tapes()
     for index, output in enumerate(outputs):
         output.qshift_made = Made(kind, inputs, attrs, index, scope, recorded, tapes, version)
+
+
+def assignments() -> int:
+    """Returns how often eager ops within `remembered_ops` have assigned to a variable so far."""
+    return _current.assignments
 
 
 def made(tensor: tf.Tensor) -> Made | None:

@@ -522,3 +522,25 @@ def test_numpy_integers_are_orders():
     assert len(qshift.derivatives(node(plain), X, order=np.int64(2))) == 3
     assert len(node(plain).plan(X, order=np.int32(2)).orders) == 3
     qshift.check_derivatives(node(plain), X, order=np.uint8(1))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("bend", [False, True])
+def test_a_function_that_assigns_is_called_once_or_not_at_all(bend, order):
+    calls = tf.Variable(0.0, dtype=tf.float64)
+
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x):
+        calls.assign_add(1.0)
+        qml.RX((tf.sin(x) if bend else x) * calls, 0)
+        return qml.expval(qml.Z(0))
+
+    if bend and order == 2:  # else its angles are contracted with
+        with pytest.raises(qshift.UnsupportedError, match="circuit assigns.*partials="):
+            qshift.derivatives(circuit, 0.7, order=order)
+        calls.assign(0.0)
+        value = qshift.derivatives(circuit, 0.7, partials=[(), (0,), (0, 0)])[0]
+    else:
+        value = qshift.derivatives(circuit, 0.7, order=order)[0]
+    assert float(value) == pytest.approx(np.cos(np.sin(0.7) if bend else 0.7))
+    assert float(calls) == 1
