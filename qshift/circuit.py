@@ -29,7 +29,7 @@ from qshift.measurements import Readout, read
 from qshift.plan import Frequencies, Planner, Spectrum
 from qshift.shifting import Shifter, largest_frequency
 from qshift.snapshots import snapshot
-from qshift.unitary import require_unitary, unitary_matrices
+from qshift.unitary import require_unitary, require_unitary_now, unitary_matrices
 
 _MATRICES = (qml.QubitUnitary, qml.ControlledQubitUnitary)
 _NUMBERS = (int, float, complex, np.number, np.ndarray)
@@ -362,7 +362,7 @@ class Compiler:
         )
 
         slots, parameters, structures, fixed, start = [], [], [], [], 0
-        templates, moving_gates = [], set()
+        templates, moving_gates, data_gates = [], set(), set()
         for position, part in enumerate(operations):
             op, leaves, structure, data_of = part
             own = kept(op) if has_custom(structure) else None
@@ -380,6 +380,7 @@ class Compiler:
                 templates.append(op)
                 continue
             moving_gates.add(position)
+            given, is_data = list(leaves), False
             spectra = gates.spectra(op)
             for i in moving:
                 slot = _slot(op, position, positions[i], i, leaves[i], start)
@@ -389,12 +390,16 @@ class Compiler:
                     slot = replace(slot, gate=data_of)
                 elif positions[i] is not None and not slot.shape:
                     slot = replace(slot, spectrum=spectra[positions[i]])
+                is_data |= slot.spectrum is None
                 if slot.shape and isinstance(innermost(op), _MATRICES):
                     leaves[i] = unitary_matrices(leaves[i], op)
                 slots.append(slot)
                 parameters.append(leaves[i])
                 start += slot.size
                 leaves[i] = _placeholder(slot)
+            if is_data and not part.is_still:
+                data_gates.add(position)
+                require_unitary_now(given, structure)
             templates.append((leaves, structure))
         key = (
             tuple(structures),
@@ -414,7 +419,8 @@ class Compiler:
                 )
                 templates, raw = snapshot(templates), snapshot(readout.raw)
             for position, op in enumerate(templates):
-                require_unitary(op)
+                if position not in data_gates:  # whose placeholders may be anything
+                    require_unitary(op)
                 if position not in moving_gates:
                     require_consistent(op)
             circuit = Circuit(templates, raw, readout.sizes, tuple(slots), tape.shots)

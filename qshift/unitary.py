@@ -57,6 +57,15 @@ def require_unitary(op: Operator) -> None:
         )
 
 
+def require_unitary_now(leaves: list, structure) -> None:
+    """Raises UnsupportedError for a flattened gate that is not unitary, if numbers are known."""
+    if any(tf.is_tensor(leaf) and not hasattr(leaf, "numpy") for leaf in leaves):
+        return
+    numbers = [leaf.numpy() if hasattr(leaf, "numpy") else leaf for leaf in leaves]
+    with qml.QueuingManager.stop_recording():
+        require_unitary(qml.pytrees.unflatten(numbers, structure))
+
+
 def unitary_matrices(matrices, op: Operator):
     """Returns matrices [..., d, d], an array or tensor, if all of them are unitary or not a number.
 

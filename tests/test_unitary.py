@@ -176,3 +176,23 @@ def test_matrices_that_change_are_looked_at_in_each_call(matrix, controlled):
     np.testing.assert_allclose(compiled(x, right), np.cos(0.3))
     with pytest.raises(tf.errors.InvalidArgumentError, match="no unitary"):
         compiled(x, wrong)
+
+
+@pytest.mark.parametrize(
+    "gate, right",
+    [
+        (lambda x: qml.DiagonalQubitUnitary(x, wires=0), [1.0, -1.0]),
+        (lambda x: qml.s_prod(x[0], qml.X(0)), [-1.0, 0.3]),
+        (lambda x: qml.s_prod(x[0], qml.X(0)) + qml.s_prod(x[1], qml.Z(0)), [0.6, 0.8]),
+    ],
+)
+def test_data_of_other_gates_is_looked_at_in_each_call(gate, right):
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x):
+        qml.RY(0.3, 0)
+        gate(x)
+        return qml.expval(qml.Z(0))
+
+    assert abs(float(circuit(tf.constant(right, tf.float64)))) <= 1
+    with pytest.raises(qshift.UnsupportedError, match="no unitary"):
+        circuit(tf.constant([1.5, 0.2], tf.float64))

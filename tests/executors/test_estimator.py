@@ -491,7 +491,8 @@ def test_options_reach_the_primitive():
 
 
 def unitary(x):
-    qml.QubitUnitary(tf.linalg.diag(tf.stack([tf.cast(x, tf.complex128), 1.0 + 0j])), wires=0)
+    phase = tf.exp(1j * tf.cast(x, tf.complex128))
+    qml.QubitUnitary(tf.linalg.diag(tf.stack([phase, 1.0 + 0j])), wires=0)
     return qml.expval(qml.Z(0))
 
 
