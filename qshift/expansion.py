@@ -84,11 +84,17 @@ def _with_real_angles(op):
     """Returns a gate whose angles are not complex, as those of what is made of evolutions are."""
     if isinstance(innermost(op), Exp | SProd):
         return op
-    parameters = [as_real(x, op) if not qml.math.shape(x) and is_complex(x) else x for x in op.data]
+    parameters = [as_real(x, op) if _is_complex_tensor(x) else x for x in op.data]
     if all(new is old for new, old in zip(parameters, op.data, strict=True)):
         return op
     with qml.QueuingManager.stop_recording():
         return qml.ops.functions.bind_new_parameters(op, parameters)
+
+
+def _is_complex_tensor(parameter) -> bool:
+    if qml.math.get_interface(parameter) != "tensorflow":
+        return False  # other frameworks cast derivatives by themselves
+    return not qml.math.shape(parameter) and is_complex(parameter)
 
 
 def _require_known(op, marked):
