@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.ops import EagerTensor
 
+from qshift.packing import constant
 from qshift.provenance import FUNCTIONS, PICKS, SMOOTH, Made, is_linear, made, name_of
 from qshift.tracing import following, is_watched, open_tapes
 
@@ -208,13 +209,6 @@ def _hashable(setting):
     if hasattr(setting, "SerializeToString"):  # in graphs these are protocol buffers
         return setting.SerializeToString()
     return tuple(map(_hashable, setting)) if isinstance(setting, list | tuple) else setting
-
-
-def constant(tensor) -> np.ndarray | None:
-    """Returns the numbers in a tensor that nothing differentiates by, if they are known."""
-    if tensor.dtype == tf.resource or is_watched(tensor):
-        return None
-    return tensor.numpy() if isinstance(tensor, EagerTensor) else tf.get_static_value(tensor)
 
 
 def _content(array):

@@ -15,7 +15,6 @@ import numpy as np
 import pennylane as qml
 from pennylane.measurements import ProbabilityMP
 from pennylane.operation import Operator
-from pennylane.ops.op_math import Exp, SProd
 from pennylane.tape import QuantumScript
 from pennylane.wires import Wires
 
@@ -24,12 +23,17 @@ from qshift.consistency import require_consistent
 from qshift.decomposition import decompose, innermost
 from qshift.deferral import defer, in_order
 from qshift.errors import NoShiftRuleError, UnsupportedError
-from qshift.fingerprint import fingerprint, has_custom, hashable, kept, operators
+from qshift.fingerprint import fingerprint, has_custom, hashable, kept
 from qshift.measurements import Readout, read
 from qshift.plan import Frequencies, Planner, Spectrum
 from qshift.shifting import Shifter, largest_frequency
 from qshift.snapshots import snapshot
-from qshift.unitary import require_unitary, require_unitary_now, unitary_matrices
+from qshift.unitary import (
+    require_real_angles,
+    require_unitary,
+    require_unitary_now,
+    unitary_matrices,
+)
 
 _MATRICES = (qml.QubitUnitary, qml.ControlledQubitUnitary)
 _NUMBERS = (int, float, complex, np.number, np.ndarray)
@@ -374,13 +378,12 @@ class Compiler:
                 if self._is_tensor(leaf) or _is_broadcast(op, positions[i], leaf)
             ]
             fixed.append(fingerprint([x for i, x in enumerate(leaves) if i not in moving]))
-            if any(isinstance(leaf, complex | np.complexfloating) for leaf in leaves):
-                _require_real(op)
             if not moving:
                 templates.append(op)
                 continue
             moving_gates.add(position)
             given, is_data = list(leaves), False
+            is_matrix = isinstance(innermost(op), _MATRICES)
             spectra = gates.spectra(op)
             for i in moving:
                 slot = _slot(op, position, positions[i], i, leaves[i], start)
@@ -391,7 +394,7 @@ class Compiler:
                 elif positions[i] is not None and not slot.shape:
                     slot = replace(slot, spectrum=spectra[positions[i]])
                 is_data |= slot.spectrum is None
-                if slot.shape and isinstance(innermost(op), _MATRICES):
+                if slot.shape and is_matrix:
                     leaves[i] = unitary_matrices(leaves[i], op)
                 slots.append(slot)
                 parameters.append(leaves[i])
@@ -399,7 +402,8 @@ class Compiler:
                 leaves[i] = _placeholder(slot)
             if is_data and not part.is_still:
                 data_gates.add(position)
-                require_unitary_now(given, structure)
+                if not is_matrix:
+                    require_unitary_now(op, given, structure)
             templates.append((leaves, structure))
         key = (
             tuple(structures),
@@ -419,6 +423,7 @@ class Compiler:
                 )
                 templates, raw = snapshot(templates), snapshot(readout.raw)
             for position, op in enumerate(templates):
+                require_real_angles(op)
                 if position not in data_gates:  # whose placeholders may be anything
                     require_unitary(op)
                 if position not in moving_gates:
@@ -441,19 +446,6 @@ def _is_broadcast(op, parameter, leaf):
             "call the qnode once per entry."
         )
     return qml.math.ndim(leaf) > gates.ndim(op, parameter)
-
-
-def _require_real(op):
-    """Raises UnsupportedError for a constant angle that is complex; devices take its real part."""
-    for part in operators(op):
-        if isinstance(part, Exp | SProd) or len(list(operators(part))) > 1:
-            continue  # it multiplies an operator by the number, or is made of others
-        for i, number in enumerate(part.data):
-            if np.ndim(number) == 0 and np.imag(number) != 0:
-                raise UnsupportedError(
-                    f"Parameter {i} of {part.name} is {number}, which is complex, but a gate's "
-                    "angle is real. Give its real part, its angle or its absolute value."
-                )
 
 
 def _slot(op, position, parameter, leaf, value, start):

@@ -16,9 +16,8 @@ from pennylane.operation import Operation, Operator
 from pennylane.ops.op_math import Adjoint
 from scipy.linalg import expm
 
-from qshift.custom import WIDEST_MATRIX
 from qshift.errors import UnsupportedError
-from qshift.fingerprint import contains_custom, is_custom, operators
+from qshift.fingerprint import WIDEST_CUSTOM, contains_custom, is_custom, operators
 from qshift.formulas import parts, require_inverse
 from qshift.plan import Recipe, Spectrum
 from qshift.rule import shift_rule
@@ -33,7 +32,7 @@ Statement = tuple[str, type, Spectrum]
 
 def require_consistent(op: Operator) -> None:
     """Raises UnsupportedError if a constant gate of a user is two gates."""
-    if contains_custom(op) and len(op.wires) <= WIDEST_MATRIX:
+    if contains_custom(op) and len(op.wires) <= WIDEST_CUSTOM:
         require_one_gate(op)
 
 
@@ -46,8 +45,7 @@ def require_one_gate(op: Operator) -> None:
     for part in operators(op):
         if isinstance(part, Adjoint):
             require_inverse(part.base)
-    stated = _computed(lambda: _matrix(op)) if op.has_matrix else None
-    made = _computed(lambda: _of_parts(op))
+    stated, made = _forms(op)
     grown = _computed(lambda: _of_generator(op)) if len(op.data) == 1 else None
     known = {"matrix": stated, "decomposition": made, "generator": grown}
     known = {name: matrix for name, matrix in known.items() if matrix is not None}
@@ -70,8 +68,10 @@ def matrix_of(op: Operator) -> np.ndarray | None:
 
 def forms(op: Operator) -> list[np.ndarray | None]:
     """Returns the matrix of a gate with numbers as parameters, and that of its decomposition."""
-    if len(op.wires) > WIDEST_MATRIX:
-        return []
+    return [] if len(op.wires) > WIDEST_CUSTOM else _forms(op)
+
+
+def _forms(op):
     stated = _computed(lambda: _matrix(op)) if op.has_matrix else None
     return [stated, _computed(lambda: _of_parts(op))]
 
@@ -127,7 +127,7 @@ def scale_of(statements: Sequence[Statement]) -> float:
 def _unitary(op, parameter) -> Callable[[float], np.ndarray] | None:
     """Returns a gate's unitary as a function of one of its parameters; None if there is none."""
     leaves, structure = qml.pytrees.flatten(op)
-    if len(op.wires) > WIDEST_MATRIX or len(leaves) != len(op.data) or any(map(np.ndim, leaves)):
+    if len(op.wires) > WIDEST_CUSTOM or len(leaves) != len(op.data) or any(map(np.ndim, leaves)):
         return None
 
     def unitary(angle):

@@ -18,10 +18,16 @@ import pennylane as qml
 from pennylane.operation import Operator
 
 from qshift.errors import UnsupportedError
-from qshift.fingerprint import attributes, contains_custom, fingerprint, is_custom, operators
+from qshift.fingerprint import (
+    WIDEST_CUSTOM,
+    attributes,
+    contains_custom,
+    fingerprint,
+    is_custom,
+    operators,
+)
 from qshift.formulas import parts as parts_of
 
-WIDEST_MATRIX = 6  # wires; wider matrices of users' gates are not looked at
 _COMPUTE = "Compute with qml.math or TensorFlow there, without float(), NumPy or .numpy()."
 _ADVICE = (
     "Let __init__ take it as an argument and put it into the gate's hyperparameters "
@@ -192,7 +198,7 @@ def _require_comparable(op, there, problem):
     """Raises UnsupportedError unless a gate's matrix, if it has one, is that of its parts."""
     from qshift.consistency import matrix_of, require_one_gate  # Late: that module needs this one.
 
-    if len(op.wires) > WIDEST_MATRIX:
+    if len(op.wires) > WIDEST_CUSTOM:
         return
     if problem and (there is None or matrix_of(there) is None):
         raise UnsupportedError(f"{problem}.")
@@ -284,7 +290,7 @@ def in_place_of(op: Operator) -> list[Operator] | None:
 
 def _as_matrix(op) -> Operator | None:
     """Returns a gate with numbers as parameters as a matrix, if it has one of a handy size."""
-    if not op.has_matrix or len(op.wires) > WIDEST_MATRIX:
+    if not op.has_matrix or len(op.wires) > WIDEST_CUSTOM:
         return None
     with qml.QueuingManager.stop_recording():
         return qml.QubitUnitary(op.matrix(), wires=op.wires)

@@ -97,13 +97,14 @@ def derivatives(
     before = assignments()
     with wanted_ahead(Wanted(0 if diagonal else order)):
         contraction = Contraction.of(fn, args, sources, order) if order else None
-    if contraction is None and assignments() > before:
-        raise UnsupportedError(
-            f"{getattr(fn, '__name__', 'The function')} assigns to variables, and would be called "
-            "a second time, since its angles are no affine functions of the arguments. Assign "
-            "outside of it, or ask for single derivatives with partials=, which calls it once."
-        )
     if contraction is None:
+        if assignments() > before:
+            raise UnsupportedError(
+                f"{getattr(fn, '__name__', 'The function')} assigns to variables, and would be "
+                "called a second time, since its angles are no affine functions of the arguments. "
+                "Assign outside of it, or ask for single derivatives with partials=, which calls "
+                "it once."
+            )
         with wanted_ahead(Wanted(order)):
             found = _by_tapes(fn, args, sources, positions, order, single)
         return _diagonals(found, sources[0].shape) if diagonal else found

@@ -248,10 +248,13 @@ class Evaluation:
         """
         finite = np.isfinite(points).all(axis=1) & getattr(self._circuit, "is_finite", True)
         values = np.full((len(points), *shape), np.nan)
-        if finite.any():
-            # A quantum function that is being recorded may need derivatives of another one.
-            with QueuingManager.stop_recording():
-                values[finite] = run(points[finite])
+        if not finite.any():
+            return values
+        # A quantum function that is being recorded may need derivatives of another one.
+        with QueuingManager.stop_recording():
+            if finite.all():
+                return run(points)
+            values[finite] = run(points[finite])
         return values
 
 

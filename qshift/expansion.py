@@ -7,8 +7,11 @@ derivatives through what is taken off: decompositions, coefficients and batches.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
+from operator import add
 
 import pennylane as qml
+from pennylane.measurements import ExpectationMP
 from pennylane.ops.op_math import Evolution, Exp, SProd
 from pennylane.tape import QuantumScript
 
@@ -16,6 +19,7 @@ from qshift import custom
 from qshift.decomposition import decompose, hides, innermost
 from qshift.errors import UnsupportedError
 from qshift.formulas import as_real, is_complex
+from qshift.terms import split, times
 
 
 def expand(tape: QuantumScript, *_, **__):
@@ -125,23 +129,56 @@ def _is_jax(parameter) -> bool:
 
 
 def _split(tape):
-    """Measures terms in place of their sums, whose coefficients then multiply the results."""
-    try:
-        (split,), finish = qml.transforms.split_to_single_terms(tape)
-    except RuntimeError as error:
+    """Measures terms in place of their sums, whose coefficients then multiply the results.
+
+    PennyLane's transform for that looks at the coefficients' values, and drops zeros and ones.
+    """
+    measurements, parts = [], []
+    for measurement in tape.measurements:
+        observable, terms = measurement.obs, [(1.0, measurement)]
+        if observable is not None and any(map(qml.math.requires_grad, observable.data)):
+            found = split(observable, qml.math.requires_grad)
+            if found[0][1] is not observable:
+                terms = [(c, _expval(measurement, word, tape)) for c, word in found]
+        start = len(measurements)
+        measurements += [term for _, term in terms]
+        parts.append(([c for c, _ in terms], slice(start, len(measurements))))
+    kept = [i for i in tape.trainable_params if is_angle(tape, i)]
+    marked = [x for x in tape.get_parameters() if qml.math.requires_grad(x)]
+    new = tape.copy(measurements=measurements)
+    kept += [
+        i
+        for i, x in enumerate(new.get_parameters(trainable_only=False))
+        if not is_angle(new, i) and any(x is each for each in marked)
+    ]
+
+    def finish(results):
+        (values,) = results
+        if tape.shots.has_partitioned_shots:
+            return tuple(map(combined, values))
+        return combined(values)
+
+    def combined(values):
+        values = [values] if len(measurements) == 1 else list(values)
+        found = tuple(_weighted(coefficients, values[of]) for coefficients, of in parts)
+        return found[0] if len(found) == 1 else found
+
+    new.trainable_params = kept
+    return new, finish
+
+
+def _expval(measurement, word, tape):
+    if not isinstance(measurement, ExpectationMP):
         raise UnsupportedError(
             "Coefficients of observables can be differentiated in expectation values only, not in "
             f"{tape.measurements}. Pass them as constants, or return the expectation values of "
             "the terms."
-        ) from error
-    kept = [i for i in tape.trainable_params if is_angle(tape, i)]
-    marked = [x for x in tape.get_parameters() if qml.math.requires_grad(x)]
-    kept += [
-        i
-        for i, x in enumerate(split.get_parameters(trainable_only=False))
-        if not is_angle(split, i) and any(x is each for each in marked)
-    ]
-    return split.copy(trainable_params=kept), finish
+        )
+    return qml.expval(word if word.wires else qml.Identity(measurement.wires[:1]))
+
+
+def _weighted(coefficients, values):
+    return reduce(add, map(times, coefficients, values))
 
 
 def _first(results):

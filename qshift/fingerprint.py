@@ -19,6 +19,7 @@ from pennylane.pytrees import PyTreeStructure
 from scipy import sparse
 
 _LIBRARIES = {"pennylane", "qshift"}
+WIDEST_CUSTOM = 6  # wires; wider matrices of users' gates are not looked at
 _NUMBERS = (bool, int, float, complex, np.generic, np.ndarray)
 _NAMES = (str, bytes, type(None), type(Ellipsis), type, types.ModuleType)
 _MOST_OBJECTS = 10_000  # that one object is made of; beyond, it is compared by identity

@@ -36,10 +36,11 @@ from pennylane.ops.op_math.pow import PowOperation
 from pennylane.pauli import PauliWord
 
 from qshift.errors import UnsupportedError
-from qshift.fingerprint import contains_custom, is_custom, operators
+from qshift.fingerprint import WIDEST_CUSTOM, contains_custom, is_custom, operators
 from qshift.generators import commuting
 from qshift.shifting import FAR
 from qshift.special_unitary import rotations
+from qshift.terms import times
 
 
 def parts(op: Operator) -> list[Operator] | None:
@@ -76,9 +77,6 @@ def _is_found_by_name(op) -> bool:
 _BY_NAME = Operator.compute_decomposition, Operator.decomposition
 
 
-_WIDEST_MATRIX = 6  # wires; wider matrices of users' gates are not looked at
-
-
 # --- gates made of other gates ---
 
 
@@ -106,14 +104,13 @@ def _controlled_phase(op):
 def _require_phase(op):
     """Raises UnsupportedError for a gate of a user's whose decomposition is its matrix up to a
     phase only, which makes no difference before the gate is controlled."""
-    if type(op).__module__.startswith("pennylane.") or not op.has_matrix:
+    if not is_custom(type(op)) or not op.has_matrix:
         return
     leaves, structure = qml.pytrees.flatten(op)
     if not leaves or any(map(qml.math.ndim, leaves)):
         return
     op = qml.pytrees.unflatten([0.7 + 0.3 * i for i in range(len(leaves))], structure)
-    decomposed = qml.matrix(qml.tape.QuantumScript(parts(op)), wire_order=op.wires)
-    if not np.allclose(decomposed, op.matrix()):
+    if not np.allclose(_matrix_of_parts(op, op.wires), op.matrix()):
         raise UnsupportedError(
             f"The decomposition of {op.name} is not its matrix, or only up to a global phase. As "
             "the gate is controlled, the phase matters: add a qml.GlobalPhase to the decomposition."
@@ -150,7 +147,7 @@ def require_inverse(op: Operator) -> None:
     """Raises UnsupportedError if the ``adjoint()`` of a user's gate is not its inverse, up to a
     phase."""
     leaves, structure = qml.pytrees.flatten(op)
-    if not is_custom(type(op)) or not op.has_adjoint or len(op.wires) > _WIDEST_MATRIX:
+    if not is_custom(type(op)) or not op.has_adjoint or len(op.wires) > WIDEST_CUSTOM:
         return
     try:
         with qml.QueuingManager.stop_recording():
@@ -173,6 +170,10 @@ def require_inverse(op: Operator) -> None:
 def _matrix(op, wires):
     if op.has_matrix:
         return np.asarray(qml.matrix(op, wire_order=wires))
+    return _matrix_of_parts(op, wires)
+
+
+def _matrix_of_parts(op, wires):
     return np.asarray(qml.matrix(qml.tape.QuantumScript(parts(op)), wire_order=wires))
 
 
@@ -183,18 +184,18 @@ def _product(op):
 def _power(op):
     """An integer power of any gate, or any power of a gate exp(i x G), which multiplies x."""
     base, exponent = op.base, op.z
-    if _is_number(exponent) and np.all(exponent == 0):
+    if is_number(exponent) and np.all(exponent == 0):
         return []
     if isinstance(base, Evolution):
         left = _left(base.param, exponent)
-        times = [_times(base.param, exponent), *([] if left is None else [left])]
-        return [Evolution(base.base, time) for time in times]
+        found = [times(base.param, exponent), *([] if left is None else [left])]
+        return [Evolution(base.base, time) for time in found]
     if _is_rotation(base):
         (angle,), structure = qml.pytrees.flatten(base)
         left = _left(angle, exponent)
         rest = [] if left is None else [qml.pytrees.unflatten([left], structure)]
         return [*base.pow(exponent), *rest]
-    if not _is_number(exponent):
+    if not is_number(exponent):
         raise UnsupportedError(
             f"The exponent of {base.name} is a tensor, but {base.name} is not exp(i x G) in a "
             "single parameter x, which the exponent would multiply. Give an int, or the gates that "
@@ -225,7 +226,7 @@ _ROTATIONS = {
 def _scaled(op):
     """A gate times a number is a gate and a global phase."""
     scalar = op.scalar
-    if not _is_number(scalar) and not is_complex(scalar):
+    if not is_number(scalar) and not is_complex(scalar):
         return None  # what may change is no phase
     return [qml.GlobalPhase(-_phases(scalar, op)), op.base]
 
@@ -257,17 +258,17 @@ def _evolved(op, time):
     """Returns exp(-i t H) as rotations, if H consists of words that commute."""
     terms = _terms(op.base, 1.0, op)
     if terms is None:
-        concrete = all(map(_is_number, qml.pytrees.flatten(op.base)[0]))
+        concrete = all(map(is_number, qml.pytrees.flatten(op.base)[0]))
         found = commuting(op) if concrete and type(op) is Evolution else None
         return op.decomposition() if found is None and concrete and op.has_decomposition else found
     if not all(a.commutes_with(b) for (a, _), (b, _) in itertools.combinations(terms, 2)):
         return commuting(op) if type(op) is Evolution else None
     found = []
     for word, coefficient in terms:
-        angle = _times(coefficient, time)
+        angle = times(coefficient, time)
         if len(word):
             letters, wires = "".join(word.values()), list(word)
-            found.append(qml.PauliRot(_times(2.0, angle), letters, wires=wires))
+            found.append(qml.PauliRot(times(2.0, angle), letters, wires=wires))
         else:
             found.append(qml.GlobalPhase(angle))
     return found
@@ -279,7 +280,7 @@ def _terms(observable, factor, op):
     PennyLane leaves out those that are zero, which may be about to change.
     """
     if isinstance(observable, SProd):
-        factor = _times(factor, as_real(observable.scalar, op))
+        factor = times(factor, as_real(observable.scalar, op))
         return _terms(observable.base, factor, op)
     if isinstance(observable, qml.X | qml.Y | qml.Z | qml.Identity):
         return [(next(iter(observable.pauli_rep)), factor)]
@@ -294,7 +295,7 @@ def _terms(observable, factor, op):
         return [(word, factor)]
     if isinstance(observable, LinearCombination):
         pairs = zip(*observable.terms(), strict=True)
-        found = [_terms(word, _times(factor, as_real(c, op)), op) for c, word in pairs]
+        found = [_terms(word, times(factor, as_real(c, op)), op) for c, word in pairs]
     elif isinstance(observable, Sum):
         found = [_terms(operand, factor, op) for operand in observable.operands]
     else:
@@ -352,7 +353,7 @@ def _gray(bits) -> tuple[np.ndarray, tuple[int | None, ...]]:
 def _diagonal(op):
     """diag(exp(i phi_k)) is a product of rotations about all words of Z."""
     (entries,) = op.data
-    if not _is_number(entries) and not is_complex(entries):
+    if not is_number(entries) and not is_complex(entries):
         return None  # what may change is no phase
     numbers = np.arange(2 ** len(op.wires))
     signs = (-1.0) ** np.bitwise_count(numbers[:, None] & numbers) / len(numbers)
@@ -403,21 +404,14 @@ _FORMULAS = {
 # --- numbers, in any framework ---
 
 
-def _is_number(value):
+def is_number(value) -> bool:
+    """Whether a number or array is of no framework that differentiates."""
     return qml.math.get_interface(value) in ("numpy", "scipy", "builtins")
 
 
-def is_complex(value):
+def is_complex(value) -> bool:
     """Whether a number, array or tensor is of a complex dtype."""
     return "complex" in qml.math.get_dtype_name(value)
-
-
-def _times(a, b):
-    """Multiplies numbers of different precision, which TensorFlow would not."""
-    if tf.is_tensor(a) and tf.is_tensor(b) and a.dtype != b.dtype:
-        kind = tf.complex128 if a.dtype.is_complex or b.dtype.is_complex else tf.float64
-        return tf.cast(a, kind) * tf.cast(b, kind)
-    return a * b
 
 
 def _left(x, integer):
@@ -426,9 +420,9 @@ def _left(x, integer):
 
     By Dekker's product. Of 3 * 1e15 whole radians would be left.
     """
-    if not _is_number(integer) or integer != int(integer) or abs(integer) > 2**26:
+    if not is_number(integer) or integer != int(integer) or abs(integer) > 2**26:
         return None
-    if _is_number(x) or abs(integer) == 1:
+    if is_number(x) or abs(integer) == 1:
         return None  # devices multiply constants
     if qml.math.get_dtype_name(x) not in ("float64", "complex128"):
         return None

@@ -18,7 +18,8 @@ from pennylane.ops.qubit.attributes import supports_broadcasting
 
 from qshift import consistency, generators
 from qshift.custom import withdraws_rules
-from qshift.fingerprint import fingerprint, has_custom, hashable, is_custom, kept
+from qshift.fingerprint import WIDEST_CUSTOM, fingerprint, has_custom, hashable, is_custom, kept
+from qshift.formulas import is_number
 from qshift.plan import Frequencies, Recipe, Spectrum
 
 _WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)
@@ -107,7 +108,7 @@ class _Key:
         leaves, structure = qml.pytrees.flatten(op)
         positions = data_positions(op, leaves)
         others = [leaf for leaf, i in zip(leaves, positions, strict=True) if i is None]
-        self.is_concrete = all(_is_number(leaf) for leaf in others)
+        self.is_concrete = all(is_number(leaf) for leaf in others)
         others = fingerprint(others) if self.is_concrete else None
         self.is_custom = has_custom(structure)
         self._identity = (hashable(structure), others, kept(op) if self.is_custom else None)
@@ -118,10 +119,6 @@ class _Key:
 
     def __eq__(self, other):
         return self._identity == other._identity
-
-
-def _is_number(leaf):
-    return qml.math.get_interface(leaf) in ("numpy", "scipy", "builtins")
 
 
 @lru_cache(maxsize=4096)
@@ -177,7 +174,7 @@ def _consistent(key, statements, _) -> tuple[Spectrum | None, ...]:
     # At angles for which as much happens as for angles around one with frequencies around one.
     numbers = [(0.4 + 0.1 * i) / consistency.scale_of(said) for i, said in enumerate(statements)]
     op = _at_numbers(op, numbers)
-    if len(op.wires) <= consistency.WIDEST_MATRIX:
+    if len(op.wires) <= WIDEST_CUSTOM:
         consistency.require_one_gate(op)
     return tuple(consistency.spectrum_of(op, i, said) for i, said in enumerate(statements))
 

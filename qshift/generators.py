@@ -15,7 +15,7 @@ from pennylane.pauli import PauliSentence, PauliWord
 from qshift.errors import UnsupportedError
 from qshift.fingerprint import is_custom
 from qshift.hermitian import hermitian_problem
-from qshift.rule import merged
+from qshift.rule import distinct, merged
 
 _WIDEST_MATRIX = 10  # wires; beyond, the eigenvalues are not worth having
 _MOST_SIGNS = 2**16  # of words that commute
@@ -42,9 +42,7 @@ def frequencies(op: Operator) -> tuple[float, ...] | None:
     found = _eigenvalues(op)
     if found is None:
         return None
-    eigenvalues = np.sort(found[0])
-    steps = np.diff(eigenvalues, prepend=-np.inf)
-    eigenvalues = eigenvalues[steps > _SAME * np.ptp(eigenvalues)]
+    eigenvalues = distinct(found[0], _SAME * np.ptp(found[0]))
     if len(eigenvalues) > _MOST_EIGENVALUES:
         return None
     return merged(np.subtract.outer(eigenvalues, eigenvalues))

@@ -77,8 +77,12 @@ def require_real(numbers, what: str) -> None:
 def _exceeds(differences, sizes, dtype) -> bool:
     if not np.size(differences):
         return False
-    tolerance = _SINGLE if dtype in (np.complex64, np.float32) else _DOUBLE
-    return bool(np.max(np.abs(differences)) > tolerance * np.max(sizes))
+    return bool(np.max(np.abs(differences)) > rounding(dtype) * np.max(sizes))
+
+
+def rounding(dtype) -> float:
+    """Returns how much of the largest number of a NumPy dtype may be rounding."""
+    return _SINGLE if dtype in (np.complex64, np.float32) else _DOUBLE
 
 
 def _shown(value) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 
 from qshift.circuit import Circuit, Parametric, terms
 from qshift.plan import Frequencies
-from qshift.rule import merged
+from qshift.rule import distinct, merged
 from qshift.shifting import Shifter
 
 _MOST_SUMS = 200  # frequencies of one joint parameter
@@ -180,15 +180,9 @@ def _sums(products: Sequence[Sequence[np.ndarray]]) -> tuple[float, ...] | None:
         sums = np.zeros(1)
         for frequencies in each:
             steps = np.concatenate([[0.0], frequencies, -frequencies])
-            sums = _distinct(np.add.outer(sums, steps).ravel(), largest)
+            sums = distinct(np.add.outer(sums, steps).ravel(), _EQUAL * largest)
             if len(sums) > 2 * _MOST_SUMS + 1:
                 return None
         found = np.append(found, sums[sums > _EQUAL * largest])
     found = merged(found)
     return found if len(found) <= _MOST_SUMS else None
-
-
-def _distinct(values, largest):
-    """Returns values, ascending, of which those that are the same but for rounding are one."""
-    values = np.sort(values)
-    return values[np.diff(values, prepend=-np.inf) > _EQUAL * largest]

@@ -25,8 +25,9 @@ from scipy.linalg import hadamard
 
 from qshift.errors import UnsupportedError
 from qshift.fingerprint import contains_custom, fingerprint
-from qshift.hermitian import WIDEST_MATRIX, require_hermitian, require_real
-from qshift.observables import require_one_observable, settled
+from qshift.hermitian import WIDEST_MATRIX, require_hermitian, require_real, rounding
+from qshift.observables import diagonalized, require_one_observable, settled
+from qshift.terms import split
 
 _ADVICE = {
     "StateMP": "return qml.expval(...) of the observables you need, or qml.probs(...)",
@@ -106,9 +107,7 @@ def _of_known_class(observable):
     if observable.has_matrix:
         matrix = qml.matrix(observable, wire_order=wires)
     elif observable.has_diagonalizing_gates:
-        gates = qml.tape.QuantumScript(observable.diagonalizing_gates())
-        rotation = qml.matrix(gates, wire_order=wires)
-        matrix = rotation.conj().T @ np.diag(observable.eigvals()) @ rotation
+        matrix = diagonalized(observable)
     else:
         return observable
     return qml.Hermitian(np.asarray(matrix), wires=wires)
@@ -181,18 +180,20 @@ def _with_constants(measurement, is_tensor, constant):
     observable = measurement.obs
     if observable is None or not any(map(is_tensor, observable.data)):
         return measurement
-    coefficients, words = _split(observable)
+    terms = split(observable, is_tensor)
     fixed = []
-    for word in words:
+    for coefficient, word in terms:
         leaves, structure = qml.pytrees.flatten(word)
         numbers = [constant(leaf) if is_tensor(leaf) else None for leaf in leaves]
         leaves = [x if known is None else known for x, known in zip(leaves, numbers, strict=True)]
         changed = any(known is not None for known in numbers)
-        fixed.append(qml.pytrees.unflatten(leaves, structure) if changed else word)
-    if all(new is old for new, old in zip(fixed, words, strict=True)):
+        word = qml.pytrees.unflatten(leaves, structure) if changed else word
+        fixed.append((coefficient, word))
+    if all(new is old for (_, new), (_, old) in zip(fixed, terms, strict=True)):
         return measurement
-    alone = len(fixed) == 1 and words[0] is observable
-    return type(measurement)(obs=fixed[0] if alone else qml.Hamiltonian(coefficients, fixed))
+    alone = len(fixed) == 1 and terms[0][1] is observable
+    coefficients, words = zip(*fixed, strict=True)
+    return type(measurement)(obs=words[0] if alone else qml.Hamiltonian(coefficients, words))
 
 
 def _result(measurement, raw, all_wires, is_tensor):
@@ -255,7 +256,7 @@ def _real(coefficient):
             require_real(coefficient.numpy(), what)
         else:
             real, imaginary = tf.math.real(coefficient), tf.math.imag(coefficient)
-            tolerance = 1e-5 if coefficient.dtype == tf.complex64 else 1e-9
+            tolerance = rounding(coefficient.dtype.as_numpy_dtype)
             message = f"{what} is not real, so what is measured is not Hermitian."
             small = tf.abs(imaginary) <= tolerance * tf.abs(coefficient)
             with tf.control_dependencies([tf.debugging.Assert(small, [message, coefficient])]):
@@ -363,17 +364,17 @@ def _product(a, b, raw):
 
 def _tensor_terms(observable, is_tensor):
     """Splits an observable with tensor coefficients into (coefficient, fixed observable)."""
-    coefficients, words = _split(observable)
-    for word in words:
+    terms = split(observable, is_tensor)
+    for _, word in terms:
         if any(is_tensor(parameter) for parameter in word.data):
             raise UnsupportedError(
                 f"{word.name} has a TensorFlow tensor as a parameter, but only the coefficients of "
                 "a linear combination of fixed observables can be tensors. Pass NumPy arrays, or "
                 "write the observable as qml.Hamiltonian(coefficients, observables)."
             )
-    # PennyLane's simplification takes the wires off identities, which no device measures then.
-    words = [word if len(word.wires) else qml.Identity(observable.wires[:1]) for word in words]
-    return list(zip(map(_number, coefficients), words, strict=True))
+    # PennyLane takes the wires off identities, which no device measures then.
+    identity = qml.Identity(observable.wires[:1])
+    return [(_number(c), word if len(word.wires) else identity) for c, word in terms]
 
 
 def _number(coefficient):
@@ -381,11 +382,3 @@ def _number(coefficient):
     if isinstance(coefficient, float):
         return coefficient
     return qml.math.cast(_real(coefficient), "float64")
-
-
-def _split(observable):
-    """Returns the coefficients and the operators of the sum that an observable is."""
-    try:
-        return observable.terms()
-    except (qml.exceptions.TermsUndefinedError, AttributeError):
-        return [1.0], [observable]

@@ -16,9 +16,8 @@ from pennylane.operation import Operator
 from pennylane.ops.op_math import Adjoint, Conditional, Controlled, Pow, Prod
 
 from qshift.consistency import require_one_gate
-from qshift.custom import WIDEST_MATRIX
 from qshift.errors import UnsupportedError
-from qshift.fingerprint import contains_custom, is_custom, operators
+from qshift.fingerprint import WIDEST_CUSTOM, contains_custom, is_custom, operators
 
 _DIFFERENT = 1e-9  # relative
 
@@ -72,7 +71,7 @@ def _is_own(op) -> bool:
 
 def _settled(op) -> tuple[Operator, str | None]:
     """Returns what a user's observable is, and which of its representations it is not."""
-    if len(op.wires) > WIDEST_MATRIX:
+    if len(op.wires) > WIDEST_CUSTOM:
         return op, None
     said = list(_said(op))
     own = [each for each in said if each[1]] or said
@@ -96,7 +95,7 @@ def _said(op) -> Iterator[tuple[str, bool, np.ndarray]]:
     """Yields what an observable says of itself: by what, whether that is its own, as a matrix."""
     ways = {
         "matrix": (op.has_matrix, _matrix, ("matrix", "compute_matrix")),
-        "diagonalizing gates": (op.has_diagonalizing_gates, _diagonalized, _DIAGONALIZED),
+        "diagonalizing gates": (op.has_diagonalizing_gates, diagonalized, _DIAGONALIZED),
         "Pauli words": (op.pauli_rep is not None, _of_words, ()),
     }
     for name, (is_there, way, methods) in ways.items():
@@ -127,7 +126,8 @@ def _matrix(op):
     return op.matrix(wire_order=op.wires)
 
 
-def _diagonalized(op):
+def diagonalized(op: Operator) -> np.ndarray:
+    """Returns the matrix of an observable that is known by what diagonalizes it."""
     rotation = qml.matrix(qml.tape.QuantumScript(op.diagonalizing_gates()), wire_order=op.wires)
     return rotation.conj().T @ np.diag(op.eigvals()) @ rotation
 

@@ -24,7 +24,9 @@ def is_tensor(parameter) -> bool:
 def constant(parameter) -> np.ndarray | None:
     """Returns the numbers in a tensor if they are known and nothing can differentiate by it."""
     tensor = tf.convert_to_tensor(parameter)
-    return None if is_watched(tensor) else tf.get_static_value(tensor)
+    if tensor.dtype == tf.resource or is_watched(tensor):
+        return None
+    return tf.get_static_value(tensor)
 
 
 def as_argument(argument):

@@ -11,12 +11,15 @@ import numpy as np
 import pennylane as qml
 from pennylane.tape import QuantumScript
 
-from qshift import gates
+from qshift import gates, shortcuts, sparse
 from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.expansion import decomposed, expand, has_trainable_coefficients, is_angle
 from qshift.plan import Frequencies, Index, Recipe, Spectrum
 from qshift.rule import period, shift_rule
 from qshift.tapes import Derivatives
+
+shortcuts.only_for_constants()
+sparse.as_constants()
 
 
 def param_shift(

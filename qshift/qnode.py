@@ -20,7 +20,7 @@ from pennylane.measurements import ExpectationMP, VarianceMP
 from pennylane.tape import QuantumScript
 from pennylane.workflow.qnode import _to_qfunc_output_type
 
-from qshift import keywords, sparse, transforms
+from qshift import keywords, shortcuts, sparse, transforms
 from qshift.angles import angles, follows
 from qshift.circuit import Circuit, Compiled, Compiler
 from qshift.errors import UnsupportedError
@@ -48,6 +48,7 @@ from qshift.report import Plan
 from qshift.tracing import Itself, function_graph
 from qshift.unrolling import explained, unrolled
 
+shortcuts.only_for_constants()
 sparse.as_constants()
 
 _MOST_PROGRAMS = 256

@@ -115,13 +115,14 @@ def _read(argument, cls):
         return tf.convert_to_tensor(argument)
     if type(argument) not in (list, tuple):
         return argument
-    if not any(map(_is_moving, _leaves(argument))):
+    leaves = _leaves(argument)
+    if not any(map(_is_moving, leaves)):
         return argument
-    known = all(hasattr(leaf, "numpy") or not tf.is_tensor(leaf) for leaf in _leaves(argument))
+    known = all(hasattr(leaf, "numpy") or not tf.is_tensor(leaf) for leaf in leaves)
     if issubclass(cls, LinearCombination) and known:  # it takes its coefficients one by one
         return type(argument)(_read(each, cls) for each in argument)
     try:
-        dtype = np.result_type(*(_dtype(leaf) for leaf in _leaves(argument)))
+        dtype = np.result_type(*map(_dtype, leaves))
         return _stacked(argument, tf.as_dtype(dtype))
     except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
         raise UnsupportedError(
@@ -137,12 +138,16 @@ def _leaves(nest) -> list:
 
 
 def _is_moving(leaf) -> bool:
-    tensor = tf.is_tensor(leaf) or _is_variable(leaf)
-    return tensor and (tf.as_dtype(leaf.dtype).is_floating or tf.as_dtype(leaf.dtype).is_complex)
+    dtype = tf.as_dtype(leaf.dtype) if _is_tensor(leaf) else tf.bool
+    return dtype.is_floating or dtype.is_complex
+
+
+def _is_tensor(leaf) -> bool:
+    return tf.is_tensor(leaf) or _is_variable(leaf)
 
 
 def _dtype(leaf):
-    if tf.is_tensor(leaf) or _is_variable(leaf):
+    if _is_tensor(leaf):
         return tf.as_dtype(leaf.dtype).as_numpy_dtype
     if isinstance(leaf, complex):
         return np.complex64  # numbers take the precision of the tensors

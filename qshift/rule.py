@@ -123,6 +123,12 @@ def merged(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:
     return tuple(values[first].tolist())
 
 
+def distinct(values: np.ndarray, tolerance: float) -> np.ndarray:
+    """Returns values, ascending, of which those that follow one another more closely are one."""
+    values = np.sort(values)
+    return values[np.diff(values, prepend=-np.inf) > tolerance]
+
+
 def period(frequencies: Sequence[float]) -> float | None:
     """Smallest common period of all frequencies, in radians, or None if they have none.
 

@@ -26,14 +26,14 @@ from pennylane.pauli import PauliWord
 from scipy import sparse
 
 from qshift.errors import UnsupportedError
-from qshift.fingerprint import is_custom, operators
+from qshift.fingerprint import WIDEST_CUSTOM, is_custom, operators
 from qshift.formulas import parts, require
 from qshift.hermitian import WIDEST_MATRIX, hermitian_problem
 
 _TOLERANCE = 1e-5  # of U^dagger U, that of single precision
 _WRITTEN = 1e-3  # the same of matrices that are given, which are written with few digits
 _UNKNOWN = 1e-14  # relative to an angle, what its cosine and sine do not know
-_WIDEST_CUSTOM = 6  # wires; wider matrices of users' gates are not looked at
+_NO_GATES = (Channel, StatePrepBase)
 _BY_MATRIX = (
     qml.QubitUnitary,
     qml.DiagonalQubitUnitary,
@@ -57,9 +57,31 @@ def require_unitary(op: Operator) -> None:
         )
 
 
-def require_unitary_now(leaves: list, structure) -> None:
-    """Raises UnsupportedError for a flattened gate that is not unitary, if numbers are known."""
-    if any(tf.is_tensor(leaf) and not hasattr(leaf, "numpy") for leaf in leaves):
+def require_real_angles(op: Operator) -> None:
+    """Raises UnsupportedError for a constant angle that is complex; devices take its real part."""
+    for part in operators(op):
+        numbers = part.data if isinstance(part, Operator) else ()
+        if isinstance(part, Exp | SProd) or len(list(operators(part))) > 1:
+            continue  # it multiplies an operator by the number, or is made of others
+        for i, number in enumerate(numbers):
+            if np.iscomplexobj(number) and np.ndim(number) == 0 and np.imag(number) != 0:
+                raise UnsupportedError(
+                    f"Parameter {i} of {part.name} is {number}, which is complex, but a gate's "
+                    "angle is real: it is no unitary gate. Give its real part, its angle or its "
+                    "absolute value."
+                )
+
+
+def require_unitary_now(op: Operator, leaves: list, structure) -> None:
+    """Raises UnsupportedError for a gate that is not unitary, if its numbers are known.
+
+    Args:
+        op: The gate, or what prepares a state, or a channel.
+        leaves: Its leaves, as of `qml.pytrees.flatten`.
+        structure: The rest of it.
+    """
+    unknown = (tf.is_tensor(leaf) and not hasattr(leaf, "numpy") for leaf in leaves)
+    if isinstance(op, _NO_GATES) or any(unknown):
         return
     numbers = [leaf.numpy() if hasattr(leaf, "numpy") else leaf for leaf in leaves]
     with qml.QueuingManager.stop_recording():
@@ -88,10 +110,10 @@ def unitary_matrices(matrices, op: Operator):
 
 def _problem(op) -> str | None:
     """Says why a gate is not unitary; None if it is, or is no gate but a channel or the like."""
-    if isinstance(op, Channel | StatePrepBase) or not isinstance(op, Operator):
+    if isinstance(op, _NO_GATES) or not isinstance(op, Operator):
         return None
     if is_custom(type(op)):
-        return _of_matrix(op, _WIDEST_CUSTOM)
+        return _of_matrix(op, WIDEST_CUSTOM)
     if isinstance(op, Adjoint | Conditional | Controlled | qml.ControlledSequence):
         return _problem(op.base)
     if isinstance(op, qml.SparseHamiltonian):

@@ -93,7 +93,9 @@ def explained(error: Exception, name: str, arguments) -> Exception:
             f"but it asks for them ({_first_sentence(text)}). Pass what decides about its gates as "
             "a Python number or a NumPy array, or call it outside of the tf.function."
         )
-    if unknown and isinstance(error, TypeError | ValueError) and _is_about_shapes(text):
+    if not isinstance(error, TypeError | ValueError) or not _is_about_shapes(text):
+        return error
+    if unknown:
         shapes = ", ".join(map(str, unknown))
         return UnknownSizeError(
             f"{name} asks for a size that is not known where it is traced: it was called with "
@@ -101,7 +103,7 @@ def explained(error: Exception, name: str, arguments) -> Exception:
             "input_signature with that size, use tf.ensure_shape, or, if it is a batch, call the "
             "function for one sample in tf.vectorized_map."
         )
-    if isinstance(error, TypeError | ValueError) and "unknown" in text and _is_about_shapes(text):
+    if "unknown" in text:
         return UnknownSizeError(
             f"{name} asks for a size that is not known where it is traced, of a tensor that it "
             f"computes ({_first_sentence(text)}). Say it with tf.ensure_shape, or call {name} "

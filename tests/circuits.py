@@ -345,6 +345,15 @@ def weighted(function: Callable, size: int, seed: int = 0) -> Callable:
     return lambda theta: tf.tensordot(weights, function(theta), 1)
 
 
+def gradient(function: Callable, x):
+    """Returns the gradient by one tape, as a tensor."""
+    x = tf.convert_to_tensor(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = function(x)
+    return tape.gradient(value, x)
+
+
 def tape_derivatives(function: Callable, x, order: int) -> list[np.ndarray]:
     """Returns value, gradient, Hessian, ... by nested tapes.
 

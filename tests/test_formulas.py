@@ -5,7 +5,7 @@ import pennylane as qml
 import pytest
 import tensorflow as tf
 from catalogue import SCALED, u3
-from circuits import tape_derivatives, time
+from circuits import gradient, tape_derivatives, time
 from taylor import Taylor, controlled, expectation, rotation, sequence, word
 
 import qshift
@@ -23,14 +23,6 @@ DEFAULT = qml.device("default.qubit")
 
 def matrix(ops, wires):
     return qml.matrix(qml.tape.QuantumScript(ops), wire_order=wires)
-
-
-def gradient(node, x):
-    x = tf.constant(x)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        value = node(x)
-    return tape.gradient(value, x)
 
 
 # --- controlled gates ---

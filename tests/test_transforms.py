@@ -4,7 +4,7 @@ import numpy as np
 import pennylane as qml
 import pytest
 import tensorflow as tf
-from circuits import tape_derivatives
+from circuits import gradient, tape_derivatives
 
 import qshift
 
@@ -44,14 +44,6 @@ def inverses(x):
 
 def transformed(transform, function):
     return transform(qshift.qnode(DEVICE)(function))
-
-
-def gradient(node, x):
-    x = tf.constant(x)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        value = node(x)
-    return tape.gradient(value, x)
 
 
 @pytest.mark.parametrize(

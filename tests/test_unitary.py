@@ -44,6 +44,7 @@ NOT_UNITARY = {
     "Hamiltonian": lambda: qml.Hamiltonian([0.5, 0.2], [qml.X(0), qml.Z(1)]),
     "observable": lambda: qml.Hermitian(np.diag([1.0, 2.0]), 0),
     "projector": lambda: qml.Projector([1], 0),
+    "complex angle": lambda: qml.RX(0.3 + 0.1j, 0),
     "a user's": lambda: Scaled(0),
     "controlled sequence": lambda: qml.ControlledSequence(qml.exp(qml.X(0), 0.5), [1]),
     "selection": lambda: qml.Select([qml.exp(qml.X(0), 0.5), qml.X(0)], [1]),

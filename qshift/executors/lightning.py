@@ -91,7 +91,6 @@ class LightningExecutor:
         """
         call = call or Call(next(self._calls))
         with self._lock:
-            self._inherit()
             program = self._program(circuit)
             if program is None:
                 return self._general(circuit, points, call)
@@ -134,7 +133,6 @@ class LightningExecutor:
         """
         gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
         with self._lock:
-            self._inherit()
             if self._adjoint(circuit) is None:
                 return self._general.gradients(circuit, points)
             program = self._program(circuit)

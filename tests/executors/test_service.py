@@ -270,8 +270,13 @@ def test_whatever_only_reads_is_repeated(loopback, quick, kind):
 
 
 def test_every_question_about_a_backend_is_repeated(loopback, quick):
-    kinds = {"/backends": "reset", "/configuration": "429"}
-    for path, kind in (kinds | {"/properties": "500", "/status": "reset"}).items():
+    kinds = {
+        "/backends": "reset",
+        "/configuration": "429",
+        "/properties": "500",
+        "/status": "reset",
+    }
+    for path, kind in kinds.items():
         loopback.faults({"kind": kind, "match": f"{path}$", "times": 5})
         assert qshift.qnode(ibm("ibm_manila"))(rotation)(0.3).shape == ()
         assert qshift.qnode(ibm("least-busy"))(rotation).plan(0.3, order=0).seconds > 0

@@ -1,0 +1,75 @@
+"""An observable as the linear combination that it is, whatever its coefficients are now.
+
+PennyLane's `terms()` simplifies: it leaves out terms whose coefficients are 0, and coefficients
+that are 1. Both may be tensors with derivatives.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pennylane as qml
+import tensorflow as tf
+from pennylane.operation import Operator
+from pennylane.ops import LinearCombination, Prod, SProd, Sum
+
+
+def split(observable: Operator, is_tensor: Callable[[Any], bool]) -> list[tuple[Any, Operator]]:
+    """Writes an observable as a sum of others, with tensors only in the coefficients.
+
+    Args:
+        observable: An observable, with tensors or without.
+        is_tensor: Whether a parameter is a tensor.
+
+    Returns:
+        Pairs of a coefficient and an operator. Where a tensor is no coefficient of a linear
+        combination, the operator keeps it.
+    """
+    words = observable.pauli_rep
+    if words:
+        with qml.QueuingManager.stop_recording():
+            return [(coefficient, word.operation()) for word, coefficient in words.items()]
+    if not any(map(is_tensor, observable.data)):
+        return [(1.0, observable)]
+    if isinstance(observable, SProd):
+        return _scaled(observable.scalar, split(observable.base, is_tensor))
+    if isinstance(observable, LinearCombination):
+        pairs = zip(observable.coeffs, observable.ops, strict=True)
+        parts = [_scaled(coefficient, split(op, is_tensor)) for coefficient, op in pairs]
+        return list(itertools.chain.from_iterable(parts))
+    if isinstance(observable, Sum):
+        parts = [split(op, is_tensor) for op in observable.operands]
+        return list(itertools.chain.from_iterable(parts))
+    if isinstance(observable, Prod):
+        chosen = itertools.product(*(split(op, is_tensor) for op in observable.operands))
+        return [_multiplied(pairs) for pairs in chosen]
+    return [(1.0, observable)]
+
+
+def _scaled(factor, pairs):
+    return [(times(factor, coefficient), op) for coefficient, op in pairs]
+
+
+def _multiplied(pairs):
+    coefficients, operators = zip(*pairs, strict=True)
+    with qml.QueuingManager.stop_recording():
+        return reduce(times, coefficients), qml.prod(*operators)
+
+
+def times(a, b):
+    """Multiplies two numbers of any dtypes, either of which may be a tensor."""
+    if isinstance(a, float) and a == 1.0:
+        return b
+    if isinstance(b, float) and b == 1.0:
+        return a
+    if not (tf.is_tensor(a) or tf.is_tensor(b)):
+        return a * b
+    kinds = {np.asarray(x).dtype if not tf.is_tensor(x) else x.dtype.as_numpy_dtype for x in (a, b)}
+    if len(kinds) > 1:
+        kind = np.result_type(*kinds)
+        a, b = tf.cast(a, kind), tf.cast(b, kind)
+    return a * b

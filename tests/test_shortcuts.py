@@ -1,0 +1,171 @@
+"""Numbers that are 0 or 1 now, and that something differentiates by."""
+
+import itertools
+
+import jax
+import numpy as np
+import pennylane as qml
+import pytest
+import tensorflow as tf
+from pennylane import numpy as pnp
+
+import qshift
+
+jax.config.update("jax_enable_x64", True)
+pytestmark = [
+    # PennyLane asks JAX for names that JAX will take away.
+    pytest.mark.filterwarnings("ignore:jax.core:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pennylane.exceptions.PennyLaneDeprecationWarning"),
+]
+
+H = np.array([[0.3, 1 - 0.5j], [1 + 0.5j, -1.2]])
+OBSERVABLES = {
+    "multiple": lambda c: qml.s_prod(c, qml.Hermitian(H, 0)),
+    "sum": lambda c: qml.sum(qml.s_prod(c, qml.Hermitian(H, 0)), qml.X(0)),
+    "repeated": lambda c: qml.sum(*2 * [qml.s_prod(c, qml.Hermitian(H, 0))]),
+    "Hamiltonian": lambda c: qml.Hamiltonian([c, 1.0], [qml.Hermitian(H, 0), qml.Hadamard(1)]),
+    "nested": lambda c: qml.s_prod(c, qml.s_prod(c, qml.Hermitian(H, 0)) + qml.Hadamard(1)),
+    "product": lambda c: qml.prod(qml.s_prod(c, qml.Hadamard(0)), qml.s_prod(c, qml.Z(1))),
+    "product of sums": lambda c: qml.prod(
+        qml.s_prod(c, qml.Hermitian(H, 0)), qml.sum(qml.Hadamard(1), qml.s_prod(c, qml.Z(1)))
+    ),
+    "projectors": lambda c: qml.sum(
+        qml.s_prod(c, qml.Projector([1], 0)), qml.s_prod(2 * c, qml.Projector([1], 1))
+    ),
+    "dot": lambda c: qml.dot([c, c * c], [qml.Z(0), qml.Hermitian(H, 1)]),
+    "dot of one": lambda c: qml.dot([c], [qml.Hermitian(H, 1)]),
+    "dot of words": lambda c: qml.dot([c], [qml.Z(0)], pauli=True).operation(),
+    "simplified": lambda c: qml.simplify(qml.s_prod(c, qml.Hermitian(H, 0)) + qml.Hadamard(1)),
+    "words": lambda c: qml.s_prod(c, qml.Z(0)) @ qml.s_prod(c, qml.X(1)) + qml.Z(0),
+}
+COEFFICIENTS = [0.0, 1.0, 1e-13]
+
+
+def circuit(name, measure=qml.expval):
+    def function(c, y):
+        qml.RX(y, 0)
+        qml.RY(0.4, 1)
+        return measure(OBSERVABLES[name](c))
+
+    return function
+
+
+def expected(name, c, y, measure=qml.expval):
+    """Returns value, gradient and Hessian by c and y, from observables' polynomials in c."""
+    nodes = np.array([-1.0, -0.5, 0.5, 1.0, 2.0])  # none of which is a special case
+    nodes[[0, 3]] *= 1.1
+    matrices = [qml.matrix(OBSERVABLES[name](node), wire_order=[0, 1]) for node in nodes]
+    powers = np.vander(nodes, increasing=True)
+    terms = np.linalg.solve(powers, np.reshape(matrices, (5, 16))).reshape(5, 4, 4)
+
+    def value(c, y):
+        cos, sin = jax.numpy.cos(y / 2), jax.numpy.sin(y / 2)
+        state = jax.numpy.kron(
+            jax.numpy.array([cos, -1j * sin]), np.array([np.cos(0.2), np.sin(0.2)])
+        )
+        matrix = sum(c**k * term for k, term in enumerate(terms))
+        image = matrix @ state
+        mean = (state.conj() @ image).real
+        return mean if measure is qml.expval else (image.conj() @ image).real - mean**2
+
+    numbers = [value(c, y), *jax.grad(value, (0, 1))(c, y)]
+    return [*numbers, *np.ravel(jax.hessian(value, (0, 1))(c, y))]
+
+
+def second_order(function, c, y):
+    c, y = tf.Variable(c, dtype=tf.float64), tf.Variable(y, dtype=tf.float64)
+    with tf.GradientTape(persistent=True) as outer:
+        with tf.GradientTape() as inner:
+            value = function(c, y)
+        first = inner.gradient(value, [c, y], unconnected_gradients="zero")
+    rows = [outer.gradient(each, [c, y], unconnected_gradients="zero") for each in first]
+    return [float(x) for x in [value, *first, *rows[0], *rows[1]]]
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("measure", [qml.expval, qml.var])
+@pytest.mark.parametrize("name", OBSERVABLES)
+def test_coefficients_at_special_points(name, measure, compiled):
+    node = qshift.qnode(qshift.device("simulator"))(circuit(name, measure))
+    call = tf.function(node) if compiled else node
+    for c in COEFFICIENTS:
+        found = second_order(call, c, 0.3)
+        np.testing.assert_allclose(found, expected(name, c, 0.3, measure), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", OBSERVABLES)
+def test_coefficients_of_tapes_at_special_points(name):
+    node = qml.QNode(
+        circuit(name), qml.device("default.qubit"), diff_method=qshift.param_shift, max_diff=2
+    )
+    for c in COEFFICIENTS:
+        np.testing.assert_allclose(second_order(node, c, 0.3), expected(name, c, 0.3), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in OBSERVABLES if name != "simplified"])
+def test_coefficients_in_other_frameworks(name):
+    node = qml.QNode(circuit(name), qml.device("default.qubit"), diff_method=qshift.param_shift)
+    for c in COEFFICIENTS:
+        right = expected(name, c, 0.3)[1:3]
+        np.testing.assert_allclose(jax.grad(node, (0, 1))(c, 0.3), right, atol=1e-9)
+        found = qml.grad(node)(pnp.array(c), pnp.array(0.3))
+        np.testing.assert_allclose(found, right, atol=1e-9)
+
+
+def one_qubit(scale):
+    @qml.qnode(qml.device("default.qubit"), diff_method=qshift.param_shift, max_diff=2)
+    def node(x):
+        qml.RX(x, 0)
+        return qml.expval(qml.Z(0))
+
+    return lambda x: scale * (node(x) - np.cos(0.3)) ** 2
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-12])
+def test_errors_of_zero_have_hessians(scale):
+    """The derivative of (f(x) - y)^2 is multiplied by f(x) - y = 0, and that has a derivative."""
+    loss, right = one_qubit(scale), 2 * scale * np.sin(0.3) ** 2
+    x = tf.Variable(0.3, dtype=tf.float64)
+    with tf.GradientTape() as outer:
+        with tf.GradientTape() as inner:
+            value = loss(x)
+        first = inner.gradient(value, x)
+    assert float(outer.gradient(first, x)) == pytest.approx(right, rel=1e-9)
+    assert float(jax.hessian(loss)(0.3)) == pytest.approx(right, rel=1e-9)
+    found = qml.jacobian(qml.grad(loss))(pnp.array(0.3))
+    assert float(getattr(found, "_value", found)) == pytest.approx(right, rel=1e-9)
+
+
+def test_small_multiples_have_gradients():
+    loss = one_qubit(1e-12)
+    x = tf.Variable(0.5, dtype=tf.float64)
+    with tf.GradientTape() as tape:
+        value = loss(x)
+    right = -2e-12 * np.sin(0.5) * (np.cos(0.5) - np.cos(0.3))
+    assert float(tape.gradient(value, x)) == pytest.approx(right, rel=1e-9)
+    assert float(jax.grad(loss)(0.5)) == pytest.approx(right, rel=1e-9)
+    _, found = jax.jvp(loss, (0.5,), (1e-9,))
+    assert float(found) == pytest.approx(1e-9 * right, rel=1e-9)
+
+
+def test_constants_are_simplified_as_ever():
+    assert qml.dot([1.0, 2.0], [qml.Z(0), qml.X(0)]).operands[0] == qml.Z(0)
+    kept = qml.simplify(qml.s_prod(0.0, qml.Hadamard(0)) + qml.s_prod(2.0, qml.Hadamard(1)))
+    assert kept == qml.s_prod(2.0, qml.Hadamard(1))
+
+
+def test_nothing_is_run_for_constants_that_are_zero():
+    """PennyLane's shortcut is taken where it is right."""
+    vjp, tape = qml.gradients.vjp, qml.tape.QuantumScript([qml.RX(0.3, 0)], [qml.expval(qml.Z(0))])
+    runs = [len(vjp(tape, np.array(dy), qshift.param_shift)[0]) for dy in (0.0, 1e-12, 1.0)]
+    assert runs == [0, 1, 1]
+
+
+def test_terms_of_products_are_all_there():
+    c = tf.constant(0.0, tf.float64)
+    factors = [qml.sum(qml.s_prod(c, qml.Hadamard(i)), qml.Z(i)) for i in range(3)]
+    coefficients, operators = qml.prod(*factors).terms()
+    assert len(operators) == 8
+    assert sorted(map(float, coefficients)) == [0.0] * 7 + [1.0]
+    chosen = itertools.product(*([qml.Hadamard(i), qml.Z(i)] for i in range(3)))
+    assert all(a == qml.prod(*b) for a, b in zip(operators, chosen, strict=True))
