@@ -171,8 +171,10 @@ class Partials:
     def pull(self, part, ticket, tensors, cotangent) -> tf.Tensor:
         """Contracts a cotangent [N, M, A] with the D_(a + j), j from a part: [N, columns]."""
         if not self.program.active[part]:
-            # A zero whose derivatives of every order are zeros too; TensorFlow would say None.
-            return tf.zeros_like(tensors[part]) * tf.sin(tensors[part])
+            # Zeros whose derivatives of every order are zeros too; TensorFlow would say None.
+            some = [tf.reduce_sum(tf.sin(tensor), 1, keepdims=True) for tensor in tensors]
+            some.append(tf.reduce_sum(tf.sin(cotangent), [1, 2])[:, tf.newaxis])
+            return tf.zeros_like(tensors[part]) * tf.add_n(some)
         return self._contract(Pullback, part, ticket, [*tensors, cotangent])
 
     def push(self, part, ticket, tensors, tangent) -> tf.Tensor:

@@ -71,5 +71,6 @@ def times(a, b):
     kinds = {np.asarray(x).dtype if not tf.is_tensor(x) else x.dtype.as_numpy_dtype for x in (a, b)}
     if len(kinds) > 1:
         kind = np.result_type(*kinds)
-        a, b = tf.cast(a, kind), tf.cast(b, kind)
+        # tf.cast makes float32 of Python's numbers first.
+        a, b = (tf.cast(x if tf.is_tensor(x) else np.asarray(x), kind) for x in (a, b))
     return a * b

@@ -878,3 +878,28 @@ def test_finding_an_evaluation_does_not_look_at_all_others():
     for k in range(500, 510):
         evaluations.get(-k, x, FakeEvaluation)
     assert FakeEvaluation.reads <= 100
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_derivatives_that_are_zero_are_there(compiled):
+    """By a gate that does nothing, and then by everything else."""
+
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x, y, c):
+        qml.RX(y, 0)
+        qml.GlobalPhase(x, wires=0)
+        return qml.expval(c * qml.Z(0))
+
+    numbers = [tf.constant(number, tf.float64) for number in (0.1, 0.2, 0.3)]
+
+    def second(numbers):
+        with tf.GradientTape(persistent=True) as outer:
+            outer.watch(numbers)
+            with tf.GradientTape() as inner:
+                inner.watch(numbers)
+                value = circuit(*numbers)
+            first = inner.gradient(value, numbers[0])
+        return [first, *outer.gradient(first, numbers)]
+
+    found = (tf.function(second) if compiled else second)(numbers)
+    assert [float(number) for number in found] == [0.0] * 4

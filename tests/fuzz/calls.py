@@ -85,10 +85,13 @@ class Writer:
         if rest[1] == "sum":
             return f"qml.sum({', '.join(f'qml.s_prod({e}, {part})' for e, part in parts)})"
         coefficients, words = zip(*parts, strict=True)
+        if rest[1] == "arithmetic":
+            return " + ".join(f"{part} * ({e})" for e, part in parts)
         if rest[1] == "stacked":
             whole = self.expression(("stack", tuple(e for e, _ in rest[0]), (len(parts),)))
             return f"qml.Hamiltonian({whole}, [{', '.join(words)}])"
-        return f"qml.Hamiltonian([{', '.join(coefficients)}], [{', '.join(words)}])"
+        name = "dot" if rest[1] == "dot" else "Hamiltonian"
+        return f"qml.{name}([{', '.join(coefficients)}], [{', '.join(words)}])"
 
     def measurement(self, measurement: Measurement) -> str:
         kind, observable = measurement.kind, measurement.observable

@@ -71,7 +71,11 @@ class Measurements:
         if kind < 0.53:
             return self._projector()
         if kind < 0.61:
-            return ("scaled", self.coefficient(), self._word())
+            return (
+                "scaled",
+                self.coefficient(),
+                self.gates.pick([self._word(), self._hermitian()]),
+            )
         if kind < 0.68 and self.gates.n > 1:
             return self._product()
         return self._sum()
@@ -91,10 +95,12 @@ class Measurements:
         return ("product", tuple(parts))
 
     def _sum(self):
-        form = self.gates.pick(["sum", "Hamiltonian", "Hamiltonian"])
+        form = self.gates.pick(["sum", "arithmetic", "dot", "Hamiltonian", "Hamiltonian"])
         parts = [self._word() for _ in range(int(self.rng.integers(2, 4)))]
-        if self.rng.random() < 0.2:
-            parts[-1] = self.gates.pick([self._hermitian(), self._projector()])
+        if self.rng.random() < 0.3:
+            some = range(len(parts)) if self.rng.random() < 0.3 else [-1]
+            for k in some:
+                parts[k] = self.gates.pick([self._hermitian(), self._projector()])
         if self.rng.random() < 0.3:
             parts.append(("word", "I", (0,)))
         terms = [(self.coefficient(), part) for part in parts]

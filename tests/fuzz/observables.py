@@ -6,7 +6,7 @@ An observable is a tuple:
     ("hermitian", matrix, (0, 1))            any Hermitian matrix
     ("projector", (0, 1), (1, 2))            onto a basis state
     ("scaled", e, observable)                times a number or an expression
-    ("sum", ((e, observable), ...), "sum")   a sum; as qml.Hamiltonian or by qml.sum
+    ("sum", ((e, observable), ...), "sum")   a sum, by "Hamiltonian", "dot", "sum", "arithmetic"
     ("product", (observable, observable))    on different wires
     ("outcomes", ((2.0, 0), (1.0, 1)))       a sum of outcomes of measurements in mid-circuit
 """

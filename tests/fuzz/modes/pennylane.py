@@ -15,7 +15,7 @@ def flat(results):
 
 
 def f({names}):
-    return flat({call})
+    return {results}
 """
 _DERIVATIVES = {
     "autograd": "qml.jacobian({f}, argnums={k})",
@@ -38,7 +38,8 @@ def derivatives(arguments, by):
 
 
 class PennyLane(Mode):
-    """Options: "framework", "by" (arguments to differentiate by), "transform"."""
+    """Options: "framework", "by" (arguments to differentiate by), "transform", "residual" (the
+    squares of what results differ from what they are: 0, whose square has a Hessian)."""
 
     name = "param_shift"
     features = frozenset(
@@ -58,7 +59,9 @@ class PennyLane(Mode):
         transform = transform and case.measurements[0].kind != "probs" and bool(rng.random() < 0.5)
         if transform:
             by = [names[0]] * 2
-        return {"framework": framework, "by": by, "transform": transform}
+        residual = not transform and bool(rng.random() < 0.3)
+        residual = residual and _is_exact(framework, case)
+        return {"framework": framework, "by": by, "transform": transform, "residual": residual}
 
     def source(self, case):
         how, positions = case.how, [leaf.name for leaf in case.leaves]
@@ -92,12 +95,15 @@ class PennyLane(Mode):
                 second = _DERIVATIVES[framework].format(f=first, k=k[1])
                 lines += [f"found.append({second}({', '.join(positions)}))"]
         lines += ["return list(zip(labels, found, strict=True))"]
+        results = f"flat({source.call()})"
+        if how.get("residual"):
+            results = f"({results} - np.array({reference(case, [], 0)[0].value.tolist()})) ** 2"
         return "\n".join(
             [
                 source.definitions(),
                 source.arguments(),
                 source.quantum_function(decorator=decorator),
-                _FLAT.format(names=", ".join(positions), call=source.call()),
+                _FLAT.format(names=", ".join(positions), results=results),
                 _TF if framework == "tf" else "",
                 "\ndef run():",
                 *(f"    {line}" for line in lines),
@@ -108,6 +114,9 @@ class PennyLane(Mode):
     def expected(self, case):
         by = case.how["by"]
         y, variables = reference(case, by, len(by))
+        if case.how.get("residual"):
+            y = y - reference(case, [], 0)[0].value
+            y = y * y
         found = [y]
         for name in by:
             y = variables.derivative(y, name)
@@ -119,11 +128,15 @@ class PennyLane(Mode):
         return [jet.value for jet in found]
 
     def suits(self, case):
+        if case.how.get("residual") and not _is_exact(case.how["framework"], case):
+            return False
         return set(case.how["by"]) <= set(leaves_that_matter(case)) and _takes(case)
 
     def simpler(self, how):
         if len(how["by"]) > 1 and not how["transform"]:
             yield {**how, "by": how["by"][:1]}
+        if how.get("residual"):
+            yield {**how, "residual": False}
         if how["framework"] != "autograd":
             yield {**how, "framework": "autograd"}
 
@@ -135,6 +148,11 @@ class PennyLane(Mode):
 def _takes(case) -> bool:
     """qshift's own devices serve here as well."""
     return case.batch is None and not case.assigned
+
+
+def _is_exact(framework, case) -> bool:
+    """PennyLane makes results of other devices single precision in TensorFlow."""
+    return framework != "tf" or "default" in case.device
 
 
 def _constant(leaf):

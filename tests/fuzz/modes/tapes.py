@@ -21,12 +21,16 @@ from fuzz.modes.base import (
 REVERSE = {
     "gradient": "{tape}.gradient({y}, {x}{zero})",
     "weighted": "{tape}.gradient({y}, {x}, output_gradients={weights}{zero})",
-    "square": "{tape}.gradient(tf.reduce_sum({y} * {y}), {x}{zero})",
+    "square": "{tape}.gradient({y}, {x}{zero})",
+    "residual": "{tape}.gradient({y}, {x}{zero})",
     "pfor": "{tape}.jacobian({y}, {x}{zero})",
     "loop": "{tape}.jacobian({y}, {x}, experimental_use_pfor=False{zero})",
     "rows": "{tape}.batch_jacobian({y}, {x}{zero})",
     "rows by loop": "{tape}.batch_jacobian({y}, {x}, experimental_use_pfor=False{zero})",
 }
+# These differentiate the sum of the squares of results, or of their differences from what they are
+# at first: of 0, whose square has a Hessian.
+SQUARES = ("square", "residual")
 LOOPS = ("pfor", "loop", "rows", "rows by loop")
 # What is compiled: nothing, f, what differentiates it, or both.
 GRAPHS = ("eager",) * 32 + ("outside",) * 2 + ("inside",) * 3 + ("inner",)
@@ -62,7 +66,7 @@ class Tapes(Mode):
         for _ in range(order):
             name = str(rng.choice(names))
             choices = ["gradient", "weighted", "loop"] * 3 + ["pfor"]
-            choices += ["square"] * (not levels)
+            choices += [*SQUARES] * (not levels)
             choices += ["rows by loop", "rows"] * (has_rows and case.leaf(name).batched)
             if "forward" in [way for _, way in levels]:
                 choices = ["gradient", "weighted"]
@@ -70,7 +74,7 @@ class Tapes(Mode):
                 choices += ["forward"] * len(choices)
             how = str(rng.choice(choices))
             levels.append([name, how])
-            has_rows = has_rows and how not in ("gradient", "weighted", "square")
+            has_rows = has_rows and how not in ("gradient", "weighted", *SQUARES)
         return {"levels": levels, "graph": graph, "calls": int(rng.choice([1, 1, 2])), **inside}
 
     @staticmethod
@@ -111,13 +115,15 @@ class Tapes(Mode):
         code.append("    " * depth + f"y0 = f({', '.join(names)})")
         for k, (name, way) in enumerate(levels):
             # What a tape differentiates is computed while it records.
-            if way == "square":
+            if way == "residual":
+                numbers = reference(case, [], 0)[0].value.tolist()
+                code.append("    " * depth + f"y{k} -= tf.constant({numbers!r}, y{k}.dtype)")
+            if way in SQUARES:
                 code.append("    " * depth + f"y{k} = tf.reduce_sum(y{k} * y{k})")
             depth -= 1
             if way == "forward":
                 found = f"t{k}.jvp(y{k}{zero})"
             else:
-                way = "gradient" if way == "square" else way
                 found = REVERSE[way].format(
                     tape=f"t{k}",
                     y=f"y{k}",
@@ -156,7 +162,9 @@ class Tapes(Mode):
         y, variables = reference(case, [name for name, _ in levels], len(levels), moved)
         found = [y]
         for name, way in levels:
-            if way == "square":
+            if way == "residual":
+                y = y - reference(case, [], 0)[0].value
+            if way in SQUARES:
                 y = (y * y).sum()
                 found[-1] = y
             if way == "weighted":
@@ -182,7 +190,7 @@ class Tapes(Mode):
         for name, way in case.how["levels"]:
             yield shape
             argument = case.leaf(name).array.shape
-            if way in ("gradient", "weighted", "square"):
+            if way in ("gradient", "weighted", *SQUARES):
                 shape = argument
             elif way.startswith("rows"):
                 shape = (*shape, *argument[1:])
