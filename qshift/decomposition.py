@@ -16,8 +16,8 @@ from pennylane.pytrees import PyTreeStructure
 
 from qshift import custom, gates
 from qshift.errors import UnsupportedError
-from qshift.fingerprint import has_custom
-from qshift.formulas import parts
+from qshift.fingerprint import has_custom, operators
+from qshift.formulas import is_root, parts
 from qshift.observables import require_one_operator
 from qshift.special_unitary import SpecialUnitaryAt
 from qshift.unitary import require_unitary
@@ -107,7 +107,9 @@ def decompose(
         settings = _settings(op)
         hides_tensors = _holds_others(settings, leaves, is_tensor)
         constant = not (tensors or hides_tensors)
-        if adjoint and op.data and constant and not gates.suits_adjoint(op) and op.has_matrix:
+        holds_roots = bool(op.hyperparameters) and any(map(is_root, operators(op)))
+        whole = constant and op.data and op.has_matrix and not holds_roots
+        if adjoint and whole and not gates.suits_adjoint(op):
             # Devices that differentiate lose count at other gates with parameters, even constant.
             require_unitary(op)
             with np.errstate(invalid="ignore"):  # of infinite angles
@@ -131,7 +133,9 @@ def decompose(
             suits = gates.suits_adjoint(op) if adjoint else not for_tapes or _suits_tapes(op)
             if not suits or not (known or fixed):
                 found = _parts(op, known, tensors if is_own else None, problem)
-        elif _may_hide_a_batch(op) or any(isinstance(x, _FUNCTIONS) for x in settings):
+        elif (
+            holds_roots or _may_hide_a_batch(op) or any(isinstance(x, _FUNCTIONS) for x in settings)
+        ):
             found = _parts(op, known=True)
         if found is None:
             if problem:

@@ -206,6 +206,14 @@ def _power(op):
     return [base if exponent > 0 else qml.adjoint(base)] * abs(int(exponent))
 
 
+def is_root(op) -> bool:
+    """Whether an operator is a power that multiplies the angle of a rotation, but whose matrix is
+    that of another gate far from 0: the principal root."""
+    if not isinstance(op, Pow) or not (isinstance(op.base, Evolution) or _is_rotation(op.base)):
+        return False
+    return is_number(op.z) and bool(np.any(op.z != np.round(op.z)))
+
+
 def _is_rotation(op):
     while isinstance(op, Controlled) and type(op) not in _ROTATIONS:
         op = op.base

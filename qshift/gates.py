@@ -96,7 +96,7 @@ def ndim(op: Operator, parameter: int) -> int:
     """Returns how many dimensions an entry of ``op.data`` has without a batch."""
     try:
         return op.ndim_params[parameter]
-    except AttributeError:  # PennyLane's Evolution has none
+    except (AttributeError, TypeError):  # PennyLane's Evolution has none, and sums have None
         return 0
 
 

@@ -3,7 +3,8 @@ them.
 
 A coefficient of 1 is left out of `qml.dot`, terms with coefficients near 0 are left out of sums,
 and derivatives are not asked for where what multiplies them is near 0. All lose derivatives: the
-Hessian of a squared error is zero where the error is.
+Hessian of a squared error is zero where the error is. So do products of Hamiltonians that have
+numbers and tensors as coefficients, which become arrays.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import types
 
 import numpy as np
 import pennylane as qml
-from pennylane.ops import LinearCombination, Prod, SProd, Sum
+from pennylane.operation import Operator
+from pennylane.ops import LinearCombination, Pow, Prod, SProd, Sum
+from pennylane.typing import TensorLike
 
 from qshift.terms import split
 from qshift.tracing import is_watched
@@ -34,7 +37,15 @@ def only_for_constants() -> None:
     for kind in (Sum, Prod):
         kind.terms = _with(kind.terms, lambda op: tuple(zip(*split(op, _may_move), strict=True)))
     for kind in (SProd, Sum, Prod, LinearCombination):
-        kind.simplify = _with(kind.simplify, lambda op: op)
+        kind.simplify = _with(kind.simplify, lambda op, *_: op)
+    for name in ("__add__", "__radd__"):
+        setattr(Operator, name, _of_any(getattr(Operator, name), _plus))
+    for name in ("__matmul__", "__mul__", "__rmul__", "__add__", "__radd__", "__sub__"):
+        method = _of_any(getattr(LinearCombination, name), getattr(Operator, name))
+        setattr(LinearCombination, name, method)
+    power = _of_any(qml.pow, lambda base, z=1, lazy=True, id=None: Pow(base, z, id=id))
+    for module in (qml, qml.ops, qml.ops.op_math):
+        module.pow = power
 
 
 class _View(types.ModuleType):
@@ -59,6 +70,30 @@ def _with(method, instead):
         return method(op, *args, **kwargs)
 
     return called
+
+
+def _of_any(function, instead):
+    """Returns a function that does something else if tensors are among its arguments, or in the
+    operators that these are."""
+
+    @functools.wraps(function)
+    def called(*args, **kwargs):
+        chosen = instead if any(map(_holds, (*args, *kwargs.values()))) else function
+        return chosen(*args, **kwargs)
+
+    return called
+
+
+def _holds(argument) -> bool:
+    if isinstance(argument, Operator):
+        return any(map(_may_move, argument.data))
+    return isinstance(argument, TensorLike) and _may_move(argument)
+
+
+def _plus(op, other):
+    if isinstance(other, TensorLike):
+        other = qml.s_prod(other, qml.Identity(op.wires))
+    return qml.sum(op, other, lazy=False) if isinstance(other, Operator) else NotImplemented
 
 
 def _may_move(number) -> bool:

@@ -354,6 +354,44 @@ EXPONENTS = {
 }
 
 
+ROOTS = {
+    "PhaseShift": lambda x, z: qml.pow(qml.PhaseShift(x, 0), z),
+    "RX": lambda x, z: qml.pow(qml.RX(x, 0), z),
+    "evolution": lambda x, z: qml.pow(qml.evolve(qml.X(0) @ qml.Z(1), as_time(x)), z),
+    "CRX": lambda x, z: qml.pow(qml.CRX(x, [1, 0]), z),
+    "controlled rotation": lambda x, z: qml.pow(qml.ctrl(qml.RX(x, 0), 1), z),
+    "controlled root": lambda x, z: qml.ctrl(qml.pow(qml.RX(x, 0), z), 1),
+    "adjoint root": lambda x, z: qml.adjoint(qml.pow(qml.PhaseShift(x, 0), z)),
+    "product": lambda x, z: qml.pow(qml.RX(x, 0), z) @ qml.pow(qml.PhaseShift(x, 1), z),
+    "Select": lambda x, z: qml.Select([qml.pow(qml.PhaseShift(x, 0), z), qml.X(0)], control=[1]),
+    "IsingXY": lambda x, z: qml.pow(qml.IsingXY(x, [0, 1]), z),
+}
+
+
+def as_time(x):
+    return tf.cast(x, tf.complex128) if tf.is_tensor(x) else x
+
+
+@pytest.mark.parametrize("device", ["simulator", "default-qubit", "aer"])
+@pytest.mark.parametrize("name", ROOTS)
+def test_roots_of_rotations_multiply_angles(name, device):
+    """Of numbers as of tensors: principal roots, which matrices have, jump."""
+
+    def circuit(x, z):
+        qml.RY(0.9, 0)
+        qml.RY(0.3, 1)
+        ROOTS[name](x, z)
+        qml.RZ(0.4, 0)
+        return qml.expval(qml.X(0) + 0.3 * qml.Y(0) + 0.2 * qml.Z(1))
+
+    node = qshift.qnode(qshift.device(device, wires=2))(circuit)
+    for x, z in [(4.0, 0.5), (7.0, 1 / 3), (7.0, -1.5), (-13.0, 0.5)]:
+        # One angle alone makes roots that are the same by any definition.
+        right = node(x * z, 1)
+        for number in (x, tf.constant(x, tf.float64), tf.Variable(x, dtype=tf.float64)):
+            np.testing.assert_allclose(node(number, z), right, atol=1e-9)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("around", [lambda op: op, lambda op: qml.ctrl(op, 1), qml.adjoint])
 @pytest.mark.parametrize("name", EXPONENTS)

@@ -35,6 +35,18 @@ OBSERVABLES = {
     "dot": lambda c: qml.dot([c, c * c], [qml.Z(0), qml.Hermitian(H, 1)]),
     "dot of one": lambda c: qml.dot([c], [qml.Hermitian(H, 1)]),
     "dot of words": lambda c: qml.dot([c], [qml.Z(0)], pauli=True).operation(),
+    "products of Hamiltonians": lambda c: (
+        qml.Hamiltonian([c, 1.0], [qml.Z(0), qml.X(0)])
+        @ qml.Hamiltonian([c, 0.5], [qml.Hadamard(1), qml.Y(1)])
+    ),
+    "Hamiltonians times numbers": lambda c: (
+        2.0 * qml.Hamiltonian([c, 1.0], [qml.Z(0), qml.X(0)])
+        - qml.Hamiltonian([c * c, 0.5], [qml.Hadamard(1), qml.Y(1)]) * 0.3
+    ),
+    "Hamiltonians and others": lambda c: (
+        qml.Hamiltonian([c, 1.0], [qml.Z(0), qml.X(0)]) + qml.Z(1) - qml.Hadamard(0)
+    ),
+    "numbers": lambda c: (qml.Z(0) - c * c) @ (qml.Hadamard(1) + 0) + c,
     "simplified": lambda c: qml.simplify(qml.s_prod(c, qml.Hermitian(H, 0)) + qml.Hadamard(1)),
     "words": lambda c: qml.s_prod(c, qml.Z(0)) @ qml.s_prod(c, qml.X(1)) + qml.Z(0),
 }
