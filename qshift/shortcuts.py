@@ -15,8 +15,10 @@ import types
 
 import numpy as np
 import pennylane as qml
+from autograd.numpy.numpy_boxes import ArrayBox
 from pennylane.operation import Operator
 from pennylane.ops import LinearCombination, Pow, Prod, SProd, Sum
+from pennylane.pauli import PauliSentence
 from pennylane.typing import TensorLike
 
 from qshift.terms import split
@@ -31,13 +33,13 @@ def only_for_constants() -> None:
     vjp.math = _View(qml.math, allclose=_are_zeros)
     importlib.import_module("pennylane.gradients.jvp").math = vjp.math
     numbers = _View(qml.math, is_abstract=_is_abstract)
-    importlib.import_module("pennylane.pauli.pauli_arithmetic").math = numbers
     for name in ("ops.functions.dot", "transforms.split_non_commuting"):
         importlib.import_module(f"pennylane.{name}").qp = _View(qml, math=numbers)
     for kind in (Sum, Prod):
-        kind.terms = _with(kind.terms, lambda op: tuple(zip(*split(op, _may_move), strict=True)))
+        kind.terms = _of_any(kind.terms, lambda op: tuple(zip(*split(op, _may_move), strict=True)))
+    PauliSentence.operation = _of_any(PauliSentence.operation, _operation)
     for kind in (SProd, Sum, Prod, LinearCombination):
-        kind.simplify = _with(kind.simplify, lambda op, *_: op)
+        kind.simplify = _of_any(kind.simplify, lambda op, *_: op, _is_tensorflows)
     for name in ("__add__", "__radd__"):
         setattr(Operator, name, _of_any(getattr(Operator, name), _plus))
     for name in ("__matmul__", "__mul__", "__rmul__", "__add__", "__radd__", "__sub__"):
@@ -60,34 +62,31 @@ class _View(types.ModuleType):
         return getattr(self._module, name)
 
 
-def _with(method, instead):
-    """Returns a method of operators that does something else with those that hold tensors."""
-
-    @functools.wraps(method)
-    def called(op, *args, **kwargs):
-        if op.pauli_rep is None and any(map(_may_move, op.data)):
-            return instead(op)
-        return method(op, *args, **kwargs)
-
-    return called
-
-
-def _of_any(function, instead):
+def _of_any(function, instead, moves=None):
     """Returns a function that does something else if tensors are among its arguments, or in the
     operators that these are."""
+    moves = moves or _may_move
+
+    def holds(argument):
+        if isinstance(argument, Operator):
+            return any(map(moves, argument.data))
+        if isinstance(argument, PauliSentence):
+            return any(map(moves, argument.values()))
+        return isinstance(argument, TensorLike) and moves(argument)
 
     @functools.wraps(function)
     def called(*args, **kwargs):
-        chosen = instead if any(map(_holds, (*args, *kwargs.values()))) else function
+        chosen = instead if any(map(holds, (*args, *kwargs.values()))) else function
         return chosen(*args, **kwargs)
 
     return called
 
 
-def _holds(argument) -> bool:
-    if isinstance(argument, Operator):
-        return any(map(_may_move, argument.data))
-    return isinstance(argument, TensorLike) and _may_move(argument)
+def _operation(sentence, wire_order=()):
+    with qml.QueuingManager.stop_recording():
+        wires = list(wire_order or sentence.wires)
+        terms = [SProd(c, word.operation(wire_order=wires)) for word, c in sentence.items()]
+        return terms[0] if len(terms) == 1 else Sum(*terms)
 
 
 def _plus(op, other):
@@ -96,9 +95,20 @@ def _plus(op, other):
     return qml.sum(op, other, lazy=False) if isinstance(other, Operator) else NotImplemented
 
 
+def _is_tensorflows(number) -> bool:
+    return qml.math.get_interface(number) == "tensorflow"
+
+
 def _may_move(number) -> bool:
     """Whether something may differentiate by a number now or later."""
-    return qml.math.get_interface(number) == "tensorflow" or qml.math.requires_grad(number)
+    return _is_tensorflows(number) or _moves(number)
+
+
+def _moves(number) -> bool:
+    """Of another framework: whether something differentiates by a number now."""
+    if qml.math.get_interface(number) == "autograd":
+        return isinstance(number, ArrayBox)  # others can be marked, which changes nothing here
+    return qml.math.requires_grad(number)
 
 
 def _is_abstract(number, like=None) -> bool:
@@ -109,9 +119,9 @@ def _are_zeros(numbers, zero) -> bool:
     """Whether numbers are zeros, exactly, and nothing differentiates by them."""
     if isinstance(numbers, list | tuple):
         return all(_are_zeros(each, zero) for each in numbers)
-    if qml.math.get_interface(numbers) == "tensorflow":
+    if _is_tensorflows(numbers):
         if not hasattr(numbers, "numpy") or is_watched(numbers):
             return False
-    elif qml.math.requires_grad(numbers):
+    elif _moves(numbers):
         return False
     return not np.any(numbers != zero)

@@ -8,12 +8,47 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # results to the last digit
 import json
 import pathlib
 import sys
+import zlib
 
 import pennylane as qml
 import pytest
 from service import Loopback
 
 import qshift
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--thorough",
+        action="store_true",
+        help="run all tests; otherwise, of those marked one_in(n), one in n",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out most of the tests that are one in n; which, follows from their names."""
+    if config.getoption("--thorough"):
+        return
+    groups, kept = {}, []
+    for item in items:
+        if marker := item.get_closest_marker("one_in"):
+            number = zlib.crc32(item.nodeid.encode())
+            of_all = number % marker.args[0] == 0
+            groups.setdefault(item.nodeid.split("[")[0], []).append((not of_all, number, item))
+        else:
+            kept.append(item)
+    for group in groups.values():
+        chosen = [item for apart, _, item in group if not apart]
+        kept += chosen or [min(group, key=lambda each: each[1])[2]]
+    chosen = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = [item for item in items if item in chosen]
+
+
+@pytest.fixture(scope="session")
+def thorough(request) -> bool:
+    """Whether tests that loop do all they can."""
+    return request.config.getoption("--thorough")
 
 
 def _stay_here(event, arguments):

@@ -105,6 +105,7 @@ EQUATIONS = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", EQUATIONS)
 def test_equations_are_solved(name, tmp_path):
     steps, at_most = EQUATIONS[name]
@@ -121,6 +122,7 @@ def test_equations_are_solved(name, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["before.png", "plots"]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("where", [["--shots", "1000"], ["--device", "fake-manila"]])
 def test_equations_run_unchanged_elsewhere(where, tmp_path):
     arguments = ["--steps", "1", "--qubits", "1", *where]

@@ -258,6 +258,7 @@ LINEAR = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", LINEAR)
 @pytest.mark.parametrize("measure", [qml.expval, qml.var])
 def test_trainable_coefficients_mixed_with_angles(name, measure):

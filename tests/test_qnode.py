@@ -477,6 +477,7 @@ def layered(x, y):
     return qml.expval(qml.Z(0) @ qml.Z(2)), qml.expval(qml.X(1))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("batch, highest", [(None, 3), (3, 2)])
 @pytest.mark.parametrize("argnums", [None, 0])
 @pytest.mark.parametrize("name", PLANNED)

@@ -26,6 +26,7 @@ def by_backpropagation(circuit, order):
     return size, expected
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", GATES)
 def test_every_gate_to_second_order(name):
     circuit = RandomCircuit(len(name), max(2, GATES[name].wires), 2, gates=2, names=[name])
@@ -35,6 +36,7 @@ def test_every_gate_to_second_order(name):
         assert_derivatives_equal(tape_derivatives(function, circuit.theta, 2), expected)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("wires", [1, 2, 3, 4, 5, 6])
 @pytest.mark.parametrize("objective", ["circuits", "shots"])
 def test_random_circuits_to_third_order(wires, objective, random_circuits):
@@ -55,6 +57,7 @@ def test_all_derivatives_of_all_values_equal_those_of_jax():
     assert_derivatives_equal(got, jax_derivatives(circuit.jax(), circuit.theta, 2))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", GATES)
 def test_adjoint_differentiation_of_every_gate(name):
     circuit = RandomCircuit(len(name), max(2, GATES[name].wires), 2, gates=1, names=[name])

@@ -94,6 +94,7 @@ def second_order(function, c, y):
     return [float(x) for x in [value, *first, *rows[0], *rows[1]]]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("measure", [qml.expval, qml.var])
 @pytest.mark.parametrize("name", OBSERVABLES)
@@ -105,6 +106,7 @@ def test_coefficients_at_special_points(name, measure, compiled):
         np.testing.assert_allclose(found, expected(name, c, 0.3, measure), atol=1e-9)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", OBSERVABLES)
 def test_coefficients_of_tapes_at_special_points(name):
     node = qml.QNode(
@@ -114,6 +116,7 @@ def test_coefficients_of_tapes_at_special_points(name):
         np.testing.assert_allclose(second_order(node, c, 0.3), expected(name, c, 0.3), atol=1e-9)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", [name for name in OBSERVABLES if name != "simplified"])
 def test_coefficients_in_other_frameworks(name):
     node = qml.QNode(circuit(name), qml.device("default.qubit"), diff_method=qshift.param_shift)
@@ -161,9 +164,11 @@ def test_small_multiples_have_gradients():
 
 
 def test_constants_are_simplified_as_ever():
-    assert qml.dot([1.0, 2.0], [qml.Z(0), qml.X(0)]).operands[0] == qml.Z(0)
-    kept = qml.simplify(qml.s_prod(0.0, qml.Hadamard(0)) + qml.s_prod(2.0, qml.Hadamard(1)))
-    assert kept == qml.s_prod(2.0, qml.Hadamard(1))
+    for number in (float, np.float64, pnp.array):
+        one, two, zero = number(1.0), number(2.0), number(0.0)
+        assert qml.dot([one, two], [qml.Z(0), qml.X(0)]).operands[0] == qml.Z(0)
+        kept = qml.simplify(qml.s_prod(zero, qml.Hadamard(0)) + qml.s_prod(two, qml.Hadamard(1)))
+        assert (kept.scalar, kept.base) == (2.0, qml.Hadamard(1))
 
 
 def test_nothing_is_run_for_constants_that_are_zero():

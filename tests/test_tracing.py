@@ -83,6 +83,7 @@ IMPOSSIBLE = pytest.mark.xfail(
 # --- jacobians ---
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "pfor",
     [

@@ -71,6 +71,7 @@ def once(loopback, jobs=1):
 # An unclear answer
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("recorded", [True, False])
 @pytest.mark.parametrize("kind", ["504", "reset", "timeout", "429", "401", "html", "other", "500"])
 def test_a_job_that_is_seen_late_is_not_sent_again(loopback, ledger, grace, kind, recorded, caplog):
@@ -177,6 +178,7 @@ def killed_in_post(monkeypatch, loopback, number, *, arrives, late=0.0):
     assert not left[0]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("arrives", [True, False])
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_killed_in_one_post_of_three(loopback, ledger, grace, monkeypatch, number, arrives):
@@ -194,6 +196,7 @@ def test_killed_in_one_post_of_three(loopback, ledger, grace, monkeypatch, numbe
     assert [(job.state, job.posts) for job in ledger.jobs()] == [("done", n) for n in after]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("first, second", [(False, True), (True, False), (False, False)])
 def test_killed_twice(loopback, ledger, grace, monkeypatch, first, second):
     """The second time while the same job is sent again, or the next one."""

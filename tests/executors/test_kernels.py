@@ -141,6 +141,7 @@ def test_the_catalogue_is_complete():
     assert set(CATALOGUE) == kernels._KERNELS
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("when", ["fixed", "constant", "moving"])
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_gates(name, when):
@@ -156,6 +157,7 @@ def test_gates(name, when):
     assert_right(around(gates, when))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("when", ["fixed", "constant", "moving"])
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_gates(name, when):
@@ -163,6 +165,7 @@ def test_other_gates(name, when):
     assert_right(around([OTHERS[name](angle, LABELS)], when))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", [name for name, (_, wires) in CATALOGUE.items() if wires < 4])
 def test_gates_without_a_kernel_are_matrices(name, monkeypatch):
     """In another release, say."""

@@ -201,6 +201,7 @@ def test_each_call_draws_afresh(name):
     assert not np.array_equal(executor(circuit, points), executor(circuit, points))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "name, seed",
     [(name, seed) for name in SAMPLING for seed in (None, 5) if name in EXACT[:3] or seed],

@@ -374,6 +374,7 @@ def killed_at(number, after, function):
     return struck
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("moment, after", MOMENTS)
 @pytest.mark.parametrize("number", [0, 3])
 def test_a_killed_program_goes_on(moment, after, number, devices, path, undisturbed, monkeypatch):

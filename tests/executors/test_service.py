@@ -231,6 +231,7 @@ def test_jobs_are_found_again(loopback, quick):
 # Faults
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("kind", ["reset", "timeout", "429", "500", "503", "504"])
 def test_no_fault_of_submission_makes_two_jobs(loopback, quick, kind, after):
@@ -492,6 +493,7 @@ REQUESTS = {
 }
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("request_of, kind", REQUESTS)
 def test_other_answers_are_tried_again_and_then_an_error(
     loopback, quick, monkeypatch, caplog, request_of, kind
@@ -522,6 +524,7 @@ def test_other_answers_about_what_is_not_vital_are_no_error(loopback, quick, mon
         assert abs(qshift.qnode(ibm())(rotation)(0.3) - np.cos(0.3)) < 0.2
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", ["html", "other", "list", "null", "empty", "cut"])
 def test_a_list_that_is_none_is_not_taken_for_an_empty_one(loopback, quick, monkeypatch, kind):
     """Otherwise a job that has arrived would be sent again."""
