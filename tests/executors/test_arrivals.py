@@ -116,8 +116,8 @@ def test_a_request_that_cannot_have_arrived_is_sent_again_at_once(
 def test_of_two_jobs_for_one_request_one_is_used(loopback, ledger, monkeypatch, caplog):
     """The first is seen only after the grace, so that there is a second; it is cancelled."""
     monkeypatch.setattr(arrivals, "GRACE", 0.5)
-    loopback.ask("queue", {"delay": 4.0})
-    loopback.faults({"kind": "504", "match": "POST /jobs$", "after": True, "times": 1, "late": 2.0})
+    loopback.ask("queue", {"delay": 8.0})
+    loopback.faults({"kind": "504", "match": "POST /jobs$", "after": True, "times": 1, "late": 5.0})
     np.testing.assert_allclose(run(ledger), np.cos(X), atol=0.2)
     first, second = loopback.jobs()
     assert sorted((first["status"], second["status"])) == ["Cancelled", "Completed"]
