@@ -206,7 +206,7 @@ def _result(measurement, raw, all_wires, is_tensor):
     if kind is VarianceMP:
         mean = _linear(_terms(measurement.obs, raw, is_tensor))
         mean_of_square = _linear(_square_terms(measurement.obs, raw, is_tensor))
-        return lambda values: mean_of_square(values) - mean(values) ** 2
+        return _variance(mean, mean_of_square)
     measurement = with_wires(measurement, all_wires)
     if measurement.obs is not None and any(map(is_tensor, measurement.obs.data)):
         raise UnsupportedError(
@@ -273,9 +273,18 @@ def _of_outcomes(measurement, raw, is_tensor):
     mean = _linear(_diagonal_terms(outcomes, measurement.wires, raw, is_tensor))
     if type(measurement) is ExpectationMP:
         return mean
-    squares = [outcome**2 for outcome in outcomes]
+    squares = [outcome * outcome for outcome in outcomes]
     mean_of_square = _linear(_diagonal_terms(squares, measurement.wires, raw, is_tensor))
-    return lambda values: mean_of_square(values) - mean(values) ** 2
+    return _variance(mean, mean_of_square)
+
+
+def _variance(mean, mean_of_square):
+    def result(values):
+        average = mean(values)
+        # No power: TensorFlow's third derivative of x**2 is no number at 0.
+        return mean_of_square(values) - average * average
+
+    return result
 
 
 def _diagonal_terms(entries, wires, raw, is_tensor):

@@ -245,7 +245,7 @@ def _variance(measurement):
         return readout.raw, readout.results[0]
     with qml.QueuingManager.stop_recording():
         parts = qml.expval(outcome), qml.expval(outcome * outcome)
-    return parts, lambda values: values[:, 1] - values[:, 0] ** 2
+    return parts, lambda values: values[:, 1] - values[:, 0] * values[:, 0]
 
 
 def _slots(tape, recipes):

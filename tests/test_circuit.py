@@ -283,6 +283,7 @@ def single(x, y, z):
     return qml.expval(qml.X(1)), qml.probs(wires=0)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("device", ["default.qubit", "lightning.qubit", "default.mixed"])
 @pytest.mark.parametrize("batched", [(0,), (1,), (0, 1), (0, 2), (0, 1, 2)])
 @pytest.mark.parametrize("constant", [(), (0,), (1,), (2,), (0, 2)])

@@ -143,6 +143,7 @@ def two_arguments(x, y):
     return qml.probs(wires=1)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("argnums", [None, 0, 1, -1, (0,), (0, 1), (1, 0)], ids=str)
 def test_arguments_nest_as_with_tapes(argnums, taped):
     fn, x = node(two_arguments), np.arange(4.0).reshape(2, 2)
@@ -283,6 +284,7 @@ def one_in_a_list(x):
     return [plain(x)]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "circuit",
     [nonlinear, variance, trainable_observable, broadcast, constant_batch],

@@ -393,6 +393,7 @@ def test_roots_of_rotations_multiply_angles(name, device):
             np.testing.assert_allclose(node(number, z), right, atol=1e-9)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("around", [lambda op: op, lambda op: qml.ctrl(op, 1), qml.adjoint])
 @pytest.mark.parametrize("name", EXPONENTS)

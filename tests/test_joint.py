@@ -78,6 +78,7 @@ def test_commuting_or_not_k_gates_take_2k_points_and_one_more(tracker, same, com
     assert tracker.totals["batches"] == 1
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("compiled", [False, True])
 def test_entries_of_a_vector_and_adjoint_gradients(compiled):
     def fn(x):

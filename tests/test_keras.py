@@ -723,6 +723,7 @@ def test_xla_is_declined_with_a_warning():
     assert np.isfinite(model.train_on_batch(X, X))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("run_eagerly", [False, True])
 @pytest.mark.parametrize("encoding", [embedding, by_sample], ids=lambda f: f.__name__)
 def test_physics_informed_training(run_eagerly, encoding):
@@ -1030,6 +1031,7 @@ EMBEDDINGS = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", EMBEDDINGS)
 def test_embeddings_in_fit_and_predict(name):
     features, embed = EMBEDDINGS[name]

@@ -249,7 +249,7 @@ LINEAR = {
     "dot": lambda c: qml.dot(c, [qml.Z(0), qml.X(0) @ qml.Y(1), qml.X(1)]),
     "scaled terms": lambda c: qml.Hamiltonian(c, [2 * qml.Z(0), -0.5 * qml.X(0), qml.Y(1)]),
     "nested": lambda c: c[0] * (c[1] * qml.X(0) + qml.Z(0)) + c[2] * qml.Y(1),
-    "product": lambda c: (c[0] * qml.X(0)) @ (c[1] * qml.Z(1)) + c[2] ** 2 * qml.Z(0),
+    "product": lambda c: (c[0] * qml.X(0)) @ (c[1] * qml.Z(1)) + c[2] * c[2] * qml.Z(0),
     "identity": lambda c: c[0] * qml.Z(0) @ qml.Z(1) + c[1] * qml.I(0) + c[2] * qml.X(1),
     "repeated term": lambda c: qml.Hamiltonian(c, [qml.X(0), qml.Y(1), qml.X(0)]),
     "Hermitian": lambda c: qml.Hamiltonian(
@@ -272,9 +272,19 @@ def test_trainable_coefficients_mixed_with_angles(name, measure):
         mean, square = (np.real(psi.conj() @ m @ psi) for m in (matrix, matrix @ matrix))
         return mean if measure is qml.expval else square - mean**2
 
-    point = np.array([*X, 0.7, -0.4, 1.3])
-    for seed in (0, 1):
+    for seed, coefficients in enumerate([(0.7, -0.4, 1.3), (0.0, 1.0, 0.0)]):
+        point = np.array([*X, *coefficients])
         assert_taylor_series(lambda v: function(v[:2], v[2:]), expected, point, 3, seed)
+
+
+def test_third_derivatives_of_variances_of_nothing():
+    """Where the mean is 0, and its square is not to be a power."""
+    function = of(lambda c: qml.var(c[0] * qml.X(0)))
+    c = tf.zeros([1], tf.float64)
+    *_, third = qshift.derivatives(lambda c: function(X, c)[0], c, order=3)
+    assert np.all(third == 0.0)
+    _, _, second, third = qshift.derivatives(lambda x: function(x, c)[0], tf.zeros(2), order=3)
+    assert np.all(np.isfinite(second)) and np.all(np.isfinite(third))
 
 
 def test_coefficients_alone_are_trainable():

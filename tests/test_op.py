@@ -126,6 +126,7 @@ NO_PFOR = (False,) * 3  # the fastest where only a few numbers are wanted
 # --- reverse mode ---
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("pfor", EVERY_PFOR)
 def test_jacobians_of_order_three(cosine_product, tracker, pfor):
     circuit, truth = cosine_product
@@ -148,6 +149,7 @@ def test_jacobians_of_several_measurements():
     assert_all_close(jacobians(circuit, tf.constant(x), (True, False, False)), expected)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("pfor", EVERY_PFOR[::7] + EVERY_PFOR[3:5])
 def test_batch_jacobians_of_order_three(pfor):
     circuit, terms = multi_output()

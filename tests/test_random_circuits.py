@@ -26,7 +26,7 @@ def by_backpropagation(circuit, order):
     return size, expected
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", GATES)
 def test_every_gate_to_second_order(name):
     circuit = RandomCircuit(len(name), max(2, GATES[name].wires), 2, gates=2, names=[name])

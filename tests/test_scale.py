@@ -275,6 +275,7 @@ def test_gradient_transforms_at_large_angles(x, interface):
 SAMPLED = [{}, {"shots": 50}, {"shots": 50, "seed": 3}, {"shots": (20, 30), "seed": 3}]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("settings", SAMPLED, ids=str)
 @pytest.mark.parametrize("device", DEVICES)

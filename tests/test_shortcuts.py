@@ -94,7 +94,7 @@ def second_order(function, c, y):
     return [float(x) for x in [value, *first, *rows[0], *rows[1]]]
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("measure", [qml.expval, qml.var])
 @pytest.mark.parametrize("name", OBSERVABLES)

@@ -23,6 +23,7 @@ def results(observable, measure, device, compiled):
     return [float(each) for each in call(tf.constant(0.3, tf.float64))]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("device", ["simulator", "default-qubit", "lightning", "aer"])
 @pytest.mark.parametrize("measure", [qml.expval, qml.var])

@@ -370,6 +370,7 @@ def vectorized_map(circuit):
     )
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("loop", [while_loop, python_loop, scan, map_fn, vectorized_map])
 def test_loops_around_a_circuit(tracker, loop, inside):

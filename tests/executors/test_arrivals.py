@@ -220,6 +220,7 @@ def test_a_clock_that_is_set_after_a_kill(loopback, ledger, grace, monkeypatch, 
     assert time.monotonic() - start < 60 and once(loopback)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("arrives", [True, False])
 def test_killed_in_another_container(loopback, ledger, grace, monkeypatch, arrives, caplog):
     """Of the same hostname, so that its process ids look as if they were of this one."""

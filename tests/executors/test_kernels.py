@@ -287,6 +287,7 @@ def shifted(point, pairs=False):
     return np.random.default_rng(1).permutation(point + np.array(moves))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("most", [0, 1, 3 * 2**4, 2**30])
 @pytest.mark.parametrize("matrices", [False, True])
 @pytest.mark.parametrize("pairs", [False, True])

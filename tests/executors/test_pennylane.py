@@ -217,6 +217,7 @@ def test_equal_points_have_samples_of_their_own(name, seed):
     assert_independent(first, second, (mean, math.sqrt((1 - mean**2) / shots)))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", SAMPLING)
 def test_different_circuits_have_samples_of_their_own(name):
     """With one seed, too: it seeds the run, not every circuit alike."""

@@ -13,7 +13,8 @@ def first_difference(found, expected, tolerance):
         right = np.array(right, float)
         if value is None:
             return f"NONE {name} is None, expected {right.tolist()}"
-        value = np.array(value, float)
+        # Autograd's second derivatives are boxes, or arrays of such.
+        value = np.vectorize(lambda x: getattr(x, "_value", x), otypes=[float])(value)
         if value.shape != right.shape:
             return f"SHAPE {name} has shape {value.shape}, expected {right.shape}"
         if np.isnan(value).any():

@@ -14,6 +14,7 @@ from fuzz.draw import draw, valid
 from fuzz.modes import MODES
 from fuzz.script import script
 from fuzz.shrink import shrink, simpler
+from qshift import gates
 
 ALONE = ("threads", "pipeline")  # threads that hang would stay
 QUICK = [name for name in MODES if name not in ALONE]
@@ -37,6 +38,7 @@ def in_another_process(code, tmp_path):
     return subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=240)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("mode", ALONE)
 def test_a_random_case_with_threads_is_right(mode, tmp_path):
     case = draw(1, mode)
@@ -94,7 +96,15 @@ def test_a_broken_device_is_found(device):
     assert len(list(walk(case.ops))) <= 3, told(case, outcome)
 
 
-def test_a_wrong_rule_is_found(monkeypatch):
+@pytest.fixture
+def spectra_anew():
+    """What is known of gates is found out anew, and forgotten afterwards."""
+    gates._spectra.cache_clear()
+    yield
+    gates._spectra.cache_clear()
+
+
+def test_a_wrong_rule_is_found(monkeypatch, spectra_anew):
     """One frequency of controlled rotations is left out."""
     monkeypatch.setattr(qml.CRX, "parameter_frequencies", [(1.0,)])
     monkeypatch.setattr(qml.CRY, "parameter_frequencies", [(1.0,)])
