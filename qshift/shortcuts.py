@@ -43,8 +43,8 @@ def only_for_constants() -> None:
     for name in ("__add__", "__radd__"):
         setattr(Operator, name, _of_any(getattr(Operator, name), _plus))
     for name in ("__matmul__", "__mul__", "__rmul__", "__add__", "__radd__", "__sub__"):
-        method = _of_any(getattr(LinearCombination, name), getattr(Operator, name))
-        setattr(LinearCombination, name, method)
+        own, general = getattr(LinearCombination, name), getattr(Operator, name)
+        setattr(LinearCombination, name, _of_any(own, general, _is_tensorflows))
     power = _of_any(qml.pow, lambda base, z=1, lazy=True, id=None: Pow(base, z, id=id))
     for module in (qml, qml.ops, qml.ops.op_math):
         module.pow = power
