@@ -26,7 +26,12 @@ from fuzz.script import body, tolerance
 _numbers = itertools.count()
 
 # Errors that say what is not supported: qshift's own, and those of PennyLane's devices.
-REFUSALS = (qshift.QShiftError, qml.exceptions.DeviceError, qml.exceptions.WireError)
+REFUSALS = (
+    qshift.QShiftError,
+    qml.exceptions.DeviceError,
+    qml.exceptions.WireError,
+    qml.exceptions.DecompositionUndefinedError,  # by transforms of PennyLane
+)
 
 
 @dataclass
@@ -111,7 +116,8 @@ def _raised(error: Exception) -> Outcome:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "/qshift/" in f.filename]
     where = f"{frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].name}" if frames else ""
     refused = isinstance(error, REFUSALS) or re.search(
-        r"\b(UnsupportedError|NoShiftRuleError|DeviceError|WireError)\b", text
+        r"\b(UnsupportedError|NoShiftRuleError|DeviceError|WireError|DecompositionUndefinedError)\b",
+        text,
     )
     return Outcome("refused" if refused else "crash", text, where)
 

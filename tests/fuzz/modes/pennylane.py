@@ -54,7 +54,7 @@ class PennyLane(Mode):
         order = int(rng.choice([1, 2], p=[0.65, 0.35]))
         by = [str(rng.choice(names)) for _ in range(order)]
         framework = str(rng.choice(["tf", "autograd", "jax"], p=[0.35, 0.57, 0.08]))
-        hessian = framework == "autograd" and order == 2 and len(names) == 1
+        hessian = framework == "autograd" and order == 2 and len(case.leaves) == 1
         transform = hessian and len(case.measurements) == 1
         transform = transform and case.measurements[0].kind != "probs" and bool(rng.random() < 0.5)
         if transform:
