@@ -115,10 +115,10 @@ def _raised(error: Exception) -> Outcome:
     text = f"{type(error).__name__}: {error}"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "/qshift/" in f.filename]
     where = f"{frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].name}" if frames else ""
-    refused = isinstance(error, REFUSALS) or re.search(
-        r"\b(UnsupportedError|NoShiftRuleError|DeviceError|WireError|DecompositionUndefinedError)\b",
-        text,
+    names = "|".join(
+        ["UnsupportedError", "NoShiftRuleError", *(kind.__name__ for kind in REFUSALS)]
     )
+    refused = isinstance(error, REFUSALS) or re.search(rf"\b({names})\b", text)
     return Outcome("refused" if refused else "crash", text, where)
 
 
