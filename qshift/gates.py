@@ -49,7 +49,10 @@ def has_no_effect(op: Operator) -> bool:
 
 def broadcasts(op: Operator) -> bool:
     """Whether devices can run a gate at several angles at once."""
-    return standard_name(op) in supports_broadcasting
+    name = standard_name(op)
+    # PennyLane decomposes FermionicSWAP into an exp(), of whose coefficients it asks whether they
+    # are true.
+    return name in supports_broadcasting and name != "FermionicSWAP"
 
 
 def standard_name(op: Operator) -> str | None:
@@ -197,9 +200,15 @@ def _at_numbers(op, numbers):
     if not op.data:
         return op
     leaves, structure = qml.pytrees.flatten(op)
-    for i, position in enumerate(data_positions(op, leaves)):
-        if position is not None and qml.math.ndim(leaves[i]) == 0:
-            leaves[i] = numbers[position]
+    angles = [
+        (i, position)
+        for i, position in enumerate(data_positions(op, leaves))
+        if position is not None and qml.math.ndim(leaves[i]) == 0
+    ]
+    if not angles:
+        return op  # not made anew: PennyLane cannot with layers of one wire
+    for i, position in angles:
+        leaves[i] = numbers[position]
     with qml.QueuingManager.stop_recording():
         return qml.pytrees.unflatten(leaves, structure)
 

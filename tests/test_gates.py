@@ -341,3 +341,18 @@ def test_channels_without_a_recipe_are_refused_before_anything_runs(channel, tra
     # As data, they are welcome.
     value, gradient = tape_derivatives(lambda x: circuit([x[0], 0.1]), np.array([0.4]), 1)
     assert np.isfinite(value) and np.abs(gradient) > 0.1
+
+
+def test_layers_of_one_wire_are_taken_as_they_are():
+    """PennyLane cannot make them anew: the ranges that it gives them are those that it refuses."""
+
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x):
+        qml.Hadamard(1)
+        qml.ctrl(qml.StronglyEntanglingLayers(tf.reshape(x, (1, 1, 3)), wires=[0]), control=[1])
+        return qml.expval(qml.Z(0))
+
+    x = tf.constant([0.3, 0.4, 0.5], tf.float64)
+    value, gradient = qshift.derivatives(circuit, x, order=1)
+    assert float(value) == pytest.approx((1 + np.cos(0.4)) / 2)
+    np.testing.assert_allclose(gradient, [0, -np.sin(0.4) / 2, 0], atol=1e-12)

@@ -571,3 +571,17 @@ def test_complex_times_of_evolutions_have_real_derivatives_of_the_angles(pfor):
     jacobian = tape.jacobian(value, time, experimental_use_pfor=pfor)
     np.testing.assert_allclose(value, [np.cos(0.6), 0.5, 0.5], atol=1e-12)
     np.testing.assert_allclose(jacobian[:, 0], [-2 * np.sin(0.6), 0, 0], atol=1e-12)
+
+
+def test_gates_that_pennylane_cannot_broadcast():
+    """It decomposes them, on lightning, into what takes one angle."""
+
+    @qml.qnode(qml.device("lightning.qubit", wires=2), diff_method=qshift.param_shift)
+    def circuit(x):
+        qml.RY(0.3, 0)
+        qml.FermionicSWAP(x, [0, 1])
+        return qml.expval(qml.Z(0))
+
+    x, step = pnp.array(0.4), 1e-5
+    expected = (circuit(0.4 + step) - circuit(0.4 - step)) / (2 * step)
+    assert qml.grad(circuit)(x) == pytest.approx(expected, abs=1e-8)
