@@ -55,5 +55,7 @@ def defer(tape: QuantumScript, device_wires: Wires | None) -> QuantumScript:
             "wires=None for as many as it takes; qml.probs() without wires uses all wires of the "
             "device, and qml.probs(wires=...) only those."
         )
-    (mapped,), _ = qml.map_wires(deferred, dict(zip(further, spare, strict=False)))
+    # All wires: some of PennyLane's templates look each of theirs up.
+    names = dict(zip(deferred.wires, deferred.wires, strict=True))
+    (mapped,), _ = qml.map_wires(deferred, names | dict(zip(further, spare, strict=False)))
     return mapped

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import types
 
 import numpy as np
@@ -21,7 +22,7 @@ from pennylane.ops import LinearCombination, Pow, Prod, SProd, Sum
 from pennylane.pauli import PauliSentence
 from pennylane.typing import TensorLike
 
-from qshift.terms import split
+from qshift.terms import split, times
 from qshift.tracing import is_watched
 
 
@@ -36,15 +37,15 @@ def only_for_constants() -> None:
     for name in ("ops.functions.dot", "transforms.split_non_commuting"):
         importlib.import_module(f"pennylane.{name}").qp = _View(qml, math=numbers)
     for kind in (Sum, Prod):
-        kind.terms = _of_any(kind.terms, lambda op: tuple(zip(*split(op, _may_move), strict=True)))
+        kind.terms = _of_any(kind.terms, _terms)
     PauliSentence.operation = _of_any(PauliSentence.operation, _operation)
     for kind in (SProd, Sum, Prod, LinearCombination):
         kind.simplify = _of_any(kind.simplify, lambda op, *_: op, _is_tensorflows)
     for name in ("__add__", "__radd__"):
         setattr(Operator, name, _of_any(getattr(Operator, name), _plus))
-    for name in ("__matmul__", "__mul__", "__rmul__", "__add__", "__radd__", "__sub__"):
-        own, general = getattr(LinearCombination, name), getattr(Operator, name)
-        setattr(LinearCombination, name, _of_any(own, general, _is_tensorflows))
+    for name, instead in _ARITHMETIC.items():
+        own = getattr(LinearCombination, name)
+        setattr(LinearCombination, name, _dequeued(_of_any(own, instead, _is_tensorflows)))
     power = _of_any(qml.pow, lambda base, z=1, lazy=True, id=None: Pow(base, z, id=id))
     for module in (qml, qml.ops, qml.ops.op_math):
         module.pow = power
@@ -89,10 +90,76 @@ def _operation(sentence, wire_order=()):
         return terms[0] if len(terms) == 1 else Sum(*terms)
 
 
+def _terms(op):
+    coefficients, operators = zip(*split(op, _may_move), strict=True)
+    return list(coefficients), list(operators)
+
+
 def _plus(op, other):
     if isinstance(other, TensorLike):
+        if not _may_move(other) and qml.math.allequal(other, 0):
+            return op
         other = qml.s_prod(other, qml.Identity(op.wires))
     return qml.sum(op, other, lazy=False) if isinstance(other, Operator) else NotImplemented
+
+
+def _dequeued(method):
+    """Returns a method whose operators are recorded as what they have become, and not beside it:
+    there they would be gates."""
+
+    @functools.wraps(method)
+    def called(*args):
+        found = method(*args)
+        if found is not NotImplemented and qml.QueuingManager.recording():
+            for each in args:
+                if isinstance(each, Operator) and each is not found:
+                    qml.QueuingManager.remove(each)
+        return found
+
+    return called
+
+
+def _added(one, other, factor=1.0):
+    if not isinstance(other, Operator):
+        return _plus(one, factor * other)
+    return _combined([*_pairs(one), *((times(factor, c), op) for c, op in _pairs(other))])
+
+
+def _subtracted(one, other):
+    return _added(one, other, -1.0)
+
+
+def _scaled(one, number):
+    if not isinstance(number, TensorLike):
+        return NotImplemented
+    return _combined([(times(number, c), op) for c, op in _pairs(one)])
+
+
+def _multiplied(one, other):
+    if not isinstance(other, LinearCombination) or set(one.wires) & set(other.wires):
+        return Operator.__matmul__(one, other)
+    pairs = itertools.product(_pairs(one), _pairs(other))
+    return _combined([(times(c, d), qml.prod(a, b)) for (c, a), (d, b) in pairs])
+
+
+def _combined(pairs):
+    return LinearCombination([c for c, _ in pairs], [op for _, op in pairs])
+
+
+def _pairs(op):
+    if not isinstance(op, LinearCombination):
+        return [(1.0, op)]
+    return [(op.coeffs[i], each) for i, each in enumerate(op.ops)]
+
+
+_ARITHMETIC = {
+    "__add__": _added,
+    "__radd__": _added,
+    "__sub__": _subtracted,
+    "__mul__": _scaled,
+    "__rmul__": _scaled,
+    "__matmul__": _multiplied,
+}
 
 
 def _is_tensorflows(number) -> bool:

@@ -46,8 +46,10 @@ def apply(pipeline, tape: QuantumScript) -> tuple[tuple[QuantumScript, ...], Cal
         tensors = _tensors(made[0])
         derived = [p for p in tensors if not any(p is each for each in moving)]
         slopes = first.gradient(derived, moving) if derived else [None] * len(moving)
+    splits = any(_name(each) in _SPLITTING and _is_pennylanes(each) for each in pipeline)
+    kept = tensors + [p for p in moving if splits and not _is_angle(p, tape)]
     for tensor, slope in zip(moving, slopes, strict=True):
-        if slope is None and not any(tensor is each for each in tensors):
+        if slope is None and not any(tensor is each for each in kept):
             raise UnsupportedError(
                 f"A parameter of the circuit is lost in {_names(pipeline)}, so there would be no "
                 "derivative by it: a gate was left out because of its angle, or a number made of "
@@ -85,8 +87,20 @@ def _transformed(pipeline, tape):
         ) from error
 
 
+# These multiply results by the coefficients of observables afterwards.
+_SPLITTING = ("split_non_commuting", "split_to_single_terms")
+
+
+def _is_angle(tensor, tape) -> bool:
+    return any(tensor is each for op in tape.operations for each in op.data)
+
+
+def _name(transform) -> str:
+    return getattr(transform.tape_transform, "__name__", repr(transform))
+
+
 def _names(pipeline) -> str:
-    names = [getattr(each.tape_transform, "__name__", repr(each)) for each in pipeline]
+    names = list(map(_name, pipeline))
     return names[0] if len(names) == 1 else f"one of the transforms {', '.join(names)}"
 
 

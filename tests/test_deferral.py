@@ -87,3 +87,17 @@ def test_postselection_is_refused(tracker):
     with pytest.raises(qshift.UnsupportedError, match="(?s)Postselection.*divide in TensorFlow"):
         circuit(tf.constant(0.3, tf.float64))
     assert tracker.totals["circuits"] == 0
+
+
+def test_templates_that_look_up_all_of_their_wires():
+    """Some of PennyLane's do, where only the wires of outcomes get other names."""
+    wires = ["a", "b", "c", "d"]
+
+    @qshift.qnode(qml.device("default.qubit", wires=[*wires, "spare"]))
+    def circuit(x):
+        qml.measure("a")
+        qml.AllSinglesDoubles(x, wires, np.array([1, 1, 0, 0]), singles=[["a", "c"]])
+        return qml.expval(qml.Z("a"))
+
+    found = circuit(tf.constant([0.3], tf.float64))
+    assert float(found) == pytest.approx(-np.cos(0.3))

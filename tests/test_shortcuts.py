@@ -188,3 +188,41 @@ def test_terms_of_products_are_all_there():
     assert sorted(map(float, coefficients)) == [0.0] * 7 + [1.0]
     chosen = itertools.product(*([qml.Hadamard(i), qml.Z(i)] for i in range(3)))
     assert all(a == qml.prod(*b) for a, b in zip(operators, chosen, strict=True))
+
+
+ARITHMETIC = {
+    "sum": lambda a: hamiltonian(a) + hamiltonian(a),
+    "sum of three": lambda a: sum([hamiltonian(a), hamiltonian(a), hamiltonian(a)]),
+    "and another": lambda a: hamiltonian(a) + qml.Y(0),
+    "and nothing": lambda a: hamiltonian(a) + 0,
+    "difference": lambda a: hamiltonian(a) - hamiltonian(a * a),
+    "less another": lambda a: hamiltonian(a) - qml.Y(0),
+    "multiple": lambda a: 2.0 * hamiltonian(a) * 0.5,
+    "quotient": lambda a: hamiltonian(a) / 2,
+    "product": lambda a: hamiltonian(a) @ qml.Hamiltonian([a, 1.0], [qml.Z(1), qml.Y(1)]),
+}
+
+
+def hamiltonian(a):
+    return qml.Hamiltonian([a, 1.0], [qml.Z(0), qml.Hadamard(0)])
+
+
+@pytest.mark.parametrize("number", [float, np.float64, lambda x: tf.constant(x, tf.float64)])
+@pytest.mark.parametrize("name", ARITHMETIC)
+def test_what_a_hamiltonian_is_made_of_is_no_gate(name, number):
+    """PennyLane leaves operands of its arithmetic behind, as gates of the circuit."""
+    with qml.queuing.AnnotatedQueue() as queue:
+        observable = ARITHMETIC[name](number(0.5))
+        qml.expval(observable)
+    assert isinstance(observable, qml.ops.LinearCombination)
+    assert not qml.tape.QuantumScript.from_queue(queue).operations
+    expected = qml.matrix(ARITHMETIC[name](0.5), wire_order=[0, 1])
+    found = qml.math.toarray(qml.matrix(observable, wire_order=[0, 1]))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_numbers_that_are_zero_add_nothing():
+    c = tf.constant(0.5, tf.float64)
+    terms = qml.sum(c * qml.Z(0), c * qml.Hadamard(1)).terms()
+    assert [len(each) for each in terms] == [2, 2] and isinstance(terms[0], list)
+    assert len(sum([c * qml.Z(0), c * qml.Hadamard(1)]).terms()[1]) == 2

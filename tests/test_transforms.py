@@ -134,3 +134,27 @@ def test_variables():
     with tf.GradientTape() as tape:
         value = node(x)
     np.testing.assert_allclose(tape.gradient(value, x), -np.sin(X.sum()), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "split", [qml.transforms.split_non_commuting, qml.transforms.split_to_single_terms]
+)
+@pytest.mark.parametrize("point", [(0.3, 0.4, 0.7), (0.0, np.pi, 1.0), (np.pi, 0.0, 0.0)])
+def test_coefficients_that_multiply_results_afterwards(split, point):
+    def circuit(a, b, c):
+        qml.RX(a, 0)
+        qml.RY(b, 0)
+        return qml.expval(c * qml.Z(0) + (1 - c) * qml.Y(0) + a * b * qml.Hadamard(0))
+
+    def derivatives(node):
+        x = [tf.Variable(number, dtype=tf.float64) for number in point]
+        with tf.GradientTape(persistent=True) as outer:
+            with tf.GradientTape() as inner:
+                value = node(*x)
+            first = inner.gradient(value, x)
+        second = [outer.gradient(each, x, unconnected_gradients="zero") for each in first]
+        return tf.concat([[value], first, *second], 0)
+
+    whole = qshift.qnode(qml.device("default.qubit"))(circuit)
+    found = derivatives(split(qshift.qnode(qml.device("default.qubit"))(circuit)))
+    np.testing.assert_allclose(found, derivatives(whole), atol=1e-9)

@@ -13,8 +13,12 @@ def first_difference(found, expected, tolerance):
         right = np.array(right, float)
         if value is None:
             return f"NONE {name} is None, expected {right.tolist()}"
-        # Autograd's second derivatives are boxes, or arrays of such.
-        value = np.vectorize(lambda x: getattr(x, "_value", x), otypes=[float])(value)
+        numbers = []
+        for number in np.asarray(value, object).ravel():
+            while hasattr(number, "_value"):  # autograd's second derivatives are boxes
+                number = number._value
+            numbers.append(float(number))
+        value = np.array(numbers).reshape(np.shape(value))
         if value.shape != right.shape:
             return f"SHAPE {name} has shape {value.shape}, expected {right.shape}"
         if np.isnan(value).any():
