@@ -4,7 +4,8 @@ them.
 A coefficient of 1 is left out of `qml.dot`, terms with coefficients near 0 are left out of sums,
 and derivatives are not asked for where what multiplies them is near 0. All lose derivatives: the
 Hessian of a squared error is zero where the error is. So do products of Hamiltonians that have
-numbers and tensors as coefficients, which become arrays.
+numbers and tensors as coefficients, which become arrays. And what Hamiltonians are added to or
+multiplied by in a quantum function stays in it as a gate, which it is not.
 """
 
 from __future__ import annotations
