@@ -1,5 +1,5 @@
 # make demo    H2's ground state on the embedded simulator; the plot goes to out/
-# make test    the test suite; of the longest tests one in two or three, all with PYTEST_ARGS="-n 3 --thorough"
+# make test    the test suite; of the longest tests some, all with PYTEST_ARGS="-n 3 --thorough"
 # make fuzz    random cases against an independent reference: MINUTES=10, SEED=1 (random if not given);
 #              scripts of what fails go to out/fuzz/; FUZZ_ARGS="--only tapes shots" picks modes
 # make bench   side-by-side measurements; BENCH_ARGS=--quick for a minute or two; peers with environments

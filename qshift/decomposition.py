@@ -107,9 +107,9 @@ def decompose(
         settings = _settings(op)
         hides_tensors = _holds_others(settings, leaves, is_tensor)
         constant = not (tensors or hides_tensors)
-        holds_roots = bool(op.hyperparameters) and any(map(is_root, operators(op)))
-        whole = constant and op.data and op.has_matrix and not holds_roots
-        if adjoint and whole and not gates.suits_adjoint(op):
+        holds_roots = constant and op.hyperparameters and any(map(is_root, operators(op)))
+        whole = constant and not holds_roots
+        if adjoint and op.data and whole and not gates.suits_adjoint(op) and op.has_matrix:
             # Devices that differentiate lose count at other gates with parameters, even constant.
             require_unitary(op)
             with np.errstate(invalid="ignore"):  # of infinite angles

@@ -174,7 +174,7 @@ def _expval(measurement, word, tape):
             f"{tape.measurements}. Pass them as constants, or return the expectation values of "
             "the terms."
         )
-    return qml.expval(word if word.wires else qml.Identity(measurement.wires[:1]))
+    return qml.expval(word)
 
 
 def _weighted(coefficients, values):

@@ -40,7 +40,7 @@ from qshift.fingerprint import WIDEST_CUSTOM, contains_custom, is_custom, operat
 from qshift.generators import commuting
 from qshift.shifting import FAR
 from qshift.special_unitary import rotations
-from qshift.terms import times
+from qshift.terms import pairs, times
 
 
 def parts(op: Operator) -> list[Operator] | None:
@@ -302,8 +302,7 @@ def _terms(observable, factor, op):
             word = PauliWord({**word, **other})
         return [(word, factor)]
     if isinstance(observable, LinearCombination):
-        pairs = zip(*observable.terms(), strict=True)
-        found = [_terms(word, times(factor, as_real(c, op)), op) for c, word in pairs]
+        found = [_terms(word, times(factor, as_real(c, op)), op) for c, word in pairs(observable)]
     elif isinstance(observable, Sum):
         found = [_terms(operand, factor, op) for operand in observable.operands]
     else:

@@ -381,9 +381,7 @@ def _tensor_terms(observable, is_tensor):
                 "a linear combination of fixed observables can be tensors. Pass NumPy arrays, or "
                 "write the observable as qml.Hamiltonian(coefficients, observables)."
             )
-    # PennyLane takes the wires off identities, which no device measures then.
-    identity = qml.Identity(observable.wires[:1])
-    return [(_number(c), word if len(word.wires) else identity) for c, word in terms]
+    return [(_number(coefficient), word) for coefficient, word in terms]
 
 
 def _number(coefficient):

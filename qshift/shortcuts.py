@@ -23,8 +23,8 @@ from pennylane.ops import LinearCombination, Pow, Prod, SProd, Sum
 from pennylane.pauli import PauliSentence
 from pennylane.typing import TensorLike
 
-from qshift.terms import split, times
-from qshift.tracing import is_watched
+from qshift.packing import constant, is_tensor
+from qshift.terms import pairs, scaled, split, times
 
 
 def only_for_constants() -> None:
@@ -41,12 +41,12 @@ def only_for_constants() -> None:
         kind.terms = _of_any(kind.terms, _terms)
     PauliSentence.operation = _of_any(PauliSentence.operation, _operation)
     for kind in (SProd, Sum, Prod, LinearCombination):
-        kind.simplify = _of_any(kind.simplify, lambda op, *_: op, _is_tensorflows)
+        kind.simplify = _of_any(kind.simplify, lambda op, *_: op, is_tensor)
     for name in ("__add__", "__radd__"):
         setattr(Operator, name, _of_any(getattr(Operator, name), _plus))
     for name, instead in _ARITHMETIC.items():
         own = getattr(LinearCombination, name)
-        setattr(LinearCombination, name, _dequeued(_of_any(own, instead, _is_tensorflows)))
+        setattr(LinearCombination, name, _dequeued(_of_any(own, instead, is_tensor)))
     power = _of_any(qml.pow, lambda base, z=1, lazy=True, id=None: Pow(base, z, id=id))
     for module in (qml, qml.ops, qml.ops.op_math):
         module.pow = power
@@ -64,10 +64,21 @@ class _View(types.ModuleType):
         return getattr(self._module, name)
 
 
-def _of_any(function, instead, moves=None):
+def _may_move(number) -> bool:
+    """Whether something may differentiate by a number now or later."""
+    return is_tensor(number) or _moves(number)
+
+
+def _moves(number) -> bool:
+    """Of another framework: whether something differentiates by a number now."""
+    if qml.math.get_interface(number) == "autograd":
+        return isinstance(number, ArrayBox)  # others can be marked, which changes nothing here
+    return qml.math.requires_grad(number)
+
+
+def _of_any(function, instead, moves=_may_move):
     """Returns a function that does something else if tensors are among its arguments, or in the
     operators that these are."""
-    moves = moves or _may_move
 
     def holds(argument):
         if isinstance(argument, Operator):
@@ -123,7 +134,7 @@ def _dequeued(method):
 def _added(one, other, factor=1.0):
     if not isinstance(other, Operator):
         return _plus(one, factor * other)
-    return _combined([*_pairs(one), *((times(factor, c), op) for c, op in _pairs(other))])
+    return _combined([*pairs(one), *scaled(factor, pairs(other))])
 
 
 def _subtracted(one, other):
@@ -133,24 +144,18 @@ def _subtracted(one, other):
 def _scaled(one, number):
     if not isinstance(number, TensorLike):
         return NotImplemented
-    return _combined([(times(number, c), op) for c, op in _pairs(one)])
+    return _combined(scaled(number, pairs(one)))
 
 
 def _multiplied(one, other):
     if not isinstance(other, LinearCombination) or set(one.wires) & set(other.wires):
         return Operator.__matmul__(one, other)
-    pairs = itertools.product(_pairs(one), _pairs(other))
-    return _combined([(times(c, d), qml.prod(a, b)) for (c, a), (d, b) in pairs])
+    chosen = itertools.product(pairs(one), pairs(other))
+    return _combined([(times(c, d), qml.prod(a, b)) for (c, a), (d, b) in chosen])
 
 
-def _combined(pairs):
-    return LinearCombination([c for c, _ in pairs], [op for _, op in pairs])
-
-
-def _pairs(op):
-    if not isinstance(op, LinearCombination):
-        return [(1.0, op)]
-    return [(op.coeffs[i], each) for i, each in enumerate(op.ops)]
+def _combined(terms):
+    return LinearCombination([c for c, _ in terms], [op for _, op in terms])
 
 
 _ARITHMETIC = {
@@ -163,22 +168,6 @@ _ARITHMETIC = {
 }
 
 
-def _is_tensorflows(number) -> bool:
-    return qml.math.get_interface(number) == "tensorflow"
-
-
-def _may_move(number) -> bool:
-    """Whether something may differentiate by a number now or later."""
-    return _is_tensorflows(number) or _moves(number)
-
-
-def _moves(number) -> bool:
-    """Of another framework: whether something differentiates by a number now."""
-    if qml.math.get_interface(number) == "autograd":
-        return isinstance(number, ArrayBox)  # others can be marked, which changes nothing here
-    return qml.math.requires_grad(number)
-
-
 def _is_abstract(number, like=None) -> bool:
     return qml.math.is_abstract(number, like) or _may_move(number)
 
@@ -187,9 +176,8 @@ def _are_zeros(numbers, zero) -> bool:
     """Whether numbers are zeros, exactly, and nothing differentiates by them."""
     if isinstance(numbers, list | tuple):
         return all(_are_zeros(each, zero) for each in numbers)
-    if _is_tensorflows(numbers):
-        if not hasattr(numbers, "numpy") or is_watched(numbers):
-            return False
+    if is_tensor(numbers):
+        numbers = constant(numbers)
     elif _moves(numbers):
         return False
-    return not np.any(numbers != zero)
+    return numbers is not None and not np.any(numbers != zero)

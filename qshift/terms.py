@@ -17,8 +17,10 @@ import tensorflow as tf
 from pennylane.operation import Operator
 from pennylane.ops import LinearCombination, Prod, SProd, Sum
 
+Terms = list[tuple[Any, Operator]]
 
-def split(observable: Operator, is_tensor: Callable[[Any], bool]) -> list[tuple[Any, Operator]]:
+
+def split(observable: Operator, is_tensor: Callable[[Any], bool]) -> Terms:
     """Writes an observable as a sum of others, with tensors only in the coefficients.
 
     Args:
@@ -27,8 +29,29 @@ def split(observable: Operator, is_tensor: Callable[[Any], bool]) -> list[tuple[
 
     Returns:
         Pairs of a coefficient and an operator. Where a tensor is no coefficient of a linear
-        combination, the operator keeps it.
+        combination, the operator keeps it. All act on wires: PennyLane takes these off identities,
+        which no device measures then.
     """
+    with qml.QueuingManager.stop_recording():
+        identity = qml.Identity(observable.wires[:1])
+    return [(c, op if op.wires else identity) for c, op in _split(observable, is_tensor)]
+
+
+def pairs(op: Operator) -> Terms:
+    """Returns the coefficients and operators that an operator adds up if it says so, as they
+    stand."""
+    if not isinstance(op, LinearCombination):
+        return [(1.0, op)]
+    # By index: the coefficients may be one tensor of a graph.
+    return [(op.coeffs[i], each) for i, each in enumerate(op.ops)]
+
+
+def scaled(factor, terms: Terms) -> Terms:
+    """Multiplies the coefficients of terms by a number."""
+    return [(times(factor, coefficient), op) for coefficient, op in terms]
+
+
+def _split(observable, is_tensor):
     words = observable.pauli_rep
     if words:
         with qml.QueuingManager.stop_recording():
@@ -36,26 +59,20 @@ def split(observable: Operator, is_tensor: Callable[[Any], bool]) -> list[tuple[
     if not any(map(is_tensor, observable.data)):
         return [(1.0, observable)]
     if isinstance(observable, SProd):
-        return _scaled(observable.scalar, split(observable.base, is_tensor))
-    if isinstance(observable, LinearCombination):
-        pairs = zip(observable.coeffs, observable.ops, strict=True)
-        parts = [_scaled(coefficient, split(op, is_tensor)) for coefficient, op in pairs]
-        return list(itertools.chain.from_iterable(parts))
+        return scaled(observable.scalar, _split(observable.base, is_tensor))
     if isinstance(observable, Sum):
-        parts = [split(op, is_tensor) for op in observable.operands]
+        stated = isinstance(observable, LinearCombination)
+        summands = pairs(observable) if stated else [(1.0, op) for op in observable.operands]
+        parts = [scaled(coefficient, _split(op, is_tensor)) for coefficient, op in summands]
         return list(itertools.chain.from_iterable(parts))
     if isinstance(observable, Prod):
-        chosen = itertools.product(*(split(op, is_tensor) for op in observable.operands))
-        return [_multiplied(pairs) for pairs in chosen]
+        chosen = itertools.product(*(_split(op, is_tensor) for op in observable.operands))
+        return [_multiplied(terms) for terms in chosen]
     return [(1.0, observable)]
 
 
-def _scaled(factor, pairs):
-    return [(times(factor, coefficient), op) for coefficient, op in pairs]
-
-
-def _multiplied(pairs):
-    coefficients, operators = zip(*pairs, strict=True)
+def _multiplied(terms):
+    coefficients, operators = zip(*terms, strict=True)
     with qml.QueuingManager.stop_recording():
         return reduce(times, coefficients), qml.prod(*operators)
 

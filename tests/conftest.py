@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # results to the last digit, and no notice
 
+import collections
 import json
 import pathlib
 import sys
@@ -29,18 +30,15 @@ def pytest_collection_modifyitems(config, items):
     """Leaves out most of the tests that are one in n; which, follows from their names."""
     if config.getoption("--thorough"):
         return
-    groups, kept = {}, []
+    chosen, groups = set(), collections.defaultdict(list)
     for item in items:
         if marker := item.get_closest_marker("one_in"):
-            number = zlib.crc32(item.nodeid.encode())
-            of_all = number % marker.args[0] == 0
-            groups.setdefault(item.nodeid.split("[")[0], []).append((not of_all, number, item))
+            groups[item.nodeid.split("[")[0], marker.args[0]].append(item)
         else:
-            kept.append(item)
-    for group in groups.values():
-        chosen = [item for apart, _, item in group if not apart]
-        kept += chosen or [min(group, key=lambda each: each[1])[2]]
-    chosen = set(kept)
+            chosen.add(item)
+    number = lambda item: zlib.crc32(item.nodeid.encode())  # noqa: E731
+    for (_, n), group in groups.items():
+        chosen.update([item for item in group if number(item) % n == 0] or [min(group, key=number)])
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = [item for item in items if item in chosen]
 

@@ -272,8 +272,8 @@ def test_trainable_coefficients_mixed_with_angles(name, measure):
         mean, square = (np.real(psi.conj() @ m @ psi) for m in (matrix, matrix @ matrix))
         return mean if measure is qml.expval else square - mean**2
 
-    for seed, coefficients in enumerate([(0.7, -0.4, 1.3), (0.0, 1.0, 0.0)]):
-        point = np.array([*X, *coefficients])
+    generic, special = np.array([*X, 0.7, -0.4, 1.3]), np.array([*X, 0.0, 1.0, 0.0])
+    for seed, point in [(0, generic), (1, generic), (1, special)]:
         assert_taylor_series(lambda v: function(v[:2], v[2:]), expected, point, 3, seed)
 
 

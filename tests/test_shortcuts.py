@@ -10,7 +10,9 @@ import tensorflow as tf
 from pennylane import numpy as pnp
 
 import qshift
+from qshift.shortcuts import only_for_constants
 
+only_for_constants()  # as the first use of a qnode does, which some of these tests do without
 jax.config.update("jax_enable_x64", True)
 pytestmark = [
     # PennyLane asks JAX for names that JAX will take away.

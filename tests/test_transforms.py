@@ -146,15 +146,10 @@ def test_coefficients_that_multiply_results_afterwards(split, point):
         qml.RY(b, 0)
         return qml.expval(c * qml.Z(0) + (1 - c) * qml.Y(0) + a * b * qml.Hadamard(0))
 
-    def derivatives(node):
-        x = [tf.Variable(number, dtype=tf.float64) for number in point]
-        with tf.GradientTape(persistent=True) as outer:
-            with tf.GradientTape() as inner:
-                value = node(*x)
-            first = inner.gradient(value, x)
-        second = [outer.gradient(each, x, unconnected_gradients="zero") for each in first]
-        return tf.concat([[value], first, *second], 0)
-
-    whole = qshift.qnode(qml.device("default.qubit"))(circuit)
-    found = derivatives(split(qshift.qnode(qml.device("default.qubit"))(circuit)))
-    np.testing.assert_allclose(found, derivatives(whole), atol=1e-9)
+    whole = qshift.qnode(DEVICE)(circuit)
+    found, expected = (
+        tape_derivatives(lambda x, node=node: node(*tf.unstack(x)), np.array(point), 2)
+        for node in (split(qshift.qnode(DEVICE)(circuit)), whole)
+    )
+    for each, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(each, right, atol=1e-9)

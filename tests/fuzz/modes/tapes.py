@@ -21,8 +21,6 @@ from fuzz.modes.base import (
 REVERSE = {
     "gradient": "{tape}.gradient({y}, {x}{zero})",
     "weighted": "{tape}.gradient({y}, {x}, output_gradients={weights}{zero})",
-    "square": "{tape}.gradient({y}, {x}{zero})",
-    "residual": "{tape}.gradient({y}, {x}{zero})",
     "pfor": "{tape}.jacobian({y}, {x}{zero})",
     "loop": "{tape}.jacobian({y}, {x}, experimental_use_pfor=False{zero})",
     "rows": "{tape}.batch_jacobian({y}, {x}{zero})",
@@ -126,6 +124,7 @@ class Tapes(Mode):
             if way == "forward":
                 found = f"t{k}.jvp(y{k}{zero})"
             else:
+                way = "gradient" if way in SQUARES else way
                 found = REVERSE[way].format(
                     tape=f"t{k}",
                     y=f"y{k}",
