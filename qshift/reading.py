@@ -133,6 +133,8 @@ class _Traced:
             tf.constant(random.uniform(0.1, 1, spec.shape), spec.dtype)
             for spec in self._weights.values()
         ]
+        for take in self._graph.graph.deferred_external_captures:  # anew whenever it is run
+            values += tf.nest.flatten(take())
         size = self.inputs.shape[0] if self.inputs.shape.rank == 2 else 1
         samples = samples[: len(samples) // size * size].reshape([-1, *self.inputs.shape])
         parts = [self._run(tf.constant(x, self.inputs.dtype), *values) for x in samples]

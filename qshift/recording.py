@@ -157,7 +157,8 @@ def _dtype(leaf):
 def _stacked(nest, dtype) -> tf.Tensor:
     if type(nest) in (list, tuple):
         return tf.stack([_stacked(each, dtype) for each in nest])
-    return tf.cast(nest, dtype)
+    # tf.cast would make single precision of a number first.
+    return tf.cast(nest if _is_tensor(nest) else np.asarray(nest, dtype.as_numpy_dtype), dtype)
 
 
 _read_arguments()

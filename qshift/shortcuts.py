@@ -4,8 +4,11 @@ them.
 A coefficient of 1 is left out of `qml.dot`, terms with coefficients near 0 are left out of sums,
 and derivatives are not asked for where what multiplies them is near 0. All lose derivatives: the
 Hessian of a squared error is zero where the error is. So do products of Hamiltonians that have
-numbers and tensors as coefficients, which become arrays. And what Hamiltonians are added to or
-multiplied by in a quantum function stays in it as a gate, which it is not.
+numbers and tensors as coefficients, which become arrays, and Jacobians of several results, which
+become arrays of what autograd differentiates by. And what Hamiltonians are added to or multiplied
+by in a quantum function stays in it as a gate, which it is not; gates move past others in
+`commute_controlled` if the basis of neither is known; numbers beside tensors are rounded to single
+precision.
 """
 
 from __future__ import annotations
@@ -15,12 +18,16 @@ import importlib
 import itertools
 import types
 
+import autoray
 import numpy as np
 import pennylane as qml
+import tensorflow as tf
 from autograd.numpy.numpy_boxes import ArrayBox
+from autograd.tracer import isbox
 from pennylane.operation import Operator
 from pennylane.ops import LinearCombination, Pow, Prod, SProd, Sum
 from pennylane.pauli import PauliSentence
+from pennylane.pytrees import flatten
 from pennylane.typing import TensorLike
 
 from qshift.packing import constant, is_tensor
@@ -32,8 +39,11 @@ def only_for_constants() -> None:
     vjp = importlib.import_module("pennylane.gradients.vjp")
     if isinstance(vjp.math, _View):
         return
-    vjp.math = _View(qml.math, allclose=_are_zeros)
+    vjp.math = _View(qml.math, allclose=_are_zeros, einsum=_einsum)
     importlib.import_module("pennylane.gradients.jvp").math = vjp.math
+    commuting = importlib.import_module("pennylane.transforms.optimization.commute_controlled")
+    commuting._can_commute = _of_known_bases(commuting._can_commute)
+    autoray.register_function("tensorflow", "coerce", _of_one_dtype)
     numbers = _View(qml.math, is_abstract=_is_abstract)
     for name in ("ops.functions.dot", "transforms.split_non_commuting"):
         importlib.import_module(f"pennylane.{name}").qp = _View(qml, math=numbers)
@@ -166,6 +176,43 @@ _ARITHMETIC = {
     "__rmul__": _scaled,
     "__matmul__": _multiplied,
 }
+
+
+def _of_known_bases(can_commute):
+    """Two gates of unknown bases are not of one basis."""
+
+    @functools.wraps(can_commute)
+    def called(gate, controlled):
+        return gate.basis is not None and can_commute(gate, controlled)
+
+    return called
+
+
+def _of_one_dtype(tensors) -> list[tf.Tensor]:
+    """Casts tensors, arrays and numbers to one dtype, which numbers alone do not make wider."""
+    parts, kinds = [], []
+    for part in tensors:
+        if any(hasattr(leaf, "dtype") for leaf in tf.nest.flatten(part)):
+            part = tf.convert_to_tensor(part)
+            kinds.append(part.dtype.as_numpy_dtype)
+        else:  # TensorFlow would make single precision of these
+            part = np.asarray(part)
+            kinds.append(_NARROWEST.get(part.dtype.kind, part.dtype))
+        parts.append(part)
+    inexact = [kind for kind in kinds if np.issubdtype(kind, np.inexact)]
+    dtype = np.result_type(*(inexact or kinds))
+    return [tf.cast(part, dtype) for part in parts]
+
+
+_NARROWEST = {"i": np.int8, "f": np.float16, "c": np.complex64}
+
+
+def _einsum(indices, cotangents, jacobian, **options):
+    if any(map(isbox, flatten((cotangents, jacobian))[0])):
+        # PennyLane has a slower way for what cannot be contracted. Autograd's contraction makes an
+        # array of these and differentiates by nothing.
+        raise TypeError("autograd does not contract nested sequences")
+    return qml.math.einsum(indices, cotangents, jacobian, **options)
 
 
 def _is_abstract(number, like=None) -> bool:

@@ -244,6 +244,23 @@ def _vectorise(inputs: pfor._PforInput):
     return [pfor.wrap(result, True)]
 
 
+def _copied(create: Callable) -> Callable:
+    """Vectorising a loop, TensorFlow copies ops that do not depend on it but come after something
+    with a state, an assertion for example. It would not know derivatives of the copies."""
+
+    @functools.wraps(create)
+    def created(op_type, inputs, op_dtypes, attrs=None):
+        node = _nodes.get(attrs["token"].s) if op_type == "PyFuncStateless" else None
+        if node is None:
+            return create(op_type, inputs, op_dtypes, attrs)
+        ticket, *inputs = inputs
+        return run(node, ticket, inputs).op
+
+    return created
+
+
+pfor._create_op = _copied(pfor._create_op)
+
 _CONTROL_FLOW = (CondBranchFuncGraph, WhileBodyFuncGraph, WhileCondFuncGraph)
 
 

@@ -373,7 +373,22 @@ def test_coefficients_some_of_which_are_numbers(compile):
     @qshift.qnode(qml.device("default.qubit"))
     def circuit(x):
         qml.RY(x[0], 0)
-        return qml.expval(qml.Hamiltonian([1.0, x[1]], [qml.X(0), qml.Z(0)]))
+        return qml.expval(qml.Hamiltonian([1.7, x[1]], [qml.X(0), qml.Z(0)]))
 
     x = tf.constant([0.3, 0.4], tf.float64)
-    assert float(compile(circuit)(x)) == pytest.approx(np.sin(0.3) + 0.4 * np.cos(0.3))
+    expected = 1.7 * np.sin(0.3) + 0.4 * np.cos(0.3)
+    assert float(compile(circuit)(x)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("number", [1.7, np.float64(1.7), 2, np.int64(2), True])
+@pytest.mark.parametrize("compile", [lambda fn: fn, tf.function], ids=["eager", "compiled"])
+def test_numbers_beside_tensors_keep_their_precision(number, compile):
+    """TensorFlow makes single precision of Python's numbers if it is not told."""
+
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x):
+        qml.AngleEmbedding([x, number], wires=[0, 1])
+        return qml.expval(qml.Z(0)), qml.expval(qml.Z(1))
+
+    found = compile(circuit)(tf.constant(0.3, tf.float64))
+    np.testing.assert_allclose(found, np.cos([0.3, float(number)]), atol=1e-14)

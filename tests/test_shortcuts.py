@@ -155,6 +155,31 @@ def test_errors_of_zero_have_hessians(scale):
     assert float(getattr(found, "_value", found)) == pytest.approx(right, rel=1e-9)
 
 
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("way", ["parameter-shift", qshift.param_shift], ids=["own", "qshift"])
+def test_hessians_of_several_results_in_autograd(way, ragged):
+    """Autograd contracts nested tuples of what it differentiates by without a derivative."""
+
+    @qml.qnode(qml.device("default.qubit"), diff_method=way, max_diff=2)
+    def node(x):
+        qml.RX(x[0], 0)
+        qml.RY(x[1], 0)
+        means = qml.expval(qml.Z(0)), qml.expval(qml.Y(0))
+        return (*means, qml.probs(0)) if ragged else means
+
+    def results(x):
+        return pnp.hstack(node(x))
+
+    def right(x):
+        mean = jax.numpy.cos(x[0]) * jax.numpy.cos(x[1])
+        means = [mean, -jax.numpy.sin(x[0])]
+        return jax.numpy.stack([*means, (1 + mean) / 2, (1 - mean) / 2] if ragged else means)
+
+    for x in ([0.0, 0.0], [0.3, 0.4]):
+        found = qml.jacobian(qml.jacobian(results))(pnp.array(x))
+        np.testing.assert_allclose(found, jax.hessian(right)(np.array(x)), atol=1e-9)
+
+
 def test_small_multiples_have_gradients():
     loss = one_qubit(1e-12)
     x = tf.Variable(0.5, dtype=tf.float64)

@@ -263,3 +263,42 @@ def test_constants_on_qiskits_devices(around):
 
     found = derivatives(qshift.device("aer", wires=2))
     assert found == pytest.approx(derivatives(qml.device("default.qubit")), abs=1e-9)
+
+
+@pytest.mark.parametrize("of_inputs", [False, True])
+def test_layers_of_batches(of_inputs):
+    """A layer calls its qnode without circuits to see how it reads samples."""
+
+    @qshift.qnode(qshift.device("simulator"))
+    def circuit(inputs, w):
+        qml.RX(inputs[:, 1], 0)
+        by_samples = tf.stack([inputs[:, 0], w[0] * inputs[:, 1], 0 * inputs[:, 0] + w[1]], 1)
+        qml.SpecialUnitary(by_samples if of_inputs else tf.stack([0.1, w[0], w[1]]), 0)
+        return qml.expval(qml.Z(0) + qml.Y(0))
+
+    layer = qshift.keras.QuantumLayer(circuit, {"w": (2,)}, dtype="float64")
+    x = tf.constant([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]], tf.float64)
+    layer(x)
+    layer.set_weights([np.array([0.7, 0.8])])
+    for batch in (x, x[:1]):
+        np.testing.assert_allclose(layer(batch), circuit(batch, layer.weights[0]), atol=1e-12)
+        np.testing.assert_allclose(
+            layer(batch), [circuit(row[None], layer.weights[0])[0] for row in batch], atol=1e-12
+        )
+
+
+def test_layers_with_functions_of_ones_own():
+    @qshift.shift_gradient([1.0])
+    def sine(x):
+        return np.sin(x)
+
+    @qshift.qnode(qshift.device("simulator"))
+    def circuit(inputs, w):
+        qml.RX(inputs[:, 0] + sine(w), 0)
+        return qml.expval(qml.Z(0))
+
+    layer = qshift.keras.QuantumLayer(circuit, {"w": ()}, dtype="float64")
+    x = tf.constant([[0.1], [0.3], [0.5]], tf.float64)
+    layer(x)
+    layer.set_weights([np.array(0.7)])
+    np.testing.assert_allclose(layer(x), np.cos(x[:, 0] + np.sin(0.7)), atol=1e-12)

@@ -824,3 +824,73 @@ def test_equal_seeded_calls_in_one_function_draw_in_the_order_they_are_written(d
     np.testing.assert_array_equal(runs[0], runs[1])
     np.testing.assert_array_equal(runs[0], runs[2])
     assert len(set(runs[0])) > 3
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_vectorised_loops_around_what_is_checked(rows, nested, compiled):
+    """TensorFlow copies what does not depend on a loop, but comes after an assertion in it."""
+    circuit = rotation()
+
+    def checked(x):
+        with tf.control_dependencies([tf.raw_ops.Assert(condition=x < 10, data=[x])]):
+            return circuit(tf.identity(x))
+
+    def each(samples, x):
+        if nested:
+            return tf.vectorized_map(lambda _: checked(x), samples)
+        return checked(x)
+
+    def total(x):
+        samples = tf.zeros([rows, 2])
+        return tf.reduce_mean(tf.vectorized_map(lambda sample: each(sample, x), samples))
+
+    found = gradients(tf.function(total) if compiled else total, tf.constant(0.4, tf.float64))
+    np.testing.assert_allclose(found, cosine_derivatives(0.4), atol=1e-10)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_vectorised_derivatives_of_what_is_checked(rows):
+    circuit = rotation()
+    x = tf.constant(0.4, tf.float64)
+
+    def slope(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            with tf.control_dependencies([tf.raw_ops.Assert(condition=x < 10, data=[x])]):
+                value = circuit(tf.identity(x))
+        return tape.gradient(value, x)
+
+    @tf.function
+    def curvatures(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            slopes = tf.vectorized_map(lambda _: slope(x), tf.zeros([rows]))
+        return tape.jacobian(slopes, x)
+
+    np.testing.assert_allclose(curvatures(x), [-np.cos(0.4)] * rows, atol=1e-10)
+
+
+def test_layers_of_single_samples_learn_from_complex_angles():
+    """Whether these are real is checked when they are run."""
+    import keras
+
+    @qshift.qnode(qshift.device("simulator"))
+    def circuit(inputs, w):
+        qml.RX(inputs[0], 0)
+        qml.evolve(qml.X(0), tf.cast(w, tf.complex128))
+        return qml.expval(qml.Z(0))
+
+    for rows in (1, 2):
+        layer = qshift.keras.QuantumLayer(circuit, {"w": ()}, dtype="float64")
+        model = keras.Sequential([keras.Input((1,), rows, dtype="float64"), layer])
+        layer.set_weights([np.array(0.3)])
+
+        @tf.function
+        def slope(model=model, rows=rows):
+            with tf.GradientTape() as tape:
+                total = tf.reduce_mean(model(tf.fill([rows, 1], tf.constant(0.4, tf.float64))))
+            return tape.gradient(total, model.trainable_variables)
+
+        np.testing.assert_allclose(slope(), [-2 * np.sin(0.4 + 0.6)], atol=1e-12)

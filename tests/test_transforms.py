@@ -1,5 +1,7 @@
 """PennyLane's transforms on a qnode: right, or an error that names them."""
 
+from functools import partial
+
 import numpy as np
 import pennylane as qml
 import pytest
@@ -153,3 +155,40 @@ def test_coefficients_that_multiply_results_afterwards(split, point):
     )
     for each, right in zip(found, expected, strict=True):
         np.testing.assert_allclose(each, right, atol=1e-9)
+
+
+class Turn(qml.operation.Operation):
+    """A rotation about X, whose basis is not known."""
+
+    num_params, num_wires, ndim_params = 1, 1, (0,)
+    parameter_frequencies = [(1.0,)]
+
+    @staticmethod
+    def compute_matrix(x):
+        return qml.RX.compute_matrix(x)
+
+
+@pytest.mark.parametrize("direction", ["left", "right"])
+@pytest.mark.parametrize(
+    ("gate", "controlled"),
+    [
+        (lambda x: Turn(x, wires=0), lambda: qml.ControlledSequence(qml.RZ(0.7, 0), control=[1])),
+        (lambda x: qml.Rot(x, 0.2, x, 0), lambda: qml.ctrl(qml.Rot(0.3, 0.4, 0.5, 0), 1)),
+        (lambda x: qml.RX(x, 0), lambda: qml.CRot(0.3, 0.4, 0.5, [1, 0])),
+        (lambda x: qml.U2(x, 0.2, 1), lambda: qml.CSWAP([0, 1, 2])),
+    ],
+)
+def test_gates_of_unknown_bases_do_not_commute(gate, controlled, direction):
+    def fn(x):
+        qml.Hadamard(1)
+        qml.RY(0.4, 0)
+        first, second = (gate, controlled) if direction == "right" else (controlled, gate)
+        for each in (first, second):
+            each(x) if each is gate else each()
+        qml.RX(0.3, 0)
+        return qml.expval(qml.Z(0) @ qml.Z(1)), qml.expval(qml.Y(0) + qml.X(1))
+
+    x = tf.constant(0.6, tf.float64)
+    transform = partial(qml.transforms.commute_controlled, direction=direction)
+    found = transform(qshift.qnode(DEVICE)(fn))(x)
+    np.testing.assert_allclose(found, qshift.qnode(DEVICE)(fn)(x), atol=1e-12)

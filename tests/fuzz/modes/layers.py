@@ -56,7 +56,8 @@ class Layers(Mode):
             "\ndef run():",
             "    keras.utils.set_random_seed(0)",
             f"    layer = qshift.keras.QuantumLayer(circuit, {shapes!r}, dtype={dtype!r})",
-            f"    model = keras.Sequential([keras.Input({case.leaves[0].array.shape[1:]}), layer])",
+            f"    samples = keras.Input({case.leaves[0].array.shape[1:]}, dtype={dtype!r})",
+            "    model = keras.Sequential([samples, layer])",
             "    layer.set_weights(WEIGHTS)",
             *(f"    {line}" for line in _DO[do]),
         ]

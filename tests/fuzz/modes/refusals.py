@@ -107,8 +107,8 @@ class Refusals(Mode):
         else:
             step.append("    with tf.GradientTape() as tape:")
             step.append(f"        tape.watch({by.name})")
-            step.append(f"        y = f({names})")
-            step.append(f"    return tape.gradient(y, {by.name})")
+            step.append(f"        result = f({names})")
+            step.append(f"    return tape.gradient(result, {by.name})")
         return written + _RUN.format(step="\n".join(step), names=names)
 
     def expected(self, case):

@@ -59,8 +59,11 @@ class Tapes(Mode):
         forward = rng.random() < 0.06  # TensorFlow compiles the tangent of every eager op, slowly
         inside = {"built inside": True} if rng.random() < 0.08 else {}
         inside |= {"made": str(rng.choice(list(MADE)))} if rng.random() < 0.1 else {}
-        if inside.get("made") == "pickled" and any(x.kind == "captured" for x in case.leaves):
-            del inside["made"]  # a pickle of a script's function has variables of its own
+        captured = any(leaf.kind == "captured" for leaf in case.leaves)
+        if inside.get("made") == "pickled" and (captured or "built inside" in inside):
+            # A pickle of a script's function has variables of its own, and one of a function that
+            # AutoGraph has converted asks for AutoGraph's own modules.
+            del inside["made"]
         if rng.random() < 0.08 and not case.batch:
             inside["on top"] = str(rng.choice(TRANSFORMS))
         for _ in range(order):

@@ -12,8 +12,8 @@ _THREADS = """
 def step(point):
     with tf.GradientTape() as tape:
         tape.watch(point)
-        y = f({arguments})
-    return y, tape.gradient(y, point)
+        result = f({arguments})
+    return result, tape.gradient(result, point)
 
 
 def other(stop):
