@@ -10,6 +10,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 
@@ -91,33 +92,28 @@ def records(seed: int, seconds: float, only: list[str], shrinking: float):
     while time.time() < deadline:
         command = [sys.executable, "-m", "fuzz", "--work", str(seed), str(deadline)]
         command += ["--shrink", str(shrinking)] + (["--only", *only] if only else [])
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
-        ) as process:
-            os.set_blocking(process.stderr.fileno(), False)
-            running = None
+        with (
+            tempfile.TemporaryFile() as errors,  # a pipe could be full
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+        ):
+            running, start = None, 0
             for line in process.stdout:
                 said = json.loads(line)
-                _drained(process.stderr)
+                start = os.fstat(errors.fileno()).st_size
                 if set(said) == {"seed"}:
                     running, seed = said["seed"], said["seed"] + 1
                 else:
                     running = None
                     yield Record(**said)
-            told = _drained(process.stderr)
+            process.wait()
+            errors.seek(start)
+            told = errors.read().decode(errors="replace")
         if running is not None:  # it died
             hangs = "Timeout (" in told
             kind, group = ("hang", "hang") if hangs else ("died", f"died with {process.returncode}")
             if hangs and "fuzz/reference.py" in told:
                 kind, group = "impossible", "the reference takes too long"
             yield Record(running, "?", kind, group, told[-4000:])
-
-
-def _drained(pipe) -> str:
-    try:
-        return pipe.read() or ""
-    except (TypeError, OSError):
-        return ""
 
 
 def main(arguments=None) -> int:
