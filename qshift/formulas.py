@@ -383,6 +383,12 @@ def _fermionic_swap(op):
     ]
 
 
+def _controlled_rot(op):
+    (phi, theta, omega), wires = op.data, op.wires  # PennyLane adds angles, which loses digits
+    gates = (qml.CRZ, phi), (qml.CRY, theta), (qml.CRZ, omega)
+    return [gate(angle, wires=wires) for gate, angle in gates]
+
+
 _FORMULAS = {
     Adjoint: _adjoint,
     AdjointOperation: _adjoint,
@@ -396,6 +402,7 @@ _FORMULAS = {
     PowOperation: _power,
     Prod: _product,
     SProd: _scaled,
+    qml.CRot: _controlled_rot,
     qml.DiagonalQubitUnitary: _diagonal,
     qml.FermionicSWAP: _fermionic_swap,
     qml.GQSP: _by_rows,

@@ -163,18 +163,17 @@ class Partials:
             )
             if active
         ]
-        if pushed:
-            return tf.add_n(pushed)
-        shape = [len(tensors[0]), self.program.circuit.num_values, len(self.indices)]
-        return tf.zeros(shape, tf.float64)
+        idle = [i for i, active in enumerate(self.program.active) if not active]
+        if idle or not pushed:
+            shape = [tf.shape(tensors[0])[0], self.program.circuit.num_values, len(self.indices)]
+            followed = [x[i] for x in (tensors, tangents) for i in idle]
+            pushed.append(_followed(tf.zeros(shape, tf.float64), followed))
+        return tf.add_n(pushed)
 
     def pull(self, part, ticket, tensors, cotangent) -> tf.Tensor:
         """Contracts a cotangent [N, M, A] with the D_(a + j), j from a part: [N, columns]."""
         if not self.program.active[part]:
-            # Zeros whose derivatives of every order are zeros too; TensorFlow would say None.
-            some = [tf.reduce_sum(tf.sin(tensor), 1, keepdims=True) for tensor in tensors]
-            some.append(tf.reduce_sum(tf.sin(cotangent), [1, 2])[:, tf.newaxis])
-            return tf.zeros_like(tensors[part]) * tf.add_n(some)
+            return _followed(tf.zeros_like(tensors[part]), [*tensors, cotangent])
         return self._contract(Pullback, part, ticket, [*tensors, cotangent])
 
     def push(self, part, ticket, tensors, tangent) -> tf.Tensor:
@@ -339,6 +338,15 @@ class Pushforward(_Contraction):
         *tensors, tangent = inputs
         derivatives = self._all(ticket, tensors)
         return tf.einsum(f"{loop}nj,nmaj->{loop}nma", self._pick(tangent), derivatives)
+
+
+def _followed(zeros, tensors):
+    """Returns zeros [N, ...] whose derivatives of every order by tensors [N, ...] are zeros, too;
+    TensorFlow would say None."""
+    if not tensors:
+        return zeros
+    sums = [tf.reduce_sum(tf.sin(x), list(range(1, x.shape.rank))) for x in tensors]
+    return zeros * tf.reshape(tf.add_n(sums), [-1] + [1] * (zeros.shape.rank - 1))
 
 
 def _needs(nodes, inputs):

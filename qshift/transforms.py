@@ -37,7 +37,7 @@ def apply(pipeline, tape: QuantumScript) -> tuple[tuple[QuantumScript, ...], Cal
         return pipeline((tape,))
     moving = [p for p in _tensors([tape]) if _may_be_watched(p)]
     if not moving:
-        return pipeline((tape,))
+        return _transformed(pipeline, tape)
     watch = {"persistent": True, "watch_accessed_variables": False}
     with tf.GradientTape(**watch) as second, tf.GradientTape(**watch) as first:
         second.watch(moving)
@@ -78,12 +78,17 @@ def _may_be_watched(parameter):
 def _transformed(pipeline, tape):
     try:
         return pipeline((tape,))
-    except (AttributeError, TypeError, NotImplementedError) as error:
-        if tf.executing_eagerly():
+    except (AttributeError, TypeError, NotImplementedError, ImportError) as error:
+        if not tf.executing_eagerly():
+            raise UnsupportedError(
+                f"{_names(pipeline)} looked at numbers, or had them computed, that are not known "
+                f"while TensorFlow traces a function ({error}). {_WAY_OUT}"
+            ) from error
+        if not all(_is_pennylanes(each) for each in pipeline):
             raise
         raise UnsupportedError(
-            f"{_names(pipeline)} looked at numbers, or had them computed, that are not known while "
-            f"TensorFlow traces a function ({error}). {_WAY_OUT}"
+            f"{_names(pipeline)} does not work with a gate of this circuit, or with TensorFlow's "
+            f"tensors in it ({error}). {_WAY_OUT}"
         ) from error
 
 

@@ -449,6 +449,32 @@ def test_parameters_outside_the_light_cone_cost_nothing_and_give_zero(cosine_pro
     assert tracker.totals["circuits"] == 1
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("wires", [1, 2])
+def test_tangents_of_what_has_no_effect_have_derivatives(wires, compiled):
+    """Forward over a tape: zeros, where TensorFlow would say None."""
+
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x, y):
+        qml.RX(x, wires=1)
+        if wires == 2:
+            qml.RX(y, wires=0)
+        return qml.expval(qml.Z(0))
+
+    def both(x, y):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([x, y])
+            with tf.autodiff.ForwardAccumulator([x, y], [one, one]) as forward:
+                value = circuit(x, y)
+            tangent = forward.jvp(value)
+        return tangent, *tape.gradient(tangent, [x, y])[:wires]
+
+    one = tf.constant(1.0, tf.float64)
+    found = (tf.function(both) if compiled else both)(0.3 * one, 0.4 * one)
+    expected = [-np.sin(0.4), 0.0, -np.cos(0.4)] if wires == 2 else [0.0, 0.0]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
 def test_data_derivatives_then_weights_are_not_every_third_derivative(tracker):
     """The loss of a differential equation: of the third derivatives only (x, x, weight)."""
     p = 4

@@ -182,6 +182,10 @@ LARGE = {
         lambda x: evolve(0.5 * qml.X(0), x),
         lambda x, k: cosine(x, k),
     ),
+    "CRot, not done": (
+        lambda x: (qml.RY(1.2, 0), qml.CRot(x, 0.2, 0.3, [1, 0]), qml.RY(-1.2, 0)),
+        lambda x, k: float(k == 0),
+    ),
     "shared": (
         lambda x: (qml.RX(x, 0), qml.RY(0.0, 0), qml.RX(x, 0), qml.RX(2 * x, 0)),
         lambda x, k: 4.0**k * cosine(4 * x, k),

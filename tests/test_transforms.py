@@ -192,3 +192,30 @@ def test_gates_of_unknown_bases_do_not_commute(gate, controlled, direction):
     transform = partial(qml.transforms.commute_controlled, direction=direction)
     found = transform(qshift.qnode(DEVICE)(fn))(x)
     np.testing.assert_allclose(found, qshift.qnode(DEVICE)(fn)(x), atol=1e-12)
+
+
+def test_what_pennylane_cannot_transform_is_an_error_that_names_the_transform():
+    @qml.transforms.commute_controlled
+    @qshift.qnode(DEVICE)
+    def circuit(x):
+        qml.RX(2.0, 2)
+        qml.prod(qml.RX(0.3, 2), qml.CRX(x, [0, 1]))
+        return qml.expval(qml.Z(0))
+
+    x = tf.Variable(0.3, dtype=tf.float64)
+    for call in (circuit, tf.function(circuit)):
+        with pytest.raises(qshift.UnsupportedError, match="commute_controlled"):
+            call(x)
+
+
+def test_adjoint_differentiation_needs_generators():
+    @qshift.qnode(DEVICE, diff_method="adjoint")
+    def circuit(x):
+        Turn(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    with (
+        tf.GradientTape(),
+        pytest.raises(qshift.UnsupportedError, match="generator.*Turn has none.*shift"),
+    ):
+        circuit(tf.Variable(0.3, dtype=tf.float64))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import contextmanager
 from dataclasses import replace
 from weakref import WeakKeyDictionary
@@ -132,6 +133,13 @@ class PennyLaneExecutor:
         given = [_with_matrices(circuit, tape) for tape in tapes]
         slots = [slot for slot in circuit.slots if not slot.shape]
         gates = [[tape.operations[slot.operation] for slot in slots] for tape in given]
+        unknown = sorted({gate.name for gate in itertools.chain(*gates) if not gate.has_generator})
+        if unknown:
+            raise UnsupportedError(
+                f"diff_method='adjoint': {self.device.name} differentiates gates by their "
+                f"generators, and {', '.join(unknown)} has none. Give it a generator, or use "
+                "diff_method='shift' or diff_method='best'."
+            )
         # First as if for execution: when a device decomposes a constant gate, the tape forgets
         # which parameters are differentiated by.
         try:

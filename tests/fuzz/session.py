@@ -14,9 +14,9 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 
-LIMIT = (
-    120  # seconds for one case; after that its process is ended, with a traceback of all threads
-)
+# Seconds for one case; after that its process is ended, with a traceback of all threads. Third
+# derivatives on devices that know no batches take minutes.
+LIMIT = 400
 MOST_MEMORY = 3_000  # MiB, after which a process is replaced
 SAME = 2  # scripts for one kind of failure
 
