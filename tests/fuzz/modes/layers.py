@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fuzz.case import replaced
+from fuzz.case import nested, replaced
 from fuzz.modes.base import Mode, leaves_that_matter, qnode, reference
 from fuzz.source import Source
 
@@ -133,12 +133,13 @@ _DO = {
 
 
 def _renamed(case):
-    """Calls the argument that is batched `inputs`."""
-    old = case.leaves[0].name
-    if old == "inputs":
-        return case
-    leaves = (replace(case.leaves[0], name="inputs"), *case.leaves[1:])
-    return replace(replaced(case, ("leaf", old), ("leaf", "inputs")), leaves=leaves)
+    """Calls the argument that is batched `inputs`, and has it as Keras hands it to the layer."""
+    leaf = case.leaves[0]
+    array = leaf.array
+    if case.how["do"] in ("fit", "predict"):  # Keras makes single precision of arrays
+        array = array.astype(np.float32).astype(array.dtype)
+    leaves = (replace(leaf, name="inputs", values=nested(array)), *case.leaves[1:])
+    return replace(replaced(case, ("leaf", leaf.name), ("leaf", "inputs")), leaves=leaves)
 
 
 def _as_the_layer_returns(case, y):
