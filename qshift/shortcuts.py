@@ -8,7 +8,7 @@ numbers and tensors as coefficients, which become arrays, and Jacobians of sever
 become arrays of what autograd differentiates by. And what Hamiltonians are added to or multiplied
 by in a quantum function stays in it as a gate, which it is not; gates move past others in
 `commute_controlled` if the basis of neither is known; numbers beside tensors are rounded to single
-precision.
+precision; and a gate that is taken out of a batch may go on saying that it is one.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ def only_for_constants() -> None:
     for name, instead in _ARITHMETIC.items():
         own = getattr(LinearCombination, name)
         setattr(LinearCombination, name, _dequeued(_of_any(own, instead, is_tensor)))
+    bind = qml.ops.functions.bind_new_parameters
+    bind.register(Operator, functools.partial(_bound, bind.dispatch(object)))
     power = _of_any(qml.pow, lambda base, z=1, lazy=True, id=None: Pow(base, z, id=id))
     for module in (qml, qml.ops, qml.ops.op_math):
         module.pow = power
@@ -186,6 +188,14 @@ def _of_known_bases(can_commute):
         return gate.basis is not None and can_commute(gate, controlled)
 
     return called
+
+
+def _bound(bind, op, params):
+    """Of an operator that is copied, the size of the batch would be that of the old parameters."""
+    new = bind(op, params)
+    if (vars(new).get("_batch_size") or 0) > 0:
+        new._check_batching()
+    return new
 
 
 def _of_one_dtype(tensors) -> list[tf.Tensor]:

@@ -253,3 +253,31 @@ def test_numbers_that_are_zero_add_nothing():
     terms = qml.sum(c * qml.Z(0), c * qml.Hadamard(1)).terms()
     assert [len(each) for each in terms] == [2, 2] and isinstance(terms[0], list)
     assert len(sum([c * qml.Z(0), c * qml.Hadamard(1)]).terms()[1]) == 2
+
+
+def test_gates_taken_out_of_a_batch_are_none():
+    gate = qml.PCPhase(np.array([0.1, 0.2]), dim=1, wires=[0])
+    assert gate.batch_size == 2
+    assert qml.ops.functions.bind_new_parameters(gate, [0.3]).batch_size is None
+    assert qml.ops.functions.bind_new_parameters(gate, [np.ones(3)]).batch_size == 3
+
+
+def test_hessians_by_gates_that_are_copied_in_autograd():
+    @qml.qnode(qml.device("default.qubit"), diff_method=qshift.param_shift, max_diff=2)
+    def node(x, y):
+        qml.RX(0.3, 0)
+        qml.PCPhase(y[0], dim=1, wires=[0])
+        qml.RX(y[1], 0)
+        qml.GlobalPhase(x, 0)
+        return qml.expval(qml.Z(0))
+
+    x, y = pnp.array(0.2), pnp.array([0.4, 0.5])
+    assert float(qml.grad(node, argnums=0)(x, y)) == pytest.approx(0.0, abs=1e-12)
+    assert qml.jacobian(qml.grad(node, argnums=0), argnums=0)(x, y) == pytest.approx(0, abs=1e-12)
+    found = qml.jacobian(qml.grad(node, argnums=1), argnums=1)(x, y)
+
+    def right(y):
+        cos, sin = jax.numpy.cos, jax.numpy.sin
+        return cos(y[1]) * np.cos(0.3) - sin(y[1]) * np.sin(0.3) * cos(2 * y[0])
+
+    np.testing.assert_allclose(found, jax.hessian(right)(np.array(y)), atol=1e-9)
