@@ -99,7 +99,7 @@ def work(contender: str, case: str) -> dict:
     from qiskit.transpiler import StagedPassManager
     from qiskit_ibm_runtime import EstimatorV2, fake_provider  # noqa: F401
 
-    from qshift.executors import device, runtime  # noqa: F401
+    from qshift.executors.qiskit import device, qiskit_internals  # noqa: F401
 
     warnings.simplefilter("ignore")
     backend = case.split()[-1]

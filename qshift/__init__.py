@@ -1,48 +1,39 @@
 """qshift: quantum circuits as TensorFlow ops with exact derivatives of every order.
 
-The way from a quantum function to a derivative, module by module:
+The wings; each imports only those above it:
 
-    rule          frequencies of a gate parameter -> shift rule of any order
-    fewest, plan  partial derivatives -> which shifted circuits to run, and how to combine them
-    gates, measurements, deferral, circuit
-                  PennyLane tape -> structure, parameters, spectra, fixed observables
-    evaluation    one call's table of points
-    op            the TensorFlow op, recursive in the order
-    packing       between a user's tensors and the op's
-    qnode         the decorator and the callable a user holds
-    contraction, derivatives
-                  value and all derivatives up to an order at once
-    expansion, tapes, pennylane
-                  the same rules as gradient transforms of PennyLane
-    rehearsal, rows, reading, handing, keras
-                  a Keras layer; loads when it is named
-    executors     points in, values out, on any device
+    errors, tracker, progress, ...      known to all
+    rules       numbers only: shift rules, the fewest points, what a plan costs
+    circuits    a PennyLane tape taken apart: parameters, spectra, what is read off
+    ledger      what was sent to a service, and what came back
+    executors   points in, values out, on any device
+    autodiff    the TensorFlow op, recursive in the order
+    api         what a user calls: the qnode and its derivatives
+    keras, pennylane, optimize, cli     adapters, which nothing else imports
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
 # TensorFlow takes seconds to import, and `qshift --help` should not: names load on first use.
 _HOME = {
-    "QNode": "qnode",
-    "qnode": "qnode",
-    "from_qnode": "qnode",
-    "derivatives": "derivatives",
-    "shift_rule": "rule",
-    "ShiftRule": "rule",
-    "shift_gradient": "functions",
-    "check_derivatives": "check",
+    "QNode": "api.qnode",
+    "qnode": "api.qnode",
+    "from_qnode": "api.qnode",
+    "derivatives": "api.derivatives",
+    "shift_gradient": "api.periodic",
+    "check_derivatives": "api.check",
+    "device": "api.profiles",
+    "shift_rule": "rules.shift_rule",
+    "ShiftRule": "rules.shift_rule",
     "Tracker": "tracker",
-    "device": "profiles",
-    "param_shift": "pennylane",
-    "param_shift_hessian": "pennylane",
-    "minimize": "optimize",
+    "param_shift": "pennylane.transforms",
+    "param_shift_hessian": "pennylane.transforms",
+    "minimize": "optimize.minimize",
     "QShiftError": "errors",
     "UnsupportedError": "errors",
     "NoShiftRuleError": "errors",
@@ -56,43 +47,33 @@ _LAZY_MODULES = ("keras",)
 
 if TYPE_CHECKING:
     from qshift import keras as keras
-    from qshift.check import check_derivatives as check_derivatives
-    from qshift.derivatives import derivatives as derivatives
+    from qshift.api.check import check_derivatives as check_derivatives
+    from qshift.api.derivatives import derivatives as derivatives
+    from qshift.api.periodic import shift_gradient as shift_gradient
+    from qshift.api.profiles import device as device
+    from qshift.api.qnode import QNode as QNode
+    from qshift.api.qnode import from_qnode as from_qnode
+    from qshift.api.qnode import qnode as qnode
     from qshift.errors import NoShiftRuleError as NoShiftRuleError
     from qshift.errors import QShiftError as QShiftError
     from qshift.errors import SlowerWarning as SlowerWarning
     from qshift.errors import UnsupportedError as UnsupportedError
-    from qshift.functions import shift_gradient as shift_gradient
-    from qshift.optimize import minimize as minimize
-    from qshift.pennylane import param_shift as param_shift
-    from qshift.pennylane import param_shift_hessian as param_shift_hessian
-    from qshift.profiles import device as device
-    from qshift.qnode import QNode as QNode
-    from qshift.qnode import from_qnode as from_qnode
-    from qshift.qnode import qnode as qnode
-    from qshift.rule import ShiftRule as ShiftRule
-    from qshift.rule import shift_rule as shift_rule
+    from qshift.optimize.minimize import minimize as minimize
+    from qshift.pennylane.transforms import param_shift as param_shift
+    from qshift.pennylane.transforms import param_shift_hessian as param_shift_hessian
+    from qshift.rules.shift_rule import ShiftRule as ShiftRule
+    from qshift.rules.shift_rule import shift_rule as shift_rule
     from qshift.tracker import Tracker as Tracker
 
 
-class _Package(types.ModuleType):
-    """Loads public names on first use; `qshift.qnode` stays the decorator, not its module."""
-
-    def __getattr__(self, name: str):
-        if name in _LAZY_MODULES:
-            return importlib.import_module(f"qshift.{name}")
-        if name not in _HOME:
-            raise AttributeError(f"module 'qshift' has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"qshift.{_HOME[name]}"), name)
-        setattr(self, name, value)
-        return value
-
-    def __setattr__(self, name: str, value):
-        if not (name in _HOME and isinstance(value, types.ModuleType)):
-            super().__setattr__(name, value)
-
-    def __dir__(self):
-        return sorted({*vars(self), *_HOME, *_LAZY_MODULES})
+def __getattr__(name: str):
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"qshift.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'qshift' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"qshift.{_HOME[name]}"), name)
+    return value
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__():
+    return sorted({*globals(), *_HOME, *_LAZY_MODULES})

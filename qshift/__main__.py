@@ -2,6 +2,6 @@
 
 import sys
 
-from qshift.cli import main
+from qshift.cli.main import main
 
 sys.exit(main())

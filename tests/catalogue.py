@@ -870,7 +870,7 @@ _LEFT_OUT = {
         ControlledQutritUnitary GellMann QutritAmplitudeDamping QutritBasisState
         QutritBasisStatePreparation QutritChannel QutritDepolarizingChannel QutritUnitary TAdd
         TClock THadamard THermitian TRX TRY TRZ TSWAP TShift TritFlip""",
-    "It is a channel, see tests/test_gates.py.": """
+    "It is a channel, see tests/circuits/test_spectra.py.": """
         AmplitudeDamping BitFlip DepolarizingChannel GeneralizedAmplitudeDamping PauliError
         PhaseDamping PhaseFlip QubitChannel ResetError ThermalRelaxationError QubitDensityMatrix""",
     "It is an observable.": """

@@ -10,7 +10,7 @@ import tensorflow as tf
 from pennylane import numpy as pnp
 
 import qshift
-from qshift.ledger import Ledger
+from qshift.ledger.ledger import Ledger
 
 X = tf.constant([0.4, -1.1], tf.float64)
 
@@ -224,7 +224,7 @@ def test_minimize_starts_from_a_point_of_any_shape(shape, optimizer):
 _SHARED = """
 import os, sys, threading
 from qshift.ledger import Ledger
-from qshift.records import Draft
+from qshift.ledger.tables import Draft
 
 ledger = Ledger(sys.argv[1])
 ledger.jobs()  # in use before it is shared

@@ -16,11 +16,11 @@ import pennylane as qml
 import pytest
 import tensorflow as tf
 from catalogue import DATA, ENTRIES, LEFT_OUT, SCALED
-from circuits import tape_derivatives
+from random_circuits import tape_derivatives
 from taylor import Taylor, controlled, expectation, sequence, word
 
 import qshift
-from qshift.circuit import Compiler
+from qshift.circuits.circuit import Compiler
 
 jax.config.update("jax_enable_x64", True)
 

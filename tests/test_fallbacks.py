@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 
 import qshift
-from qshift import executors, fallbacks
-from qshift.executors import lightning, parallel
-from qshift.executors.basis import NotCoveredError
+from qshift import fallbacks
+from qshift.executors.pennylane import PennyLaneExecutor
+from qshift.executors.simulator import parallel, simulator
+from qshift.executors.simulator.measurement_bases import NotCoveredError
 from qshift.fallbacks import warn_slower
 
 X = tf.constant(0.4, tf.float64)
@@ -56,10 +57,10 @@ def test_what_is_usual_says_nothing():
 
 
 def test_another_release_of_lightning(monkeypatch):
-    monkeypatch.setitem(sys.modules, "qshift.executors.lightning", None)
+    monkeypatch.setitem(sys.modules, "qshift.executors.simulator.simulator", None)
     (said,) = said_by(lambda: qshift.derivatives(circuit(), X))
     assert "lightning's public interface, which is slower: ModuleNotFoundError" in said
-    assert executors.PennyLaneExecutor is type(circuit()._executor)
+    assert type(circuit()._executor) is PennyLaneExecutor
 
 
 def test_a_circuit_that_kernels_do_not_cover():
@@ -78,7 +79,7 @@ def test_kernels_that_fail(monkeypatch, name, what):
     def fails(*_):
         raise RuntimeError("another release")
 
-    monkeypatch.setattr(lightning, name, fails)
+    monkeypatch.setattr(simulator, name, fails)
     (said,) = said_by(lambda: qshift.derivatives(circuit(), X))
     assert what in said and "RuntimeError: another release" in said
 
@@ -87,7 +88,7 @@ def test_rotations_that_fail(monkeypatch):
     def fails(*_):
         raise AttributeError("another release")
 
-    monkeypatch.setattr(lightning, "Rotations", fails)
+    monkeypatch.setattr(simulator, "Rotations", fails)
     function = circuit(diff_method="shift")
     points = tf.constant(np.full(100, 0.4))
 

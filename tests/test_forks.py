@@ -186,14 +186,14 @@ def test_forks_while_other_threads_run_circuits():
 _AER = """
 import multiprocessing, warnings
 import pennylane as qml, tensorflow as tf
-import qshift, qshift.executors.device
+import qshift, qshift.executors.qiskit.device
 
 warnings.simplefilter("ignore")
 X = tf.constant(0.0, tf.float64)
 nodes = []
 for options in ({}, {"backend": "fake:FakeManilaV2"}):
 
-    @qshift.qnode(qshift.executors.device.EstimatorDevice(**options), shots=100)
+    @qshift.qnode(qshift.executors.qiskit.device.EstimatorDevice(**options), shots=100)
     def node(x):
         qml.RX(x, wires=0)
         return qml.probs(wires=0)

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 import qshift
-from qshift import tracing
+from qshift.autodiff import node
 
 DEVICE = qml.device("default.qubit")
 
@@ -203,7 +203,7 @@ def test_errors_of_other_threads_graphs_are_not_taken_for_own_ones():
 
     def attempt(k):
         try:
-            with tracing.own_errors():
+            with node.own_errors():
                 failing(f"mine is {k}")(x)
         except Exception as error:
             errors.append((k, str(error)))

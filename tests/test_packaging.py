@@ -64,7 +64,7 @@ def test_wheel_says_what_it_is(wheel):
     with zipfile.ZipFile(wheel) as archive:
         info = f"qshift-{qshift.__version__}.dist-info"
         metadata = archive.read(f"{info}/METADATA").decode()
-        assert "qshift = qshift.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
+        assert "qshift = qshift.cli.main:main" in archive.read(f"{info}/entry_points.txt").decode()
         assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     assert "License-Expression: Apache-2.0" in metadata
     assert "Requires-Python: >=3.11" in metadata

@@ -7,7 +7,15 @@ import pennylane as qml
 import pytest
 import scipy.optimize
 import tensorflow as tf
-from circuits import GATES, PLAIN, RandomCircuit, jax_derivatives, tape_derivatives, time, weighted
+from random_circuits import (
+    GATES,
+    PLAIN,
+    RandomCircuit,
+    jax_derivatives,
+    tape_derivatives,
+    time,
+    weighted,
+)
 
 import qshift
 

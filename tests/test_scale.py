@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import qshift
-from qshift.plan import Recipe
+from qshift.rules.planner import Recipe
 
 DEVICES = {
     "default.qubit": lambda: qml.device("default.qubit"),

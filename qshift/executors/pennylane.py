@@ -13,13 +13,13 @@ from numpy.random import Generator
 from pennylane.measurements import ExpectationMP
 from pennylane.tape import QuantumScript
 
-from qshift.circuit import Circuit
-from qshift.custom import unmistakable
+from qshift.circuits.circuit import Circuit
+from qshift.circuits.spectra import broadcasts
+from qshift.circuits.user_gates import unmistakable
 from qshift.errors import UnsupportedError
-from qshift.evaluation import Call, Calls
+from qshift.executors.executor import Call, Calls
 from qshift.executors.seeding import generator
 from qshift.forks import Lock, descendant, lineage
-from qshift.gates import broadcasts
 from qshift.progress import track
 from qshift.tracker import Tracker
 

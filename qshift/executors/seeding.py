@@ -6,8 +6,8 @@ import hashlib
 
 import numpy as np
 
-from qshift.circuit import Circuit
-from qshift.evaluation import Call
+from qshift.circuits.circuit import Circuit
+from qshift.executors.executor import Call
 
 
 def generator(seed, circuit: Circuit, point: np.ndarray, call: Call) -> np.random.Generator:

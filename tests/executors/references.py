@@ -6,8 +6,8 @@ import numpy as np
 import pennylane as qml
 import tensorflow as tf
 
-from qshift.circuit import Compiler
-from qshift.executors import PennyLaneExecutor
+from qshift.circuits.circuit import Compiler
+from qshift.executors.pennylane import PennyLaneExecutor
 
 
 def device(name, wires=3):

@@ -2,11 +2,11 @@
 
 from contextlib import contextmanager
 
-from qshift import ledger as ledgers
 from qshift.errors import JobError
-from qshift.executors import content, estimator
-from qshift.executors.device import EstimatorDevice
-from qshift.executors.target import LocalTarget
+from qshift.executors.qiskit import digests, estimator
+from qshift.executors.qiskit.device import EstimatorDevice
+from qshift.executors.qiskit.targets import LocalTarget
+from qshift.ledger import ledger as ledgers
 
 
 class KilledError(BaseException):
@@ -98,7 +98,7 @@ def remote(service, **options):
 def process(monkeypatch, name="1"):
     """What runs in here belongs to a process that is gone afterwards."""
     with monkeypatch.context() as patch:
-        patch.setattr(estimator, "_draws", content.Draws())
+        patch.setattr(estimator, "_draws", digests.Draws())
         gone = f"{ledgers.this_process().split()[0]} 99999999 {name}.0"
         patch.setattr(ledgers, "this_process", lambda: gone)
         patch.setattr(ledgers, "_at_work", set())

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pennylane as qml
 import pytest
-from circuits import tape_derivatives
+from random_circuits import tape_derivatives
 from references import (
     GATES,
     angles,
@@ -22,10 +22,11 @@ from references import (
 
 import qshift
 from qshift import Tracker
+from qshift.autodiff.evaluation import Evaluation
 from qshift.errors import UnsupportedError
-from qshift.evaluation import Evaluation
-from qshift.executors import PennyLaneExecutor, pennylane
-from qshift.plan import OBJECTIVES, multi_indices
+from qshift.executors import pennylane
+from qshift.executors.pennylane import PennyLaneExecutor
+from qshift.rules.planner import OBJECTIVES, multi_indices
 
 # Aer has state vectors, which PennyLane reads out and samples, and samples of its own.
 EXACT = ["default.qubit", "lightning.qubit", "default.mixed", "aer: statevector"]

@@ -14,7 +14,7 @@ from fuzz.draw import draw, valid
 from fuzz.modes import MODES
 from fuzz.script import script
 from fuzz.shrink import shrink, simpler
-from qshift import gates
+from qshift.circuits import spectra
 
 ALONE = ("threads", "pipeline")  # threads that hang would stay
 QUICK = [name for name in MODES if name not in ALONE]
@@ -99,9 +99,9 @@ def test_a_broken_device_is_found(device):
 @pytest.fixture
 def spectra_anew():
     """What is known of gates is found out anew, and forgotten afterwards."""
-    gates._spectra.cache_clear()
+    spectra._spectra.cache_clear()
     yield
-    gates._spectra.cache_clear()
+    spectra._spectra.cache_clear()
 
 
 def test_a_wrong_rule_is_found(monkeypatch, spectra_anew):

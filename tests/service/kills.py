@@ -119,8 +119,8 @@ def program(
     import tensorflow as tf
 
     import qshift
-    from qshift.executors import arrivals
-    from qshift.executors.device import EstimatorDevice
+    from qshift.executors.qiskit import arrivals
+    from qshift.executors.qiskit.device import EstimatorDevice
 
     if underway is not None:
         arrivals.GRACE = underway
@@ -149,9 +149,9 @@ def program(
 
 def _tell(phase, post) -> None:
     """Has the parts of qshift that matter say when they are at work."""
-    from qshift.executors import submission, transport, waiting
-    from qshift.executors.service import ServiceJob
-    from qshift.ledger import Ledger
+    from qshift.executors.qiskit import batch, transport, waiting
+    from qshift.executors.qiskit.service import ServiceJob
+    from qshift.ledger.ledger import Ledger
 
     def telling(owner, name, number):
         function = getattr(owner, name)
@@ -181,7 +181,7 @@ def _tell(phase, post) -> None:
     transport.ReadsOnly.send = counted
     phase.value = PHASES.index("compute")
     telling(Ledger, "claim", PHASES.index("claim"))
-    telling(submission.Batch, "_send", PHASES.index("submit"))
+    telling(batch.Batch, "_send", PHASES.index("submit"))
     telling(waiting, "wait", PHASES.index("wait"))
     telling(ServiceJob, "result", PHASES.index("fetch"))
     telling(Ledger, "store", PHASES.index("store"))
@@ -215,7 +215,12 @@ class Killer:
         self._context = multiprocessing.get_context("forkserver")
         # Programs are forks of a process that has imported everything already.
         self._context.set_forkserver_preload(
-            ["tensorflow", "qshift.qnode", "qshift.executors.device", "qshift.executors.service"]
+            [
+                "tensorflow",
+                "qshift.api.qnode",
+                "qshift.executors.qiskit.device",
+                "qshift.executors.qiskit.service",
+            ]
         )
         self._directory = tempfile.TemporaryDirectory(prefix="kills-")
         self._undisturbed: dict[int, tuple[list[str], dict, float]] = {}
@@ -325,7 +330,7 @@ class Killer:
 
 def _missing(path, jobs) -> int:
     """Returns how many results a ledger lacks after so many jobs."""
-    from qshift.ledger import Ledger
+    from qshift.ledger.ledger import Ledger
 
     ledger = Ledger(path)
     done = [job for job in ledger.jobs() if job.state == "done"]

@@ -1,0 +1,1 @@
+"""What a user calls: the qnode, its options and its derivatives."""

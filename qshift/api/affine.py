@@ -1,0 +1,200 @@
+"""All derivatives of a qnode's call at once, where its angles are affine in the arguments.
+
+Then the chain rule has a single term: the k-th derivative by the arguments is the k-th derivative
+by the angles with each of its axes contracted with one constant Jacobian, that of the angles by
+the arguments. TensorFlow differentiates the angles only, and traces nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from qshift.api.qnode import Prepared, QNode
+from qshift.autodiff.angles import LINEARLY, SMOOTHLY, picks
+from qshift.autodiff.op import one_order_up
+from qshift.rules.planner import indices_along
+from qshift.tensorflow_internals import is_watched
+
+_MOST_KNOWN = 2**14  # slopes that a qnode remembers
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A call whose derivatives are those by its angles, contracted.
+
+    Attributes:
+        call: The call.
+        columns: The angles that the value depends on and that follow the sources; J of them.
+        jacobians: Of these angles by each source, float64[J, size of the source]; None for a source
+            that no angle follows, not even one that the value does not depend on.
+    """
+
+    call: Prepared
+    columns: tuple[int, ...]
+    jacobians: tuple[np.ndarray | None, ...]
+
+    @classmethod
+    def of(cls, fn: Callable, args, sources: Sequence[tf.Tensor], order: int) -> Contraction | None:
+        """Looks at what ``fn(*args)`` would run, without running it.
+
+        Args:
+            fn: Any function.
+            args: Its arguments.
+            sources: Those to differentiate by, as `args` holds them.
+            order: The highest order.
+
+        Returns:
+            None where there is more to the derivatives than this: if `fn` is not a qnode with one
+            linear result for one point; if its angles are not known to be affine in the sources (to
+            first order smooth), or these not real; if the results must be differentiable
+            themselves, because TensorFlow is tracing, or a tape or forward accumulator of the
+            caller follows what they depend on.
+        """
+        if not isinstance(fn, QNode) or not tf.executing_eagerly():
+            return None
+        if any(is_watched(source) or not source.dtype.is_floating for source in sources):
+            return None
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            call = fn.prepare(args, sources)
+            if call is None or not _is_linear(call):
+                return None
+            slots = call.circuit.slots
+            parameters = [tf.convert_to_tensor(p) for p in call.parameters]
+            moving = [k for k, parameter in enumerate(parameters) if is_watched(parameter)]
+            if any(slots[k].shape for k in moving):
+                return None
+            # What nobody knows may do anything to cotangents.
+            least = SMOOTHLY if order <= 1 else LINEARLY
+            if any((call.follows[k] or SMOOTHLY + 1) > least for k in moving):
+                return None
+            angles = {slots[k].start: tf.math.real(parameters[k]) for k in moving}
+        ways = picks([call.angles[k] for k in moving], sources)
+        rows = _slopes(fn, tape, angles, ways, sources)
+        if any(map(is_watched, parameters)):  # now that the tape above is closed
+            return None
+        columns = next((active for active in call.program.active if active), ())
+        jacobians = (
+            _jacobian(rows, i, columns, source.shape.num_elements())
+            for i, source in enumerate(sources)
+        )
+        return cls(call, columns, tuple(jacobians))
+
+    def derivatives(self, order: int) -> list[np.ndarray]:
+        """Runs the call, and returns its value and derivatives up to an order.
+
+        Every source must have a Jacobian.
+
+        Returns:
+            float64[*shape, X, ..., X] for each order k: the value's shape and k axes for all
+            sources, flattened and one after the other.
+        """
+        levels, tables = [((),)], []
+        for _ in range(order):
+            indices, table = one_order_up(levels[-1], self.columns)
+            levels.append(indices)
+            tables.append(table)
+        found = self._evaluate([index for level in levels for index in level])
+        jacobian = np.concatenate(self.jacobians, axis=1)
+        ends = np.cumsum([len(level) for level in levels])[:-1]
+        derivatives = []
+        for k, derivative in enumerate(np.split(found, ends)):
+            for table in reversed(tables[:k]):  # from all a + j to all a
+                derivative = np.tensordot(derivative[table], jacobian, (1, 0))
+            derivatives.append(derivative[0])
+        return derivatives
+
+    def diagonals(self, order: int) -> list[np.ndarray]:
+        """Runs the call, and returns its value and the derivatives by single entries.
+
+        Returns:
+            float64[*shape, X] for each order from 1, after the value: by each entry of all sources,
+            k times.
+        """
+        jacobian = np.concatenate(self.jacobians, axis=1)
+        moved = [tuple(np.flatnonzero(slopes)) for slopes in jacobian.T]
+        axes = [tuple(self.columns[j] for j in each) for each in moved]
+        powers = range(1, order + 1)
+        indices = indices_along([(), *((each,) * k for each in axes for k in powers)])
+        found = self._evaluate(indices)
+        position = {index: i for i, index in enumerate(indices)}
+        diagonals = [found[0]]
+        for k in powers:
+            by_entry = np.zeros((jacobian.shape[1], *found.shape[1:]))
+            for x, slopes in enumerate(jacobian.T):
+                for chosen in itertools.product(moved[x], repeat=k):
+                    index = tuple(sorted(self.columns[j] for j in chosen))
+                    by_entry[x] += math.prod(slopes[list(chosen)]) * found[position[index]]
+            diagonals.append(np.moveaxis(by_entry, 0, -1))
+        return diagonals
+
+    def _evaluate(self, indices):
+        """Runs the call, and returns partial derivatives by its angles, [len(indices), *shape]."""
+        program = self.call.program
+        evaluation = program.start(
+            program.assemble([t.numpy() for t in self.call.tensors]), next(program.calls)
+        )
+        (result,) = self.call.compiled.readout.results
+        return result(evaluation.partials(indices)[0].T)
+
+
+def _is_linear(call):
+    return (
+        call.batch is None
+        and call.compiled.readout.linear
+        and not call.compiled.circuit.shots.has_partitioned_shots
+    )
+
+
+def _slopes(fn, tape, angles, ways, sources):
+    """Returns the slopes of angles by the sources.
+
+    Args:
+        fn: The qnode, which remembers those of angles that are picked out of its arguments.
+        tape: Has watched the sources, and recorded the angles.
+        angles: Column -> angle.
+        ways: How each is picked out of the sources, if that is known.
+        sources: The sources.
+
+    Returns:
+        Column -> (entries, slopes) by each source.
+    """
+    kinds = tuple((source.dtype, tuple(source.shape)) for source in sources)
+    rows = {}
+    for (column, angle), way in zip(angles.items(), ways, strict=True):
+        key = (way, angle.dtype, kinds)
+        row = fn.slopes.get(key) if way else None
+        if row is None:
+            found = tape.gradient(angle, sources)
+            # Sparse ones of gathered entries among them.
+            dense = [slope if slope is None else tf.convert_to_tensor(slope) for slope in found]
+            row = [slope if slope is None else _entries(slope.numpy().ravel()) for slope in dense]
+            if way:
+                if len(fn.slopes) >= _MOST_KNOWN:
+                    fn.slopes.clear()
+                fn.slopes[key] = row
+        rows[column] = row
+    return rows
+
+
+def _entries(slopes):
+    entries = np.flatnonzero(slopes)
+    return entries, slopes[entries]
+
+
+def _jacobian(rows, i, columns, size):
+    """Returns the Jacobian of some angles by the i-th source, given those of all that move."""
+    if size and all(row[i] is None for row in rows.values()):
+        return None
+    jacobian = np.zeros((len(columns), size))
+    for position, column in enumerate(columns):
+        if rows[column][i] is not None:
+            entries, slopes = rows[column][i]
+            jacobian[position, entries] = slopes
+    return jacobian

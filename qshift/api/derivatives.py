@@ -1,0 +1,334 @@
+"""The value of a function of qnodes and all its derivatives, in one batch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from qshift.api.affine import Contraction
+from qshift.api.qnode import as_own, wanted_ahead
+from qshift.autodiff.dataflow import assignments, remembered_ops
+from qshift.autodiff.layout import differentiable, highest_order
+from qshift.autodiff.requests import Wanted, checked
+from qshift.autodiff.tracing import if_traceable
+from qshift.errors import UnsupportedError
+
+
+class EndsError(ValueError):
+    """A derivative that depends on arguments, and has no derivative by them."""
+
+
+def derivatives(
+    fn: Callable,
+    *args,
+    order: int | None = None,
+    argnums: int | tuple[int, ...] | None = None,
+    partials: Sequence[tuple[int, ...]] | None = None,
+    batched: int | tuple[int, ...] = (),
+    diagonal: bool = False,
+):
+    """Returns the value of a function and all its derivatives up to an order, or chosen ones.
+
+    Each `qshift` qnode that the function calls runs everything it takes in one batch (on hardware,
+    one job), or in two with adjoint differentiation: values and gradients. A `tf.function` is taken
+    as the Python function that it was made of. Others that this calls stay compiled: what they are
+    compiled to does not depend on who calls them, so their qnodes take one batch per order.
+
+    Args:
+        fn: A `QNode`, or any TensorFlow function of qnodes, that returns a tensor. A QNode of
+            PennyLane's own is converted by `qshift.from_qnode`. Inside of a function it cannot be
+            seen: there PennyLane's own derivatives apply, which end at its ``max_diff``, 1 unless
+            it says otherwise, with zeros or None. Convert it yourself.
+        *args: Its arguments; numbers and arrays are converted to tensors.
+        order: The highest order, an integer; 1 if nothing else is given.
+        argnums: Position of the argument to differentiate by, or a tuple of positions. None stands
+            for the only argument, or for all of them.
+        partials: Instead of an order, the derivatives wanted, each as a tuple of the positions of
+            the arguments to differentiate by, one after the other: ``[(), (0, 0), (0, 0, 1)]`` is
+            the value, the second derivative by argument 0, and its derivative by argument 1. No
+            other derivative is evaluated.
+        batched: With `partials`, positions of arguments broadcast over the points of a batch: row b
+            of the value depends on their row b only, and derivatives by them keep to that row.
+        diagonal: Only derivatives by one entry, with itself for higher orders, of one argument.
+
+    Returns:
+        A tuple (value, gradient, Hessian, ...), of order + 1 entries. For one argument the k-th is
+        a tensor of shape ``value.shape + k * arg.shape``. For a tuple of arguments it is a tuple
+        of what it would be for each, nested k deep, as in JAX.
+        With `diagonal`, all but the value are of shape ``value.shape + arg.shape``.
+        With `partials`, a tuple of one tensor for each, of shape ``value.shape`` and the shapes of
+        the arguments, those of batched ones without their first axis.
+
+    Raises:
+        ValueError: If the function does not return a single tensor, or one that does not depend on
+            an argument to differentiate by; for partial derivatives that there are not, and for
+            keywords that exclude each other.
+
+    Example:
+        >>> f, f_xx, by_weights = qshift.derivatives(
+        ...     circuit, x, weights, partials=[(), (0, 0), (0, 0, 1)], batched=0
+        ... )
+    """
+    fn = as_own(fn)
+    if isinstance(fn, tf.types.experimental.PolymorphicFunction):
+        fn = fn.python_function  # what is run ahead is part of what a function is compiled to
+    if partials is not None:
+        if order is not None or argnums is not None or diagonal:
+            raise ValueError("Give either partials, or order, argnums and diagonal.")
+        return _chosen(fn, args, partials, batched)
+    if batched != ():
+        raise ValueError("batched= needs partials=.")
+    order = 1 if order is None else order
+    order = highest_order(order)
+    args, positions = differentiable(args, argnums)
+    sources = [args[i] for i in positions]
+    if order and not sources:
+        given = ", ".join(type(arg).__name__ for arg in args) or "none"
+        raise ValueError(
+            f"There is nothing to differentiate by, with argnums={argnums} and arguments {given}. "
+            "Give floating-point tensors, arrays or numbers."
+        )
+    single = isinstance(argnums, int) or (argnums is None and len(args) == 1)
+    if diagonal and not single:
+        raise ValueError("diagonal=True needs a single argument, see argnums.")
+    before = assignments()
+    with wanted_ahead(Wanted(0 if diagonal else order)):
+        contraction = Contraction.of(fn, args, sources, order) if order else None
+    if contraction is None:
+        if assignments() > before:
+            raise UnsupportedError(
+                f"{getattr(fn, '__name__', 'The function')} assigns to variables, and would be "
+                "called a second time, since its angles are no affine functions of the arguments. "
+                "Assign outside of it, or ask for single derivatives with partials=, which calls "
+                "it once."
+            )
+        with wanted_ahead(Wanted(order)):
+            found = _by_tapes(fn, args, sources, positions, order, single)
+        return _diagonals(found, sources[0].shape) if diagonal else found
+    _require_connected(contraction.jacobians, sources, positions)
+    found = contraction.diagonals(order) if diagonal else contraction.derivatives(order)
+    dtype = contraction.call.dtype
+    axes = [min(k, 1) if diagonal else k for k in range(len(found))]
+    return tuple(
+        _split(array, sources, dtype, k, single) for k, array in zip(axes, found, strict=True)
+    )
+
+
+def _diagonals(found, shape):
+    """Takes the derivatives by single entries out of all derivatives."""
+    value, size = found[0], shape.num_elements()
+    diagonals = [value]
+    for k, derivative in enumerate(found[1:], 1):
+        flat = tf.reshape(derivative, [*value.shape, *[size] * k])
+        for _ in range(k - 1):
+            flat = tf.linalg.diag_part(flat)
+        diagonals.append(tf.reshape(flat, [*value.shape, *shape]))
+    return tuple(diagonals)
+
+
+def _split(array, sources, dtype, k, single):
+    """Takes the last k axes, each of all sources, apart into nested tuples of tensors."""
+    if k == 0:
+        return tf.cast(tf.constant(array), dtype)
+    before, after = array.shape[: array.ndim - k], array.shape[array.ndim - k + 1 :]
+    ends = np.cumsum([source.shape.num_elements() for source in sources])[:-1]
+    entries = tuple(
+        _split(part.reshape((*before, *source.shape, *after)), sources, source.dtype, k - 1, single)
+        for part, source in zip(np.split(array, ends, axis=-k), sources, strict=True)
+    )
+    return entries[0] if single else entries
+
+
+def _chosen(fn: Callable, args, partials, batched) -> tuple[tf.Tensor, ...]:
+    """Returns chosen partial derivatives; see `derivatives`."""
+    partials = checked(partials, len(args))
+    batched = (batched,) if isinstance(batched, int) else tuple(batched)
+    args, positions = differentiable(args, sorted({i for partial in partials for i in partial}))
+    if beyond := [i for i in batched if not 0 <= i < len(args)]:
+        raise ValueError(f"batched= names argument {beyond[0]}, but there are {len(args)}.")
+
+    def evaluate(*sources):
+        with wanted_ahead(Wanted(0, ((), *partials), sources)), remembered_ops():
+            return _nested(fn, sources, partials, batched)
+
+    if tf.executing_eagerly() and positions:
+        # While tracing, TensorFlow leaves out what nobody asks for.
+        tensors = [i for i, arg in enumerate(args) if isinstance(arg, tf.Tensor)]
+
+        def traced(*given):
+            return evaluate(
+                *(dict(zip(tensors, given, strict=True)).get(i, arg) for i, arg in enumerate(args))
+            )
+
+        with if_traceable():
+            return tf.function(traced, autograph=False)(*(args[i] for i in tensors))
+    return evaluate(*args)
+
+
+def _nested(fn, args, partials, batched):
+    """Differentiates the function by one argument after the other."""
+    lower = {partial[:k] for partial in partials for k in range(len(partial) + 1)} | {()}
+
+    def up_to(k):
+        if k == 0:
+            value = _value(fn, args)
+            if batched and value.shape.rank == 0:
+                raise ValueError(
+                    f"batched={batched} needs a value with a row for each of their rows, but the "
+                    "value is a single number. Does it depend on them?"
+                )
+            return {(): value}
+        wanted = sorted(partial for partial in lower if len(partial) == k)
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch([args[i] for i in sorted({i for partial in lower for i in partial})])
+            found = up_to(k - 1)
+            # A row of the value depends on no other row of the argument.
+            targets = {
+                partial: tf.reduce_sum(found[partial[:-1]], 0)
+                if partial[-1] in batched
+                else found[partial[:-1]]
+                for partial in wanted
+            }
+        for partial, target in targets.items():
+            i, axes = partial[-1], target.shape.rank
+            result = tape.jacobian(target, args[i]) if axes else tape.gradient(target, args[i])
+            if k == 1:
+                _require_connected([result], [args[i]], [i])
+            if result is None:
+                result = tf.zeros([*target.shape, *args[i].shape], target.dtype)
+            if i in batched:
+                rows_first = [axes, *range(axes), *range(axes + 1, result.shape.rank)]
+                result = tf.transpose(result, rows_first)
+            found[partial] = result
+        return found
+
+    found = up_to(max(map(len, lower)))
+    return tuple(found[partial] for partial in partials)
+
+
+def _value(fn, args):
+    value = fn(*args)
+    if not tf.is_tensor(value):
+        raise ValueError(
+            f"derivatives needs a function that returns one tensor, got a "
+            f"{type(value).__name__}. Stack or select in the function."
+        )
+    return value
+
+
+def _by_tapes(fn, args, sources, positions, order, single):
+    """Nests tapes around the function, which serves for all functions."""
+    shapes = [tuple(source.shape) for source in sources]
+
+    def up_to(k):
+        if k == 0:
+            return [_value(fn, args)]
+        # Variables that the function brings along are constants, and must not cost circuits.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            lower = up_to(k - 1)
+            flat = [tf.reshape(t, [-1]) for t in tf.nest.flatten(lower[-1])]
+            target = tf.concat(flat, 0) if len(flat) > 1 else flat[0]
+        # A first derivative that does not exist is a mistake; higher ones of a linear function are
+        # zero, which TensorFlow calls unconnected too.
+        if target.shape == (1,):  # spares TensorFlow a loop
+            gradients = tape.gradient(target, sources)  # sparse ones of gathered entries among them
+            jacobians = [g if g is None else tf.convert_to_tensor(g)[None] for g in gradients]
+        else:
+            jacobians = tape.jacobian(target, sources)
+        if k == 1:
+            _require_connected(jacobians, sources, positions)
+        elif missing := [i for i, j in zip(positions, jacobians, strict=True) if j is None]:
+            _require_constant(fn, args, positions, missing, lower)
+        jacobians = [
+            tf.zeros([*target.shape, *shape], target.dtype) if jacobian is None else jacobian
+            for jacobian, shape in zip(jacobians, shapes, strict=True)
+        ]
+        sizes = [int(t.shape[0]) for t in flat]
+        pieces = [tf.split(jacobian, sizes) for jacobian in jacobians]
+        entries = []
+        for i, entry in enumerate(tf.nest.flatten(lower[-1])):
+            by_source = [
+                tf.reshape(piece[i], tuple(entry.shape) + shape)
+                for piece, shape in zip(pieces, shapes, strict=True)
+            ]
+            entries.append(by_source[0] if single else tuple(by_source))
+        return [*lower, _nest_like(lower[-1], entries)]
+
+    with retracing():
+        return tuple(up_to(order))
+
+
+@contextlib.contextmanager
+def retracing():
+    """Keeps TensorFlow from advising against retracing where it is meant, or its own doing.
+
+    It traces each jacobian anew, and counts functions made at the same place as one.
+    """
+
+    def other(record) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = tf.get_logger()
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
+
+
+def _require_connected(jacobians, sources, positions):
+    """Raises ValueError for a source that the value does not depend on, unless it has no entries
+    that it could depend on."""
+    missing = [
+        i
+        for i, source, jacobian in zip(positions, sources, jacobians, strict=True)
+        if jacobian is None and source.shape.num_elements() != 0
+    ]
+    if missing:
+        raise ValueError(
+            f"The value does not depend on argument {', '.join(map(str, missing))}, as far as "
+            "TensorFlow can see. Compute it from the tensors given, without .numpy(), or leave the "
+            "argument out with argnums=."
+        )
+
+
+def _require_constant(fn, args, positions, missing, found):
+    """Raises EndsError if a derivative depends on arguments, though TensorFlow cannot see how.
+
+    It looks at the numbers nearby, which are the same if a function is linear, or is by pieces.
+    Nothing is looked at while TensorFlow traces.
+
+    Args:
+        fn: The function.
+        args: Its arguments.
+        positions: Of those that are differentiated by.
+        missing: Of those by which there is no derivative of the last of `found`.
+        found: The derivatives that there are.
+    """
+    if not tf.executing_eagerly():
+        return
+    args = list(args)
+    for i in missing:
+        args[i] = args[i] + 1e-3 * (1 + tf.abs(args[i]))
+    order, sources = len(found) - 1, [args[i] for i in positions]
+    nearby = _by_tapes(fn, args, sources, positions, order, single=False)[-1]
+    pairs = zip(tf.nest.flatten(found[-1]), tf.nest.flatten(nearby), strict=True)
+    if not all(np.allclose(a, b, rtol=1e-5, atol=0, equal_nan=True) for a, b in pairs):
+        raise EndsError(
+            f"The derivative of order {order} depends on argument {', '.join(map(str, missing))}, "
+            f"but has no derivative itself. Does the function call a QNode of PennyLane's, whose "
+            "derivatives end at its max_diff? Convert that by qshift.from_qnode."
+        )
+
+
+def _nest_like(structure, entries):
+    entries = iter(entries)
+
+    def build(node):
+        return tuple(build(child) for child in node) if isinstance(node, tuple) else next(entries)
+
+    return build(structure)

@@ -1,0 +1,613 @@
+"""The callable a user holds: a PennyLane QNode whose calls are TensorFlow ops."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import cloudpickle
+import pennylane as qml
+import tensorflow as tf
+from pennylane.measurements import ExpectationMP, VarianceMP
+from pennylane.tape import QuantumScript
+from pennylane.workflow.qnode import _to_qfunc_output_type
+
+from qshift.api import pipeline as transforms
+from qshift.api import qnode_options
+from qshift.autodiff import special_unitary_op as special_unitary_op  # which registers itself
+from qshift.autodiff.angles import angles, follows
+from qshift.autodiff.dataflow import remembered_ops
+from qshift.autodiff.dry_run import is_rehearsal, made_up
+from qshift.autodiff.evaluation import EvaluatedCalls, Evaluation
+from qshift.autodiff.layout import (
+    batch_size,
+    differentiable,
+    highest_order,
+    parts,
+    require_tensorflow,
+    result_dtype,
+)
+from qshift.autodiff.op import Program
+from qshift.autodiff.requests import Wanted, checked
+from qshift.autodiff.tracing import Itself
+from qshift.autodiff.unrolling import explained, unrolled
+from qshift.circuits import shortcuts, sparse
+from qshift.circuits.circuit import Circuit, Compiled, Compiler
+from qshift.circuits.recording import by_value
+from qshift.circuits.shared_angles import Joint, Spread, join
+from qshift.errors import UnsupportedError
+from qshift.executors.executor import Executor
+from qshift.executors.registry import executor
+from qshift.rules.cost import Plan
+from qshift.rules.planner import indices_along
+from qshift.tensorflow_internals import function_graph
+from qshift.tensors import as_argument, constant, is_tensor
+
+shortcuts.only_for_constants()
+sparse.as_constants()
+
+_MOST_PROGRAMS = 256
+
+# Set by `derivatives`, so that the qnodes it calls run all it needs in their first batch.
+_NOTHING = Wanted()
+_wanted_ahead: ContextVar[tuple[Wanted, tf.Graph | None]] = ContextVar("wanted_ahead")
+
+
+@contextmanager
+def wanted_ahead(wanted: Wanted) -> Iterator[None]:
+    """Within it, qnodes run in their first batch what some derivatives will ask for.
+
+    Only in the function that is being traced, or in eager mode: another compiled function that is
+    called meanwhile, and perhaps traced, is called by others as well.
+    """
+    token = _wanted_ahead.set((wanted, function_graph()))
+    try:
+        yield
+    finally:
+        _wanted_ahead.reset(token)
+
+
+def _wanted_here() -> Wanted:
+    wanted, graph = _wanted_ahead.get((_NOTHING, None))
+    return wanted if graph is function_graph() else _NOTHING
+
+
+_preparing: ContextVar[bool] = ContextVar("preparing", default=False)
+
+
+class _WouldRunError(Exception):
+    """A quantum function calls another qnode, and nothing is to be run."""
+
+
+class Prepared(NamedTuple):
+    """One call of a qnode, ready to run.
+
+    Attributes:
+        compiled: Its tape, taken apart.
+        circuit: What is differentiated: its circuit, or that as a function of fewer parameters.
+        parameters: One tensor for each slot of `circuit`.
+        angles: The `provenance.angles` of these.
+        batch: Size of the batch; None if there is none.
+        program: The circuit as a differentiable function of packed parameters.
+        tensors: The packed parameters.
+        dtype: Of the results.
+        follows: How the parameters follow from tensors that the caller has named, as in
+            `angles.follows`.
+    """
+
+    compiled: Compiled
+    circuit: Circuit | Joint
+    parameters: list
+    angles: list[tuple[Hashable, float]]
+    batch: int | tf.Tensor | None
+    program: Program
+    tensors: list[tf.Tensor]
+    dtype: tf.DType
+    follows: Sequence[int | None] = ()
+
+    def results(self):
+        """Runs it, and returns its results as PennyLane lays them out."""
+        program, tensors = self.program, self.tensors
+        values = made_up(program, tensors) if is_rehearsal() else program(tensors)
+
+        def finish(result):
+            result = tf.cast(result, self.dtype)
+            return result[0] if self.batch is None else result
+
+        return self.compiled.results(values, finish)
+
+
+class _Tapes(NamedTuple):
+    """A call of a quantum function, recorded.
+
+    Attributes:
+        tapes: What to run, after the transforms put on top of the qnode.
+        post_processing: Makes one result of theirs.
+        output: What the function returned.
+        arguments: What it was given, as PennyLane takes it.
+        dtype: Of the results.
+        partitioned: Whether there is a shot vector.
+        is_informative: Whether nothing is to be run.
+    """
+
+    tapes: Sequence[QuantumScript]
+    post_processing: Callable
+    output: Any
+    arguments: tuple
+    dtype: tf.DType
+    partitioned: bool
+    is_informative: bool
+
+
+class QNode(qml.QNode):
+    """A quantum function on a device, as a TensorFlow op with exact derivatives of every order.
+
+    A subclass of `qml.QNode`: drawing, `qml.specs`, `qml.set_shots` and transforms apply to it.
+    Calls take and give TensorFlow tensors; NumPy arrays and numbers are constants of the circuit.
+    float32 parameters give float32 results, float64 ones float64; everything inside is float64.
+    Works in `tf.function`, but not with its ``jit_compile=True``: XLA cannot run circuits. A call
+    in a `tf.vectorized_map` that does not depend on what is mapped over is one call for all.
+
+    Only derivatives that are used are evaluated. If q gates of frequency one turn by x, then f,
+    df/dx, d2f/dx2 and their derivatives by each of P weights take (2 q + 1) (2 P + 1) circuits by
+    shift for each x of a batch, in eager mode, in a `tf.function` and in a compiled Keras `fit`;
+    no derivative by two weights is among them. With adjoint differentiation it is one circuit for
+    f and 2 q + 1 differentiated ones.
+
+    Args:
+        func: A quantum function that returns `qml.expval`, `qml.var` or `qml.probs` measurements.
+        device: Any PennyLane device, for instance from `qshift.device`.
+        interface: ``"auto"``, ``"tf"`` or ``"tensorflow"``.
+        diff_method: ``"shift"``, ``"parameter-shift"`` or `qshift.param_shift`: every derivative
+            from shifted circuits; ``"adjoint"``: first derivatives by the device's
+            adjoint differentiation and higher ones from these, shifted; ``"best"``: adjoint on
+            lightning.qubit where that costs less (exact expectation values, no more of them than
+            parameters), otherwise shift. ``"backprop"`` and ``"hadamard"`` mean exact derivatives
+            to users, and are taken as ``"best"``, which gives the same.
+        shots: Shots per circuit, an int or a shot vector; the device's if not given.
+        objective: ``"circuits"`` (the default without shots): the fewest circuits; ``"shots"``
+            (the default with shots): the least variance for a number of shots (`planner`).
+        prefetch: Order up to which the derivatives' circuits are run together with the value, in
+            one batch (on hardware, one job; with adjoint differentiation there are two batches,
+            values and gradients). Or a list of partial derivatives by positions of arguments:
+            ``[(0, 0), (0, 0, 1)]`` are the second by argument 0 and its derivatives by argument 1.
+        seed: Makes samples reproducible from run to run; None draws fresh ones.
+        grad_on_execution: True is ``prefetch=1``.
+        cache: True, False or ``"auto"``: a call's circuits are never run twice, nor kept after it.
+        max_diff: Accepted for compatibility; every order works.
+        device_vjp: Accepted for compatibility; derivatives are exact either way.
+        mcm_method: Mid-circuit measurements are deferred, so None or ``"deferred"``.
+        **kwargs: The other keywords of `qml.qnode`, with their default values.
+
+    Raises:
+        UnsupportedError: For a keyword's value that qshift has no meaning for; when called, for
+            measurements other than the above, for gate parameters without an exact shift rule
+            that a tape is watching, for transforms that lose parameters, and where adjoint
+            differentiation was asked for and the device does not offer it.
+    """
+
+    def __init__(
+        self,
+        func: Callable,
+        device,
+        interface: str = "auto",
+        diff_method: str = "best",
+        *,
+        objective: str | None = None,
+        prefetch: int | Sequence[tuple[int, ...]] = 0,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        interface = qnode_options.interface(interface)
+        diff_method = qnode_options.diff_method(diff_method)
+        qnode_options.check(objective, prefetch, seed, kwargs)
+        if "shots" not in kwargs and getattr(device, "qshift_shots", None) is not None:
+            kwargs["shots"] = device.qshift_shots
+        super().__init__(func, device, interface=interface, **kwargs)
+        self._init_args = {
+            "func": func,
+            "device": device,
+            "interface": interface,
+            "diff_method": diff_method,
+            "objective": objective,
+            "prefetch": prefetch,
+            "seed": seed,
+            "gradient_kwargs": None,
+            **kwargs,
+        }
+        self.diff_method = diff_method
+        self.objective = objective
+        self.seed = seed
+        ahead = int(kwargs.get("grad_on_execution") is True)
+        if isinstance(prefetch, int):
+            self.prefetch = max(prefetch, ahead)
+            self._wanted = Wanted(self.prefetch)
+        else:
+            self.prefetch = checked(prefetch)
+            self._wanted = Wanted(ahead, ((), *self.prefetch))
+        self._executor: Executor = executor(self.device, seed)
+        self._compilers = {
+            adjoint: Compiler(self.device.wires, is_tensor, adjoint, constant)
+            for adjoint in (False, True)
+        }
+        self.calls = EvaluatedCalls()
+        self.slopes: dict[tuple, list] = {}  # see `qshift.api.affine`
+        self._programs: dict[tuple, Program] = {}
+
+    def __copy__(self) -> QNode:
+        copied = type(self).__new__(type(self))
+        vars(copied).update(vars(super().__copy__()))
+        return copied
+
+    def __tf_tracing_type__(self, _) -> Itself:
+        return Itself(self)
+
+    def __deepcopy__(self, memo: dict) -> QNode:
+        """Returns a QNode on a copy of the device."""
+        copied = memo[id(self)] = _restored(*copy.deepcopy(self._state(), memo))
+        return copied
+
+    def __reduce__(self):
+        """A QNode that its module has is pickled by its name, as functions are; others as what they
+        are made of. `cloudpickle` takes the latter where the former would not be found."""
+        named = _named(self)
+        return self.__qualname__ if named else (_restored, self._state())
+
+    def _state(self) -> tuple:
+        """Returns what it is made of."""
+        shots = self._shots_override_device, self.shots
+        return type(self), self._init_args, shots, _pipeline(self), self.calls.made
+
+    @qml.QNode.interface.setter
+    def interface(self, value: str | qml.math.Interface):
+        qml.QNode.interface.fset(self, qnode_options.interface(value))
+
+    def update(self, **kwargs) -> QNode:
+        """Returns a new QNode with some of its settings replaced.
+
+        As in PennyLane, the shots stay those of this QNode if the device is replaced.
+
+        Raises:
+            ValueError: If there is nothing to replace.
+        """
+        if not kwargs:
+            raise ValueError(
+                "update() was given no setting to replace. "
+                f"Give at least one of {', '.join(self._init_args)}."
+            )
+        updated = type(self)(**{**self._init_args, **kwargs})
+        if "shots" not in kwargs and (self._shots_override_device or updated.shots != self.shots):
+            if not self._shots_override_device:
+                warnings.warn(
+                    f"The new device's shots are {updated.shots.total_shots}, but the qnode keeps "
+                    f"its own, {self.shots.total_shots}. Give update(shots=...) or use "
+                    "qml.set_shots.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            updated._set_shots(self.shots)
+        vars(updated)[_pipeline_name(self)] = copy.copy(_pipeline(self))
+        return updated
+
+    # A quantum function is ordinary Python, which AutoGraph must not take apart.
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, *args, **kwargs) -> Any:
+        # A quantum function may call another qnode; what that one runs is not part of it.
+        with qml.QueuingManager.stop_recording():
+            return super().__call__(*args, **kwargs)
+
+    def construct(self, args, kwargs) -> QuantumScript:
+        """Returns the tape of a call; see `qml.QNode`. Nothing of the call is kept."""
+        return self._record(args, kwargs)[0]
+
+    def _record(self, args, kwargs) -> tuple[QuantumScript, Any]:
+        """Records a call of the quantum function: its tape, and what it returns."""
+        # PennyLane keeps both on the QNode, which several threads may be calling.
+        call = type(self).__new__(type(self))
+        vars(call).update(vars(self))
+        call.func = by_value(self.func)
+        tape = qml.QNode.construct(call, args, kwargs)
+        return tape, call._qfunc_output
+
+    def _impl_call(self, *args, **kwargs) -> Any:
+        with self._tracing(args, kwargs):
+            traced = self._tapes(args, kwargs)
+            if traced.is_informative:
+                return traced.post_processing(traced.tapes)[0]
+            calls = [self._prepare(tape, traced) for tape in traced.tapes]
+        if _preparing.get():
+            raise _WouldRunError
+        result = traced.post_processing(tuple(call.results() for call in calls))[0]
+        return _to_qfunc_output_type(result, traced.output, traced.partitioned)
+
+    @contextmanager
+    def _tracing(self, args, kwargs) -> Iterator[None]:
+        """Around all that is done with the tensors of a call before it is run."""
+        try:
+            with remembered_ops(), unrolled():
+                yield
+        except Exception as error:
+            said = explained(
+                error, getattr(self, "__name__", "the quantum function"), (args, kwargs)
+            )
+            if said is error:
+                raise
+            raise said from error
+
+    def _tapes(self, args, kwargs) -> _Tapes:
+        """Traces the quantum function and applies the transforms put on top of the qnode."""
+        args = tuple(map(as_argument, args))
+        kwargs = {name: as_argument(argument) for name, argument in kwargs.items()}
+        tape, output = self._record(args, kwargs)
+        require_tensorflow(tape)
+        dtype = result_dtype(tape)  # as transforms may cast
+        pipeline = copy.copy(_pipeline(self))  # which keeps what it is told about a call
+        pipeline.set_classical_component(self, args, kwargs)
+        tapes, post_processing = transforms.apply(pipeline, tape)
+        return _Tapes(
+            tapes,
+            post_processing,
+            output,
+            args,
+            dtype,
+            tape.shots.has_partitioned_shots,
+            pipeline.is_informative,
+        )
+
+    def prepare(self, args, sources: Sequence[tf.Tensor]) -> Prepared | None:
+        """Returns what a call would run, or None if it is not one circuit with one result.
+
+        Args:
+            args: Of the quantum function.
+            sources: Tensors of which to say how the angles follow from them.
+        """
+        if len(_pipeline(self)):
+            return None
+        token = _preparing.set(True)
+        try:
+            with self._tracing(args, {}):
+                traced = self._tapes(args, {})
+                if not isinstance(traced.output, qml.measurements.MeasurementProcess):
+                    return None
+                call = self._prepare(traced.tapes[0], traced)
+                return call._replace(follows=follows(call.parameters, sources))
+        except _WouldRunError:
+            return None
+        finally:
+            _preparing.reset(token)
+
+    def _prepare(self, tape, traced: _Tapes) -> Prepared:
+        compiled = self._compile(tape)
+        ahead = _wanted_here(), replace(self._wanted, arguments=traced.arguments)
+        order = max(wanted.highest for wanted in ahead)
+        circuit, parameters, names = self._joined(compiled, order)
+        batch = batch_size(circuit, parameters)
+        tensors, columns, active, watched = parts(circuit, parameters, batch)
+        axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
+        key = (circuit, columns, active, axes)
+        program = self._programs.get(key)
+        if program is None:
+            if len(self._programs) >= _MOST_PROGRAMS:
+                self._programs.clear()
+            program = self._programs[key] = self._program(
+                compiled.circuit, circuit, columns, active, axes
+            )
+        return Prepared(compiled, circuit, parameters, names, batch, program, tensors, traced.dtype)
+
+    def _joined(self, compiled, order):
+        """Returns what is differentiated (a circuit or a `Joint`), its parameters, their angles."""
+        parameters, names = list(compiled.parameters), angles(compiled.parameters)
+        circuit = join(compiled.circuit, names, order)
+        if circuit is not compiled.circuit:
+            # What follows another angle is moved with it, from where it is itself.
+            leaders = set(circuit.leaders)
+            parameters = [
+                each if k in leaders else tf.stop_gradient(each)
+                for k, each in enumerate(parameters)
+            ]
+        return circuit, parameters, names
+
+    def _program(self, run, circuit, columns, active, axes) -> Program:
+        objective, adjoint = self._objective(run), self._is_adjoint(run)
+        executor = self._executor if circuit is run else Spread(self._executor)
+        ahead = indices_along(axes)
+        if ahead == ((),):  # which is asked for anyway, if at all
+            ahead = ()
+
+        def start(parameters, number):
+            return Evaluation(circuit, executor, parameters, objective, adjoint, ahead, number)
+
+        reproducible = self.seed is not None and bool(run.shots)
+        return Program(circuit, columns, active, start, self.calls, reproducible=reproducible)
+
+    def _objective(self, circuit: Circuit) -> str:
+        return self.objective or ("shots" if circuit.shots else "circuits")
+
+    def _compile(self, tape):
+        adjoint = self.diff_method == "adjoint"
+        if self.diff_method == "best" and not tape.shots:
+            adjoint = self._executor.differentiates_gates and all(
+                isinstance(measurement, ExpectationMP | VarianceMP)
+                for measurement in tape.measurements
+            )
+        return self._compilers[adjoint](tape)
+
+    def _is_adjoint(self, circuit: Circuit) -> bool:
+        """Whether the device gives first derivatives.
+
+        Raises:
+            UnsupportedError: If it was told to and cannot.
+        """
+        if self.diff_method == "best":
+            return self._executor.differentiates(circuit)
+        if self.diff_method == "adjoint":
+            self._executor.require_gradients(circuit)
+        return self.diff_method == "adjoint"
+
+    def plan(
+        self,
+        *args,
+        order: int | None = None,
+        argnums: int | tuple[int, ...] | None = None,
+        partials: Sequence[tuple[int, ...]] | None = None,
+        **kwargs,
+    ) -> Plan:
+        """Says what value and derivatives cost, without running anything.
+
+        Args:
+            *args: The arguments of the quantum function.
+            order: All derivatives up to this order; 1 if nothing else is given.
+            argnums: Which arguments to differentiate by; None for all that are floating-point.
+            partials: Only these, by positions of arguments: ``[(), (0, 0), (0, 0, 1)]``.
+            **kwargs: Keyword arguments of the quantum function.
+
+        Returns:
+            A `qshift.rules.cost.Plan`: circuits, batches, shots, and jobs and QPU seconds on
+            devices that have them, per order and in all, and what plain recursion would have
+            executed; readable when printed, also in notebooks. Of hardware and fake backends it
+            has the circuits transpiled, which tells how long they take.
+
+        Raises:
+            ValueError: If an order, argument or partial derivative is none.
+        """
+        if partials is not None:
+            if order is not None or argnums is not None:
+                raise ValueError("Give plan either partials or order and argnums.")
+            partials = checked(partials, len(args))
+            argnums = tuple({i for partial in partials for i in partial})
+        order = highest_order(1 if order is None else order)
+        args, positions = differentiable(args, argnums)
+        with tf.GradientTape(watch_accessed_variables=argnums is None) as tape:
+            watched = [args[i] for i in positions] if argnums is not None else [args, kwargs]
+            tape.watch([t for t in tf.nest.flatten(watched) if is_tensor(t)])
+            with self._tracing(args, kwargs):
+                traced = self._tapes(args, kwargs)
+                wanted = Wanted(order)
+                if partials is not None:
+                    wanted = Wanted(0, partials, traced.arguments)
+                return Plan.total([self._plan(tape, wanted) for tape in traced.tapes])
+
+    def _plan(self, tape, wanted):
+        compiled = self._compile(tape)
+        run = compiled.circuit
+        circuit, parameters, _ = self._joined(compiled, wanted.highest)
+        batch = batch_size(circuit, parameters)
+        tensors, _, _, watched = parts(circuit, parameters, batch)
+        axes = wanted.axes(circuit, parameters, watched)
+        if wanted.partials and () not in wanted.partials:
+            axes = [each for each in axes if each]  # without the value
+        return Plan.of(
+            circuit.planner(self._objective(run)),
+            axes,
+            points=int(tensors[0].shape[0]),
+            shots=self._executor.shots(run),
+            adjoint=self._is_adjoint(run),
+            jobs=lambda circuits: self._executor.jobs(run, circuits),
+            seconds=lambda circuits: self._executor.seconds(run, circuits),
+            shared=() if circuit is run else circuit.shared,
+        )
+
+
+def qnode(device, interface: str = "auto", diff_method: str = "best", **kwargs):
+    """Decorates a quantum function: it becomes a `qshift.QNode` on the given device.
+
+    Takes the keywords of `qml.qnode`, and ``objective=``, ``prefetch=``, ``seed=``; see `QNode`.
+
+    Example:
+        >>> @qshift.qnode(qshift.device("simulator"))
+        ... def energy(x):
+        ...     qml.RX(x, wires=0)
+        ...     return qml.expval(qml.Z(0))
+    """
+    return functools.partial(
+        QNode, device=device, interface=interface, diff_method=diff_method, **kwargs
+    )
+
+
+def from_qnode(qnode: qml.QNode, **kwargs) -> QNode:
+    """Turns a PennyLane QNode of any interface into a `qshift.QNode`.
+
+    Args:
+        qnode: The QNode. Its quantum function, device, shots and transforms are kept.
+        **kwargs: Settings of the new QNode, as for `qshift.qnode`.
+
+    Raises:
+        TypeError: If it is not a QNode.
+    """
+    if not isinstance(qnode, qml.QNode):
+        raise TypeError(
+            f"from_qnode takes a PennyLane QNode, got {type(qnode).__name__}. "
+            "For a plain quantum function use qshift.qnode(device)(function)."
+        )
+    if isinstance(qnode, QNode):
+        return qnode.update(**kwargs) if kwargs else qnode
+    kwargs.setdefault("shots", qnode.shots)
+    converted = QNode(qnode.func, qnode.device, **kwargs)
+    vars(converted)[_pipeline_name(converted)] = copy.copy(_pipeline(qnode))
+    return converted
+
+
+def _restored(kind, settings, shots, pipeline, calls) -> QNode:
+    """Makes a QNode of its state; its next call is numbered as that of the original."""
+    made = kind(**settings)
+    overrides, shots = shots
+    if overrides or made.shots != shots:
+        made._set_shots(shots)
+    vars(made)[_pipeline_name(made)] = copy.copy(pipeline)
+    made.calls.made = calls
+    return made
+
+
+def _named(qnode) -> bool:
+    """Whether a QNode is what its module has by its name."""
+    found = sys.modules.get(qnode.__module__)
+    for name in getattr(qnode, "__qualname__", "").split("."):
+        found = getattr(found, name, None)
+    return found is qnode
+
+
+def _reduce_by_value(qnode):
+    named = _named(qnode) and qnode.__module__ != "__main__"
+    return qnode.__qualname__ if named else (_restored, qnode._state())
+
+
+cloudpickle.CloudPickler.dispatch_table[QNode] = _reduce_by_value
+
+_converted: WeakKeyDictionary[qml.QNode, QNode] = WeakKeyDictionary()
+
+
+def as_own(fn: Callable) -> Callable:
+    """Returns a function, as a `QNode` if it is a QNode of PennyLane's own, each once.
+
+    PennyLane's has no derivatives beyond ``max_diff``, of which it says nothing.
+
+    Raises:
+        UnsupportedError: For settings that qshift has no meaning for; see `from_qnode`.
+    """
+    if not isinstance(fn, qml.QNode) or isinstance(fn, QNode):
+        return fn
+    if fn not in _converted:
+        try:
+            _converted[fn] = from_qnode(fn)
+        except UnsupportedError as error:
+            raise UnsupportedError(
+                f"{fn} is a QNode of PennyLane's, and qshift.from_qnode cannot convert it: {error}"
+            ) from error
+    return _converted[fn]
+
+
+def _pipeline_name(qnode) -> str:
+    """The attribute that holds a QNode's transforms: renamed in PennyLane 0.45."""
+    return "_compile_pipeline" if hasattr(qnode, "_compile_pipeline") else "_transform_program"
+
+
+def _pipeline(qnode):
+    return getattr(qnode, _pipeline_name(qnode))

@@ -1,0 +1,1 @@
+"""The TensorFlow op, whose derivatives are the same op one order up."""

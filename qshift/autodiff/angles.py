@@ -1,0 +1,214 @@
+"""Which angles of a circuit are the same number, and how they follow from given tensors.
+
+Two angles are taken for multiples of one another only if they must be: computed within the same
+call by the same pure ops from the same tensor, each of which every tape that follows its input
+recorded itself. Then they agree in value and in all derivatives. Ops of one name do not suffice: a
+variable may have been assigned to between two reads, and a `tf.custom_gradient` has the ops of its
+forward pass only.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from qshift.autodiff.dataflow import FUNCTIONS, PICKS, SMOOTH, Made, is_linear, made, name_of
+from qshift.tensorflow_internals import EagerTensor, following, is_watched, open_tapes
+from qshift.tensors import constant
+
+_LONGEST = 32  # ops in a row that one name tells of
+
+Angle = tuple[Hashable, float]
+
+
+def angles(tensors: Sequence[tf.Tensor | tf.Variable]) -> list[Angle]:
+    """Returns for each tensor some name of an angle and the constant factor by which it is taken.
+
+    Tensors of the same name are multiples of one another. In eager mode what no tape follows is a
+    constant.
+    """
+    names = _Names()
+    return [
+        names.angle(tensor) if isinstance(tensor, tf.Tensor) else (id(tensor), 1.0)
+        for tensor in tensors
+    ]
+
+
+def picks(named: Sequence[Angle], ends: Sequence[tf.Tensor]) -> list[Hashable | None]:
+    """Returns for each of `angles` how it is picked out of one of `ends`, and times what constant.
+
+    The same entry of another tensor, of the same shape and dtype, is picked in the same way. None
+    where more is done to it, as far as is known.
+    """
+    places = {name_of(each): i for i, each in enumerate(ends)}
+
+    def way(name):
+        if name in places:
+            return places[name]
+        if not isinstance(name, tuple) or name[0] not in PICKS:
+            return None
+        kind, index, settings, (inner, factor), *others = name
+        before = way(inner)
+        return None if before is None else (kind, index, settings, (before, factor), *others)
+
+    found = ((way(name), factor) for name, factor in named)
+    return [None if each[0] is None else each for each in found]
+
+
+LINEARLY, SMOOTHLY = 1, 2  # how something follows; 0 for not at all
+
+
+def follows(tensors: Sequence[tf.Tensor], ends: Sequence[tf.Tensor]) -> list[int | None]:
+    """Returns how eager tensors follow from `ends`, for certain, in what tapes recorded.
+
+    Returns:
+        For each 0 if it does not, `LINEARLY` (plus a constant) or `SMOOTHLY`; None where that is
+        not known, as with a `tf.custom_gradient`, which may do to cotangents whatever it likes.
+    """
+    known: dict[int, int | None] = {id(end): LINEARLY for end in ends}
+
+    def inputs(tensor):
+        origin = made(tensor)
+        return () if origin is None else origin.inputs
+
+    def of(tensor):
+        if not tf.is_tensor(tensor) or not is_watched(tensor):
+            return 0
+        origin = made(tensor)
+        if origin is None or not _is_own(origin, tensor):
+            return None
+        ways = [known[id(x)] for x in origin.inputs]
+        if not any(ways) or None in ways:
+            return None
+        if is_linear(origin.kind, list(map(bool, ways))):
+            return max(ways)
+        return SMOOTHLY if origin.kind in SMOOTH else None
+
+    for tensor in tensors:
+        ahead = [tensor]
+        while ahead:
+            later = [] if id(ahead[-1]) in known else inputs(ahead[-1])
+            later = [x for x in later if id(x) not in known]
+            if later:
+                ahead += later
+                continue
+            last = ahead.pop()
+            if id(last) not in known:
+                known[id(last)] = of(last)
+    return [known[id(tensor)] for tensor in tensors]
+
+
+def _is_own(origin: Made, tensor) -> bool:
+    """Whether tapes that follow a tensor know the op's own derivative of it."""
+    if isinstance(tensor, EagerTensor):
+        # The last op of each `tf.custom_gradient`, which then tells tapes something else.
+        return origin.recorded and origin.kind != "Identity"
+    if "_gradient_op_type" in tensor.op.node_def.attr:
+        return False
+    return origin.recorded or not is_watched(tensor)
+
+
+def _origin(tensor) -> Made | None:
+    """Returns how a tensor was made, if that makes it a function of one other."""
+    if not (tensor.dtype.is_floating or tensor.dtype.is_complex):
+        return None  # a multiple is rounded otherwise
+    if isinstance(tensor, EagerTensor) and not is_watched(tensor):
+        return None
+    origin = made(tensor)
+    if origin is None or not _is_own(origin, tensor):
+        return None
+    moving = _moving(origin)
+    if moving is None:
+        return None
+    if origin.kind == "ReadVariableOp":
+        return origin
+    # Tapes that follow one of them only do not differentiate through the op.
+    tapes = following(tensor)
+    if tapes != following(origin.inputs[moving]):
+        return None
+    # It says no more than that there are two or more of them.
+    return origin if tapes < 2 or set(open_tapes()) <= set(origin.tapes) else None
+
+
+def _moving(origin) -> int | None:
+    """Returns which input of an op is not constant, if its result is a function of that one."""
+    if origin.kind in ("Mul", "RealDiv"):
+        for moving, other in ((0, 1), (1, 0))[: 2 if origin.kind == "Mul" else 1]:
+            c = constant(origin.inputs[other])
+            if c is not None and not c.shape and c and not np.iscomplexobj(c):
+                return moving
+        return None
+    if origin.kind not in PICKS and origin.kind not in FUNCTIONS and origin.kind != "Neg":
+        return None
+    return None if any(constant(each) is None for each in origin.inputs[1:]) else 0
+
+
+class _Names:
+    """Names tensors, in one go: ids and counts of what is there change with time."""
+
+    def __init__(self):
+        self._known: dict[Hashable, tuple[Angle, int]] = {}  # with the number of ops it tells of
+        self._writes: dict[int, dict[str, int]] = {}
+
+    def angle(self, tensor) -> Angle:
+        """Goes back from a tensor to where its name begins, and forward again to its own."""
+        way: list[tuple[tf.Tensor, Made]] = []
+        while name_of(tensor) not in self._known and (origin := _origin(tensor)) is not None:
+            way.append((tensor, origin))
+            tensor = origin.inputs[_moving(origin)]
+        start = name_of(tensor), 1.0
+        angle, length = self._known.setdefault(name_of(tensor), (start, 0))
+        for tensor, origin in reversed(way):
+            angle, length = self._step(origin, tensor, *angle), length + 1
+            if length == _LONGEST:
+                angle, length = (name_of(tensor), 1.0), 0
+            self._known[name_of(tensor)] = angle, length
+        return angle
+
+    def _step(self, origin, tensor, name, factor) -> Angle:
+        """Returns the name and factor of what an op makes of an angle."""
+        kind, inputs = origin.kind, origin.inputs
+        if kind == "Neg":
+            return name, -factor
+        if kind in ("Mul", "RealDiv"):
+            c = float(constant(inputs[1 - _moving(origin)]))
+            return name, factor * c if kind == "Mul" else factor / c
+        if kind == "ReadVariableOp":
+            return (kind, self._version(origin, tensor), following(tensor), (name, factor)), 1.0
+        settings = _settings(origin.settings)
+        if kind in FUNCTIONS or kind == "Cast":  # which rounds what it is given
+            return (kind, origin.index, settings, (name, factor)), 1.0
+        others = [_content(constant(each)) for each in inputs[1:]]
+        return (kind, origin.index, settings, (name, 1.0), *others), factor
+
+    def _version(self, origin, tensor) -> int:
+        """Returns a number that two reads of a variable share only if they give the same."""
+        if isinstance(tensor, EagerTensor):
+            return origin.version
+        graph = tensor.graph
+        if id(graph) not in self._writes:
+            # Whatever has a state may assign to the variable.
+            states = (
+                op._is_stateful and op.type != "ReadVariableOp" for op in graph.get_operations()
+            )
+            names = (op.name for op in graph.get_operations())
+            counts = itertools.accumulate(states)
+            self._writes[id(graph)] = dict(zip(names, counts, strict=True))
+        return self._writes[id(graph)][tensor.op.name]
+
+
+def _settings(given) -> Hashable:
+    return tuple(map(_hashable, given))
+
+
+def _hashable(setting):
+    if hasattr(setting, "SerializeToString"):  # in graphs these are protocol buffers
+        return setting.SerializeToString()
+    return tuple(map(_hashable, setting)) if isinstance(setting, list | tuple) else setting
+
+
+def _content(array):
+    return array.dtype.str, array.shape, array.tobytes()

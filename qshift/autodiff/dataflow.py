@@ -1,0 +1,236 @@
+"""What tensors are computed from.
+
+While TensorFlow traces, every tensor knows the op it comes from, but not which tapes were following
+when it was made. In eager mode it knows neither. `remembered_ops` writes down both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from qshift.tensorflow_internals import (
+    EagerTensor,
+    add_callback,
+    could_record,
+    is_trainable,
+    is_watched,
+    open_tapes,
+    remove_callback,
+)
+
+# Ops that pick or rearrange entries of their first input, which the others say.
+PICKS = frozenset(
+    "Cast ExpandDims GatherV2 Identity ReadVariableOp Reshape Squeeze StridedSlice Unpack".split()
+)
+# Ops of one input that are smooth.
+FUNCTIONS = frozenset("Acos Asin Atan Cos Exp Log Sigmoid Sin Sqrt Square Tan Tanh".split())
+LINEAR = PICKS | frozenset(
+    "AddN AddV2 ConcatV2 Imag Mean Neg Pack Real Slice Sub Sum Tile Transpose".split()
+)
+# Ops that are linear in each of their inputs.
+BILINEAR = frozenset("BatchMatMulV2 Einsum MatMul Mul".split())
+SMOOTH = LINEAR | FUNCTIONS | BILINEAR | {"RealDiv"}
+
+
+class Scope:
+    """One block of `remembered_ops`."""
+
+    def __init__(self):
+        self._reads: dict[int, tuple[tf.Tensor, int]] = {}
+
+    def version(self, variable: EagerTensor, value: EagerTensor) -> int:
+        """Returns a number that two reads of a variable share only if they gave the same."""
+        latest, version = self._reads.get(id(variable), (None, -1))
+        if latest is None or not np.array_equal(latest, value):
+            version += 1
+            self._reads[id(variable)] = value, version
+        return version
+
+
+class Made(NamedTuple):
+    """How a tensor was made.
+
+    Attributes:
+        kind: Of the op.
+        inputs: Of the op.
+        settings: Its attributes, as TensorFlow hands them to callbacks.
+        index: Which of its outputs the tensor is.
+        scope: In which it was made.
+        recorded: Whether tapes that were open then recorded the op itself, rather than being told
+            derivatives by somebody, as for a `tf.custom_gradient`.
+        tapes: Those that were open then, see `open_tapes`.
+        version: For an eager read of a variable, see `Scope.version`.
+    """
+
+    kind: str
+    inputs: tuple[tf.Tensor, ...]
+    settings: Any
+    index: int
+    scope: Scope
+    recorded: bool
+    tapes: tuple[int, ...]
+    version: int
+
+
+class _Current(threading.local):
+    """The innermost scope of a thread, and how often ops of its scopes have assigned."""
+
+    scope: Scope | None = None
+    assignments = 0
+
+
+_current = _Current()
+
+
+@contextmanager
+def remembered_ops() -> Iterator[None]:
+    """Within it, tensors remember how they were made, for `origins` and `made`."""
+    outer, _current.scope = _current.scope, Scope()
+    adds = add_callback(_remember)
+    try:
+        yield
+    finally:
+        _current.scope = outer
+        if adds:
+            remove_callback(_remember)
+
+
+def _remember(op_type, inputs, attrs, outputs, op_name=None, graph=None):
+    scope, kind = _current.scope, tf.compat.as_str(op_type)
+    if scope is None:  # TensorFlow runs something else of its own
+        return
+    if graph is not None and kind not in SMOOTH:
+        return  # the graph knows it, and keeps what is added for ever
+    if not outputs and kind.startswith(("Assign", "Resource")):
+        _current.assignments += 1
+    recorded, version = could_record(), 0
+    if kind == "ReadVariableOp" and graph is None:
+        version = scope.version(inputs[0], outputs[0])
+    tapes = open_tapes()
+    for index, output in enumerate(outputs):
+        output.qshift_made = Made(kind, inputs, attrs, index, scope, recorded, tapes, version)
+
+
+def assignments() -> int:
+    """Returns how often eager ops within `remembered_ops` have assigned to a variable so far."""
+    return _current.assignments
+
+
+def made(tensor: tf.Tensor) -> Made | None:
+    """Returns how a tensor was made in the present scope; None if it was not.
+
+    What was there before is for the scope a number of its own: somebody may differentiate by it.
+    """
+    found = getattr(tensor, "qshift_made", None)
+    return found if found is not None and found.scope is _current.scope else None
+
+
+def name_of(tensor: tf.Tensor | tf.Variable) -> Hashable:
+    """Returns what identifies a tensor or variable, as long as it is alive."""
+    if isinstance(tensor, tf.Variable):
+        tensor = tensor.handle
+    if isinstance(tensor, EagerTensor) and not tf.executing_eagerly():
+        tensor = tf.compat.v1.get_default_graph().capture(tensor)
+    if isinstance(tensor, EagerTensor):
+        return id(tensor)
+    return id(tensor.graph), tensor.name
+
+
+def origins(tensors: Sequence[tf.Tensor], ends: Sequence = ()) -> list[frozenset]:
+    """Returns what each tensor is computed from.
+
+    Arguments, variables and captured tensors, each by its `name_of`; of what a tape follows, the
+    tensors from which on it does. Constants count if a tape watches them. In eager mode, what was
+    there before `remembered_ops`.
+
+    Args:
+        tensors: The tensors.
+        ends: Tensors and variables to go no further back than.
+    """
+
+    def combine(tensor, name, inputs, found):
+        if name in last or inputs is None:
+            return frozenset([name])
+        return frozenset().union(*found)
+
+    last = set(map(name_of, ends))
+    return _fold(tensors, last, combine)
+
+
+def nonlinear(tensors: Sequence[tf.Tensor], ends: Sequence) -> list[bool]:
+    """Returns whether each tensor may be another than a linear function of the `ends` plus a
+    constant, as far as is known."""
+
+    def combine(tensor, name, inputs, found):
+        if name in last:
+            return 1
+        moving = [bend for bend in found if bend]
+        if not moving:
+            return 0
+        kind = tensor.qshift_made.kind if isinstance(tensor, EagerTensor) else tensor.op.type
+        return max(moving) if is_linear(kind, list(map(bool, found))) else 2
+
+    last = set(map(name_of, ends))
+    return [bend == 2 for bend in _fold(tensors, last, combine)]
+
+
+def is_linear(kind: str, moves: Sequence[bool]) -> bool:
+    """Whether an op is known to be linear in those of its inputs that move, up to a constant.
+
+    Args:
+        kind: Of the op.
+        moves: Which of its inputs move.
+    """
+    if kind in BILINEAR:
+        return sum(moves) == 1
+    return kind in LINEAR or kind == "RealDiv" and not moves[1]
+
+
+def _fold(tensors, last, combine: Callable) -> list:
+    """Combines what is found for the inputs of a tensor, and theirs, to what is found for it.
+
+    Args:
+        tensors: Where to begin.
+        last: Names of the tensors to go no further back than.
+        combine: From a tensor, its name, its inputs (None where that is the end of it) and what is
+            found for them, to what is found for it.
+    """
+    found: dict[Hashable, Any] = {}
+    for tensor in tensors:
+        ahead = [tensor]
+        while ahead:
+            name = name_of(ahead[-1])
+            inputs = [] if name in last else _inputs(ahead[-1])
+            if name not in found:
+                found[name] = combine(ahead[-1], name, None, [])  # in case that graphs have cycles
+                later = [each for each in inputs or () if name_of(each) not in found]
+                if later:
+                    ahead += later
+                    continue
+            below = [found[name_of(each)] for each in inputs or ()]
+            found[name] = combine(ahead.pop(), name, inputs, below)
+    return [found[name_of(tensor)] for tensor in tensors]
+
+
+def _inputs(tensor):
+    """Returns from what a tensor is computed directly; None where that shall be the end of it."""
+    if isinstance(tensor, tf.Variable):
+        return None
+    if isinstance(tensor, EagerTensor):
+        if not hasattr(tensor, "qshift_made"):
+            return None
+        return [each for each in tensor.qshift_made.inputs if is_trainable(each)]
+    op = tensor.op
+    inputs = [each for each in op.inputs if is_trainable(each)]
+    if not inputs:
+        return [] if op.type == "Const" and not is_watched(tensor) else None
+    # Every read of a variable is an op of its own.
+    if op.type != "ReadVariableOp" and is_watched(tensor) and not any(map(is_watched, inputs)):
+        return None
+    return inputs

@@ -1,0 +1,202 @@
+"""Between a user's tensors and the op's: what is differentiated by, and one layout for all."""
+
+from __future__ import annotations
+
+import operator
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import pennylane as qml
+import tensorflow as tf
+
+from qshift.autodiff.dataflow import origins
+from qshift.errors import UnsupportedError
+from qshift.tensorflow_internals import is_watched
+from qshift.tensors import is_tensor
+
+_MOST_PARTS = 8  # derivatives by each are traced anew
+
+
+def batch_size(circuit, parameters):
+    """Returns the size of the batch (None if there is none); a tensor if not known yet."""
+    known, unknown = {}, []
+    for slot, parameter in zip(circuit.slots, parameters, strict=True):
+        if len(parameter.shape) > len(slot.shape):
+            if parameter.shape[0] is None:
+                unknown.append(tf.shape(parameter)[0])
+            else:
+                known.setdefault(parameter.shape[0], slot.gate)
+    if len(known) > 1:
+        described = " and ".join(f"{size} (in {gate})" for size, gate in known.items())
+        raise ValueError(f"Broadcast parameters must have the same batch size, got {described}.")
+    return next(iter([*known, *unknown]), None)
+
+
+class Parts(NamedTuple):
+    """The parameters of a call, sorted by who may differentiate by them.
+
+    Attributes:
+        tensors: For each part, float64[N, columns].
+        columns: For each part, its columns.
+        active: Those of them that values depend on; None for a part that nobody can differentiate
+            by.
+        watched: The active columns with a rule that a tape or forward accumulator follows; while
+            tracing, all of them if none does (one outside may).
+    """
+
+    tensors: list[tf.Tensor]
+    columns: tuple[tuple[int, ...], ...]
+    active: tuple[tuple[int, ...] | None, ...]
+    watched: tuple[int, ...]
+
+
+def parts(circuit, parameters, batch) -> Parts:
+    """Packs the parameters, in one part for each set of tensors that they are computed from.
+
+    In eager mode, where that is not known, the parameters that are watched are one part. While
+    tracing, those without a rule are parts of their own: tapes ask for derivatives by all they
+    follow, and only if the result is used there is an error.
+    """
+    parameters = [tf.convert_to_tensor(parameter) for parameter in parameters]
+    eager = tf.executing_eagerly()
+    labels = [
+        (is_watched(parameter), not eager and slot.spectrum is None)
+        for parameter, slot in zip(parameters, circuit.slots, strict=True)
+    ]
+    if not eager:
+        finer = [(*x, y) for x, y in zip(labels, origins(parameters), strict=True)]
+        labels = finer if len(set(finer)) <= _MOST_PARTS else labels
+    kinds: dict[tuple, list[int]] = {}
+    for i, label in enumerate(labels):
+        kinds.setdefault(label, []).append(i)
+    useful = set(circuit.active_columns)
+    tensors, columns, active, follow, can = [], [], [], [], []
+    for (is_followed, has_no_rule, *_), slots in kinds.items():
+        columns.append(tuple(c for i in slots for c in circuit.slots[i].columns))
+        moving = tuple(c for c in columns[-1] if c in useful)
+        if eager and is_followed:  # what is traced may never be run
+            circuit.require_rules(moving)
+        if not has_no_rule:
+            (follow if is_followed else can).extend(moving)
+        active.append(moving if is_followed or not eager else None)
+        tensors.append(_pack([(circuit.slots[i], parameters[i]) for i in slots], batch))
+    if not tensors:
+        return Parts([tf.zeros([1, 0], tf.float64)], ((),), (None,), ())
+    watched = follow or ([] if eager else can)
+    return Parts(tensors, tuple(columns), tuple(active), tuple(sorted(watched)))
+
+
+def _pack(slots, batch) -> tf.Tensor:
+    """Lays parameters out as float64[N, columns]."""
+    rows = 1 if batch is None else batch
+    blocks = []
+    # Angles without a batch are many as a rule, and for TensorFlow one tensor is less than many.
+    for dtype, group in groupby(slots, lambda pair: _dtype_of_angle(*pair)):
+        if dtype is not None:
+            blocks.append(tf.stack([parameter for _, parameter in group])[None])
+        else:
+            blocks += [half for pair in group for half in _flat(*pair)]
+    blocks = [tf.cast(block, tf.float64) for block in blocks]
+
+    def has_rows(block):
+        return isinstance(rows, int) and block.shape[0] == rows
+
+    blocks = [
+        block if has_rows(block) else tf.broadcast_to(block, [rows, block.shape[1]])
+        for block in blocks
+    ]
+    return blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=1)
+
+
+def _dtype_of_angle(slot, parameter):
+    """Returns the dtype of a real angle without a batch; None for everything else."""
+    alone = parameter.shape.rank == 0 and not parameter.dtype.is_complex
+    return parameter.dtype if alone and not slot.shape else None
+
+
+def _flat(slot, parameter) -> list[tf.Tensor]:
+    """Lays a parameter out as [N, columns]; real parts before imaginary ones, if it has these."""
+    flat = tf.reshape(parameter, [-1, slot.size // 2 if slot.is_complex else slot.size])
+    if not flat.dtype.is_complex:
+        return [flat]
+    halves = [tf.math.real(flat), tf.math.imag(flat)]
+    return halves if slot.is_complex else [_require_real(*halves, slot)]
+
+
+def _require_real(real, imaginary, slot):
+    message = (
+        f"Parameter {slot.leaf} of {slot.gate} is complex, but a gate's angle is real. "
+        "Use tf.math.real, tf.math.angle or tf.abs of it."
+    )
+    if tf.executing_eagerly():
+        is_number = tf.math.is_finite(imaginary)
+        if tf.reduce_any((imaginary != 0) & is_number):
+            raise UnsupportedError(message)
+        return real if tf.reduce_all(is_number) else real + (imaginary - imaginary)
+    # In a graph, the numbers are known only when it runs.
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(imaginary == 0), [message])]):
+        return tf.identity(real)
+
+
+def require_tensorflow(tape):
+    """Raises UnsupportedError for parameters that another framework traces or differentiates by."""
+    for entry in tape.par_info:
+        gate = entry["op"]
+        parameter = gate.data[entry["p_idx"]]
+        # PennyLane's NumPy arrays are plain data, though they ask to be differentiated by.
+        if is_tensor(parameter) or isinstance(parameter, np.ndarray | int | float):
+            continue
+        if qml.math.requires_grad(parameter):
+            raise UnsupportedError(
+                f"A parameter of {gate.name} is {qml.math.get_interface(parameter)}'s "
+                f"{type(parameter).__name__}, but a qshift qnode is a TensorFlow op, which only "
+                "TensorFlow differentiates or compiles. Pass a tf.Variable and use "
+                "tf.GradientTape, tf.function or qshift.derivatives, or use a qml.qnode."
+            )
+
+
+def result_dtype(tape):
+    dtypes = {p.dtype for p in tape.get_parameters(trainable_only=False) if is_tensor(p)}
+    single = dtypes and dtypes <= {tf.float16, tf.bfloat16, tf.float32, tf.complex64}
+    return tf.float32 if single else tf.float64
+
+
+def highest_order(order, least: int = 0) -> int:
+    """Returns an order of derivatives as an int.
+
+    Raises:
+        ValueError: If it is not an integer, or less than `least`.
+    """
+    try:
+        number = None if isinstance(order, bool) else operator.index(order)
+    except TypeError:
+        number = None
+    if number is None:
+        raise ValueError(f"order must be an integer, got {order!r}.")
+    if number < least:
+        raise ValueError(f"order must be at least {least}, got {number}.")
+    return number
+
+
+def differentiable(args, argnums):
+    """Returns the arguments, those to differentiate by as tensors, and the latter's positions."""
+    if argnums is None:
+        positions = [i for i, arg in enumerate(args) if _is_floating(arg)]
+    else:
+        positions = [argnums] if isinstance(argnums, int) else list(argnums)
+    args = list(args)
+    for i in positions:
+        if not -len(args) <= i < len(args):
+            raise ValueError(f"argnums names argument {i}, but there are {len(args)} arguments.")
+        dtype = None if tf.is_tensor(args[i]) or hasattr(args[i], "dtype") else tf.float64
+        # A copy: one tensor may be given as two arguments.
+        args[i] = tf.identity(tf.convert_to_tensor(args[i], dtype=dtype))
+    return args, positions
+
+
+def _is_floating(arg):
+    try:
+        return qml.math.get_dtype_name(qml.math.asarray(arg)).startswith("float")
+    except (TypeError, ValueError, AttributeError, LookupError):
+        return False

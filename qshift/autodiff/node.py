@@ -1,0 +1,200 @@
+"""A function of ours as one op of TensorFlow, in eager mode and in graphs, differentiable again.
+
+`tf.custom_gradient` cannot serve inside graphs: its gradients close over tensors of the graph they
+were made in, and TensorFlow copies graphs (vectorising a jacobian, differentiating a compiled
+function twice). Here the gradient finds its inputs on the op that is being differentiated.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from qshift.autodiff.one_batch import register, siblings
+from qshift.tensorflow_internals import (
+    LoopInputs,
+    NotVectorisedError,
+    copy_ops,
+    is_watched,
+    python_op,
+    record_operation,
+    stop_recording,
+    wrapped,
+)
+
+_GRADIENT = "QShiftPartials"
+
+
+class Node(Protocol):
+    """A function of (ticket, *inputs) that TensorFlow runs as one op."""
+
+    def __call__(self, ticket, *inputs, also: Sequence[tuple[Node, bool]] = ()) -> np.ndarray:
+        """Returns the numbers.
+
+        Args:
+            ticket: Which execution of which call this belongs to.
+            *inputs: float64[N, ...] each.
+            also: Other nodes that will be run with the same ticket and angles, and whether all
+                their inputs are these.
+        """
+        ...
+
+    def angles(self, inputs: Sequence) -> Sequence:
+        """Returns those of the inputs that the circuit's angles are in."""
+        ...
+
+    def shape(self, inputs: Sequence[tf.Tensor]) -> Sequence[int | None]:
+        """Returns the static shape of the result, [N, ...]."""
+        ...
+
+    def gradient(
+        self, ticket, inputs, cotangent, wanted: Sequence[bool]
+    ) -> Sequence[tf.Tensor | None]:
+        """Returns the cotangents of the inputs, as far as they are wanted."""
+        ...
+
+    def tangent(self, ticket, inputs, tangents) -> tf.Tensor:
+        """Returns the tangent of the result."""
+        ...
+
+    def of_all(self, ticket, inputs, loop: str) -> tf.Tensor:
+        """Returns the results [L, N, ...] for L different last inputs [L, N, ...]; only for nodes
+        that contract with their last input."""
+        ...
+
+
+_nodes: weakref.WeakValueDictionary[bytes, Node] = weakref.WeakValueDictionary()
+
+
+def run(node: Node, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Runs a node, or adds it to the graph that is being traced.
+
+    Open tapes and forward accumulators learn its derivatives. (Of a `tf.custom_gradient`, forward
+    accumulators differentiate the gradient by its cotangent, which takes all derivatives in place
+    of one direction's.)
+
+    Args:
+        node: What to run. TensorFlow keeps it for ever if it is tracing, so it must not hold data.
+        ticket: Which execution of which call this belongs to.
+        inputs: float64[N, ...] each.
+
+    Returns:
+        float64[N, ...].
+    """
+    if tf.executing_eagerly():
+        result = tf.constant(node(ticket, *inputs))
+    else:
+        result = _graph_op(node, ticket, inputs)
+        ticket, *inputs = result.op.inputs
+    wanted = [is_watched(tensor) for tensor in inputs]
+    record_operation(
+        _GRADIENT,
+        [result],
+        list(inputs),
+        lambda cotangent: node.gradient(ticket, inputs, cotangent, wanted),
+        lambda *tangents: [node.tangent(ticket, inputs, tangents)],
+    )
+    return result
+
+
+def _graph_op(node, ticket, inputs):
+    """Adds a node to the graph that is being traced.
+
+    Stateless, so that TensorFlow prunes it when nobody uses it, and runs it once when it does not
+    change in a loop. The ticket keeps TensorFlow from folding it or merging it with another call.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    also: list[tuple[Node, bool]] | None = None
+
+    def call(ticket, *inputs):
+        nonlocal also
+        if also is None:
+            also = siblings(graph_reference(), name, key)
+        try:
+            return node(ticket, *inputs, also=also)
+        except Exception as error:
+            for raised in _listening:
+                raised.append(error)
+            raise
+
+    with stop_recording(), graph.gradient_override_map({"PyFuncStateless": _GRADIENT}):
+        result = python_op(call, [ticket, *inputs], tf.float64, stateful=False)
+    result.set_shape(node.shape(inputs))
+    op, graph_reference = result.op, weakref.ref(graph)
+    ticket, *inputs = op.inputs
+    name, key = op.name, tuple(tensor.name for tensor in (ticket, *node.angles(inputs)))
+    register(graph, key, name, node, tuple(tensor.name for tensor in op.inputs))
+    _nodes[op.get_attr("token")] = node
+    op.pfor_converter = _vectorise
+    return result
+
+
+@tf.RegisterGradient(_GRADIENT)
+def _gradient(op, cotangent):
+    ticket, *inputs = op.inputs
+    node = _nodes[op.get_attr("token")]
+    return [None, *node.gradient(ticket, inputs, cotangent, [True] * len(inputs))]
+
+
+def _vectorise(inputs: LoopInputs):
+    """Runs a loop of calls as one.
+
+    Where only what an op contracts with depends on the loop, nothing more is evaluated; where the
+    angles do, it is a call with a longer batch.
+    """
+    op = inputs.op
+    node = _nodes[op.get_attr("token")]
+    tensors, stacked, _ = zip(*(inputs.input(i) for i in range(inputs.num_inputs)), strict=True)
+    if stacked[0]:
+        raise NotVectorisedError("the ticket depends on the loop")
+    if not any(stacked[:-1]) and hasattr(node, "of_all"):
+        return [wrapped(node.of_all(tensors[0], tensors[1:], "l"), True)]
+    length = inputs.pfor.loop_len_vector[0]
+    longer = []
+    for tensor, is_stacked in zip(tensors[1:], stacked[1:], strict=True):
+        if not is_stacked:
+            tensor = tf.broadcast_to(tensor, tf.concat([[length], tf.shape(tensor)], 0))
+        longer.append(tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], 0)))
+    values = run(node, tensors[0], longer)
+    rows = op.outputs[0].shape[0]
+    if rows is None:
+        rows = tf.shape(tensors[1])[1 if stacked[1] else 0]
+    result = tf.reshape(values, tf.concat([[length, rows], tf.shape(values)[1:]], 0))
+    return [wrapped(result, True)]
+
+
+def _copied(op_type, inputs, attrs):
+    """Copies an op that does not depend on a loop but comes after something with a state, an
+    assertion for example: TensorFlow would not know derivatives of its copy."""
+    node = _nodes.get(attrs["token"].s) if op_type == "PyFuncStateless" else None
+    if node is None:
+        return None
+    ticket, *inputs = inputs
+    return run(node, ticket, inputs).op
+
+
+copy_ops(_copied)
+
+
+_listening: list[list[Exception]] = []
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Within it, what a node raises when a graph runs it comes out as it is; otherwise TensorFlow
+    makes an error of its own of it."""
+    raised: list[Exception] = []
+    _listening.append(raised)
+    try:
+        yield
+    except tf.errors.OpError as error:
+        # Other threads may be running graphs as well.
+        own = (each for each in raised if str(each) in error.message)
+        raise next(own, error) from None
+    finally:
+        _listening[:] = [other for other in _listening if other is not raised]

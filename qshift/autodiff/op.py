@@ -1,0 +1,380 @@
+"""The TensorFlow op, recursive in the order.
+
+The derivatives D_a of a circuit's values, for a set of multi-indices a, are one function of the
+angles. Its gradient contracts the incoming cotangent with the D_(a + j), which is the same function
+one order up: TensorFlow recurses as deep as it is asked to, and every level reads from the same
+`Evaluation`.
+
+A contraction is an op of its own: when it runs the cotangent is known, and what only its zero rows
+would take is not evaluated; only the derivatives by the cotangent itself ask for it. Where
+TensorFlow vectorises a loop of contractions, as in a `tape.jacobian`, what is evaluated does not
+depend on the cotangents, so it is evaluated once.
+
+In compiled functions the parameters come in parts, one for each set of tensors that they are
+computed from. TensorFlow traces derivatives by all parts and prunes those that lead nowhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from qshift.autodiff.evaluation import EvaluatedCalls, Evaluation, Structure
+from qshift.autodiff.node import run
+from qshift.autodiff.threads import require_threads
+from qshift.autodiff.tickets import eager_ticket, find, graph_ticket
+from qshift.rules.planner import Index
+
+_LARGEST_MATRIX = 2**20  # entries
+
+
+class Program:
+    """A circuit whose parameters come in parts, as a differentiable TensorFlow function.
+
+    A derivative by one part evaluates nothing that only another part needs, so TensorFlow can prune
+    the parts that nobody differentiates by.
+
+    Args:
+        circuit: The circuit.
+        columns: For each part, which of the P parameters it holds. Together, all of them.
+        active: For each part, the columns that the values depend on, so that only derivatives by
+            these need evaluating; None for a part that nobody can differentiate by.
+        start: Starts an evaluation at parameters float64[N, P], given the call's number.
+        calls: Numbers the calls. Programs may share it.
+        reproducible: Whether what compiled functions evaluate together must depend neither on
+            numbers nor on the order in which TensorFlow runs things: what is evaluated in all
+            hardly does, but with samples the derivatives that are read off it do.
+    """
+
+    def __init__(
+        self,
+        circuit: Structure,
+        columns: tuple[tuple[int, ...], ...],
+        active: tuple[tuple[int, ...] | None, ...],
+        start: Callable[[np.ndarray, int], Evaluation],
+        calls: EvaluatedCalls,
+        reproducible: bool = False,
+    ):
+        self.circuit = circuit
+        self.columns = columns
+        self.active = active
+        self.start = start
+        self.calls = calls
+        self.reproducible = reproducible
+        self._partials: dict[tuple[Index, ...], Partials] = {}
+
+    def __call__(self, tensors: list[tf.Tensor]) -> tf.Tensor:
+        """Returns the circuit's raw values, differentiable any number of times.
+
+        Args:
+            tensors: float64[N, len(columns)], one per part.
+
+        Returns:
+            float64[N, M].
+        """
+        if tf.executing_eagerly():
+            parameters = self.assemble([t.numpy() for t in tensors])
+            require_threads(parameters.size)
+            ticket = eager_ticket(self.start(parameters, next(self.calls)))
+        else:
+            ticket = graph_ticket(self.calls)
+        return run(self.partials(((),)), ticket, tensors)[:, :, 0]
+
+    def partials(self, indices: tuple[Index, ...]) -> Partials:
+        """Returns the function of all these partial derivatives."""
+        if indices not in self._partials:
+            self._partials[indices] = Partials(self, indices)
+        return self._partials[indices]
+
+    def assemble(self, arrays) -> np.ndarray:
+        """Puts the parts together: parameters float64[N, P]."""
+        parameters = np.empty((len(arrays[0]), self.circuit.num_parameters))
+        for array, columns in zip(arrays, self.columns, strict=True):
+            parameters[:, columns] = array
+        return parameters
+
+    def evaluate(
+        self, ticket, arrays, indices: tuple[Index, ...], also: tuple[tuple[Index, ...], ...] = ()
+    ) -> np.ndarray:
+        """Returns partial derivatives of the call that a ticket belongs to, float64[N, M, A].
+
+        Args:
+            ticket: The ticket.
+            arrays: The program's tensors.
+            indices: Which derivatives.
+            also: What others will ask for, to be evaluated in the same batch.
+
+        Raises:
+            NoShiftRuleError: If a parameter has no exact rule.
+        """
+        asked_for = itertools.chain(indices, *also)
+        self.circuit.require_rules(j for index in asked_for for j in index)
+        ticket, parameters = int(ticket), self.assemble(arrays)
+        evaluation = find(ticket)
+        if evaluation is None or evaluation.parameters.tobytes() != parameters.tobytes():
+            # Compiled functions number their calls downwards from -1.
+            evaluation = self.calls.evaluations.get(
+                ticket, parameters, lambda parameters: self.start(parameters, abs(ticket))
+            )
+            evaluation.final = True
+        return evaluation.partials(indices, also)
+
+
+class Partials:
+    """Partial derivatives D_a of a program's values for all a in `indices`, differentiable again.
+
+    A function of the program's tensors: float64[N, M, A].
+
+    Args:
+        program: The program.
+        indices: The multi-indices a; A of them.
+    """
+
+    def __init__(self, program: Program, indices: tuple[Index, ...]):
+        self.program = program
+        self.indices = indices
+        self._contractions: dict[tuple[type, int], _Contraction] = {}
+
+    def __call__(self, ticket, *tensors, also=()) -> np.ndarray:
+        return self.program.evaluate(ticket, tensors, self.indices, _needs(also, tensors))
+
+    def angles(self, tensors):
+        return tensors
+
+    def needs(self, tensors) -> tuple[Index, ...]:
+        """Returns the partial derivatives to evaluate, whatever the tensors."""
+        return self.indices
+
+    def shape(self, tensors):
+        return [tensors[0].shape[0], self.program.circuit.num_values, len(self.indices)]
+
+    def gradient(self, ticket, tensors, cotangent, wanted):
+        return [
+            self.pull(part, ticket, tensors, cotangent) if active is not None and wants else None
+            for part, (active, wants) in enumerate(zip(self.program.active, wanted, strict=True))
+        ]
+
+    def tangent(self, ticket, tensors, tangents):
+        pushed = [
+            self.push(part, ticket, tensors, tangent)
+            for part, (active, tangent) in enumerate(
+                zip(self.program.active, tangents, strict=True)
+            )
+            if active
+        ]
+        idle = [i for i, active in enumerate(self.program.active) if not active]
+        if idle or not pushed:
+            shape = [tf.shape(tensors[0])[0], self.program.circuit.num_values, len(self.indices)]
+            followed = [x[i] for x in (tensors, tangents) for i in idle]
+            pushed.append(_followed(tf.zeros(shape, tf.float64), followed))
+        return tf.add_n(pushed)
+
+    def pull(self, part, ticket, tensors, cotangent) -> tf.Tensor:
+        """Contracts a cotangent [N, M, A] with the D_(a + j), j from a part: [N, columns]."""
+        if not self.program.active[part]:
+            return _followed(tf.zeros_like(tensors[part]), [*tensors, cotangent])
+        return self._contract(Pullback, part, ticket, [*tensors, cotangent])
+
+    def push(self, part, ticket, tensors, tangent) -> tf.Tensor:
+        """Contracts a tangent [N, columns] with the D_(a + j), j from a part: [N, M, A]."""
+        return self._contract(Pushforward, part, ticket, [*tensors, tangent])
+
+    def _contract(self, kind, part, ticket, inputs):
+        if (kind, part) not in self._contractions:
+            self._contractions[kind, part] = kind(self, part)
+        contraction = self._contractions[kind, part]
+        if self.program.reproducible and not tf.executing_eagerly():
+            return contraction.of_all(ticket, inputs)
+        return run(contraction, ticket, inputs)
+
+
+class _Contraction:
+    """The D_(a + j), j from one part, contracted with a vector.
+
+    A function of the program's tensors and the vector. Where the vector is zero, derivatives are
+    not evaluated; only the derivatives by the vector ask for them.
+
+    Args:
+        lower: The D_a.
+        part: The part.
+    """
+
+    def __init__(self, lower: Partials, part: int):
+        self.lower, self.part, self.program = lower, part, lower.program
+        self.columns, self.active = self.program.columns[part], self.program.active[part]
+        place = {column: i for i, column in enumerate(self.columns)}
+        self.places = [place[column] for column in self.active]
+        indices, self.table = one_order_up(lower.indices, self.active)
+        self.upper = self.program.partials(indices)
+
+    def __call__(self, ticket, *inputs, also=()) -> np.ndarray:
+        *tensors, vector = inputs
+        vector, kept = self._restrict(np.asarray(vector))
+        indices, table = self._needs(kept)
+        if indices:
+            others = _needs(also, inputs)
+            values = self.program.evaluate(ticket, tensors, indices, others)[:, :, table]
+        else:
+            values = np.zeros((len(vector), self.program.circuit.num_values, *table.shape))
+        return self._contracted(vector, kept, values)
+
+    def angles(self, inputs):
+        return inputs[:-1]
+
+    def needs(self, inputs) -> tuple[Index, ...]:
+        """Returns the partial derivatives to evaluate.
+
+        Args:
+            inputs: None if the vector is not known yet. The derivatives of values are needed then,
+                as good as always; of higher orders, not all may be.
+        """
+        if inputs is None:
+            return self.upper.indices if len(self.lower.indices) == 1 else ()
+        return self._needs(self._restrict(np.asarray(inputs[-1]))[1])[0]
+
+    def _all(self, ticket, tensors):
+        """Returns all D_(a + j): [N, M, A, J]."""
+        return tf.gather(run(self.upper, ticket, tensors), self.table, axis=2)
+
+    def _moved(self, ticket, tensors, tangents):
+        """Returns the tangents of all D_(a + j): [N, M, A, J]."""
+        return tf.gather(self.upper.tangent(ticket, tensors, tangents), self.table, axis=2)
+
+    def _twice(self, ticket, tensors, cotangent, tangent, wanted):
+        """Differentiates the contraction with a cotangent and a tangent by the tensors."""
+        if not any(wanted):
+            return [None] * len(tensors)
+        collected = _collect(cotangent, self._pick(tangent), self.table)
+        return self.upper.gradient(ticket, tensors, collected, wanted)
+
+    def _pick(self, tangent):
+        """Takes the active columns out of all of the part's."""
+        if self.active == self.columns:
+            return tangent
+        return tf.gather(tangent, self.places, axis=-1)
+
+    def _spread(self, gradient):
+        """Puts the active columns among zeros for the others."""
+        if self.active == self.columns:
+            return gradient
+        padded = tf.pad(gradient, [[0, 0]] * (gradient.shape.rank - 1) + [[0, 1]])
+        place = {column: i for i, column in enumerate(self.active)}
+        return tf.gather(padded, [place.get(c, len(place)) for c in self.columns], axis=-1)
+
+
+class Pullback(_Contraction):
+    """Contracts a cotangent [N, M, A] with the D_(a + j): [N, columns]."""
+
+    def _restrict(self, cotangent):
+        rows = np.flatnonzero(cotangent.any(axis=(0, 1)))
+        return cotangent[:, :, rows], rows
+
+    def _needs(self, rows):
+        if len(rows) == len(self.lower.indices):
+            return self.upper.indices, self.table
+        return one_order_up([self.lower.indices[row] for row in rows], self.active)
+
+    def _contracted(self, cotangent, _, derivatives):
+        result = np.zeros((len(cotangent), len(self.columns)))
+        result[:, self.places] = np.einsum("nma,nmaj->nj", cotangent, derivatives)
+        return result
+
+    def shape(self, inputs):
+        return [inputs[0].shape[0], len(self.columns)]
+
+    def gradient(self, ticket, inputs, tangent, wanted):
+        *tensors, cotangent = inputs
+        by_tensors = self._twice(ticket, tensors, cotangent, tangent, wanted[:-1])
+        by_cotangent = self.lower.push(self.part, ticket, tensors, tangent) if wanted[-1] else None
+        return [*by_tensors, by_cotangent]
+
+    def tangent(self, ticket, inputs, tangents):
+        *tensors, cotangent = inputs
+        *tangents, of_cotangent = tangents
+        moved = self._moved(ticket, tensors, tangents)
+        by_tensors = self._spread(tf.einsum("nma,nmaj->nj", cotangent, moved))
+        return self.lower.pull(self.part, ticket, tensors, of_cotangent) + by_tensors
+
+    def of_all(self, ticket, inputs, loop=""):
+        *tensors, cotangent = inputs
+        derivatives = self._all(ticket, tensors)
+        return self._spread(tf.einsum(f"{loop}nma,nmaj->{loop}nj", cotangent, derivatives))
+
+
+class Pushforward(_Contraction):
+    """Contracts a tangent [N, columns] with the D_(a + j): [N, M, A]."""
+
+    def _restrict(self, tangent):
+        tangent = tangent[:, self.places]
+        kept = np.flatnonzero(tangent.any(axis=0))
+        return tangent[:, kept], kept
+
+    def _needs(self, kept):
+        if len(kept) == len(self.active):
+            return self.upper.indices, self.table
+        return one_order_up(self.lower.indices, [self.active[j] for j in kept])
+
+    def _contracted(self, tangent, _, derivatives):
+        return np.einsum("nj,nmaj->nma", tangent, derivatives)
+
+    def shape(self, inputs):
+        return self.lower.shape(inputs)
+
+    def gradient(self, ticket, inputs, cotangent, wanted):
+        *tensors, tangent = inputs
+        by_tensors = self._twice(ticket, tensors, cotangent, tangent, wanted[:-1])
+        by_tangent = self.lower.pull(self.part, ticket, tensors, cotangent) if wanted[-1] else None
+        return [*by_tensors, by_tangent]
+
+    def tangent(self, ticket, inputs, tangents):
+        *tensors, tangent = inputs
+        *tangents, of_tangent = tangents
+        moved = self._moved(ticket, tensors, tangents)
+        by_tensors = tf.einsum("nj,nmaj->nma", self._pick(tangent), moved)
+        return self.lower.push(self.part, ticket, tensors, of_tangent) + by_tensors
+
+    def of_all(self, ticket, inputs, loop=""):
+        *tensors, tangent = inputs
+        derivatives = self._all(ticket, tensors)
+        return tf.einsum(f"{loop}nj,nmaj->{loop}nma", self._pick(tangent), derivatives)
+
+
+def _followed(zeros, tensors):
+    """Returns zeros [N, ...] whose derivatives of every order by tensors [N, ...] are zeros, too;
+    TensorFlow would say None."""
+    if not tensors:
+        return zeros
+    sums = [tf.reduce_sum(tf.sin(x), list(range(1, x.shape.rank))) for x in tensors]
+    return zeros * tf.reshape(tf.add_n(sums), [-1] + [1] * (zeros.shape.rank - 1))
+
+
+def _needs(nodes, inputs):
+    """Returns the partial derivatives that each other node needs; see `Node`."""
+    return tuple(node.needs(inputs if same else None) for node, same in nodes)
+
+
+def one_order_up(
+    indices: Sequence[Index], columns: Sequence[int]
+) -> tuple[tuple[Index, ...], np.ndarray]:
+    """Returns all a + j, each once, and int[A, J] saying which is which."""
+    position: dict[Index, int] = {}
+    table = [
+        [position.setdefault(tuple(sorted((*a, j))), len(position)) for j in columns]
+        for a in indices
+    ]
+    return tuple(position), np.array(table, dtype=int).reshape(len(indices), len(columns))
+
+
+def _collect(cotangent, tangent, table):
+    """Sums cotangent [N, M, A] times tangent [N, J] where a + j coincide: [N, M, A']."""
+    size = table.max() + 1
+    if table.size * size <= _LARGEST_MATRIX:
+        # The derivative of a segment sum is sparse, which forward accumulators cannot take.
+        return tf.einsum("nma,nj,ajr->nmr", cotangent, tangent, np.eye(size)[table])
+    products = tf.einsum("nma,nj->ajnm", cotangent, tangent)
+    flat = tf.reshape(products, tf.concat([[table.size], tf.shape(products)[2:]], 0))
+    summed = tf.math.unsorted_segment_sum(flat, table.ravel(), size)
+    return tf.transpose(summed, [1, 2, 0])

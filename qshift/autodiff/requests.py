@@ -1,0 +1,127 @@
+"""Chosen partial derivatives, named by the positions of the arguments that they are taken by.
+
+`(0, 0, 1)` stands for all third derivatives twice by (entries of) argument 0 and once by (entries
+of) argument 1, `()` for the value.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from qshift.autodiff.dataflow import name_of, nonlinear, origins
+from qshift.inputs import is_integer
+from qshift.rules.planner import Axes
+
+Partial = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Derivatives that will be asked for.
+
+    Attributes:
+        order: All up to this order, by whatever is watched.
+        partials: These, too.
+        arguments: What the positions in `partials` stand for: tensors, variables, or nests of them.
+    """
+
+    order: int = 0
+    partials: tuple[Partial, ...] = ()
+    arguments: tuple = ()
+
+    @property
+    def highest(self) -> int:
+        """The highest order among them."""
+        return max(self.order, *map(len, self.partials), 0)
+
+    def axes(self, circuit, parameters, watched: tuple[int, ...]) -> tuple[Axes, ...]:
+        """Returns them in terms of the columns of a circuit.
+
+        Args:
+            circuit: A circuit or `Joint`.
+            parameters: One tensor for each slot.
+            watched: The columns that can be differentiated by.
+        """
+        axes = [(watched,) * k for k in range(self.order + 1)]
+        if self.partials:
+            columns, curved = self._columns(circuit, parameters, watched)
+            for partial in self.partials:
+                for blocks in _partitions(partial):
+                    each = tuple(_of_block(block, columns, curved) for block in blocks)
+                    if all(each):
+                        axes.append(each)
+        return tuple(dict.fromkeys(axes))
+
+    def _columns(self, circuit, parameters, watched):
+        """Returns for each argument the watched columns that are computed from it, and of all these
+        the ones that are no linear functions."""
+        arguments = [
+            [each for each in tf.nest.flatten(a) if isinstance(each, tf.Tensor | tf.Variable)]
+            for a in self.arguments
+        ]
+        ends = list(itertools.chain.from_iterable(arguments))
+        found, bent = origins(parameters, ends), nonlinear(parameters, ends)
+        columns, curved = [], set()
+        for names in ({name_of(each) for each in argument} for argument in arguments):
+            of = set()
+            for slot, origin, is_bent in zip(circuit.slots, found, bent, strict=True):
+                if names & origin:
+                    of.update(slot.columns)
+                    curved.update(slot.columns if is_bent else ())
+            columns.append(tuple(c for c in watched if c in of))
+        return columns, curved
+
+
+def _partitions(items):
+    """Returns all ways to put items into blocks.
+
+    By the chain rule (Faa di Bruno), a derivative of a function of angles is a sum over these: all
+    arguments of a block differentiate the same angle.
+    """
+    if not items:
+        return [[]]
+    first, *rest = items
+    result = []
+    for blocks in _partitions(rest):
+        result.append([[first], *blocks])
+        result += [
+            [*blocks[:i], [first, *block], *blocks[i + 1 :]] for i, block in enumerate(blocks)
+        ]
+    return result
+
+
+def _of_block(block, columns, curved):
+    """Returns the columns whose derivatives by all arguments of a block may not be zero."""
+    if len(block) == 1:
+        return columns[block[0]]
+    return tuple(
+        c for c in columns[block[0]] if c in curved and all(c in columns[i] for i in block)
+    )
+
+
+def checked(partials, arguments: int | None = None) -> tuple[Partial, ...]:
+    """Returns partial derivatives as tuples of positions.
+
+    Args:
+        partials: As a user gives them.
+        arguments: How many arguments there are, if that is known.
+
+    Raises:
+        ValueError: If they are something else, or name arguments that there are not.
+    """
+    example = "such as [(0,), (0, 0), (0, 0, 1)]"
+    try:
+        result = tuple(tuple(partial) for partial in partials)
+    except TypeError:
+        raise ValueError(
+            f"partials must be a list of tuples of argument positions, {example}, got {partials!r}."
+        ) from None
+    for position in itertools.chain.from_iterable(result):
+        if not is_integer(position) or position < 0:
+            raise ValueError(f"partials must name arguments by position, {example}, got {result}.")
+        if arguments is not None and position >= arguments:
+            raise ValueError(f"partials name argument {position}, but there are {arguments}.")
+    return result

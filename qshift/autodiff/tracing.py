@@ -1,0 +1,55 @@
+"""What is traced by `tf.function`: for which objects, and what to do where that cannot be."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import tensorflow as tf
+
+from qshift.autodiff.node import own_errors
+from qshift.errors import UntraceableError
+from qshift.fallbacks import warn_slower
+
+
+class Itself(tf.types.experimental.TraceType):
+    """The type of a Python object as an argument of a `tf.function`: it is traced for each object.
+
+    Where TensorFlow does not know better, it hands out what a decorator has wrapped.
+
+    Args:
+        value: The object.
+    """
+
+    def __init__(self, value: object):
+        self._value = weakref.ref(value)
+
+    def is_subtype_of(self, other) -> bool:
+        return self == other
+
+    def most_specific_common_supertype(self, others):
+        return self if all(self == other for other in others) else None
+
+    def placeholder_value(self, placeholder_context=None):
+        return self._value()
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Itself) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@contextmanager
+def if_traceable() -> Iterator[None]:
+    """Around a call of a compiled function: what cannot be traced, because it looks at the numbers,
+    is left for the eager way behind; what fails when it runs comes out as it is."""
+    try:
+        with own_errors():
+            yield
+    except (TypeError, AttributeError, NotImplementedError, UntraceableError) as error:
+        reason = " ".join(str(error).split())[-200:]
+        warn_slower(
+            "A function cannot be compiled and runs eagerly", f"{type(error).__name__}: {reason}"
+        )

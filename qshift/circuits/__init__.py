@@ -1,0 +1,1 @@
+"""A PennyLane tape taken apart: structure, parameters, spectra, what is read off."""

@@ -1,0 +1,267 @@
+"""Gates with tensor parameters, decomposed until each has an exact shift rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pennylane as qml
+import tensorflow as tf
+from pennylane.operation import Operator
+from pennylane.ops.op_math import Adjoint, Conditional, Controlled, Evolution, Pow, SymbolicOp
+from pennylane.pytrees import PyTreeStructure
+
+from qshift.circuits import spectra as gates
+from qshift.circuits import user_gates
+from qshift.circuits.formulas import is_root, parts
+from qshift.circuits.identity import has_custom, operators
+from qshift.circuits.special_unitary import SpecialUnitaryAt
+from qshift.circuits.unitary import require_unitary
+from qshift.circuits.user_observables import require_one_operator
+from qshift.errors import UnsupportedError
+
+# Gates whose parameters are data that devices take as they are.
+_WHOLE = (
+    qml.operation.StatePrepBase,
+    qml.QubitUnitary,
+    qml.ControlledQubitUnitary,
+    qml.BlockEncode,
+)
+
+# Those whose parameters are data that angles are computed from: along normalised states and unitary
+# matrices only, by formulas with cases, or rounded.
+_PREPARED = tuple(
+    getattr(qml, name)
+    for name in (
+        "BasisRotation FABLE MottonenStatePreparation MPSPrep MultiplexerStatePreparation "
+        "QROMStatePreparation QuantumMonteCarlo SumOfSlatersPrep Superposition"
+    ).split()
+    if hasattr(qml, name)  # not all of them are in every release
+)
+
+
+class Part(NamedTuple):
+    """A gate after decomposition.
+
+    Attributes:
+        gate: The gate.
+        leaves: Its leaves, as of `qml.pytrees.flatten`.
+        structure: The rest of it.
+        data_of: The name of the gate whose data its parameters are computed from, by which there
+            is no derivative; None for parameters like any others.
+    """
+
+    gate: Operator
+    leaves: list
+    structure: PyTreeStructure
+    data_of: str | None
+
+    @property
+    def is_still(self) -> bool:
+        """Whether derivatives by its parameters are zero by construction."""
+        return isinstance(innermost(self.gate), SpecialUnitaryAt)
+
+
+def decompose(
+    operations: Iterable[Operator],
+    is_tensor: Callable[[Any], bool],
+    adjoint: bool = False,
+    moves: Callable[[Any], bool] = lambda _: True,
+    *,
+    for_tapes: bool = False,
+    data_of: str | None = None,
+) -> Iterator[Part]:
+    """Decomposes gates with tensor parameters until all of these have exact rules.
+
+    Args:
+        operations: The gates.
+        is_tensor: Whether a parameter is a tensor.
+        adjoint: Whether to go on until devices that have adjoint differentiation differentiate each
+            of the gates themselves.
+        moves: Whether something may differentiate by a tensor.
+        for_tapes: Whether the gates go into PennyLane's tapes. Gates whose parameters are data are
+            not taken apart then, and those are whose angles PennyLane would confuse or not replace.
+        data_of: As for `Part`, of all of them.
+
+    Raises:
+        UnsupportedError: If PennyLane's formula for a gate does not take tensors, or a gate holds
+            tensors that it does not say how to take apart.
+    """
+    for op in operations:
+        leaves, structure = qml.pytrees.flatten(op)
+        tensors = [i for i, leaf in enumerate(leaves) if is_tensor(leaf)]
+        problem = None
+        is_own = has_custom(structure)
+        if is_own or op.hyperparameters:
+            require_one_operator(op)
+        if is_own:
+            user_gates.require_visible(op, tensors)
+            problem = user_gates.lost(op)
+            if problem and not tensors and (others := user_gates.in_place_of(op)) is not None:
+                yield from decompose(
+                    others, is_tensor, adjoint, moves, for_tapes=for_tapes, data_of=data_of
+                )
+                continue
+        settings = _settings(op)
+        hides_tensors = _holds_others(settings, leaves, is_tensor)
+        constant = not (tensors or hides_tensors)
+        holds_roots = constant and op.hyperparameters and any(map(is_root, operators(op)))
+        whole = constant and not holds_roots
+        if adjoint and op.data and whole and not gates.suits_adjoint(op) and op.has_matrix:
+            # Devices that differentiate lose count at other gates with parameters, even constant.
+            require_unitary(op)
+            with np.errstate(invalid="ignore"):  # of infinite angles
+                op = qml.QubitUnitary(op.matrix(), wires=op.wires)
+            leaves, structure = qml.pytrees.flatten(op)
+        found, source = None, data_of
+        if isinstance(op, _WHOLE) or isinstance(innermost(op), SpecialUnitaryAt):
+            pass
+        elif tensors and _is_data(op):
+            found, source = None if for_tapes else _of_data(op, is_tensor), data_of or op.name
+        elif hides_tensors:
+            found = _parts(op, known=False)
+            if found is None:
+                raise UnsupportedError(
+                    f"{op.name} holds a tensor that is none of its parameters, and has no "
+                    "decomposition that would show what depends on it. Pass it as a parameter."
+                )
+        elif tensors:
+            known = problem is None and _has_rules(op, leaves, tensors)
+            fixed = type(op) is qml.SpecialUnitary and not any(map(moves, leaves))
+            suits = gates.suits_adjoint(op) if adjoint else not for_tapes or _suits_tapes(op)
+            if not suits or not (known or fixed):
+                found = _parts(op, known, tensors if is_own else None, problem)
+        elif (
+            holds_roots or _may_hide_a_batch(op) or any(isinstance(x, _FUNCTIONS) for x in settings)
+        ):
+            found = _parts(op, known=True)
+        if found is None:
+            if problem:
+                raise UnsupportedError(f"{problem}.")
+            yield Part(op, leaves, structure, source)
+            continue
+        if tensors and not any(map(is_tensor, qml.pytrees.flatten(found)[0])):
+            found = [*found, *_phases(op, leaves, tensors)]
+        yield from decompose(found, is_tensor, adjoint, moves, for_tapes=for_tapes, data_of=source)
+
+
+def _suits_tapes(op):
+    """Whether PennyLane's tapes replace the angle of a gate, and tell two angles apart: where an
+    adjoint or a power is controlled, they take its angle x + 2 pi for x."""
+    if isinstance(op, Controlled) and isinstance(op.base, SymbolicOp):
+        return False
+    return not isinstance(innermost(op), Evolution)
+
+
+def innermost(op: Operator) -> Operator:
+    """Returns the gate that another one is the adjoint, a power or a controlled one of."""
+    while isinstance(op, Adjoint | Conditional | Controlled | Pow) and not isinstance(op, _WHOLE):
+        op = op.base
+    return op
+
+
+def _is_data(op):
+    return isinstance(innermost(op), (*_WHOLE, *_PREPARED))
+
+
+def _of_data(op, is_tensor):
+    """Returns what a gate decomposes into, or None if that fails, or loses the data."""
+    with qml.QueuingManager.stop_recording():
+        try:
+            found = parts(op)
+        except Exception:  # PennyLane's formulas are for arrays, and raise all kinds of errors
+            return None
+    keeps = found and any(map(is_tensor, qml.pytrees.flatten(found)[0]))
+    return found if keeps else None
+
+
+_FUNCTIONS = (FunctionType, MethodType, partial)  # which may know tensors, and make gates of them
+
+
+def hides(op: Operator, leaves, is_tensor: Callable[[Any], bool]) -> bool:
+    """Whether a gate holds tensors that are none of its leaves."""
+    return _holds_others(_settings(op), leaves, is_tensor)
+
+
+def _holds_others(settings, leaves, is_tensor):
+    return any(is_tensor(x) and not any(x is leaf for leaf in leaves) for x in settings)
+
+
+def _settings(op) -> list:
+    """Returns what a gate holds besides its parameters, and the parameters of gates in there."""
+    while isinstance(op, Adjoint | Controlled):
+        op = op.base
+    if not op.hyperparameters:
+        return []
+    found, ahead = [], list(op.hyperparameters.values())
+    while ahead:
+        value = ahead.pop()
+        if isinstance(value, Operator):
+            ahead += [*value.data, *value.hyperparameters.values()]
+        elif isinstance(value, dict):
+            ahead += value.values()
+        elif isinstance(value, list | tuple):
+            ahead += value
+        else:
+            found.append(value)
+    return found
+
+
+def _phases(op, leaves, tensors):
+    """Keeps tensors that no part of a gate holds, as phases: their derivative is zero, not None."""
+    positions, phases = gates.data_positions(op, leaves), []
+    for i in tensors:
+        dims = qml.math.ndim(leaves[i])
+        batched = 0 if positions[i] is None else dims - gates.ndim(op, positions[i])
+        phase = qml.math.sum(qml.math.real(leaves[i]), axis=tuple(range(batched, dims)))
+        with qml.QueuingManager.stop_recording():
+            phases.append(qml.GlobalPhase(phase))
+    return phases
+
+
+def _may_hide_a_batch(op):
+    """Whether constant arrays may be batches that only the parts of a template know about."""
+    unstated = type(op).ndim_params is Operator.ndim_params
+    return unstated and op.has_decomposition and any(qml.math.ndim(d) for d in op.data)
+
+
+def _parts(op, known, checked=None, problem=None):
+    """Returns what a gate decomposes into, or None: it does not, or that fails with rules known.
+
+    Args:
+        op: The gate.
+        known: Whether all its tensors have rules.
+        checked: Of a user's gate, which leaves are tensors.
+        problem: Of a user's gate, why it cannot be put together again.
+    """
+    if checked is not None:
+        try:
+            return user_gates.decomposed(op, checked, problem)
+        except UnsupportedError:
+            if not known:
+                raise
+            return None
+    with qml.QueuingManager.stop_recording():
+        try:
+            return parts(op)
+        except UnsupportedError:
+            if known:
+                return None
+            raise
+        except (AttributeError, TypeError, ImportError, tf.errors.OpError) as error:
+            # Also tensors without .numpy().
+            if known:
+                return None
+            raise UnsupportedError(
+                f"{op.name} has no exact shift rule, and PennyLane cannot decompose it when its "
+                f"parameters are tensors ({error}). Write the gates it stands for, or, "
+                "for time evolutions, pass tf.cast(parameter, tf.complex128)."
+            ) from error
+
+
+def _has_rules(op, leaves, tensors):
+    spectra, positions = gates.spectra(op), gates.data_positions(op, leaves)
+    return all(positions[i] is not None and spectra[positions[i]] is not None for i in tensors)

@@ -1,0 +1,188 @@
+"""Gates that share an angle, as one parameter with the joint spectrum.
+
+As a function of an angle that several gates share, an expectation value is the product of their
+trigonometric polynomials taken on the diagonal, so its frequencies are sums of theirs: k gates of
+frequency one give 1, ..., k, whether they commute or not. The gradient then takes 2k points, as
+gate by gate, and all further orders one more, where gate by gate the second alone takes
+1 + 3 k (k - 1) / 2. Light cones leave sums out: of an observable's terms, each depends on the gates
+that reach it. Where the sums are many (angles 2x, 4x, 6x, ...), a gradient takes more points than
+gate by gate, but higher orders may still take fewer.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from qshift.circuits.circuit import Circuit, Parametric, terms
+from qshift.rules.planner import Frequencies
+from qshift.rules.shift_rule import distinct, merged
+from qshift.rules.shifting import Shifter
+
+_MOST_SUMS = 200  # frequencies of one joint parameter
+_MOST_JOINED = 256  # ways to share angles that a circuit remembers
+_EQUAL = 1e-13  # relative to the largest; closer ones are one
+_WIDEST_RANGE = 1e3  # of the frequencies of gates that are joined
+
+
+class Joint(Parametric):
+    """A circuit as a function of fewer parameters, some of which move several gates.
+
+    It has the circuit's columns. Derivatives by one that leads others are those by the angle that
+    they share; nothing depends on the others alone.
+
+    Attributes:
+        circuit: The circuit.
+        leaders: Which of its slots are parameters here; the others follow one of them.
+        shared: What the parameters with followers are, to be read.
+    """
+
+    def __init__(self, circuit: Circuit, groups: Sequence[tuple[dict[int, float], Frequencies]]):
+        self.circuit = circuit
+        self.num_values, self.is_finite = circuit.num_values, circuit.is_finite
+        self._matrix = np.eye(circuit.num_parameters)
+        self._moves, slots = {}, list(circuit.slots)
+        for group, spectrum in groups:
+            leader, *others = group
+            slots[leader] = replace(slots[leader], spectrum=spectrum)
+            start = slots[leader].start
+            for k in others:
+                slots[k] = replace(slots[k], spectrum=Frequencies(()))
+                self._matrix[slots[k].start] = 0.0
+                self._matrix[slots[k].start, start] = group[k]
+            self._moves[start] = [(slots[k].start, factor) for k, factor in group.items()]
+        self.slots = tuple(slots)
+        followers = {k for group, _ in groups for k in list(group)[1:]}
+        self.leaders = tuple(k for k in range(len(slots)) if k not in followers)
+        self.cones = circuit.cones @ (self._matrix != 0)
+        self.shared = tuple(
+            f"{circuit.slots[next(iter(group))].gate} with {len(group) - 1} more: "
+            f"{len(spectrum.values)} frequencies"
+            for group, spectrum in groups
+        )
+
+    @cached_property
+    def shifted(self) -> Shifter:
+        return Shifter(self.circuit.spectra, self.called, self._moves)
+
+    def gather(self, gradients: np.ndarray) -> np.ndarray:
+        """Returns gradients by these parameters for gradients float64[N, M, P] of the circuit."""
+        return gradients @ self._matrix
+
+
+class Spread:
+    """An executor of the circuits that joint structures stand for.
+
+    Args:
+        executor: Runs the circuits.
+    """
+
+    def __init__(self, executor):
+        self._executor = executor
+
+    def __call__(self, joint: Joint, points: np.ndarray, call=None) -> np.ndarray:
+        return self._executor(joint.circuit, points, call)
+
+    def gradients(self, joint: Joint, points: np.ndarray) -> np.ndarray:
+        return joint.gather(self._executor.gradients(joint.circuit, points))
+
+
+def join(circuit: Circuit, angles: Sequence[tuple[Hashable, float]], order: int) -> Circuit | Joint:
+    """Joins gates with the same angle, where that is cheaper than gate by gate.
+
+    Args:
+        circuit: The circuit.
+        angles: For each slot some name of an angle, and the factor by which it is taken.
+        order: The highest order of derivatives that is known to be needed.
+
+    Returns:
+        A `Joint`, or the circuit itself where there is nothing to join.
+    """
+    names: dict[Hashable, list[int]] = {}
+    for k, (name, _) in enumerate(angles):
+        names.setdefault(name, []).append(k)
+    groups = [
+        {k: angles[k][1] / angles[slots[0]][1] for k in slots}
+        for slots in names.values()
+        if len(slots) > 1 and all(_is_usual(angles[k][1] / angles[slots[0]][1]) for k in slots)
+    ]
+    if not groups:
+        return circuit
+    key = tuple(tuple(group.items()) for group in groups), min(order, 2)
+    if key not in circuit.joined:
+        if len(circuit.joined) >= _MOST_JOINED:
+            circuit.joined.clear()
+        circuit.joined[key] = _joined(circuit, groups, min(order, 2))
+    return circuit.joined[key] or circuit
+
+
+def _is_usual(ratio: float) -> bool:
+    return 1e-100 < abs(ratio) < 1e100
+
+
+def _joined(circuit, groups, order) -> Joint | None:
+    observed = set().union(*map(terms, circuit.measurements))
+    cones = [circuit.reached(wires) for wires in observed]
+    joined = []
+    near = (_near(circuit, group) for group in groups)
+    for group in itertools.chain.from_iterable(near):
+        slots = {k: circuit.slots[k] for k in group}
+        spectra = {k: abs(group[k]) * np.array(slot.spectrum.values) for k, slot in slots.items()}
+        seen = [tuple(k for k, slot in slots.items() if cone[slot.start]) for cone in cones]
+        frequencies = _sums([[spectra[k] for k in some] for some in set(seen)])
+        sizes = [len(spectra[k]) for k in set().union(*seen)]
+        if frequencies is not None and _is_cheaper(len(frequencies), sizes, order):
+            joined.append((group, Frequencies(frequencies)))
+    return Joint(circuit, joined) if joined else None
+
+
+def _near(circuit, group: dict[int, float]) -> list[dict[int, float]]:
+    """Splits gates that share an angle, where the frequencies of some are much larger than those of
+    others: in one rule for all, they would take the digits of what depends on the others only."""
+    spectra = {k: circuit.slots[k].spectrum for k in group}
+    if not all(isinstance(spectrum, Frequencies) for spectrum in spectra.values()):
+        return []
+    sizes = {
+        k: (abs(group[k]) * min(spectrum.values), abs(group[k]) * max(spectrum.values))
+        for k, spectrum in spectra.items()
+        if spectrum.values
+    }
+    parts: list[list[int]] = []
+    for k in sorted(sizes, key=lambda k: sizes[k]):
+        if not parts or sizes[k][1] > _WIDEST_RANGE * sizes[parts[-1][0]][0]:
+            parts.append([])
+        parts[-1].append(k)
+    parts = [sorted(part) for part in parts if len(part) > 1]
+    return [{k: group[k] / group[part[0]] for k in part} for part in parts]
+
+
+def _is_cheaper(joint: int, sizes: Sequence[int], order: int) -> bool:
+    """Whether all derivatives up to an order by one parameter with so many frequencies take fewer
+    points than those by several; for the gradient, no more."""
+    if order < 2:
+        return len(sizes) > 1 and joint <= sum(sizes)
+    pairs = sum(2 * (a + b) - 1 for a, b in itertools.combinations(sizes, 2))
+    return 2 * joint < 2 * sum(sizes) + pairs
+
+
+def _sums(products: Sequence[Sequence[np.ndarray]]) -> tuple[float, ...] | None:
+    """Returns the frequencies of products of trigonometric polynomials with given frequencies, all
+    products' together; None if these are too many."""
+    largest = max((sum(w.max(initial=0.0) for w in each) for each in products), default=0.0)
+    if not largest:
+        return None
+    found = np.zeros(0)
+    for each in products:
+        sums = np.zeros(1)
+        for frequencies in each:
+            steps = np.concatenate([[0.0], frequencies, -frequencies])
+            sums = distinct(np.add.outer(sums, steps).ravel(), _EQUAL * largest)
+            if len(sums) > 2 * _MOST_SUMS + 1:
+                return None
+        found = np.append(found, sums[sums > _EQUAL * largest])
+    found = merged(found)
+    return found if len(found) <= _MOST_SUMS else None

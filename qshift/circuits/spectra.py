@@ -1,0 +1,258 @@
+"""What shifting a gate's parameters can tell: the spectrum of every parameter of a gate.
+
+An expectation value as a function of one gate parameter is a trigonometric polynomial whose
+frequencies are the differences of the eigenvalues of the gate's generator (Wierichs, Izaac, Wang,
+Lin 2022, Quantum 6:677, Sec. 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import pennylane as qml
+from pennylane.operation import CVOperation, Operator
+from pennylane.ops.op_math import Adjoint, Controlled, Evolution, Exp, Pow, SymbolicOp
+from pennylane.ops.qubit.attributes import supports_broadcasting
+
+from qshift.circuits import consistency, generators
+from qshift.circuits.formulas import is_number
+from qshift.circuits.identity import (
+    WIDEST_CUSTOM,
+    fingerprint,
+    has_custom,
+    hashable,
+    is_custom,
+    kept,
+)
+from qshift.circuits.user_gates import withdraws_rules
+from qshift.rules.planner import Frequencies, Recipe, Spectrum
+
+_WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)
+
+_SINE = {(0.5, 1.0, round(np.pi / 2, 9)), (-0.5, 1.0, round(-np.pi / 2, 9))}
+
+# What adjoint differentiation is right for on every device that has it: default.qubit wants one
+# parameter and a generator, but lightning.qubit skips or replaces some gates that have these.
+_SUITS_ADJOINT = frozenset(
+    "RX RY RZ PhaseShift CRX CRY CRZ ControlledPhaseShift IsingXX IsingXY IsingYY IsingZZ MultiRZ "
+    "SingleExcitation SingleExcitationPlus SingleExcitationMinus "
+    "DoubleExcitation DoubleExcitationPlus DoubleExcitationMinus GlobalPhase".split()
+)
+
+
+def suits_adjoint(op: Operator) -> bool:
+    """Whether devices differentiate a gate themselves; others are decomposed for them."""
+    if isinstance(op, Controlled) and standard_name(op) not in _SUITS_ADJOINT:
+        op = op.base
+    return standard_name(op) in _SUITS_ADJOINT
+
+
+def has_no_effect(op: Operator) -> bool:
+    """Whether no expectation value notices a gate."""
+    return isinstance(op, _WITHOUT_EFFECT) and not is_custom(type(op))
+
+
+def broadcasts(op: Operator) -> bool:
+    """Whether devices can run a gate at several angles at once."""
+    name = standard_name(op)
+    # PennyLane decomposes FermionicSWAP into an exp(), of whose coefficients it asks whether they
+    # are true.
+    return name in supports_broadcasting and name != "FermionicSWAP"
+
+
+def standard_name(op: Operator) -> str | None:
+    """Returns the name of one of PennyLane's own gates; None for a user's, whatever its name."""
+    return None if is_custom(type(op)) else op.name
+
+
+def spectra(op: Operator) -> tuple[Spectrum | None, ...]:
+    """Returns the spectrum of each parameter of a gate; None where no exact rule is known.
+
+    In order of preference: the gate's ``grad_recipe``, the frequencies it states itself, and the
+    eigenvalues of its generator.
+
+    Args:
+        op: A PennyLane gate or channel.
+
+    Returns:
+        One entry per entry of ``op.data``.
+    """
+    if isinstance(op, qml.ops.Conditional):
+        op = op.base  # the branches do not interfere
+    key = _Key(op)
+    return _of_custom(key) if key.is_custom else _spectra(key)
+
+
+def data_positions(op: Operator, leaves) -> list[int | None]:
+    """Says which entry of ``op.data`` each leaf of a flattened gate is.
+
+    None for leaves that are not parameters of the gate but that its generator depends on, such as
+    the coefficients of the Hamiltonian in an ``Evolution``.
+    """
+    if len(leaves) == len(op.data):
+        return list(range(len(leaves)))
+    positions: list[int | None] = [None] * len(leaves)
+    for i, parameter in enumerate(op.data):
+        for k in reversed(range(len(leaves))):
+            if leaves[k] is parameter and positions[k] is None:
+                positions[k] = i
+                break
+    return positions
+
+
+def ndim(op: Operator, parameter: int) -> int:
+    """Returns how many dimensions an entry of ``op.data`` has without a batch."""
+    try:
+        return op.ndim_params[parameter]
+    except (AttributeError, TypeError):  # PennyLane's Evolution has none, and sums have None
+        return 0
+
+
+class _Key:
+    """Compares gates by everything but their parameters."""
+
+    def __init__(self, op: Operator):
+        self.op = op
+        leaves, structure = qml.pytrees.flatten(op)
+        positions = data_positions(op, leaves)
+        others = [leaf for leaf, i in zip(leaves, positions, strict=True) if i is None]
+        self.is_concrete = all(is_number(leaf) for leaf in others)
+        others = fingerprint(others) if self.is_concrete else None
+        self.is_custom = has_custom(structure)
+        self._identity = (hashable(structure), others, kept(op) if self.is_custom else None)
+        self._hash = hash(self._identity)
+
+    def __hash__(self):
+        return self._hash
+
+    def __eq__(self, other):
+        return self._identity == other._identity
+
+
+@lru_cache(maxsize=4096)
+def _spectra(key) -> tuple[Spectrum | None, ...]:
+    op, key.op = key.op, None  # the cache must not keep tensors alive
+    if not _may_have_rules(op, key):
+        return (None,) * len(op.data)
+    if isinstance(op, Adjoint):
+        return spectra(op.base)
+    if isinstance(op, qml.PauliRot) and not set(op.hyperparameters["pauli_word"]) - {"I"}:
+        return (Frequencies(()),)  # a phase, which PennyLane does not say
+    if isinstance(op, SymbolicOp):
+        op = _at_numbers(op, [0.1] * len(op.data))
+    return tuple(_first(_statements(op, i)) for i in range(len(op.data)))
+
+
+def _first(statements):
+    return next((spectrum for _, _, spectrum in statements), None)
+
+
+def _may_have_rules(op, key) -> bool:
+    if not isinstance(op, Operator) or isinstance(op, CVOperation):
+        return False  # recipes of continuous-variable gates hold for some observables only
+    return key.is_concrete and _is_exponential(op)
+
+
+def _of_custom(key) -> tuple[Spectrum | None, ...]:
+    """Returns the spectra of a user's gate, or of one made of such, that its unitary has.
+
+    What it says of itself is asked for each time: it may depend on what changes meanwhile.
+    """
+    op = key.op
+    if not _may_have_rules(op, key):
+        return (None,) * len(op.data)
+    base = op
+    while isinstance(base, Adjoint):
+        base = base.base
+    at = _at_numbers(base, [0.4 + 0.1 * i for i in range(len(op.data))])
+    elsewhere = _at_numbers(base, [0.9 - 0.13 * i for i in range(len(op.data))])
+    statements = []
+    for i in range(len(op.data)):
+        stated, again = tuple(_statements(at, i)), tuple(_statements(elsewhere, i))
+        # A spectrum that depends on parameters is none.
+        statements.append(stated if consistency.agree(stated, again) else ())
+    matrices = fingerprint([each for gate in (at, elsewhere) for each in consistency.forms(gate)])
+    return _consistent(key, tuple(statements), matrices)
+
+
+@lru_cache(maxsize=4096)
+def _consistent(key, statements, _) -> tuple[Spectrum | None, ...]:
+    """Returns the spectra of a gate that hold, given what it says of them and its matrices."""
+    op, key.op = key.op, None  # the cache must not keep tensors alive
+    # At angles for which as much happens as for angles around one with frequencies around one.
+    numbers = [(0.4 + 0.1 * i) / consistency.scale_of(said) for i, said in enumerate(statements)]
+    op = _at_numbers(op, numbers)
+    if len(op.wires) <= WIDEST_CUSTOM:
+        consistency.require_one_gate(op)
+    return tuple(consistency.spectrum_of(op, i, said) for i, said in enumerate(statements))
+
+
+def _is_exponential(op) -> bool:
+    """Whether a gate, as far as it is made of others, is exp(i x G) in each parameter x."""
+    if withdraws_rules(type(op)):
+        return False
+    if isinstance(op, Exp) and not isinstance(op, Evolution):
+        return False  # its parameter is the complex exponent
+    if isinstance(op, qml.CommutingEvolution):
+        return False  # its recipe is PennyLane's, which is wrong for some frequencies
+    if isinstance(op, Pow) and op.z != int(op.z):
+        return False  # the principal root jumps where an eigenvalue crosses -1
+    return not isinstance(op, SymbolicOp) or _is_exponential(op.base)
+
+
+def _at_numbers(op, numbers):
+    """Puts numbers in place of angles that may be unknown yet; an Evolution asks for them."""
+    if not op.data:
+        return op
+    leaves, structure = qml.pytrees.flatten(op)
+    angles = [
+        (i, position)
+        for i, position in enumerate(data_positions(op, leaves))
+        if position is not None and qml.math.ndim(leaves[i]) == 0
+    ]
+    if not angles:
+        return op  # not made anew: PennyLane cannot with layers of one wire
+    for i, position in angles:
+        leaves[i] = numbers[position]
+    with qml.QueuingManager.stop_recording():
+        return qml.pytrees.unflatten(leaves, structure)
+
+
+def _statements(op, parameter) -> Iterator[consistency.Statement]:
+    """Yields what is said of the spectrum of a parameter: by what, of which class, the spectrum."""
+    recipe = (getattr(op, "grad_recipe", None) or [None] * len(op.data))[parameter]
+    if recipe is not None:
+        yield "grad_recipe", _owner(op, "grad_recipe"), _from_recipe(recipe)
+    owner = _owner(op, "parameter_frequencies")
+    stated = vars(owner).get("parameter_frequencies")
+    # PennyLane's own way from a generator to frequencies rounds them.
+    if is_custom(owner) or isinstance(stated, list):
+        frequencies = _stated(op)
+        if frequencies is not None and frequencies[parameter] is not None:
+            values = tuple(map(float, frequencies[parameter]))
+            yield "parameter_frequencies", owner, Frequencies(values)
+    if len(op.data) == 1:
+        found = generators.frequencies(op)
+        if found is not None:
+            yield "generator", _owner(op, "generator"), Frequencies(found)
+
+
+def _stated(op):
+    try:
+        return op.parameter_frequencies
+    except (AttributeError, qml.exceptions.ParameterFrequenciesUndefinedError):
+        return None
+
+
+def _owner(op, name) -> type:
+    """Returns the class that an operator has an attribute from."""
+    return next((kind for kind in type(op).__mro__ if name in vars(kind)), type(op))
+
+
+def _from_recipe(recipe) -> Spectrum:
+    terms = tuple((float(c), float(a), float(s)) for c, a, s in recipe)
+    if {(c, a, round(s, 9)) for c, a, s in terms} == _SINE:
+        return Frequencies((1.0,))  # only frequency one satisfies this recipe
+    return Recipe(terms)

@@ -1,0 +1,222 @@
+"""Whether a gate is unitary, found out from the gate and not from its values.
+
+What is not makes expectation values of no state: they exceed what the observable can have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pennylane as qml
+import tensorflow as tf
+from pennylane.operation import Channel, Operator, StatePrepBase
+from pennylane.ops.op_math import (
+    Adjoint,
+    Conditional,
+    Controlled,
+    Evolution,
+    Exp,
+    Pow,
+    Prod,
+    SProd,
+    Sum,
+)
+from pennylane.pauli import PauliWord
+from scipy import sparse
+
+from qshift.circuits.formulas import parts, require
+from qshift.circuits.hermitian import WIDEST_MATRIX, hermitian_problem
+from qshift.circuits.identity import WIDEST_CUSTOM, is_custom, operators
+from qshift.errors import UnsupportedError
+
+_TOLERANCE = 1e-5  # of U^dagger U, that of single precision
+_WRITTEN = 1e-3  # the same of matrices that are given, which are written with few digits
+_UNKNOWN = 1e-14  # relative to an angle, what its cosine and sine do not know
+_NO_GATES = (Channel, StatePrepBase)
+_BY_MATRIX = (
+    qml.QubitUnitary,
+    qml.DiagonalQubitUnitary,
+    qml.Hermitian,
+    qml.Projector,
+    Sum,
+)
+
+
+def require_unitary(op: Operator) -> None:
+    """Raises UnsupportedError for a gate that is not unitary. Rounding is allowed for.
+
+    Args:
+        op: A gate, or whatever else stands between gates, with numbers as parameters.
+    """
+    if problem := _problem(op):
+        raise UnsupportedError(
+            f"{op.name} on wires {op.wires.tolist()} is no unitary gate: {problem}. What it makes "
+            "of a state is none. For a time evolution exp(-i t H), give a real t and a Hermitian "
+            "H, as in qml.evolve(H, t); for a matrix, give a unitary one."
+        )
+
+
+def require_real_angles(op: Operator) -> None:
+    """Raises UnsupportedError for a constant angle that is complex; devices take its real part."""
+    for part in operators(op):
+        numbers = part.data if isinstance(part, Operator) else ()
+        if isinstance(part, Exp | SProd) or len(list(operators(part))) > 1:
+            continue  # it multiplies an operator by the number, or is made of others
+        for i, number in enumerate(numbers):
+            if np.iscomplexobj(number) and np.ndim(number) == 0 and np.imag(number) != 0:
+                raise UnsupportedError(
+                    f"Parameter {i} of {part.name} is {number}, which is complex, but a gate's "
+                    "angle is real: it is no unitary gate. Give its real part, its angle or its "
+                    "absolute value."
+                )
+
+
+def require_unitary_now(op: Operator, leaves: list, structure) -> None:
+    """Raises UnsupportedError for a gate that is not unitary, if its numbers are known.
+
+    Args:
+        op: The gate, or what prepares a state, or a channel.
+        leaves: Its leaves, as of `qml.pytrees.flatten`.
+        structure: The rest of it.
+    """
+    unknown = (tf.is_tensor(leaf) and not hasattr(leaf, "numpy") for leaf in leaves)
+    if isinstance(op, _NO_GATES) or any(unknown):
+        return
+    numbers = [leaf.numpy() if hasattr(leaf, "numpy") else leaf for leaf in leaves]
+    with qml.QueuingManager.stop_recording():
+        require_unitary(qml.pytrees.unflatten(numbers, structure))
+
+
+def unitary_matrices(matrices, op: Operator):
+    """Returns matrices [..., d, d], an array or tensor, if all of them are unitary or not a number.
+
+    Args:
+        matrices: The matrices.
+        op: The gate that has them.
+
+    Raises:
+        UnsupportedError: If one is not; in a graph an InvalidArgumentError, when it runs.
+    """
+    tensor = tf.cast(tf.convert_to_tensor(matrices), tf.complex128)
+    products = tf.matmul(tensor, tensor, adjoint_a=True)
+    distance = tf.abs(products - tf.eye(tensor.shape[-1], dtype=tf.complex128))
+    message = (
+        f"A matrix of {op.name} on wires {op.wires.tolist()} is no unitary one. What it makes of a "
+        "state is none. Give a unitary matrix."
+    )
+    return require(matrices, ~tf.reduce_any(distance > _WRITTEN), UnsupportedError(message))
+
+
+def _problem(op) -> str | None:
+    """Says why a gate is not unitary; None if it is, or is no gate but a channel or the like."""
+    if isinstance(op, _NO_GATES) or not isinstance(op, Operator):
+        return None
+    if is_custom(type(op)):
+        return _of_matrix(op, WIDEST_CUSTOM)
+    if isinstance(op, Adjoint | Conditional | Controlled | qml.ControlledSequence):
+        return _problem(op.base)
+    if isinstance(op, qml.SparseHamiltonian):
+        # c * H leaves H among the gates.
+        return "it is an observable; multiply it by numbers with qml.s_prod(number, observable)"
+    if isinstance(op, _BY_MATRIX):
+        return _of_words(op) if isinstance(op, Sum) else _of_matrix(op)
+    if isinstance(op, Exp):
+        return _of_exponential(op)
+    if isinstance(op, Pow):
+        known = None if np.iscomplexobj(op.z) else _problem(op.base)
+        return known and _of_matrix(op)
+    if isinstance(op, SProd):
+        is_phase = abs(abs(op.scalar) - 1) < _TOLERANCE
+        return None if is_phase and not _problem(op.base) else _of_matrix(op)
+    if isinstance(op, Prod):
+        return _of_matrix(op) if any(map(_problem, op.operands)) else None
+    if any(np.iscomplexobj(x) and not np.ndim(x) for x in op.data) or any(_inside(op)):
+        return _of_parts(op)
+    return None  # of PennyLane's others, angles are the only parameters
+
+
+def _inside(op) -> Iterator[bool]:
+    """Yields True for each operator that a gate holds."""
+    for part in operators(op):
+        if part is not op:
+            yield True
+    for value in op.hyperparameters.values():
+        yield from (isinstance(each, Operator) for each in _entries(value))
+
+
+def _entries(value) -> Iterable:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _of_exponential(op) -> str | None:
+    """Of exp(c H)."""
+    coefficient = -1j * op.param if isinstance(op, Evolution) else op.coeff
+    is_imaginary = bool(np.real(coefficient) == 0)
+    problem = hermitian_problem(op.base)
+    if is_imaginary and problem is None:
+        return None
+    if _of_matrix(op) is None:
+        return None
+    if problem:
+        return f"what it is the exponential of is not Hermitian, as {problem}"
+    if isinstance(op, Evolution):
+        return f"its time {op.param} is not real"
+    return f"its coefficient {coefficient} is not imaginary"
+
+
+def _of_parts(op) -> str | None:
+    """Of a gate that consists of others."""
+    if op.has_matrix and len(op.wires) <= WIDEST_MATRIX:
+        return _of_matrix(op)
+    try:
+        with qml.QueuingManager.stop_recording():
+            found = parts(op)
+    except UnsupportedError as error:
+        return str(error).rstrip(".")
+    except Exception:  # what PennyLane's formulas raise; who needs them will say so
+        return None
+    return next(filter(None, map(_problem, found or ())), None)
+
+
+def _of_words(op) -> str | None:
+    words = op.pauli_rep
+    if words is None:
+        return _of_matrix(op)
+    adjoint = type(words)({word: np.conj(c) for word, c in words.items()})
+    square = dict(words @ adjoint)
+    off = abs(square.pop(PauliWord({}), 0.0) - 1.0)
+    return _said(max([off, *map(abs, square.values())]))
+
+
+def _of_matrix(op, widest=WIDEST_MATRIX) -> str | None:
+    if isinstance(op, qml.DiagonalQubitUnitary):
+        return _said(np.max(np.abs(np.abs(op.data[0]) - 1)))
+    if op.data and sparse.issparse(op.data[0]):
+        matrix = op.data[0]
+        square = matrix.conj().T @ matrix - sparse.identity(matrix.shape[0])
+        return _said(abs(square).max(), _WRITTEN)
+    if not op.has_matrix or len(op.wires) > widest:
+        return None
+    try:
+        with np.errstate(invalid="ignore"), qml.QueuingManager.stop_recording():
+            matrix = np.asarray(qml.matrix(op, wire_order=op.wires))
+    except Exception:  # whatever a user's class may raise; who needs the matrix will say so
+        return None
+    if matrix.ndim != 2:
+        return None  # a batch
+    square = matrix.conj().T @ matrix
+    given = isinstance(op, qml.QubitUnitary | qml.ControlledQubitUnitary)
+    more = _WRITTEN if given else _uncertainty(op)
+    return _said(np.max(np.abs(square - np.eye(len(matrix)))), more)
+
+
+def _uncertainty(op) -> float:
+    return _UNKNOWN * max((float(np.max(np.abs(x))) for x in op.data if np.size(x)), default=0.0)
+
+
+def _said(difference, more=0.0) -> str | None:
+    """Numbers that are none are not judged: they give results that are none."""
+    if not difference > _TOLERANCE + more:
+        return None
+    return f"U^dagger U differs from the identity by {difference:.2g}"

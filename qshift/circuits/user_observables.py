@@ -1,0 +1,141 @@
+"""Users' own observables: what they are, where their representations contradict each other.
+
+PennyLane takes an observable alone for its matrix, or for its diagonalizing gates, and in sums and
+products for its Pauli words. A class that is made from one of PennyLane's and overrides one of
+these inherits the others, which are another observable's.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pennylane as qml
+from pennylane.operation import Operator
+from pennylane.ops.op_math import Adjoint, Conditional, Controlled, Pow, Prod
+
+from qshift.circuits.consistency import require_one_gate
+from qshift.circuits.identity import WIDEST_CUSTOM, contains_custom, is_custom, operators
+from qshift.errors import UnsupportedError
+
+_DIFFERENT = 1e-9  # relative
+
+
+def settled(observable: Operator) -> Operator:
+    """Returns an observable with what users' own classes in it say of themselves, by whatever they
+    override, in place of what they inherit.
+
+    Raises:
+        UnsupportedError: If a class contradicts itself.
+    """
+    if not contains_custom(observable):
+        return observable
+    leaves, structure = qml.pytrees.flatten(observable, is_leaf=_is_own)
+    found = [_settled(leaf)[0] if _is_own(leaf) else leaf for leaf in leaves]
+    if all(new is old for new, old in zip(found, leaves, strict=True)):
+        return observable
+    with qml.QueuingManager.stop_recording():
+        return qml.pytrees.unflatten(found, structure)
+
+
+def require_one_observable(op: Operator) -> None:
+    """Raises UnsupportedError if a user's class in an operator is two observables: for where
+    PennyLane picks one of its representations."""
+    for part in operators(op) if contains_custom(op) else ():
+        if _is_own(part) and (problem := _settled(part)[1]):
+            raise UnsupportedError(
+                f"{problem}, and PennyLane uses the one here and the other elsewhere. Override "
+                "both, or derive the class from qml.operation.Operator."
+            )
+
+
+def require_one_operator(op: Operator) -> None:
+    """Raises UnsupportedError if a gate is made from a user's observable that is two: products and
+    generators are known by their Pauli words."""
+    while isinstance(op, Adjoint | Conditional | Controlled):
+        op = op.base
+    if _is_own(op):
+        return
+    held = [each for each in op.hyperparameters.values() if isinstance(each, Operator)]
+    for part in itertools.chain.from_iterable(map(operators, (op, *held))):
+        if _is_own(part) and part.pauli_rep is not None:
+            require_one_observable(part)
+            if isinstance(op, Pow | Prod):
+                require_one_gate(part)
+
+
+def _is_own(op) -> bool:
+    return isinstance(op, Operator) and is_custom(type(op))
+
+
+def _settled(op) -> tuple[Operator, str | None]:
+    """Returns what a user's observable is, and which of its representations it is not."""
+    if len(op.wires) > WIDEST_CUSTOM:
+        return op, None
+    said = list(_said(op))
+    own = [each for each in said if each[1]] or said
+    if not own:
+        return op, None
+    first, _, matrix = own[0]
+    for name, is_own, other in said:
+        if _same(matrix, other):
+            continue
+        problem = f"The {first} and the {name} of {op.name} are those of two operators"
+        if is_own:
+            raise UnsupportedError(f"{problem}. Correct the one that is wrong, or leave it out.")
+        return qml.Hermitian(matrix, wires=op.wires), f"{problem} (the {name} is inherited)"
+    if op.pauli_rep is None:
+        return op, None
+    with qml.QueuingManager.stop_recording():
+        return op.pauli_rep.operation(wire_order=op.wires), None
+
+
+def _said(op) -> Iterator[tuple[str, bool, np.ndarray]]:
+    """Yields what an observable says of itself: by what, whether that is its own, as a matrix."""
+    ways = {
+        "matrix": (op.has_matrix, _matrix, ("matrix", "compute_matrix")),
+        "diagonalizing gates": (op.has_diagonalizing_gates, diagonalized, _DIAGONALIZED),
+        "Pauli words": (op.pauli_rep is not None, _of_words, ()),
+    }
+    for name, (is_there, way, methods) in ways.items():
+        try:
+            with qml.QueuingManager.stop_recording():
+                matrix = np.asarray(way(op), dtype=complex) if is_there else None
+        except Exception:  # whatever a user's class may raise; who needs it will say so
+            continue
+        if matrix is not None:
+            yield name, _is_stated(op, methods), matrix
+
+
+_DIAGONALIZED = "eigvals", "compute_eigvals", "diagonalizing_gates", "compute_diagonalizing_gates"
+
+
+def _is_stated(op, methods) -> bool:
+    """Whether one of these is not inherited; of words, which are no method, all that is known is
+    whether the class is made from one of PennyLane's observables."""
+    for kind in type(op).__mro__:
+        if not is_custom(kind):
+            return not methods and kind.__module__ == "pennylane.operation"
+        if any(each in vars(kind) for each in methods):
+            return True
+    return False
+
+
+def _matrix(op):
+    return op.matrix(wire_order=op.wires)
+
+
+def diagonalized(op: Operator) -> np.ndarray:
+    """Returns the matrix of an observable that is known by what diagonalizes it."""
+    rotation = qml.matrix(qml.tape.QuantumScript(op.diagonalizing_gates()), wire_order=op.wires)
+    return rotation.conj().T @ np.diag(op.eigvals()) @ rotation
+
+
+def _of_words(op):
+    return op.pauli_rep.to_mat(wire_order=op.wires)
+
+
+def _same(one, other) -> bool:
+    size = max(np.max(np.abs(one)), np.max(np.abs(other)))
+    return one.shape == other.shape and not np.max(np.abs(one - other)) > _DIFFERENT * size

@@ -1,0 +1,304 @@
+"""What the commands of the command line do and print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import combinations_with_replacement, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import qshift
+from qshift.api import profiles
+from qshift.cli import programs
+from qshift.errors import QShiftError
+
+if TYPE_CHECKING:
+    from qshift.optimize.result import Result
+
+_MOST_ROWS = 60  # of each order in a table
+
+
+class CommandError(QShiftError, ValueError):
+    """A command that cannot be carried out as given."""
+
+
+def devices(options: argparse.Namespace) -> int:
+    """Lists the device profiles."""
+    table = Table("name", "device", "shots", "description")
+    content, status = [], 0
+    for file in profiles.profile_files().values():
+        try:
+            profile = profiles.read(file)
+        except profiles.ProfileError as error:  # The others are still of use.
+            print(f"qshift: error: {error}", file=sys.stderr)
+            status = 2
+            continue
+        shots = "exact" if profile.shots is None else str(profile.shots)
+        table.add_row(profile.name, profile.device or profile.backend, shots, profile.description)
+        content.append(vars(profile) | {"file": str(file)})
+    places = "\n".join(f"  {place}" for place in profiles.directories())
+    show(options, content, table, f"Profiles are looked for in\n{places}")
+    return status
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Says what derivatives cost."""
+    run = _Run.of(options)
+    planned = run.qnode.plan(run.x, order=options.order)
+    show(options, run.about() | {"plan": planned.to_dict()}, run.title, planned)
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Evaluates a circuit and its derivatives."""
+    run = _Run.of(options)
+    import tensorflow as tf
+
+    if options.order and not run.x.size:
+        raise CommandError(f"{run.program.name} has no parameters; give --order 0")
+    shapes: list[tuple[int, ...]] = []
+
+    def values(x):
+        results = tf.nest.flatten(run.qnode(x))
+        shapes[:] = [tuple(result.shape) for result in results]
+        return tf.concat([tf.reshape(result, [-1]) for result in results], axis=0)
+
+    with qshift.Tracker() as tracker:
+        found = qshift.derivatives(values, tf.constant(run.x), order=options.order)
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
+    # For each measurement its derivatives of all orders.
+    measurements = [
+        [part.reshape(shape + part.shape[1:]) for part in parts]
+        for shape, *parts in zip(shapes, *(np.split(d.numpy(), ends) for d in found), strict=True)
+    ]
+    if options.npz:
+        with options.npz.open("wb") as file:
+            np.savez(
+                file,
+                parameters=run.labels,
+                **{
+                    f"order{k}" + f"_m{m}" * (len(measurements) > 1): derivative
+                    for m, derivatives in enumerate(measurements)
+                    for k, derivative in enumerate(derivatives)
+                },
+            )
+    listed = [[derivative.tolist() for derivative in each] for each in measurements]
+    content = {"derivatives": listed[0] if len(listed) == 1 else listed}
+    content = run.about() | content | {"executed": tracker.totals}
+    tables = [_derivatives_table(run, each) for each in measurements]
+    executed = f"{tracker.totals['circuits']:,} circuits executed"
+    show(options, content, run.title, *tables, executed, written=options.npz)
+    return 0
+
+
+def minimize(options: argparse.Namespace) -> int:
+    """Minimises an expectation value; the status is 1 if it ends where that is not a minimum."""
+    run = _Run.of(options)
+    named = re.sub(r"\W+", "-", run.program.name)
+    checkpoint = options.checkpoint or Path(f"{named}.checkpoint.json")
+    if checkpoint.exists():
+        print(f"Going on from {checkpoint}; delete it to start over", file=sys.stderr)
+    settings = ("optimizer", "steps", "learning_rate", "damping", "tolerance")
+    try:
+        result = qshift.minimize(
+            run.qnode,
+            run.x,
+            checkpoint=checkpoint,
+            **{name: getattr(options, name) for name in settings},
+        )
+    except KeyboardInterrupt as interruption:
+        if not checkpoint.exists():
+            raise
+        raise KeyboardInterrupt(
+            f"The run so far is in {checkpoint}. Give the same command again to go on from there. "
+            f"{interruption}".rstrip()
+        ) from None
+    if options.checkpoint is None:
+        checkpoint.unlink(missing_ok=True)
+    if options.plot:
+        result.plot(options.plot)
+    names = ("optimizer", "value", "gradient_norm", "converged", "steps", "circuits", "message")
+    content = {name: getattr(result, name) for name in names}
+    content |= {"x": result.x.tolist(), "history": [asdict(point) for point in result.history]}
+    title, table = f"{run.title}, {result.optimizer}", _result_table(run, result)
+    show(options, run.about() | content, title, table, result.message, written=options.plot)
+    return int(result.gradient_norm <= result.tolerance and not result.converged)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A program on a device: a QNode of one vector, which has all arguments flattened into it.
+
+    Attributes:
+        program: Where it is from.
+        qnode: The QNode.
+        device: What its device is called.
+        arguments: Name -> value of the function's own arguments.
+    """
+
+    program: programs.Program
+    qnode: qshift.QNode
+    device: str
+    arguments: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> _Run:
+        """Loads what the command line names, and checks it without executing a circuit."""
+        # What is quickly seen to be wrong is said before the libraries are loaded.
+        programs.find(options.program)
+        if options.device is not None:
+            profiles.profile(options.device)
+        with _quiet():
+            import tensorflow as tf
+        import pennylane as qml
+
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        program = programs.load(options.program, options.observable)
+        arguments = program.arguments(options.params)
+        given = {name: getattr(options, name) for name in ("shots", "seed", "objective")}
+        settings = {name: value for name, value in given.items() if value is not None}
+        is_qnode = isinstance(program.function, qml.QNode)
+        if is_qnode and options.device is None:
+            device = program.function.device.name
+            if options.wires is not None:
+                raise CommandError(f"{program.name} has its own device; give --device with --wires")
+        else:
+            device = options.device or "simulator"
+            given = {"wires": options.wires, "shots": options.shots}
+            overrides = {name: value for name, value in given.items() if value is not None}
+            settings["device"] = built = qshift.device(device, **overrides)
+            settings["shots"] = built.qshift_shots
+        function = program.function.func if is_qnode else program.function
+        shapes = [value.shape for value in arguments.values()]
+        sizes = [value.size for value in arguments.values()]
+
+        def packed(x):
+            pieces = tf.split(x, sizes) if sizes else []
+            return function(**dict(zip(arguments, map(tf.reshape, pieces, shapes), strict=True)))
+
+        if is_qnode:
+            qnode = qshift.from_qnode(program.function).update(func=packed, **settings)
+        else:
+            qnode = qshift.qnode(**settings)(packed)
+        run = cls(program, qnode, device, arguments)
+        try:
+            qnode.construct((tf.constant(run.x),), {})
+        except Exception as error:
+            reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error))  # without TensorFlow's notes
+            raise CommandError(
+                f"{program.name} fails for arguments of shapes "
+                f"{', '.join(map(str, shapes)) or 'none'}: {type(error).__name__}: {reason}"
+            ) from error
+        return run
+
+    @property
+    def x(self) -> np.ndarray:
+        """The vector's value, float64[P]."""
+        return np.concatenate([np.ravel(a) for a in self.arguments.values()] or [np.empty(0)])
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the vector's entries: ``a``, ``x[0]``, ``x[1]``, ..."""
+        return [
+            name + (f"[{','.join(map(str, index))}]" if index else "")
+            for name, value in self.arguments.items()
+            for index in np.ndindex(value.shape)
+        ]
+
+    @property
+    def title(self) -> str:
+        """What every table is called."""
+        shots = self.qnode.shots.total_shots
+        return f"{self.program.name} on {self.device}" + (f", {shots:,} shots" if shots else "")
+
+    def about(self) -> dict[str, Any]:
+        """What every JSON output begins with."""
+        return {
+            "program": self.program.name,
+            "device": self.device,
+            "shots": self.qnode.shots.total_shots,
+            "parameters": dict(zip(self.labels, self.x.tolist(), strict=True)),
+        }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drops what TensorFlow's libraries write to stderr, at any log level, when they load."""
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+def show(options: argparse.Namespace, content: Any, *tables, written: Path | None = None) -> None:
+    """Prints the tables, or the content if ``--json -`` says so, and writes it to a file.
+
+    Args:
+        options: Of the command line.
+        content: Plain data.
+        *tables: What to print for people.
+        written: A file that was written as well.
+    """
+    text = json.dumps(content, indent=2, default=np.ndarray.tolist)
+    if str(options.json) == "-":
+        print(text)
+        return
+    # Where nobody is watching, rich takes 80 columns, and tables would lose their ends.
+    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    Console(width=wide, highlight=False, markup=False).print(*tables, sep="\n")
+    if options.json:
+        options.json.write_text(text + "\n", encoding="utf-8")
+    for out in filter(None, (written, options.json)):
+        print(f"Written: {out}")
+
+
+def _derivatives_table(run: _Run, derivatives: list[np.ndarray]) -> Table:
+    """Returns a table of the distinct partial derivatives, the first ones if they are many."""
+    table = Table()
+    table.add_column("order", justify="right")
+    table.add_column("by", overflow="fold")
+    table.add_column("value", justify="right", overflow="fold")
+    number = {"float": "{:.10g}".format}
+    for order, derivative in enumerate(derivatives):
+        rows = list(islice(combinations_with_replacement(range(run.x.size), order), _MOST_ROWS + 1))
+        for index in rows[:_MOST_ROWS]:
+            value = np.array2string(derivative[(..., *index)], formatter=number)
+            table.add_row(str(order), " ".join(run.labels[i] for i in index), value)
+        if len(rows) > _MOST_ROWS:
+            table.add_row("", "...", "all of them: --json or --npz")
+        table.add_section()
+    return table
+
+
+def _result_table(run: _Run, result: Result) -> Table:
+    """Returns a table of where a minimisation ended."""
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("value", f"{result.value:.10f}")
+    table.add_row("gradient norm", f"{result.gradient_norm:.3g}")
+    table.add_row("steps", str(result.steps))
+    table.add_row("circuits executed", f"{result.circuits:,}")
+    table.add_section()
+    for label, value in list(zip(run.labels, result.x, strict=True))[:_MOST_ROWS]:
+        table.add_row(label, f"{value:z.10f}")
+    if len(run.labels) > _MOST_ROWS:
+        table.add_row("...", "all of them: --json")
+    return table

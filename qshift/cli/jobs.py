@@ -1,0 +1,331 @@
+"""``qshift jobs``: what the ledger has recorded, and what a service says about it."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+from rich.table import Table
+
+from qshift.cli.commands import CommandError, show
+from qshift.errors import JobError, QShiftError
+from qshift.ledger.ledger import Ledger, default_path
+from qshift.ledger.liveness import elapsed
+from qshift.ledger.tables import Record
+
+_MOST_ROWS = 40
+_LONGEST_RUN = 40  # characters of its name that are listed
+_PENDING = ("intended", "submitted")
+# How the ledger finds out whose a job is; it is of no use to others.
+_HIDDEN = tuple("pubs angles owner touched access posts posted instance is_sound".split())
+
+
+def jobs(options: argparse.Namespace) -> int:
+    """Carries out an action on recorded jobs."""
+    ledger = Ledger(default_path() if options.ledger is None else options.ledger)
+    _target.cache_clear()
+    return _ACTIONS[options.action](options, ledger, _chosen(options, ledger))
+
+
+def _chosen(options, ledger) -> list[Record]:
+    """Returns the jobs that were named; all if none were."""
+    found = {job.id: job for job in ledger.jobs()}
+    for number in options.jobs:
+        if number not in found:
+            has = f"1 to {max(found)}" if found else "none"
+            raise CommandError(f"there is no job {number} in {ledger.path}; it has {has}")
+    chosen = [found[number] for number in options.jobs] or list(found.values())
+    return [job for job in chosen if options.run_name in (None, job.run)]
+
+
+def _list(options, ledger, chosen) -> int:
+    """Lists jobs, with what a service says of those that have no results yet."""
+    statuses = {job.id: job.state for job in chosen}
+    if not options.offline:
+        statuses |= dict(_statuses(job for job in chosen if job.state in _PENDING))
+    statuses |= dict.fromkeys(ledger.unsound() & statuses.keys(), "damaged")
+    shown = chosen if options.all or options.jobs else chosen[-_MOST_ROWS:]
+    table = _table(shown, statuses)
+    notes = [f"Ledger: {ledger.path}"]
+    if len(shown) < len(chosen):
+        notes.append(f"The latest {len(shown)} of {len(chosen)} jobs; all of them: --all")
+    used = sum(job.seconds or 0.0 for job in chosen if job.is_sound)
+    notes.append(f"QPU seconds used by these jobs: {used:.1f}")
+    content = [_about(job) | {"status": statuses[job.id]} for job in chosen]
+    show(options, content, table, *notes)
+    return 0
+
+
+def _fetch(options, ledger, chosen) -> int:
+    """Stores the results of jobs that are done; does not wait for the others."""
+    told, failures, damaged = {}, [], ledger.unsound()
+    for job in (job for job in chosen if job.state in _PENDING or job.id in damaged):
+        try:
+            told[job.id] = _fetch_one(job, ledger, job.id in damaged)
+        except QShiftError as error:  # The others are fetched all the same.
+            told[job.id] = getattr(error, "status", "not fetched")
+            failures.append(f"job {job.id}: {error}")
+    fetched = [job for job in ledger.jobs() if job.id in told]
+    content = [_about(job) | {"status": told[job.id]} for job in fetched]
+    done = sum(told[job.id] == "done" for job in fetched)
+    note = f"Results of {done} of {len(fetched)} jobs that had none were stored in {ledger.path}"
+    show(options, content, _table(fetched, told), note)
+    _report(failures, "could not be fetched")
+    return 0
+
+
+def _fetch_one(job, ledger, is_damaged: bool) -> str:
+    """Stores the results of a job, if it is done; returns what the service says of it."""
+    from qshift.executors.qiskit.batch import unpacked_job
+    from qshift.executors.qiskit.pub_results import encoded
+
+    job = ledger.recoverable(job.id) if is_damaged else job
+    handle = _handle(job, ledger)
+    if handle is None:
+        return "not sent"
+    try:
+        status = handle.status()
+        if status not in ("done", "failed", "cancelled"):
+            return status
+        job = ledger.job(job.id)
+        parts = unpacked_job(job, handle, handle.result())
+    except JobError as error:
+        if error.status == "lost":
+            ledger.close(job, error.status, error.reason)
+            raise
+        ledger.close(job, error.status, error.reason, handle.usage())
+        return error.status
+    flat = (encoded(each) for part in parts for each in part)
+    results = dict(zip(job.keys, flat, strict=True))
+    ledger.store(job, results, handle.usage(), handle.id)
+    return status
+
+
+def _report(failures: Sequence[str], what: str) -> None:
+    """Raises CommandError with all failures."""
+    if failures:
+        jobs = "1 job" if len(failures) == 1 else f"{len(failures)} jobs"
+        raise CommandError("\n  ".join([f"{jobs} {what}:", *failures]))
+
+
+def _cancel(options, ledger, chosen) -> int:
+    """Cancels jobs that were named."""
+    if not options.jobs:
+        raise CommandError("name the jobs to cancel by their numbers; `qshift jobs` lists them")
+    for job in chosen:
+        if job.state not in _PENDING:
+            raise CommandError(
+                f"job {job.id} is {job.state} already, so there is nothing to cancel"
+            )
+    told, failures = {}, []
+    for job in chosen:
+        try:
+            told[job.id] = _cancel_one(job, ledger)
+        except QShiftError as error:
+            told[job.id] = getattr(error, "status", "not cancelled")
+            failures.append(f"job {job.id}: {error}")
+    content = [_about(job) | {"status": told[job.id]} for job in chosen]
+    show(options, content, _table(chosen, told))
+    _report(failures, "could not be cancelled")
+    return 0
+
+
+def _cancel_one(job, ledger) -> str:
+    """Cancels a job; returns what has become of it."""
+    handle = _handle(job, ledger, waits=True)
+    usage = None
+    if handle is not None:
+        try:
+            handle.cancel()
+            if handle.status() == "done":
+                return "done already; `qshift jobs fetch` stores its results"
+            usage = handle.usage()
+        except JobError as error:
+            ledger.close(job, error.status, error.reason)
+            return error.status
+    ledger.close(job, "cancelled", "by `qshift jobs cancel`", usage)
+    return "cancelled"
+
+
+def _export(options, ledger, chosen) -> int:
+    """Writes results that are stored: to --npz as arrays, or to --json."""
+    if options.npz is None and options.json is None:
+        raise CommandError("say where to: --npz OUT, --json OUT, or --json - to print it")
+    done, content, failures = [], [], []
+    for job in (job for job in chosen if job.state == "done"):
+        try:
+            content.append(_about(job) | {"pubs": _pubs(ledger, job)})
+            done.append(job)
+        except QShiftError as error:  # The others are of use all the same.
+            failures.append(f"job {job.id}: {error}")
+    if options.npz:
+        arrays = {
+            f"job{job.id}_pub{i}_{name}": json.dumps(array) if name == "counts" else np.array(array)
+            for job, about in zip(done, content, strict=True)
+            for i, pub in enumerate(about["pubs"])
+            for name, array in pub.items()
+        }
+        listed = json.dumps([_about(job) for job in done])
+        with options.npz.open("wb") as file:
+            np.savez(file, jobs=listed, **arrays)
+    show(options, content, f"{len(done)} jobs with results", written=options.npz)
+    _report(failures, "could not be exported")
+    return 0
+
+
+def _prune(options, ledger, chosen) -> int:
+    """Deletes jobs: those named, else failed, cancelled, lost and (--older) old ones."""
+    lone = set()
+    if not options.jobs:
+        lone = ledger.unsound() - {job.id for job in ledger.jobs()}
+        chosen = [job for job in chosen if _is_waste(job, options.older)]
+    results = sum(job.points for job in chosen if job.state == "done")
+    pending = [job.id for job in chosen if job.remote and job.state in _PENDING]
+    what = f"{len(chosen)} jobs with {results} results"
+    if pending:
+        what += f"; jobs {pending} may still be at the service, and their results would be lost"
+    if lone:
+        what += "; damaged results that belong to no job"
+    if (chosen or lone) and not options.yes:
+        if not sys.stdin.isatty():
+            raise CommandError(f"this would delete {what}. Give --yes to do it")
+        print(f"Delete {what}? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            return 0
+    ledger.forget(chosen, lone)
+    content = {"deleted": [job.id for job in chosen]}
+    show(options, content, f"Deleted from {ledger.path}: {what}")
+    return 0
+
+
+_ACTIONS = {"list": _list, "fetch": _fetch, "cancel": _cancel, "export": _export, "prune": _prune}
+ACTIONS = tuple(_ACTIONS)
+
+
+def _is_waste(job, older) -> bool:
+    if job.state in ("failed", "cancelled", "lost") or not job.remote and job.state in _PENDING:
+        return True
+    return older is not None and job.state == "done" and time.time() - job.finished > older * 86400
+
+
+def _about(job: Record) -> dict:
+    """Returns a job as plain data."""
+    return {name: value for name, value in asdict(job).items() if name not in _HIDDEN}
+
+
+def _pubs(ledger, job) -> list[dict]:
+    """Returns what each PUB of a job has measured."""
+    from qshift.executors.qiskit.pub_results import decoded
+
+    pubs: dict[int, list] = {}
+    for pub, angles, result in ledger.points(job):
+        pubs.setdefault(pub, []).append((np.frombuffer(angles), decoded(job.primitive, result)))
+    found = []
+    for points in pubs.values():
+        angles, measured = zip(*points, strict=True)
+        about = {"angles": np.array(angles).tolist()}
+        if job.primitive == "sampler":
+            about["counts"] = [{hex(k): n for k, n in counts.items()} for counts in measured]
+        else:
+            values, errors = np.moveaxis(np.array(measured), 1, 0)
+            about |= {"values": values.tolist(), "errors": errors.tolist()}
+        found.append(about)
+    return found
+
+
+def _handle(job, ledger, waits: bool = False):
+    """Returns a job as its service has it; None if it was not sent.
+
+    Args:
+        job: The job.
+        ledger: Where it is recorded.
+        waits: Whether to wait for one that may be on its way there.
+    """
+    if not job.remote:
+        return None
+    target = _target(job.target, job.access)
+    if job.job_id is not None:
+        doubted = job.tag if job.posts > 1 else None
+        return target.job(job.job_id, job.instance, doubted, elapsed(job.posted))
+    if not job.posts:
+        return None
+    from qshift.executors.qiskit import arrivals
+
+    seconds = arrivals.GRACE if waits else 0.0
+    found = arrivals.await_arrival(lambda: target.find(job.tag), job.tag, seconds)
+    if found is not None:
+        ledger.sent(job, found.id, found.instance)
+    return found
+
+
+@functools.cache  # which logs in once for all jobs
+def _target(name: str, access: str):
+    from qshift.executors.qiskit.targets import target  # Late: Qiskit takes a second.
+
+    return target(name, None, {}, least_qubits=1, **json.loads(access))
+
+
+def _statuses(pending: Iterable[Record]):
+    """Yields (number, what the service says) of jobs without results."""
+    for job in pending:
+        if not job.remote:
+            yield job.id, "simulated"
+            continue
+        if job.job_id is None:
+            yield job.id, "not sent yet"
+            continue
+        try:
+            handle = _handle(job, None)
+            status = handle.status()
+            position = handle.queue_position() if status == "queued" else None
+        except JobError as error:
+            print(f"qshift: job {job.id}: {error}", file=sys.stderr)
+            yield job.id, "deleted at the service"
+            continue
+        except QShiftError as error:
+            print(f"qshift: job {job.id}: {error}", file=sys.stderr)
+            yield job.id, "unknown"
+            continue
+        if status == "done":
+            yield job.id, "ready to fetch"
+        else:
+            yield job.id, status if position is None else f"{status}, position {position}"
+
+
+def _table(listed: Sequence[Record], statuses) -> Table:
+    table = Table()
+    for name in ("job", "status", "circuit", "points", "shots", "run", "age", "QPU s", "backend"):
+        justify = "right" if name in ("job", "points", "shots", "age", "QPU s") else "left"
+        table.add_column(name, justify=justify, overflow="fold")
+    for job in listed:
+        if not job.is_sound:
+            table.add_row(str(job.id), "damaged", *[""] * 7)
+            continue
+        seconds = "" if job.seconds is None else f"{job.seconds:.1f}"
+        status, backend = statuses[job.id], f"{job.target} {job.job_id or ''}".strip()
+        if job.message and job.state in ("failed", "lost"):
+            status += f": {job.message}"
+        shots = f"{job.shots:,}" if job.shots else "exact"
+        run = job.run if len(job.run) <= _LONGEST_RUN else f"{job.run[: _LONGEST_RUN - 1]}…"
+        cells = (job.circuit, str(job.points), shots, run, _age(job), seconds, backend)
+        table.add_row(str(job.id), *map(_printable, (status, *cells)))
+    return table
+
+
+def _printable(text: str) -> str:
+    """Writes line breaks and the like, which the name of a run may have, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _age(job) -> str:
+    seconds = max(0.0, time.time() - job.created)  # a clock may have been set back
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,1 @@
+"""Qiskit's primitives: Aer, fake backends, IBM hardware."""

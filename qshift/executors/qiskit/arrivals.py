@@ -1,0 +1,101 @@
+"""Jobs of which nobody knows whether they have reached a service: found there, and each once.
+
+A request that creates a job may be carried out although its answer is an error, or never comes,
+and the job may be in the service's list only seconds later. So nothing is sent a second time
+before the list was looked through for the whole of `GRACE`. What turns up twice all the same is
+cancelled but for one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from qshift.errors import QShiftError
+from qshift.executors.qiskit import waiting
+from qshift.executors.qiskit.job import Job
+
+# Seconds after the end of a request within which the job that it has made is in the list.
+GRACE = 15.0
+# Seconds after which the request of a process that was killed has ended, whatever has become of it.
+LONGEST_REQUEST = 400.0
+_BEST_FIRST = ("done", "running", "queued")
+_log = logging.getLogger("qshift")
+
+
+def await_arrival(
+    find: Callable[[], Sequence[Job]], tag: str, seconds: float, sleep: Callable = time.sleep
+) -> Job | None:
+    """Looks for a job that may be on its way to a service.
+
+    Args:
+        find: Returns the jobs on the service that have the tag.
+        tag: The tag, for messages.
+        seconds: How long to look for it, on this process's own clock; 0 for a single look.
+        sleep: Waits so many seconds.
+
+    Returns:
+        The job, or None if it has not arrived in that time.
+    """
+    start, said = time.monotonic(), False
+    with waiting.display(f"job tagged {tag}") as say:
+        for pause in waiting.pauses(2.0):
+            left = start + seconds - time.monotonic()  # before the look, so that one is at the end
+            if found := find():
+                return only_one(found, tag)
+            if left <= 0:
+                return None
+            if not said:
+                said = True
+                _log.warning(
+                    "A job may have reached the service without an answer from it. Looking for it "
+                    "by its tag %s for %.0f s before it is sent again, so that it is not paid for "
+                    "twice",
+                    tag,
+                    left,
+                )
+            say(f"may have been sent already: looking for it {left:.0f} s longer")
+            sleep(min(pause, left))
+
+
+def only_one(jobs: Sequence[Job], tag: str) -> Job:
+    """Returns the one to use of jobs that were sent for the same, and cancels the others.
+
+    Args:
+        jobs: One or more, oldest first.
+        tag: Their tag, for messages.
+    """
+    if len(jobs) == 1:
+        return jobs[0]
+    statuses = {job.id: _status(job) for job in jobs}
+    used = min(jobs, key=lambda job: _rank(statuses[job.id]))
+    for job in jobs:
+        if job is used or statuses[job.id] in ("failed", "cancelled", "lost"):
+            continue
+        end = "has run already"
+        if statuses[job.id] != "done":
+            try:
+                job.cancel()
+                end = "was cancelled"
+            except QShiftError as error:
+                end = f"could not be cancelled ({error})"
+        _log.warning(
+            "The service has two jobs for one request, tagged %s: %s is used, and %s %s",
+            tag,
+            used.id,
+            job.id,
+            end,
+        )
+    return used
+
+
+def _status(job) -> str:
+    try:
+        return job.status()
+    except QShiftError:
+        return "lost"
+
+
+def _rank(status) -> int:
+    return _BEST_FIRST.index(status) if status in _BEST_FIRST else len(_BEST_FIRST)

@@ -1,0 +1,292 @@
+"""From PUBs to what was measured, by as few jobs as a target takes them in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from qshift.errors import JobError, QShiftError
+from qshift.executors.qiskit import digests, waiting
+from qshift.executors.qiskit.budget import Budget
+from qshift.executors.qiskit.job import Job
+from qshift.executors.qiskit.job_splitting import Limits, Load, pack
+from qshift.executors.qiskit.pub_results import unpacked
+from qshift.executors.qiskit.targets import Target
+from qshift.progress import track
+from qshift.tracker import Tracker
+
+_OTHER = "it came back with other results than it was to measure"
+
+
+class Pub(Protocol):
+    """What one PUB runs.
+
+    Attributes:
+        primitive: ``"estimator"`` or ``"sampler"``.
+        points: float64[N, P].
+        shots: Of each point and basis; 0 for exact results.
+        is_ready: Whether its circuit has been transpiled.
+        load: How much it is. This and `arguments` transpile the circuit, for which the backend
+            has to be there.
+    """
+
+    primitive: str
+    points: np.ndarray
+    shots: int
+    is_ready: bool
+    load: Load
+
+    def arguments(self, rows: Sequence[int]) -> tuple:
+        """Returns the PUB of some of its points, as the primitive takes it."""
+        ...
+
+    def prepare(self) -> None:
+        """Transpiles its circuit."""
+        ...
+
+    def is_answered_by(self, measured) -> bool:
+        """Whether this can be what the primitive has measured at one of its points."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What one job measures.
+
+    Attributes:
+        primitive: ``"estimator"`` or ``"sampler"``.
+        parts: (PUB, its rows), each of which is a PUB of the job.
+        seed: Of a simulator.
+    """
+
+    primitive: str
+    parts: list[tuple[int, Sequence[int]]]
+    seed: int | None = None
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of points in each PUB."""
+        return [len(rows) for _, rows in self.parts]
+
+
+def parcels(
+    pubs: Sequence[Pub],
+    rows: Sequence[Sequence[int]],
+    limits: Limits,
+    loads: Sequence[Load] | None = None,
+) -> list[Parcel]:
+    """Shares some rows of each PUB out among the fewest jobs.
+
+    Args:
+        pubs: The PUBs.
+        rows: Which rows of each.
+        limits: Of each job.
+        loads: How much the PUBs are, if they are only planned.
+    """
+    kinds: dict[tuple, list[int]] = {}
+    for i, pub in enumerate(pubs):
+        if len(rows[i]):
+            kinds.setdefault((pub.primitive, pub.shots == 0), []).append(i)
+    found = []
+    for (primitive, _), kind in kinds.items():
+        each = [replace(loads[i] if loads else pubs[i].load, rows=len(rows[i])) for i in kind]
+        for job in pack(each, limits):
+            parts = [(kind[k], rows[kind[k]][first:last]) for k, first, last in job]
+            found.append(Parcel(primitive, parts))
+    return found
+
+
+class Batch:
+    """PUBs that are measured together.
+
+    Args:
+        target: Where.
+        limits: What one job may hold.
+        budget: What may be sent in all.
+        pubs: The PUBs.
+        draws: For each of their points what identifies this draw of it, if samples are to follow
+            from that.
+
+    Attributes:
+        results: For each PUB a list with what was measured at each point: float64[2, K], values and
+            standard errors of K observables, or for a sampler a dictionary outcome -> count.
+        sent: For each PUB the points for which a job was sent.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        limits: Limits,
+        budget: Budget,
+        pubs: Sequence[Pub],
+        draws: Sequence[Sequence[bytes]] | None = None,
+    ):
+        self.results: list[list] = [[None] * len(pub.points) for pub in pubs]
+        self.sent: list[set[int]] = [set() for _ in pubs]
+        self._target = target
+        self._limits = limits
+        self._budget = budget
+        self._pubs = pubs
+        self._draws = draws
+
+    def measure(self) -> None:
+        """Fills in the results.
+
+        Raises:
+            LimitError: If this would take more than may be sent. Nothing is sent then.
+            JobError: If a job failed, was cancelled, or came back with something else.
+        """
+        rows = [range(len(pub.points)) for pub in self._pubs]
+        shared = self._parcels(rows)
+        self._spend(shared)
+        jobs = [(parcel, self._send(parcel)) for parcel in shared]
+        for parcel, measured in self._wait(jobs):
+            for (i, rows), part in zip(parcel.parts, measured, strict=True):
+                for row, each in zip(rows, part, strict=True):
+                    self.results[i][row] = each
+
+    def _parcels(self, rows: Sequence[Sequence[int]]) -> list[Parcel]:
+        """Shares some rows of each PUB out among jobs, with the seeds of these."""
+        shared = parcels(self._pubs, rows, self._limits)
+        if self._draws is None:
+            return shared
+        return [
+            replace(
+                parcel,
+                seed=digests.seed(self._draws[i][row] for i, rows in parcel.parts for row in rows),
+            )
+            for parcel in shared
+        ]
+
+    def _spend(self, shared: Sequence[Parcel]) -> None:
+        """Raises LimitError if jobs are more than may be sent."""
+        parts = [part for parcel in shared for part in parcel.parts]
+        seconds = sum(self._pubs[i].load.seconds * len(rows) for i, rows in parts)
+        self._budget.spend(len(shared), seconds)
+
+    def _send(
+        self,
+        parcel: Parcel,
+        tags: Sequence[str] = (),
+        sending: Callable[[], None] = lambda: None,
+    ) -> Job:
+        arguments = [self._pubs[i].arguments(rows) for i, rows in parcel.parts]
+        if parcel.primitive == "sampler":
+            job = self._target.sample(arguments, parcel.seed, tags, sending)
+        else:
+            exact = not self._pubs[parcel.parts[0][0]].shots
+            job = self._target.estimate(arguments, parcel.seed, exact, tags, sending)
+        loads = [(self._pubs[i].load.executions, len(rows)) for i, rows in parcel.parts]
+        Tracker.record(jobs=1, shots=sum(executions * rows for executions, rows in loads))
+        for i, rows in parcel.parts:
+            self.sent[i].update(rows)
+        return job
+
+    def _wait(self, jobs: Sequence[tuple[Parcel, Job]]) -> Iterator[tuple[Parcel, list]]:
+        """Yields what each job has measured, PUB by PUB, as soon as it is there.
+
+        Raises:
+            JobError: For the first job that has no results.
+        """
+        done = 0
+        try:
+            if not self._target.is_remote:
+                total = sum(sum(parcel.sizes) for parcel, _ in jobs)
+                for parcel, job in track(jobs, total, lambda item: sum(item[0].sizes), "circuits"):
+                    yield parcel, self._measured(parcel, job, job.result())
+                    done += 1
+                return
+            with waiting.display(self._target.name) as say:
+                for parcel, job in jobs:
+                    which = f"job {done + 1} of {len(jobs)}, " if len(jobs) > 1 else ""
+                    results = waiting.wait(job, lambda text, which=which: say(which + text))
+                    yield parcel, self._measured(parcel, job, results)
+                    done += 1
+        except KeyboardInterrupt as interruption:
+            # As its message, which is the last thing that people see, below a long traceback.
+            interruption.args = self._interrupted(jobs[done:])
+            raise
+        except JobError as error:
+            raise self._failed(*jobs[done], error) from error
+
+    def _measured(self, parcel, job, results) -> list[list]:
+        """Returns what was measured at each point of each PUB of a job.
+
+        Raises:
+            JobError: If it is not what was asked for.
+        """
+        found = unpacked_job(parcel, job, results)
+        for (i, _), part in zip(parcel.parts, found, strict=True):
+            self._require(job, ((i, each) for each in part))
+        return found
+
+    def _require(self, job: Job, measured: Iterable[tuple[int, object]]) -> None:
+        """Raises JobError if one of (PUB, what was measured) is not what that PUB measures."""
+        if not all(self._pubs[i].is_answered_by(each) for i, each in measured):
+            raise JobError(job.id, "failed", _OTHER)
+
+    def _interrupted(self, jobs) -> tuple[str, ...]:
+        """Decides what becomes of jobs that nobody waits for any longer, and says so."""
+        is_remote, named = self._target.is_remote, ", ".join(job.id for _, job in jobs)
+        if is_remote and not waiting.shall_cancel([job for _, job in jobs]):
+            return (f"{named} left running. {self._way_back()}",)
+        cancelled, done = [], []
+        for parcel, job in jobs:
+            job.cancel()
+            if not is_remote:
+                continue
+            if _is_done(job):  # and paid for
+                done.append(job.id)
+            else:
+                self._cancelled(parcel)
+                cancelled.append(job.id)
+        told = f"{', '.join(cancelled)} cancelled" if cancelled else ""
+        if done:
+            told += f"{', ' * bool(told)}{', '.join(done)} done before that. {self._way_back()}"
+        return (told,) if told else ()
+
+    def _cancelled(self, parcel: Parcel) -> None:
+        """Takes note of a job that was cancelled."""
+
+    def _failed(self, parcel: Parcel, job: Job, error: JobError) -> JobError:
+        """Returns the error to raise for a job that has no results."""
+        advice = "There is no ledger (ledger=False), so all is sent again when you run this again."
+        return JobError(job.id, error.status, error.reason, advice)
+
+    def _way_back(self) -> str:
+        return "Without a ledger (ledger=False) the program cannot find these jobs again."
+
+
+def _is_done(job: Job) -> bool:
+    try:
+        return job.status() == "done"
+    except QShiftError:  # It is there no longer, or nobody knows.
+        return False
+
+
+def unpacked_job(parcel: Parcel, job: Job, results) -> list[list]:
+    """Returns what was measured at each point of each PUB of a job.
+
+    Args:
+        parcel: What was asked for: a parcel, or a record of the ledger.
+        job: The job.
+        results: Its PUB results.
+
+    Raises:
+        JobError: If it is not what was asked for.
+    """
+    try:
+        found = [unpacked(parcel.primitive, result) for result in results]
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise JobError(job.id, "failed", _OTHER) from error
+    sizes = [len(part) for part in found]
+    if sizes != parcel.sizes:
+        raise JobError(
+            job.id,
+            "failed",
+            f"it came back with results for {sizes} points in its PUBs, not {parcel.sizes}",
+        )
+    return found

@@ -1,0 +1,244 @@
+"""Qiskit's primitives as a PennyLane device."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from numbers import Real
+
+import numpy as np
+import pennylane as qml
+from pennylane.devices.modifiers import simulator_tracking, single_tape_support
+from pennylane.measurements import ExpectationMP, ProbabilityMP, VarianceMP
+
+from qshift.circuits import spectra, user_gates
+from qshift.circuits.circuit import Compiler
+from qshift.circuits.identity import contains_custom
+from qshift.circuits.mid_circuit import defer
+from qshift.errors import OptionError, UnsupportedError
+from qshift.executors.executor import Call, Calls
+from qshift.executors.qiskit import digests
+from qshift.executors.qiskit.budget import Budget
+from qshift.executors.qiskit.estimator import EstimatorExecutor
+from qshift.executors.qiskit.job_splitting import Limits
+from qshift.executors.qiskit.targets import target
+from qshift.inputs import is_integer
+from qshift.ledger.ledger import Ledger, default_path
+
+
+@simulator_tracking
+@single_tape_support
+class EstimatorDevice(qml.devices.Device):
+    """A device that runs all circuits it is given together as one job of Qiskit's primitives.
+
+    `qshift.qnode` runs its parametrised circuits on it directly; for a `qml.qnode` the circuits
+    that differ in their angles only are put together again. Copies of it in one process are itself,
+    with its budget; pickled, it is made anew of its arguments where it is loaded.
+
+    Args:
+        wires: A number of wires, or their labels; None for those of each circuit.
+        backend: ``"aer"``, ``"aer:FakeManilaV2"`` (Aer with its noise), ``"fake:FakeManilaV2"``,
+            ``"ibm:NAME"`` or ``"ibm:least-busy"``.
+        shots: Of QNodes that do not say otherwise. PennyLane prefers `qml.set_shots`.
+        optimization_level: Of Qiskit's transpiler, 0 to 3; 2 by default, the lowest one that heeds
+            the errors of the backend's gates. Gates and qubits that the backend calls broken are
+            used at no level.
+        seed: Of the samples; a qnode's own goes before it.
+        max_parameter_values: How many numbers one job may hold; more are split.
+        max_executions: How many circuits times shots one job may have; more are split.
+        max_payload: How many bytes, about, one job may have; more are split.
+        max_pubs: How many PUBs (circuits with their points) one job may have; None for any number.
+        ledger: Where jobs and results are recorded (`qshift.ledger`): True for the default place,
+            the path of a file, or False. The default is True for backends on a service and False
+            for simulators in this process.
+        run: Name of the run, within which results are found again; ``$QSHIFT_RUN`` by default.
+        max_jobs: How many jobs this device may send in all; more are refused before they are sent.
+        max_qpu_seconds: The same for QPU seconds, as `QNode.plan` estimates them.
+        account: The name of an account that qiskit-ibm-runtime has saved; None for its default
+            one, or that of the environment variables QISKIT_IBM_TOKEN and QISKIT_IBM_INSTANCE.
+        instance: A CRN or name; None for the account's.
+        mode: ``"job"`` (the default), ``"batch"`` or ``"session"``, with IBM's backends.
+        max_time: QPU seconds after which a job is cancelled; with a batch or session, seconds after
+            which that is closed.
+        **options: Of `qiskit_ibm_runtime.EstimatorV2`, such as ``resilience_level=1`` or
+            ``twirling={"enable_gates": True}``; those that SamplerV2 has reach it as well. In
+            local testing mode they have no effect, and a warning says so.
+
+    Raises:
+        OptionError: For a backend or option that there is not. Nothing runs then.
+    """
+
+    name = "qshift.estimator"
+
+    def __init__(
+        self,
+        wires=None,
+        backend: str = "aer",
+        *,
+        shots: int | None = None,
+        optimization_level: int | None = None,
+        seed: int | None = None,
+        max_parameter_values: int = 5_000_000,
+        max_executions: int = 10_000_000,
+        max_payload: int = 60_000_000,
+        max_pubs: int | None = None,
+        ledger: bool | str | os.PathLike | None = None,
+        run: str | None = None,
+        max_jobs: int | None = None,
+        max_qpu_seconds: float | None = None,
+        account: str | None = None,
+        instance: str | None = None,
+        mode: str | None = None,
+        max_time: int | None = None,
+        **options,
+    ):
+        given = dict(locals())
+        self._made_of = {name: value for name, value in given.items() if name not in _NO_ARGUMENTS}
+        self._made_of |= self._made_of.pop("options")
+        super().__init__(wires=wires, shots=shots)
+        for key, value in (
+            ("max_parameter_values", max_parameter_values),
+            ("max_executions", max_executions),
+            ("max_payload", max_payload),
+            ("max_pubs", 1 if max_pubs is None else max_pubs),
+        ):
+            if not is_integer(value) or value < 1:
+                raise OptionError(key, f"expected a positive number, got {value!r}")
+        self.seed = seed
+        self.target = target(
+            backend,
+            optimization_level,
+            options,
+            least_qubits=max(1, len(self.wires or ())),
+            account=account,
+            instance=instance,
+            mode=mode,
+            max_time=max_time,
+        )
+        self.limits = Limits(
+            max_parameter_values,
+            max_executions,
+            math.inf if max_pubs is None else max_pubs,
+            max_payload,
+            self.target.longest_job,
+        )
+        self.budget = Budget(max_jobs, max_qpu_seconds)
+        if max_qpu_seconds is not None and self.target.is_aer:
+            reason = f"{backend} says no times; give it with fake: and ibm: backends"
+            raise OptionError("max_qpu_seconds", reason)
+        self.run = _run(os.environ.get("QSHIFT_RUN", "") if run is None else run)
+        self.ledger = _ledger(self.target.is_remote if ledger is None else ledger)
+        if self.ledger is not None:
+            digests.of_options(self.target.settings)  # which refuses what cannot be found again
+        self._calls = Calls()
+        self._compile = Compiler(self.wires, _is_angle)
+        self._executor = EstimatorExecutor(self)
+
+    def __copy__(self) -> EstimatorDevice:
+        return self
+
+    def __deepcopy__(self, memo) -> EstimatorDevice:
+        return self
+
+    def __reduce__(self):
+        profile = {name: value for name, value in vars(self).items() if name.startswith("qshift_")}
+        return _restored, (type(self), self._made_of, profile)
+
+    def preprocess_transforms(self, execution_config=None):
+        """Returns PennyLane's preparation of tapes: one point each, and plain numbers in them."""
+        program = super().preprocess_transforms(execution_config or qml.devices.ExecutionConfig())
+        program.add_transform(qml.transforms.broadcast_expand)
+        program.add_transform(qml.devices.preprocess.validate_device_wires, self.wires, self.name)
+        program.add_transform(_require_measured)
+        return program
+
+    def execute(self, circuits, execution_config=None):
+        """Runs tapes as one batch; see `qml.devices.Device.execute`."""
+        compiled = [self._compile(_numeric(tape, self.wires)) for tape in circuits]
+        together: dict = {}  # circuit -> positions of its tapes
+        for i, each in enumerate(compiled):
+            together.setdefault(each.circuit, []).append(i)
+        points = [
+            np.array([[float(p) for p in compiled[i].parameters] for i in positions])
+            for positions in together.values()
+        ]
+        values = self._executor.run(
+            list(zip(together, points, strict=True)), Call(next(self._calls))
+        )
+        results: list = [None] * len(compiled)
+        for positions, block in zip(together.values(), values, strict=True):
+            for i, row in zip(positions, block, strict=True):
+                results[i] = compiled[i].results(row[None], lambda each: np.asarray(each)[0])
+        return tuple(results)
+
+
+_NO_ARGUMENTS = {"self", "__class__"}
+
+
+def _restored(kind, made_of, profile) -> EstimatorDevice:
+    device = kind(**made_of)
+    vars(device).update(profile)
+    return device
+
+
+def _run(given) -> str:
+    name = str(given)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        reason = f"{ascii(name)} is no text; give the run another name (run=, QSHIFT_RUN, --run)"
+        raise OptionError("run", reason) from None
+    return name
+
+
+def _ledger(given) -> Ledger | None:
+    if given in (None, False):
+        return None
+    if given is not True and not isinstance(given, str | os.PathLike):
+        raise OptionError("ledger", f"expected True, False or the path of a file, got {given!r}")
+    return Ledger(default_path() if given is True else given)
+
+
+def _numeric(tape, wires):
+    """Returns a tape with floats as the angles of its gates, and arrays as all other constants.
+
+    Such as the coefficients in an Evolution, or the exponent of a power.
+    """
+    tape = defer(tape, wires)
+    for op in tape.operations:
+        # Here and by PennyLane, all gates are put together again.
+        if op.data and contains_custom(op) and (problem := user_gates.lost(op)):
+            raise UnsupportedError(f"{problem}.")
+    (tape,), _ = qml.transforms.convert_to_numpy_parameters(tape)
+    operations = []
+    for op in tape.operations:
+        leaves, structure = qml.pytrees.flatten(op)
+        positions = spectra.data_positions(op, leaves)
+        numbers = [
+            i
+            for i, leaf in enumerate(leaves)
+            if np.ndim(leaf) == 0 and isinstance(leaf, Real | np.ndarray)
+        ]
+        for i in numbers:
+            leaves[i] = np.asarray(leaves[i]) if positions[i] is None else float(leaves[i])
+        # Not all of PennyLane's templates can be put together again.
+        operations.append(qml.pytrees.unflatten(leaves, structure) if numbers else op)
+    return tape.copy(operations=operations)
+
+
+@qml.transform
+def _require_measured(tape):
+    """Raises DeviceError for what the device does not return; snapshots have no effect on it."""
+    for measurement in tape.measurements:
+        if type(measurement) not in (ExpectationMP, VarianceMP, ProbabilityMP):
+            how = "with finite shots" if tape.shots else "for analytic simulation"
+            raise qml.exceptions.DeviceError(
+                f"Measurement {measurement} not accepted {how} on qshift.estimator, which returns "
+                "expectation values, variances and probabilities."
+            )
+    return (tape,), operator.itemgetter(0)
+
+
+def _is_angle(parameter) -> bool:
+    return isinstance(parameter, float)

@@ -1,0 +1,129 @@
+"""What identifies a measurement in every process, and tells repetitions of it apart.
+
+A seeded simulator's samples follow from it, and by it the ledger finds what has been measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from qiskit import QuantumCircuit
+from qiskit.circuit import ParameterExpression
+from qiskit.quantum_info import SparsePauliOp
+
+from qshift.executors.executor import Call
+from qshift.executors.qiskit import canonical
+from qshift.forks import Lock
+
+
+def digest(*parts: bytes) -> bytes:
+    """Returns 16 bytes that only these parts have."""
+    made = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        made.update(len(part).to_bytes(8, "big"))
+        made.update(part)
+    return made.digest()
+
+
+def of_circuit(circuit: QuantumCircuit) -> bytes:
+    """Returns a digest of the gates, on which qubits, and with which parameters."""
+    position = {bit: i for i, bit in enumerate((*circuit.qubits, *circuit.clbits))}
+    return digest(
+        b"%d %d" % (circuit.num_qubits, circuit.num_clbits),
+        *(
+            digest(
+                step.operation.name.encode(),
+                repr([position[bit] for bit in (*step.qubits, *step.clbits)]).encode(),
+                *map(_argument, step.operation.params),
+            )
+            for step in circuit.data
+        ),
+    )
+
+
+def _argument(value) -> bytes:
+    if isinstance(value, ParameterExpression):
+        return str(value).encode()  # floats in full
+    array = np.asarray(value)
+    return array.dtype.str.encode() + repr(array.shape).encode() + array.tobytes()
+
+
+def of_observables(observables: Iterable[SparsePauliOp]) -> bytes:
+    """Returns a digest of sums of Pauli words, in their order."""
+    return digest(
+        *(
+            digest(" ".join(each.paulis.to_labels()).encode(), each.coeffs.tobytes())
+            for each in observables
+        )
+    )
+
+
+def of_options(options: Mapping[str, Any], is_complete: bool = True) -> bytes:
+    """Returns what identifies nested options; see `qshift.executors.qiskit.canonical.text`."""
+    return canonical.text(options, is_complete).encode()
+
+
+def of_points(prefix: bytes, points: np.ndarray) -> list[bytes]:
+    """Returns a digest for each point of a circuit.
+
+    Args:
+        prefix: Identifies all else.
+        points: float64[N, P].
+    """
+    start = hashlib.blake2b(prefix, digest_size=16)
+    found = []
+    for row in points + 0.0:  # no negative zeros
+        made = start.copy()
+        made.update(row.tobytes())
+        found.append(made.digest())
+    return found
+
+
+def seed(samples: Iterable[bytes]) -> int:
+    """Returns the seed of a simulator's job from what it measures, positive and below 2**31."""
+    return 1 + int.from_bytes(digest(*samples)[:4], "big") % (2**31 - 1)
+
+
+class Draws:
+    """Tells apart how often the same was asked for.
+
+    A draw that was asked for and not delivered, because waiting for it was interrupted, goes to the
+    next who asks for the same.
+    """
+
+    def __init__(self):
+        self._taken: dict[Hashable, dict[bytes, int]] = {}
+        self._returned: dict[Hashable, list[bytes]] = {}
+        self._lock = Lock()
+
+    def take(
+        self, scope: Hashable, contents: Sequence[bytes], seed: Sequence[int], call: Call
+    ) -> list[bytes]:
+        """Returns a digest for each draw: the first of a content, the second, ...
+
+        Args:
+            scope: Who may be given what was not delivered.
+            contents: What is measured.
+            seed: If there is one, draws are counted in each call. Otherwise in all the process.
+            call: The call.
+        """
+        label = repr((*seed, call.number)).encode() if seed else b""
+        with self._lock:
+            taken = call.draws if seed else self._taken.setdefault(scope, {})
+            draws = []
+            for content in contents:
+                if returned := self._returned.get((scope, content)):
+                    draws.append(returned.pop(0))
+                    continue
+                number = taken[content] = taken.get(content, -1) + 1
+                draws.append(digest(content, label, b"%d" % number))
+            return draws
+
+    def give_back(self, scope: Hashable, contents: Sequence[bytes], draws: Sequence[bytes]) -> None:
+        """Takes draws back that nobody has got."""
+        with self._lock:
+            for content, draw in zip(contents, draws, strict=True):
+                self._returned.setdefault((scope, content), []).append(draw)

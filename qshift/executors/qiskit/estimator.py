@@ -1,0 +1,314 @@
+"""Runs shifted circuits on Qiskit's primitives: one transpilation, one job for a batch.
+
+A circuit becomes one parametrised Qiskit circuit, transpiled once. A batch of N points is one
+Estimator PUB, with an array of parameter values that is broadcast against all observables.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
+from qiskit.primitives.containers.bindings_array import BindingsArray
+
+from qshift.circuits.circuit import Circuit
+from qshift.errors import UnsupportedError
+from qshift.executors.executor import Call, Calls
+from qshift.executors.qiskit import digests
+from qshift.executors.qiskit.batch import Batch, parcels
+from qshift.executors.qiskit.job_splitting import Load
+from qshift.executors.qiskit.observables import probabilities
+from qshift.executors.qiskit.recorded_batch import RecordedBatch
+from qshift.executors.qiskit.translation import column
+from qshift.executors.qiskit.transpiled import Preparation, Prepared
+from qshift.tracker import Tracker
+
+_draws = digests.Draws()
+
+
+@dataclass(frozen=True)
+class _Pub:
+    """What one PUB runs, and where its results belong; see `qshift.executors.qiskit.batch.Pub`.
+
+    Attributes:
+        circuit: The circuit.
+        preparation: Has the circuit as the primitives run it.
+        points: float64[N, P].
+        copy: Which entry of the circuit's shot vector.
+        basis: Which of the bases that are sampled; None for expectation values.
+        shots: In each basis; 0 for exact results.
+    """
+
+    circuit: Circuit
+    preparation: Preparation
+    points: np.ndarray
+    copy: int
+    basis: int | None
+    shots: int
+
+    @property
+    def is_ready(self) -> bool:
+        return self.preparation.is_ready(self.circuit)
+
+    def prepare(self) -> None:
+        """Transpiles the circuit, if that has not been done."""
+        self.preparation(self.circuit)
+
+    @property
+    def load(self) -> Load:
+        """How much there is to run."""
+        return self.load_of(self.preparation(self.circuit))
+
+    def load_of(self, ready: Prepared) -> Load:
+        """Returns how much there is to run, if the circuit is prepared like this."""
+        executions = self.shots * (ready.bases if self.basis is None else 1)
+        return Load(*self.points.shape, executions, *ready.burden(executions, self.basis))
+
+    def is_answered_by(self, measured: np.ndarray | dict[int, int]) -> bool:
+        """Whether this can be what the primitive has measured at one of the points."""
+        if self.basis is None:
+            observables = len(self.preparation.planned(self.circuit).observables)
+            return np.shape(measured) == (2, observables)
+        return sum(measured.values()) > 0  # twirling rounds the number of shots up
+
+    @property
+    def primitive(self) -> str:
+        return "estimator" if self.basis is None else "sampler"
+
+    @property
+    def about(self) -> str:
+        """What it runs, for people."""
+        gates, wires = len(self.circuit.operations), len(self.circuit.wires)
+        measured = ", ".join(str(each) for each in self.circuit.measurements)
+        return f"{gates} gates on {wires} wires, {measured}"
+
+    def arguments(self, rows: Sequence[int]) -> tuple:
+        """Returns the PUB of some of the points, as the primitive takes it."""
+        points, ready = self.points[rows], self.preparation(self.circuit)
+        if self.basis is not None:
+            circuit = ready.sampled[self.basis]
+            return circuit, _bindings(circuit, points), self.shots
+        # The estimator rounds the number of shots up, also where it misses an integer by rounding.
+        precision = (1 + 1e-12) / np.sqrt(self.shots) if self.shots else 0.0
+        bindings = _bindings(ready.circuit, points[:, None])
+        return ready.circuit, list(ready.observables), bindings, precision
+
+    def read(self, measured: Sequence, values: np.ndarray) -> None:
+        """Adds what was measured at each point to the values float64[N, copies, M / copies]."""
+        block = values[:, self.copy]
+        readings = self.preparation.planned(self.circuit).readings
+        if self.basis is None:
+            block += np.stack(measured)[:, 0] @ readings.weights
+            return
+        basis = readings.bases[self.basis]
+        for row, counts in zip(block, measured, strict=True):
+            for start, wires in basis.columns.items():
+                frequencies = probabilities(counts, basis, wires)
+                row[start : start + len(frequencies)] = frequencies
+
+
+class EstimatorExecutor:
+    """Runs circuits with EstimatorV2, and with SamplerV2 where probabilities are measured.
+
+    Args:
+        device: A `qshift.executors.qiskit.device.EstimatorDevice`.
+        seed: Seed of a simulator's samples; None for the device's.
+
+    What becomes of shots: an Estimator takes a precision, which is ``1 / sqrt(shots)``. It then
+    measures every point `shots` times in each of the bases that the observables need, one basis
+    for all Pauli words that commute qubit by qubit; error mitigation may add to that. A Sampler
+    takes the shots as they are. Without shots, results are exact, which Aer can do: of the noise
+    model too, if it has one.
+
+    Samples of a seeded qnode follow from the seed, the call's number and the points that are run
+    together, so that the same program gives the same numbers again.
+    """
+
+    differentiates_gates = False
+
+    def __init__(self, device, seed: int | None = None):
+        self.device = device
+        self._target = device.target
+        seed = device.seed if seed is None else seed
+        self._seed = () if seed is None else tuple(np.atleast_1d(seed).tolist())
+        self._calls = Calls()
+        self._prepare = Preparation(device.target, device.wires or ())
+
+    def __call__(
+        self, circuit: Circuit, points: np.ndarray, call: Call | None = None
+    ) -> np.ndarray:
+        """Returns the raw values float64[N, M] of a circuit at the points float64[N, P].
+
+        Counts as one batch in `Tracker`. It is one job, or two if both expectation values and
+        sampled probabilities are measured, unless the device's limits make it more.
+
+        Raises:
+            UnsupportedError: For circuits that the backend cannot run. Nothing is submitted then.
+            LimitError: If the device may not send so much. Nothing is submitted then.
+            JobError: If a job failed or was cancelled.
+        """
+        return self.run([(circuit, points)], call)[0]
+
+    def run(
+        self, requests: Sequence[tuple[Circuit, np.ndarray]], call: Call | None = None
+    ) -> list[np.ndarray]:
+        """Runs several circuits, each at its own points, as one batch.
+
+        Args:
+            requests: (circuit, points float64[N, P]).
+            call: What seeded samples depend on.
+
+        Returns:
+            The raw values float64[N, M] of each.
+        """
+        results, sendable = [], []
+        for circuit, points in requests:
+            points = np.asarray(points, dtype=float)
+            finite = np.isfinite(points).all(axis=1) & circuit.is_finite
+            results.append((finite, np.full((len(points), circuit.num_values), np.nan)))
+            if finite.any():
+                # Transpiled gates add to angles, which takes their digits if they are large.
+                sendable.append((circuit, circuit.shifted.near(points[finite])))
+        found = iter(self._run(sendable, call or Call(next(self._calls))) if sendable else ())
+        for finite, values in results:
+            if finite.any():
+                values[finite] = next(found)
+        return [values for _, values in results]
+
+    def _run(self, requests, call) -> list[np.ndarray]:
+        """Runs circuits at points with finite angles, at least one each."""
+        pubs = [list(self._pubs(*request)) for request in requests]
+        batch = self._measure([pub for some in pubs for pub in some], call)
+        measured, sent = iter(batch.results), iter(batch.sent)
+        results, circuits = [], 0
+        for (circuit, points), some in zip(requests, pubs, strict=True):
+            constants = self._prepare.planned(circuit).readings.constants
+            values = np.tile(constants, (len(points), circuit.copies, 1))
+            for pub in some:
+                pub.read(next(measured), values)
+            circuits += len(set().union(*(next(sent) for _ in some))) if some else len(points)
+            results.append(values.reshape(len(points), circuit.copies * len(constants)))
+        Tracker.record(batches=int(circuits > 0), circuits=circuits)
+        return results
+
+    def _measure(self, pubs, call) -> Batch:
+        """Has PUBs measured, as far as the ledger does not know the results."""
+        device, ledger = self.device, self.device.ledger
+        where = (device.target, device.limits, device.budget, pubs)
+        if ledger is None and not self._seed:
+            batch = Batch(*where)
+            batch.measure()
+            return batch
+        target = device.target
+        scope = (ledger and ledger.path, device.run, self._seed)
+        # What a draw is called here, what earlier releases have called it, and what it was called
+        # when other options were the default.
+        kinds = [target.settings], target.earlier_settings, target.former_settings
+        if ledger is None:
+            kinds = [target.settings], (), ()
+        named = [[self._draws(pubs, each, scope, call) for each in kind] for kind in kinds]
+        (((draws, _),), earlier, former) = named
+        if ledger is None:
+            batch = Batch(*where, draws)
+        else:
+            batch = RecordedBatch(
+                *where,
+                draws,
+                ledger=ledger,
+                run=device.run,
+                seeded=bool(self._seed),
+                earlier=[names for names, _ in earlier],
+                former=[names for names, _ in former],
+            )
+        try:
+            batch.measure()
+        except BaseException:
+            if ledger is not None:
+                for names, contents in itertools.chain(*named):
+                    for pub, *some in zip(pubs, contents, names, strict=True):
+                        if pub.shots:
+                            _draws.give_back(scope, *some)
+            raise
+        return batch
+
+    def _draws(self, pubs, settings, scope, call) -> tuple[list[list[bytes]], list[list[bytes]]]:
+        """Returns what identifies each draw, and each point, of PUBs."""
+        # Samples of a seeded simulator may follow from less than a ledger has to know.
+        settings = digests.of_options(settings, is_complete=self.device.ledger is not None)
+        contents = [self._contents(pub, settings) for pub in pubs]
+        draws = [
+            _draws.take(scope, some, self._seed, call) if pub.shots else some
+            for pub, some in zip(pubs, contents, strict=True)
+        ]
+        return draws, contents
+
+    def _contents(self, pub, settings) -> list[bytes]:
+        """Returns what identifies each point of a PUB."""
+        observed, sampled = self._prepare.content(pub.circuit, settings)
+        prefix = observed if pub.basis is None else sampled[pub.basis]
+        return digests.of_points(digests.digest(prefix, b"%d" % pub.shots), pub.points)
+
+    def jobs(self, circuit: Circuit, points: int) -> int:
+        """Returns how many jobs a batch of so many points of a circuit takes."""
+        loads = self._plan(circuit, points)
+        pubs = list(self._pubs(circuit, np.broadcast_to(0.0, (points, circuit.num_parameters))))
+        return len(parcels(pubs, [range(points)] * len(pubs), self.device.limits, loads))
+
+    def shots(self, circuit: Circuit) -> int:
+        """Returns how many shots each point of a circuit takes, in all bases."""
+        return sum(load.executions for load in self._plan(circuit, 1))
+
+    def seconds(self, circuit: Circuit, points: int) -> float | None:
+        """Returns how many QPU seconds a batch takes, as `targets.Target.seconds` does.
+
+        A fake backend says what the one takes that it fakes. None for simulators.
+        """
+        if self._target.is_aer:
+            return None
+        return sum(load.rows * load.seconds for load in self._plan(circuit, points))
+
+    def _plan(self, circuit, points) -> list[Load]:
+        """Returns how much each PUB of a batch of so many points is.
+
+        Transpiles, where only that tells how long the circuit takes; this is not lost.
+        """
+        nowhere = np.broadcast_to(0.0, (points, circuit.num_parameters))
+        is_timed = not self._target.is_aer
+        ready = self._prepare(circuit) if is_timed else self._prepare.planned(circuit)
+        return [pub.load_of(ready) for pub in self._pubs(circuit, nowhere)]
+
+    def _pubs(self, circuit: Circuit, points: np.ndarray) -> Iterator[_Pub]:
+        """Yields the PUBs of one circuit; none where there are no points."""
+        planned = self._prepare.planned(circuit)
+        if not len(points):
+            return
+        for copy, shots in enumerate(list(circuit.shots) if circuit.shots else [0]):
+            bases = [None] * bool(planned.observables) + list(range(len(planned.sampled)))
+            for basis in bases:
+                yield _Pub(circuit, self._prepare, points, copy, basis, shots)
+
+    def differentiates(self, circuit: Circuit) -> bool:
+        """Says no: there is no adjoint differentiation on hardware."""
+        return False
+
+    def require_gradients(self, circuit: Circuit) -> None:
+        """Raises UnsupportedError."""
+        raise UnsupportedError(
+            f"diff_method='adjoint': {self._target.name} runs circuits and does not differentiate "
+            "them. Use diff_method='shift' or diff_method='best'."
+        )
+
+    def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
+        """Raises UnsupportedError."""
+        self.require_gradients(circuit)
+
+
+def _bindings(circuit: QuantumCircuit, points: np.ndarray) -> BindingsArray:
+    """Returns the parameter values of a circuit at points float64[..., P]."""
+    parameters: list[Parameter] = list(circuit.parameters)
+    values = points[..., [column(parameter) for parameter in parameters]]
+    return BindingsArray({tuple(parameters): values}, shape=points.shape[:-1])

@@ -1,0 +1,354 @@
+"""Batches that go through the ledger: what it has is read, what is underway is joined, the rest is
+sent."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+
+from qshift.errors import JobError, OptionError, QShiftError
+from qshift.executors.qiskit import arrivals, digests, waiting
+from qshift.executors.qiskit.batch import Batch, Parcel, unpacked_job
+from qshift.executors.qiskit.job import Job
+from qshift.executors.qiskit.pub_results import decoded, encoded
+from qshift.ledger.ledger import Claims, Draft, Ledger, LedgerError, OvertakenError, Record
+from qshift.ledger.liveness import elapsed
+
+_SILENCE = 3.0  # seconds of waiting for other processes after which that is logged
+_log = logging.getLogger("qshift")
+
+
+class RecordedBatch(Batch):
+    """A batch whose jobs and results are recorded; see `Batch`.
+
+    The backend is asked for nothing before it is known that something is missing.
+
+    Args:
+        ledger: Where they are.
+        run: Name of the run.
+        seeded: Whether samples follow from the draws.
+        earlier: For each kind of name that releases before this one have given them: the names of
+            the same draws.
+        former: The same, of draws with options that were the default then.
+        The others: as for `Batch`.
+    """
+
+    def __init__(
+        self,
+        target,
+        limits,
+        budget,
+        pubs,
+        draws,
+        *,
+        ledger: Ledger,
+        run: str,
+        seeded: bool,
+        earlier: Sequence[Sequence[Sequence[bytes]]] = (),
+        former: Sequence[Sequence[Sequence[bytes]]] = (),
+    ):
+        super().__init__(target, limits, budget, pubs, draws if seeded else None)
+        self._ledger = ledger
+        self._run = run
+        self._places: dict[bytes, list[tuple[int, int]]] = {}  # key -> (PUB, row), several if exact
+        keys = self._keys(draws)
+        for key, place in keys:
+            self._places.setdefault(key, []).append(place)
+        self._earlier, self._former = (
+            {
+                old: key
+                for names in kind
+                for (old, _), (key, _) in zip(self._keys(names), keys, strict=True)
+            }
+            for kind in (earlier, former)
+        )
+
+    def _keys(self, draws) -> list[tuple[bytes, tuple[int, int]]]:
+        """Returns (key, (PUB, row)) of each draw."""
+        return [
+            (digests.digest(self._run.encode(), draw), (i, row))
+            for i, some in enumerate(draws)
+            for row, draw in enumerate(some)
+        ]
+
+    def measure(self) -> None:
+        """Fills in the results.
+
+        Raises:
+            LimitError: If this would take more than may be sent. Nothing is sent then.
+            JobError: If a job failed, was cancelled, is gone, or came back with something else.
+            LedgerError: If the ledger cannot be used. Nothing is sent then.
+        """
+        self._recognise()
+        self._read(self._ledger.read(list(self._places)))
+        missing, pauses = self._missing(), waiting.pauses(1.0)
+        known, points = len(self._places) - len(missing), len(self._places)
+        _log.info("%d of %d points came from the ledger %s", known, points, self._ledger.path)
+        with ExitStack() as stack:
+            say = None
+            while missing:
+                try:
+                    claims = self._claim(missing)
+                except _UnpreparedError as error:  # it takes long, so it is not done in there
+                    for i in error.pubs:
+                        self._pubs[i].prepare()
+                    continue
+                self._read(claims.results)
+                with self._leaving([*claims.mine, *claims.doubtful]):
+                    jobs = self._send_all(claims)
+                    jobs += [(record, self._joined(record)) for record in claims.sent]
+                    self._collect(jobs)
+                missing = self._missing()
+                if missing and not jobs and not self._arrived(claims.elsewhere):
+                    say = say or stack.enter_context(_others(self._target.name))
+                    say(len(claims.others))
+                    time.sleep(next(pauses))
+
+    @contextmanager
+    def _leaving(self, claimed: Sequence[Record]) -> Iterator[None]:
+        """Gives up, in the end, what was claimed and has not come to an end."""
+        try:
+            yield
+        except BaseException:
+            with suppress(LedgerError):  # which would hide what has become of jobs
+                self._ledger.leave(claimed)
+            raise
+        self._ledger.leave(claimed)
+
+    def _recognise(self) -> None:
+        """Takes names that earlier releases have given to points, where these are recorded."""
+        if not (self._earlier or self._former):
+            return
+        known = self._ledger.known([*self._places, *self._earlier, *self._former])
+        for old, key in self._earlier.items():
+            if old in known and key in self._places and key not in known:
+                self._places[old] = self._places.pop(key)
+        before = {key for old, key in self._former.items() if old in known} - known
+        before &= self._places.keys()
+        if not before:
+            return
+        level = self._target.former_level
+        have = f"has {len(before)} of these {len(self._places)} points as they were measured with "
+        have += f"optimization_level={level}, the default of earlier releases"
+        if not self._target.is_remote:
+            _log.info("The ledger %s %s; they are simulated anew", self._ledger.path, have)
+            return
+        raise OptionError(
+            "optimization_level",
+            f"the ledger {self._ledger.path} {have}. Nothing was sent. Give the device "
+            f"optimization_level={level} to read them and go on from there, or "
+            f"optimization_level={self._target.level} (or another run=) to measure, and pay for, "
+            "all of them anew.",
+        )
+
+    def _missing(self) -> list[bytes]:
+        return [key for key, ((i, row), *_) in self._places.items() if self.results[i][row] is None]
+
+    def _read(self, results: Mapping[bytes, bytes]) -> None:
+        """Fills in what the ledger has."""
+        for key, result in results.items():
+            i, _ = self._places[key][0]
+            self._fill(key, decoded(self._pubs[i].primitive, result))
+
+    def _fill(self, key, measured) -> None:
+        for i, row in self._places.get(key, ()):
+            self.results[i][row] = measured
+
+    def _claim(self, missing) -> Claims:
+        return self._ledger.claim(
+            missing,
+            self._drafts,
+            remote=self._target.is_remote,
+            target=self._target.name,  # which is known once the backend has been asked for
+            access=json.dumps(self._target.access),
+            run=self._run,
+        )
+
+    def _drafts(self, keys: Sequence[bytes]) -> list[Draft]:
+        """Returns the jobs that measure these points."""
+        rows: list[list[int]] = [[] for _ in self._pubs]
+        key_of = {}
+        for key in keys:
+            i, row = self._places[key][0]
+            rows[i].append(row)
+            key_of[i, row] = key
+        unprepared = [i for i, some in enumerate(rows) if some and not self._pubs[i].is_ready]
+        if unprepared:
+            raise _UnpreparedError(unprepared)
+        drafts, shared = [], self._parcels(rows)
+        self._spend(shared)
+        for parcel in shared:
+            pubs = [
+                [(key_of[i, row], self._pubs[i].points[row].tobytes()) for row in some]
+                for i, some in parcel.parts
+            ]
+            about = dict.fromkeys(self._pubs[i].about for i, _ in parcel.parts)
+            loads = [self._pubs[i].load.executions * len(some) for i, some in parcel.parts]
+            drafts.append(Draft(parcel.primitive, "; ".join(about), pubs, sum(loads), parcel.seed))
+        return drafts
+
+    def _send_all(self, claims) -> list[tuple[Record, Job]]:
+        """Sends the jobs that were claimed, unless a service has them already."""
+        jobs = []
+        for record in claims.mine:
+            jobs += self._send_recorded(record)
+        for record in claims.doubtful:
+            job = self._on_service(record)
+            if job is not None:
+                jobs.append((record, self._written(record, job)))
+            elif all(key in self._places for key in record.keys):
+                self._spend([self._parcel(record)])
+                jobs += self._send_recorded(record)
+            else:  # What is wanted of it is claimed anew.
+                self._ledger.forget([record])
+        return jobs
+
+    def _parcel(self, record) -> Parcel:
+        parts = []
+        for keys in record.pubs:
+            places = [self._places[key][0] for key in keys]
+            parts.append((places[0][0], [row for _, row in places]))
+        return Parcel(record.primitive, parts, record.seed)
+
+    def _send_recorded(self, record) -> list[tuple[Record, Job]]:
+        """Sends a job, unless another process has taken it over meanwhile."""
+        try:
+            job = self._send(
+                self._parcel(record), (record.tag,), lambda: self._ledger.sending(record)
+            )
+        except OvertakenError as error:
+            _log.warning("%s", error)
+            return []
+        return [(record, self._written(record, job))]
+
+    def _written(self, record, job: Job) -> Job:
+        """Writes down that a job is at the service; returns the one that is used for the record."""
+        try:
+            found = self._ledger.sent(record, job.id, job.instance)
+        except LedgerError as error:
+            raise LedgerError(
+                f"{error.problem or error} Job {job.id} was sent before that, and is not lost: "
+                "once this ledger can be written, run this again with it, and the job is found by "
+                "its tag."
+            ) from error
+        if not self._target.is_remote or found.job_id == job.id:
+            return job
+        if found.state in ("submitted", "done"):  # by a process that took this one for gone
+            return arrivals.only_one([self._joined(found), job], record.tag)
+        job.cancel()  # as somebody has closed its record while it was being sent
+        if job.status() == "done":
+            return job
+        raise JobError(job.id, found.state, (found.message or "while it was sent").rstrip("."))
+
+    def _joined(self, record) -> Job:
+        """Returns a job that was sent before."""
+        doubted = record.tag if record.posts > 1 else None
+        age = elapsed(record.posted)
+        return self._target.job(record.job_id, record.instance, doubted, age)
+
+    def _on_service(self, record) -> Job | None:
+        """Returns the job on the service if it was sent."""
+        if not record.posts:
+            return None
+        passed = elapsed(record.posted)
+        longest = arrivals.LONGEST_REQUEST + arrivals.GRACE
+        seconds = 0.0 if passed is not None and passed > longest else arrivals.GRACE
+        return arrivals.await_arrival(lambda: self._target.find(record.tag), record.tag, seconds)
+
+    def _arrived(self, records: Sequence[Record]) -> bool:
+        """Whether one of the jobs is at the service that are sent by who knows which processes."""
+        for record in records:
+            if found := self._target.find(record.tag):
+                job = arrivals.only_one(found, record.tag)
+                self._ledger.sent(record, job.id, job.instance)
+                return True
+        return False
+
+    def _collect(self, jobs: Sequence[tuple[Record, Job]]) -> None:
+        """Waits for jobs and stores what they have measured."""
+        by_record = {record.id: job for record, job in jobs}
+        for record, measured in self._wait(jobs):
+            job = by_record[record.id]
+            flat = [each for part in measured for each in part]
+            results = dict(zip(record.keys, flat, strict=True))
+            kept = {key: encoded(each) for key, each in results.items()}
+            try:
+                self._ledger.store(record, kept, _usage(job), job.id)
+            except LedgerError as error:
+                if not self._target.is_remote:
+                    raise
+                raise LedgerError(
+                    f"{error.problem or error} Job {job.id} has run before that, and its results "
+                    "are not lost: the service keeps them. Once this ledger can be written, run "
+                    "this again with it, and they are fetched from there; with another ledger, or "
+                    "none, they would be measured, and paid for, again."
+                ) from error
+            for key, each in results.items():
+                self._fill(key, each)
+
+    def _measured(self, record, job, results) -> list[list]:
+        found = unpacked_job(record, job, results)
+        flat = [each for part in found for each in part]
+        wanted = zip(record.keys, flat, strict=True)
+        self._require(job, ((self._places[k][0][0], v) for k, v in wanted if k in self._places))
+        return found
+
+    def _cancelled(self, record: Record) -> None:
+        self._ledger.close(record, "cancelled", "when waiting for it was interrupted")
+
+    def _failed(self, record: Record, job: Job, error: JobError) -> JobError:
+        lost = error.status == "lost"
+        self._ledger.close(record, error.status, error.reason, None if lost else _usage(job))
+        return JobError(
+            job.id,
+            error.status,
+            error.reason,
+            f"All results received so far are kept in {self._ledger.path}. Run this again to go on "
+            f"from there: its {record.points} points then go out in a new job"
+            + (", and are paid for again." if lost else "."),
+        )
+
+    def _way_back(self) -> str:
+        return (
+            "To come back, run the program again (in a notebook, the cell): it waits for the same "
+            "jobs. `qshift jobs` lists, fetches and cancels them."
+        )
+
+
+@contextmanager
+def _others(name: str) -> Iterator[Callable[[int], None]]:
+    """Says, where people see it, for what other processes are at that one has to wait."""
+    start, said = time.monotonic(), False
+
+    def say(points: int) -> None:
+        nonlocal said
+        text = f"another process is sending, or simulating, {points} of the points"
+        show(text)
+        if not said and time.monotonic() - start > _SILENCE:
+            said = True
+            _log.warning("Waiting: %s that are wanted here", text)
+
+    with waiting.display(name) as show:
+        yield say
+
+
+class _UnpreparedError(Exception):
+    """Circuits have to be transpiled before a job can be made of them.
+
+    Attributes:
+        pubs: In which PUBs.
+    """
+
+    def __init__(self, pubs: Sequence[int]):
+        self.pubs = pubs
+        super().__init__(pubs)
+
+
+def _usage(job) -> float | None:
+    try:
+        return job.usage()
+    except QShiftError:  # It does not matter so much as to lose results.
+        return None

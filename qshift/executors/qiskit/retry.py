@@ -1,0 +1,262 @@
+"""What goes wrong between here and a service: what it means, and trying again where that is safe.
+
+Requests that only read are repeated. So is a submission, but only once the service has been asked
+whether it has the job already (`persist` leaves that to the action it is given, see `service`).
+Everything else is an error that says what happened and how to go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import requests
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from qshift.errors import AccountError, QShiftError, ServiceError
+
+FIRST_WAIT = 0.5  # seconds; doubled with each failure in a row
+LONGEST_WAIT = 30.0
+PATIENCE = 600.0  # seconds of waiting, after which it is an error
+UNREADABLE_PATIENCE = 60.0  # the same, where it answers with something else than it should
+
+_TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 524}
+_KEPT = (
+    "Nothing is lost: jobs that were submitted keep running on the service. Run this again to go on"
+)
+_log = logging.getLogger("qshift")
+_T = TypeVar("_T")
+
+
+class UnreadableError(requests.RequestException):
+    """An answer that is none of the service's, such as the login page of a network.
+
+    It says of what kind the answer is, and never what is in it, which may be secret.
+    """
+
+
+class MissingError(Exception):
+    """A job that no instance of the account has.
+
+    Attributes:
+        asked: Digests of the instances that say so.
+    """
+
+    def __init__(self, asked: Sequence[str]):
+        super().__init__("no such job")
+        self.asked = asked
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What an error of a client says about the service.
+
+    Attributes:
+        text: In a few words.
+        status: The HTTP status; None if no answer came.
+        wait: Seconds after which the service wants to be asked again, if it said so.
+        is_transient: Whether it may work if it is tried again.
+        patience: Seconds of waiting, after which it is an error.
+        is_missing: Whether the service itself says that there is no such thing.
+    """
+
+    text: str
+    status: int | None
+    wait: float | None
+    is_transient: bool
+    patience: float = PATIENCE
+    is_missing: bool = False
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the credentials were refused, as they are when they have expired."""
+        return self.status == 401
+
+
+def diagnose(error: BaseException) -> Fault | None:
+    """Returns the fault behind an error, which clients wrap; None if it is none of the service's.
+
+    Args:
+        error: As it was raised.
+    """
+    for each in _chain(error):
+        if isinstance(each, UnreadableError):
+            return Fault(str(each), None, None, True, UNREADABLE_PATIENCE)
+        answer = getattr(each, "response", None)
+        if answer is None:
+            answer = getattr(each, "http_response", None)
+        is_well = answer is not None and answer.status_code < 400
+        if is_well or isinstance(each, requests.exceptions.JSONDecodeError):
+            return Fault(str(unreadable(each)), None, None, True, UNREADABLE_PATIENCE)
+        if answer is not None:
+            status = answer.status_code
+            wait = _seconds(answer.headers.get("Retry-After"))
+            text, is_transient = f"{_message(answer)} ({status})", status in _TRANSIENT
+            missing = status == 404 and _has_code(answer)
+            return Fault(text, status, wait, is_transient, is_missing=missing)
+        if isinstance(each, requests.RequestException):
+            is_transient = isinstance(
+                each,
+                requests.ConnectionError
+                | requests.Timeout
+                | requests.exceptions.ChunkedEncodingError,
+            ) and not isinstance(each, requests.exceptions.SSLError)
+            return Fault(_short(each), None, None, is_transient)
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error, and what it was raised about."""
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def never_went_out(error: BaseException) -> bool:
+    """Whether a request cannot have reached the service, as no connection came about."""
+    for each in _chain(error):
+        if isinstance(each, requests.RequestException):
+            reasons = [getattr(about, "reason", None) for about in each.args]
+            reasons += [getattr(reason, "original_error", None) for reason in reasons]
+            return any(isinstance(r, NewConnectionError | ConnectTimeoutError) for r in reasons)
+    return False
+
+
+def understood(action: Callable[[], _T]) -> _T:
+    """Does what asks a service; an answer that it stumbles over is taken for none of the service's.
+
+    Raises:
+        UnreadableError: In place of errors that have no other meaning.
+    """
+    try:
+        return action()
+    except Exception as error:
+        if (
+            isinstance(error, QShiftError | MissingError | MemoryError)
+            or diagnose(error) is not None
+        ):
+            raise
+        raise unreadable(error) from error
+
+
+def unreadable(error: BaseException) -> UnreadableError:
+    """Returns what to raise about an error that came up when an answer was read."""
+    return UnreadableError(
+        f"its answer is not what the service answers, so that reading it fails with a "
+        f"{type(error).__name__}. Something in between, such as a proxy or the login page of a "
+        "network, may have answered in its place"
+    )
+
+
+def persist(
+    action: Callable[[], _T],
+    what: str,
+    renew: Callable[[], None] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> _T:
+    """Does something until it works, with longer and longer waits after each transient fault.
+
+    Args:
+        action: What to do. It is called again and again, so that it has to be safe to repeat.
+        what: For messages, such as ``"submitting a job"``.
+        renew: Gets new credentials, once, where these were refused; None if nothing can.
+        sleep: Waits so many seconds.
+
+    Returns:
+        What the action returns.
+
+    Raises:
+        AccountError: If the credentials are refused.
+        ServiceError: For other faults of the service, if they are transient after some minutes.
+    """
+    waited, wait = 0.0, FIRST_WAIT
+    while True:
+        try:
+            return action()
+        except QShiftError:  # says all that there is to say already
+            raise
+        except Exception as error:
+            fault = diagnose(error)
+            if fault is None:
+                raise
+            if fault.is_expired and renew is not None:
+                renew, again = None, renew
+                _log.info("%s: %s; getting new ones", what, fault.text)
+                again()
+                continue
+            pause = max(fault.wait or 0.0, random.uniform(0.5, 1.0) * wait)
+            if not fault.is_transient or waited + pause > fault.patience:
+                raise _explained(fault, what, waited) from error
+        level = logging.WARNING if pause >= 5 else logging.INFO
+        _log.log(level, "%s: %s; trying again in %.1f s", what, fault.text, pause)
+        sleep(pause)
+        waited, wait = waited + pause, min(2 * wait, LONGEST_WAIT)
+
+
+def _explained(fault, what, waited) -> ServiceError:
+    """Returns the error that a user gets."""
+    if fault.is_expired:
+        return AccountError(
+            f"{what}: the service refuses the credentials: {fault.text}. Save valid ones with "
+            "QiskitRuntimeService.save_account(token=..., overwrite=True), or set "
+            f"QISKIT_IBM_TOKEN. {_KEPT}."
+        )
+    if fault.is_transient:
+        wish = f"asks to wait {fault.wait:.0f} s" if fault.wait else "did not recover"
+        return ServiceError(
+            f"{what}: the service {wish}, after {waited:.0f} s of trying: {fault.text}. {_KEPT} "
+            "once it can be reached."
+        )
+    return ServiceError(f"{what}: the service refuses: {fault.text}. {_KEPT}.")
+
+
+def _message(answer) -> str:
+    """Returns what an answer says is wrong."""
+    try:
+        content = answer.json()
+        first = content["errors"][0] if "errors" in content else content.get("error", content)
+        text = first.get("message") or first["errorMessage"]
+        if solution := first.get("solution"):
+            text = f"{text} {solution}"
+        return " ".join(str(text).split()).rstrip(".")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return str(getattr(answer, "reason", "") or "an error")
+
+
+def _has_code(answer) -> bool:
+    """Whether an error has one of the service's own codes, which a gateway's has not."""
+    try:
+        return "code" in answer.json()["errors"][0]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return False
+
+
+def _short(error) -> str:
+    """Returns one line of an error, without addresses in memory."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def _seconds(text: str | None) -> float | None:
+    """Reads a Retry-After, which is a number of seconds or a date."""
+    if not text:
+        return None
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,248 @@
+"""IBM's quantum computers as targets: jobs that live on a service and outlive this process."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from qiskit.providers import BackendV2
+
+from qshift.errors import OptionError, ServiceError
+from qshift.executors.qiskit import arrivals
+from qshift.executors.qiskit.retry import never_went_out, persist, understood
+from qshift.executors.qiskit.service_job import ServiceJob
+from qshift.executors.qiskit.targets import Target
+from qshift.forks import Lock
+
+_LEAST_BUSY = "least-busy"
+_LONGEST_JOB = 3 * 3600  # seconds, of any user
+_FILLED = 0.8  # of the time a job may take: it needs some for itself
+
+
+class ServiceTarget(Target):
+    """A backend of IBM's service, which is not contacted before something is asked of it.
+
+    Args:
+        name: ``"ibm:NAME"``, or ``"ibm:least-busy"`` for the one that has the shortest queue when
+            it is first asked for; this target then stays with it.
+        optimization_level: Of the transpiler, 0 to 3; None for the default, 2.
+        options: Of the primitives, see `qshift.executors.qiskit.qiskit_internals.check_options`.
+        account: The name of a saved account; None for the default one, or that of the environment.
+        instance: A CRN or name; None for the account's.
+        mode: ``"job"``, ``"batch"``, or ``"session"``, which open plans do not have.
+        max_time: QPU seconds after which a job is cancelled; with a batch or session, seconds after
+            which that is closed. None for the service's limits.
+        least_qubits: How many qubits the least busy backend needs.
+
+    Attributes:
+        sleep: What waits between attempts and looks.
+
+    Raises:
+        OptionError: For a value that is not allowed.
+    """
+
+    is_remote = True
+    sleep = staticmethod(time.sleep)
+
+    def __init__(
+        self,
+        name: str,
+        optimization_level: int | None,
+        options: Mapping[str, Any],
+        *,
+        account: str | None = None,
+        instance: str | None = None,
+        mode: str = "job",
+        max_time: int | None = None,
+        least_qubits: int = 1,
+    ):
+        super().__init__(name, optimization_level, options)
+        from qshift.executors.qiskit import qiskit_internals
+
+        if not self.backend_name:
+            reason = f'got {name!r}; expected "ibm:NAME" or "ibm:{_LEAST_BUSY}"'
+            raise OptionError("backend", reason)
+        if mode not in ("job", "batch", "session"):
+            raise OptionError("mode", f'expected "job", "batch" or "session", got {mode!r}')
+        if max_time is not None and (type(max_time) is not int or max_time < 1):
+            raise OptionError("max_time", f"expected a number of seconds, got {max_time!r}")
+        for key, value in (("account", account), ("instance", instance)):
+            if value is not None and (not isinstance(value, str) or not value):
+                raise OptionError(key, f"expected a name, got {value!r}")
+        limit = max_time if max_time and mode == "job" else _LONGEST_JOB
+        self.longest_job = _FILLED * min(limit, _LONGEST_JOB)
+        self._mode, self._max_time, self._least_qubits = mode, max_time, least_qubits
+        named = {"account": account, "instance": instance}
+        self.access = {key: value for key, value in named.items() if value is not None}
+        self._connection = qiskit_internals.Connection(account, instance)
+        self._session = None
+        self._opening = Lock()
+
+    def _ask(self, action, what: str):
+        """Asks the service something that is safe to repeat, and changes nothing."""
+        return persist(lambda: understood(action), what, self._renew, self.sleep)
+
+    def _renew(self) -> None:
+        self._connection.renew()
+        self.__dict__.pop("_device", None)
+        self._session = self._session and self._session.session_id
+
+    @property
+    def backend_name(self) -> str:
+        """The backend's own name, as far as that is known."""
+        return self.name.partition(":")[2]
+
+    @cached_property
+    def _device(self) -> BackendV2:
+        def look_up():
+            found = self._connection.backend(wanted, self._least_qubits)
+            found.properties()  # kept by it; later they would be asked for once only
+            return found
+
+        wanted = self.backend_name
+        found = self._ask(look_up, f"Looking {wanted} up")
+        self.name = f"ibm:{found.name}"
+        return found
+
+    def _version(self) -> tuple:
+        properties = self._ask(self._device.properties, f"Asking for the properties of {self.name}")
+        updated = properties and properties.last_update_date.isoformat()
+        return self.backend_name, self._device.backend_version, updated
+
+    def estimate(
+        self,
+        pubs: Sequence,
+        seed: int | None,
+        exact: bool,
+        tags: Sequence[str] = (),
+        sending: Callable[[], None] = lambda: None,
+    ) -> ServiceJob:
+        """Submits a job of Estimator PUBs and returns it, without waiting.
+
+        Args:
+            pubs: Each with its precision.
+            seed: Of a simulator's samples, positive; None for fresh ones.
+            exact: Whether all precisions are zero, which hardware cannot do.
+            tags: By which `find` finds it. The first one has to be this job's alone: if no clear
+                answer comes, the service is asked for it before the job is submitted again.
+            sending: Is called before each request that may create the job.
+
+        Raises:
+            AccountError: If there is no account, or the service refuses it.
+            ServiceError: If the job cannot be submitted.
+        """
+        return self._submit("estimator", pubs, seed, tags, sending)
+
+    def sample(
+        self,
+        pubs: Sequence,
+        seed: int | None,
+        tags: Sequence[str] = (),
+        sending: Callable[[], None] = lambda: None,
+    ) -> ServiceJob:
+        """Submits a job of Sampler PUBs, each with its shots, and returns it; as `estimate`."""
+        return self._submit("sampler", pubs, seed, tags, sending)
+
+    def _submit(self, kind, pubs, seed, tags, sending) -> ServiceJob:
+        tags = [str(tag) for tag in tags] or [f"qshift-{uuid.uuid4().hex}"]
+        limit = self._max_time if self._mode == "job" else None
+        ends: list[float] = []  # of requests that may have reached the service
+
+        def noted():
+            sending()
+            ends.append(math.inf)
+
+        def doubted():
+            return tags[0] if len(ends) > 1 else None
+
+        def attempt():
+            if ends:
+                left = max(0.0, ends[-1] + arrivals.GRACE - time.monotonic())
+                arrived = arrivals.await_arrival(
+                    lambda: self.find(tags[0]), tags[0], left, self.sleep
+                )
+                if arrived:
+                    return ServiceJob(self, arrived.id, arrived.instance, doubted())
+            understood(self._require_running)
+            mode = understood(self._open)
+            before = len(ends)
+            try:
+                submitted = self._connection.submit(
+                    kind, mode, pubs, self._options, seed, tags, limit, noted
+                )
+            except Exception as error:
+                if len(ends) > before:
+                    ends[-1] = time.monotonic()
+                    if never_went_out(error):
+                        ends.pop()
+                raise
+            return ServiceJob(self, *submitted, doubted())
+
+        what = f"Submitting a job to {self.name}"
+        return persist(attempt, what, self._renew, self.sleep)
+
+    def _require_running(self) -> None:
+        """Raises ServiceError if the backend is in maintenance. Nothing is submitted then."""
+        status = self._device.status()
+        if not status.status_msg:  # which is what the client makes of another answer
+            raise TypeError("the status of a backend was expected")
+        if not status.operational:
+            raise ServiceError(
+                f"{self.backend_name} does not run jobs now (its status: {status.status_msg}). "
+                "Nothing was submitted, and what was received before is kept. Run this again when "
+                f'it is back, or choose another backend, such as backend="ibm:{_LEAST_BUSY}".'
+            )
+
+    def _open(self):
+        """Returns where jobs are submitted to: the backend, or a session or batch on it."""
+        if self._mode == "job":
+            return self._device
+        with self._opening:
+            if isinstance(self._session, str):  # an id, after new credentials
+                self._session = self._connection.reopened(self._mode, self._session)
+            if self._session is None:
+                device = self._device
+                if self._mode == "session" and self._connection.plan() == "open":
+                    raise OptionError(
+                        "mode",
+                        'the open plan has no sessions. Take mode="job" (the default: one job for '
+                        'all circuits of a batch) or mode="batch", or the instance= of another '
+                        "plan.",
+                    )
+                self._session = self._connection.open(self._mode, device, self._max_time)
+                weakref.finalize(self, _close, self._session)
+            return self._session
+
+    def job(
+        self,
+        job_id: str,
+        instance: str | None = None,
+        doubted: str | None = None,
+        age: float | None = None,
+    ) -> ServiceJob:
+        """Returns a job that exists on the service, without asking for it.
+
+        Args:
+            job_id: What the service calls it.
+            instance: A digest of the instance that has it; None if that is not known.
+            doubted: Its tag, if it may have been sent more than once.
+            age: Seconds since it was sent, at least.
+        """
+        return ServiceJob(self, job_id, instance, doubted, age or 0.0)
+
+    def find(self, tag: str) -> list[ServiceJob]:
+        """Returns the jobs on the service that have a tag, oldest first."""
+        found = self._ask(lambda: self._connection.find(tag), f"Looking for jobs tagged {tag}")
+        return [ServiceJob(self, *each) for each in found]
+
+
+def _close(session) -> None:
+    """Closes a session or batch: its jobs still run, and it is not paid for any longer."""
+    with contextlib.suppress(Exception):  # at exit; the service closes it itself after a while
+        session.close()

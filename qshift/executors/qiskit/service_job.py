@@ -1,0 +1,181 @@
+"""A job on IBM's service: asked for, waited for, and told from one that was deleted there."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from qshift.errors import JobError, QShiftError, ServiceError
+from qshift.executors.qiskit import arrivals, waiting
+from qshift.executors.qiskit.pub_results import require_results
+from qshift.executors.qiskit.retry import MissingError, diagnose
+from qshift.inputs import is_real
+
+if TYPE_CHECKING:
+    from qshift.executors.qiskit.service import ServiceTarget
+
+_log = logging.getLogger("qshift")
+_POLL = (0.2, 5.0)  # seconds between looks at a job: at first, and at most
+_STATUS = {
+    "INITIALIZING": "queued",
+    "QUEUED": "queued",
+    "RUNNING": "running",
+    "DONE": "done",
+    "ERROR": "failed",
+    "CANCELLED": "cancelled",
+}
+
+
+class ServiceJob:
+    """A job on the service; see `qshift.executors.qiskit.job.Job`. Each method asks it anew.
+
+    Args:
+        target: Where it runs.
+        job_id: What the service calls it.
+        instance: A digest of the instance that has it; None if that is not known.
+        doubted: Its tag, if it may have been sent more than once. Others of that tag are looked
+            for, and cancelled, for as long as this one is waited for.
+        age: Seconds since it was sent, at least.
+    """
+
+    def __init__(
+        self,
+        target: ServiceTarget,
+        job_id: str,
+        instance: str | None = None,
+        doubted: str | None = None,
+        age: float = 0.0,
+    ):
+        self._target = target
+        self._doubted = doubted
+        self._sent = time.monotonic() - age
+        self._odd: str | None = None  # a status that is none of the service's
+        self.id, self.instance = job_id, instance
+
+    def _ask(self, question, what: str):
+        """Asks the service about the job.
+
+        Raises:
+            JobError: If it has it no longer.
+        """
+        connection = self._target._connection
+
+        def answered():
+            for _ in range(2):
+                try:
+                    return question(connection.job(self.id))
+                except Exception as error:
+                    fault = diagnose(error)
+                    if fault is None or not fault.is_missing:
+                        raise
+                connection.forget(self.id)  # it was there before
+            raise MissingError([self.instance])  # the job is there, and has nothing of the kind
+
+        what = f"{what} {self.id}"
+        for pause in waiting.pauses(2.0):
+            try:
+                return self._target._ask(answered, what)
+            except MissingError as error:
+                # Of a job that has just come the service need not know everywhere.
+                if time.monotonic() - self._sent > arrivals.GRACE:
+                    raise self._lost(error) from None
+            self._target.sleep(pause)
+
+    def _lost(self, error) -> QShiftError:
+        """Returns the error for a job that the service does not have."""
+        if self.instance in error.asked:
+            reason = "the service does not have it any more; it was deleted there"
+            return JobError(self.id, "lost", reason, "Run this again to submit it anew.")
+        where = "belongs to another account or instance"
+        known = "was sent by" if self.instance else "may have been sent by"
+        return ServiceError(
+            f"The service has no job {self.id}: it {where}, or was deleted. It {known} another one "
+            "than this. Give the account= or instance= of that one. If it was deleted, forget it "
+            "by `qshift jobs prune` and its number; what it was to measure is then sent, and paid "
+            "for, again."
+        )
+
+    def _settle(self) -> None:
+        """Sees to it that of jobs that were sent for the same there is one, which is this one."""
+        if self._doubted is None:
+            return
+        this = ServiceJob(self._target, self.id, self.instance)
+        others = [job for job in self._target.find(self._doubted) if job.id != self.id]
+        used = arrivals.only_one([this, *others], self._doubted)
+        self.id, self.instance = used.id, used.instance
+
+    def status(self) -> str:
+        """See `Job`."""
+        self._settle()
+        return self._status()
+
+    def _status(self) -> str:
+        said = self._ask(lambda job: job.status(), "Asking for job")
+        if said not in _STATUS and said != self._odd:
+            self._odd = said
+            _log.warning("Job %s is %r, of which qshift knows nothing; it waits", self.id, said)
+        return _STATUS.get(said, "queued")
+
+    def queue_position(self) -> int | None:
+        """See `Job`."""
+        key = "position_in_queue"
+        return self._ask(lambda job: _number(job.metrics().get(key)), "Asking for the queue of job")
+
+    def result(self) -> Sequence[Any]:
+        """See `Job`.
+
+        Raises:
+            JobError: If it failed or was cancelled.
+            ServiceError: If the service cannot be reached.
+        """
+        pause, longest = _POLL
+        while (status := self.status()) not in ("done", "failed", "cancelled"):
+            self._target.sleep(pause)
+            pause = min(1.5 * pause, longest)
+        if status == "done":
+            return self._ask(lambda job: require_results(job.result()), "Fetching the results of")
+        raise self._failure(status)
+
+    def _failure(self, status) -> JobError:
+        reason = self._ask(lambda job: job.error_message(), "Asking what happened to job")
+        reason = " ".join((reason or "the service gives no reason").split()).rstrip(".")
+        prefix = f"Job {self.id} has failed: "
+        reason = reason.removeprefix(prefix)
+        if "maximum execution time" in reason:
+            advice = "Raise max_time=, or take fewer shots, and run this again."
+        elif status == "cancelled":
+            reason = "by you or the operator"
+            advice = "Run this again to submit it anew; what was received before is kept."
+        else:
+            advice = (
+                "What was received before is kept. Run this again to submit it anew; if it fails "
+                "again, the circuit, an option or the backend may be at fault."
+            )
+        return JobError(self.id, status, reason, advice)
+
+    def cancel(self) -> None:
+        """See `Job`."""
+
+        def attempt(job):
+            try:
+                job.cancel()
+            except Exception as error:
+                fault = diagnose(error)
+                if fault is None or fault.status != 409:  # it is over already
+                    raise
+
+        self._settle()  # what may have been sent twice is cancelled as often
+        self._ask(attempt, "Cancelling job")
+
+    def usage(self) -> float | None:
+        """See `Job`."""
+        return self._ask(lambda job: _number(job.usage()), "Asking for the QPU time of job")
+
+
+def _number(value):
+    """Returns a number that is in an answer, or None in its place."""
+    if value is not None and not is_real(value):
+        raise TypeError("a number was expected")
+    return value

@@ -1,0 +1,226 @@
+"""From a `Circuit` to one parametrised Qiskit circuit.
+
+Every scalar gate parameter becomes a Qiskit `Parameter`, so that one transpilation serves for all
+points. Gates without a counterpart in Qiskit are decomposed here rather than before they are
+planned: shift rules for whole gates take fewer circuits than rules for their parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pennylane as qml
+from pennylane.operation import Operator
+from pennylane.ops import Controlled, ControlledOp
+from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
+
+from qshift.circuits.circuit import Circuit
+from qshift.circuits.formulas import has_decomposition, parts
+from qshift.circuits.pauli import decompose
+from qshift.circuits.spectra import standard_name
+from qshift.errors import UnsupportedError
+from qshift.rules.shifting import largest_frequency
+
+_WIDEST_MATRIX = 6  # wires; the synthesis of a general unitary takes 4**wires gates
+_NOTHING = {"GlobalPhase", "Identity"}  # expectation values do not depend on them
+_LEFT_OUT = {
+    *_NOTHING,
+    "Adjoint(GlobalPhase)",
+    "StatePrep",
+    "Barrier",
+    "CRX",
+    "CRY",
+    "CRZ",
+    "CPhase",
+}
+# Their decompositions have matrices in them that depend on the angle.
+_SPECIAL = (Controlled, ControlledOp)
+
+
+def _gates() -> dict[str, type]:
+    """Returns PennyLane's name -> Qiskit's class, by pennylane-qiskit where it has them."""
+    from pennylane_qiskit.converter import QISKIT_OPERATION_MAP
+
+    # Aer 0.17 does not bind the parameters of controlled rotations (qiskit-aer issue 2403): it
+    # leaves these gates out without a word. No hardware has them, so nothing is lost.
+    return {name: gate for name, gate in QISKIT_OPERATION_MAP.items() if name not in _LEFT_OUT}
+
+
+def translate(circuit: Circuit, wires: Sequence, after: Sequence[Operator] = ()) -> QuantumCircuit:
+    """Returns the gates of a circuit as a Qiskit circuit, wire ``wires[i]`` as qubit i.
+
+    Args:
+        circuit: The circuit, of P parameters.
+        wires: The order of its wires.
+        after: Constant gates at its end.
+
+    Returns:
+        A circuit in Qiskit parameters ``p0`` ... that stand for the columns of a point. Those that
+        nothing depends on are not in it.
+
+    Raises:
+        UnsupportedError: For a gate that Qiskit cannot run with parameters that change.
+    """
+    gates, qubit = _gates(), {wire: i for i, wire in enumerate(wires)}
+    result = QuantumCircuit(len(wires))
+    columns = [Parameter(f"p{i}") for i in range(circuit.num_parameters)]
+    circuit = replace(circuit, operations=(*circuit.operations, *after))
+    for position in range(len(circuit.operations)):
+        for name, on, arguments in _translated(circuit, position, gates, columns):
+            qubits = [qubit[wire] for wire in on]
+            if name == "Barrier":
+                result.barrier(qubits)
+            elif name == "QubitUnitary":  # Qiskit's first qubit is the least significant one
+                result.append(gates[name](*arguments), qubits[::-1])
+            else:
+                result.append(gates[name](*arguments), qubits)
+    return result
+
+
+def column(parameter: Parameter) -> int:
+    """Returns the column of a point that a parameter made by `translate` stands for."""
+    return int(parameter.name[1:])
+
+
+def _translated(circuit, position, gates, columns) -> Iterator[tuple]:
+    """Yields (name, wires, arguments of the Qiskit gate) of what one gate consists of.
+
+    The angles of the parts are affine functions of the gate's own. They are found by decomposing
+    the gate at some angles, so that PennyLane's decompositions never see a symbol.
+    """
+    slots = circuit.slots_by_operation.get(position, [])
+    for slot in slots:
+        if slot.shape:
+            raise UnsupportedError(
+                f"Parameter {slot.parameter} of {slot.gate} is a tensor of shape {slot.shape}, but "
+                "circuits for Qiskit's primitives have numbers as parameters only. Pass a NumPy "
+                "array, which is a constant of the circuit, or prepare the state and write the "
+                "unitary with rotations (such as qml.MottonenStatePreparation of a constant)."
+            )
+    own = [slot.start for slot in slots]
+    # In units in which the largest frequency of each angle is one, whatever its scale.
+    units = np.array([largest_frequency(slot.spectrum) or 1.0 for slot in slots])
+    probes = _probes(len(own))
+    points = np.zeros((len(probes), circuit.num_parameters))
+    points[:, own] = probes / units
+    versions = []
+    for point in points:
+        with qml.QueuingManager.stop_recording():
+            versions.append(list(_parts(circuit.bound(position, point[None]), gates, bool(own))))
+    gate = circuit.operations[position].name
+    for same in _aligned(versions, gate):
+        arguments = []
+        for values in zip(*(part.data for part in same), strict=True):
+            if np.ndim(values[0]):
+                if not all(np.array_equal(values[0], value) for value in values[1:]):
+                    raise _no_gates(gate)
+                arguments.append(np.asarray(values[0]))
+                continue
+            offset, slopes = _affine(probes, np.array(values, dtype=float), gate)
+            terms = [
+                columns[i] if slope == 1.0 else slope * columns[i]
+                for i, slope in zip(own, (slopes * units).tolist(), strict=True)
+                if slope
+            ]
+            arguments.append(sum(terms[1:], terms[0]) + offset if terms else offset)
+        yield same[0].name, same[0].wires, arguments
+
+
+def _parts(op: Operator, gates, moving: bool) -> Iterator[Operator]:
+    """Decomposes a gate into those that Qiskit has.
+
+    Args:
+        op: The gate.
+        gates: Names of those.
+        moving: Whether its angles change, so that parts may not depend on them in other ways.
+    """
+    name = standard_name(op)
+    if name in _NOTHING:
+        return
+    if name in gates or name == "Barrier":
+        yield op
+        return
+    found = None
+    if moving and (type(op) in _SPECIAL or not has_decomposition(op)):
+        found = _rotations(op)
+    if found is None:
+        found = parts(op)
+    if found is None and has_decomposition(op):
+        found = op.decomposition()
+    if found is not None:
+        for part in found:
+            yield from _parts(part, gates, moving)
+    elif op.has_matrix and len(op.wires) <= _WIDEST_MATRIX:
+        yield qml.QubitUnitary(op.matrix(), wires=op.wires)
+    else:
+        raise UnsupportedError(
+            f"{op.name} on {len(op.wires)} wires has no Qiskit gate, and PennyLane knows neither a "
+            f"decomposition nor a matrix of up to {_WIDEST_MATRIX} wires for it. Write the gates "
+            "it stands for, or use a simulator that has it (qshift devices lists them)."
+        )
+
+
+def _rotations(op) -> list[Operator] | None:
+    """Writes exp(i x G) as Pauli rotations, if the words of G commute."""
+    if len(op.data) != 1 or np.iscomplexobj(op.data[0]) or not op.has_generator:
+        return None  # the parameter of an Exp is i x
+    generator = qml.generator(op, format="observable")
+    sentence = generator.pauli_rep
+    if sentence is None:
+        if len(op.wires) > _WIDEST_MATRIX:
+            return None
+        matrix = qml.matrix(generator, wire_order=op.wires)
+        sentence = decompose(matrix, op.wires)
+    words = [word for word in sentence if len(word)]
+    if not all(a.commutes_with(b) for a, b in combinations(words, 2)):
+        return None
+    return [
+        qml.PauliRot(-2 * np.real(sentence[word]) * op.data[0], "".join(word.values()), list(word))
+        for word in words
+    ]
+
+
+def _no_gates(gate) -> UnsupportedError:
+    return UnsupportedError(
+        f"{gate} has a parameter that changes, but no Qiskit gate, nor a PennyLane decomposition "
+        "into rotations by linear functions of it. Write the gates it stands for (for an Evolution "
+        "qml.TrotterProduct or qml.PauliRot), or use a simulator that has it (qshift devices)."
+    )
+
+
+def _probes(count: int) -> np.ndarray:
+    """Returns angles to decompose a gate at: float64[1 + count + 2, count], or [1, 0].
+
+    A generic point, one step along each axis, and two more to check by.
+    """
+    if not count:
+        return np.zeros((1, 0))
+    base, *checks = np.random.default_rng(0).uniform(0.2, 0.6, size=(3, count))
+    return np.array([base, *(base + np.eye(count)), *checks])
+
+
+def _aligned(versions, gate) -> Iterator[tuple]:
+    """Yields the parts of a gate that belong together, one for each probe."""
+    if len({tuple((part.name, part.wires) for part in parts) for parts in versions}) > 1:
+        raise _no_gates(gate)
+    yield from zip(*versions, strict=True)
+
+
+def _affine(probes, values, gate) -> tuple[float, np.ndarray]:
+    """Returns (offset, slopes) of the affine function that has these values at the probes."""
+    count = probes.shape[1]
+    slopes = _tidy(values[1 : count + 1] - values[0])
+    offset = _tidy(values[0] - slopes @ probes[0]) if slopes.any() else values[0]
+    if not np.allclose(offset + probes @ slopes, values, rtol=0, atol=1e-10):
+        raise _no_gates(gate)
+    return float(offset), slopes
+
+
+def _tidy(numbers):
+    """Takes rounding errors off numbers like 1/8, for which there are simpler expressions."""
+    rounded = np.round(numbers, 6) + 0.0
+    return np.where(np.abs(numbers - rounded) < 1e-13, rounded, numbers)

@@ -1,0 +1,75 @@
+"""Transpiled circuits on disk, for the next process that needs them.
+
+One QPY file each, in ``$XDG_CACHE_HOME/qshift/circuits`` (``~/.cache/qshift/circuits``). The name
+is a digest of all that the result depends on: the circuit before, the backend and its properties,
+the transpiler's settings and version. Files may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from qiskit import QuantumCircuit, qpy
+
+from qshift.executors.qiskit import digests
+from qshift.places import home
+
+_MOST_FILES = 1000
+
+
+def directory() -> Path:
+    """Returns where the files are.
+
+    Raises:
+        RuntimeError: If the user has no home directory. There is no place for them then.
+    """
+    return home("XDG_CACHE_HOME", ".cache") / "qshift" / "circuits"
+
+
+def key(circuit: QuantumCircuit, *settings) -> str:
+    """Returns what identifies the result of transpiling a circuit, the same in every process.
+
+    Args:
+        circuit: As `qshift.executors.qiskit.translation.translate` makes it.
+        *settings: All else that the result depends on, as their `repr` shows it.
+    """
+    return digests.digest(digests.of_circuit(circuit), repr(settings).encode()).hex()
+
+
+def load(key: str) -> QuantumCircuit | None:
+    """Returns the circuit of a key; None if there is none that can be read."""
+    try:
+        with (directory() / f"{key}.qpy").open("rb") as stream:
+            (circuit,) = qpy.load(stream)
+    except FileNotFoundError:
+        return None
+    except Exception:  # Cut short, by another version, ...: whatever it is, it can be made again.
+        return None
+    return circuit
+
+
+def save(key: str, circuit: QuantumCircuit) -> None:
+    """Stores a circuit, if the directory can be written to; readers never see half of it."""
+    temporary = None
+    try:
+        folder = directory()
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
+        with os.fdopen(handle, "wb") as stream:
+            qpy.dump(circuit, stream)
+        os.replace(temporary, folder / f"{key}.qpy")
+        _prune(folder)
+    except (OSError, RuntimeError):
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _prune(folder: Path) -> None:
+    """Deletes the oldest files if there are too many."""
+    files = list(folder.glob("*.qpy"))
+    if len(files) > _MOST_FILES:
+        ages = {file: file.stat().st_mtime for file in files}
+        for file in sorted(files, key=ages.get)[: len(files) - _MOST_FILES * 9 // 10]:
+            file.unlink(missing_ok=True)

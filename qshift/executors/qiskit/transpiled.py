@@ -1,0 +1,209 @@
+"""From a `Circuit` to what Qiskit's primitives run: transpiled once, its observables laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from qiskit import ClassicalRegister, QuantumCircuit
+from qiskit.quantum_info import SparsePauliOp
+
+from qshift.circuits.circuit import Circuit
+from qshift.circuits.identity import fingerprint
+from qshift.errors import UnsupportedError
+from qshift.executors.qiskit import digests as content
+from qshift.executors.qiskit.observables import Readings, groups, readings
+from qshift.executors.qiskit.pub_results import REGISTER
+from qshift.executors.qiskit.targets import Target
+from qshift.executors.qiskit.translation import translate
+
+_GATE, _WORD = 100, 32  # bytes in a payload, and a little more: a gate, a coefficient
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A circuit as the primitives run it.
+
+    Attributes:
+        readings: How its values are measured.
+        bases: In how many the estimator measures.
+        circuit: Transpiled, without measurements; None if no expectation values are estimated.
+        observables: As the transpiled circuit's qubits have them.
+        sampled: Transpiled circuits with measurements, one for each basis that is sampled.
+        seconds: That a quantum processor takes to run `circuit` once, and each of `sampled`; None
+            where that is not known.
+    """
+
+    readings: Readings
+    bases: int
+    circuit: QuantumCircuit | None
+    observables: tuple[SparsePauliOp, ...]
+    sampled: tuple[QuantumCircuit, ...]
+    seconds: tuple[float | None, ...] = ()
+
+    def burden(self, executions: int, basis: int | None = None) -> tuple[int, float]:
+        """Returns (size, seconds) of one point, as in `qshift.executors.qiskit.job_splitting.Load`.
+
+        Args:
+            executions: How often the circuit runs for it.
+            basis: Which of the bases that are sampled; None for expectation values.
+        """
+        circuit = self.circuit if basis is None else self.sampled[basis]
+        if circuit is None:  # only planned
+            return 0, 0.0
+        words = sum(map(len, self.observables)) if basis is None else 0
+        size = _GATE * len(circuit.data) + words * (circuit.num_qubits + _WORD)
+        seconds = self.seconds[0 if basis is None else 1 + basis]
+        return size, executions * (seconds or 0.0)
+
+
+class Preparation:
+    """Prepares circuits for a target, each once.
+
+    Args:
+        target: The target.
+        wires: Of the device; empty for those of each circuit.
+    """
+
+    def __init__(self, target: Target, wires: Sequence):
+        self._target = target
+        self._wires = wires
+        self._planned: WeakKeyDictionary[Circuit, Prepared] = WeakKeyDictionary()
+        self._prepared: WeakKeyDictionary[Circuit, Prepared] = WeakKeyDictionary()
+        self._contents: WeakKeyDictionary[Circuit, dict[bytes, tuple]] = WeakKeyDictionary()
+
+    def planned(self, circuit: Circuit) -> Prepared:
+        """Returns a circuit's readings with their observables on its own wires; transpiles nothing.
+
+        Raises:
+            UnsupportedError: If the target cannot run it.
+        """
+        if circuit in self._planned:
+            return self._planned[circuit]
+        if not circuit.shots and not self._target.is_aer:
+            raise UnsupportedError(
+                f"{self._target.name} samples, so it needs shots: give shots= to the qnode or to "
+                "qshift.device. Exact results with the same noise come from a device with "
+                'backend="aer:..." instead of "fake:...".'
+            )
+        wires = self._used(circuit)
+        if not self._target.is_remote:  # which is asked only once something is to be sent
+            self._require_room(wires)
+        found = readings(circuit, wires)
+        if not circuit.shots and not self._target.is_exact:
+            raise UnsupportedError(
+                f"Exact values with the noise of {self._target.name} take a density matrix of its "
+                f"{self._target.num_qubits} qubits. Give shots=, or choose a smaller backend, such "
+                'as "aer:FakeManilaV2".'
+            )
+        bases, sampled = groups(found.observables), (None,) * len(found.bases)
+        return self._planned.setdefault(
+            circuit, Prepared(found, bases, None, found.observables, sampled)
+        )
+
+    def __call__(self, circuit: Circuit) -> Prepared:
+        """Returns a circuit as the target runs it.
+
+        Raises:
+            UnsupportedError: If it cannot run it.
+        """
+        ready = self._prepared.get(circuit)
+        if ready is not None:
+            return ready
+        found = self.planned(circuit).readings
+        wires = self._used(circuit)
+        self._require_room(wires)
+        key = (
+            tuple(map(fingerprint, circuit.operations)),
+            tuple((slot.operation, slot.leaf) for slot in circuit.slots),
+            tuple(wires),
+        )
+        bare, observables = None, ()
+        sampled = []
+        if found.observables or any(not basis.gates for basis in found.bases):
+            bare = self._target.transpiled(key, lambda: translate(circuit, wires))
+        if found.observables:
+            observables = tuple(
+                each.apply_layout(bare.layout, bare.num_qubits) for each in found.observables
+            )
+        for basis in found.bases:
+            isa = bare
+            if basis.gates:
+                rotated = (key, tuple(map(fingerprint, basis.gates)))
+                isa = self._target.transpiled(
+                    rotated, lambda basis=basis: translate(circuit, wires, basis.gates)
+                )
+            sampled.append(_measuring(isa, [wires.index(wire) for wire in basis.wires]))
+        seconds = tuple(each and self._target.seconds(each) for each in (bare, *sampled))
+        ready = Prepared(found, groups(observables), bare, observables, tuple(sampled), seconds)
+        self._prepared[circuit] = ready
+        return ready
+
+    def is_ready(self, circuit: Circuit) -> bool:
+        """Whether a circuit has been transpiled."""
+        return circuit in self._prepared
+
+    def content(self, circuit: Circuit, settings: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+        """Returns what identifies a circuit's measurements in every process, but for shots.
+
+        Args:
+            circuit: The circuit.
+            settings: What else decides what is measured: `content.of_options` of `Target.settings`.
+
+        Returns:
+            For the observables, and for each of the bases that are sampled.
+        """
+        known = self._contents.setdefault(circuit, {})
+        if settings not in known:
+            found, wires = self.planned(circuit).readings, self._used(circuit)
+            gates = content.of_circuit(translate(circuit, wires))
+            observed = content.of_observables(found.observables)
+            known[settings] = (
+                content.digest(b"estimator", settings, gates, observed),
+                tuple(
+                    content.digest(
+                        b"sampler",
+                        settings,
+                        content.of_circuit(translate(circuit, wires, basis.gates)),
+                        repr([wires.index(wire) for wire in basis.wires]).encode(),
+                    )
+                    for basis in found.bases
+                ),
+            )
+        return known[settings]
+
+    def _used(self, circuit) -> list:
+        """Returns the wires of a circuit, in the device's order if it has one.
+
+        Raises:
+            UnsupportedError: If the device lacks some.
+        """
+        used = circuit.wires
+        wires = list(used)
+        if self._wires:
+            if missing := [wire for wire in used if wire not in self._wires]:
+                raise UnsupportedError(
+                    f"The circuit acts on the wires {missing}, which the device does not have: it "
+                    f"has {list(self._wires)}. Give the device more wires=, or none."
+                )
+            wires = [wire for wire in self._wires if wire in used]
+        return wires
+
+    def _require_room(self, wires) -> None:
+        """Raises UnsupportedError if the backend has too few qubits."""
+        if len(wires) > self._target.num_qubits:
+            raise UnsupportedError(
+                f"The circuit has {len(wires)} wires, but {self._target.name} has "
+                f"{self._target.num_qubits} qubits. Choose a larger backend (qshift devices)."
+            )
+
+
+def _measuring(circuit: QuantumCircuit, qubits: Sequence[int]) -> QuantumCircuit:
+    """Adds a measurement of qubits, given as before the transpilation, to a transpiled circuit."""
+    final = circuit.layout.final_index_layout() if circuit.layout else range(circuit.num_qubits)
+    measured = circuit.copy()
+    register = ClassicalRegister(len(qubits), REGISTER)
+    measured.add_register(register)
+    measured.measure([final[qubit] for qubit in qubits], register)
+    return measured

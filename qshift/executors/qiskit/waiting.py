@@ -1,0 +1,84 @@
+"""Waiting for jobs: what is shown meanwhile, and what happens to them when that is interrupted."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from qshift.executors.qiskit.job import Job
+from qshift.progress import progress
+
+_SHORTEST, _LONGEST = 0.1, 5.0  # seconds between two looks at a job
+_LEAVING = "(Ctrl-\\ ends the program, not the job)"
+
+
+def pauses(longest: float = _LONGEST) -> Iterator[float]:
+    """Yields seconds to sleep, more and more."""
+    pause = _SHORTEST
+    while True:
+        yield pause
+        pause = min(longest, 1.3 * pause)
+
+
+def wait(job: Job, say: Callable[[str], None]) -> Sequence:
+    """Waits for the results of a job on a service.
+
+    Args:
+        job: The job.
+        say: Is told its status now and then.
+
+    Raises:
+        JobError: If it failed or was cancelled.
+    """
+    for pause in pauses():
+        status = job.status()
+        if status in ("done", "failed", "cancelled"):
+            return job.result()
+        position = job.queue_position() if status == "queued" else None
+        say(status if position is None else f"{status}, position {position}")
+        time.sleep(pause)
+
+
+@contextmanager
+def display(name: str) -> Iterator[Callable[[str], None]]:
+    """Shows what is waited for, on terminals and in notebooks.
+
+    Args:
+        name: Of the backend.
+
+    Yields:
+        What to call with a text that says how things stand.
+    """
+    columns = (
+        SpinnerColumn(),
+        TextColumn(name),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("" if _hears_interruptions() else _LEAVING),
+    )
+    with progress(columns=columns) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda text: bar.update(task, description=text)
+
+
+def _hears_interruptions() -> bool:
+    """Whether Ctrl-C gets here: TensorFlow runs compiled functions in threads of its own."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def shall_cancel(jobs: Sequence[Job]) -> bool:
+    """Asks on a terminal what is to become of jobs; elsewhere they are left running."""
+    them, listed = ("it", "job") if len(jobs) == 1 else ("them", f"{len(jobs)} jobs")
+    print(f"\nWaiting for {listed}: {', '.join(job.id for job in jobs)}", file=sys.stderr)
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"Cancel {them}? Otherwise left running. [y/N] ", end="", file=sys.stderr, flush=True)
+    try:
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    except KeyboardInterrupt:  # once more, by somebody in a hurry, who loses nothing by it
+        return False

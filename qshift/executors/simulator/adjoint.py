@@ -1,0 +1,129 @@
+"""First derivatives by lightning's adjoint differentiation."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import nullcontext
+from functools import lru_cache
+
+import numpy as np
+import pennylane as qml
+from pennylane.measurements import ExpectationMP
+from pennylane.tape import QuantumScript
+from pennylane_lightning.lightning_base._serialize import QuantumScriptSerializer
+from pennylane_lightning.lightning_qubit_ops import StateVectorC128
+from pennylane_lightning.lightning_qubit_ops.algorithms import (
+    AdjointJacobianC128,
+    create_ops_listC128,
+)
+from pennylane_lightning.lightning_qubit_ops.observables import NamedObsC128
+from threadpoolctl import ThreadpoolController
+
+from qshift.circuits.circuit import Circuit
+from qshift.circuits.spectra import suits_adjoint
+from qshift.executors.simulator.kernels import Kernels, matrix_gate
+from qshift.executors.simulator.measurement_bases import NotCoveredError
+
+# lightning shares the observables out among OpenMP's threads, and waits for these even where one
+# of them has nothing to do. It is worth while for several observables of large states only.
+_MOST_WIRES_ALONE = 13
+_openmp = ThreadpoolController().select(user_api="openmp")
+
+
+class Adjoint:
+    """Differentiates a circuit by its gates' angles, where `Kernels` have run it.
+
+    Args:
+        kernels: The circuit's kernels.
+        circuit: The circuit, which is not kept alive.
+        wire_map: Wire label -> position.
+
+    Raises:
+        NotCoveredError: If lightning does not differentiate one of its gates or measurements.
+    """
+
+    def __init__(self, kernels: Kernels, circuit: Circuit, wire_map: dict):
+        if not all(isinstance(m, ExpectationMP) for m in circuit.measurements):
+            raise NotCoveredError
+        self._kernels, self._wire_map = kernels, wire_map
+        self._shape = (len(circuit.measurements), circuit.num_parameters)
+        # Lightning counts gates with parameters, so that constant ones must not have any.
+        gates = [
+            matrix_gate(gate.op, gate.position, wire_map)
+            if gate.parameters and not gate.columns
+            else gate
+            for gate in kernels.moving
+        ]
+        self._moves = [bool(gate.columns) for gate in gates]
+        for gate in gates:
+            if gate.columns and not (
+                suits_adjoint(gate.op)
+                and len(gate.parameters) == 1
+                and _has_generator(gate.name, len(gate.wires), len(gate.controls))
+            ):
+                raise NotCoveredError
+        self._columns = [gate.columns[0] for gate in gates if gate.columns]
+        self._names = [gate.name for gate in gates]
+        self._gates = (
+            [gate.wires for gate in gates],
+            [gate.inverse for gate in gates],
+            [gate.matrix if gate.name == "QubitUnitary" else _NO_MATRIX for gate in gates],
+            [gate.controls for gate in gates],
+            [gate.values for gate in gates],
+        )
+        tape = QuantumScript([], [qml.expval(_serializable(m.obs)) for m in circuit.measurements])
+        serializer = QuantumScriptSerializer("lightning.qubit")
+        with warnings.catch_warnings():  # of complex coefficients, which `bases` knows to be real
+            warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+            self._observables, _ = serializer.serialize_observables(tape, wire_map)
+
+    def threads(self):
+        """Returns a context for all calls in which as many threads run as are worth while."""
+        large = len(self._wire_map) > _MOST_WIRES_ALONE and len(self._observables) > 1
+        return nullcontext() if large else _openmp.limit(limits=1)
+
+    def __call__(self, row: list[float]) -> np.ndarray:
+        """Returns the first derivatives float64[M, P] at the state that `Kernels.run` left.
+
+        Args:
+            row: What `Kernels.run` gave with it.
+        """
+        result = np.zeros(self._shape)
+        if self._columns:
+            parameters = [
+                own if moves else []
+                for own, moves in zip(self._kernels.own_parameters(row), self._moves, strict=True)
+            ]
+            operations = create_ops_listC128(self._names, parameters, *self._gates)
+            jacobian = AdjointJacobianC128()(
+                self._kernels.state, self._observables, operations, range(len(self._columns))
+            )
+            result[:, self._columns] = np.reshape(jacobian, (len(result), -1))
+        return result
+
+
+_NO_MATRIX = np.empty(0, complex)
+
+
+def _serializable(observable):
+    """Returns an observable of words or a matrix; lightning takes sparse ones for those of all
+    wires, in order."""
+    if observable.pauli_rep is not None:
+        return observable
+    matrix = qml.matrix(observable, wire_order=observable.wires)
+    return qml.Hermitian(matrix, wires=observable.wires)
+
+
+@lru_cache(maxsize=4096)
+def _has_generator(name, wires, controls) -> bool:
+    """Whether this release of lightning differentiates a gate with so many wires and controls."""
+    state = StateVectorC128(wires + controls)
+    targets, control = list(range(wires)), list(range(wires, wires + controls))
+    operations = create_ops_listC128(
+        [name], [[0.1]], [targets], [False], [_NO_MATRIX], [control], [[True] * controls]
+    )
+    try:
+        AdjointJacobianC128()(state, [NamedObsC128("PauliZ", [0])], operations, [0])
+    except (RuntimeError, TypeError):
+        return False
+    return True

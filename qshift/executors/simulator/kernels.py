@@ -1,0 +1,324 @@
+"""A circuit as calls of pennylane-lightning's compiled kernels.
+
+Nothing about a circuit but its angles changes between two points, so everything else is looked up
+once, and a point costs one call per gate.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pennylane as qml
+from pennylane.ops.op_math import Adjoint, Controlled
+from pennylane_lightning.lightning_qubit_ops import MeasurementsC128, StateVectorC128
+
+from qshift.circuits.circuit import Circuit
+from qshift.circuits.formulas import has_decomposition
+from qshift.circuits.spectra import has_no_effect, standard_name
+from qshift.executors.simulator.measurement_bases import WIDEST_MATRIX, Basis, NotCoveredError
+from qshift.executors.simulator.prefix_order import in_order, stops
+
+# Gates with kernels that take their parameters as PennyLane does.
+_KERNELS = frozenset(
+    "CNOT CRX CRY CRZ CRot CSWAP CY CZ ControlledPhaseShift DoubleExcitation DoubleExcitationMinus "
+    "DoubleExcitationPlus GlobalPhase Hadamard IsingXX IsingXY IsingYY IsingZZ MultiRZ PSWAP "
+    "PauliX PauliY PauliZ PhaseShift RX RY RZ Rot S SWAP SX SingleExcitation SingleExcitationMinus "
+    "SingleExcitationPlus T Toffoli".split()
+)
+_MOST_AMPLITUDES = 2**22  # of saved states: 64 MiB
+
+
+@dataclass
+class Gate:
+    """A gate as the kernels take it.
+
+    Attributes:
+        op: The gate.
+        position: Its position in the circuit.
+        name: Its kernel; "QubitUnitary" for a matrix.
+        wires: Wires it acts on.
+        inverse: Whether it is the inverse of what the name says.
+        controls, values: Wires that control it, and their values.
+        parameters: Its parameters: a column of the point (int), or a number (float).
+        columns: Of the point, that it depends on.
+    """
+
+    op: qml.operation.Operator
+    position: int
+    name: str
+    wires: list[int]
+    inverse: bool
+    controls: list[int]
+    values: list[bool]
+    parameters: list[int | float]
+    columns: list[int]
+
+    @property
+    def matrix(self) -> np.ndarray:
+        return _matrix(self.op)
+
+
+def _matrix(op) -> np.ndarray:
+    return np.ascontiguousarray(op.matrix(), dtype=complex)
+
+
+def matrix_gate(op, position: int, wire_map: dict, columns: Sequence[int] = ()) -> Gate:
+    """Returns a gate as its matrix.
+
+    Raises:
+        NotCoveredError: If it has none of a handy size.
+    """
+    if not op.has_matrix or len(op.wires) > WIDEST_MATRIX:
+        raise NotCoveredError(f"{op.name} has no kernel, and no matrix of few wires")
+    wires = [wire_map[wire] for wire in op.wires]
+    return Gate(op, position, "QubitUnitary", wires, False, [], [], [], list(columns))
+
+
+def _is_wrapped(op) -> bool:
+    return isinstance(op, Adjoint | Controlled) and standard_name(op) is not None
+
+
+class Kernels:
+    """A circuit, prepared for lightning's kernels. Not thread-safe.
+
+    Does not keep the circuit alive.
+
+    Args:
+        circuit: The circuit.
+        measured: Bases to measure in.
+        wire_map: Wire label -> position.
+        state: A state vector of as many wires, which may be shared.
+        latest: Where the state at the latest single point is kept, as a gradient is asked for after
+            the value as a rule; shared, with room for one.
+
+    Attributes:
+        moving: The gates from the first on that depends on the point.
+        start: What the gates before these make of |0...0>, complex[2**n]; None for itself.
+        state: The state vector.
+
+    Raises:
+        NotCoveredError: If the kernels do not cover it.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        measured: Sequence[Basis],
+        wire_map: dict,
+        state: StateVectorC128,
+        latest: dict,
+    ):
+        self._circuit, self._wire_map, self.state = weakref.proxy(circuit), wire_map, state
+        self._latest, self._own = latest, object()
+        self._reset, self._update = state.resetStateVector, state.updateData
+        gates = self._gates()
+        first = next((i for i, gate in enumerate(gates) if gate.columns), len(gates))
+        fixed, self.moving = gates[:first], gates[first:]
+        self.start = self._fixed_state(fixed)
+        self._steps = self._compile()
+        uses = [(i, column) for i, gate in enumerate(self.moving) for column in gate.columns]
+        self._uses = np.array(uses, dtype=int).reshape(-1, 2).T
+        self._grain = 1 + len(self._steps) // (1 + _MOST_AMPLITUDES // state.size())
+        self._measurements = MeasurementsC128(state)
+        self._readings = [self._reading(basis) for basis in measured]
+
+    def _gates(self) -> list[Gate]:
+        slots = self._circuit.slots_by_operation
+        gates: list[Gate] = []
+        for position, op in enumerate(self._circuit.operations):
+            self._add(gates, op, position, slots.get(position, ()))
+        return gates
+
+    def _add(self, gates, op, position, slots):
+        if has_no_effect(op) or not op.wires:
+            return
+        if isinstance(op, qml.operation.StatePrepBase):
+            if gates or slots:
+                raise NotCoveredError(f"{op.name} is not the first gate, or its state changes")
+            gates.append(Gate(op, position, "", [], False, [], [], [], []))
+            return
+        try:
+            gates.append(self._gate(op, position, slots))
+        except NotCoveredError:
+            if slots or not has_decomposition(op):
+                raise
+            with qml.QueuingManager.stop_recording():
+                parts = op.decomposition()
+            for part in parts:
+                self._add(gates, part, position, ())
+
+    def _gate(self, op, position, slots) -> Gate:
+        base, inverse, controls, values = op, False, [], []
+        while _is_wrapped(base) and (controls or standard_name(base) not in _KERNELS):
+            if isinstance(base, Adjoint):
+                inverse = not inverse
+            else:
+                controls += [self._wire_map[wire] for wire in base.control_wires]
+                values += [bool(value) for value in base.control_values]
+            base = base.base
+        wires = [self._wire_map[wire] for wire in base.wires]
+        start = {slot.parameter: slot.start for slot in slots}
+        columns = [column for slot in slots for column in slot.columns]
+        scalars = None not in start and all(np.ndim(parameter) == 0 for parameter in base.data)
+        if standard_name(base) not in _KERNELS or not scalars:
+            return matrix_gate(op, position, self._wire_map, columns)
+        parameters = [start.get(i, float(np.real(value))) for i, value in enumerate(base.data)]
+        if not has_kernel(base.name, len(wires), len(controls), len(parameters)):
+            return matrix_gate(op, position, self._wire_map, columns)
+        return Gate(op, position, base.name, wires, inverse, controls, values, parameters, columns)
+
+    def _fixed_state(self, gates) -> np.ndarray | None:
+        """Returns the state after the gates before the first that moves; None for |0...0>."""
+        if not gates:
+            return None
+        self._reset()
+        for gate in gates:
+            if isinstance(gate.op, qml.operation.StatePrepBase):
+                vector = gate.op.state_vector(wire_order=qml.wires.Wires(list(self._wire_map)))
+                self._update(np.ascontiguousarray(np.ravel(vector), dtype=complex))
+            else:
+                kernel, arguments = self._kernel(gate)
+                kernel(*arguments, gate.parameters)
+        return self._saved()
+
+    def _kernel(self, gate):
+        """Returns a kernel and its arguments but the parameters."""
+        if gate.name != "QubitUnitary":
+            targets = (gate.wires, gate.inverse)
+            return getattr(self.state, gate.name), (
+                (gate.controls, gate.values, *targets) if gate.controls else targets
+            )
+        apply, wires = self.state.applyMatrix, gate.wires
+        if not gate.columns:
+            matrix = gate.matrix
+            return lambda _: apply(matrix, wires, False), ()
+        known: dict[bytes, np.ndarray] = {}
+
+        def moving(_):
+            key = self._point[gate.columns].tobytes()
+            if key not in known:
+                known.clear()  # neighbours have most in common
+                known[key] = _matrix(self._circuit.bound(gate.position, self._point[None]))
+            apply(known[key], wires, False)
+
+        return moving, ()
+
+    def _compile(self):
+        """Returns (kernel, its arguments but the parameters, which of these are its own)."""
+        constants, order, steps = [], [], []
+        for gate in self.moving:
+            start = len(order)
+            for parameter in gate.parameters:
+                if isinstance(parameter, float):
+                    order.append(self._circuit.num_parameters + len(constants))
+                    constants.append(parameter)
+                else:
+                    order.append(parameter)
+            steps.append((*self._kernel(gate), start, len(order)))
+        self._constants, self._order = np.array(constants), np.array(order, dtype=int)
+        return steps
+
+    def _rows(self, points) -> list[list[float]]:
+        """Returns, for each point float64[P], the parameters of all gates one after another."""
+        if len(self._constants):
+            constants = np.broadcast_to(self._constants, (len(points), len(self._constants)))
+            points = np.hstack([points, constants])
+        return points[:, self._order].tolist()
+
+    def run(self, points: np.ndarray) -> Iterator[tuple[int, list[list[float]]]]:
+        """Brings the state vector into the circuit's final state at each point float64[N, P].
+
+        Yields:
+            A point's index, and the parameters of each gate in `moving`; not in the points' order.
+        """
+        rows = self._rows(points)
+        alone = len(points) == 1 and self.state.size() <= _MOST_AMPLITUDES
+        key = (self._own, points.tobytes()) if alone else None
+        if key in self._latest:
+            self._update(self._latest[key])
+            yield 0, rows[0]
+            return
+        steps, columns = self._uses
+        order, common = in_order(points[:, columns], steps, len(self._steps))
+        common = [start // self._grain * self._grain for start in common]
+        saved = [(0, self.start)]
+        for i, start, later in zip(order, common, stops(common), strict=True):
+            while saved[-1][0] > start:
+                saved.pop()
+            begin = self._load(*saved[-1])
+            self._point, row = points[i], rows[i]
+            for stop in reversed(later):
+                self._advance(begin, stop, row)
+                saved.append((stop, self._saved()))
+                begin = stop
+            self._advance(begin, len(self._steps), row)
+            if alone:
+                self._latest.clear()
+                self._latest[key] = self._saved()
+            yield i, row
+
+    def _advance(self, begin, end, row):
+        for kernel, arguments, start, stop in self._steps[begin:end]:
+            kernel(*arguments, row[start:stop])
+
+    def _load(self, begin, state):
+        if state is None:
+            self._reset()
+        else:
+            self._update(state)
+        return begin
+
+    def _saved(self):
+        state = np.empty(self.state.size(), dtype=complex)
+        self.state.getState(state)
+        return state
+
+    def own_parameters(self, row: list[float]) -> list[list[float]]:
+        """Returns a row of `run` as the parameters of each gate in `moving`."""
+        return [row[start:stop] for _, _, start, stop in self._steps]
+
+    def _reading(self, basis):
+        """Returns the kernels that rotate into a basis, what to read there, and the way back."""
+        there = [self._rotation(*rotation) for rotation in basis.rotations]
+        back = [(gate, wires, not inverse) for gate, wires, inverse in reversed(basis.rotations)]
+        back = [self._rotation(*rotation) for rotation in back]
+        return (
+            there,
+            () if basis.wires == tuple(range(len(self._wire_map))) else (basis.wires,),
+            back,
+        )
+
+    def _rotation(self, gate, wires, inverse):
+        if isinstance(gate, str):
+            return getattr(self.state, gate), (wires, inverse, [])
+        return self.state.applyMatrix, (gate, wires, inverse)
+
+    def probabilities(self) -> list[np.ndarray]:
+        """Returns the probabilities float64[2**k] of the outcomes in each basis.
+
+        Leaves the state in the last one.
+        """
+        found, back = [], ()
+        for there, wires, undo in self._readings:
+            for kernel, arguments in (*back, *there):
+                kernel(*arguments)
+            found.append(self._measurements.probs(*wires))
+            back = undo
+        return found
+
+
+@lru_cache(maxsize=4096)
+def has_kernel(name: str, wires: int, controls: int, parameters: int) -> bool:
+    """Whether this release of lightning has a gate, for so many wires, controls, parameters."""
+    state = StateVectorC128(max(1, wires + controls))
+    targets = (list(range(wires)), False, [0.1] * parameters)
+    control = (list(range(wires, wires + controls)), [True] * controls) if controls else ()
+    try:
+        getattr(state, name)(*control, *targets)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return True

@@ -1,0 +1,290 @@
+"""Runs shifted circuits on the compiled state vectors of pennylane-lightning."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import cloudpickle
+import numpy as np
+import pennylane as qml
+from pennylane_lightning.lightning_qubit_ops import StateVectorC128
+
+from qshift.circuits.circuit import Circuit
+from qshift.executors.executor import Call, Calls
+from qshift.executors.pennylane import PennyLaneExecutor
+from qshift.executors.seeding import generator
+from qshift.executors.simulator.adjoint import Adjoint
+from qshift.executors.simulator.kernels import Kernels
+from qshift.executors.simulator.measurement_bases import Basis, NotCoveredError, bases
+from qshift.executors.simulator.parallel import spread
+from qshift.executors.simulator.pauli_rotations import Rotations, may_pay
+from qshift.fallbacks import warn_slower
+from qshift.forks import Lock, descendant, lineage
+from qshift.progress import track
+from qshift.tracker import Tracker
+
+_MOST_PROBABILITIES = 2**20  # at once: 8 MiB
+_MOST_POINTS = 1000  # at once, so that progress can be shown
+_NEVER = 1e-14  # probabilities up to here are zeros
+_LACKING = (NotCoveredError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass
+class _Program:
+    """A circuit, prepared.
+
+    Attributes:
+        kernels: Its gates.
+        measured: Bases that give its values.
+        adjoint: Its gradients; None if lightning does not have them.
+        rotations: Its gates for many points at once; None if it is not made of rotations, False
+            as long as nobody has asked.
+    """
+
+    kernels: Kernels
+    measured: list[Basis]
+    adjoint: Adjoint | None
+    rotations: Rotations | None | Literal[False] = False
+
+
+class LightningExecutor:
+    """Runs circuits on lightning.qubit's compiled classes, thread-safe.
+
+    What these do not cover goes through the device's public interface.
+
+    Args:
+        device: A lightning.qubit device.
+        seed: Seed of the samples, as for `PennyLaneExecutor`.
+    """
+
+    differentiates_gates = True
+
+    def __init__(self, device: qml.devices.Device, seed: int | None = None):
+        self._general = PennyLaneExecutor(device, seed)
+        self._wires = device.wires
+        self._seed = seed
+        self._rng = getattr(device, "_rng", None) or np.random.default_rng()
+        self._calls = Calls()
+        self._lineage = lineage()
+        self._states: dict[int, StateVectorC128] = {}  # by number of wires
+        self._latest: dict[tuple, np.ndarray] = {}
+        self._programs: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+        self._lock = Lock()
+
+    def _inherit(self) -> None:
+        """In a fork: leaves what another thread of the parent may have been at work on."""
+        if self._lineage is not lineage():
+            self._lineage = lineage()
+            self._rng = descendant(self._rng)
+            for known in (self._states, self._latest, self._programs):
+                known.clear()
+
+    def __call__(
+        self, circuit: Circuit, points: np.ndarray, call: Call | None = None
+    ) -> np.ndarray:
+        """Returns the raw values float64[N, M] of a circuit at the points float64[N, P].
+
+        Counts as one batch in `Tracker`. Without a call given, each is one of its own.
+        """
+        call = call or Call(next(self._calls))
+        with self._lock:
+            program = self._program(circuit)
+            if program is None:
+                return self._general(circuit, points, call)
+            values = np.empty((len(points), circuit.num_values))
+            for chunk, found in self._spread(
+                circuit, program, points, lambda at: self._values(circuit, program, at, call), False
+            ):
+                values[chunk] = found
+        if len(points):
+            shots = len(points) * self.shots(circuit)
+            Tracker.record(batches=1, circuits=len(points), shots=shots)
+        return values
+
+    def shots(self, circuit: Circuit) -> int:
+        """Returns how many shots each point of a circuit takes; 0 if results are exact."""
+        return self._general.shots(circuit)
+
+    def jobs(self, circuit: Circuit, points: int) -> int:
+        """Returns 0: a batch is run while its results are waited for."""
+        return 0
+
+    def seconds(self, circuit: Circuit, points: int) -> None:
+        """Returns None: PennyLane's devices do not say."""
+
+    def differentiates(self, circuit: Circuit) -> bool:
+        """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
+        few = circuit.num_values <= circuit.num_parameters
+        return few and self._adjoint(circuit) is not None
+
+    def require_gradients(self, circuit: Circuit) -> None:
+        """Raises UnsupportedError where `gradients` would; runs nothing."""
+        if self._adjoint(circuit) is None:
+            self._general.require_gradients(circuit)
+
+    def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
+        """Returns exact first derivatives float64[N, M, P] by adjoint differentiation.
+
+        Raises:
+            UnsupportedError: If the circuit does not allow it.
+        """
+        gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
+        with self._lock:
+            if self._adjoint(circuit) is None:
+                return self._general.gradients(circuit, points)
+            program = self._program(circuit)
+            for chunk, found in self._spread(
+                circuit, program, points, lambda at: self._gradients(circuit, program, at), True
+            ):
+                gradients[chunk] = found
+        if len(points):
+            Tracker.record(batches=1, circuits=len(points))
+        return gradients
+
+    def _program(self, circuit) -> _Program | None:
+        with self._lock:
+            self._inherit()
+            if circuit not in self._programs:
+                try:
+                    self._programs[circuit] = self._prepare(circuit)
+                except _LACKING as error:
+                    self._programs[circuit] = None
+                    if reason := _unusual(error):
+                        warn_slower(
+                            "A circuit runs through lightning's public interface instead of its "
+                            "kernels",
+                            reason,
+                        )
+            return self._programs[circuit]
+
+    def _adjoint(self, circuit) -> Adjoint | None:
+        program = None if circuit.shots else self._program(circuit)
+        return program and program.adjoint
+
+    def _prepare(self, circuit):
+        wires = circuit.wires
+        if not circuit.is_finite:
+            raise NotCoveredError  # nothing will be run
+        if not wires or (self._wires and not self._wires.contains_wires(wires)):
+            raise NotCoveredError  # the device says what is wrong
+        positions = {wire: i for i, wire in enumerate(wires)}
+        if len(wires) not in self._states:
+            self._states[len(wires)] = StateVectorC128(len(wires))
+        measured = bases(circuit.measurements, circuit.sizes, positions)
+        kernels = Kernels(circuit, measured, positions, self._states[len(wires)], self._latest)
+        try:
+            adjoint = Adjoint(kernels, circuit, positions)
+        except _LACKING as error:
+            adjoint = None
+            if not isinstance(error, NotCoveredError):
+                warn_slower("Gradients come from shifted circuits instead of adjoint ones", error)
+        return _Program(kernels, measured, adjoint)
+
+    def _rotations(self, circuit, program, points, gradients) -> Rotations | None:
+        """Returns what runs all points at once, if that is faster than one after the other."""
+        if program.rotations is False:
+            if not may_pay(len(circuit.wires), gradients, 2 * points):
+                return None
+            try:
+                program.rotations = Rotations(program.kernels, circuit, program.measured)
+            except _LACKING as error:
+                program.rotations = None
+                if not isinstance(error, NotCoveredError):
+                    warn_slower("Points are run one by one instead of together", error)
+        found = program.rotations
+        return found if found and found.pay(points, gradients) else None
+
+    def _spread(self, circuit, program, points, here, gradients):
+        """Yields slices of the points and what was found there, with progress."""
+        outcomes = sum(2 ** len(basis.wires) for basis in program.measured)
+        size = max(1, min(_MOST_POINTS, _MOST_PROBABILITIES // max(1, outcomes)))
+        chunks = [slice(i, min(i + size, len(points))) for i in range(0, len(points), size)]
+        pickled = None
+
+        def there(chunk):
+            nonlocal pickled
+            if circuit.shots:
+                raise NotCoveredError  # samples come from this process's generator
+            if pickled is None:
+                pickled = _pickled(circuit)
+            return _elsewhere, pickled, points[chunk], gradients
+
+        found = spread(chunks, lambda chunk: here(points[chunk]), there)
+        return track(found, len(points), lambda item: item[0].stop - item[0].start, "circuits")
+
+    def _gradients(self, circuit, program, points):
+        if rotations := self._rotations(circuit, program, len(points), True):
+            return rotations.gradients(points)
+        gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
+        with program.adjoint.threads():
+            for i, row in program.kernels.run(points):
+                gradients[i] = program.adjoint(row)
+        return gradients
+
+    def _values(self, circuit, program, points, call):
+        measured = program.measured
+        if rotations := self._rotations(circuit, program, len(points), False):
+            probabilities = rotations.probabilities(points)
+        else:
+            probabilities = [np.empty((len(points), 2 ** len(basis.wires))) for basis in measured]
+            for i, _ in program.kernels.run(points):
+                for rows, row in zip(probabilities, program.kernels.probabilities(), strict=True):
+                    rows[i] = row
+        if not circuit.shots:
+            return _averages(measured, probabilities, (len(points), circuit.num_values))
+        rngs = [self._rng]
+        if self._seed is not None:
+            rngs = [generator(self._seed, circuit, point, call) for point in points]
+        shape = (len(points), circuit.num_values // circuit.copies)
+        copies = []
+        for shots in circuit.shots:
+            frequencies = [_sample(outcomes, shots, rngs) for outcomes in probabilities]
+            copies.append(_averages(measured, frequencies, shape))
+        return np.hstack(copies)
+
+
+def _unusual(error) -> Exception | str | None:
+    """Returns why kernels do not run a circuit, unless the device will say so itself."""
+    if not isinstance(error, NotCoveredError):
+        return error  # another release of lightning, with other internals
+    return str(error) or None
+
+
+def _pickled(circuit) -> bytes:
+    return cloudpickle.dumps(replace(circuit))
+
+
+@lru_cache(maxsize=4)
+def _loaded(pickled: bytes) -> tuple[LightningExecutor, Circuit]:
+    return LightningExecutor(qml.device("lightning.qubit")), cloudpickle.loads(pickled)
+
+
+def _elsewhere(pickled: bytes, points: np.ndarray, gradients: bool) -> np.ndarray:
+    """Runs a circuit in another process."""
+    executor, circuit = _loaded(pickled)
+    return executor.gradients(circuit, points) if gradients else executor(circuit, points)
+
+
+def _sample(probabilities, shots, rngs):
+    """Draws outcomes: from probabilities float64[N, K] to frequencies of the same shape."""
+    # Rounding must not decide whether an outcome that never occurs takes a random number.
+    probabilities = np.where(probabilities > _NEVER, probabilities, 0.0)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    if len(rngs) == 1:
+        return rngs[0].multinomial(shots, probabilities) / shots
+    drawn = [rng.multinomial(shots, row) for rng, row in zip(rngs, probabilities, strict=True)]
+    return np.array(drawn) / shots
+
+
+def _averages(measured, frequencies, shape):
+    """Averages over outcomes: float64[shape]."""
+    values = np.zeros(shape)
+    for basis, outcomes in zip(measured, frequencies, strict=True):
+        if basis.weights is not None:
+            # Not as a matrix product: for this little, BLAS's threads wait longer than they work.
+            outcomes = np.einsum("nk,km->nm", outcomes, basis.weights)
+        values[:, basis.columns] += outcomes
+    return values

@@ -1,0 +1,533 @@
+"""A Keras 3 layer whose weights are the angles of a quantum circuit."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import keras
+import pennylane as qml
+import tensorflow as tf
+
+from qshift.api.qnode import from_qnode
+from qshift.autodiff.unrolling import UnknownSizeError
+from qshift.errors import UnsupportedError
+from qshift.fallbacks import warn_slower
+from qshift.keras.batching import Reading, joined, map_shapes, read
+from qshift.keras.copies import give, take
+from qshift.tensorflow_internals import is_watched, wrapped
+from qshift.tensors import dense
+
+_SERIALIZABLE = {
+    "initializer": keras.initializers,
+    "regularizer": keras.regularizers,
+    "constraint": keras.constraints,
+}
+_PLAIN = ("trainable", "dtype")
+
+
+@keras.saving.register_keras_serializable(package="qshift")
+class QuantumLayer(keras.layers.Layer):
+    """A quantum circuit as a Keras layer, differentiable any number of times.
+
+    The quantum function has an argument named ``inputs``; its other arguments are the layer's
+    weights. It describes the circuit of one sample, so ``inputs`` is a vector, float[features].
+    Functions that are written for a whole batch, ``inputs[:, 0]``, serve as well, if they keep its
+    samples apart: what is made of a sample never depends on the others in its batch. Either way all
+    samples of a batch run as one batch of circuits (but for functions that cannot be traced, as
+    they ask for the numbers in tensors: these work in eager mode only, one sample after another).
+    The last axis of the layer's inputs holds the features; all axes before it are batch axes, as
+    for `keras.layers.Dense`. Complex inputs stay complex.
+
+    The output of one sample is what the quantum function returns: shape () for an expectation
+    value, [2**wires] for probabilities. Several measurements are flattened and concatenated, and a
+    dict of measurements gives a dict of outputs.
+
+    Works in eager mode, in `fit` and in a `tf.function`, inside other differentiation (a loss may
+    contain derivatives of any order by inputs), and with finite shots. Gradients cost circuits only
+    for what is differentiated. XLA cannot run circuits, so models with this layer are not compiled
+    by ``jit_compile="auto"``. Under mixed precision angles and results stay in the variables'
+    dtype; the output is cast to the compute dtype.
+
+    Args:
+        qnode: A `qshift.QNode`, or a `qml.QNode` of any interface.
+        weight_shapes: Shape of each weight, by the name of its argument. An int n > 1 is a vector,
+            1 and 0 are scalars.
+        output_dim: Shape of one sample's output. If given, the output is reshaped to it; for
+            instance 1 makes [batch, 1] of an expectation value.
+        weight_specs: For each weight, what `keras.layers.Layer.add_weight` takes: ``initializer``,
+            ``regularizer`` and ``constraint`` (objects or names), ``trainable``, ``dtype``.
+        input_arg: Name of the argument for the inputs.
+        **kwargs: ``name``, ``dtype``, ``trainable`` and ``activity_regularizer``, as for any layer.
+
+    Attributes:
+        qnode: The `qshift.QNode`.
+        qnode_weights: The weights by name, as TensorFlow variables, so that
+            ``layer.qnode(inputs, **layer.qnode_weights)`` calls the qnode and
+            ``qml.draw(layer.qnode)(inputs, **layer.qnode_weights)`` draws it.
+
+    Raises:
+        TypeError: If it is not a QNode, or its function has no argument for the inputs, ``*args``,
+            or positional-only arguments; when called, if the inputs are not one tensor.
+        ValueError: If `weight_shapes` or `weight_specs` do not fit the function; when built, if
+            the function takes neither one sample nor a batch of them, or only a batch whose samples
+            it mixes, or `output_dim` does not fit what it returns; when saved, if the qnode could
+            not be found again (see `register`).
+        UnsupportedError: If Keras's backend is not TensorFlow.
+
+    Example:
+        >>> @qshift.qnode(qshift.device("simulator"))
+        ... def circuit(inputs, weights):
+        ...     qml.AngleEmbedding(inputs, wires=range(2))
+        ...     qml.StronglyEntanglingLayers(weights, wires=range(2))
+        ...     return [qml.expval(qml.Z(0)), qml.expval(qml.Z(1))]
+        >>> layer = qshift.keras.QuantumLayer(circuit, {"weights": (3, 2, 3)})
+        >>> model = keras.Sequential([keras.layers.Dense(2), layer, keras.layers.Dense(1)])
+    """
+
+    _input_arg = "inputs"
+
+    def __init__(
+        self,
+        qnode: qml.QNode,
+        weight_shapes: Mapping[str, int | Sequence[int]],
+        output_dim: int | Sequence[int] | None = None,
+        weight_specs: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        input_arg: str | None = None,
+        **kwargs,
+    ):
+        if keras.backend.backend() != "tensorflow":
+            raise UnsupportedError(
+                f"QuantumLayer is a TensorFlow op, but Keras uses {keras.backend.backend()!r} as "
+                'its backend. Set the environment variable KERAS_BACKEND to "tensorflow" before '
+                "Keras is imported."
+            )
+        if not isinstance(qnode, qml.QNode):
+            raise TypeError(
+                f"QuantumLayer takes a qnode, got {type(qnode).__name__}. Decorate the quantum "
+                "function with qshift.qnode(device)."
+            )
+        # Angles are not cast to half precision: they would lose more than circuits do.
+        super().__init__(autocast=False, **kwargs)
+        self.supports_jit = False
+        self.input_arg = self._input_arg if input_arg is None else input_arg
+        self.weight_shapes = {name: _shape(shape) for name, shape in weight_shapes.items()}
+        self.output_dim = _output_dim(output_dim)
+        _check_signature(qnode, self.weight_shapes, self.input_arg)
+        self.weight_specs = _specs(weight_specs or {}, self.weight_shapes)
+        self._registered = qnode
+        self.qnode = from_qnode(qnode)
+        self._angles = {
+            name: self.add_weight(
+                name=name, shape=shape, autocast=False, **self.weight_specs.get(name, {})
+            )
+            for name, shape in self.weight_shapes.items()
+        }
+        self._is_complex = False  # whether the inputs are
+        self._reading: Reading | None = None
+        self._readings: dict[tuple[int, tf.DType], Reading] = {}
+        self._maps: dict[tuple[int, tf.DType, bool], Callable] = {}
+
+    @property
+    def qnode_weights(self) -> dict[str, tf.Variable]:
+        """The weights by name."""
+        return {name: weight.value for name, weight in self._angles.items()}
+
+    @staticmethod
+    def set_input_argument(input_name: str = "inputs") -> None:
+        """Names the argument for the inputs of the layers made from now on, as `input_arg` does
+        for one layer."""
+        QuantumLayer._input_arg = input_name
+
+    def __call__(self, *args, **kwargs):
+        inputs = args[0] if args else kwargs.get("inputs")
+        self._require_one_tensor(inputs)
+        self._is_complex = "complex" in str(getattr(inputs, "dtype", ""))
+        return super().__call__(*args, **kwargs)
+
+    def build(self, input_shape):
+        self._read(input_shape)
+        super().build(input_shape)
+
+    def compute_output_shape(self, input_shape):
+        batch = tuple(input_shape[:-1])
+        return map_shapes(lambda shape: (*batch, *shape), self._read(input_shape).shape)
+
+    def call(self, inputs):
+        if isinstance(inputs, tf.SparseTensor):
+            inputs = dense(inputs)
+        if self._reading is not None and inputs.shape.rank and inputs.shape[-1] is None:
+            inputs = tf.ensure_shape(inputs, [*inputs.shape[:-1], self._reading.features])
+        self._is_complex = inputs.dtype.is_complex
+        reading = self._read(inputs.shape)
+        samples = tf.reshape(tf.cast(inputs, self._samples_dtype), [-1, reading.features])
+        weights = {name: tf.convert_to_tensor(w) for name, w in self.qnode_weights.items()}
+        run = partial(self._whole if reading.whole else self._map, reading)
+        if not reading.whole and tf.executing_eagerly():
+            run = partial(self._one_by_one, reading)
+            if reading.traceable and not reading.own_gradients:
+                run = self._compiled_map(reading, is_watched(samples))
+        batch, known = tf.shape(inputs)[:-1], inputs.shape[:-1]
+
+        def finish(shape, output):
+            output = tf.reshape(output, tf.concat([batch, tf.constant(shape, tf.int32)], 0))
+            return tf.ensure_shape(tf.cast(output, self.compute_dtype), [*known, *shape])
+
+        return map_shapes(finish, reading.shape, joined(run(samples, weights)))
+
+    @property
+    def _samples_dtype(self) -> tf.DType:
+        """Of what the quantum function is given."""
+        real = tf.as_dtype(self.variable_dtype)
+        if not self._is_complex:
+            return real
+        return tf.complex128 if real == tf.float64 else tf.complex64
+
+    def _whole(self, reading, samples, weights):
+        """Calls the qnode for all samples; one by one if it asks how many there are, and that is
+        not known while `fit` is traced."""
+        try:
+            return self._quantum(samples, weights)
+        except UnknownSizeError:
+            return self._map(reading, samples, weights)
+
+    def _quantum(self, inputs, weights):
+        return self.qnode(**{self.input_arg: inputs}, **weights)
+
+    def _map(self, reading, samples, weights):
+        """Calls the qnode for each sample; TensorFlow makes one call with all of it."""
+
+        def one(sample):
+            results = self._sample(reading, sample, weights)
+            _squeeze_samples_only(sample.graph)
+            return results
+
+        results = tf.vectorized_map(one, samples)
+        return _without_derivatives(results, self._name) if reading.own_gradients else results
+
+    def _one_by_one(self, reading, samples, weights):
+        """Calls the qnode for each sample, where TensorFlow cannot trace or map its function."""
+        reason = "it asks for the numbers in tensors, so it cannot be traced"
+        if reading.own_gradients:
+            reason = "it has a tf.custom_gradient, which TensorFlow drops in tf.vectorized_map"
+        warn_slower(f"{self._name} runs one sample after another", reason)
+        if not len(samples):
+            return map_shapes(lambda shape: tf.zeros([0, *shape]), reading.shape)
+        results = [self._sample(reading, sample, weights) for sample in samples]
+        return tf.nest.map_structure(lambda *rows: tf.stack(rows), *results)
+
+    def _sample(self, reading, sample, weights):
+        """Calls the qnode for one sample."""
+        if not reading.as_batch:
+            return self._quantum(sample, weights)
+        results = self._quantum(sample[None], weights)
+        return tf.nest.map_structure(lambda result: result[0], results)
+
+    def _compiled_map(self, reading, moving: bool):
+        """Returns `_map` for eager mode, traced once: its shapes are known, and a `tf.function`
+        would warn that it is traced often, as layers are many and alike.
+
+        Args:
+            reading: How the quantum function reads samples.
+            moving: Whether derivatives by the samples may be asked for; if not they cost nothing.
+        """
+        key = reading.features, self._samples_dtype, moving
+        if key not in self._maps:
+
+            def function(samples, weights):
+                samples = samples if moving else tf.stop_gradient(samples)
+                return self._map(reading, samples, weights)
+
+            samples = tf.TensorSpec([None, reading.features], self._samples_dtype)
+            compiled = tf.function(function, autograph=False)
+            self._maps[key] = compiled.get_concrete_function(samples, self._weight_specs())
+        return self._maps[key]
+
+    def _weight_specs(self) -> dict[str, tf.TensorSpec]:
+        return {n: tf.TensorSpec(w.shape, w.dtype) for n, w in self.qnode_weights.items()}
+
+    def _require_one_tensor(self, inputs):
+        several = isinstance(inputs, Mapping | list | tuple)
+        if several or isinstance(inputs, tf.RaggedTensor):
+            way_out = "Pad the samples to one length, with inputs.to_tensor()."
+            if several:
+                way_out = "Make one of it, with tf.concat, tf.stack or keras.layers.Concatenate."
+            raise TypeError(
+                f"Layer {self.name!r} takes one tensor or array of shape (..., features), got a "
+                f"{type(inputs).__name__}. {way_out}"
+            )
+
+    def _read(self, input_shape) -> Reading:
+        if isinstance(input_shape, Mapping) or any(isinstance(n, Iterable) for n in input_shape):
+            raise TypeError(
+                f"Layer {self.name!r} takes one tensor of shape (..., features), got several, of "
+                f"shapes {input_shape}. Join features with keras.layers.Concatenate."
+            )
+        features = input_shape[-1] if len(input_shape) else None
+        if features is None:
+            raise ValueError(
+                f"Layer {self.name!r} takes inputs of shape (..., features) with a known number of "
+                f"features, got {tuple(input_shape)}. Give keras.Input(shape=(features,)), or "
+                "reshape the inputs; a single feature is (batch, 1)."
+            )
+        dtype = self._samples_dtype
+        if (features, dtype) not in self._readings:
+            reading = read(self._quantum, self._name, features, dtype, self._weight_specs())
+            reading = replace(reading, shape=self._output_shape(reading.shape))
+            self._readings[features, dtype] = reading
+        self._reading = self._readings[features, dtype]
+        return self._reading
+
+    def _output_shape(self, shapes):
+        if self.output_dim is None:
+            return shapes
+        wanted = self.output_dim if isinstance(self.output_dim, tuple) else (self.output_dim,)
+        if isinstance(shapes, dict) or math.prod(shapes) != math.prod(wanted):
+            raise ValueError(
+                f"Layer {self.name!r} has output_dim={self.output_dim}, but {self._name} returns "
+                f"{shapes} per sample. Leave output_dim out to have this shape."
+            )
+        return wanted
+
+    @property
+    def _name(self) -> str:
+        return self.qnode.__name__
+
+    def get_config(self) -> dict:
+        """Returns the layer's settings; the qnode by the name it is found by (see `register`)."""
+        return {
+            **super().get_config(),
+            "qnode": _reference(self._registered),
+            "weight_shapes": {name: list(shape) for name, shape in self.weight_shapes.items()},
+            "output_dim": self.output_dim,
+            "weight_specs": {
+                name: {
+                    key: _SERIALIZABLE[key].serialize(value) if key in _SERIALIZABLE else value
+                    for key, value in spec.items()
+                }
+                for name, spec in self.weight_specs.items()
+            },
+            "input_arg": self.input_arg,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> QuantumLayer:
+        """Makes a layer of its settings."""
+        name = config["qnode"]
+        found = (
+            getattr(name, "qnode", None) or take(name) or keras.saving.get_registered_object(name)
+        )
+        if found is None:
+            raise ValueError(
+                f"The layer {config.get('name')!r} was saved with a qnode called {name!r}, which "
+                "is not registered. Import the module that defines it, decorated with "
+                "@qshift.keras.register, or load with "
+                f"custom_objects={{{name!r}: the_qnode}}."
+            )
+        return super().from_config({**config, "qnode": found})
+
+    def __deepcopy__(self, memo: dict) -> QuantumLayer:
+        """Returns a layer with the same qnode and a copy of the weights."""
+        copied = memo[id(self)] = type(self).from_config(self.get_config())
+        copied.set_weights(self.get_weights())
+        return copied
+
+    def __repr__(self) -> str:
+        return f"<QuantumLayer name={self.name}, qnode={self._name}, built={self.built}>"
+
+
+def register(
+    qnode: qml.QNode | None = None, *, package: str = "Custom", name: str | None = None
+) -> Callable | qml.QNode:
+    """Decorates a qnode so that saved models find it again when they are loaded.
+
+    The file of a model holds the qnode's name, never its code. The process that loads the model
+    imports the module that defines the qnode. Also usable as ``register(package=..., name=...)``.
+    `keras.saving.register_keras_serializable` does the same, without the checks.
+
+    Args:
+        qnode: The qnode.
+        package: Where the name belongs to, as in Keras.
+        name: The name; that of the quantum function if not given.
+
+    Raises:
+        TypeError: If it is not a qnode.
+        ValueError: If another quantum function has this name already, or a lambda has none.
+
+    Example:
+        >>> @qshift.keras.register
+        ... @qshift.qnode(qshift.device("simulator"))
+        ... def circuit(inputs, weights):
+        ...     qml.RX(inputs[0] + weights, wires=0)
+        ...     return qml.expval(qml.Z(0))
+    """
+    if qnode is None:
+        return lambda qnode: register(qnode, package=package, name=name)
+    if not isinstance(qnode, qml.QNode):
+        raise TypeError(
+            f"register takes a qnode, got {type(qnode).__name__}. Put @qshift.keras.register above "
+            "@qshift.qnode(device), not below it."
+        )
+    if name is None and qnode.__name__ == "<lambda>":
+        raise ValueError("A lambda has no name to find it by. Give register(name=...).")
+    registered = f"{package}>{name or qnode.__name__}"
+    earlier = keras.saving.get_registered_object(registered)
+    # Running a notebook's cell again defines the same function again.
+    if earlier is not None and _home(earlier) != _home(qnode):
+        raise ValueError(
+            f"{_home(qnode)} cannot be registered as {registered!r}, which is {_home(earlier)} "
+            "already. Give register(name=...) or register(package=...)."
+        )
+    return keras.saving.register_keras_serializable(package, name)(qnode)
+
+
+def _home(qnode) -> str:
+    return f"{qnode.__module__}.{qnode.__qualname__}"
+
+
+class _Reference:
+    """Stands for a qnode in settings, which Keras copies in depth."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+class _Name(_Reference, str):
+    """The name of a qnode that is not registered: whoever loads it has to say what it is, and
+    whoever is handed it has the qnode as well, as for `keras.models.clone_model`."""
+
+    qnode: qml.QNode
+
+
+@dataclass
+class _Nameless(_Reference):
+    """A qnode that nobody could find by a name, so that it can be handed on but not saved."""
+
+    qnode: qml.QNode
+    reason: str
+
+    def get_config(self):
+        raise ValueError(
+            f"A model with the qnode {_home(self.qnode)} cannot be saved: it would not be found "
+            f"again when loading, as it {self.reason}. Decorate it with @qshift.keras.register "
+            "(for a lambda, register(name=...)), or save the weights only, with model.save_weights."
+        )
+
+
+def _reference(qnode) -> str | _Nameless:
+    """Returns what stands for a qnode in the settings of a layer."""
+    name = keras.saving.get_registered_name(qnode)
+    if keras.saving.get_registered_object(name) is qnode:
+        return name
+    handed = give(qnode)
+    if handed is not None:
+        return handed
+    if name != qnode.__name__:
+        return _Nameless(qnode, "was registered anew since")
+    if "<lambda>" in qnode.__qualname__ or "<locals>" in qnode.__qualname__:
+        return _Nameless(qnode, "is not registered")
+    reference = _Name(name)
+    reference.qnode = qnode
+    return reference
+
+
+def _without_derivatives(results, name: str):
+    """Refuses derivatives that TensorFlow would give in place of a user's own."""
+
+    @tf.custom_gradient
+    def refuse(*tensors):
+        def gradient(*cotangents):
+            raise UnsupportedError(
+                f"{name} has a tf.custom_gradient, which TensorFlow drops where it vectorises the "
+                "calls for all samples. Write it for a whole batch, with inputs[..., i] for "
+                "feature i, or put what has the gradient into a layer before this one. In eager "
+                "mode it works as it is."
+            )
+
+        return [tf.identity(tensor) for tensor in tensors], gradient
+
+    return tf.nest.pack_sequence_as(results, refuse(*tf.nest.flatten(results)))
+
+
+def _squeeze_samples_only(graph: tf.Graph) -> None:
+    """Has TensorFlow vectorise those ops rightly that squeeze all axes of length one, as `tf.norm`
+    does: it would squeeze the axis of the samples as well, if there is only one."""
+
+    def vectorise(inputs):
+        axes = [i + 1 for i, size in enumerate(inputs.op.inputs[0].shape) if size == 1]
+        tensor = inputs.stacked_input(0)
+        return wrapped(tf.squeeze(tensor, axes) if axes else tensor, True)
+
+    for op in graph.get_operations():
+        squeezes_all = op.type == "Squeeze" and not op.get_attr("squeeze_dims")
+        if squeezes_all and op.inputs[0].shape.is_fully_defined():
+            op.pfor_converter = vectorise
+
+
+def _shape(size) -> tuple[int, ...]:
+    if isinstance(size, Iterable):
+        return tuple(int(n) for n in size)
+    return (int(size),) if size > 1 else ()
+
+
+def _output_dim(given) -> int | tuple[int, ...] | None:
+    if isinstance(given, Iterable):
+        given = tuple(int(n) for n in given)
+        return given[0] if len(given) == 1 else given
+    return None if given is None else int(given)
+
+
+def _check_signature(qnode, weight_shapes, input_arg):
+    """Checks that a quantum function has the arguments that a layer gives it."""
+    parameters = inspect.signature(qnode.func).parameters
+    kinds = {p.kind for p in parameters.values()}
+    signature = f"{qnode.__name__}{inspect.signature(qnode.func)}"
+    if {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY} & kinds:
+        raise TypeError(
+            f"{signature} has *args or positional-only arguments, but a layer passes inputs and "
+            "weights by name."
+        )
+    if input_arg not in parameters:
+        raise TypeError(
+            f"{signature} has no argument named {input_arg!r} for the inputs. Rename one, or give "
+            "QuantumLayer(..., input_arg=...)."
+        )
+    if input_arg in weight_shapes:
+        raise ValueError(f"weight_shapes names {input_arg!r}, which is the argument for inputs.")
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        return
+    weights = {name: p for name, p in parameters.items() if name != input_arg}
+    missing = [n for n, p in weights.items() if p.default is p.empty and n not in weight_shapes]
+    unknown = [name for name in weight_shapes if name not in weights]
+    if missing or unknown:
+        problem = f"lacks {missing}" if missing else f"has {unknown}, which are no arguments of it"
+        raise ValueError(
+            f"weight_shapes must give a shape for every argument of {signature} but "
+            f"{input_arg!r}; it {problem}."
+        )
+
+
+def _specs(weight_specs, weight_shapes) -> dict[str, dict[str, Any]]:
+    """Returns the specifications of weights with names replaced by Keras's objects."""
+    specs = {}
+    for weight, spec in weight_specs.items():
+        if weight not in weight_shapes:
+            raise ValueError(
+                f"weight_specs names {weight!r}, which is not a weight: {list(weight_shapes)}."
+            )
+        unknown = [key for key in spec if key not in _SERIALIZABLE and key not in _PLAIN]
+        if unknown:
+            raise ValueError(
+                f"weight_specs[{weight!r}] has {unknown}; expected some of "
+                f"{[*_SERIALIZABLE, *_PLAIN]}."
+            )
+        specs[weight] = {
+            key: _SERIALIZABLE[key].get(value) if key in _SERIALIZABLE else value
+            for key, value in spec.items()
+        }
+    return specs

@@ -1,0 +1,205 @@
+"""The ledger's file: opened anew for each transaction, and read also where it cannot be written.
+
+Every transaction writes all of its changes or none, also if the process is killed or the power
+fails. A file of an earlier version is brought to this one when it is first opened.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import logging
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from qshift.errors import QShiftError
+from qshift.forks import Lock
+from qshift.ledger import schema
+
+PATIENCE = 60.0  # seconds to wait for other processes' transactions
+_SAID = 3.0  # seconds of them after which it is said what is waited for
+_log = logging.getLogger("qshift")
+
+# Private copies of files that cannot be written: path -> (what the original was like, directory).
+_copies: dict[Path, tuple[tuple, str]] = {}
+_lock = Lock()
+
+
+class LedgerError(QShiftError, OSError):
+    """A ledger that cannot be used. Nothing is sent then.
+
+    Attributes:
+        problem: What is wrong with it, without the way out of those who have not sent anything.
+    """
+
+    problem = ""
+
+
+class ReadOnlyLedgerError(LedgerError):
+    """A ledger that has not all that is wanted, and cannot be written."""
+
+
+class Database:
+    """A file with the tables of `qshift.ledger.schema`.
+
+    Args:
+        path: The file. It and its directory are made when they are first written to.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Opens the file for one transaction that writes; an error leaves it as it was.
+
+        Raises:
+            LedgerError: If it cannot be used.
+        """
+        with self._errors():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            db = self._begun(self.path, "BEGIN IMMEDIATE")
+            try:
+                _bring_up_to_date(db)
+                yield db
+                db.execute("COMMIT")
+            finally:
+                db.close()  # which rolls back what was not committed
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection | None]:
+        """Opens the file for one transaction that reads; None if there is no file yet.
+
+        Raises:
+            LedgerError: If it cannot be used.
+        """
+        with self._errors():
+            db = self._open_to_read()
+            try:
+                yield db
+            finally:
+                if db is not None:
+                    db.close()
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether it can be written, as far as that shows before it is tried."""
+        there = self.path.exists()
+        return os.access(self.path.parent, os.W_OK) and (not there or os.access(self.path, os.W_OK))
+
+    def _open_to_read(self):
+        if not self.path.exists() or not self.path.stat().st_size:
+            return None
+        if self.is_writable:
+            db = self._begun(self.path, "BEGIN")
+            if schema.version(db) == schema.VERSION:
+                return db
+            db.close()
+            with self.writing():
+                pass  # it is up to date now, or an error
+            return self._begun(self.path, "BEGIN")
+        if Path(f"{self.path}-shm").exists():  # another process has opened it, and may write
+            try:
+                db = self._begun(self.path, "BEGIN")
+                if schema.version(db) == schema.VERSION:
+                    return db
+                db.close()
+            except sqlite3.Error:
+                pass
+        return self._begun(self._copy(), "BEGIN")
+
+    def _copy(self) -> Path:
+        """Returns a copy, up to date: SQLite reads no write-ahead log where it cannot write."""
+        parts = [Path(f"{self.path}{end}") for end in ("", "-wal")]
+        parts = [part for part in parts if part.exists()]
+        state = tuple((part.stat().st_mtime_ns, part.stat().st_size) for part in parts)
+        with _lock:
+            before, directory = _copies.get(self.path, (None, None))
+            if before != state:
+                if directory is None:
+                    directory = tempfile.mkdtemp(prefix="qshift-ledger-")
+                    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+                for old in Path(directory).iterdir():
+                    old.unlink()
+                for part in parts:
+                    shutil.copyfile(part, Path(directory, part.name))
+                with Database(Path(directory, self.path.name)).writing():
+                    pass
+                _copies[self.path] = state, directory
+            return Path(directory, self.path.name)
+
+    def _begun(self, path, begin) -> sqlite3.Connection:
+        """Opens a file and begins a transaction, when other processes have finished theirs."""
+        start, said = time.monotonic(), False
+        while True:
+            db = sqlite3.connect(path, timeout=_SAID, isolation_level=None)
+            try:
+                # What was damaged is not to stop what can be read.
+                db.text_factory = lambda text: text.decode(errors="surrogateescape")
+                if begin != "BEGIN" and not schema.version(db):
+                    db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = FULL")  # what is written survives a power failure
+                db.execute(begin)
+                schema.require_known(db)  # which makes a reading transaction begin as well
+                return db
+            except BaseException as error:
+                db.close()
+                locked = _is(error, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+                if not locked or time.monotonic() - start > PATIENCE:
+                    raise
+            if not said:
+                said = True
+                _log.warning("Waiting for another process that has locked the ledger %s", path)
+            time.sleep(0.05)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Says what is wrong with the file, and the way out."""
+        try:
+            yield
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+            if isinstance(error, QShiftError):
+                raise
+            kind = ReadOnlyLedgerError if _is_read_only(error) else LedgerError
+            problem = f"The ledger {self.path} cannot be used: {error}. {_hint(error)}".rstrip()
+            raised = kind(
+                f"{problem} Give the device ledger= (or set QSHIFT_LEDGER to) another file, or "
+                "ledger=False to do without."
+            )
+            raised.problem = problem
+            raise raised from error
+
+
+def _bring_up_to_date(db) -> None:
+    if schema.version(db) != schema.VERSION:
+        schema.migrate(db)
+
+
+def _is(error, *codes: int) -> bool:
+    """Whether an error is one of SQLite's, given without their refinements."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in codes
+
+
+def _is_read_only(error) -> bool:
+    refused = getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS)
+    return refused or _is(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+
+
+def _hint(error) -> str:
+    """Says what an error of SQLite's means, where it does not say so itself."""
+    if _is(error, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return (
+            "It is damaged, or no ledger. Put a copy from a backup in its place; of a damaged file "
+            "`sqlite3 FILE .recover` saves what is left. "
+        )
+    if _is(error, sqlite3.SQLITE_BUSY):
+        return f"Another process has kept it locked for {PATIENCE:.0f} s; end that one. "
+    if _is(error, sqlite3.SQLITE_FULL) or getattr(error, "errno", None) == errno.ENOSPC:
+        return "Make room on its disk. "
+    return ""

@@ -1,0 +1,470 @@
+"""The ledger: what was sent to a backend and what came back, so that it is paid for once.
+
+It is a SQLite file. A point is one circuit at given angles. Its key says what is measured, in which
+run, and which draw of it this is (`qshift.executors.qiskit.digests`). Before a job is sent, one
+transaction claims the points that it is going to measure. Before each request that may create it
+goes out, that is written down; then its id is; when its results arrive, one transaction stores them
+all. Wherever a process is killed, the next one that asks for the same points finds out here how far
+the last one has come.
+
+Processes may use a ledger at the same time, also in several containers; SQLite's write-ahead log
+cannot be shared by several computers over a network file system. Nothing is pickled, and there are
+no tokens in it: only the names of accounts and instances.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qshift.forks import Lock
+from qshift.ledger import tables
+from qshift.ledger.database import Database, LedgerError, ReadOnlyLedgerError
+from qshift.ledger.liveness import is_alive, moment, this_process
+from qshift.ledger.tables import Draft, Point, Record
+from qshift.places import home
+
+__all__ = ["Claims", "Draft", "Ledger", "LedgerError", "OvertakenError", "Record", "default_path"]
+
+BEAT = 3.0  # seconds between two signs of life of a process that is at work on jobs
+SILENCE = 15.0  # seconds without one, after which a process that cannot be looked up is gone
+
+# Jobs that threads of this process are sending or running: (path, id).
+_at_work: set[tuple[Path, int]] = set()
+# Ledgers in which this process has looked for damage.
+_examined: set[Path] = set()
+# What was last heard of processes that cannot be looked up, and when, on this process's own clock:
+# (path, id) -> (owner, touched, seconds).
+_heard: dict[tuple[Path, int], tuple[str, float, float]] = {}
+_lock = Lock()
+_heart: threading.Thread | None = None
+_log = logging.getLogger("qshift")
+
+
+class OvertakenError(LedgerError):
+    """A job that another process has taken over, as it took this one for gone."""
+
+
+@dataclass
+class Claims:
+    """How things stand with the points that somebody wants.
+
+    Attributes:
+        results: Key -> what was measured.
+        mine: Jobs to be sent by whoever made these claims.
+        doubtful: The same, of processes that are gone. If there were `posts`, a service may have
+            them already.
+        sent: Jobs that are at a service.
+        others: Keys that another process, or another thread, is about to send, or is simulating.
+        elsewhere: Jobs of these that are sent by processes which cannot be looked up.
+    """
+
+    results: dict[bytes, bytes] = field(default_factory=dict)
+    mine: list[Record] = field(default_factory=list)
+    doubtful: list[Record] = field(default_factory=list)
+    sent: list[Record] = field(default_factory=list)
+    others: list[bytes] = field(default_factory=list)
+    elsewhere: list[Record] = field(default_factory=list)
+
+
+def default_path() -> Path:
+    """Returns ``$QSHIFT_LEDGER``, or ``qshift/ledger.sqlite`` in ``$XDG_DATA_HOME``.
+
+    Raises:
+        LedgerError: If there is neither, nor a home directory.
+    """
+    if given := os.environ.get("QSHIFT_LEDGER"):
+        return Path(given)
+    try:
+        return home("XDG_DATA_HOME", ".local/share") / "qshift" / "ledger.sqlite"
+    except RuntimeError as error:
+        raise LedgerError(
+            "There is no place for the ledger, as this user has no home directory. Set "
+            "QSHIFT_LEDGER to a file, or give the device ledger=; ledger=False does without."
+        ) from error
+
+
+class Ledger:
+    """A ledger in a file. Threads and forked processes may share it: every use opens it anew.
+
+    Args:
+        path: The file. It and its directory are made when they are needed.
+
+    All methods raise LedgerError if the file cannot be used.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        try:
+            given = Path(path).expanduser()
+        except RuntimeError as error:
+            raise LedgerError(f"{path} cannot be a ledger: {error} Give a whole path.") from error
+        if "\0" in str(given):
+            raise LedgerError(f"{str(path)!r} cannot be a ledger: no file has such a name.")
+        try:
+            self.path = given.resolve()  # one file is one ledger, however it is spelled
+        except (OSError, RuntimeError) as error:  # links that lead to each other
+            raise LedgerError(f"{given} cannot be a ledger: {error}. Give another file.") from error
+        if os.path.isdir(self.path):  # which raises nothing
+            raise LedgerError(
+                f"{given} cannot be a ledger: it is a directory. Give a file in it, such as "
+                f"{given / 'ledger.sqlite'}, which need not exist."
+            )
+        self._file = Database(self.path)
+
+    def read(self, wanted: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Returns those results that are there, without changing anything.
+
+        Args:
+            wanted: The points' keys, each once.
+
+        Returns:
+            Key -> what was measured; without results that are damaged.
+        """
+        with self._file.reading() as db:
+            found = tables.points(db, wanted) if db else []
+        sound = (each for each in found if each.is_sound and each.result is not None)
+        results = {each.key: each.result for each in sound}
+        return {key: results[key] for key in wanted if key in results}
+
+    def known(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Returns those keys that there are points of, measured or not."""
+        with self._file.reading() as db:
+            return {each.key for each in tables.points(db, keys)} if db else set()
+
+    def claim(
+        self,
+        wanted: Sequence[bytes],
+        drafts: Callable[[list[bytes]], Iterable[Draft]],
+        *,
+        remote: bool,
+        **columns: str,
+    ) -> Claims:
+        """Looks points up, and claims those that nobody has measured or is about to.
+
+        Whoever claims has to `leave` the jobs in the end, `mine` and `doubtful`.
+
+        Args:
+            wanted: The points' keys, each once.
+            drafts: Makes the jobs that measure some of the points. What it raises is passed on,
+                and nothing is claimed.
+            remote: Whether jobs outlive the process.
+            **columns: Target, access and run of new jobs, see `qshift.ledger.tables.Record`.
+        """
+        with _lock:
+            with self._writing(len(wanted)) as db:
+                claims = self._claimed(db, wanted, drafts, remote=remote, **columns)
+            ours = [(self.path, record.id) for record in (*claims.mine, *claims.doubtful)]
+            _at_work.update(ours)
+        if ours:
+            _live()
+        return claims
+
+    def _claimed(self, db, wanted, drafts, **columns) -> Claims:
+        claims = Claims()
+        waiting: dict[int, list[Point]] = {}
+        free = dict.fromkeys(wanted)
+        for point in tables.points(db, wanted):
+            if point.key not in free:  # the index of keys does not agree with the table
+                raise self._damaged(tables.damaged(point.job), point.job)
+            del free[point.key]
+            if point.is_sound and point.result is not None:
+                claims.results[point.key] = point.result
+            else:
+                waiting.setdefault(point.job, []).append(point)
+        for job, points in waiting.items():
+            free |= dict.fromkeys(self._sort(db, claims, job, points))
+        if not free:
+            return claims
+        if self.path not in _examined:
+            if damage := tables.damage(db):
+                raise self._damaged(damage)
+            _examined.add(self.path)
+        for draft in drafts([key for key in wanted if key in free]):
+            claims.mine.append(tables.insert(db, draft, owner=this_process(), **columns))
+        return claims
+
+    def _sort(self, db, claims, job: int, points: Sequence[Point]) -> list[bytes]:
+        """Says of a job how things stand with it; returns points of it that are free again."""
+        record, keys = tables.record(db, job), [point.key for point in points]
+        if not all(point.is_sound for point in points):
+            claims.sent.append(self._to_be_fetched_again(db, job, record, points))
+        elif record is None or not record.is_sound:
+            raise self._damaged(tables.damaged(job), job)
+        elif record.remote and record.state == "submitted":
+            claims.sent.append(record)
+        elif (owner := self._has_owner(record)) is not False:
+            claims.others += keys
+            if owner is None and record.remote and record.posts:
+                claims.elsewhere.append(record)
+        elif record.remote or len(keys) == record.points:
+            us = {"state": "intended", "owner": this_process(), "touched": time.time()}
+            tables.update(db, job, **us)
+            (claims.doubtful if record.remote else claims.mine).append(tables.record(db, job))
+        else:  # Of what a process that is gone was simulating, only a part is wanted.
+            tables.forget(db, [job])
+            return keys
+        return []
+
+    def _to_be_fetched_again(self, db, job, record, points) -> Record:
+        """Returns a job with results that are damaged here, if a service may have them still."""
+        sealed = [point.is_sealed for point in (*points, *tables.points_of(db, job))]
+        is_whole = record and record.is_sound and all(sealed) and len(record.keys) == record.points
+        is_whole = is_whole and {point.key for point in points} <= {*record.keys}
+        if not (is_whole and record.remote and record.job_id):
+            raise self._damaged(tables.damaged(job), job, record is None)
+        return record
+
+    def leave(self, jobs: Iterable[Record]) -> None:
+        """Gives up what was claimed and has not come to an end.
+
+        Jobs at a service are left to whoever wants their results next; others are forgotten.
+        """
+        jobs = list(jobs)
+        if not jobs:
+            return
+        with _lock:
+            try:
+                with self._file.writing() as db:
+                    for record in jobs:
+                        tables.abandon(db, record, this_process())
+            finally:
+                _at_work.difference_update((self.path, record.id) for record in jobs)
+
+    def sending(self, job: Record) -> None:
+        """Writes down that a request to create a job is about to go out.
+
+        Raises:
+            OvertakenError: If the job is no longer this process's. It must not be sent then.
+        """
+        with self._file.writing() as db:
+            found = tables.current(db, job)
+            if found is None or (found.state, found.owner) != ("intended", this_process()):
+                raise OvertakenError(
+                    f"Job {job.id} of the ledger {self.path} was taken over by another process, or "
+                    "cancelled, before it was sent. Run this again."
+                )
+            now = {"posts": found.posts + 1, "posted": moment(), "touched": time.time()}
+            tables.update(db, found.id, **now)
+
+    def sent(self, job: Record, job_id: str, instance: str | None = None) -> Record:
+        """Writes down that a job was sent; once more, if it was deleted meanwhile.
+
+        Args:
+            job: The job.
+            job_id: What the service calls it.
+            instance: A digest of the instance of the service that has it.
+
+        Returns:
+            The job as it is recorded now: with another job's id if another process has taken this
+            one for gone, and sent it as well.
+        """
+        with self._file.writing() as db:
+            found = tables.current(db, job)
+            if found is None:
+                _log.warning("%s", self._deleted(job_id))
+                found = tables.restored(db, job, job.keys)
+            if found.state == "intended":
+                about = {"job_id": job_id, "instance": instance, "touched": time.time()}
+                tables.update(db, found.id, state="submitted", **about)
+                found = tables.record(db, found.id)
+        return found
+
+    def store(
+        self,
+        job: Record,
+        results: Mapping[bytes, bytes],
+        seconds: float | None,
+        job_id: str | None = None,
+    ) -> None:
+        """Stores all results of a job, also if it was deleted, or closed, while it ran.
+
+        Args:
+            job: The job.
+            results: Key of a point -> what was measured.
+            seconds: That the quantum processor took.
+            job_id: Where it ran, if that is not where it was sent first.
+        """
+        with self._file.writing() as db:
+            if tables.current(db, job) is None:
+                _log.warning("%s", self._deleted(job_id or job.job_id))
+            found = tables.restored(db, job, results.keys())
+            tables.store(db, found.id, results)
+            end = {"state": "done", "finished": time.time(), "seconds": seconds, "owner": None}
+            end |= {"message": None} | ({"job_id": job_id} if job_id else {})
+            tables.update(db, found.id, **end)
+        if lost := len(results.keys() - set(found.keys)):
+            _log.warning(
+                "%d results of job %s are not kept in the ledger %s: it was closed or deleted "
+                "there, and another job measures the same now",
+                lost,
+                job_id or job.job_id,
+                self.path,
+            )
+
+    def _deleted(self, job_id: str | None) -> str:
+        return (
+            f"Job {job_id} was deleted from the ledger {self.path} while it was waited for; it is "
+            "recorded again"
+        )
+
+    def close(self, job: Record, state: str, message: str, seconds: float | None = None) -> None:
+        """Writes down that a job gives no results. Its points are free to be sent again.
+
+        Args:
+            job: The job.
+            state: ``"failed"``, ``"cancelled"`` or ``"lost"``.
+            message: Why.
+            seconds: That the quantum processor took.
+        """
+        with self._file.writing() as db:
+            # A job whose results are damaged in part, and gone from the service, keeps the others.
+            found = tables.current(db, job)
+            if found is not None and not tables.free(db, found.id):
+                end = {"state": state, "finished": time.time(), "seconds": seconds}
+                tables.update(db, found.id, owner=None, message=message, **end)
+
+    def forget(self, jobs: Collection[Record], lone: Collection[int] = ()) -> None:
+        """Deletes jobs and their results.
+
+        Args:
+            jobs: The jobs.
+            lone: Numbers of jobs that are not there, of which there are results.
+        """
+        numbers = [job.id for job in jobs] + list(lone)
+        if numbers:
+            with self._file.writing() as db:
+                tables.forget(db, numbers)
+
+    def unsound(self) -> set[int]:
+        """Returns the numbers of jobs of which something is damaged."""
+        with self._file.reading() as db:
+            return tables.unsound(db) if db else set()
+
+    def recoverable(self, number: int) -> Record:
+        """Returns a job with damaged results that a service may have still.
+
+        Raises:
+            LedgerError: If more than its results is damaged, or no service has it.
+        """
+        with self._file.reading() as db:
+            return self._to_be_fetched_again(db, number, tables.record(db, number), [])
+
+    def jobs(self) -> list[Record]:
+        """Returns all jobs, oldest first, without the keys of their points."""
+        with self._file.reading() as db:
+            return tables.jobs(db) if db else []
+
+    def job(self, number: int) -> Record | None:
+        """Returns a job, if there is one of this number."""
+        with self._file.reading() as db:
+            return tables.record(db, number) if db else None
+
+    def points(self, job: Record) -> list[tuple[int, bytes, bytes | None]]:
+        """Returns (PUB, angles, result) of each point of a job, in their order.
+
+        Raises:
+            LedgerError: If one of them is damaged.
+        """
+        with self._file.reading() as db:
+            found = tables.points_of(db, job.id) if db else []
+        if not job.is_sound or not all(point.is_sound for point in found):
+            raise self._damaged(tables.damaged(job.id), job.id)
+        return [(point.pub, point.angles, point.result) for point in found]
+
+    def _damaged(self, what: str, job: int | None = None, lone: bool = False) -> LedgerError:
+        """Returns the error for what is not as it was written.
+
+        Args:
+            what: What is damaged.
+            job: The job, if it is no more than that.
+            lone: Whether there is no such job, but results that say so.
+        """
+        prune = ""
+        if job is not None:
+            which = "what belongs to no job (qshift jobs prune)"
+            if not lone:
+                which = f"that job (qshift jobs prune {job})"
+            prune = (
+                f", or delete {which}: what it has measured is then measured again, and on "
+                "hardware paid for again"
+            )
+        return LedgerError(
+            f"The ledger {self.path} is damaged: {what}. Nothing of it was used, and nothing was "
+            f"sent. Put a copy from a backup in its place{prune}. Another file (ledger=, "
+            "QSHIFT_LEDGER) starts empty."
+        )
+
+    def _has_owner(self, job: Record) -> bool | None:
+        """Whether somebody is about to send a job, or to simulate it; None if that is not sure."""
+        if job.owner is None:
+            return False
+        if job.owner == this_process():
+            return (self.path, job.id) in _at_work
+        alive = is_alive(job.owner)
+        if alive is not None:
+            return alive
+        last = (job.owner, job.touched)
+        *before, since = _heard.get((self.path, job.id), (None, None, 0.0))
+        if last != tuple(before):
+            _heard[self.path, job.id] = (*last, time.monotonic())
+            return None
+        return None if time.monotonic() - since < SILENCE else False
+
+    @contextmanager
+    def _writing(self, points: int) -> Iterator:
+        """Opens the file for one transaction, which is to measure points."""
+        try:
+            with self._file.writing() as db:
+                yield db
+        except ReadOnlyLedgerError as error:
+            raise ReadOnlyLedgerError(
+                f"{error} It lacks {points} points that are wanted, and what is sent has to be "
+                "written down before. Nothing was sent; what it has can be read."
+            ) from error
+
+
+def _live() -> None:
+    """Has a thread say now and then that this process is still at work."""
+    global _heart
+    with _lock:
+        if _heart is None or not _heart.is_alive():  # as it is not in a fork
+            _heart = threading.Thread(target=_beat, name="qshift-ledger", daemon=True)
+            _heart.start()
+
+
+def _beat() -> None:
+    while True:
+        time.sleep(BEAT)
+        with _lock:
+            busy = set(_at_work)
+            if not busy:
+                global _heart
+                _heart = None
+                return
+        _touch(busy)
+
+
+def _touch(busy: set[tuple[Path, int]]) -> None:
+    """Writes down that this process is still at work on jobs, given as (path, id)."""
+    for path in {path for path, _ in busy if path.exists()}:
+        try:
+            with Database(path).writing() as db:
+                for job in (job for where, job in busy if where == path):
+                    tables.touch(db, job, this_process())
+        except LedgerError:  # whoever is at work there will find out
+            pass
+
+
+def _forked() -> None:
+    """A fork has not the threads that are at work."""
+    _at_work.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,372 @@
+"""Rows of the ledger's tables: jobs and the points that they measure."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from qshift.ledger.schema import JOB, digest, of_job
+
+_MOST_MARKS = 500  # older SQLites take up to 999 parameters in a statement
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A job that is to be sent.
+
+    Attributes:
+        primitive: ``"estimator"`` or ``"sampler"``.
+        circuit: What it runs, for people.
+        pubs: (key, angles) of its points, PUB by PUB. Angles are float64[P] as bytes.
+        shots: Of all its points and bases; 0 for exact results.
+        seed: Of a simulator.
+    """
+
+    primitive: str
+    circuit: str
+    pubs: Sequence[Sequence[tuple[bytes, bytes]]]
+    shots: int
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """A job as it is recorded.
+
+    Attributes:
+        id: Its number in the ledger.
+        tag: By which a service finds it.
+        job_id: Where it runs; None before it was sent.
+        state: ``"intended"``, ``"submitted"``; ``"done"``, ``"failed"``, ``"cancelled"`` or
+            ``"lost"``.
+        target: Name of the backend.
+        access: By which account and instance of the service it is reached: their names, as JSON.
+        remote: Whether it outlives the process.
+        primitive, circuit, seed, shots: As in a `Draft`.
+        run: Name of the run.
+        points: How many it measures.
+        created: Unix time, for people.
+        finished: Unix time, for people.
+        seconds: That the quantum processor took.
+        message: Why there are no results.
+        owner: The process that is sending it, or running it; None if it is at a service.
+        touched: Unix time at which its owner has last said that it is still at it. Others see by
+            its changes that the owner lives; what it is says nothing, as clocks are set.
+        posts: How many requests to create it may have reached the service.
+        posted: When the last of them began, see `qshift.ledger.liveness.moment`.
+        instance: A digest of the instance of the service that has it.
+        is_sound: Whether all this is as it was written.
+        pubs: Keys of the points, PUB by PUB; those of failed and cancelled jobs are free again.
+        angles: Of the points, in the order of `keys`: float64[P] as bytes.
+    """
+
+    id: int
+    tag: str
+    job_id: str | None
+    state: str
+    target: str
+    access: str
+    remote: bool
+    primitive: str
+    circuit: str
+    run: str
+    seed: int | None
+    shots: int
+    points: int
+    created: float
+    finished: float | None
+    seconds: float | None
+    message: str | None
+    owner: str | None
+    touched: float
+    posts: int
+    posted: str | None
+    instance: str | None
+    is_sound: bool
+    pubs: tuple[tuple[bytes, ...], ...]
+    angles: tuple[bytes, ...]
+
+    @property
+    def keys(self) -> list[bytes]:
+        """The keys of its points, in order."""
+        return [key for pub in self.pubs for key in pub]
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of points in each PUB."""
+        return [len(pub) for pub in self.pubs]
+
+
+class Point(NamedTuple):
+    """A point as it is recorded.
+
+    Attributes:
+        key: Identifies what is measured.
+        job: The number of the job that measures it.
+        pub: The PUB of the job that it is in.
+        place: The row of the PUB.
+        angles: float64[P] as bytes.
+        result: What was measured; None before that.
+        is_sealed: Whether all but the result is as it was written.
+        is_sound: Whether the result is as well.
+    """
+
+    key: bytes
+    job: int
+    pub: int
+    place: int
+    angles: bytes
+    result: bytes | None
+    is_sealed: bool
+    is_sound: bool
+
+
+_JOB = f"SELECT {', '.join(JOB)}, checksum FROM jobs"
+_POINT = "key, job, pub, place, angles, result, seal, checksum"
+
+
+def _point(row) -> Point:
+    *content, seal, checksum = row
+    *identity, result = content
+    is_sealed = seal == digest(*identity)
+    measured = None if result is None else digest(*content)
+    return Point(*content, is_sealed, is_sealed and checksum == measured)
+
+
+def _record(row, pubs=(), angles=()) -> Record:
+    *values, checksum = row
+    found = Record(*values, is_sound=checksum == of_job(values), pubs=pubs, angles=angles)
+    return replace(found, remote=bool(found.remote))  # SQLite has no booleans
+
+
+def points(db: sqlite3.Connection, keys: Sequence[bytes]) -> list[Point]:
+    """Returns those of some points that there are."""
+    found = []
+    for first in range(0, len(keys), _MOST_MARKS):
+        some = keys[first : first + _MOST_MARKS]
+        marks = ",".join("?" * len(some))
+        rows = db.execute(f"SELECT {_POINT} FROM points WHERE key IN ({marks})", some)
+        found += map(_point, rows)
+    return found
+
+
+def points_of(db: sqlite3.Connection, job: int) -> list[Point]:
+    """Returns the points of a job, in their order."""
+    where = "WHERE job = ? ORDER BY pub, place"
+    return list(map(_point, db.execute(f"SELECT {_POINT} FROM points {where}", (job,))))
+
+
+def jobs(db: sqlite3.Connection) -> list[Record]:
+    """Returns all jobs, without the keys of their points."""
+    return [_record(row) for row in db.execute(f"{_JOB} ORDER BY id")]
+
+
+def record(db: sqlite3.Connection, job: int) -> Record | None:
+    """Returns a job, if there is one of this number."""
+    row = db.execute(f"{_JOB} WHERE id = ?", (job,)).fetchone()
+    if row is None:
+        return None
+    pubs: dict[int, list[bytes]] = {}
+    found = points_of(db, job)
+    for point in found:
+        pubs.setdefault(point.pub, []).append(point.key)
+    return _record(row, tuple(map(tuple, pubs.values())), tuple(point.angles for point in found))
+
+
+def current(db: sqlite3.Connection, job: Record) -> Record | None:
+    """Returns a job as it is recorded now, if it was not deleted.
+
+    Its tag tells it from another job: a file that was deleted counts from 1 again.
+
+    Raises:
+        OSError: If a job of its number is not as it was written, and may be this one.
+    """
+    row = db.execute("SELECT id FROM jobs WHERE tag = ?", (job.tag,)).fetchone()
+    if row is not None:
+        return record(db, *row)
+    other = record(db, job.id)
+    if other is not None and not other.is_sound:
+        raise OSError(damaged(job.id))
+    return None
+
+
+def restored(db: sqlite3.Connection, job: Record, keys: Collection[bytes]) -> Record:
+    """Returns a job as it is recorded now, after recording again what of it was deleted.
+
+    Args:
+        db: The database.
+        job: The job, as it was.
+        keys: Of those of its points that are wanted. Those stay away that another job has now.
+    """
+    found = current(db, job)
+    if found is None:
+        columns = {name: getattr(job, name) for name in JOB if name != "id"}
+        number = _inserted(db, columns)
+    else:
+        number = found.id
+    taken = {point.key for point in points(db, job.keys)}
+    places = [(pub, place) for pub, some in enumerate(job.pubs) for place in range(len(some))]
+    layout = zip(job.keys, places, job.angles, strict=True)
+    _insert_points(
+        db,
+        number,
+        [(key, *at, angles) for key, at, angles in layout if key in keys and key not in taken],
+    )
+    _guard(db, number)
+    return record(db, number)
+
+
+def insert(db: sqlite3.Connection, draft: Draft, **others) -> Record:
+    """Writes down a job that is about to be sent.
+
+    Args:
+        db: The database.
+        draft: The job.
+        **others: Further columns.
+    """
+    now = time.time()
+    columns = {
+        "tag": f"qshift-{uuid.uuid4()}",
+        "state": "intended",
+        "primitive": draft.primitive,
+        "circuit": draft.circuit,
+        "seed": draft.seed,
+        "shots": draft.shots,
+        "points": sum(map(len, draft.pubs)),
+        "created": now,
+        "touched": now,
+        **others,
+    }
+    job = _inserted(db, columns)
+    _insert_points(
+        db,
+        job,
+        [
+            (key, pub, place, angles)
+            for pub, some in enumerate(draft.pubs)
+            for place, (key, angles) in enumerate(some)
+        ],
+    )
+    _guard(db, job)
+    return record(db, job)
+
+
+def _inserted(db, columns) -> int:
+    names, marks = ", ".join(columns), ", ".join(f":{name}" for name in columns)
+    return db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", columns).lastrowid
+
+
+def _insert_points(db, job: int, layout) -> None:
+    """Writes points down, given as (key, PUB, row of the PUB, angles)."""
+    rows = [(key, job, *others) for key, *others in layout]
+    db.executemany(
+        "INSERT INTO points (key, job, pub, place, angles, seal) VALUES (?, ?, ?, ?, ?, ?)",
+        [(*row, digest(*row)) for row in rows],
+    )
+
+
+def update(db: sqlite3.Connection, job: int, **columns) -> None:
+    """Changes columns of a job.
+
+    Raises:
+        OSError: If the job is not as it was written; its checksum would not show that any longer.
+    """
+    found = db.execute(f"{_JOB} WHERE id = ?", (job,)).fetchone()
+    if found is None:  # it was deleted meanwhile
+        return
+    *before, checksum = found
+    if checksum != of_job(before):
+        raise OSError(damaged(job))
+    changes = ", ".join(f"{name} = :{name}" for name in columns)
+    db.execute(f"UPDATE jobs SET {changes} WHERE id = :job", {**columns, "job": job})
+    _guard(db, job)
+
+
+def touch(db: sqlite3.Connection, job: int, owner: str) -> None:
+    """Writes down that the owner of a job is still at it."""
+    where = "WHERE id = ? AND owner = ?"
+    db.execute(f"UPDATE jobs SET touched = ? {where}", (time.time(), job, owner))
+
+
+def _guard(db, job) -> None:
+    *row, _ = db.execute(f"{_JOB} WHERE id = ?", (job,)).fetchone()
+    db.execute("UPDATE jobs SET checksum = ? WHERE id = ?", (of_job(row), job))
+
+
+def store(db: sqlite3.Connection, job: int, results: Mapping[bytes, bytes]) -> None:
+    """Stores results of a job's points."""
+    rows = []
+    for point in points_of(db, job):
+        if point.is_sealed and point.key in results:
+            content = (point.key, job, point.pub, point.place, point.angles, results[point.key])
+            rows.append((results[point.key], digest(*content), point.key))
+    db.executemany("UPDATE points SET result = ?, checksum = ? WHERE key = ?", rows)
+
+
+def free(db: sqlite3.Connection, job: int) -> int:
+    """Deletes the points of a job that have no result that can be used; returns how many have."""
+    found = points_of(db, job)
+    db.executemany(
+        "DELETE FROM points WHERE key = ?",
+        [(point.key,) for point in found if point.result is None or not point.is_sound],
+    )
+    return sum(point.result is not None and point.is_sound for point in found)
+
+
+def abandon(db: sqlite3.Connection, job: Record, owner: str) -> None:
+    """Leaves a job at a service to others; forgets another one, unless it has come to an end.
+
+    Args:
+        db: The database.
+        job: The job.
+        owner: Who leaves it; what is another's already stays as it is.
+    """
+    found = current(db, job)
+    if found is None or found.owner != owner:
+        return
+    if found.remote:
+        update(db, found.id, owner=None)
+    elif found.finished is None:
+        forget(db, [found.id])
+
+
+def forget(db: sqlite3.Connection, jobs: Iterable[int]) -> None:
+    """Deletes jobs and the results they gave."""
+    for job in jobs:
+        db.execute("DELETE FROM points WHERE job = ?", (job,))
+        db.execute("DELETE FROM jobs WHERE id = ?", (job,))
+
+
+def damage(db: sqlite3.Connection) -> str | None:
+    """Says what of a file is damaged so that recorded points might not be found; None for nothing.
+
+    Results that are damaged are found when they are read.
+    """
+    (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    if said != "ok":
+        return said
+    sound = {}
+    for job in jobs(db):
+        sound[job.id] = job.is_sound
+        if not job.is_sound:
+            return damaged(job.id)
+    for point in map(_point, db.execute(f"SELECT {_POINT} FROM points")):
+        if not point.is_sealed or point.job not in sound:
+            return damaged(point.job)
+    return None
+
+
+def unsound(db: sqlite3.Connection) -> set[int]:
+    """Returns the numbers of jobs of which something is not as it was written."""
+    found = {job.id for job in jobs(db) if not job.is_sound}
+    points = map(_point, db.execute(f"SELECT {_POINT} FROM points"))
+    return found | {point.job for point in points if not point.is_sound}
+
+
+def damaged(job: int) -> str:
+    """Says that what is recorded of a job is not what was written."""
+    return f"what it has of job {job} is damaged: it does not match its checksum"

@@ -1,0 +1,1 @@
+"""Minimisation with exact derivatives."""

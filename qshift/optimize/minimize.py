@@ -1,0 +1,246 @@
+"""Minimisation with exact derivatives: Newton's method, its diagonal form, and two of first order.
+
+Long runs keep a checkpoint, from which an interrupted run goes on with the same numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qshift.errors import QShiftError
+from qshift.optimize.checkpoint import Checkpoint, State, identify
+from qshift.optimize.result import Point, Result
+from qshift.progress import progress as progress_display
+from qshift.tracker import Tracker
+
+
+class SingularHessianError(QShiftError, ArithmeticError):
+    """A Newton step that does not exist: the Hessian is zero in a direction of descent."""
+
+
+# Update rules. Each returns the direction d of the step x <- x - learning_rate d from the gradient
+# float64[n] and the damped Hessian float64[n, n]. ``memory`` is the rule's own, between steps.
+
+
+def _newton(gradient: np.ndarray, hessian: np.ndarray, memory: dict) -> np.ndarray:
+    """H^-1 g; Mari, Bromley, Killoran, PRA 103, 012405 (2021)."""
+    curvatures, axes = np.linalg.eigh(hessian)
+    slopes = axes.T @ gradient
+    size = max(np.abs(curvatures).max(), np.linalg.norm(gradient))
+    flat = np.abs(curvatures) <= 1e-12 * size
+    if np.any(np.abs(slopes[flat]) > 1e-9 * size):
+        raise SingularHessianError(
+            "there is no Newton step: the Hessian is zero in a direction in which the gradient is "
+            "not; give damping (1 is a good start), or choose gradient-descent or adam"
+        )
+    # Along directions without any effect, slope and curvature zero, the point stays where it is.
+    return axes @ np.where(flat, 0.0, slopes / np.where(flat, 1.0, curvatures))
+
+
+def _diagonal_newton(gradient: np.ndarray, hessian: np.ndarray, memory: dict) -> np.ndarray:
+    """g_i / H_ii, given only these entries of H; Mari, Bromley, Killoran (2021)."""
+    return _newton(gradient, hessian, memory)
+
+
+def _gradient_descent(gradient: np.ndarray, hessian: None, memory: dict) -> np.ndarray:
+    return gradient
+
+
+def _adam(gradient: np.ndarray, hessian: None, memory: dict) -> np.ndarray:
+    """Kingma, Ba, arXiv:1412.6980, algorithm 1, with its constants 0.9, 0.999 and 1e-8."""
+    step = memory.get("step", 0) + 1
+    first = 0.9 * memory.get("first", 0.0) + 0.1 * gradient
+    second = 0.999 * memory.get("second", 0.0) + 0.001 * gradient**2
+    memory.update(step=step, first=first, second=second)
+    return first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+
+
+@dataclass(frozen=True)
+class _Optimizer:
+    rule: Callable
+    order: int  # of the derivatives that the rule needs
+    learning_rate: float  # unless the caller says otherwise
+    diagonal: bool = False  # whether the Hessian's diagonal suffices
+
+
+_OPTIMIZERS = {
+    "newton": _Optimizer(_newton, 2, 1.0),
+    "diagonal-newton": _Optimizer(_diagonal_newton, 2, 1.0, diagonal=True),
+    "gradient-descent": _Optimizer(_gradient_descent, 1, 0.1),
+    "adam": _Optimizer(_adam, 1, 0.1),
+}
+OPTIMIZERS = tuple(_OPTIMIZERS)
+
+
+def minimize(
+    fn: Callable,
+    x0: Any,
+    optimizer: str = "newton",
+    *,
+    steps: int = 100,
+    learning_rate: float | None = None,
+    damping: float = 0.0,
+    tolerance: float = 1e-9,
+    progress: bool = True,
+    checkpoint: str | os.PathLike | None = None,
+) -> Result:
+    """Minimises a scalar function with exact derivatives.
+
+    Args:
+        fn: A function of one tensor: a QNode, whose derivatives of all orders then go out as one
+            batch per step (PennyLane's own are converted by `qshift.from_qnode`), or any TensorFlow
+            function. It is compiled with `tf.function`
+            where that is possible; an interruption then waits for the end of a step.
+        x0: The point to start from, of any shape. Its dtype is the one that ``fn`` gets; integers
+            become float64.
+        optimizer: ``"newton"``: x <- x - learning_rate (H + damping I)^-1 g;
+            ``"diagonal-newton"``: the same with only the diagonal of H, of a QNode whose angles are
+            affine in x without paying for more;
+            ``"gradient-descent"``: x <- x - learning_rate g; ``"adam"``: Kingma and Ba's.
+        steps: The largest number of steps.
+        learning_rate: 1 for the Newton methods and 0.1 for the others by default.
+        damping: What is added to the Hessian's diagonal. With 0, Newton's method heads for the
+            nearest stationary point, be it a minimum or not; the result then says that it has not
+            converged.
+        tolerance: Stop when the Euclidean norm of the gradient is at most this. With float32 or
+            finite shots, gradients never get as small as the default.
+        progress: Whether to show the progress; on a terminal or in a notebook only.
+        checkpoint: A file that is written after every step. If it exists, the run goes on from
+            there; a finished run returns its result without executing anything, or goes on if
+            ``steps`` or ``tolerance`` ask for more. The numbers are those of an uninterrupted run,
+            with finite shots too if the QNode has a seed.
+
+    Returns:
+        The last point, its value and gradient, and the history of the run.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read or belongs to another problem.
+        SingularHessianError: The Newton step does not exist.
+        ValueError: The optimizer is unknown, ``x0`` empty, or ``fn`` not scalar or not finite.
+    """
+    x0 = np.asarray(x0)
+    x0 = x0 if np.issubdtype(x0.dtype, np.floating) else x0.astype(float)
+    method = _method(optimizer, x0, damping, steps)
+    rate = method.learning_rate if learning_rate is None else float(learning_rate)
+    state, store = State(x0.astype(float)), None
+    if checkpoint is not None:
+        run = {"optimizer": optimizer, "learning_rate": rate, "damping": float(damping)}
+        store = Checkpoint(Path(checkpoint), run | {"x0": x0.tolist()} | identify(fn, x0))
+        state = store.load() or state
+
+    def finished() -> bool:
+        return state.history[-1].gradient_norm <= tolerance or len(state.history) > steps
+
+    spent = 0
+    if state.x is None and not finished():
+        # The run ended here before, where it did without a Hessian and a step.
+        last = state.history.pop()
+        state.x, spent = last.x, last.circuits
+    derivatives, bar = _compiled(fn, method.diagonal), progress_display()
+    bar.disable = bar.disable or not progress
+    with bar:
+        task = bar.add_task(optimizer, total=steps)
+        while state.x is not None:
+            x, step = state.x, len(state.history)
+            order = 1 if step == steps else method.order  # at the last point no step is taken
+            with Tracker() as tracker:
+                value, gradient, hessian = derivatives(x.astype(x0.dtype), order, step)
+                norm = float(np.linalg.norm(gradient))
+                if order < method.order and norm <= tolerance:
+                    # Whether that is a minimum, only the Hessian tells.
+                    value, gradient, hessian = derivatives(x.astype(x0.dtype), method.order, step)
+            lowest = largest = None
+            if hessian is not None:
+                curvatures = np.linalg.eigvalsh(hessian)
+                lowest, largest = float(curvatures[0]), float(np.abs(curvatures).max())
+                hessian = hessian + damping * np.eye(x.size)
+            circuits = spent + tracker.totals["circuits"]
+            state.history.append(Point(x, value, norm, lowest, circuits, largest))
+            state.x, spent = None, 0
+            if not finished():
+                state.x = x - rate * method.rule(gradient, hessian, state.memory).reshape(x.shape)
+            if store is not None:
+                store.save(state)
+            described = f"{optimizer} {value:.8f} |g| {norm:.1e}"
+            bar.update(task, completed=step, description=described)
+    last = state.history[-1].x.astype(x0.dtype)
+    return Result(last, tuple(state.history), optimizer, tolerance)
+
+
+def _method(optimizer: str, x0: np.ndarray, damping: float, steps: int) -> _Optimizer:
+    if optimizer not in _OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {optimizer!r}; choose from {', '.join(OPTIMIZERS)}")
+    method = _OPTIMIZERS[optimizer]
+    if not x0.size:
+        raise ValueError("x0 is empty: there is nothing to minimize by")
+    if damping and method.order < 2:
+        raise ValueError(
+            f"damping={damping} has no meaning for {optimizer}, which does not use the Hessian; "
+            "leave it out, or choose newton or diagonal-newton"
+        )
+    if steps < 0:
+        raise ValueError(f"steps must be at least 0, got {steps}")
+    return method
+
+
+def _compiled(fn: Callable, diagonal: bool) -> Callable:
+    """Returns the function from a point and an order to value, gradient and Hessian.
+
+    These are a float, float64[n] and float64[n, n], or None instead of the Hessian at order 1, for
+    n entries of the point. With `diagonal`, the Hessian is given as zero off its diagonal.
+    TensorFlow traces a Hessian in tenths of a second, so that is done once.
+    """
+    import tensorflow as tf  # Late: importing it takes long.
+
+    import qshift
+    from qshift.api.derivatives import retracing
+    from qshift.api.qnode import as_own
+    from qshift.autodiff.tracing import if_traceable
+
+    fn = as_own(fn)
+    if isinstance(fn, qshift.QNode):
+        fn = fn.update(seed=fn.seed)  # with a count of its own of its calls
+    direct = diagonal and isinstance(fn, qshift.QNode)  # whose diagonal may be had by itself
+
+    def checked(value):
+        if not tf.is_tensor(value) or value.shape.rank:
+            got = f"shape {value.shape}" if tf.is_tensor(value) else f"a {type(value).__name__}"
+            raise ValueError(f"minimize takes a function whose value is one number, got {got}")
+        return value
+
+    def up_to_order(x, order: int) -> tuple:
+        function = fn if direct else lambda x: checked(fn(x))
+        return qshift.derivatives(function, x, order=order, diagonal=diagonal)
+
+    @cache
+    def up_to(order: int) -> Callable:
+        return tf.function(lambda x: up_to_order(x, order), autograph=False)
+
+    def evaluate(x: np.ndarray, order: int) -> tuple:
+        x = tf.constant(x)
+        if direct:
+            return up_to_order(x, order)
+        with if_traceable(), retracing():
+            return up_to(order)(x)
+        return up_to_order(x, order)
+
+    def derivatives(x: np.ndarray, order: int, step: int) -> tuple:
+        if isinstance(fn, qshift.QNode):
+            fn.calls.made = step  # a resumed run draws the samples it would have drawn
+        value, *found = evaluate(x, order)
+        found = [np.reshape(d, -1) for d in (checked(value), *found)]
+        if len(found) > 2:
+            found[2] = np.diag(found[2]) if diagonal else found[2].reshape(x.size, x.size)
+        if not all(np.all(np.isfinite(each)) for each in found):
+            raise ValueError(f"the function or a derivative of it is not finite at x = {x}")
+        value, gradient, hessian = (*(each.astype(float) for each in found), None)[:3]
+        return float(value[0]), gradient, hessian
+
+    return derivatives

@@ -1,0 +1,1 @@
+"""qshift's rules as gradient transforms of PennyLane, for all its interfaces."""

@@ -1,0 +1,406 @@
+"""Partial derivatives of the results of a PennyLane tape, from shifted tapes.
+
+All points that they need are found together (by `qshift.rules.planner`), each once, and leave as
+one broadcast tape where that is possible. Everything is computed in the interface of the results,
+so that what differentiates PennyLane's results can differentiate these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pennylane as qml
+from autograd.numpy.numpy_boxes import ArrayBox
+from autograd.tracer import trace_stack
+from pennylane.measurements import ExpectationMP, MidMeasureMP, ProbabilityMP, Shots, VarianceMP
+from pennylane.tape import QuantumScript
+
+from qshift.circuits import spectra as gates
+from qshift.circuits.circuit import Circuit, Slot
+from qshift.circuits.hermitian import require_hermitian
+from qshift.circuits.readout import read
+from qshift.circuits.unitary import require_unitary
+from qshift.circuits.user_observables import require_one_observable
+from qshift.errors import NoShiftRuleError, UnsupportedError
+from qshift.pennylane.expansion import is_angle
+from qshift.rules.planner import Frequencies, Index, Planner, Point, Recipe
+from qshift.rules.shifting import FAR, exact_base, largest_frequency, reduced
+
+FAR_SINGLE = 10.0  # radians, in single precision
+_MOST_AMPLITUDES = 2**22  # of one broadcast tape, 64 MiB
+
+
+class _Shifted(QuantumScript):
+    """A tape at shifted angles, whose derivatives are of higher order.
+
+    Shifted again, many such tapes are equal. PennyLane's cache finds that out if they are not
+    broadcast.
+    """
+
+
+@dataclass(frozen=True)
+class _Result:
+    """How a result asked for follows from raw ones.
+
+    Attributes:
+        columns: Which raw ones.
+        function: From values [N, len(columns)] to [N], a polynomial of degree two; None if it is
+            the raw one as it stands.
+    """
+
+    columns: range
+    function: Callable | None = None
+
+
+class Derivatives:
+    """Partial derivatives of a tape's results by its trainable parameters.
+
+    Args:
+        tape: The tape; its parameters are numbered as in ``tape.trainable_params``.
+        indices: Which partial derivatives, of order one or two.
+        recipes: {parameter: rule} in place of those that are known.
+        objective: ``"circuits"`` or ``"shots"``.
+        f0: The results of the tape, if known.
+        broadcast: Whether to put shifted tapes together; None where that is possible.
+
+    Attributes:
+        tapes: What to run.
+
+    Raises:
+        NoShiftRuleError: For a gate without an exact rule.
+        UnsupportedError: For measurements and outcomes that shift rules do not hold for.
+    """
+
+    def __init__(
+        self,
+        tape: QuantumScript,
+        indices: Sequence[Index],
+        recipes: dict[int, Recipe],
+        objective: str,
+        f0: Any = None,
+        broadcast: bool | None = None,
+    ):
+        if any(getattr(op, "postselect", None) is not None for op in tape.operations):
+            raise UnsupportedError(
+                "Postselection divides by the probability of the selected outcome, so expectation "
+                "values are no longer trigonometric polynomials and shift rules do not hold. "
+                "Differentiate the joint expectation value and the probability."
+            )
+        for op in tape.operations:
+            if _has_numbers_only(op):
+                require_unitary(op)
+        self._tape = tape
+        raw, self._results = _raw(tape.measurements)
+        slots = _slots(tape, recipes)
+        circuit = Circuit(tuple(tape.operations), raw, (1,) * len(raw), slots, Shots(None))
+        cones = _cones(tape, circuit)
+        constant = [slot.spectrum == Frequencies(()) for slot in slots]
+        seen = cones.any(axis=0) & ~np.array(constant)
+        self._indices = [index for index in indices if seen[list(index)].all()]
+        _require_rules(tape, circuit, {i for index in self._indices for i in index})
+
+        self._needed = list(self._indices)
+        if self._indices and any(result.function for result in self._results):
+            f0 = None  # the results do not tell the raw ones
+            lower = {(i,) for index in self._indices if len(index) > 1 for i in index}
+            self._needed = [(), *sorted(lower), *self._indices]
+        planner = _planner(circuit.spectra, cones.tobytes(), cones.shape, objective)
+        step = planner.root.request(tuple(self._needed))
+        self._mask = planner.mask(tuple(self._needed)) if self._needed else None
+        points = list(step.new_points)
+        # The unshifted tape first, as its results may be known.
+        order = sorted(range(len(points)), key=lambda k: points[k] != ())
+        points = [points[k] for k in order]
+        self._coefficients = step.coefficients.toarray()[:, order]
+        self._known = [f0] if f0 is not None and points[:1] == [()] else []
+        tapes, self._sizes = _shifted(tape, circuit, points[len(self._known) :], broadcast)
+        self.tapes = tapes
+
+    def read(self, results, entries: Callable[[dict], Any]):
+        """Makes derivatives of the results of the shifted tapes.
+
+        Args:
+            results: One for each tape.
+            entries: Lays the {index: derivative} of one measurement out. Indices that were not
+                asked for have zeros.
+
+        Returns:
+            As PennyLane lays out the results of a tape, with entries in place of results.
+        """
+        outcomes = [*self._known, *results]
+        if not self._tape.shots.has_partitioned_shots:
+            return self._read(outcomes, entries)
+        copies = range(self._tape.shots.num_copies)
+        return tuple(self._read([o[copy] for o in outcomes], entries) for copy in copies)
+
+    def _read(self, outcomes, entries):
+        raw = [
+            self._combined(outcomes, m) for m in range(sum(len(r.columns) for r in self._results))
+        ]
+        laid = []
+        for result, measurement in zip(self._results, self._tape.measurements, strict=True):
+            columns = [raw[column] for column in result.columns]
+            known = columns[0] if result.function is None else self._composed(result, columns)
+            laid.append(entries(_WithZeros(known, measurement, self._tape.batch_size)))
+        return tuple(laid) if len(laid) > 1 else laid[0]
+
+    def _combined(self, outcomes, m) -> dict[Index, Any]:
+        """Returns the derivatives of one raw measurement."""
+        if not outcomes:  # nothing is needed, or all that is cancels
+            return {}
+        several = len(self._mask) > 1
+        leaves = [outcome[m] if several else outcome for outcome in outcomes]
+        table = _rows(leaves, [None] * len(self._known) + self._sizes)
+        combined = qml.math.tensordot(_like(self._coefficients, table), table, [[1], [0]])
+        return {
+            index: row if self._mask[m, k] else qml.math.zeros_like(row)
+            for k, index in enumerate(self._needed)
+            for row in [combined[k, ...]]  # an array, also where NumPy has numbers
+        }
+
+    def _composed(self, result, columns) -> dict[Index, Any]:
+        """Returns the derivatives of a function of raw results, a polynomial of degree two: its
+        central differences are its derivatives, exactly."""
+        if not self._indices:
+            return {}
+        steps = {
+            index: qml.math.stack([column[index] for column in columns], axis=-1)
+            for index in self._needed
+        }
+        at = steps[()]
+        shape = qml.math.shape(at)
+
+        def function(values):
+            return result.function(qml.math.reshape(values, (-1, shape[-1])))
+
+        derivatives = {}
+        for index in self._indices:
+            step = steps[index]
+            derivative = (function(at + step) - function(at - step)) / 2
+            if len(index) == 2:
+                d, e = steps[index[:1]], steps[index[1:]]
+                bend = function(at + d + e) - function(at + d - e)
+                derivative = derivative + (bend - function(at - d + e) + function(at - d - e)) / 4
+            derivatives[index] = qml.math.reshape(derivative, shape[:-1])
+        return derivatives
+
+
+class _WithZeros(dict):
+    """Partial derivatives of one result; those that nobody asked for are zero."""
+
+    def __init__(self, derivatives, measurement, batch):
+        super().__init__(derivatives)
+        self._measurement = measurement
+        self._batch = () if batch is None else (batch,)
+
+    def __missing__(self, index):
+        for known in self.values():
+            return qml.math.zeros_like(known)
+        is_probability = isinstance(self._measurement, ProbabilityMP)
+        size = (2 ** len(self._measurement.wires),) if is_probability else ()
+        return np.zeros(self._batch + size)
+
+
+@lru_cache(maxsize=256)
+def _planner(spectra, cones, shape, objective) -> Planner:
+    return Planner(spectra, np.frombuffer(cones, bool).reshape(shape), objective)
+
+
+def _raw(measurements):
+    """Reduces measurements to expectation values and probabilities: these, and the results."""
+    raw: list = []
+    results = []
+    for measurement in measurements:
+        if type(measurement) not in (ExpectationMP, VarianceMP, ProbabilityMP):
+            raise UnsupportedError(
+                f"{measurement!r} has no derivatives by shifted circuits. Return expectation "
+                "values, variances or probabilities, or choose diff_method='backprop' on a "
+                "simulator."
+            )
+        parts, function = (measurement,), None
+        if isinstance(measurement, VarianceMP):
+            parts, function = _variance(measurement)
+        if measurement.obs is not None:
+            require_one_observable(measurement.obs)
+        if measurement.obs is not None and _has_numbers_only(measurement.obs):
+            require_hermitian(measurement.obs)
+        results.append(_Result(range(len(raw), len(raw) + len(parts)), function))
+        raw += parts
+    return tuple(raw), tuple(results)
+
+
+def _has_numbers_only(op) -> bool:
+    return all(isinstance(x, np.ndarray | int | float | complex) for x in op.data)
+
+
+def _variance(measurement):
+    """Returns expectation values that a variance follows from, and how."""
+    outcome = measurement.mv
+    if outcome is None:
+        readout = read([measurement], tuple, lambda _: False)
+        return readout.raw, readout.results[0]
+    with qml.QueuingManager.stop_recording():
+        parts = qml.expval(outcome), qml.expval(outcome * outcome)
+    return parts, lambda values: values[:, 1] - values[:, 0] * values[:, 0]
+
+
+def _slots(tape, recipes):
+    """Returns one slot for each trainable parameter."""
+    slots = []
+    for column in range(len(tape.trainable_params)):
+        op, position, parameter = tape.get_operation(column)
+        spectrum = recipes.get(column)
+        is_gate = position < len(tape.operations)
+        if spectrum is None and is_gate and not qml.math.ndim(op.data[parameter]):
+            spectrum = gates.spectra(op)[parameter]
+        slots.append(Slot(position, parameter, parameter, op.name, column, (), False, spectrum))
+    return tuple(slots)
+
+
+def _cones(tape, circuit) -> np.ndarray:
+    """Returns bool[M, P], which raw measurements can depend on which parameters."""
+    cones = circuit.cones.copy()
+    if any(isinstance(op, MidMeasureMP) for op in tape.operations):
+        cones[:] = True  # outcomes reach further than wires
+    for row, measurement in zip(cones, circuit.measurements, strict=True):
+        if isinstance(measurement, ProbabilityMP) and not measurement.wires:
+            row[:] = True
+    cones[:, [i for i, k in enumerate(tape.trainable_params) if not is_angle(tape, k)]] = True
+    return cones
+
+
+def _require_rules(tape, circuit, columns):
+    for column in columns:
+        if not is_angle(tape, tape.trainable_params[column]):
+            raise NoShiftRuleError(
+                f"Parameter {circuit.slots[column].parameter} of the observable "
+                f"{circuit.slots[column].gate} is marked as trainable, but only the coefficients "
+                "of a sum of observables can be, where the interface differentiates. Mark it as "
+                "not trainable, for instance with qml.numpy.array(..., requires_grad=False)."
+            )
+    circuit.require_rules(columns)
+
+
+def _shifted(tape, circuit, points: list[Point], broadcast: bool | None):
+    """Returns tapes at points, and for each the number of points it is broadcast over, or None."""
+    moved = {column for point in points for column, _, _ in point}
+    if broadcast is None:
+        broadcast = _can_broadcast(tape, [circuit.slots[column] for column in moved])
+    elif broadcast and tape.batch_size is not None:
+        raise UnsupportedError(
+            "broadcast=True: the tape is broadcast itself. Use broadcast=None or broadcast=False."
+        )
+    size = max(1, _MOST_AMPLITUDES >> len(tape.wires)) if broadcast else 1
+    chunks = [points[i : i + size] for i in range(0, len(points), size)]
+    sizes = [len(chunk) if len(chunk) > 1 else None for chunk in chunks]
+    return [_moved(tape, circuit, chunk) for chunk in chunks], sizes
+
+
+def _can_broadcast(tape, slots) -> bool:
+    operations = [tape.operations[slot.operation] for slot in slots]
+    return (
+        tape.batch_size is None
+        and not isinstance(tape, _Shifted)
+        and not any(isinstance(op, MidMeasureMP) for op in tape.operations)
+        and all(gates.broadcasts(op) for op in operations)
+        and not any(
+            _is_recorded(op.data[slot.parameter])
+            for op, slot in zip(operations, slots, strict=True)
+        )
+    )
+
+
+def _is_recorded(parameter) -> bool:
+    """Whether what is computed from a parameter now may be differentiated, or compiled.
+
+    PennyLane does not differentiate broadcast tapes.
+    """
+    interface = qml.math.get_interface(parameter)
+    if interface == "autograd":
+        # A box outlives the differentiation that it was made for.
+        while isinstance(parameter, ArrayBox) and parameter._trace > trace_stack.top:
+            parameter = parameter._value
+        return isinstance(parameter, ArrayBox)
+    if interface == "torch":
+        import torch
+
+        return parameter.requires_grad and torch.is_grad_enabled()
+    return qml.math.requires_grad(parameter)
+
+
+def _moved(tape, circuit, points):
+    """Returns the tape at one point, or broadcast over several."""
+    if points == [()] and tuple(tape.measurements) == circuit.measurements:
+        return tape
+    operations = list(tape.operations)
+    moves = [{column: (scale, shift) for column, scale, shift in point} for point in points]
+    for position, slots in circuit.slots_by_operation.items():
+        moved = [slot for slot in slots if any(slot.start in move for move in moves)]
+        if not moved:
+            continue
+        changes = {}
+        for slot in moved:
+            scales, shifts = np.array([move.get(slot.start, (1.0, 0.0)) for move in moves]).T
+            if len(points) == 1:
+                scales, shifts = scales[0], shifts[0]
+            x = _near(operations[position].data[slot.parameter], slot)
+            if (scales != 1.0).any():
+                x = x * _like(scales, x)
+            changes[slot.parameter] = x + _like(shifts, x)
+        operations[position] = _bound(operations[position], changes)
+    trainable = [i for i in tape.trainable_params if is_angle(tape, i)]
+    return _Shifted(operations, circuit.measurements, shots=tape.shots, trainable_params=trainable)
+
+
+def _near(x, slot):
+    """Returns an angle less whole periods, if it is large; with the same derivatives."""
+    largest, base = largest_frequency(slot.spectrum), exact_base(slot.spectrum)
+    single = any(name in str(getattr(x, "dtype", "")) for name in ("float32", "float16"))
+    far = qml.math.abs(x) * largest > (FAR_SINGLE if single else FAR)
+    if qml.math.is_abstract(x):
+        return x if base is None else qml.math.where(far, _less_periods(x, base), x)
+    if not qml.math.any(far):
+        return x
+    if base is None:
+        reduced(
+            np.asarray(qml.math.unwrap([x])[0], float), slot.spectrum, f"A parameter of {slot.gate}"
+        )
+        return x
+    return qml.math.where(far, _less_periods(x, base), x)
+
+
+def _less_periods(x, base):
+    return qml.math.arctan2(qml.math.sin(base * x), qml.math.cos(base * x)) / base
+
+
+def _bound(op, changes):
+    """Returns a gate with some of its parameters replaced."""
+    if isinstance(op, qml.ops.Conditional):
+        return qml.ops.Conditional(op.meas_val, _bound(op.base, changes))
+    # PennyLane's bind_new_parameters miscounts the parameters inside of some generators.
+    leaves, structure = qml.pytrees.flatten(op)
+    places = gates.data_positions(op, leaves)
+    for parameter, x in changes.items():
+        leaves[places.index(parameter)] = x
+    return qml.pytrees.unflatten(leaves, structure)
+
+
+def _rows(leaves, sizes):
+    """Stacks results of tapes; those of broadcast tapes have a row for each point already."""
+    if not any(sizes):
+        return qml.math.stack(leaves)
+    rows = [
+        leaf if size else qml.math.stack([leaf]) for leaf, size in zip(leaves, sizes, strict=True)
+    ]
+    return rows[0] if len(rows) == 1 else qml.math.concatenate(rows)
+
+
+def _like(array, tensor):
+    """Returns an array in the interface of a tensor, and in its dtype unless that has integers."""
+    array = qml.math.convert_like(array, tensor)
+    has_integers = "int" in str(getattr(tensor, "dtype", type(tensor)))
+    return array if has_integers else qml.math.cast_like(array, tensor)

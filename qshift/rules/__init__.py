@@ -1,0 +1,1 @@
+"""Numbers only: which shifted points give a derivative, and how their values are combined."""

@@ -1,0 +1,241 @@
+"""What derivatives cost, known before anything runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from qshift.rules.planner import Axes, Frequencies, Planner, indices_along, split
+
+_NOTE = (
+    "QPU seconds: gates, measurements and the delay between shots, by the backend's own figures. "
+    "Not in them: a few seconds around each job, what error mitigation adds, a session's idle time."
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    """The cost of one order.
+
+    Attributes:
+        order: 0 for the value, 1 for the gradient, ...
+        circuits: Circuits that it adds to those of the lower orders.
+        total: Circuits up to and including this order.
+        batches: Batches that nested tapes send for it (`qshift.derivatives` sends one in all, or
+            two with adjoint differentiation).
+        shots: Shots that it adds.
+        recursion: Circuits that plain recursion executes up to and including this order.
+        jobs: Jobs of its batches; 0 on devices that have none.
+        seconds: QPU seconds that it adds; None on simulators.
+    """
+
+    order: int
+    circuits: int
+    total: int
+    batches: int
+    shots: int
+    recursion: int
+    jobs: int = 0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What value and derivatives up to an order cost; readable when printed and in notebooks.
+
+    Attributes:
+        orders: One entry per order, from 0.
+        parameters: Number of gate parameters differentiated by.
+        objective: ``"circuits"`` or ``"shots"``.
+        points: Size of the batch of inputs: every circuit runs at each of them.
+        adjoint: Whether circuits of order 1 and above give gradients, by adjoint differentiation.
+        shared: The parameters that several gates share and that are shifted in all of them at once,
+            with the joint spectrum; in words.
+    """
+
+    orders: tuple[Order, ...]
+    parameters: int
+    objective: str
+    points: int
+    adjoint: bool = False
+    shared: tuple[str, ...] = ()
+
+    @property
+    def circuits(self) -> int:
+        """Circuits in all."""
+        return self.orders[-1].total
+
+    @property
+    def batches(self) -> int:
+        """Batches in all, from nested tapes."""
+        return sum(order.batches for order in self.orders)
+
+    @property
+    def shots(self) -> int:
+        """Shots in all; 0 on exact simulators."""
+        return sum(order.shots for order in self.orders)
+
+    @property
+    def jobs(self) -> int:
+        """Jobs in all, from nested tapes; 0 on devices that have none."""
+        return sum(order.jobs for order in self.orders)
+
+    @property
+    def seconds(self) -> float | None:
+        """QPU seconds in all, from nested tapes; None on simulators."""
+        known = [order.seconds for order in self.orders if order.seconds is not None]
+        return sum(known) if known else None
+
+    @property
+    def recursion(self) -> int:
+        """Circuits that plain recursion would execute."""
+        return self.orders[-1].recursion
+
+    @classmethod
+    def of(
+        cls,
+        planner: Planner,
+        axes: Sequence[Axes],
+        points: int = 1,
+        shots: int = 0,
+        adjoint: bool = False,
+        jobs: Callable[[int], int] | None = None,
+        seconds: Callable[[int], float | None] | None = None,
+        shared: tuple[str, ...] = (),
+    ) -> Plan:
+        """Plans partial derivatives, order by order.
+
+        Args:
+            planner: Of the circuit.
+            axes: Which derivatives: for each axis of each, the parameters that it runs over.
+            points: Size of the batch.
+            shots: Shots per circuit.
+            adjoint: Whether the device gives first derivatives.
+            jobs: From the number of circuits of a batch to that of its jobs.
+            seconds: From the number of circuits of a batch to its QPU seconds.
+            shared: Parameters with a joint spectrum, in words.
+        """
+        node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
+        for k in range(max(map(len, axes), default=0) + 1):
+            same = [each for each in axes if len(each) == k]
+            wanted = indices_along(same)
+            if k and adjoint:
+                seen = np.flatnonzero(planner.mask(wanted).any(axis=0)) if wanted else ()
+                pairs = split([wanted[i] for i in seen])
+                step = gradients.request(tuple(dict.fromkeys(lower for lower, _ in pairs)))
+                gradients = step.node
+            else:
+                step = node.request(wanted)
+                node = step.node
+            circuits = len(step.new_points) * points
+            total += circuits
+            recursion += points * sum(
+                math.prod(
+                    sum(_evaluations(planner.spectra[j]) for j in columns) for columns in each
+                )
+                for each in same
+            )
+            batches, sent = int(circuits > 0), jobs(circuits) if jobs and circuits else 0
+            time = seconds(circuits) if seconds else None
+            orders.append(
+                Order(k, circuits, total, batches, circuits * shots, recursion, sent, time)
+            )
+        parameters = len({j for each in axes for columns in each for j in columns})
+        return cls(tuple(orders), parameters, planner.objective, points, adjoint, shared)
+
+    @classmethod
+    def total(cls, plans: Sequence[Plan]) -> Plan:
+        """Adds up the plans of several circuits that one call runs, a batch each."""
+        orders = tuple(
+            Order(same[0].order, *map(_sum, zip(*map(_counts, same), strict=True)))
+            for same in zip(*(plan.orders for plan in plans), strict=True)
+        )
+        parameters = sum(plan.parameters for plan in plans)
+        points, adjoint = max(plan.points for plan in plans), any(plan.adjoint for plan in plans)
+        shared = tuple(each for plan in plans for each in plan.shared)
+        return cls(orders, parameters, plans[0].objective, points, adjoint, shared)
+
+    def to_dict(self) -> dict:
+        """Returns the plan as plain data."""
+        return asdict(self) | {
+            "circuits": self.circuits,
+            "batches": self.batches,
+            "jobs": self.jobs,
+            "shots": self.shots,
+            "seconds": self.seconds,
+            "recursion": self.recursion,
+        }
+
+    def _title(self) -> str:
+        batch = f", batch of {self.points}" if self.points > 1 else ""
+        goal = {"circuits": "fewest circuits", "shots": "least variance"}[self.objective]
+        by = ", by adjoint gradients" if self.adjoint else ""
+        return f"Plan for {self.parameters} gate parameters{batch}, {goal}{by}"
+
+    def _notes(self) -> list[str]:
+        joint = [f"Joint spectrum: {'; '.join(self.shared)}."] if self.shared else []
+        return joint if self.seconds is None else [*joint, _NOTE]
+
+    def _cells(self) -> dict[str, list[str]]:
+        """Returns the columns to show, heading -> one text for each order."""
+        columns = {
+            "order": [str(o.order) for o in self.orders],
+            "circuits": [f"{o.circuits:,}" for o in self.orders],
+            "in all": [f"{o.total:,}" for o in self.orders],
+            "batches": [str(o.batches) for o in self.orders],
+            "jobs": [str(o.jobs) for o in self.orders],
+            "shots": [f"{o.shots:,}" if self.shots else "exact" for o in self.orders],
+            "QPU seconds": [f"{o.seconds or 0:,.1f}" for o in self.orders],
+            "plain recursion": [f"{o.recursion:,}" for o in self.orders],
+        }
+        if not self.jobs:
+            del columns["jobs"]
+        if self.seconds is None:
+            del columns["QPU seconds"]
+        return columns
+
+    def __rich__(self) -> Table:
+        table = Table(title=self._title(), caption=" ".join(self._notes()) or None)
+        columns = self._cells()
+        for column in columns:
+            table.add_column(column, justify="right")
+        for row in zip(*columns.values(), strict=True):
+            table.add_row(*row)
+        return table
+
+    def __str__(self) -> str:
+        console = Console(width=100, color_system=None, force_terminal=False, force_jupyter=False)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get()
+
+    def _repr_html_(self) -> str:
+        columns = self._cells()
+        head = "".join(f"<th>{column}</th>" for column in columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
+            for row in zip(*columns.values(), strict=True)
+        )
+        notes = "".join(f"<p><small>{note}</small></p>" for note in self._notes())
+        return f"<table><caption>{self._title()}</caption><tr>{head}</tr>{body}</table>{notes}"
+
+
+def _sum(values) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _counts(order: Order) -> tuple:
+    return tuple(asdict(order).values())[1:]
+
+
+def _evaluations(spectrum) -> int:
+    """Evaluations of one first derivative by its standard rule."""
+    if isinstance(spectrum, Frequencies):
+        return 2 * len(spectrum.values)
+    return len(spectrum.terms)

@@ -1,0 +1,346 @@
+"""From partial derivatives to circuits: which shifted points to run, and how to combine them.
+
+A partial derivative is a multi-index, written as a sorted tuple of parameters: `()` is the value,
+`(0,)` the first derivative by parameter 0, `(0, 0, 3)` a third derivative. A point is a tuple of
+moved parameters, each `(parameter, scale, shift)`: the circuit runs with `scale * x + shift` in
+place of `x`; parameters that are not named stay where they are, so `()` is the unshifted circuit.
+
+With the objective ``"circuits"`` a planner looks for the fewest new points, subset by subset of the
+parameters (`qshift.rules.fewest_points`).
+
+With ``"shots"`` every partial derivative has the least variance for its own number of shots: what
+is minimised is sum |c_k| over its points, the standard deviation per root-shot of
+sum_k c_k f(x + s_k) when shots are spread in proportion to |c_k|. The least is
+prod_j Omega_j^(n_j), with Omega_j the largest frequency of parameter j and n_j its order; products
+of one-parameter rules (`shift_rule`) reach it, and points that coincide are merged.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import sparse
+
+from qshift.errors import NoShiftRuleError
+from qshift.rules.fewest_points import fewest, wrap
+from qshift.rules.shift_rule import period, shift_rule
+
+Index = tuple[int, ...]
+Axes = tuple[tuple[int, ...], ...]  # for each axis of a derivative, the parameters it runs over
+Coordinate = tuple[int, float, float]
+Point = tuple[Coordinate, ...]
+
+OBJECTIVES = ("circuits", "shots")
+_NARROWEST = 1e-3  # gap between frequencies, relative to the largest
+_LARGEST_SPACE = 1000  # dimensions up to which the linear algebra on a subset is worth its time
+_MOST_REMEMBERED = 256  # in eager mode requests depend on data, so their number has no bound
+
+
+@dataclass(frozen=True)
+class Frequencies:
+    """A parameter whose expectation values are trigonometric polynomials.
+
+    Attributes:
+        values: The positive frequencies; empty where nothing depends on the parameter.
+    """
+
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A parameter with a recipe like PennyLane's ``grad_recipe``: f'(x) = sum_i c_i f(a_i x + s_i).
+
+    Attributes:
+        terms: Triples (c_i, a_i, s_i). Higher orders follow by applying the recipe again.
+        period: Of f, if it has one: equal points are then recognised.
+    """
+
+    terms: tuple[tuple[float, float, float], ...]
+    period: float | None = None
+
+    def rule(self, order: int) -> list[tuple[float, float, float]]:
+        """Returns the recipe of a higher order, as triples (coefficient, scale, shift)."""
+        negligible = 1e-14 * sum(abs(c) for c, _, _ in self.terms) ** order
+        # Shifts are rounded as they are large themselves, whatever the scale of the parameter.
+        unit = 1 / (max(abs(s) for _, _, s in self.terms) or 1.0)
+        terms = {(1.0, 0.0): (1.0, 0.0)}  # {(scale, rounded shift): (coefficient, shift)}
+        for _ in range(order):
+            longer = {}
+            for (a, _), (c, s) in terms.items():
+                # d/dx f(a x + s) = a f'(a x + s) = a sum_i c_i f(a_i (a x + s) + s_i)
+                for ci, ai, si in self.terms if a else ():
+                    key = ai * a, wrap(ai * s + si, self.period, unit)
+                    longer[key] = longer.get(key, (0.0,))[0] + a * c * ci, ai * s + si
+            terms = longer
+        return [(c, a, s) for (a, s), (c, _) in terms.items() if abs(c) > negligible]
+
+
+Spectrum = Frequencies | Recipe
+
+
+def multi_indices(parameters: Iterable[int], order: int) -> list[Index]:
+    """Returns all partial derivatives of exactly `order`, e.g. (0, 0), (0, 1), (1, 1)."""
+    return list(itertools.combinations_with_replacement(sorted(parameters), order))
+
+
+def indices_along(axes: Iterable[Axes]) -> tuple[Index, ...]:
+    """Returns the partial derivatives that arrays of derivatives consist of, each once."""
+    found: dict[Index, None] = {}
+    for each in axes:
+        groups = [multi_indices(parameters, n) for parameters, n in Counter(each).items()]
+        for index in itertools.product(*groups):
+            found[tuple(sorted(itertools.chain.from_iterable(index)))] = None
+    return tuple(found)
+
+
+class Planner:
+    """Plans the circuits of one circuit structure, remembering every plan it has made.
+
+    Plans form a tree: a node is the list of points a call has already evaluated, an edge a request
+    for partial derivatives, and the node below it has the points that were missing appended. So a
+    training step that asks for the same derivatives as the last one plans nothing.
+
+    Args:
+        spectra: One entry per parameter; None where no exact rule is known.
+        cones: bool[M, P], True where parameter p can reach measurement m at all.
+        objective: ``"circuits"`` or ``"shots"``.
+    """
+
+    def __init__(self, spectra: Sequence[Spectrum | None], cones: np.ndarray, objective: str):
+        if objective not in OBJECTIVES:
+            raise ValueError(f"objective must be one of {OBJECTIVES}, got {objective!r}.")
+        self.spectra = tuple(spectra)
+        self.cones = np.asarray(cones, dtype=bool)
+        self.objective = objective
+        self.root = Node(self, ())
+        self._masks: dict[tuple[Index, ...], np.ndarray] = {}
+
+    def mask(self, indices: tuple[Index, ...]) -> np.ndarray:
+        """Returns bool[M, len(indices)]: which measurements can depend on all the parameters of a
+        partial derivative at once. The others' is exactly zero."""
+        mask = self._masks.get(indices)
+        if mask is None:
+            if len(self._masks) >= _MOST_REMEMBERED:
+                self._masks.clear()
+            rows = [self.cones[:, list(set(index))].all(axis=1) for index in indices]
+            mask = self._masks[indices] = np.array(rows).T
+        return mask
+
+    def combination(self, index: Index) -> dict[Point, float]:
+        """Returns {point: coefficient} of one partial derivative as a product of rules."""
+        return _product([(p, self._terms(p, n)) for p, n in Counter(index).items()])
+
+    def _terms(self, parameter, order):
+        spectrum = self.spectra[parameter]
+        if isinstance(spectrum, Recipe):
+            return spectrum.rule(order)
+        return _univariate(spectrum.values, order)
+
+
+class Known(dict):
+    """Points in the order of their evaluation, {point: position}, also found by their support."""
+
+    def __init__(self, points: Iterable[Point] = ()):
+        super().__init__()
+        self.by_support: dict[Index, list[Point]] = {}
+        for point in points:
+            self.add(point)
+
+    def add(self, point: Point):
+        if point not in self:
+            self[point] = len(self)
+            support = tuple(parameter for parameter, _, _ in point)
+            self.by_support.setdefault(support, []).append(point)
+
+    def within(self, support: Index) -> list[Point]:
+        """Returns the points that move no parameter outside `support`."""
+        subsets = (itertools.combinations(support, size) for size in range(len(support) + 1))
+        return [
+            point
+            for subset in itertools.chain.from_iterable(subsets)
+            for point in self.by_support.get(subset, ())
+        ]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One request served: what to run, and how to read the derivatives off all points so far.
+
+    Attributes:
+        new_points: The points that were missing.
+        coefficients: Sparse float64[len(indices), K] over all K points, old ones first.
+        node: Where the next request starts from.
+    """
+
+    new_points: tuple[Point, ...]
+    coefficients: sparse.csr_array
+    node: Node
+
+
+class Node:
+    """The points a call has evaluated so far."""
+
+    def __init__(self, planner: Planner, points: tuple[Point, ...]):
+        self.planner = planner
+        self.points = points
+        self._children: dict[tuple[Index, ...], Step] = {}
+
+    def request(self, indices: Sequence[Index]) -> Step:
+        """Plans the partial derivatives `indices` given the points that are there already."""
+        key = tuple(indices)
+        step = self._children.get(key)
+        if step is None:
+            if len(self._children) >= _MOST_REMEMBERED:
+                self._children.clear()
+            step = self._children[key] = self._cheapest(key)
+        return step
+
+    def _cheapest(self, indices):
+        direct = self._plan(indices)
+        # A compiled function may ask for the Hessian before the gradient, or for the Hessian alone.
+        lower = tuple(sorted(_below(indices), key=lambda index: (len(index), index)))
+        if not direct.new_points or self.planner.objective == "shots":
+            return direct
+        if not self.request(lower).new_points:
+            return direct
+
+        def cost(step):
+            # As likely as not, the lower orders come later.
+            return 2 * len(step.new_points) + len(step.node.request(lower).new_points)
+
+        return min(self._plan_after(lower, indices), direct, key=cost)
+
+    def _plan_after(self, lower, indices):
+        """Plans `indices` as if `lower` had come first, without the points that only these need."""
+        step = self.request(lower).node._plan(indices)
+        old, points = len(self.points), step.node.points
+        used = np.unique(step.coefficients.indices)
+        used = used[used >= old]
+        new_points = tuple(points[i] for i in used)
+        return Step(
+            new_points,
+            step.coefficients[:, np.append(np.arange(old), used)],
+            Node(self.planner, self.points + new_points),
+        )
+
+    def _plan(self, indices):
+        planner, known = self.planner, Known(self.points)
+        groups: dict[Index, list[int]] = {}
+        for row in np.flatnonzero(planner.mask(indices).any(axis=0)):
+            groups.setdefault(tuple(sorted(set(indices[row]))), []).append(row)
+        entries = []
+        # Small subsets first: a pair's plan builds on what its two parameters have.
+        for support in sorted(groups, key=lambda s: (len(s), s)):
+            rows = groups[support]
+            combinations = _plan_subset(planner, support, [indices[r] for r in rows], known)
+            for row, combination in zip(rows, combinations, strict=True):
+                for point, coefficient in combination.items():
+                    known.add(point)
+                    entries.append((row, known[point], coefficient))
+        rows, columns, values = zip(*entries, strict=True) if entries else ((), (), ())
+        coefficients = sparse.csr_array(
+            (np.array(values, dtype=float), (np.array(rows, int), np.array(columns, int))),
+            shape=(len(indices), len(known)),
+        )
+        new_points = tuple(known)[len(self.points) :]
+        node = Node(planner, tuple(known)) if new_points else self
+        return Step(new_points, coefficients, node)
+
+
+def _below(indices) -> set[Index]:
+    """Returns the lower-order derivatives that lead up to some, without these themselves."""
+    below: set[Index] = set()
+    level = set(indices)
+    while level:
+        level = {a[:i] + a[i + 1 :] for a in level for i in range(len(a))} - below
+        below |= level
+    return below - set(indices)
+
+
+def _plan_subset(planner, support, indices, known) -> list[dict[Point, float]]:
+    """Plans all requested partial derivatives by exactly the parameters `support`."""
+    product = []
+    missing = set()
+    for index in indices:
+        combination = planner.combination(index)
+        product.append(combination)
+        missing |= {point for point in combination if point not in known}
+    spectra = [planner.spectra[p] for p in support]
+    if (
+        planner.objective == "shots"
+        or not missing
+        or any(isinstance(s, Recipe) or not _is_of_one_scale(s.values) for s in spectra)
+        or math.prod(2 * len(s.values) + 1 for s in spectra) > _LARGEST_SPACE
+    ):
+        return product
+
+    # The same few situations come back for every subset: solve each once, in local numbering and
+    # in units in which every parameter's largest frequency is 1.
+    local = {p: i for i, p in enumerate(support)}
+    units = [max(s.values) for s in spectra]
+    nearby = (
+        tuple((local[p], round(s * units[local[p]], 12)) for p, _, s in point)
+        for point in known.within(support)
+    )
+    solved = fewest(
+        tuple(tuple(w / max(s.values) for w in s.values) for s in spectra),
+        tuple(tuple(local[p] for p in index) for index in indices),
+        tuple(sorted(nearby)),
+    )
+    if solved is None or solved[0] >= len(missing):
+        return product
+    return [
+        {
+            tuple((support[i], 1.0, s / units[i]) for i, s in point): c
+            * math.prod(units[local[p]] for p in index)
+            for point, c in combination
+        }
+        for index, combination in zip(indices, solved[1], strict=True)
+    ]
+
+
+@lru_cache(maxsize=1024)
+def _is_of_one_scale(frequencies) -> bool:
+    """Whether frequencies, and what they differ by, are of about the same size: otherwise, the
+    linear algebra on a subset would take small ones for none."""
+    gaps = np.diff([0.0, *sorted(frequencies)])
+    return bool(gaps.min(initial=np.inf) >= _NARROWEST * max(frequencies, default=0.0))
+
+
+def _product(rules) -> dict[Point, float]:
+    """Multiplies one-parameter rules: {point: coefficient}."""
+    combination = Counter()
+    for terms in itertools.product(*(terms for _, terms in rules)):
+        moved = [(p, a, s) for (p, _), (_, a, s) in zip(rules, terms, strict=True)]
+        point = tuple(sorted(c for c in moved if c[1:] != (1.0, 0.0)))
+        combination[point] += math.prod(c for c, _, _ in terms)
+    return {point: c for point, c in combination.items() if c}
+
+
+@lru_cache(maxsize=4096)
+def _univariate(frequencies, order) -> tuple[tuple[float, float, float], ...]:
+    """Returns (coefficient, 1, shift) of d^order/dx^order with the least sum |c|."""
+    if not frequencies:
+        return ((1.0, 1.0, 0.0),) if order == 0 else ()
+    try:
+        rule = shift_rule(frequencies, order)
+    except ValueError as error:
+        raise NoShiftRuleError(f"There is no derivative of order {order}: {error}.") from error
+    full, unit = period(frequencies), max(frequencies)
+    pairs = zip(rule.coefficients, rule.shifts, strict=True)
+    return tuple((float(c), 1.0, wrap(s, full, unit)) for c, s in pairs)
+
+
+def split(indices: Sequence[Index]) -> list[tuple[Index, int]]:
+    """Splits each index a + j into a derivative a and the parameter j of a gradient of it, so that
+    few different a are needed."""
+    options = [[(a[:k] + a[k + 1 :], a[k]) for k in range(len(a))] for a in indices]
+    uses = Counter(lower for splits in options for lower in {lower for lower, _ in splits})
+    return [max(splits, key=lambda split: uses[split[0]]) for splits in options]

@@ -1,0 +1,149 @@
+"""Points of a plan as numbers: the angles of a call, some of them moved.
+
+What is added to a large angle loses digits: 1e15 + pi/2 is off by 0.07. Whole periods are taken off
+before, which changes no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+
+from qshift.errors import UnsupportedError
+from qshift.rules.planner import Frequencies, Point, Recipe, Spectrum
+from qshift.rules.shift_rule import base_frequency
+
+FAR = 1e3  # radians of the largest frequency, from which on whole periods are taken off
+_MOST_TURNS = 64  # of the largest angle that is left when whole periods are taken off
+_MOST_LOST = 1e-9  # radians of the largest frequency
+
+
+def largest_frequency(spectrum: Spectrum | None) -> float:
+    """Returns about how fast values change with a parameter, at most; 0 if that is not known."""
+    if isinstance(spectrum, Recipe):
+        return sum(abs(c) for c, _, _ in spectrum.terms)
+    return max(spectrum.values, default=0.0) if spectrum is not None else 0.0
+
+
+def exact_base(spectrum: Spectrum | None) -> float | None:
+    """Returns the frequency that all of a spectrum are multiples of, if angles times it are exact,
+    or as exact as what devices make of them; None otherwise."""
+    if isinstance(spectrum, Recipe):
+        return None if spectrum.period is None else 2 * np.pi / spectrum.period
+    if not isinstance(spectrum, Frequencies) or not spectrum.values:
+        return None
+    base = base_frequency(spectrum.values)
+    is_short = base is not None and base * 1024 == round(base * 1024)
+    # Products with a power of two are exact, which those with three are not.
+    return base / _odd(base) if is_short or len(spectrum.values) == 1 else None
+
+
+def reduced(angles: np.ndarray, spectrum: Spectrum | None, name: str | None) -> np.ndarray:
+    """Takes whole periods off large angles, if there is one.
+
+    Args:
+        angles: float64 of any shape.
+        spectrum: How values depend on them.
+        name: What messages call them; None if they will not be moved.
+
+    Raises:
+        UnsupportedError: If there is no period, and an angle is so large that shifting it would
+            lose more than rounding does to values.
+    """
+    largest = largest_frequency(spectrum)
+    with np.errstate(over="ignore"):
+        far = np.abs(angles) * largest > FAR
+    if not far.any():
+        return angles
+    base, large = exact_base(spectrum), angles[far]
+    if base is None:
+        finite = large[np.isfinite(large)]
+        worst = finite[np.argmax(np.abs(finite))] if finite.size else 0.0
+        if name and np.spacing(np.abs(worst)) / 2 * largest > _MOST_LOST:
+            raise UnsupportedError(
+                f"{name} is {worst:.6g}, but no period is known of it, and shifts of about "
+                f"{1 / largest:.3g} lose digits when they are added to that. Keep it below "
+                f"{_MOST_LOST / largest / np.spacing(0.5):.3g}, or use gates whose frequencies are "
+                "multiples of one of them."
+            )
+        return angles
+    with np.errstate(invalid="ignore", over="ignore"):
+        phases = large * base
+        large = np.arctan2(np.sin(phases), np.cos(phases)) / base
+    result = angles.copy()
+    result[far] = large
+    return result
+
+
+def _odd(number: float) -> float:
+    """Returns the odd integer that a number is a power of two times; 1 for numbers with many
+    digits."""
+    numerator, _ = number.as_integer_ratio()
+    odd = numerator // (numerator & -numerator)
+    return float(odd) if odd < _MOST_TURNS else 1.0
+
+
+class Shifter:
+    """Moves the parameters of a structure to the points of a plan.
+
+    Args:
+        spectra: How values depend on each column.
+        name: What messages call a column.
+        moves: For parameters that move several columns, (column, factor) of each.
+    """
+
+    def __init__(
+        self,
+        spectra: Sequence[Spectrum | None],
+        name: Callable[[int], str],
+        moves: Mapping[int, Sequence[tuple[int, float]]] | None = None,
+    ):
+        self._spectra, self._name, self._moves = tuple(spectra), name, dict(moves or {})
+        self._largest = np.array([largest_frequency(spectrum) for spectrum in spectra])
+
+    def __call__(self, parameters: np.ndarray, points: Sequence[Point]) -> np.ndarray:
+        """Returns float64[K * N, P]: for each of K points, the parameters float64[N, P] moved to
+        it.
+
+        Raises:
+            UnsupportedError: If a parameter is too large to be moved.
+        """
+        if points == ((),):
+            return self.near(parameters)
+        moves = [
+            (k, column, a, factor * s)
+            for k, point in enumerate(points)
+            for p, a, s in point
+            for column, factor in self._moves.get(p, ((p, 1.0),))
+        ]
+        parameters = self.near(parameters, {column for _, column, _, _ in moves})
+        moved = np.repeat(parameters[None], len(points), axis=0)
+        if moves:
+            rows, columns, scales, shifts = (np.array(x) for x in zip(*moves, strict=True))
+            new = moved[rows, :, columns] * scales[:, None] + shifts[:, None]
+            moved[rows, :, columns] = new
+        return moved.reshape(len(points) * len(parameters), parameters.shape[1])
+
+    def near(self, parameters: np.ndarray, moved: Collection[int] = ()) -> np.ndarray:
+        """Returns parameters float64[N, P] less whole periods of those that are large.
+
+        Devices compute sines of large angles with all their digits, but not exponentials of
+        matrices, and transpiled gates add to angles.
+
+        Args:
+            parameters: The parameters.
+            moved: Columns that will be moved.
+
+        Raises:
+            UnsupportedError: If one of these is too large for that.
+        """
+        with np.errstate(over="ignore"):
+            far = (np.abs(parameters) * self._largest > FAR).any(axis=0)
+        if not far.any():
+            return parameters
+        result = parameters.copy()
+        for column in np.flatnonzero(far).tolist():
+            name = self._name(column) if column in moved else None
+            result[:, column] = reduced(parameters[:, column], self._spectra[column], name)
+        return result

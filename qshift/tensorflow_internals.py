@@ -1,0 +1,196 @@
+"""Every name beneath TensorFlow's public interface that qshift uses, each with what it must do.
+
+No other module names `tensorflow.python`. What is promised here is tested alone, in
+tests/test_tensorflow_internals.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import secrets
+import threading
+from collections.abc import Callable
+
+import tensorflow as tf
+from tensorflow.python.eager import backprop_util, context, record
+from tensorflow.python.framework import func_graph, op_callbacks, ops
+from tensorflow.python.ops import gen_script_ops, gradients_util, script_ops
+from tensorflow.python.ops.control_flow_v2_func_graphs import (
+    CondBranchFuncGraph,
+    WhileBodyFuncGraph,
+    WhileCondFuncGraph,
+)
+from tensorflow.python.ops.parallel_for import pfor
+from tensorflow.python.saved_model import save_context
+
+# --- tensors and tapes ---
+
+EagerTensor = ops.EagerTensor  # the class of eager tensors, of which the graph's are none
+is_trainable = backprop_util.IsTrainable  # whether a tensor's dtype has derivatives
+# record_operation(name, outputs, inputs, backward, forward): open tapes and forward accumulators
+# learn from it how outputs follow from inputs, and nothing else.
+record_operation = record.record_operation
+stop_recording = record.stop_recording  # within it, neither records what is run
+could_record = record.could_possibly_record  # whether anything might record what is run now
+
+
+def following(tensor: tf.Tensor) -> int:
+    """Returns how many open tapes and forward accumulators follow a tensor: 0, 1, or 2 for more."""
+    return gradients_util.PossibleTapeGradientTypes([tensor])
+
+
+class _Open(threading.local):
+    """The open tapes and forward accumulators of a thread, each by a number of its own."""
+
+    def __init__(self):
+        self.numbers: list[int] = []
+
+
+_open, _numbers = _Open(), itertools.count()
+
+
+def open_tapes() -> tuple[int, ...]:
+    """Returns numbers of the tapes and forward accumulators that record now."""
+    return tuple(_open.numbers)
+
+
+def _count_tapes(kind: type, push: str, pop: str) -> None:
+    """Has a class of tapes say when one of them begins and ends to record."""
+    pushed, popped = getattr(kind, push), getattr(kind, pop)
+
+    @functools.wraps(pushed)
+    def begin(self):
+        pushed(self)
+        if not hasattr(self, "_qshift_number"):
+            self._qshift_number = next(_numbers)
+        _open.numbers.append(self._qshift_number)
+
+    @functools.wraps(popped)
+    def end(self):
+        popped(self)
+        number = getattr(self, "_qshift_number", None)
+        if number in _open.numbers:
+            _open.numbers.remove(number)
+
+    setattr(kind, push, begin)
+    setattr(kind, pop, end)
+
+
+_count_tapes(tf.GradientTape, "_push_tape", "_pop_tape")
+_count_tapes(tf.autodiff.ForwardAccumulator, "_push_accumulator", "_pop_accumulator")
+
+
+def is_watched(tensor: tf.Tensor) -> bool:
+    """Returns whether any open tape or forward accumulator follows a tensor."""
+    return following(tensor) != 0
+
+
+# --- ops ---
+
+
+def add_callback(callback: Callable) -> bool:
+    """Has TensorFlow call callback(op_type, inputs, attrs, outputs, op_name, graph) for all ops, in
+    all threads; returns whether it did not do so before."""
+    if callback in context.context().op_callbacks:
+        return False
+    op_callbacks.add_op_callback(callback)
+    return True
+
+
+remove_callback = op_callbacks.remove_op_callback
+
+
+def is_initialized() -> bool:
+    """Whether TensorFlow has started its threads in this process."""
+    known = context.context_safe()
+    return known is not None and known._context_handle is not None
+
+
+def is_saving() -> bool:
+    """Whether a SavedModel is being written."""
+    return save_context.in_save_context()
+
+
+_process, _tokens = secrets.token_hex(8), itertools.count()
+
+
+def python_op(function: Callable, inputs, dtype, *, stateful: bool) -> tf.Tensor:
+    """Adds an op that calls a Python function to the graph that is being traced.
+
+    As `tf.numpy_function` does, but for two things. The graph owns the function: TensorFlow would
+    keep it, and all that it holds, for ever. And the token by which it is found is one that no
+    other process has: TensorFlow's is the same in every process, so that a graph from elsewhere
+    would run whatever function there has its number.
+
+    Args:
+        function: From the inputs as arrays to an array.
+        inputs: The inputs.
+        dtype: Of the result.
+        stateful: Whether TensorFlow runs the op at every execution and in its place; otherwise it
+            may leave it out, if nobody uses it, and run it once for a whole loop.
+    """
+    token = f"qshift-{_process}-{next(_tokens)}"
+    script_ops._py_funcs._funcs[token] = function
+    graph = owner = tf.compat.v1.get_default_graph()
+    while owner is graph or isinstance(owner, func_graph.FuncGraph):
+        owner.qshift_functions = [*getattr(owner, "qshift_functions", ()), function]
+        owner = getattr(owner, "outer_graph", None)
+    make = gen_script_ops.py_func if stateful else gen_script_ops.py_func_stateless
+    return make(input=inputs, token=token, Tout=[dtype])[0]
+
+
+def has_users_gradient(op: tf.Operation) -> bool:
+    """Whether an op in a graph was made by a `tf.custom_gradient` that is none of TensorFlow's own,
+    which are the gradients of what is computed."""
+    if "_gradient_op_type" not in op.node_def.attr:
+        return False
+    function = ops._gradient_registry.lookup(tf.compat.as_str(op.get_attr("_gradient_op_type")))
+    for name in ("tape_grad_fn", "grad_fn"):
+        function = inspect.getclosurevars(function).nonlocals.get(name)
+        if function is None:
+            return True
+    return not function.__module__.startswith("tensorflow.python.ops.nn")
+
+
+# --- graphs ---
+
+_CONTROL_FLOW = (CondBranchFuncGraph, WhileBodyFuncGraph, WhileCondFuncGraph)
+
+
+def function_graph() -> tf.Graph | None:
+    """Returns the graph of the function that is being traced, not that of a loop or branch in it;
+    None in eager mode."""
+    if tf.executing_eagerly():
+        return None
+    graph = tf.compat.v1.get_default_graph()
+    while isinstance(graph, _CONTROL_FLOW):
+        graph = graph.outer_graph
+    return graph
+
+
+def takes_captures(graph: tf.Graph) -> bool:
+    """Whether a graph is a compiled function's, which may ask for a value whenever it is run:
+    others, as those of gradients, do not know such values."""
+    return type(graph) is func_graph.FuncGraph and graph.structured_input_signature is not None
+
+
+# --- vectorised loops: an op's `pfor_converter` takes `LoopInputs` and returns wrapped tensors ---
+
+LoopInputs = pfor._PforInput
+NotVectorisedError = pfor.ConversionNotImplementedError  # has TensorFlow run the op in a loop
+wrapped = pfor.wrap  # (tensor, whether it has one entry for each turn of the loop)
+
+
+def copy_ops(copy: Callable) -> None:
+    """Has TensorFlow ask copy(op_type, inputs, attrs) first where it copies an op that does not
+    depend on a loop; what it returns, unless that is None, is taken for the copy."""
+    create = pfor._create_op
+
+    @functools.wraps(create)
+    def created(op_type, inputs, op_dtypes, attrs=None):
+        made = copy(op_type, inputs, attrs)
+        return create(op_type, inputs, op_dtypes, attrs) if made is None else made
+
+    pfor._create_op = created

@@ -1,0 +1,855 @@
+"""The callable a user holds: keywords, structure, plans, other devices and PennyLane's tools."""
+
+import copy
+import importlib.util
+import pickle
+import re
+import subprocess
+import sys
+
+import cloudpickle
+import numpy as np
+import pennylane as qml
+import pytest
+import tensorflow as tf
+from random_circuits import tape_derivatives
+
+import qshift
+
+DEVICE = qml.device("default.qubit")
+
+
+def pipeline(qnode):
+    """Returns a QNode's transforms: PennyLane 0.44 calls them a transform program."""
+    return qnode.compile_pipeline if hasattr(qnode, "compile_pipeline") else qnode.transform_program
+
+
+def quantum_function(x):
+    qml.RX(x[0], wires=0)
+    qml.RY(x[1], wires=1)
+    qml.CNOT(wires=[0, 1])
+    return qml.expval(qml.Z(1))
+
+
+X = np.array([0.4, 0.1])
+VALUE = np.cos(0.4) * np.cos(0.1)
+GRADIENT = np.array([-np.sin(0.4) * np.cos(0.1), -np.cos(0.4) * np.sin(0.1)])
+HESSIAN = np.array([[-VALUE, np.sin(0.4) * np.sin(0.1)], [np.sin(0.4) * np.sin(0.1), -VALUE]])
+
+
+def assert_right(node, order=2):
+    got = tape_derivatives(node, X, order)
+    for a, b in zip(got, [VALUE, GRADIENT, HESSIAN], strict=False):
+        np.testing.assert_allclose(a, b, atol=1e-10)
+
+
+# --- keywords ---
+
+
+def test_unknown_keywords_are_refused():
+    with pytest.raises(TypeError, match="nonsense"):
+        qshift.qnode(DEVICE, nonsense=1)(quantum_function)
+
+
+def test_what_is_not_a_device_is_refused():
+    with pytest.raises(qml.exceptions.QuantumFunctionError, match="[Dd]evice"):
+        qshift.qnode("default.qubit")(quantum_function)
+
+
+@pytest.mark.parametrize(
+    "keywords, batches",
+    [
+        ({}, [1, 4, 3]),
+        ({"prefetch": 1}, [5, 0, 3]),
+        ({"prefetch": 2}, [8, 0, 0]),
+        ({"grad_on_execution": True}, [5, 0, 3]),
+    ],
+)
+def test_prefetch_runs_later_orders_with_the_value(keywords, batches, tracker):
+    node = qshift.qnode(DEVICE, diff_method="shift", **keywords)(quantum_function)
+    x, counts = tf.Variable(X), []
+
+    def count():
+        counts.append(tracker.totals["circuits"])
+        tracker.reset()
+
+    with tf.GradientTape() as outer:
+        with tf.GradientTape() as inner:
+            value = node(x)
+        count()
+        gradient = inner.gradient(value, x)
+        count()
+    hessian = outer.jacobian(gradient, x)
+    count()
+    assert counts == batches
+    np.testing.assert_allclose(hessian, HESSIAN, atol=1e-12)
+
+
+def test_prefetch_costs_nothing_where_nobody_watches(tracker):
+    qshift.qnode(DEVICE, prefetch=3)(quantum_function)(tf.constant(X))
+    assert tracker.totals["circuits"] == 1
+
+
+@pytest.mark.parametrize("name", ["default.qubit", "lightning.qubit", "default.mixed"])
+def test_seed_makes_samples_reproducible(name):
+    device = qml.device(name, wires=2)
+
+    def samples(seed):
+        node = qshift.qnode(device, shots=100, seed=seed)(quantum_function)
+        return [float(node(tf.constant([1.1, 0.7], tf.float64))) for _ in range(4)]
+
+    assert samples(1) == samples(1)
+    assert samples(1) != samples(2)
+    assert samples(None) != samples(None)
+    assert len(set(samples(1))) > 1
+
+
+@pytest.mark.parametrize("name", ["default.qubit", "lightning.qubit", "default.mixed"])
+def test_a_seed_belongs_to_its_qnode_alone(name):
+    """Another one on the same device neither disturbs it nor becomes reproducible by it."""
+    device, x = qml.device(name, wires=2), tf.constant([1.1, 0.7], tf.float64)
+
+    def samples(interrupt):
+        seeded = qshift.qnode(device, shots=1000, seed=5)(quantum_function)
+        other = qshift.qnode(device, shots=1000)(quantum_function)
+        return [(float(seeded(x)), float(other(x)) if interrupt else 0.0) for _ in range(4)]
+
+    first, second, alone = samples(True), samples(True), samples(False)
+    assert [a for a, _ in first] == [a for a, _ in second] == [a for a, _ in alone]
+    assert [b for _, b in first] != [b for _, b in second]
+
+
+# --- shots ---
+
+
+def test_shots_come_from_the_qnode_or_set_shots(tracker):
+    node = qshift.qnode(DEVICE, seed=0)(quantum_function)
+    assert node.shots.total_shots is None
+    hundred = qml.set_shots(node, 100)
+    assert isinstance(hundred, qshift.QNode) and hundred.shots.total_shots == 100
+    assert node.shots.total_shots is None
+    few, many = qml.set_shots(node, shots=[10, 1000])(tf.constant(X))
+    assert few.shape == many.shape == ()
+    assert tracker.totals["shots"] == 1010
+    hundred(tf.constant(X))
+    assert tracker.totals["shots"] == 1110
+    assert qml.set_shots(hundred, None).shots.total_shots is None
+
+
+def test_with_shots_the_plan_is_for_least_variance():
+    node = qshift.qnode(DEVICE, diff_method="shift")(quantum_function)
+    assert node.plan(X, order=2).objective == "circuits"
+    assert qml.set_shots(node, 100).plan(X, order=2).objective == "shots"
+    assert node.update(shots=100, objective="circuits").plan(X, order=2).objective == "circuits"
+
+
+def test_each_call_draws_fresh_samples_and_its_derivatives_share_them():
+    node = qshift.qnode(DEVICE, shots=50, diff_method="shift")(quantum_function)
+    x = tf.Variable([1.1, 0.7], dtype=tf.float64)
+    with tf.GradientTape(persistent=True) as outer:
+        with tf.GradientTape(persistent=True) as inner:
+            value = node(x)
+        first, second = inner.gradient(value, x), inner.gradient(value, x)
+    np.testing.assert_array_equal(first, second)
+    assert len({float(node(x)) for _ in range(20)}) > 1
+    del outer
+
+
+# --- update, copy ---
+
+
+def test_update_keeps_what_it_does_not_replace():
+    node = qml.transforms.merge_rotations(
+        qml.set_shots(qshift.qnode(DEVICE, objective="circuits", prefetch=1)(quantum_function), 100)
+    )
+    updated = node.update(prefetch=2)
+    assert updated is not node and isinstance(updated, qshift.QNode)
+    assert (updated.prefetch, updated.objective, updated.shots.total_shots) == (2, "circuits", 100)
+    assert "merge_rotations" in str(pipeline(updated))
+    assert node.prefetch == 1
+    assert updated.update(shots=None).shots.total_shots is None
+
+
+def test_update_checks_its_keywords():
+    node = qshift.qnode(DEVICE)(quantum_function)
+    with pytest.raises(qshift.UnsupportedError, match="finite-diff"):
+        node.update(diff_method="finite-diff")
+    with pytest.raises(TypeError, match="nonsense"):
+        node.update(nonsense=1)
+
+
+def test_update_needs_something_to_replace():
+    with pytest.raises(ValueError, match="update.*at least one.*diff_method"):
+        qshift.qnode(DEVICE)(quantum_function).update()
+
+
+def test_shots_stay_when_the_device_is_replaced():
+    """As in PennyLane."""
+    profile = qshift.device("mixed", wires=2, shots=300)
+    with pytest.warns(qml.exceptions.PennyLaneDeprecationWarning):
+        hundred, two_hundred = (qml.device("default.qubit", shots=n) for n in (100, 200))
+    node = qshift.qnode(hundred)(quantum_function)
+    for device in (two_hundred, profile, DEVICE):
+        with pytest.warns(UserWarning, match="keeps its own, 100.*update.shots=...."):
+            assert node.update(device=device).shots.total_shots == 100
+        assert node.update(device=device, shots=7).shots.total_shots == 7
+    chosen = qshift.qnode(profile)(quantum_function)
+    assert chosen.update(device=DEVICE).shots.total_shots == 300
+    assert qml.set_shots(node, 5).update(device=two_hundred).shots.total_shots == 5
+
+
+def test_copies_work():
+    node = qshift.qnode(DEVICE)(quantum_function)
+    copied = copy.copy(node)
+    assert isinstance(copied, qshift.QNode)
+    assert_right(copied)
+    assert_right(node)
+
+
+# --- from_qnode ---
+
+
+@pytest.mark.parametrize("interface", ["auto", "jax", "autograd", "numpy", "tf", None])
+@pytest.mark.parametrize("diff_method", ["best", "backprop", "parameter-shift", "finite-diff"])
+def test_from_qnode_takes_qnodes_of_any_interface(interface, diff_method):
+    node = qml.qnode(DEVICE, interface=interface, diff_method=diff_method)(quantum_function)
+    assert_right(qshift.from_qnode(node))
+
+
+def test_from_qnode_keeps_shots_device_and_transforms(tracker):
+    device = qml.device("lightning.qubit", wires=3)
+    node = qml.transforms.cancel_inverses(qml.set_shots(qml.qnode(device)(quantum_function), 50))
+    converted = qshift.from_qnode(node)
+    assert converted.device is device and converted.shots.total_shots == 50
+    assert "cancel_inverses" in str(pipeline(converted))
+    converted(tf.constant(X))
+    assert tracker.totals["shots"] == 50
+    assert qshift.from_qnode(node, shots=None).shots.total_shots is None
+    assert qshift.from_qnode(node, objective="circuits").objective == "circuits"
+
+
+def test_from_qnode_of_our_own_is_itself():
+    node = qshift.qnode(DEVICE)(quantum_function)
+    assert qshift.from_qnode(node) is node
+    assert qshift.from_qnode(node, prefetch=1).prefetch == 1
+
+
+def pennylanes(device, diff_method):
+    return qml.qnode(qml.device(device, wires=1), interface="tf", diff_method=diff_method)(cosine)
+
+
+def cosine(x):
+    qml.RX(x, wires=0)
+    return qml.expval(qml.Z(0))
+
+
+THEIRS = [
+    ("default.qubit", "parameter-shift"),
+    ("lightning.qubit", "adjoint"),
+    ("default.qubit", "finite-diff"),
+]
+
+
+@pytest.mark.parametrize("device, diff_method", THEIRS)
+def test_qnodes_of_pennylanes_own_are_converted_where_derivatives_are_asked_for(
+    device, diff_method
+):
+    node, x = pennylanes(device, diff_method), tf.constant(0.4, tf.float64)
+    expected = [np.cos(0.4), -np.sin(0.4), -np.cos(0.4), np.sin(0.4)]
+    np.testing.assert_allclose(qshift.derivatives(node, x, order=3), expected, atol=1e-12)
+    found = qshift.derivatives(node, x, partials=[(), (0,), (0, 0)])
+    np.testing.assert_allclose(found, expected[:3], atol=1e-12)
+    result = qshift.minimize(node, 2.0, progress=False)
+    assert result.converged and result.value == pytest.approx(-1.0)
+    qshift.check_derivatives(node, x, order=2)
+
+
+@pytest.mark.filterwarnings("ignore:Support for the TensorFlow interface is deprecated")
+@pytest.mark.parametrize("device, diff_method", THEIRS)
+def test_qnodes_of_pennylanes_own_inside_of_functions_are_found_out(device, diff_method):
+    node, x = pennylanes(device, diff_method), tf.constant(0.4, tf.float64)
+
+    def function(x):
+        return 2.0 * tf.cast(node(x), tf.float64)
+
+    with pytest.raises(ValueError, match="argument 0, but has no derivative itself.*from_qnode"):
+        qshift.derivatives(function, x, order=2)
+    found = qshift.derivatives(function, x, order=1)
+    np.testing.assert_allclose(found, [2 * np.cos(0.4), -2 * np.sin(0.4)], atol=1e-6)
+
+
+def test_linear_functions_have_zeros_for_higher_derivatives():
+    x = tf.constant([-0.3, 0.5], tf.float64)
+    for function in (lambda x: 3.0 * x[0] - x[1], lambda x: tf.reduce_sum(tf.abs(x))):
+        _, _, second, third = qshift.derivatives(function, x, order=3)
+        assert not np.any(second) and not np.any(third)
+
+
+def test_from_qnode_refuses_functions():
+    with pytest.raises(TypeError, match="got function.*qshift.qnode"):
+        qshift.from_qnode(quantum_function)
+
+
+# --- devices ---
+
+
+@pytest.mark.parametrize("diff_method", ["shift", "adjoint"])
+@pytest.mark.parametrize(
+    "device",
+    [
+        qml.device("default.qubit"),
+        qml.device("default.qubit", wires=["a", 1, 0]),
+        qml.device("lightning.qubit"),
+        qml.device("lightning.qubit", wires=2),
+    ],
+    ids=lambda device: f"{device.name} {device.wires}",
+)
+def test_simulators(device, diff_method):
+    assert_right(qshift.qnode(device, diff_method=diff_method)(quantum_function))
+
+
+def test_density_matrices():
+    device = qml.device("default.mixed", wires=2)
+    assert_right(qshift.qnode(device)(quantum_function))
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("qiskit_aer"), reason="needs Qiskit Aer")
+def test_qiskit_aer():
+    device = qml.device("qiskit.aer", wires=2)
+    node = qshift.qnode(device, shots=20_000, seed=11)(quantum_function)
+    value, gradient = tape_derivatives(node, X, 1)
+    assert value == pytest.approx(VALUE, abs=0.05)
+    np.testing.assert_allclose(gradient, GRADIENT, atol=0.05)
+
+
+def probabilities(x):
+    qml.RX(x[0], wires=0)
+    return qml.probs(wires=0)
+
+
+REFUSED_BY_ADJOINT = {
+    "shots": (DEVICE, {"shots": 10}, quantum_function, "default.qubit.*has 10 shots"),
+    "probs": (DEVICE, {}, probabilities, r"expectation values only.*returns probs\(wires=\[0\]\)"),
+    "lightning": (qml.device("lightning.qubit"), {}, probabilities, "lightning.*returns probs"),
+    "device": (qml.device("default.mixed", wires=2), {}, quantum_function, "default.mixed has no"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_ADJOINT)
+def test_adjoint_differentiation_is_refused_at_the_call(name, tracker):
+    device, keywords, function, message = REFUSED_BY_ADJOINT[name]
+    node = qshift.qnode(device, diff_method="adjoint", **keywords)(function)
+    x = tf.Variable(X)
+    for call in (node, tf.function(node), node.plan, lambda x: qshift.derivatives(node, x)):
+        for _ in range(2):
+            with pytest.raises(qshift.UnsupportedError, match=f"{message}.*'shift'.*'best'"):
+                call(x)
+    assert not any(tracker.totals.values())
+    assert node.update(diff_method="best")(x).dtype == tf.float64
+
+
+# --- PennyLane's tools on top ---
+
+
+diff_methods = pytest.mark.parametrize("diff_method", ["best", "shift", "adjoint"])
+
+
+@diff_methods
+def test_drawing(diff_method):
+    node = qshift.qnode(qshift.device("simulator"), diff_method=diff_method)(quantum_function)
+    for x in (X, tf.constant(X)):
+        assert qml.draw(node)(x) == qml.draw(qml.qnode(DEVICE)(quantum_function))(X)
+
+
+@diff_methods
+def test_specs(diff_method):
+    node = qshift.qnode(qshift.device("simulator"), diff_method=diff_method)(quantum_function)
+    resources = qml.specs(node)(tf.constant(X))["resources"]
+    assert dict(resources.gate_types) == {"RX": 1, "RY": 1, "CNOT": 1}
+
+
+def test_construct_tape_and_matrix():
+    node = qshift.qnode(DEVICE)(quantum_function)
+    names = [op.name for op in qml.workflow.construct_tape(node)(X).operations]
+    assert names == ["RX", "RY", "CNOT"]
+    expected = qml.matrix(qml.qnode(DEVICE)(quantum_function), wire_order=[0, 1])(X)
+    np.testing.assert_allclose(qml.matrix(node, wire_order=[0, 1])(X), expected)
+
+
+def many_measurements(x):
+    qml.RX(x[0], wires=0)
+    qml.RX(x[1], wires=0)
+    qml.CNOT(wires=[0, 1])
+    qml.CNOT(wires=[0, 1])
+    qml.RY(x[1], wires=0)
+    return qml.expval(qml.Z(0)), qml.expval(qml.X(0)), qml.probs(wires=0)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        qml.transforms.split_non_commuting,
+        qml.transforms.merge_rotations,
+        qml.transforms.cancel_inverses,
+        qml.transforms.commute_controlled,
+        qml.transforms.broadcast_expand,
+        qml.transforms.defer_measurements,
+        qml.transforms.undo_swaps,
+        qml.compile,
+    ],
+    ids=lambda transform: transform.__name__ if hasattr(transform, "__name__") else str(transform),
+)
+def test_transforms_on_top(transform):
+    def flat(node):
+        return lambda x: tf.concat([tf.reshape(r, [-1]) for r in node(x)], 0)
+
+    node = qshift.qnode(DEVICE)(many_measurements)
+    transformed = transform(node)
+    assert isinstance(transformed, qshift.QNode)
+    expected = tape_derivatives(flat(node), X, 2)
+    for a, b in zip(tape_derivatives(flat(transformed), X, 2), expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        qml.transforms.single_qubit_fusion,
+        qml.transforms.merge_rotations,
+        lambda node: qml.compile(node, pipeline=[qml.transforms.single_qubit_fusion]),
+    ],
+)
+def test_transforms_that_cast_leave_the_dtype(transform, dtype):
+    node = transform(qshift.qnode(DEVICE)(quantum_function))
+    x = tf.Variable(X, dtype=dtype)
+    with tf.GradientTape() as tape:
+        value = node(x)
+    assert value.dtype == tape.gradient(value, x).dtype == dtype
+    value, gradient = qshift.derivatives(node, tf.constant(x), order=1)
+    assert value.dtype == gradient.dtype == dtype
+
+
+def test_zero_noise_extrapolation_can_be_differentiated():
+    node = qshift.qnode(qml.device("default.mixed", wires=2))(quantum_function)
+    mitigated = qml.noise.mitigate_with_zne(
+        node, [1, 2, 3], qml.noise.fold_global, qml.noise.richardson_extrapolate
+    )
+    assert_right(mitigated)
+
+
+def test_parameter_shift_gradients_of_pennylane():
+    node = qshift.qnode(DEVICE)(quantum_function)
+    with tf.GradientTape():
+        (gradient,) = qml.gradients.param_shift(node)(tf.Variable(X))
+    np.testing.assert_allclose(gradient, GRADIENT, atol=1e-12)
+
+
+def test_metric_tensor_and_fisher_information():
+    """Transforms that give something else than the circuit's results."""
+    node = qshift.qnode(DEVICE)(quantum_function)
+    expected = np.diag([1.0, 1.0])
+    with tf.GradientTape():
+        metric = qml.metric_tensor(node, approx="block-diag")(tf.Variable(X))
+        fisher = qml.gradients.quantum_fisher(node)(tf.Variable(X))
+    np.testing.assert_allclose(4 * metric, expected, atol=1e-12)
+    np.testing.assert_allclose(fisher, expected, atol=1e-12)
+
+
+# --- plan ---
+
+
+PLANNED = {
+    "shift": {"diff_method": "shift"},
+    "least variance": {"diff_method": "shift", "objective": "shots"},
+    "adjoint": {"diff_method": "adjoint"},
+    "shots": {"diff_method": "shift", "shots": 10},
+    "shot vector": {"diff_method": "shift", "shots": [10, 20]},
+}
+
+
+def layered(x, y):
+    qml.CRX(x[..., 0], wires=[0, 1])
+    qml.RY(x[..., 1], wires=1)
+    qml.SingleExcitation(y, wires=[0, 2])
+    qml.RX(y * x[..., 1], wires=2)
+    qml.Hadamard(0)
+    return qml.expval(qml.Z(0) @ qml.Z(2)), qml.expval(qml.X(1))
+
+
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("batch, highest", [(None, 3), (3, 2)])
+@pytest.mark.parametrize("argnums", [None, 0])
+@pytest.mark.parametrize("name", PLANNED)
+def test_plans_are_what_is_then_counted(name, argnums, batch, highest, tracker):
+    node = qshift.qnode(DEVICE, **PLANNED[name])(layered)
+    x = tf.constant(np.random.default_rng(0).normal(size=(2,) if batch is None else (batch, 2)))
+    args = [x, tf.constant(0.6, tf.float64)]
+    plan = node.plan(*args, order=highest, argnums=argnums)
+    assert tracker.totals["circuits"] == 0, "planning runs nothing"
+    sources = args if argnums is None else [args[argnums]]
+    counted = []
+
+    def up_to(order):
+        if order == 0:
+            target = tf.concat([tf.reshape(v, [-1]) for v in tf.nest.flatten(node(*args))], 0)
+        else:
+            with tf.GradientTape() as tape:
+                tape.watch(sources)
+                lower = up_to(order - 1)
+            jacobians = tape.jacobian(lower, sources, unconnected_gradients="zero")
+            target = tf.concat([tf.reshape(jacobian, [-1]) for jacobian in jacobians], 0)
+        counted.append((tracker.totals["circuits"], tracker.totals["shots"]))
+        tracker.reset()
+        return target
+
+    up_to(highest)
+    assert counted == [(order.circuits, order.shots) for order in plan.orders]
+    assert plan.circuits == sum(circuits for circuits, _ in counted) == plan.orders[-1].total
+
+
+def test_two_controlled_rotations_cost_at_most_sixteen(tracker):
+    @qshift.qnode(DEVICE, diff_method="shift", objective="circuits")
+    def circuit(x):
+        qml.Hadamard(0)
+        qml.CRX(x[0], wires=[0, 1])
+        qml.CRY(x[1], wires=[1, 0])
+        return qml.expval(qml.Z(0))
+
+    plan = circuit.plan(X, order=2)
+    qshift.derivatives(circuit, tf.constant(X), order=2)
+    assert plan.circuits == tracker.totals["circuits"] <= 16
+
+
+@pytest.mark.parametrize("p, orders", [(4, (1, 9, 27, 49)), (8, (1, 17, 101, 353))])
+def test_fewest_circuits(p, orders):
+    @qshift.qnode(DEVICE, diff_method="shift", objective="circuits")
+    def circuit(x):
+        for i in range(p):
+            qml.RX(x[i], wires=0)
+            qml.RY(0.3, wires=0)
+        return qml.expval(qml.Z(0))
+
+    plan = circuit.plan(np.ones(p), order=len(orders) - 1)
+    assert tuple(order.total for order in plan.orders) == orders
+
+
+def test_plans_of_transforms_that_split_circuits(tracker):
+    node = qml.transforms.split_non_commuting(qshift.qnode(DEVICE)(many_measurements))
+    plan = node.plan(X, order=2)
+    qshift.derivatives(lambda x: tf.stack(node(x)[:2]), tf.constant(X), order=2)
+    assert plan.circuits == tracker.totals["circuits"]
+
+
+def test_plans_find_tensors_inside_structures():
+    @qshift.qnode(DEVICE)
+    def circuit(weights):
+        qml.RX(weights["a"], wires=0)
+        qml.RY(weights["b"][0], wires=0)
+        return qml.expval(qml.Z(0))
+
+    a, b = tf.constant(0.3), tf.constant([0.4])
+    assert circuit.plan({"a": a, "b": b}, order=2).circuits == 8
+
+
+def test_plans_as_data_text_and_html():
+    plan = qshift.qnode(DEVICE)(quantum_function).plan(X, order=2)
+    data = plan.to_dict()
+    assert [order["circuits"] for order in data["orders"]] == [1, 4, 3]
+    assert (data["circuits"], data["batches"], data["shots"], data["recursion"]) == (8, 3, 0, 21)
+    assert "plain recursion" in str(plan) and "21" in str(plan)
+    assert plan._repr_html_().startswith("<table") and "<td>21</td>" in plan._repr_html_()
+
+
+def test_plans_refuse_negative_orders_and_missing_arguments():
+    node = qshift.qnode(DEVICE)(quantum_function)
+    with pytest.raises(ValueError, match="order.*-1"):
+        node.plan(X, order=-1)
+    with pytest.raises(ValueError, match="argument 2.*1 argument"):
+        node.plan(X, argnums=2)
+
+
+# --- derivatives ---
+
+
+@pytest.fixture(scope="module")
+def two_arguments():
+    @qshift.qnode(DEVICE)
+    def circuit(x, y):
+        qml.RX(x[0], wires=0)
+        qml.RY(x[1], wires=1)
+        qml.CNOT(wires=[0, 1])
+        qml.RX(y, wires=0)
+        return qml.probs(wires=[0, 1])
+
+    return circuit
+
+
+def shapes(entry):
+    return tuple(map(shapes, entry)) if isinstance(entry, tuple) else tuple(entry.shape)
+
+
+@pytest.mark.parametrize(
+    "argnums, gradient, hessian",
+    [
+        (0, (4, 2), (4, 2, 2)),
+        (1, (4,), (4,)),
+        (-1, (4,), (4,)),
+        ((0,), ((4, 2),), (((4, 2, 2),),)),
+        ((0, 1), ((4, 2), (4,)), (((4, 2, 2), (4, 2)), ((4, 2), (4,)))),
+        ((1, 0), ((4,), (4, 2)), (((4,), (4, 2)), ((4, 2), (4, 2, 2)))),
+        (None, ((4, 2), (4,)), (((4, 2, 2), (4, 2)), ((4, 2), (4,)))),
+    ],
+    ids=str,
+)
+def test_derivatives_are_nested_as_in_jax(two_arguments, argnums, gradient, hessian):
+    got = qshift.derivatives(two_arguments, X, 0.3, order=2, argnums=argnums)
+    assert shapes(got) == ((4,), gradient, hessian)
+
+
+def test_derivatives_of_one_argument(tracker):
+    node = qshift.qnode(DEVICE)(quantum_function)
+    for x in (X, tf.constant(X), tf.Variable(X), X.tolist()):
+        tracker.reset()
+        value, gradient, hessian = qshift.derivatives(node, x, order=2)
+        np.testing.assert_allclose(value, VALUE)
+        np.testing.assert_allclose(gradient, GRADIENT)
+        np.testing.assert_allclose(hessian, HESSIAN)
+        assert (tracker.totals["circuits"], tracker.totals["batches"]) == (8, 1)
+    (value,) = qshift.derivatives(node, X, order=0)
+    np.testing.assert_allclose(value, VALUE)
+
+
+def test_derivatives_by_one_of_two_arguments_cost_no_more(two_arguments, tracker):
+    qshift.derivatives(two_arguments, X, 0.3, order=2, argnums=1)
+    assert tracker.totals["circuits"] == 3
+
+
+@pytest.mark.parametrize(
+    "args, settings, message",
+    [
+        ((X, 0.3), {"order": -1}, "order.*-1"),
+        ((X, 0.3), {"argnums": 2}, "argument 2.*2 arguments"),
+        ((X, 0.3), {"argnums": ()}, "argnums"),
+        (([1, 2], 3), {}, "float"),
+        (({"x": X}, 3), {}, "dict|float"),
+    ],
+    ids=str,
+)
+def test_derivatives_refuse_what_they_cannot_differentiate_by(
+    two_arguments, args, settings, message, tracker
+):
+    with pytest.raises((ValueError, TypeError), match=message):
+        qshift.derivatives(two_arguments, *args, **settings)
+    assert tracker.totals["circuits"] == 0
+
+
+# --- what is refused before anything runs ---
+
+
+def expectation(x):
+    qml.RX(x, wires=0)
+    return qml.expval(qml.Z(0))
+
+
+def with_coefficient(x):
+    qml.RX(0.3, wires=0)
+    return qml.expval(qml.Hamiltonian([x], [qml.Z(0)]))
+
+
+@pytest.mark.parametrize("diff_method", ["best", "adjoint"])
+@pytest.mark.parametrize("function", [expectation, with_coefficient])
+def test_autograd_is_told_what_differentiates(function, diff_method, tracker):
+    node = qshift.qnode(DEVICE, diff_method=diff_method)(function)
+    with pytest.raises(qshift.UnsupportedError, match="autograd's ArrayBox.*TensorFlow.*qml.qnode"):
+        qml.grad(node)(qml.numpy.array(0.3, requires_grad=True))
+    assert tracker.totals["circuits"] == 0
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="needs JAX")
+def test_jax_is_told_what_differentiates():
+    """In a process of its own: JAX's threads and the forks of other tests do not mix."""
+    script = """if True:
+        import jax, pennylane as qml, qshift
+
+        @qshift.qnode(qml.device("default.qubit"))
+        def circuit(x):
+            qml.RX(x, wires=0)
+            return qml.expval(qml.Z(0))
+
+        for transformed in (jax.grad(circuit), jax.jit(circuit)):
+            try:
+                transformed(0.3)
+            except qshift.UnsupportedError as error:
+                print(error)
+        print(float(circuit(jax.numpy.array(0.0))))
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    refused = r"A parameter of RX is jax's \w*Tracer.*TensorFlow.*qml.qnode.\n"
+    assert re.fullmatch(refused * 2 + "1.0\n", done.stdout), done.stderr
+
+
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_arrays_of_pennylane_are_plain_data(requires_grad):
+    for function in (expectation, with_coefficient):
+        value = qshift.qnode(DEVICE)(function)(qml.numpy.array(0.3, requires_grad=requires_grad))
+        assert float(value) == pytest.approx(np.cos(0.3) * (1 if function is expectation else 0.3))
+
+
+@pytest.mark.parametrize("watch", [True, False])
+@pytest.mark.parametrize(
+    "device, gate, parameter",
+    [
+        ("default.qubit", lambda p: qml.QubitUnitary(p, wires=0), np.eye(2, dtype=complex)),
+        ("default.qubit", lambda p: qml.QubitUnitary(p, wires=[0, 1]), np.eye(4, dtype=complex)),
+        ("default.qubit", lambda p: qml.StatePrep(p, wires=0), np.array([0.6, 0.8])),
+        ("default.mixed", lambda p: qml.AmplitudeDamping(p, wires=0), np.float64(0.1)),
+        ("default.mixed", lambda p: qml.PhaseDamping(p, wires=0), np.float64(0.1)),
+        (
+            "default.mixed",
+            lambda p: qml.ThermalRelaxationError(p, 1.4, 1.2, 0.3, wires=0),
+            np.float64(0.1),
+        ),
+    ],
+    ids=[
+        "QubitUnitary",
+        "two-wire QubitUnitary",
+        "StatePrep",
+        "AmplitudeDamping",
+        "PhaseDamping",
+        "ThermalRelaxationError",
+    ],
+)
+def test_gates_without_a_rule(device, gate, parameter, watch, tracker):
+    @qshift.qnode(qml.device(device, wires=2))
+    def circuit(p, x):
+        gate(p)
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    x = tf.Variable(0.4, dtype=tf.float64)
+    if watch:
+        with pytest.raises(qshift.NoShiftRuleError) as error, tf.GradientTape():
+            circuit(tf.Variable(parameter), x)
+        name = gate(parameter).name
+        assert name in str(error.value) and "tf.stop_gradient" in str(error.value)
+        assert tracker.totals["circuits"] == 0
+    else:
+        with tf.GradientTape() as tape:
+            value = circuit(tf.stop_gradient(tf.Variable(parameter)), x)
+        assert tape.gradient(value, x) is not None
+        assert tracker.totals["circuits"] == 3
+
+
+def test_complex_angles_are_errors_in_graphs_too():
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    compiled = tf.function(circuit)
+    assert float(compiled(tf.constant(0.3 + 0j, tf.complex128))) == pytest.approx(np.cos(0.3))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="angle is real"):
+        compiled(tf.constant(0.3 + 0.5j, tf.complex128))
+
+
+def test_a_qnode_inside_another_is_paid_for_once(tracker):
+    inner = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(
+        lambda x: (qml.RX(x, wires=0), qml.expval(qml.Z(0)))[1]
+    )
+
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
+    def outer(x):
+        qml.RX(inner(x), wires=0)
+        return qml.expval(qml.Z(0))
+
+    x = 0.4
+    value, gradient, _ = qshift.derivatives(outer, tf.constant(x, tf.float64), order=2)
+    assert float(value) == pytest.approx(np.cos(np.cos(x)))
+    assert float(gradient) == pytest.approx(np.sin(np.cos(x)) * np.sin(x))
+    assert tracker.totals["circuits"] == 6 and tracker.totals["batches"] == 2
+    # What the inner one runs is not recorded, also where PennyLane calls the quantum function.
+    (rotation,) = qml.workflow.construct_tape(outer)(tf.constant(x, tf.float64)).operations
+    assert float(rotation.data[0]) == pytest.approx(np.cos(x))
+
+
+def test_adjoint_differentiation_of_gates_the_device_does_not_have():
+    @qshift.qnode(qml.device("lightning.qubit", wires=2), diff_method="adjoint")
+    def circuit(t):
+        qml.evolve(qml.X(0) @ qml.Y(1) + 0.3 * qml.Z(0), tf.cast(t, tf.complex128))
+        return qml.expval(qml.Z(0))
+
+    with pytest.raises(qshift.UnsupportedError, match="Evolution.*Use diff_method='shift'"):
+        circuit(tf.constant(0.1, tf.float64))
+
+
+# --- copies ---
+
+
+@qshift.qnode(qml.device("default.qubit"), shots=50, seed=3)
+def sampled(x):
+    qml.RX(x, wires=0)
+    return qml.expval(qml.Z(0))
+
+
+def rotated(x):
+    qml.RX(x, wires=0)
+    return qml.expval(qml.Z(0))
+
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda node: pickle.loads(pickle.dumps(node)),
+    "cloudpickle": lambda node: pickle.loads(cloudpickle.dumps(node)),
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("device", ["default.qubit", "lightning.qubit", "simulator"])
+def test_copies_of_a_qnode(device, way):
+    device = qshift.device(device) if device == "simulator" else qml.device(device)
+    node = qshift.qnode(device, shots=100, seed=7)(rotated)
+    x = tf.Variable(0.4, dtype=tf.float64)
+    node(x)
+    copied = COPIES[way](qml.set_shots(node, shots=1000))
+    assert copied is not node and copied.device is not node.device
+    assert (copied.seed, copied.shots.total_shots) == (7, 1000)
+    expected = qml.set_shots(qshift.qnode(device, shots=100, seed=7)(rotated), shots=1000)
+    expected(x)
+    # The next call of the copy draws what the next call of the original would.
+    for _ in range(2):
+        assert float(copied(x)) == float(expected(x))
+    assert float(slope_of(copied, x)) == pytest.approx(-np.sin(0.4), abs=0.2)
+
+
+def slope_of(node, x):
+    with tf.GradientTape() as tape:
+        value = node(x)
+    return tape.gradient(value, x)
+
+
+def test_a_qnode_of_a_module_is_pickled_by_its_name():
+    assert pickle.loads(pickle.dumps(sampled)) is sampled
+    assert pickle.loads(cloudpickle.dumps(sampled)) is sampled
+    assert len(pickle.dumps(sampled)) < 100
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "cloudpickle"])
+def test_copies_of_what_has_no_name(way):
+    factor = 2.0
+    node = qshift.qnode(qml.device("default.qubit"))(lambda x: rotated(factor * x))
+    copied = COPIES[way](node)
+    assert float(copied(tf.constant(0.3, tf.float64))) == pytest.approx(np.cos(0.6))
+
+
+def test_a_deep_copy_keeps_transforms():
+    @qshift.qnode(qml.device("default.qubit"))
+    def node(x):
+        qml.RX(x, wires=0)
+        qml.S(0)
+        qml.adjoint(qml.S)(0)
+        return qml.expval(qml.Z(0))
+
+    copied = copy.deepcopy(qml.transforms.cancel_inverses(node))
+    assert len(qml.workflow.construct_tape(copied)(0.1).operations) == 1
+    assert float(copied(tf.constant(0.3, tf.float64))) == pytest.approx(np.cos(0.3))

@@ -1,0 +1,183 @@
+"""Values as averages over the outcomes of few bases, against matrices."""
+
+import numpy as np
+import pennylane as qml
+import pytest
+import scipy
+from random_circuits import random_hermitian, random_observable, random_word
+
+from qshift.executors.simulator import measurement_bases
+from qshift.executors.simulator.measurement_bases import NotCoveredError, bases
+
+WIRES = ["b", 2, "a"]
+
+
+def sizes(measurements):
+    return [
+        2 ** len(m.wires) if isinstance(m, qml.measurements.ProbabilityMP) else 1
+        for m in measurements
+    ]
+
+
+def random_state(wires, seed=0):
+    rng = np.random.default_rng(seed)
+    state = rng.normal(size=2**wires) + 1j * rng.normal(size=2**wires)
+    return state / np.linalg.norm(state)
+
+
+def values(found, state, count):
+    """Rotates a state into each basis with matrices, and averages."""
+    wires, result = range(int(np.log2(len(state)))), np.zeros(count)
+    for one in found:
+        rotated = state
+        for gate, own, inverse in one.rotations:
+            gate = getattr(qml, gate)(own) if isinstance(gate, str) else qml.QubitUnitary(gate, own)
+            matrix = qml.matrix(gate, wire_order=wires)
+            rotated = (matrix.conj().T if inverse else matrix) @ rotated
+        outcomes = np.abs(rotated.reshape([2] * len(wires))) ** 2
+        others = tuple(wire for wire in wires if wire not in one.wires)
+        outcomes = outcomes.sum(axis=others)
+        kept = [wire for wire in wires if wire in one.wires]
+        outcomes = outcomes.transpose([kept.index(wire) for wire in one.wires]).ravel()
+        result[one.columns] += outcomes if one.weights is None else outcomes @ one.weights
+    return result
+
+
+def expected(measurements, state, wires):
+    result = []
+    for m in measurements:
+        if isinstance(m, qml.measurements.ProbabilityMP):
+            rotated = state
+            for gate in m.diagonalizing_gates():
+                rotated = qml.matrix(gate, wire_order=wires) @ rotated
+            result.append(qml.probs(wires=m.wires).process_state(rotated, qml.wires.Wires(wires)))
+        else:
+            matrix = qml.matrix(m.obs, wire_order=wires)
+            result.append([np.vdot(state, matrix @ state).real])
+    return np.concatenate(result)
+
+
+def assert_right(measurements, wires=WIRES, count=None):
+    """Checks the values of measurements; returns their bases."""
+    state = random_state(len(wires))
+    found = bases(measurements, sizes(measurements), {wire: i for i, wire in enumerate(wires)})
+    right = expected(measurements, state, wires)
+    np.testing.assert_allclose(values(found, state, len(right)), right, atol=1e-12)
+    assert count is None or len(found) == count
+    return found
+
+
+OBSERVABLES = {
+    "word": lambda: qml.Z("b") @ qml.X("a") @ qml.Y(2),
+    "identity": lambda: qml.Identity(2),
+    "identities": lambda: 3.0 * qml.Identity(2) @ qml.Identity("b"),
+    "constant and word": lambda: 0.5 * qml.I(2) - qml.X(2),
+    "constant of no wire": lambda: qml.X(2) + 0.7 * qml.I(),
+    "scaled": lambda: -1.7 * qml.Y("a"),
+    "real, as a complex number": lambda: (2.0 + 0.0j) * qml.Z(2) + (0.3 - 0.0j) * qml.X("a"),
+    "real but for rounding": lambda: (2.0 + 1e-17j) * qml.Z(2),
+    "real in the end": lambda: 1j * (qml.X(2) @ qml.Y(2)),
+    "same word twice": lambda: qml.Z(2) + qml.X("a") + 0.4 * qml.Z(2),
+    "cancels": lambda: qml.Z(2) - qml.Z(2),
+    "times zero": lambda: 0.0 * qml.Z(2),
+    "Hamiltonian": lambda: qml.Hamiltonian(
+        [0.3, -0.2, 1.1, 0.9], [qml.X("b") @ qml.X(2), qml.Y("a"), qml.Z(2) @ qml.Z("a"), qml.I(2)]
+    ),
+    "overlapping": lambda: qml.prod(qml.X("b") + qml.Z(2), qml.Z("a")) @ qml.X(2) @ qml.X(2),
+    "Hermitian": lambda: qml.Hermitian(random_hermitian(np.random.default_rng(1), 4), ["a", "b"]),
+    "diagonal": lambda: qml.Hermitian(np.diag([1.0, -2.0, 3.0, 0.5]), ["a", "b"]),
+    "Hermitian and word": lambda: qml.Hermitian([[1, 2j], [-2j, 0.3]], "a") @ qml.X(2),
+    "sum with a Hermitian": lambda: qml.Hermitian([[1, 2j], [-2j, 0.3]], "a") + 0.2 * qml.X(2),
+    "Projector": lambda: qml.Projector([1, 0], ["a", 2]),
+    "Projector on a state": lambda: qml.Projector([0.6, 0.8j], ["b"]),
+    "Hadamard": lambda: qml.Hadamard("a") @ qml.Z("b"),
+    "SparseHamiltonian": lambda: qml.SparseHamiltonian(
+        scipy.sparse.csr_matrix(random_hermitian(np.random.default_rng(2), 4)), wires=["a", 2]
+    ),
+    "exponential": lambda: qml.exp(qml.X("a") @ qml.Z(2), 0.3),
+}
+
+
+@pytest.mark.parametrize("name", OBSERVABLES)
+def test_observables(name):
+    assert_right([qml.expval(OBSERVABLES[name]())])
+
+
+def test_all_at_once():
+    measurements = [qml.expval(make()) for make in OBSERVABLES.values()]
+    measurements.insert(3, qml.probs(wires=["a", "b"]))
+    measurements.append(qml.probs(op=qml.X(2) @ qml.Y("a")))
+    assert_right(measurements)
+
+
+@pytest.mark.parametrize(
+    "wires", [["b"], ["a"], ["b", 2], ["a", "b"], ["a", 2, "b"], ["b", 2, "a"], [2, "a", "b"]]
+)
+def test_probabilities_in_any_order(wires):
+    (found,) = assert_right([qml.probs(wires=wires)])
+    assert found.weights is None
+
+
+@pytest.mark.parametrize("name", ["word", "identities", "Hadamard", "scaled"])
+def test_probabilities_of_observables(name):
+    assert_right([qml.probs(op=OBSERVABLES[name]())])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_observables(seed):
+    rng = np.random.default_rng(seed)
+    with qml.QueuingManager.stop_recording():
+        measurements = [qml.expval(random_observable(rng, [0, 1, 2])) for _ in range(3)]
+    assert_right(measurements, wires=range(6))
+
+
+def test_words_that_commute_share_a_basis():
+    pairs = [qml.expval(qml.Z(w) @ qml.Z((w + 1) % 3)) for w in range(3)]
+    (found,) = assert_right([*pairs, qml.expval(qml.Z(0) + 0.5 * qml.I(1))], range(3), count=1)
+    assert not found.rotations
+    assert_right([*pairs, qml.expval(qml.sum(*(qml.X(w) for w in range(3))))], range(3), count=2)
+    assert_right([qml.expval(qml.Identity(1)), qml.expval(qml.X(0))], range(3), count=1)
+
+
+def test_only_wires_that_matter_are_measured():
+    (found,) = assert_right([qml.expval(qml.X("a"))], count=1)
+    assert found.wires == (2,)
+
+
+def test_the_computational_basis_comes_first():
+    """As nothing has to be undone there."""
+    word, many = qml.X("b") @ qml.Y("a"), [qml.expval(qml.Z(2)), qml.probs(wires=["a"])]
+    found = assert_right([qml.probs(op=word), qml.expval(word), *many])
+    rotated = [bool(one.rotations) for one in found]
+    assert rotated == sorted(rotated)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_hamiltonians(seed):
+    rng = np.random.default_rng(seed)
+    words = [random_word(rng, [0, 1, 2, 3]) for _ in range(30)]
+    hamiltonian = qml.Hamiltonian(rng.normal(size=31), [*words, qml.Identity(0)])
+    found = assert_right([qml.expval(hamiltonian), qml.expval(words[0])], range(4))
+    assert len(found) < 30
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: qml.Projector([1] * 11, range(11)),
+        lambda: qml.SparseHamiltonian(scipy.sparse.eye(2**11, format="csr"), wires=range(11)),
+    ],
+)
+def test_what_is_not_covered(make):
+    with pytest.raises(NotCoveredError):
+        bases([qml.expval(make())], [1], {wire: wire for wire in range(11)})
+
+
+def test_weights_are_bounded(monkeypatch):
+    words = [qml.prod(*(qml.Z(w) if w % 2 else qml.X(w) for w in range(5)))]
+    words.append(qml.prod(*(qml.Y(w) for w in range(5))))
+    measurements = [qml.expval(word) for word in words]
+    monkeypatch.setattr(measurement_bases, "_MOST_WEIGHTS", 2 * 2**5)
+    assert_right(measurements, range(5), count=2)
+    with pytest.raises(NotCoveredError):
+        bases([*measurements, qml.expval(qml.X(0))], [1] * 3, {w: w for w in range(5)})

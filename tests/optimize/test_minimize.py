@@ -1,0 +1,362 @@
+"""Optimizers, against closed forms, published runs and NumPy's own arithmetic."""
+
+import json
+
+import numpy as np
+import pennylane as qml
+import pytest
+import tensorflow as tf
+
+import qshift
+from qshift.optimize.checkpoint import CheckpointError
+from qshift.optimize.minimize import OPTIMIZERS, SingularHessianError, minimize
+
+
+def cosines(x):
+    """cos(x0) cos(x1), of one frequency each."""
+    qml.RX(x[0], wires=0)
+    qml.RX(x[1], wires=1)
+    qml.CNOT(wires=[0, 1])
+    return qml.expval(qml.Z(1))
+
+
+def on_simulator(function=cosines, **settings):
+    settings = {"diff_method": "shift", **settings}
+    return qshift.qnode(qshift.device("simulator", wires=2), **settings)(function)
+
+
+def bowl(x):
+    """A scalar TensorFlow function of a vector, with its minimum -1.5 at (pi / 2, 1)."""
+    return -tf.sin(x[0]) - 0.5 + (x[1] - 1.0) ** 2 * (2.0 + tf.cos(x[0]))
+
+
+def column(result, name):
+    return np.array([getattr(point, name) for point in result.history])
+
+
+# The published runs
+
+
+@pytest.mark.parametrize("optimizer", ["gradient_descent", "diagonal_newton", "newton"])
+def test_the_published_table_is_reproduced(optimizer, cosine_product):
+    circuit, truth = cosine_product
+    fixed = tf.constant(truth["theta"][2:], tf.float64)
+
+    @qshift.qnode(circuit.device, diff_method="shift")
+    def cost(x):
+        return circuit.func(tf.concat([x, fixed], axis=0))
+
+    damping = 0.0 if optimizer == "gradient_descent" else 1.0
+    result = minimize(
+        cost, [0.1, 0.15], optimizer.replace("_", "-"), steps=20, learning_rate=0.4, damping=damping
+    )
+    costs = truth["optimisers"]["cost_at_steps_1_5_10_20"][optimizer]
+    np.testing.assert_allclose(column(result, "value")[[1, 5, 10, 20]], costs, atol=5e-7, rtol=0)
+    assert result.steps == 20 and not result.converged
+
+
+def test_plain_newton_finds_the_ground_state_of_hydrogen_in_three_steps(ground_truth):
+    truth = ground_truth["h2_double_excitation"]
+    coordinates = np.array([[0.0, 0.0, -0.6614], [0.0, 0.0, 0.6614]])
+    hamiltonian, _ = qml.qchem.molecular_hamiltonian(qml.qchem.Molecule(["H", "H"], coordinates))
+
+    @qshift.qnode(qshift.device("simulator"))
+    def energy(theta):
+        qml.BasisState(np.array([1, 1, 0, 0]), wires=range(4))
+        qml.DoubleExcitation(theta, wires=range(4))
+        return qml.expval(hamiltonian)
+
+    result = minimize(energy, 0.0, "newton")
+    assert result.converged and result.steps == truth["newton_steps_from_zero"]
+    assert result.x.shape == () and result.lowest_curvature > 0
+    np.testing.assert_allclose(result.x, truth["minimum_theta"], atol=1e-9)
+    np.testing.assert_allclose(result.value, truth["minimum_energy"], atol=1e-10)
+
+
+# What a run costs
+
+
+@pytest.mark.parametrize("settings", [{}, {"shots": 20}, {"shots": 20, "seed": 3}])
+def test_each_step_is_one_batch_of_the_circuits_it_needs(settings, tracker):
+    traced = []
+
+    def traced_cosines(x):
+        traced.append(x)
+        return cosines(x)
+
+    qnode = on_simulator(traced_cosines, objective="circuits", **settings)
+    result = minimize(qnode, [0.4, 0.3], steps=6, damping=1.0, tolerance=-1)  # samples may say 0
+    # 1 + 2p + 3 C(p, 2) with the Hessian, which the last point has no use for.
+    assert column(result, "circuits").tolist() == [8] * 6 + [5]
+    assert tracker.totals["batches"] == 7 and tracker.totals["circuits"] == result.circuits == 53
+    assert len(traced) == 2  # once per order, not per step
+    result = minimize(qnode, [0.4, 0.3], "adam", steps=3)
+    assert column(result, "circuits").tolist() == [5] * 4
+
+
+def test_samples_are_fresh_in_each_step_and_follow_from_the_seed():
+    def values(**settings):
+        # With a learning rate of zero, all points are the same.
+        run = {"optimizer": "adam", "steps": 5, "learning_rate": 0.0}
+        return column(minimize(on_simulator(shots=99, **settings), [0.8, 0.3], **run), "value")
+
+    for found in (values(), values(seed=3)):
+        assert len(set(found)) > 2
+    np.testing.assert_array_equal(values(seed=3), values(seed=3))
+    assert np.any(values(seed=3) != values(seed=4))
+
+
+# The rules, against NumPy
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_steps_follow_their_formula(optimizer):
+    matrix = np.array([[3.0, 1.0, 0.2], [1.0, 2.0, -0.3], [0.2, -0.3, 1.5]])
+    shift = np.array([0.3, -0.2, 0.1])
+
+    def quadratic(x):
+        x = tf.reshape(x, [3])
+        return tf.tensordot(x, tf.linalg.matvec(matrix, x) / 2 + shift, 1)
+
+    settings = {"damping": 0.7} if "newton" in optimizer else {}
+    start = np.array([[1.0, -2.0, 0.5]])
+    result = minimize(
+        quadratic, start, optimizer, steps=4, learning_rate=0.3, tolerance=0, **settings
+    )
+    x, m, v = start[0], np.zeros(3), np.zeros(3)
+    points = [x]
+    for t in range(1, 5):
+        g = matrix @ x + shift
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        step = {
+            "newton": np.linalg.inv(matrix + 0.7 * np.eye(3)) @ g,
+            "diagonal-newton": g / (np.diag(matrix) + 0.7),
+            "gradient-descent": g,
+            "adam": (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8),
+        }[optimizer]
+        x = x - 0.3 * step
+        points.append(x)
+    np.testing.assert_allclose(column(result, "x")[:, 0], points, rtol=1e-12)
+    norms = np.linalg.norm(np.array(points) @ matrix + shift, axis=1)
+    np.testing.assert_allclose(column(result, "gradient_norm"), norms, rtol=1e-12)
+    assert result.circuits == 0
+    if "newton" in optimizer:  # before damping, and not at the last point
+        known = matrix if optimizer == "newton" else np.diag(np.diag(matrix))
+        lowest = np.linalg.eigvalsh(known)[0]
+        np.testing.assert_allclose(column(result, "lowest_curvature")[:-1].astype(float), lowest)
+    assert result.lowest_curvature is None
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_converges_to_the_minimum(optimizer):
+    result = minimize(bowl, [1.1, 0.6], optimizer, steps=2000, tolerance=1e-8)
+    assert result.converged and result.gradient_norm <= 1e-8
+    np.testing.assert_allclose(result.x, [np.pi / 2, 1.0], atol=1e-7)
+    np.testing.assert_allclose(result.value, -1.5, atol=1e-12)
+    assert result.steps == len(result.history) - 1 < 2000
+
+
+def test_newton_solves_a_quadratic_in_one_step_and_leaves_idle_parameters_alone():
+    result = minimize(lambda x: (x[0, 0] - 3.0) ** 2 + 1.0, np.full((2, 2), 5.0))
+    assert result.converged and result.steps == 1
+    np.testing.assert_allclose(result.x, [[3.0, 5.0], [5.0, 5.0]])
+
+
+@pytest.mark.parametrize("given", [np.float32([1.1, 0.6]), tf.Variable([1.1, 0.6]), [1, 0]])
+def test_the_dtype_of_the_start_is_kept(given):
+    seen = set()
+
+    def watched(x):
+        seen.add(x.dtype)
+        return bowl(x)
+
+    result = minimize(watched, given, steps=2)
+    expected = np.float64 if isinstance(given, list) else np.float32
+    assert seen == {tf.as_dtype(expected)} and result.x.dtype == expected
+
+
+def test_a_maximum_is_not_called_a_minimum():
+    result = minimize(tf.cos, 0.1, "newton")
+    assert not result.converged and result.lowest_curvature == pytest.approx(-1)
+    assert "not to a minimum" in result.message
+
+
+@pytest.mark.parametrize("steps", [3, 4, 100])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_a_maximum_at_the_last_step_is_none_either(steps, scale):
+    result = minimize(
+        lambda x: scale * tf.cos(x), 0.3, "newton", steps=steps, tolerance=1e-9 * scale
+    )
+    assert result.gradient_norm <= result.tolerance and not result.converged
+    assert result.steps <= 3 and "not to a minimum" in result.message
+
+
+@pytest.mark.parametrize("optimizer", ["newton", "diagonal-newton"])
+def test_a_saddle_point_is_no_minimum(optimizer):
+    def saddle(x):
+        return tf.cos(x[0]) - tf.cos(x[1])
+
+    for start in ([0.1, 0.1], [0.0, 0.0]):
+        result = minimize(saddle, start, optimizer, steps=5)
+        assert not result.converged and "not to a minimum" in result.message
+
+
+def test_flat_directions_do_not_keep_a_minimum_from_being_one():
+    result = minimize(lambda x: -tf.cos(x[0] + x[1]), [0.1, 0.2], "newton")
+    assert result.converged and abs(result.lowest_curvature) < 1e-12
+
+
+@pytest.mark.parametrize("optimizer", ["gradient-descent", "adam"])
+def test_methods_that_know_no_curvature_do_not_call_their_start_a_minimum(optimizer):
+    result = minimize(tf.cos, 0.0, optimizer)
+    assert not result.converged and f"{optimizer} does not find out" in result.message
+    assert minimize(tf.cos, 3.0, optimizer, steps=2000, tolerance=1e-6).converged
+
+
+def test_the_hessian_at_the_last_point_is_evaluated_only_where_it_tells():
+    @qshift.qnode(qshift.device("simulator"), diff_method="shift")
+    def circuit(x):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    last = minimize(circuit, 2.0, steps=1).history[-1]
+    assert last.lowest_curvature is None and last.circuits == 3
+    last = minimize(circuit, np.pi, steps=0).history[-1]
+    # The same call goes on, so that it has the points of the gradient.
+    assert last.lowest_curvature == pytest.approx(1.0) and last.circuits == 3
+
+
+@pytest.mark.filterwarnings("ignore:A function cannot be compiled")
+def test_functions_that_cannot_be_compiled_work_too():
+    def kinked(x):
+        return (x - 3.0) ** 2 if float(x) > 1.0 else 2.0 - x**2
+
+    np.testing.assert_allclose(minimize(kinked, 1.1).x, 3.0)
+
+
+def test_many_runs_one_after_another_are_quiet(caplog):
+    """TensorFlow takes functions that are compiled at the same place for one that changes."""
+    for _ in range(8):
+        minimize(bowl, [1.0, 0.5], steps=0)
+    assert not caplog.messages
+
+
+# Errors
+
+
+def two_values(x):
+    qml.RX(x[0], wires=0)
+    return qml.probs(wires=0)
+
+
+def without_a_rule(x):
+    qml.AmplitudeDamping(x[0], wires=0)
+    return qml.expval(qml.Z(0))
+
+
+def wrong_wire(x):
+    qml.RX(x[0] + x[1], wires=7)
+    return qml.expval(qml.Z(0))
+
+
+@pytest.mark.parametrize(
+    "function, start, settings, error, reason",
+    [
+        (tf.sin, 0.0, {}, SingularHessianError, "no Newton step.*give damping"),
+        (bowl, [1, 1], {"optimizer": "bfgs"}, ValueError, "unknown optimizer 'bfgs'; choose from"),
+        (bowl, [1, 1], {"optimizer": "adam", "damping": 1}, ValueError, "no meaning for adam"),
+        (bowl, [1, 1], {"steps": -1}, ValueError, "steps must be at least 0, got -1"),
+        (bowl, [], {}, ValueError, "x0 is empty"),
+        (tf.math.log, 0.0, {}, ValueError, "not finite at x = 0"),
+        (lambda x: (x, x), 1.0, {}, ValueError, "value is one number, got a tuple"),
+        (on_simulator(two_values), [1, 1], {}, ValueError, r"one number, got shape \(2,\)"),
+        (on_simulator(without_a_rule), [0.1], {}, qshift.NoShiftRuleError, "AmplitudeDamping"),
+        (on_simulator(wrong_wire), [1, 1], {}, qml.exceptions.WireError, "wires not found"),
+    ],
+)
+def test_errors_say_what_to_do(function, start, settings, error, reason, tracker):
+    with pytest.raises(error, match=reason):
+        minimize(function, start, **settings)
+    assert tracker.totals["circuits"] == 0
+
+
+# Checkpoints
+
+
+class Interrupted(Exception):
+    pass
+
+
+class FailingDevice(qml.devices.DefaultQubit):
+    """Executes some batches, and no more."""
+
+    def __init__(self, batches):
+        super().__init__(wires=2)
+        self.batches = iter(range(batches))
+
+    def execute(self, circuits, execution_config=None):
+        if next(self.batches, None) is None:
+            raise Interrupted
+        return super().execute(circuits, execution_config)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_interrupted_run_goes_on_with_the_same_numbers(tmp_path, optimizer):
+    file = tmp_path / "run.json"
+
+    def run(batches, **settings):
+        settings |= {"optimizer": optimizer, "steps": 4, "tolerance": 0, "learning_rate": 0.13}
+        return minimize(qshift.qnode(FailingDevice(batches))(cosines), [0.3, 0.1], **settings)
+
+    for batches in (0, 3):
+        with pytest.raises(Interrupted):
+            run(batches, checkpoint=file)
+        assert file.exists() == (batches > 0)
+    assert len(json.loads(file.read_text())["state"]["history"]) == 3
+    whole, resumed = run(5), run(2, checkpoint=file)
+    np.testing.assert_equal(
+        [vars(point) for point in resumed.history], [vars(point) for point in whole.history]
+    )
+
+
+def test_a_finished_run_costs_nothing_and_can_be_extended(tmp_path, tracker):
+    settings = {"damping": 1.0, "learning_rate": 0.4}
+    whole = minimize(on_simulator(), [0.4, 0.3], steps=6, **settings)
+    settings["checkpoint"] = tmp_path / "run.json"
+    first = minimize(on_simulator(), [0.4, 0.3], steps=3, **settings)
+    tracker.reset()
+    again = minimize(on_simulator(), [0.4, 0.3], steps=3, **settings)
+    assert tracker.totals["circuits"] == 0
+    np.testing.assert_array_equal(column(again, "value"), column(first, "value"))
+    longer = minimize(on_simulator(), [0.4, 0.3], steps=6, **settings)
+    np.testing.assert_array_equal(column(longer, "x"), column(whole, "x"))
+    # The third point was the last one at first: its gradient is paid for again with its Hessian.
+    assert column(longer, "circuits").tolist() == [8, 8, 8, 13, 8, 8, 5]
+
+
+def test_a_seeded_run_with_shots_goes_on_with_the_same_samples(tmp_path):
+    settings = {"optimizer": "gradient-descent", "learning_rate": 0.4}
+    whole = minimize(on_simulator(shots=50, seed=7), [0.4, 0.3], steps=5, **settings)
+    settings["checkpoint"] = tmp_path / "run.json"
+    minimize(on_simulator(shots=50, seed=7), [0.4, 0.3], steps=2, **settings)
+    resumed = minimize(on_simulator(shots=50, seed=7), [0.4, 0.3], steps=5, **settings)
+    np.testing.assert_array_equal(column(resumed, "value"), column(whole, "value"))
+    np.testing.assert_array_equal(resumed.x, whole.x)
+
+
+@pytest.mark.parametrize(
+    "changed, difference",
+    [
+        ({"learning_rate": 0.2}, "learning_rate is 1.0 there and 0.2 here"),
+        ({"damping": 1}, "damping is 0.0 there and 1.0 here"),
+        ({"optimizer": "newton"}, "optimizer is 'diagonal-newton' there and 'newton' here"),
+        ({"x0": [0.1, 0.2]}, r"x0 is \[0.1, 0.3\] there and \[0.1, 0.2\] here"),
+        ({"fn": on_simulator()}, "its function is another one"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, changed, difference):
+    run = {"fn": bowl, "x0": [0.1, 0.3], "optimizer": "diagonal-newton"}
+    run |= {"learning_rate": 1.0, "steps": 0, "checkpoint": tmp_path / "run.json"}
+    minimize(**run)
+    with pytest.raises(CheckpointError, match=f"of another run: {difference}.*start over"):
+        minimize(**run | changed)

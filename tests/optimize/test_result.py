@@ -1,0 +1,50 @@
+"""What a minimisation found: its summary and its plot."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+from qshift.optimize.result import Point, Result
+
+
+def result(norms, curvature=None, circuits=8):
+    history = [Point(np.array([0.1]), norm - 1, norm, None, circuits) for norm in norms]
+    history[-1] = Point(np.array([0.1]), -1.0, norms[-1], curvature, circuits)
+    return Result(np.array([0.1]), tuple(history), "newton", 1e-3)
+
+
+@pytest.mark.parametrize(
+    "found, message",
+    [
+        (result([1, 1e-4], 2.0), "converged after 1 step: the gradient norm is 0.0001"),
+        (result([1, 2, 0], None), "converged after 2 steps: the gradient norm is 0"),
+        (result([1e-4], -2.0), "but not to a minimum: .* lowest curvature -2. Start elsewhere"),
+        (result([1e-4], 0.0), "converged after 0 steps"),
+        (result([1e-4], None), "the start is a stationary point: .* newton does not find out"),
+        (result([1, 0.5]), "not converged after 1 step: .* is 0.5, the tolerance 0.001"),
+    ],
+)
+def test_the_message_says_how_it_ended(found, message):
+    assert found.converged == found.message.startswith("converged")
+    assert re.search(message, found.message)
+    assert str(found) == f"newton: value -1, {found.message}"
+    assert found.circuits == 8 * (found.steps + 1)
+
+
+@pytest.mark.parametrize(
+    "norms, lines", [([1, 0.1, 1e-4], 2), ([1, 0.0], 1), ([0.0], 1), ([1] * 99, 1)]
+)
+def test_the_plot_shows_values_and_gradient_norms(tmp_path, norms, lines):
+    found = result(norms)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = found.plot(tmp_path / "run.png")
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    above, below = figure.axes
+    np.testing.assert_array_equal(above.lines[0].get_ydata(), [p.value for p in found.history])
+    drawn = below.lines[0].get_ydata()
+    np.testing.assert_array_equal(np.nan_to_num(drawn), norms)
+    assert len(below.lines) == lines  # the tolerance is drawn where it is reached
+    assert f"{found.circuits:,} circuits" in figure.get_suptitle()

@@ -1,0 +1,242 @@
+"""What `qshift.tensorflow_internals` promises of TensorFlow's private names, each alone."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import qshift
+from qshift import tensorflow_internals as internals
+
+
+def test_nothing_else_names_them():
+    package = pathlib.Path(qshift.__file__).parent
+    named = [path.name for path in package.rglob("*.py") if "tensorflow.python" in path.read_text()]
+    assert named == ["tensorflow_internals.py"]
+
+
+def in_graph(function, *arguments):
+    """Calls a function while TensorFlow traces; returns what it returned then."""
+    found = []
+    traced = tf.function(lambda *xs: found.append(function(*xs)), autograph=False)
+    traced.get_concrete_function(*arguments)
+    return found[0]
+
+
+def test_eager_tensors_have_a_class():
+    x = tf.constant(1.0)
+    assert isinstance(x, internals.EagerTensor)
+    assert not in_graph(lambda x: isinstance(x, internals.EagerTensor), x)
+
+
+def test_dtypes_that_have_derivatives():
+    kinds = (tf.float64, tf.complex64, tf.int32, tf.bool)
+    found = [internals.is_trainable(tf.zeros([], kind)) for kind in kinds]
+    assert found == [True, True, False, False]
+
+
+def recorded(x):
+    """3 x, whose derivative is said to be 5 backwards and 7 forwards."""
+    with internals.stop_recording():
+        y = tf.constant(3.0) * x
+    internals.record_operation(
+        "OfTests", [y], [x], lambda up: [5.0 * up], lambda step: [7.0 * step]
+    )
+    return y
+
+
+def test_operations_are_recorded_for_tapes():
+    x = tf.constant(2.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = recorded(x)
+    assert float(tape.gradient(y, x)) == 5.0
+
+
+def test_operations_are_recorded_for_forward_accumulators():
+    x = tf.constant(2.0)
+    with tf.autodiff.ForwardAccumulator(x, tf.constant(1.0)) as forward:
+        y = recorded(x)
+    assert float(forward.jvp(y)) == 7.0
+
+
+def test_whether_anything_might_record():
+    assert not internals.could_record()
+    with tf.GradientTape() as tape:
+        assert internals.could_record()
+        with tape.stop_recording():
+            assert not internals.could_record()
+
+
+def test_who_follows_a_tensor():
+    x, y = tf.constant(1.0), tf.constant(2.0)
+    assert internals.following(x) == 0
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        assert (internals.following(x), internals.following(y)) == (1, 0)
+        assert internals.is_watched(2 * x) and not internals.is_watched(y)
+        with tf.autodiff.ForwardAccumulator(x, tf.constant(1.0)):
+            assert internals.following(x) == 2
+    assert not internals.is_watched(x)
+
+
+def test_open_tapes_are_told_apart():
+    assert internals.open_tapes() == ()
+    with tf.GradientTape() as outer:
+        one = internals.open_tapes()
+        with tf.autodiff.ForwardAccumulator(tf.constant(1.0), tf.constant(1.0)):
+            two = internals.open_tapes()
+            with outer.stop_recording():
+                assert internals.open_tapes() == two[1:]
+        assert internals.open_tapes() == one
+    assert len(two) == 2 and two[:1] == one and internals.open_tapes() == ()
+
+
+def test_callbacks_see_all_ops():
+    kinds = []
+
+    def callback(op_type, inputs, attrs, outputs, op_name=None, graph=None):
+        kinds.append((tf.compat.as_str(op_type), graph is None))
+
+    assert internals.add_callback(callback)
+    try:
+        assert not internals.add_callback(callback)
+        tf.sin(tf.constant(1.0))
+        in_graph(tf.cos, tf.constant(1.0))
+    finally:
+        internals.remove_callback(callback)
+    tf.tan(tf.constant(1.0))
+    assert ("Sin", True) in kinds and ("Cos", False) in kinds
+    assert "Tan" not in {kind for kind, _ in kinds}
+
+
+def test_threads_have_started():
+    tf.constant(1.0)
+    assert internals.is_initialized()
+
+
+def test_while_a_model_is_saved(tmp_path):
+    seen = []
+
+    class Module(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([])])
+        def __call__(self, x):
+            seen.append(internals.is_saving())
+            return x
+
+    tf.saved_model.save(Module(), str(tmp_path))
+    assert seen[-1] and not internals.is_saving()
+
+
+@pytest.mark.parametrize("stateful", [True, False])
+def test_functions_are_ops_in_graphs(stateful):
+    calls = []
+
+    def double(x):
+        calls.append(x)
+        return 2 * x
+
+    @tf.function
+    def used(x):
+        return internals.python_op(double, [x], tf.float32, stateful=stateful)
+
+    @tf.function
+    def unused(x):
+        internals.python_op(double, [x], tf.float32, stateful=stateful)
+        return x
+
+    assert float(used(tf.constant(2.0))) == 4.0 and len(calls) == 1
+    unused(tf.constant(2.0))
+    assert len(calls) == 1 + stateful
+
+
+def test_custom_gradients_of_users_are_told_from_tensorflows():
+    @tf.custom_gradient
+    def own(x):
+        return tf.identity(x), lambda up: -up
+
+    def made(function):
+        def gradients(x):
+            function(x)
+            ops = tf.compat.v1.get_default_graph().get_operations()
+            return any(map(internals.has_users_gradient, ops))
+
+        return in_graph(gradients, tf.ones([2]))
+
+    assert made(own)
+    assert not made(tf.sin) and not made(tf.nn.silu)
+
+
+def test_the_graph_of_a_function_is_found_from_its_loops():
+    assert internals.function_graph() is None
+
+    def graphs(x):
+        inner = []
+        body = lambda i: inner.append(internals.function_graph()) or i + 1  # noqa: E731
+        tf.while_loop(lambda i: i < 2, body, [x])
+        return tf.compat.v1.get_default_graph(), inner[0]
+
+    here, inside = in_graph(graphs, tf.constant(0))
+    assert here is inside and internals.takes_captures(here)
+
+
+def test_graphs_of_gradients_take_no_captures():
+    seen = []
+
+    @tf.custom_gradient
+    def watched(x):
+        def gradient(up):
+            seen.append(internals.takes_captures(internals.function_graph()))
+            return up
+
+        return tf.identity(x), gradient
+
+    x = tf.constant(1.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = tf.function(watched)(x)
+    tape.gradient(y, x)
+    assert seen and not any(seen)
+
+
+def test_vectorised_loops_ask_converters():
+    def body(x):
+        y = tf.sin(x)
+        y.op.pfor_converter = convert
+        return y
+
+    def convert(inputs: internals.LoopInputs):
+        tensor, is_stacked, _ = inputs.input(0)
+        assert is_stacked and inputs.op.type == "Sin"
+        return [internals.wrapped(tensor + 10.0, True)]
+
+    found = tf.vectorized_map(body, tf.constant([1.0, 2.0]))
+    np.testing.assert_allclose(found, [11.0, 12.0])
+
+
+def test_converters_may_refuse():
+    def refuse(inputs):
+        raise internals.NotVectorisedError("not in a test")
+
+    def body(x):
+        y = tf.sin(x)
+        y.op.pfor_converter = refuse
+        return y
+
+    x = tf.constant([1.0, 2.0])
+    np.testing.assert_allclose(tf.vectorized_map(body, x), np.sin(x), rtol=1e-6)
+
+
+def test_ops_that_do_not_depend_on_a_loop_are_copied(monkeypatch):
+    monkeypatch.setattr(internals.pfor, "_create_op", internals.pfor._create_op)
+    copied = []
+    internals.copy_ops(lambda kind, inputs, attrs: copied.append((kind, len(inputs))))
+    x = tf.constant(0.5)
+
+    def body(_):
+        with tf.control_dependencies([tf.raw_ops.Assert(condition=x < 1.0, data=[x])]):
+            return tf.tan(tf.identity(x))
+
+    tf.function(lambda: tf.vectorized_map(body, tf.zeros([2])))()
+    assert ("Tan", 1) in copied
