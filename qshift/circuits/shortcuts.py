@@ -202,7 +202,8 @@ def _of_one_dtype(tensors) -> list[tf.Tensor]:
     """Casts tensors, arrays and numbers to one dtype, which numbers alone do not make wider."""
     parts, kinds = [], []
     for part in tensors:
-        if any(hasattr(leaf, "dtype") for leaf in tf.nest.flatten(part)):
+        leaves = tf.nest.flatten(part)
+        if any(hasattr(leaf, "dtype") and not isinstance(leaf, np.generic) for leaf in leaves):
             part = tf.convert_to_tensor(part)
             kinds.append(part.dtype.as_numpy_dtype)
         else:  # TensorFlow would make single precision of these

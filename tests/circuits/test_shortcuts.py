@@ -281,3 +281,25 @@ def test_hessians_by_gates_that_are_copied_in_autograd():
         return cos(y[1]) * np.cos(0.3) - sin(y[1]) * np.sin(0.3) * cos(2 * y[0])
 
     np.testing.assert_allclose(found, jax.hessian(right)(np.array(y)), atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+@pytest.mark.parametrize("number", [1.7, np.float64(1.7), [1.7], [np.float64(1.7)]])
+def test_numbers_beside_tensors_take_their_precision(number, dtype):
+    tensor = tf.constant([2.0] if isinstance(number, list) else 2.0, dtype)
+    product = qml.math.dot(number, tensor)
+    assert product.dtype == dtype
+    rounding = 1e-15 if dtype == tf.float64 else 1e-6
+    assert float(product) == pytest.approx(3.4, rel=rounding)
+
+
+def test_transforms_that_split_keep_single_precision():
+    @qml.transforms.split_non_commuting
+    @qshift.qnode(qshift.device("simulator"))
+    def circuit(x):
+        qml.RX(x, 0)
+        return qml.expval(qml.dot([1.7, 1.0], [qml.Y(0), qml.I(0)]))
+
+    assert circuit(tf.constant(0.3)).dtype == tf.float32
+    found = circuit(tf.constant(0.3, tf.float64))
+    assert float(found) == pytest.approx(1 - 1.7 * np.sin(0.3), abs=1e-14)
