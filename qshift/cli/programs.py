@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -103,7 +104,8 @@ def find(target: str) -> tuple[Path, str]:
         path, name = target, ""
     file = Path(path).expanduser()
     if not file.is_file():
-        hint = did_you_mean(file.name, (each.name for each in file.parent.glob("*")))
+        near = get_close_matches(file.name, [each.name for each in file.parent.glob("*")], n=1)
+        hint = f"; did you mean {file.parent / near[0]}?" if near else ""
         raise ProgramError(f"{file}: no such file{hint}")
     return file, name
 

@@ -93,7 +93,8 @@ def test_a_broken_device_is_found(device):
     # The shrinker must not put another device in its place.
     case, outcome = found(change, 60, instead='qml.device("default.qubit")')
     assert device in case.device
-    assert len(list(walk(case.ops))) <= 3, told(case, outcome)
+    # Each wire needs a gate that makes it notice others.
+    assert len(list(walk(case.ops))) <= case.wires + 2, told(case, outcome)
 
 
 @pytest.fixture

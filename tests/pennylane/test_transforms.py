@@ -10,10 +10,10 @@ import pennylane as qml
 import pytest
 import tensorflow as tf
 from pennylane import numpy as pnp
+from random_circuits import NESTED, PLAIN
 
 import qshift
 from qshift.executors.qiskit.device import EstimatorDevice
-from tests.circuits import NESTED, PLAIN
 
 jax.config.update("jax_enable_x64", True)
 
