@@ -17,6 +17,7 @@ from qiskit.transpiler import TranspilerError
 
 from qshift.errors import OptionError, UnsupportedError
 from qshift.executors.qiskit import transpile_cache
+from qshift.executors.qiskit.floats import default_floats
 from qshift.executors.qiskit.job import Job, LocalJob
 from qshift.forks import Lock, lineage
 from qshift.inputs import did_you_mean
@@ -33,7 +34,7 @@ _HELP = (
 # does not depend on them.
 _TRANSPILER_SEED = 0
 # What is transpiled in another way than before is not to be found on disk as it was.
-_WAY = "around what is broken"
+_WAY = "around what is broken, with all numbers"
 # Not all that Aer has: it does not bind the parameters of controlled rotations (qiskit-aer issue
 # 2403), and Qiskit's transpiler gives up where "unitary" is a basis gate beside iswap.
 _AER_GATES = "id x y z h s sdg t tdg sx rx ry rz p u cx cy cz swap rxx ryy rzz".split()
@@ -164,12 +165,14 @@ class Target:
         """
         with self._lock:
             if key not in self._circuits:
-                circuit = make()
+                with default_floats():
+                    circuit = make()
                 settings = (self._version(), self.level, _TRANSPILER_SEED, qiskit.__version__, _WAY)
                 on_disk = transpile_cache.key(circuit, settings)
                 found = transpile_cache.load(on_disk)
                 if found is None:
-                    found = self._transpile(circuit)
+                    with default_floats():
+                        found = self._transpile(circuit)
                     transpile_cache.save(on_disk, found)
                 if len(self._circuits) >= _MOST_CIRCUITS:
                     self._circuits.clear()
