@@ -165,7 +165,7 @@ class Partials:
             )
             if active
         ]
-        idle = [i for i, active in enumerate(self.program.active) if not active]
+        idle = [i for i, active in enumerate(self.program.active) if active == ()]
         if idle or not pushed:
             shape = [tf.shape(tensors[0])[0], self.program.circuit.num_values, len(self.indices)]
             followed = [x[i] for x in (tensors, tangents) for i in idle]

@@ -87,8 +87,8 @@ def lost(op: Operator) -> str | None:
             if not _same(ours.get(name), theirs.get(name)):
                 return (
                     f"{old.name} keeps {name!r} where PennyLane does not look for it: put together "
-                    f"again at other angles, it has {shown(theirs.get(name))} in place of "
-                    f"{shown(ours.get(name))}. {_ADVICE}"
+                    f"again at other angles, it has {shown(theirs.get(name), 60)} in place of "
+                    f"{shown(ours.get(name), 60)}. {_ADVICE}"
                 )
     return None
 

@@ -88,13 +88,14 @@ def eager(case):
 @pytest.mark.parametrize("device", ["Dropping", "Swapping", "Rounding"])
 def test_a_broken_device_is_found(device):
     def change(case):
-        return eager(replace(case, device=_BROKEN.format(device)))
+        # A gate on many wires needs others before it, to be noticed at all.
+        ops = tuple(op for op in case.ops if all(len(part.wires) <= 2 for part in walk([op])))
+        return eager(replace(case, ops=ops, device=_BROKEN.format(device)))
 
     # The shrinker must not put another device in its place.
     case, outcome = found(change, 60, instead='qml.device("default.qubit")')
     assert device in case.device
-    # Each wire needs a gate that makes it notice others.
-    assert len(list(walk(case.ops))) <= case.wires + 2, told(case, outcome)
+    assert len(list(walk(case.ops))) <= 3, told(case, outcome)
 
 
 @pytest.fixture

@@ -12,20 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-_DEFAULT = ctypes.c_void_p(-1)  # FE_DFL_ENV of Linux's C libraries
+_DEFAULT = ctypes.c_void_p(-1)  # FE_DFL_ENV of Linux's C library
 
 
 @cache
 def _library():
-    return ctypes.CDLL(None) if sys.platform == "linux" else None
+    return ctypes.CDLL("libm.so.6") if sys.platform == "linux" else None
 
 
 @contextmanager
 def default_floats() -> Iterator[None]:
     """Within it, this thread computes with all numbers; on systems other than Linux as it did."""
     library = _library()
-    if not hasattr(library, "fesetenv"):
-        library = ctypes.CDLL("libm.so.6") if library is not None else None
     if library is None:
         yield
         return

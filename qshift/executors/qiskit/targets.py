@@ -166,18 +166,20 @@ class Target:
         with self._lock:
             if key not in self._circuits:
                 with default_floats():
-                    circuit = make()
-                settings = (self._version(), self.level, _TRANSPILER_SEED, qiskit.__version__, _WAY)
-                on_disk = transpile_cache.key(circuit, settings)
-                found = transpile_cache.load(on_disk)
-                if found is None:
-                    with default_floats():
-                        found = self._transpile(circuit)
-                    transpile_cache.save(on_disk, found)
+                    found = self._from_disk_or_transpiled(make())
                 if len(self._circuits) >= _MOST_CIRCUITS:
                     self._circuits.clear()
                 self._circuits[key] = found
             return self._circuits[key]
+
+    def _from_disk_or_transpiled(self, circuit: QuantumCircuit) -> QuantumCircuit:
+        settings = (self._version(), self.level, _TRANSPILER_SEED, qiskit.__version__, _WAY)
+        on_disk = transpile_cache.key(circuit, settings)
+        found = transpile_cache.load(on_disk)
+        if found is None:
+            found = self._transpile(circuit)
+            transpile_cache.save(on_disk, found)
+        return found
 
     def _transpile(self, circuit: QuantumCircuit) -> QuantumCircuit:
         from qshift.executors.qiskit.working import Working
