@@ -7,12 +7,14 @@ ever, and a generator draws in every child what it draws in the others.
 
 from __future__ import annotations
 
+import _thread
 import hashlib
 import importlib
 import itertools
 import os
 import threading
 import time
+import weakref
 
 import numpy as np
 
@@ -21,31 +23,18 @@ _lineage: tuple[int, ...] = ()
 _numbers = itertools.count(1)
 _descendants = itertools.count()
 _forking = threading.local()
-_renewing = threading.Lock()
 
 
-class Lock:
+class Lock(_thread.RLock):
     """A reentrant lock, for `with` statements, which no thread of a parent process holds."""
 
-    __slots__ = ("_lineage", "_lock", "__weakref__")
+    __slots__ = ()
 
     def __init__(self):
-        self._lineage, self._lock = _lineage, threading.RLock()
+        _locks.add(self)
 
-    def __enter__(self) -> None:
-        if self._lineage is not _lineage:
-            self._renew()
-        self._lock.acquire()
 
-    def __exit__(self, *_) -> None:
-        self._lock.release()
-
-    def _renew(self):
-        with _renewing:
-            if self._lineage is not _lineage:
-                if not self._lock._is_owned():  # by this thread, which then has forked within
-                    self._lock = threading.RLock()
-                self._lineage = _lineage
+_locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
 def lineage() -> tuple[int, ...]:
@@ -79,9 +68,11 @@ def _is_importing() -> bool:
 
 
 def _in_child() -> None:
-    global _lineage, _renewing
+    global _lineage
     _lineage = (*_lineage, _forking.number)
-    _renewing = threading.Lock()
+    for lock in list(_locks):
+        if not lock._is_owned():  # by this thread, which then has forked within
+            lock._at_fork_reinit()
 
 
 if hasattr(os, "register_at_fork"):

@@ -137,9 +137,8 @@ class Contraction:
     def _evaluate(self, indices):
         """Runs the call, and returns partial derivatives by its angles, [len(indices), *shape]."""
         program = self.call.program
-        evaluation = program.start(
-            program.assemble([t.numpy() for t in self.call.tensors]), next(program.calls)
-        )
+        parameters = program.assemble([tensor.numpy() for tensor in self.call.tensors])
+        evaluation = program.start(parameters, number=next(program.calls))
         (result,) = self.call.compiled.readout.results
         return result(evaluation.partials(indices)[0].T)
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.evaluation import EvaluatedCalls, Evaluation
-from qshift.autodiff.op import Program
+from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.evaluation import Evaluation
+from qshift.autodiff.program import Program
 from qshift.rules.planner import Frequencies, Planner, Recipe, Spectrum
 from qshift.rules.shift_rule import period, shift_rule
 from qshift.rules.shifting import Shifter
@@ -70,9 +71,7 @@ def shift_gradient(
                 structure = _Function(spectrum, parameters, values)
                 evaluate = functools.partial(_evaluate, function, name, elementwise)
 
-                def start(points, number):
-                    return Evaluation(structure, evaluate, points, "circuits", number=number)
-
+                start = functools.partial(Evaluation, structure, evaluate, objective="circuits")
                 columns = tuple(range(parameters))
                 active = columns if followed else None
                 programs[key] = Program(structure, (columns,), (active,), start, calls)
@@ -143,7 +142,7 @@ def _value_shape(function, name, width) -> tuple[int, ...]:
     return shape[1:]
 
 
-def _evaluate(function, name, elementwise, structure, points, _):
+def _evaluate(function, name, elementwise, structure, points, call):
     values = np.asarray(function(points[:, 0] if elementwise else points), dtype=float)
     if values.shape[:1] != (len(points),) or values.size != len(points) * structure.num_values:
         raise ValueError(

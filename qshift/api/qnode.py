@@ -24,18 +24,18 @@ from qshift.api import pipeline as transforms
 from qshift.api import qnode_options
 from qshift.autodiff import special_unitary_op as special_unitary_op  # which registers itself
 from qshift.autodiff.angles import angles, follows
+from qshift.autodiff.calls import EvaluatedCalls
 from qshift.autodiff.dataflow import remembered_ops
-from qshift.autodiff.dry_run import is_rehearsal, made_up
-from qshift.autodiff.evaluation import EvaluatedCalls, Evaluation
+from qshift.autodiff.dry_run import in_place_of_running
+from qshift.autodiff.evaluation import Evaluation
 from qshift.autodiff.layout import (
     batch_size,
     differentiable,
     highest_order,
     parts,
-    require_tensorflow,
     result_dtype,
 )
-from qshift.autodiff.op import Program
+from qshift.autodiff.program import Program
 from qshift.autodiff.requests import Wanted, checked
 from qshift.autodiff.tracing import Itself
 from qshift.autodiff.unrolling import explained, unrolled
@@ -48,7 +48,7 @@ from qshift.executors.executor import Executor
 from qshift.executors.registry import executor
 from qshift.rules.cost import Plan
 from qshift.rules.planner import indices_along
-from qshift.tensorflow_internals import function_graph
+from qshift.tensorflow_internals import could_record, function_graph
 from qshift.tensors import as_argument, constant, is_tensor
 
 shortcuts.only_for_constants()
@@ -115,12 +115,12 @@ class Prepared(NamedTuple):
 
     def results(self):
         """Runs it, and returns its results as PennyLane lays them out."""
-        program, tensors = self.program, self.tensors
-        values = made_up(program, tensors) if is_rehearsal() else program(tensors)
+        run = in_place_of_running.get()
+        values = self.program(self.tensors) if run is None else run(self.program, self.tensors)
 
         def finish(result):
             result = tf.cast(result, self.dtype)
-            return result[0] if self.batch is None else result
+            return tf.squeeze(result, [0]) if self.batch is None else result
 
         return self.compiled.results(values, finish)
 
@@ -325,13 +325,16 @@ class QNode(qml.QNode):
             calls = [self._prepare(tape, traced) for tape in traced.tapes]
         if _preparing.get():
             raise _WouldRunError
-        result = traced.post_processing(tuple(call.results() for call in calls))[0]
+        result = traced.post_processing(tuple([call.results() for call in calls]))[0]
         return _to_qfunc_output_type(result, traced.output, traced.partitioned)
 
     @contextmanager
     def _tracing(self, args, kwargs) -> Iterator[None]:
         """Around all that is done with the tensors of a call before it is run."""
         try:
+            if not could_record() and tf.executing_eagerly():  # nobody will ask for derivatives
+                yield
+                return
             with remembered_ops(), unrolled():
                 yield
         except Exception as error:
@@ -347,20 +350,16 @@ class QNode(qml.QNode):
         args = tuple(map(as_argument, args))
         kwargs = {name: as_argument(argument) for name, argument in kwargs.items()}
         tape, output = self._record(args, kwargs)
-        require_tensorflow(tape)
         dtype = result_dtype(tape)  # as transforms may cast
-        pipeline = copy.copy(_pipeline(self))  # which keeps what it is told about a call
+        partitioned = tape.shots.has_partitioned_shots
+        pipeline = _pipeline(self)
+        if not len(pipeline):
+            return _Tapes((tape,), tuple, output, args, dtype, partitioned, False)
+        pipeline = copy.copy(pipeline)  # which keeps what it is told about a call
         pipeline.set_classical_component(self, args, kwargs)
-        tapes, post_processing = transforms.apply(pipeline, tape)
-        return _Tapes(
-            tapes,
-            post_processing,
-            output,
-            args,
-            dtype,
-            tape.shots.has_partitioned_shots,
-            pipeline.is_informative,
-        )
+        tapes, finish = transforms.apply(pipeline, tape)
+        informative = pipeline.is_informative
+        return _Tapes(tapes, finish, output, args, dtype, partitioned, informative)
 
     def prepare(self, args, sources: Sequence[tf.Tensor]) -> Prepared | None:
         """Returns what a call would run, or None if it is not one circuit with one result.
@@ -386,12 +385,18 @@ class QNode(qml.QNode):
 
     def _prepare(self, tape, traced: _Tapes) -> Prepared:
         compiled = self._compile(tape)
-        ahead = _wanted_here(), replace(self._wanted, arguments=traced.arguments)
-        order = max(wanted.highest for wanted in ahead)
-        circuit, parameters, names = self._joined(compiled, order)
-        batch = batch_size(circuit, parameters)
-        tensors, columns, active, watched = parts(circuit, parameters, batch)
-        axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
+        if not could_record() and tf.executing_eagerly():
+            # Nobody will ask for derivatives.
+            circuit, parameters, names, axes = compiled.circuit, compiled.parameters, [], ()
+            batch = batch_size(circuit, parameters)
+            tensors, columns, active, _ = parts(circuit, parameters, batch)
+        else:
+            ahead = _wanted_here(), replace(self._wanted, arguments=traced.arguments)
+            order = max(wanted.highest for wanted in ahead)
+            circuit, parameters, names = self._joined(compiled, order)
+            batch = batch_size(circuit, parameters)
+            tensors, columns, active, watched = parts(circuit, parameters, batch)
+            axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
         key = (circuit, columns, active, axes)
         program = self._programs.get(key)
         if program is None:
@@ -422,9 +427,8 @@ class QNode(qml.QNode):
         if ahead == ((),):  # which is asked for anyway, if at all
             ahead = ()
 
-        def start(parameters, number):
-            return Evaluation(circuit, executor, parameters, objective, adjoint, ahead, number)
-
+        settings = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
+        start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self.seed is not None and bool(run.shots)
         return Program(circuit, columns, active, start, self.calls, reproducible=reproducible)
 
@@ -606,7 +610,7 @@ def as_own(fn: Callable) -> Callable:
 
 def _pipeline_name(qnode) -> str:
     """The attribute that holds a QNode's transforms: renamed in PennyLane 0.45."""
-    return "_compile_pipeline" if hasattr(qnode, "_compile_pipeline") else "_transform_program"
+    return "_compile_pipeline" if "_compile_pipeline" in vars(qnode) else "_transform_program"
 
 
 def _pipeline(qnode):

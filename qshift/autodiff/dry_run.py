@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.op import Program
+from qshift.autodiff.program import Program
 from qshift.errors import UnsupportedError
 from qshift.tensorflow_internals import function_graph
 
-_NOWHERE = object()
-_rehearsing: ContextVar[object] = ContextVar("rehearsing", default=_NOWHERE)
+# What makes values float64[N, M] of a program and its tensors instead of running it, if anything.
+in_place_of_running: ContextVar[Callable[[Program, list[tf.Tensor]], tf.Tensor] | None] = (
+    ContextVar("in_place_of_running", default=None)
+)
 
 
 @contextmanager
@@ -26,25 +29,26 @@ def rehearsal() -> Iterator[None]:
     circuits with the same parameters. They have no derivatives. In a graph they are made by ops
     that treat the rows of a batch alike and separately.
     """
-    token = _rehearsing.set(function_graph())
+    token = in_place_of_running.set(partial(_made_up, function_graph()))
     try:
         yield
     finally:
-        _rehearsing.reset(token)
+        in_place_of_running.reset(token)
 
 
-def is_rehearsal() -> bool:
-    return _rehearsing.get() is not _NOWHERE
-
-
-def made_up(program: Program, tensors: list[tf.Tensor]) -> tf.Tensor:
+def _made_up(graph: tf.Graph | None, program: Program, tensors: list[tf.Tensor]) -> tf.Tensor:
     """Returns float64[N, M] in [-1, 1] for parameters as `Program` takes them.
+
+    Args:
+        graph: Of the function for which this is done; None in eager mode.
+        program: What is not run.
+        tensors: Its parameters.
 
     Raises:
         UnsupportedError: In a function that is being traced meanwhile, which would give made-up
             numbers for ever.
     """
-    if function_graph() is not _rehearsing.get():
+    if function_graph() is not graph:
         raise UnsupportedError(
             "A quantum function calls a tf.function with another qnode in it, whose first call "
             "would be one without circuits, to find out how it reads its inputs. Call that qnode "

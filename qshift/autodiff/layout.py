@@ -12,8 +12,7 @@ import tensorflow as tf
 
 from qshift.autodiff.dataflow import origins
 from qshift.errors import UnsupportedError
-from qshift.tensorflow_internals import is_watched
-from qshift.tensors import is_tensor
+from qshift.tensorflow_internals import could_record, is_watched
 
 _MOST_PARTS = 8  # derivatives by each are traced anew
 
@@ -60,9 +59,10 @@ def parts(circuit, parameters, batch) -> Parts:
     """
     parameters = [tf.convert_to_tensor(parameter) for parameter in parameters]
     eager = tf.executing_eagerly()
+    followed = [is_watched(x) for x in parameters] if could_record() else [False] * len(parameters)
     labels = [
-        (is_watched(parameter), not eager and slot.spectrum is None)
-        for parameter, slot in zip(parameters, circuit.slots, strict=True)
+        (is_followed, not eager and slot.spectrum is None)
+        for is_followed, slot in zip(followed, circuit.slots, strict=True)
     ]
     if not eager:
         finer = [(*x, y) for x, y in zip(labels, origins(parameters), strict=True)]
@@ -89,6 +89,10 @@ def parts(circuit, parameters, batch) -> Parts:
 
 def _pack(slots, batch) -> tf.Tensor:
     """Lays parameters out as float64[N, columns]."""
+    kinds = {(parameter.dtype, parameter.shape.rank, slot.shape) for slot, parameter in slots}
+    if batch is None and len(kinds) == 1 and kinds <= _ANGLES:
+        angles = tf.expand_dims(tf.stack([parameter for _, parameter in slots]), 0)
+        return tf.cast(angles, tf.float64)
     rows = 1 if batch is None else batch
     blocks = []
     # Angles without a batch are many as a rule, and for TensorFlow one tensor is less than many.
@@ -107,6 +111,9 @@ def _pack(slots, batch) -> tf.Tensor:
         for block in blocks
     ]
     return blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=1)
+
+
+_ANGLES = {(tf.float64, 0, ()), (tf.float32, 0, ())}
 
 
 def _dtype_of_angle(slot, parameter):
@@ -139,27 +146,33 @@ def _require_real(real, imaginary, slot):
         return tf.identity(real)
 
 
-def require_tensorflow(tape):
-    """Raises UnsupportedError for parameters that another framework traces or differentiates by."""
-    for entry in tape.par_info:
-        gate = entry["op"]
-        parameter = gate.data[entry["p_idx"]]
+def result_dtype(tape) -> tf.DType:
+    """Returns single precision if all of a tape's tensors have no more, else double.
+
+    Raises:
+        UnsupportedError: For parameters that another framework traces or differentiates by.
+    """
+    dtypes = set()
+    for parameter in tape.get_parameters(trainable_only=False):
+        if isinstance(parameter, tf.Tensor | tf.Variable):
+            dtypes.add(parameter.dtype)
         # PennyLane's NumPy arrays are plain data, though they ask to be differentiated by.
-        if is_tensor(parameter) or isinstance(parameter, np.ndarray | int | float):
-            continue
-        if qml.math.requires_grad(parameter):
-            raise UnsupportedError(
-                f"A parameter of {gate.name} is {qml.math.get_interface(parameter)}'s "
-                f"{type(parameter).__name__}, but a qshift qnode is a TensorFlow op, which only "
-                "TensorFlow differentiates or compiles. Pass a tf.Variable and use "
-                "tf.GradientTape, tf.function or qshift.derivatives, or use a qml.qnode."
-            )
-
-
-def result_dtype(tape):
-    dtypes = {p.dtype for p in tape.get_parameters(trainable_only=False) if is_tensor(p)}
+        elif not isinstance(parameter, np.ndarray | int | float):
+            _require_constant(parameter, tape)
     single = dtypes and dtypes <= {tf.float16, tf.bfloat16, tf.float32, tf.complex64}
     return tf.float32 if single else tf.float64
+
+
+def _require_constant(parameter, tape):
+    if qml.math.requires_grad(parameter):
+        gates = [entry["op"] for entry in tape.par_info]
+        name = next(g.name for g in gates if any(parameter is each for each in g.data))
+        raise UnsupportedError(
+            f"A parameter of {name} is {qml.math.get_interface(parameter)}'s "
+            f"{type(parameter).__name__}, but a qshift qnode is a TensorFlow op, which only "
+            "TensorFlow differentiates or compiles. Pass a tf.Variable and use "
+            "tf.GradientTape, tf.function or qshift.derivatives, or use a qml.qnode."
+        )
 
 
 def highest_order(order, least: int = 0) -> int:

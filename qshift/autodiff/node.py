@@ -16,10 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.one_batch import register, siblings
+from qshift.autodiff.tickets import EagerCall
 from qshift.tensorflow_internals import (
     LoopInputs,
     NotVectorisedError,
     copy_ops,
+    could_record,
     is_watched,
     python_op,
     record_operation,
@@ -31,15 +33,15 @@ _GRADIENT = "QShiftPartials"
 
 
 class Node(Protocol):
-    """A function of (ticket, *inputs) that TensorFlow runs as one op."""
+    """A function of (call, *inputs) that TensorFlow runs as one op."""
 
-    def __call__(self, ticket, *inputs, also: Sequence[tuple[Node, bool]] = ()) -> np.ndarray:
+    def __call__(self, call, *inputs, also: Sequence[tuple[Node, bool]] = ()) -> np.ndarray:
         """Returns the numbers.
 
         Args:
-            ticket: Which execution of which call this belongs to.
+            call: What this belongs to: an `EagerCall`, or the number that a ticket says.
             *inputs: float64[N, ...] each.
-            also: Other nodes that will be run with the same ticket and angles, and whether all
+            also: Other nodes that will be run for the same call and angles, and whether all
                 their inputs are these.
         """
         ...
@@ -53,16 +55,16 @@ class Node(Protocol):
         ...
 
     def gradient(
-        self, ticket, inputs, cotangent, wanted: Sequence[bool]
+        self, call, inputs, cotangent, wanted: Sequence[bool]
     ) -> Sequence[tf.Tensor | None]:
         """Returns the cotangents of the inputs, as far as they are wanted."""
         ...
 
-    def tangent(self, ticket, inputs, tangents) -> tf.Tensor:
+    def tangent(self, call, inputs, tangents) -> tf.Tensor:
         """Returns the tangent of the result."""
         ...
 
-    def of_all(self, ticket, inputs, loop: str) -> tf.Tensor:
+    def of_all(self, call, inputs, loop: str) -> tf.Tensor:
         """Returns the results [L, N, ...] for L different last inputs [L, N, ...]; only for nodes
         that contract with their last input."""
         ...
@@ -71,7 +73,7 @@ class Node(Protocol):
 _nodes: weakref.WeakValueDictionary[bytes, Node] = weakref.WeakValueDictionary()
 
 
-def run(node: Node, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+def run(node: Node, call: EagerCall | tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
     """Runs a node, or adds it to the graph that is being traced.
 
     Open tapes and forward accumulators learn its derivatives. (Of a `tf.custom_gradient`, forward
@@ -80,24 +82,27 @@ def run(node: Node, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor
 
     Args:
         node: What to run. TensorFlow keeps it for ever if it is tracing, so it must not hold data.
-        ticket: Which execution of which call this belongs to.
+        call: What this belongs to; in graphs its ticket.
         inputs: float64[N, ...] each.
 
     Returns:
         float64[N, ...].
     """
     if tf.executing_eagerly():
-        result = tf.constant(node(ticket, *inputs))
+        result = tf.constant(node(call, *inputs))
     else:
+        ticket = call.ticket() if isinstance(call, EagerCall) else call
         result = _graph_op(node, ticket, inputs)
-        ticket, *inputs = result.op.inputs
+        call, *inputs = result.op.inputs
+    if not could_record():
+        return result
     wanted = [is_watched(tensor) for tensor in inputs]
     record_operation(
         _GRADIENT,
         [result],
         list(inputs),
-        lambda cotangent: node.gradient(ticket, inputs, cotangent, wanted),
-        lambda *tangents: [node.tangent(ticket, inputs, tangents)],
+        lambda cotangent: node.gradient(call, inputs, cotangent, wanted),
+        lambda *tangents: [node.tangent(call, inputs, tangents)],
     )
     return result
 

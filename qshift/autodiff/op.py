@@ -16,111 +16,19 @@ computed from. TensorFlow traces derivatives by all parts and prunes those that 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.evaluation import EvaluatedCalls, Evaluation, Structure
 from qshift.autodiff.node import run
-from qshift.autodiff.threads import require_threads
-from qshift.autodiff.tickets import eager_ticket, find, graph_ticket
 from qshift.rules.planner import Index
 
+if TYPE_CHECKING:
+    from qshift.autodiff.program import Program
+
 _LARGEST_MATRIX = 2**20  # entries
-
-
-class Program:
-    """A circuit whose parameters come in parts, as a differentiable TensorFlow function.
-
-    A derivative by one part evaluates nothing that only another part needs, so TensorFlow can prune
-    the parts that nobody differentiates by.
-
-    Args:
-        circuit: The circuit.
-        columns: For each part, which of the P parameters it holds. Together, all of them.
-        active: For each part, the columns that the values depend on, so that only derivatives by
-            these need evaluating; None for a part that nobody can differentiate by.
-        start: Starts an evaluation at parameters float64[N, P], given the call's number.
-        calls: Numbers the calls. Programs may share it.
-        reproducible: Whether what compiled functions evaluate together must depend neither on
-            numbers nor on the order in which TensorFlow runs things: what is evaluated in all
-            hardly does, but with samples the derivatives that are read off it do.
-    """
-
-    def __init__(
-        self,
-        circuit: Structure,
-        columns: tuple[tuple[int, ...], ...],
-        active: tuple[tuple[int, ...] | None, ...],
-        start: Callable[[np.ndarray, int], Evaluation],
-        calls: EvaluatedCalls,
-        reproducible: bool = False,
-    ):
-        self.circuit = circuit
-        self.columns = columns
-        self.active = active
-        self.start = start
-        self.calls = calls
-        self.reproducible = reproducible
-        self._partials: dict[tuple[Index, ...], Partials] = {}
-
-    def __call__(self, tensors: list[tf.Tensor]) -> tf.Tensor:
-        """Returns the circuit's raw values, differentiable any number of times.
-
-        Args:
-            tensors: float64[N, len(columns)], one per part.
-
-        Returns:
-            float64[N, M].
-        """
-        if tf.executing_eagerly():
-            parameters = self.assemble([t.numpy() for t in tensors])
-            require_threads(parameters.size)
-            ticket = eager_ticket(self.start(parameters, next(self.calls)))
-        else:
-            ticket = graph_ticket(self.calls)
-        return run(self.partials(((),)), ticket, tensors)[:, :, 0]
-
-    def partials(self, indices: tuple[Index, ...]) -> Partials:
-        """Returns the function of all these partial derivatives."""
-        if indices not in self._partials:
-            self._partials[indices] = Partials(self, indices)
-        return self._partials[indices]
-
-    def assemble(self, arrays) -> np.ndarray:
-        """Puts the parts together: parameters float64[N, P]."""
-        parameters = np.empty((len(arrays[0]), self.circuit.num_parameters))
-        for array, columns in zip(arrays, self.columns, strict=True):
-            parameters[:, columns] = array
-        return parameters
-
-    def evaluate(
-        self, ticket, arrays, indices: tuple[Index, ...], also: tuple[tuple[Index, ...], ...] = ()
-    ) -> np.ndarray:
-        """Returns partial derivatives of the call that a ticket belongs to, float64[N, M, A].
-
-        Args:
-            ticket: The ticket.
-            arrays: The program's tensors.
-            indices: Which derivatives.
-            also: What others will ask for, to be evaluated in the same batch.
-
-        Raises:
-            NoShiftRuleError: If a parameter has no exact rule.
-        """
-        asked_for = itertools.chain(indices, *also)
-        self.circuit.require_rules(j for index in asked_for for j in index)
-        ticket, parameters = int(ticket), self.assemble(arrays)
-        evaluation = find(ticket)
-        if evaluation is None or evaluation.parameters.tobytes() != parameters.tobytes():
-            # Compiled functions number their calls downwards from -1.
-            evaluation = self.calls.evaluations.get(
-                ticket, parameters, lambda parameters: self.start(parameters, abs(ticket))
-            )
-            evaluation.final = True
-        return evaluation.partials(indices, also)
 
 
 class Partials:
@@ -138,8 +46,8 @@ class Partials:
         self.indices = indices
         self._contractions: dict[tuple[type, int], _Contraction] = {}
 
-    def __call__(self, ticket, *tensors, also=()) -> np.ndarray:
-        return self.program.evaluate(ticket, tensors, self.indices, _needs(also, tensors))
+    def __call__(self, call, *tensors, also=()) -> np.ndarray:
+        return self.program.evaluate(call, tensors, self.indices, _needs(also, tensors))
 
     def angles(self, tensors):
         return tensors
@@ -151,15 +59,15 @@ class Partials:
     def shape(self, tensors):
         return [tensors[0].shape[0], self.program.circuit.num_values, len(self.indices)]
 
-    def gradient(self, ticket, tensors, cotangent, wanted):
+    def gradient(self, call, tensors, cotangent, wanted):
         return [
-            self.pull(part, ticket, tensors, cotangent) if active is not None and wants else None
+            self.pull(part, call, tensors, cotangent) if active is not None and wants else None
             for part, (active, wants) in enumerate(zip(self.program.active, wanted, strict=True))
         ]
 
-    def tangent(self, ticket, tensors, tangents):
+    def tangent(self, call, tensors, tangents):
         pushed = [
-            self.push(part, ticket, tensors, tangent)
+            self.push(part, call, tensors, tangent)
             for part, (active, tangent) in enumerate(
                 zip(self.program.active, tangents, strict=True)
             )
@@ -172,23 +80,23 @@ class Partials:
             pushed.append(_followed(tf.zeros(shape, tf.float64), followed))
         return tf.add_n(pushed)
 
-    def pull(self, part, ticket, tensors, cotangent) -> tf.Tensor:
+    def pull(self, part, call, tensors, cotangent) -> tf.Tensor:
         """Contracts a cotangent [N, M, A] with the D_(a + j), j from a part: [N, columns]."""
         if not self.program.active[part]:
             return _followed(tf.zeros_like(tensors[part]), [*tensors, cotangent])
-        return self._contract(Pullback, part, ticket, [*tensors, cotangent])
+        return self._contract(Pullback, part, call, [*tensors, cotangent])
 
-    def push(self, part, ticket, tensors, tangent) -> tf.Tensor:
+    def push(self, part, call, tensors, tangent) -> tf.Tensor:
         """Contracts a tangent [N, columns] with the D_(a + j), j from a part: [N, M, A]."""
-        return self._contract(Pushforward, part, ticket, [*tensors, tangent])
+        return self._contract(Pushforward, part, call, [*tensors, tangent])
 
-    def _contract(self, kind, part, ticket, inputs):
+    def _contract(self, kind, part, call, inputs):
         if (kind, part) not in self._contractions:
             self._contractions[kind, part] = kind(self, part)
         contraction = self._contractions[kind, part]
         if self.program.reproducible and not tf.executing_eagerly():
-            return contraction.of_all(ticket, inputs)
-        return run(contraction, ticket, inputs)
+            return contraction.of_all(call, inputs)
+        return run(contraction, call, inputs)
 
 
 class _Contraction:
@@ -210,13 +118,13 @@ class _Contraction:
         indices, self.table = one_order_up(lower.indices, self.active)
         self.upper = self.program.partials(indices)
 
-    def __call__(self, ticket, *inputs, also=()) -> np.ndarray:
+    def __call__(self, call, *inputs, also=()) -> np.ndarray:
         *tensors, vector = inputs
         vector, kept = self._restrict(np.asarray(vector))
         indices, table = self._needs(kept)
         if indices:
             others = _needs(also, inputs)
-            values = self.program.evaluate(ticket, tensors, indices, others)[:, :, table]
+            values = self.program.evaluate(call, tensors, indices, others)[:, :, table]
         else:
             values = np.zeros((len(vector), self.program.circuit.num_values, *table.shape))
         return self._contracted(vector, kept, values)
@@ -235,20 +143,20 @@ class _Contraction:
             return self.upper.indices if len(self.lower.indices) == 1 else ()
         return self._needs(self._restrict(np.asarray(inputs[-1]))[1])[0]
 
-    def _all(self, ticket, tensors):
+    def _all(self, call, tensors):
         """Returns all D_(a + j): [N, M, A, J]."""
-        return tf.gather(run(self.upper, ticket, tensors), self.table, axis=2)
+        return tf.gather(run(self.upper, call, tensors), self.table, axis=2)
 
-    def _moved(self, ticket, tensors, tangents):
+    def _moved(self, call, tensors, tangents):
         """Returns the tangents of all D_(a + j): [N, M, A, J]."""
-        return tf.gather(self.upper.tangent(ticket, tensors, tangents), self.table, axis=2)
+        return tf.gather(self.upper.tangent(call, tensors, tangents), self.table, axis=2)
 
-    def _twice(self, ticket, tensors, cotangent, tangent, wanted):
+    def _twice(self, call, tensors, cotangent, tangent, wanted):
         """Differentiates the contraction with a cotangent and a tangent by the tensors."""
         if not any(wanted):
             return [None] * len(tensors)
         collected = _collect(cotangent, self._pick(tangent), self.table)
-        return self.upper.gradient(ticket, tensors, collected, wanted)
+        return self.upper.gradient(call, tensors, collected, wanted)
 
     def _pick(self, tangent):
         """Takes the active columns out of all of the part's."""
@@ -285,22 +193,22 @@ class Pullback(_Contraction):
     def shape(self, inputs):
         return [inputs[0].shape[0], len(self.columns)]
 
-    def gradient(self, ticket, inputs, tangent, wanted):
+    def gradient(self, call, inputs, tangent, wanted):
         *tensors, cotangent = inputs
-        by_tensors = self._twice(ticket, tensors, cotangent, tangent, wanted[:-1])
-        by_cotangent = self.lower.push(self.part, ticket, tensors, tangent) if wanted[-1] else None
+        by_tensors = self._twice(call, tensors, cotangent, tangent, wanted[:-1])
+        by_cotangent = self.lower.push(self.part, call, tensors, tangent) if wanted[-1] else None
         return [*by_tensors, by_cotangent]
 
-    def tangent(self, ticket, inputs, tangents):
+    def tangent(self, call, inputs, tangents):
         *tensors, cotangent = inputs
         *tangents, of_cotangent = tangents
-        moved = self._moved(ticket, tensors, tangents)
+        moved = self._moved(call, tensors, tangents)
         by_tensors = self._spread(tf.einsum("nma,nmaj->nj", cotangent, moved))
-        return self.lower.pull(self.part, ticket, tensors, of_cotangent) + by_tensors
+        return self.lower.pull(self.part, call, tensors, of_cotangent) + by_tensors
 
-    def of_all(self, ticket, inputs, loop=""):
+    def of_all(self, call, inputs, loop=""):
         *tensors, cotangent = inputs
-        derivatives = self._all(ticket, tensors)
+        derivatives = self._all(call, tensors)
         return self._spread(tf.einsum(f"{loop}nma,nmaj->{loop}nj", cotangent, derivatives))
 
 
@@ -323,22 +231,22 @@ class Pushforward(_Contraction):
     def shape(self, inputs):
         return self.lower.shape(inputs)
 
-    def gradient(self, ticket, inputs, cotangent, wanted):
+    def gradient(self, call, inputs, cotangent, wanted):
         *tensors, tangent = inputs
-        by_tensors = self._twice(ticket, tensors, cotangent, tangent, wanted[:-1])
-        by_tangent = self.lower.pull(self.part, ticket, tensors, cotangent) if wanted[-1] else None
+        by_tensors = self._twice(call, tensors, cotangent, tangent, wanted[:-1])
+        by_tangent = self.lower.pull(self.part, call, tensors, cotangent) if wanted[-1] else None
         return [*by_tensors, by_tangent]
 
-    def tangent(self, ticket, inputs, tangents):
+    def tangent(self, call, inputs, tangents):
         *tensors, tangent = inputs
         *tangents, of_tangent = tangents
-        moved = self._moved(ticket, tensors, tangents)
+        moved = self._moved(call, tensors, tangents)
         by_tensors = tf.einsum("nj,nmaj->nma", self._pick(tangent), moved)
-        return self.lower.push(self.part, ticket, tensors, of_tangent) + by_tensors
+        return self.lower.push(self.part, call, tensors, of_tangent) + by_tensors
 
-    def of_all(self, ticket, inputs, loop=""):
+    def of_all(self, call, inputs, loop=""):
         *tensors, tangent = inputs
-        derivatives = self._all(ticket, tensors)
+        derivatives = self._all(call, tensors)
         return tf.einsum(f"{loop}nj,nmaj->{loop}nma", self._pick(tangent), derivatives)
 
 

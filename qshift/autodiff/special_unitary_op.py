@@ -8,14 +8,14 @@ is.)
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.dry_run import is_rehearsal, made_up
-from qshift.autodiff.evaluation import EvaluatedCalls
-from qshift.autodiff.op import Program
+from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.dry_run import in_place_of_running
+from qshift.autodiff.program import Program
 from qshift.circuits import special_unitary
 from qshift.tensorflow_internals import is_watched
 
@@ -61,7 +61,7 @@ def _program(num_wires, followed) -> Program:
         structure,
         (columns,),
         (columns if followed else None,),
-        lambda parameters, _: _Expansion(parameters, num_wires),
+        lambda parameters, number: _Expansion(parameters, num_wires),
         EvaluatedCalls(),
     )
 
@@ -70,8 +70,9 @@ def coordinates(theta, num_wires):
     """Returns omega, zeros [..., 4**n - 1] that know their derivatives of all orders by theta."""
     theta = tf.cast(tf.convert_to_tensor(theta), tf.float64)
     program = _program(num_wires, not tf.executing_eagerly() or is_watched(theta))
-    run = partial(made_up, program) if is_rehearsal() else program
-    omega = run([tf.reshape(theta, [-1, theta.shape[-1]])])
+    tensors = [tf.reshape(theta, [-1, theta.shape[-1]])]
+    run = in_place_of_running.get()
+    omega = program(tensors) if run is None else run(program, tensors)
     return tf.reshape(omega, tf.shape(theta)) if theta.shape.rank > 1 else omega[0]
 
 

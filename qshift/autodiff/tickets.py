@@ -1,14 +1,15 @@
-"""Tickets: small tensors that say which execution of which call an op belongs to."""
+"""Which execution of which call an op belongs to: in graphs a ticket, a tensor with its number."""
 
 from __future__ import annotations
 
-import itertools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
+from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.evaluation import Evaluation
 from qshift.autodiff.threads import LARGEST_FORKED, require_threads
 from qshift.errors import UnsupportedError
 from qshift.tensorflow_internals import (
@@ -22,13 +23,13 @@ from qshift.tensorflow_internals import (
 
 
 def graph_ticket(numbers: Iterator[int]) -> tf.Tensor:
-    """Returns minus the next number, another one at each execution of the graph.
+    """Returns the next number, another one at each execution of the graph.
 
     The op is stateful, so TensorFlow neither folds it nor merges it with another, and a
     `tf.function` draws the numbers of its calls in the order in which they were written.
     """
     _guard()
-    ticket = python_op(lambda: np.array(-next(numbers), np.int64), [], tf.int64, stateful=True)
+    ticket = python_op(lambda: np.array(next(numbers), np.int64), [], tf.int64, stateful=True)
     ticket.set_shape([])
     ticket.op.pfor_converter = lambda inputs: _draw_once(inputs, numbers)
     return ticket
@@ -42,22 +43,32 @@ def _draw_once(inputs: LoopInputs, numbers):
     return [wrapped(ticket, False)]
 
 
-_counter = itertools.count(1)
-_eager: weakref.WeakValueDictionary[int, object] = weakref.WeakValueDictionary()
+class EagerCall:
+    """A call in eager mode.
 
+    Args:
+        calls: Those of its qnode.
+        number: Which of them.
+        evaluation: Its own.
+    """
 
-def eager_ticket(owned: object) -> tf.Tensor:
-    """Returns a positive number that finds `owned` for as long as the ticket itself is alive."""
-    number = next(_counter)
-    ticket = tf.constant(number, tf.int64)
-    ticket.qshift_owned = owned
-    _eager[number] = owned
-    return ticket
+    __slots__ = ("evaluation", "_calls", "_number", "_ticket")
 
+    def __init__(self, calls: EvaluatedCalls, number: int, evaluation: Evaluation):
+        self.evaluation = evaluation
+        self._calls, self._number = calls, number
+        self._ticket: Callable[[], tf.Tensor | None] = lambda: None
 
-def find(ticket: int) -> object | None:
-    """Returns what an eager ticket owns."""
-    return _eager.get(ticket)
+    def ticket(self) -> tf.Tensor:
+        """Returns what graphs in which derivatives are computed know the call by."""
+        ticket = self._ticket()
+        if ticket is None:
+            with tf.init_scope():
+                ticket = tf.constant(self._number, tf.int64)
+            ticket.qshift_owned = self.evaluation  # for as long as such a graph holds the ticket
+            self._calls.eager[self._number] = self.evaluation
+            self._ticket = weakref.ref(ticket)
+        return ticket
 
 
 def _guard() -> tf.Tensor | None:

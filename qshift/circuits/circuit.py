@@ -6,7 +6,7 @@ changes between two calls (the tensors, flattened into P columns) from what does
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,7 @@ from qshift.circuits.decomposition import decompose, innermost
 from qshift.circuits.identity import fingerprint, has_custom, hashable, kept
 from qshift.circuits.mid_circuit import defer, in_order
 from qshift.circuits.readout import Readout, read
+from qshift.circuits.signature import signature
 from qshift.circuits.snapshots import snapshot
 from qshift.circuits.unitary import (
     require_real_angles,
@@ -318,8 +319,8 @@ class Compiled:
         circuit, copies = self.circuit, []
         width = circuit.num_values // circuit.copies
         for i in range(circuit.copies):
-            raw = values[:, i * width : (i + 1) * width]
-            results = [finish(result(raw)) for result in self.readout.results]
+            raw = values[:, i * width : (i + 1) * width] if circuit.copies > 1 else values
+            results = [finish(result) for result in self.readout.laid_out(raw)]
             copies.append(results[0] if len(results) == 1 else tuple(results))
         return tuple(copies) if circuit.shots.has_partitioned_shots else copies[0]
 
@@ -348,6 +349,9 @@ class Compiler:
         self._is_tensor = is_tensor
         self._constant = constant
         self._circuits: dict[Any, Circuit] = {}
+        # What became of tapes none of whose gates with tensors were decomposed: the circuit, where
+        # in the tape its parameters are, and the readout.
+        self._known: dict[Hashable, tuple[Circuit, list[tuple[int, int]], Readout]] = {}
 
     def __call__(self, tape: QuantumScript) -> Compiled:
         """Takes a tape apart.
@@ -356,6 +360,21 @@ class Compiler:
             UnsupportedError: For what shifted circuits cannot differentiate: postselection, states,
                 samples, tensors inside observables other than as coefficients.
         """
+        key = signature(tape)
+        if key in self._known:
+            circuit, places, readout = self._known[key]
+            gates = tape.operations
+            return Compiled(circuit, tuple([gates[i].data[k] for i, k in places]), readout)
+        compiled, moving = self._taken_apart(tape)
+        places = _places(compiled, moving, tape)
+        if key is not None and places is not None:
+            if len(self._known) >= self._MOST_STRUCTURES:
+                self._known.clear()
+            self._known[key] = compiled.circuit, places, compiled.readout
+        return compiled
+
+    def _taken_apart(self, tape) -> tuple[Compiled, dict[int, Operator]]:
+        """Returns a tape taken apart, and the gates with parameters by their positions."""
         tape = defer(tape, self._device_wires)
         operations = decompose(tape.operations, self._is_tensor, self._adjoint, self._may_move)
         readout = read(
@@ -366,7 +385,7 @@ class Compiler:
         )
 
         slots, parameters, structures, fixed, start = [], [], [], [], 0
-        templates, moving_gates, data_gates = [], set(), set()
+        templates, moving_gates, data_gates = [], {}, set()
         for position, part in enumerate(operations):
             op, leaves, structure, data_of = part
             own = kept(op) if has_custom(structure) else None
@@ -381,7 +400,7 @@ class Compiler:
             if not moving:
                 templates.append(op)
                 continue
-            moving_gates.add(position)
+            moving_gates[position] = op
             given, is_data = list(leaves), False
             is_matrix = isinstance(innermost(op), _MATRICES)
             spectra = gates.spectra(op)
@@ -430,10 +449,22 @@ class Compiler:
                     require_consistent(op)
             circuit = Circuit(templates, raw, readout.sizes, tuple(slots), tape.shots)
             self._circuits[key] = circuit
-        return Compiled(circuit, tuple(parameters), readout)
+        return Compiled(circuit, tuple(parameters), readout), moving_gates
 
     def _may_move(self, tensor):
         return self._constant(tensor) is None
+
+
+def _places(compiled, moving, tape) -> list[tuple[int, int]] | None:
+    """Returns where in a tape the parameters of its circuit are, as (gate, parameter) each; None if
+    one of the gates that have them is another than in the tape."""
+    given = dict(enumerate(tape.operations))
+    if any(given.get(position) is not gate for position, gate in moving.items()):
+        return None
+    places = [(slot.operation, slot.parameter) for slot in compiled.circuit.slots]
+    found = zip(places, compiled.parameters, strict=True)
+    own = all(k is not None and given[i].data[k] is parameter for (i, k), parameter in found)
+    return places if own else None
 
 
 def _is_broadcast(op, parameter, leaf):

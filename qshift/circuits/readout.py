@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
+import tensorflow as tf
 from pennylane.measurements import (
     ExpectationMP,
     MeasurementProcess,
@@ -65,6 +66,15 @@ class Readout:
         """Whether all results are raw values as they stand, so that the same functions make
         derivatives of the results out of derivatives of the raw values."""
         return all(isinstance(result, _Columns) for result in self.results)
+
+    def laid_out(self, values: tf.Tensor) -> list[tf.Tensor]:
+        """Returns the results for raw values [N, M], [N, ...] each."""
+        columns = {r.columns if isinstance(r, _Columns) else None for r in self.results}
+        if not all(type(column) is int for column in columns):
+            return [result(values) for result in self.results]
+        # One op for all of them.
+        apart = tf.unstack(values, num=sum(self.sizes), axis=1)
+        return [apart[result.columns] for result in self.results]
 
 
 @dataclass(frozen=True)
@@ -250,8 +260,6 @@ def _real(coefficient):
     if qml.math.get_interface(coefficient) != "tensorflow":
         require_real(coefficient, what)
     elif coefficient.dtype.is_complex:
-        import tensorflow as tf  # Late: other frameworks' observables come here as well.
-
         if tf.executing_eagerly():
             require_real(coefficient.numpy(), what)
         else:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from operator import attrgetter
 
 import numpy as np
 import tensorflow as tf
@@ -23,47 +23,39 @@ from pennylane.tape import QuantumTape
 from qshift.errors import UnsupportedError
 
 
-class _Stack(threading.local):
+class _Open(threading.local):
     """The open recordings of a thread, the innermost last."""
 
     def __init__(self):
-        self._open: list = []
+        self.stack: list = []
 
-    def append(self, queue) -> None:
-        self._open.append(queue)
 
-    def pop(self):
-        return self._open.pop()
+class _Stack:
+    """In place of PennyLane's one stack: whoever asks has to do with the thread's own."""
 
-    def __getitem__(self, position: int):
-        return self._open[position]
+    def __init__(self):
+        self.open = _Open()
 
-    def __len__(self) -> int:
-        return len(self._open)
-
-    @contextmanager
-    def suspended(self) -> Iterator[None]:
-        """Within it, no recording is open."""
-        before, self._open = self._open, []
-        try:
-            yield
-        finally:
-            self._open = before
+    # Every gate asks, so these are found without any code of Python's.
+    append, pop, __getitem__, __iter__, __len__ = (
+        property(attrgetter(f"open.stack.{name}"))
+        for name in ("append", "pop", "__getitem__", "__iter__", "__len__")
+    )
 
 
 class _NoLock:
     """In place of the locks by which PennyLane has one thread record at a time."""
 
-    def acquire(self) -> None:
-        pass
-
-    def release(self) -> None:
-        pass
+    acquire = release = staticmethod(bool)  # which does nothing
 
 
 def _stop_recording(cls):
-    with cls._active_contexts.suspended():
+    own = cls._active_contexts.open
+    before, own.stack = own.stack, []
+    try:
         yield
+    finally:
+        own.stack = before
 
 
 def per_thread() -> None:
@@ -71,8 +63,7 @@ def per_thread() -> None:
     if isinstance(QueuingManager._active_contexts, _Stack):
         return
     stack = _Stack()
-    for queue in QueuingManager._active_contexts:  # of the thread that imports this
-        stack.append(queue)
+    stack.open.stack = QueuingManager._active_contexts  # of the thread that imports this
     QueuingManager._active_contexts = stack
     AnnotatedQueue._lock = QuantumTape._lock = _NoLock()
     # Functions that it decorates hold on to the function that it was made of.
@@ -103,18 +94,26 @@ def _read_arguments() -> None:
 
     def made(cls, *args, **kwargs):
         if _own.depth and issubclass(cls, Operator):
-            args = [_read(argument, cls) for argument in args]
-            kwargs = {name: _read(argument, cls) for name, argument in kwargs.items()}
+            args = [_read(x, cls) if _is_read(type(x)) else x for x in args]
+            for name, x in kwargs.items():
+                if _is_read(type(x)) and name != "wires":
+                    kwargs[name] = _read(x, cls)
         return make(cls, *args, **kwargs)
 
     kind.__call__ = made
 
 
+@functools.lru_cache(maxsize=1024)
+def _is_read(kind: type) -> bool:
+    """Whether arguments of a class are read: variables, and lists, which may hold tensors."""
+    return kind in (list, tuple) or _is_variable_class(kind)
+
+
 def _read(argument, cls):
+    if not _is_read(type(argument)):
+        return argument
     if _is_variable(argument):
         return tf.convert_to_tensor(argument)
-    if type(argument) not in (list, tuple):
-        return argument
     leaves = _leaves(argument)
     if not any(map(_is_moving, leaves)):
         return argument
@@ -172,16 +171,21 @@ class _Gates(AnnotatedQueue):
         observable = getattr(op, "obs", None)
         op = op if observable is None else observable
         data = getattr(op, "data", ())
-        if any(map(_is_variable, data)):
+        if any(_is_variable_class(type(x)) for x in data):
             op.data = tuple(tf.convert_to_tensor(x) if _is_variable(x) else x for x in data)
         super().append(obj, **kwargs)
 
 
 def _is_variable(parameter) -> bool:
-    if isinstance(parameter, tf.Tensor):
+    return _is_variable_class(type(parameter))
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_variable_class(kind: type) -> bool:
+    if issubclass(kind, tf.Tensor):
         return False
     # Keras's variables are none of TensorFlow's.
-    return isinstance(parameter, tf.Variable) or hasattr(type(parameter), "__tf_tensor__")
+    return issubclass(kind, tf.Variable) or hasattr(kind, "__tf_tensor__")
 
 
 def by_value(function: Callable) -> Callable:

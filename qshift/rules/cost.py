@@ -10,7 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from qshift.rules.planner import Axes, Frequencies, Planner, indices_along, split
+from qshift.rules.planner import Axes, Frequencies, Planner, indices_along
+from qshift.rules.sources import split
 
 _NOTE = (
     "QPU seconds: gates, measurements and the delay between shots, by the backend's own figures. "

@@ -30,8 +30,8 @@ from scipy import sparse
 from qshift.errors import NoShiftRuleError
 from qshift.rules.fewest_points import fewest, wrap
 from qshift.rules.shift_rule import period, shift_rule
+from qshift.rules.sources import Index, Sources, sources
 
-Index = tuple[int, ...]
 Axes = tuple[tuple[int, ...], ...]  # for each axis of a derivative, the parameters it runs over
 Coordinate = tuple[int, float, float]
 Point = tuple[Coordinate, ...]
@@ -111,6 +111,11 @@ class Planner:
         spectra: One entry per parameter; None where no exact rule is known.
         cones: bool[M, P], True where parameter p can reach measurement m at all.
         objective: ``"circuits"`` or ``"shots"``.
+
+    Attributes:
+        mask: mask(indices) returns bool[M, len(indices)]: which measurements can depend on all the
+            parameters of a partial derivative at once. The others' is exactly zero.
+        sources: sources(indices, adjoint) returns the `Sources` of partial derivatives.
     """
 
     def __init__(self, spectra: Sequence[Spectrum | None], cones: np.ndarray, objective: str):
@@ -120,18 +125,14 @@ class Planner:
         self.cones = np.asarray(cones, dtype=bool)
         self.objective = objective
         self.root = Node(self, ())
-        self._masks: dict[tuple[Index, ...], np.ndarray] = {}
+        self.mask = lru_cache(_MOST_REMEMBERED)(self._mask)
+        self.sources = lru_cache(_MOST_REMEMBERED)(self._sources)
 
-    def mask(self, indices: tuple[Index, ...]) -> np.ndarray:
-        """Returns bool[M, len(indices)]: which measurements can depend on all the parameters of a
-        partial derivative at once. The others' is exactly zero."""
-        mask = self._masks.get(indices)
-        if mask is None:
-            if len(self._masks) >= _MOST_REMEMBERED:
-                self._masks.clear()
-            rows = [self.cones[:, list(set(index))].all(axis=1) for index in indices]
-            mask = self._masks[indices] = np.array(rows).T
-        return mask
+    def _mask(self, indices: tuple[Index, ...]) -> np.ndarray:
+        return np.array([self.cones[:, list(set(index))].all(axis=1) for index in indices]).T
+
+    def _sources(self, indices: tuple[Index, ...], adjoint: bool) -> Sources:
+        return sources(self.mask(indices), indices, adjoint)
 
     def combination(self, index: Index) -> dict[Point, float]:
         """Returns {point: coefficient} of one partial derivative as a product of rules."""
@@ -336,11 +337,3 @@ def _univariate(frequencies, order) -> tuple[tuple[float, float, float], ...]:
     full, unit = period(frequencies), max(frequencies)
     pairs = zip(rule.coefficients, rule.shifts, strict=True)
     return tuple((float(c), 1.0, wrap(s, full, unit)) for c, s in pairs)
-
-
-def split(indices: Sequence[Index]) -> list[tuple[Index, int]]:
-    """Splits each index a + j into a derivative a and the parameter j of a gradient of it, so that
-    few different a are needed."""
-    options = [[(a[:k] + a[k + 1 :], a[k]) for k in range(len(a))] for a in indices]
-    uses = Counter(lower for splits in options for lower in {lower for lower, _ in splits})
-    return [max(splits, key=lambda split: uses[split[0]]) for splits in options]

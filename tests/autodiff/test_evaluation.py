@@ -2,80 +2,14 @@
 
 import itertools
 import math
-import sys
-import threading
 import time
-import weakref
 
 import numpy as np
 import pytest
+from analytic import Circuit, Executor, orders, run_at_once
 
-from qshift.autodiff.evaluation import Evaluation, Evaluations
-from qshift.rules.planner import OBJECTIVES, Frequencies, Planner, Recipe, multi_indices
-
-
-def orders(parameters, *which):
-    return tuple(index for k in which for index in multi_indices(range(parameters), k))
-
-
-class Circuit:
-    """Two values, f_0 = prod_j cos(w_j x_j) and f_1 = sin(w_0 x_0), and their analytic partials."""
-
-    num_values = 2
-
-    def __init__(self, frequencies=(1.0, 1.0, 1.0), spectra=None, cones=None):
-        self.frequencies = np.array(frequencies)
-        self.num_parameters = len(frequencies)
-        if cones is None:
-            cones = np.ones((2, len(frequencies)), dtype=bool)
-            cones[1, 1:] = False
-        spectra = spectra or [Frequencies((w,)) for w in frequencies]
-        self._planners = {o: Planner(spectra, cones, o) for o in OBJECTIVES}
-
-    def planner(self, objective):
-        return self._planners[objective]
-
-    def partial(self, points, index=()):
-        """Returns a partial derivative of both values, float64[N, 2]."""
-        n = np.bincount(np.array(index, dtype=int), minlength=self.num_parameters)
-        waves = self.frequencies**n * np.cos(points * self.frequencies + n * np.pi / 2)
-        first = n[0] == n.sum()
-        sine = self.frequencies[0] ** n[0] * np.sin(
-            points[:, 0] * self.frequencies[0] + n[0] * np.pi / 2
-        )
-        return np.stack([waves.prod(axis=1), sine * first], axis=1)
-
-    def partials(self, points, indices):
-        return np.stack([self.partial(points, index) for index in indices], axis=2)
-
-
-class Executor:
-    """Evaluates a circuit and remembers what it was asked for."""
-
-    def __init__(self, noise=0.0):
-        self.batches = []  # of values
-        self.answers = []
-        self.gradient_batches = []
-        self.rng = np.random.default_rng(0)
-        self.noise = noise
-
-    def __call__(self, circuit, points, call=None):
-        self.batches.append(points)
-        noise = self.noise * self.rng.normal(size=(len(points), circuit.num_values))
-        self.answers.append(circuit.partial(points) + noise)
-        return self.answers[-1]
-
-    def gradients(self, circuit, points):
-        self.gradient_batches.append(points)
-        return circuit.partials(points, orders(circuit.num_parameters, 1))
-
-    @property
-    def sizes(self):
-        return [len(batch) for batch in self.batches]
-
-    @property
-    def gradient_sizes(self):
-        return [len(batch) for batch in self.gradient_batches]
+from qshift.autodiff.evaluation import Evaluation
+from qshift.rules.planner import OBJECTIVES, Frequencies, Recipe
 
 
 @pytest.fixture
@@ -321,22 +255,6 @@ def test_threads_may_share_a_planner(executor):
             )
 
 
-def run_at_once(functions):
-    barrier, results = threading.Barrier(len(functions)), [None] * len(functions)
-
-    def run(i):
-        barrier.wait()
-        results[i] = functions[i]()
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(functions))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(result is not None for result in results)
-    return results
-
-
 class Flaky(Executor):
     """Fails the first time it is asked for more than one point."""
 
@@ -384,112 +302,6 @@ def test_nbytes(executor, x):
     assert evaluation.nbytes == empty + 2 * 8 + 2 * 3 * 8
 
 
-class Kept:
-    """Stands for an evaluation of a certain size."""
-
-    looked_at = 0
-
-    def __init__(self, parameters, size=0):
-        self.parameters = parameters
-        self.size = size
-
-    @property
-    def nbytes(self):
-        Kept.looked_at += 1
-        return self.size
-
-
-def at(value):
-    return np.full((1, 2), float(value))
-
-
-def test_a_ticket_finds_its_evaluation():
-    evaluations = Evaluations()
-    first = evaluations.get(1, at(0.1), Kept)
-    assert first.parameters is not None and (first.parameters == 0.1).all()
-    assert evaluations.get(1, at(0.1), Kept) is first
-    assert evaluations.get(2, at(0.1), Kept) is not first  # another call: fresh samples
-    assert evaluations.get(1, at(0.2), Kept) is not first  # another turn of a loop
-    assert evaluations.get(1, at(0.1), Kept) is first
-
-
-def test_the_least_recently_used_evaluations_are_dropped():
-    evaluations = Evaluations(most=3)
-    kept = [evaluations.get(i, at(0), Kept) for i in range(3)]
-    assert evaluations.get(0, at(0), Kept) is kept[0]  # now 1 is the oldest
-    evaluations.get(3, at(0), Kept)
-    assert evaluations.get(0, at(0), Kept) is kept[0]
-    assert evaluations.get(2, at(0), Kept) is kept[2]
-    assert evaluations.get(1, at(0), Kept) is not kept[1]
-
-
-def test_all_evaluations_together_have_a_bound():
-    evaluations = Evaluations(most_bytes=100)
-    kept = []
-    for i in range(10):
-        kept.append(evaluations.get(i, at(0), Kept))
-        kept[-1].size = 40  # it grows as its points are run
-    # Three of 40 exceed 100, so a new one leaves no more than two of the others.
-    assert [evaluations.get(i, at(0), lambda _: None) for i in (9, 8)] == [kept[9], kept[8]]
-    assert all(evaluations.get(i, at(0), Kept) is not kept[i] for i in range(7))
-
-
-def test_evaluations_that_grow_later_count_too():
-    evaluations = Evaluations(most_bytes=100)
-    first = evaluations.get(0, at(0), Kept)
-    first.size = 10
-    evaluations.get(1, at(0), Kept)
-    assert evaluations.get(0, at(0), Kept) is first
-    first.size = 1000
-    evaluations.get(2, at(0), Kept)
-    assert evaluations.get(0, at(0), Kept) is not first
-
-
-def test_a_single_evaluation_may_exceed_the_bound():
-    evaluations = Evaluations(most_bytes=100)
-    large = evaluations.get(0, at(0), Kept)
-    large.size = 1000
-    assert evaluations.get(0, at(0), Kept) is large
-
-
-def test_keeping_many_evaluations_does_not_slow_down_new_ones():
-    """A compiled training step asks for a new one at every step, for ever."""
-    evaluations = Evaluations()
-    for i in range(300):
-        evaluations.get(i, at(0), Kept)
-    Kept.looked_at = 0
-    for i in range(300, 310):
-        evaluations.get(i, at(0), Kept)
-    assert Kept.looked_at <= 50
-
-
-def test_a_dropped_evaluation_starts_afresh(executor, x):
-    circuit = Circuit()
-    evaluations = Evaluations(most=2)
-
-    def start(parameters):
-        return Evaluation(circuit, executor, parameters, "circuits")
-
-    for ticket in (0, 1, 2, 0):
-        derivatives = evaluations.get(ticket, x, start).partials(orders(3, 0, 1))
-        np.testing.assert_allclose(derivatives, circuit.partials(x, orders(3, 0, 1)), atol=1e-10)
-    assert executor.sizes == [7] * 4
-
-
-def test_threads_get_the_same_evaluation():
-    evaluations = Evaluations()
-    made = []
-
-    def make(parameters):
-        time.sleep(0.01)
-        made.append(parameters)
-        return Kept(parameters)
-
-    results = run_at_once([lambda: evaluations.get(7, at(0), make)] * 8)
-    assert len(made) == 1
-    assert all(result is results[0] for result in results)
-
-
 def test_counts_of_the_objectives_differ_as_promised(executor):
     p = 4
     x = np.random.default_rng(7).uniform(-3, 3, size=(1, p))
@@ -528,48 +340,3 @@ def test_after_a_failure(final, executor):
         assert len(asked) == 1
     else:
         np.testing.assert_allclose(evaluation.partials([(0,)]), circuit.partials(x, [(0,)]))
-
-
-def sized(parameters):
-    made = Kept(parameters)
-    made.size = 50
-    return made
-
-
-def test_what_all_hold_is_counted_and_not_summed(monkeypatch):
-    def held():
-        evaluations = Evaluations()
-        evaluations.get(1, at(0), sized)
-        evaluations.get(2, at(0), sized)
-        return Evaluations._held - sum(Evaluations._gone) - before
-
-    class Unread(weakref.WeakSet):
-        def __iter__(self):
-            raise AssertionError("all are looked at although there is room")
-
-    before = Evaluations._held - sum(Evaluations._gone)
-    monkeypatch.setattr(Evaluations, "_all", Unread())
-    assert held() == 50  # the latest is weighed with the next
-    assert Evaluations._held - sum(Evaluations._gone) == before
-
-
-def test_evaluations_are_made_while_others_make_room(monkeypatch):
-    monkeypatch.setattr(Evaluations, "_MOST_BYTES_OF_ALL", 1)
-    keep, done, evaluations = [], threading.Event(), Evaluations()
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-
-    def make():
-        while not done.is_set():
-            keep.append(Evaluations())
-            del keep[:-50]
-
-    thread = threading.Thread(target=make)
-    thread.start()
-    try:
-        for call in range(300):
-            evaluations.get(call, at(0), sized)
-    finally:
-        sys.setswitchinterval(interval)
-        done.set()
-        thread.join()

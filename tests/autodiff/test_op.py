@@ -13,7 +13,6 @@ import tensorflow as tf
 
 import qshift
 from qshift.autodiff import evaluation
-from qshift.autodiff.evaluation import Evaluations
 
 COSINE = 0.0, 1.0  # phase and frequency
 SINE = -math.pi / 2, 1.0
@@ -854,58 +853,6 @@ def test_evaluations_without_vectorising_die_at_once(evaluations):
     finally:
         gc.enable()
     assert [e() for e in evaluations] == [None] * 3
-
-
-class FakeEvaluation:
-    """What `Evaluations` needs to know of an evaluation."""
-
-    reads = 0
-
-    def __init__(self, parameters, nbytes=100):
-        self.parameters = parameters
-        self._nbytes = nbytes
-
-    @property
-    def nbytes(self):
-        FakeEvaluation.reads += 1
-        return self._nbytes
-
-
-def test_evaluations_of_compiled_functions_are_found_by_ticket_and_angles():
-    evaluations = Evaluations()
-    x, y = np.zeros((1, 2)), np.ones((1, 2))
-    first = evaluations.get(-1, x, FakeEvaluation)
-    assert evaluations.get(-1, x.copy(), FakeEvaluation) is first
-    assert evaluations.get(-1, y, FakeEvaluation) is not first
-    assert evaluations.get(-2, x, FakeEvaluation) is not first
-
-
-def test_evaluations_of_compiled_functions_are_bounded():
-    x = np.zeros((1, 1))
-    evaluations = Evaluations(most=3)
-    made = [evaluations.get(-k, x, FakeEvaluation) for k in range(1, 4)]
-    assert evaluations.get(-1, x, FakeEvaluation) is made[0]  # now the newest
-    evaluations.get(-4, x, FakeEvaluation)
-    assert evaluations.get(-1, x, FakeEvaluation) is made[0]
-    assert evaluations.get(-2, x, FakeEvaluation) is not made[1]
-
-    evaluations = Evaluations(most_bytes=1000)
-    made = [evaluations.get(-k, x, lambda x: FakeEvaluation(x, nbytes=400)) for k in range(1, 5)]
-    evaluations.get(-5, x, FakeEvaluation)
-    assert evaluations.get(-4, x, FakeEvaluation) is made[3]
-    assert evaluations.get(-1, x, FakeEvaluation) is not made[0]
-
-
-def test_finding_an_evaluation_does_not_look_at_all_others():
-    """Else a call in a compiled function takes ten times longer after ten thousand calls."""
-    x = np.zeros((1, 1))
-    evaluations = Evaluations()
-    for k in range(500):
-        evaluations.get(-k, x, FakeEvaluation)
-    FakeEvaluation.reads = 0
-    for k in range(500, 510):
-        evaluations.get(-k, x, FakeEvaluation)
-    assert FakeEvaluation.reads <= 100
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])

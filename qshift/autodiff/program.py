@@ -1,0 +1,110 @@
+"""A circuit as a differentiable TensorFlow function of its parameters."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.evaluation import Evaluation, Structure
+from qshift.autodiff.node import run
+from qshift.autodiff.op import Partials
+from qshift.autodiff.threads import LARGEST_FORKED, require_threads
+from qshift.autodiff.tickets import EagerCall, graph_ticket
+from qshift.rules.planner import Index
+
+
+class Program:
+    """A circuit whose parameters come in parts, as a differentiable TensorFlow function.
+
+    A derivative by one part evaluates nothing that only another part needs, so TensorFlow can prune
+    the parts that nobody differentiates by.
+
+    Args:
+        circuit: The circuit.
+        columns: For each part, which of the P parameters it holds. Together, all of them.
+        active: For each part, the columns that the values depend on, so that only derivatives by
+            these need evaluating; None for a part that nobody can differentiate by.
+        start: start(parameters, number=k) starts the evaluation of call k at float64[N, P].
+        calls: Numbers the calls. Programs may share it.
+        reproducible: Whether what compiled functions evaluate together must depend neither on
+            numbers nor on the order in which TensorFlow runs things: what is evaluated in all
+            hardly does, but with samples the derivatives that are read off it do.
+    """
+
+    def __init__(
+        self,
+        circuit: Structure,
+        columns: tuple[tuple[int, ...], ...],
+        active: tuple[tuple[int, ...] | None, ...],
+        start: Callable[..., Evaluation],
+        calls: EvaluatedCalls,
+        reproducible: bool = False,
+    ):
+        self.circuit = circuit
+        self.columns = columns
+        self.active = active
+        self.start = start
+        self.calls = calls
+        self.reproducible = reproducible
+        self._partials: dict[tuple[Index, ...], Partials] = {}
+        self.values = self.partials(((),))
+
+    def __call__(self, tensors: list[tf.Tensor]) -> tf.Tensor:
+        """Returns the circuit's raw values, differentiable any number of times.
+
+        Args:
+            tensors: float64[N, len(columns)], one per part.
+
+        Returns:
+            float64[N, M].
+        """
+        if tf.executing_eagerly():
+            parameters = self.assemble([tensor.numpy() for tensor in tensors])
+            if parameters.size > LARGEST_FORKED:
+                require_threads(parameters.size)
+            number = next(self.calls)
+            evaluation = self.start(parameters, number=number)
+            call: EagerCall | tf.Tensor = EagerCall(self.calls, number, evaluation)
+        else:
+            call = graph_ticket(self.calls)
+        return tf.squeeze(run(self.values, call, tensors), [2])
+
+    def partials(self, indices: tuple[Index, ...]) -> Partials:
+        """Returns the function of all these partial derivatives."""
+        if indices not in self._partials:
+            self._partials[indices] = Partials(self, indices)
+        return self._partials[indices]
+
+    def assemble(self, arrays) -> np.ndarray:
+        """Puts the parts together: parameters float64[N, P]."""
+        parameters = np.empty((len(arrays[0]), self.circuit.num_parameters))
+        for array, columns in zip(arrays, self.columns, strict=True):
+            parameters[:, columns] = array
+        return parameters
+
+    def evaluate(
+        self, call, arrays, indices: tuple[Index, ...], also: tuple[tuple[Index, ...], ...] = ()
+    ) -> np.ndarray:
+        """Returns partial derivatives of a call, float64[N, M, A].
+
+        Args:
+            call: An `EagerCall`, or the number that a ticket says.
+            arrays: The program's tensors.
+            indices: Which derivatives.
+            also: What others will ask for, to be evaluated in the same batch.
+
+        Raises:
+            NoShiftRuleError: If a parameter has no exact rule.
+        """
+        if indices != ((),) or also:
+            asked_for = itertools.chain(indices, *also)
+            self.circuit.require_rules(j for index in asked_for for j in index)
+        if isinstance(call, EagerCall):
+            evaluation = call.evaluation
+        else:
+            evaluation = self.calls.find(int(call), self.assemble(arrays), self.start)
+        return evaluation.partials(indices, also)
