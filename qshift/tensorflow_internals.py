@@ -36,9 +36,12 @@ stop_recording = record.stop_recording  # within it, neither records what is run
 could_record = record.could_possibly_record  # whether anything might record what is run now
 
 
+_following = gradients_util.PossibleTapeGradientTypes
+
+
 def following(tensor: tf.Tensor) -> int:
     """Returns how many open tapes and forward accumulators follow a tensor: 0, 1, or 2 for more."""
-    return gradients_util.PossibleTapeGradientTypes([tensor])
+    return _following([tensor])
 
 
 class _Open(threading.local):
@@ -84,7 +87,7 @@ _count_tapes(tf.autodiff.ForwardAccumulator, "_push_accumulator", "_pop_accumula
 
 def is_watched(tensor: tf.Tensor) -> bool:
     """Returns whether any open tape or forward accumulator follows a tensor."""
-    return following(tensor) != 0
+    return _following([tensor]) != 0
 
 
 # --- ops ---

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from qshift.api.qnode import Prepared, QNode
 from qshift.autodiff.angles import LINEARLY, SMOOTHLY, picks
-from qshift.autodiff.op import one_order_up
+from qshift.autodiff.contraction import one_order_up
 from qshift.rules.planner import indices_along
 from qshift.tensorflow_internals import is_watched
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -111,39 +112,58 @@ def _is_own(origin: Made, tensor) -> bool:
     return origin.recorded or not is_watched(tensor)
 
 
-def _origin(tensor) -> Made | None:
+class _Step(NamedTuple):
+    """How a tensor follows from one other.
+
+    Attributes:
+        tensor: The tensor.
+        origin: How it was made.
+        other: What it follows from.
+        constants: The numbers in the other inputs of the op that made it.
+    """
+
+    tensor: tf.Tensor
+    origin: Made
+    other: tf.Tensor
+    constants: list[np.ndarray]
+
+
+def _last_step(tensor) -> _Step | None:
     """Returns how a tensor was made, if that makes it a function of one other."""
     if not (tensor.dtype.is_floating or tensor.dtype.is_complex):
         return None  # a multiple is rounded otherwise
-    if isinstance(tensor, EagerTensor) and not is_watched(tensor):
+    tapes = following(tensor)
+    if not tapes and isinstance(tensor, EagerTensor):
         return None
     origin = made(tensor)
     if origin is None or not _is_own(origin, tensor):
         return None
-    moving = _moving(origin)
-    if moving is None:
+    found = _moving(origin)
+    if found is None:
         return None
-    if origin.kind == "ReadVariableOp":
-        return origin
-    # Tapes that follow one of them only do not differentiate through the op.
-    tapes = following(tensor)
-    if tapes != following(origin.inputs[moving]):
-        return None
-    # It says no more than that there are two or more of them.
-    return origin if tapes < 2 or set(open_tapes()) <= set(origin.tapes) else None
+    other, constants = found
+    if origin.kind != "ReadVariableOp":
+        # Tapes that follow one of them only do not differentiate through the op. Two stands for
+        # two or more of them.
+        if tapes != following(other) or tapes == 2 and not set(open_tapes()) <= set(origin.tapes):
+            return None
+    return _Step(tensor, origin, other, constants)
 
 
-def _moving(origin) -> int | None:
-    """Returns which input of an op is not constant, if its result is a function of that one."""
+def _moving(origin) -> tuple[tf.Tensor, list[np.ndarray]] | None:
+    """Returns which input of an op is not constant, and the numbers in the others, if its result is
+    a function of that one."""
+    inputs = origin.inputs
     if origin.kind in ("Mul", "RealDiv"):
         for moving, other in ((0, 1), (1, 0))[: 2 if origin.kind == "Mul" else 1]:
-            c = constant(origin.inputs[other])
+            c = constant(inputs[other])
             if c is not None and not c.shape and c and not np.iscomplexobj(c):
-                return moving
+                return inputs[moving], [c]
         return None
     if origin.kind not in PICKS and origin.kind not in FUNCTIONS and origin.kind != "Neg":
         return None
-    return None if any(constant(each) is None for each in origin.inputs[1:]) else 0
+    others = [constant(each) for each in inputs[1:]]
+    return None if any(c is None for c in others) else (inputs[0], others)
 
 
 class _Names:
@@ -155,33 +175,35 @@ class _Names:
 
     def angle(self, tensor) -> Angle:
         """Goes back from a tensor to where its name begins, and forward again to its own."""
-        way: list[tuple[tf.Tensor, Made]] = []
-        while name_of(tensor) not in self._known and (origin := _origin(tensor)) is not None:
-            way.append((tensor, origin))
-            tensor = origin.inputs[_moving(origin)]
-        start = name_of(tensor), 1.0
-        angle, length = self._known.setdefault(name_of(tensor), (start, 0))
-        for tensor, origin in reversed(way):
-            angle, length = self._step(origin, tensor, *angle), length + 1
+        way: list[tuple[Hashable, _Step]] = []
+        name = name_of(tensor)
+        while name not in self._known and (step := _last_step(tensor)) is not None:
+            way.append((name, step))
+            tensor = step.other
+            name = name_of(tensor)
+        angle, length = self._known.setdefault(name, ((name, 1.0), 0))
+        for name, step in reversed(way):
+            angle, length = self._after(step, *angle), length + 1
             if length == _LONGEST:
-                angle, length = (name_of(tensor), 1.0), 0
-            self._known[name_of(tensor)] = angle, length
+                angle, length = (name, 1.0), 0
+            self._known[name] = angle, length
         return angle
 
-    def _step(self, origin, tensor, name, factor) -> Angle:
+    def _after(self, step, name, factor) -> Angle:
         """Returns the name and factor of what an op makes of an angle."""
-        kind, inputs = origin.kind, origin.inputs
+        origin, kind = step.origin, step.origin.kind
         if kind == "Neg":
             return name, -factor
         if kind in ("Mul", "RealDiv"):
-            c = float(constant(inputs[1 - _moving(origin)]))
+            c = float(step.constants[0])
             return name, factor * c if kind == "Mul" else factor / c
         if kind == "ReadVariableOp":
+            tensor = step.tensor
             return (kind, self._version(origin, tensor), following(tensor), (name, factor)), 1.0
         settings = _settings(origin.settings)
         if kind in FUNCTIONS or kind == "Cast":  # which rounds what it is given
             return (kind, origin.index, settings, (name, factor)), 1.0
-        others = [_content(constant(each)) for each in inputs[1:]]
+        others = [(c.dtype.str, c.shape, c.tobytes()) for c in step.constants]
         return (kind, origin.index, settings, (name, 1.0), *others), factor
 
     def _version(self, origin, tensor) -> int:
@@ -201,14 +223,14 @@ class _Names:
 
 
 def _settings(given) -> Hashable:
-    return tuple(map(_hashable, given))
+    try:
+        hash(given)
+    except TypeError:  # in graphs these are protocol buffers
+        return tuple(map(_hashable, given))
+    return given
 
 
 def _hashable(setting):
-    if hasattr(setting, "SerializeToString"):  # in graphs these are protocol buffers
+    if hasattr(setting, "SerializeToString"):
         return setting.SerializeToString()
     return tuple(map(_hashable, setting)) if isinstance(setting, list | tuple) else setting
-
-
-def _content(array):
-    return array.dtype.str, array.shape, array.tobytes()

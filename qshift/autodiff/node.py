@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from qshift.autodiff.one_batch import register, siblings
 from qshift.autodiff.tickets import EagerCall
+from qshift.rules.planner import Index
 from qshift.tensorflow_internals import (
     LoopInputs,
     NotVectorisedError,
@@ -35,19 +36,26 @@ _GRADIENT = "QShiftPartials"
 class Node(Protocol):
     """A function of (call, *inputs) that TensorFlow runs as one op."""
 
-    def __call__(self, call, *inputs, also: Sequence[tuple[Node, bool]] = ()) -> np.ndarray:
+    def __call__(self, call, *inputs, also: tuple[tuple[Index, ...], ...] = ()) -> np.ndarray:
         """Returns the numbers.
 
         Args:
             call: What this belongs to: an `EagerCall`, or the number that a ticket says.
             *inputs: float64[N, ...] each.
-            also: Other nodes that will be run for the same call and angles, and whether all
-                their inputs are these.
+            also: Partial derivatives that other nodes will ask for, of the same call and angles.
         """
         ...
 
     def angles(self, inputs: Sequence) -> Sequence:
         """Returns those of the inputs that the circuit's angles are in."""
+        ...
+
+    def needs(self, inputs: Sequence | None) -> tuple[Index, ...]:
+        """Returns the partial derivatives that it will ask for.
+
+        Args:
+            inputs: None if they are not known yet, but for the angles.
+        """
         ...
 
     def shape(self, inputs: Sequence[tf.Tensor]) -> Sequence[int | None]:
@@ -114,13 +122,14 @@ def _graph_op(node, ticket, inputs):
     change in a loop. The ticket keeps TensorFlow from folding it or merging it with another call.
     """
     graph = tf.compat.v1.get_default_graph()
-    also: list[tuple[Node, bool]] | None = None
+    others: list[tuple[Node, bool]] | None = None
 
     def call(ticket, *inputs):
-        nonlocal also
-        if also is None:
-            also = siblings(graph_reference(), name, key)
+        nonlocal others
+        if others is None:
+            others = siblings(graph_reference(), name, key)
         try:
+            also = tuple(each.needs(inputs if same else None) for each, same in others)
             return node(ticket, *inputs, also=also)
         except Exception as error:
             for raised in _listening:

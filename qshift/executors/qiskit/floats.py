@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
+import numpy as np
+
+from qshift.errors import UnsupportedError
+
 _DEFAULT = ctypes.c_void_p(-1)  # FE_DFL_ENV of Linux's C library
 
 
@@ -22,9 +26,19 @@ def _library():
 
 @contextmanager
 def default_floats() -> Iterator[None]:
-    """Within it, this thread computes with all numbers; on systems other than Linux as it did."""
+    """Within it, this thread computes with all numbers.
+
+    Raises:
+        UnsupportedError: If it does not, and this is no Linux, where that can be changed.
+    """
     library = _library()
     if library is None:
+        if not (np.full(1, 2.3e-308) / 10).any():
+            raise UnsupportedError(
+                "TensorFlow computes without the smallest floating-point numbers in its threads, "
+                "where Qiskit would transpile a circuit wrongly. Call the qnode once outside of "
+                "tf.function, Dataset.map and the like: what was transpiled is kept."
+            )
         yield
         return
     before = ctypes.create_string_buffer(64)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from qiskit.quantum_info import random_unitary
 
 import qshift
+from qshift.executors.qiskit import floats
 from qshift.executors.qiskit.floats import default_floats
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="flags are set on Linux only")
@@ -29,6 +30,21 @@ def test_small_numbers_are_none_in_threads_of_tensorflow():
     assert inside > 0.0
     assert after == 0.0  # as TensorFlow had it
     assert both()[1] > 0.0
+
+
+def test_where_flags_cannot_be_set_nothing_is_transpiled_wrongly(monkeypatch):
+    monkeypatch.setattr(floats, "_library", lambda: None)
+
+    def error():
+        try:
+            with floats.default_floats():
+                return b"none"
+        except qshift.UnsupportedError as error:
+            return str(error).encode()
+
+    compiled = tf.function(lambda: tf.numpy_function(error, [], tf.string), autograph=False)
+    assert b"outside of tf.function" in compiled().numpy()
+    assert error() == b"none"
 
 
 def with_a(matrix):

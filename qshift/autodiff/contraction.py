@@ -1,0 +1,130 @@
+"""Sums over derivatives one order up, and which of them a vector with zeros in it needs.
+
+Derivatives D_a [N, M, A] depend on the columns of one part through the D_(a + j) [N, M, A, J]. Many
+of these are the same, so each is evaluated once, and a table says which is which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from qshift.rules.planner import Index
+
+_LARGEST_MATRIX = 2**20  # entries
+
+
+def one_order_up(
+    indices: Sequence[Index], columns: Sequence[int]
+) -> tuple[tuple[Index, ...], np.ndarray]:
+    """Returns all a + j, each once, and int[A, J] saying which is which."""
+    position: dict[Index, int] = {}
+    table = [
+        [position.setdefault(tuple(sorted((*a, j))), len(position)) for j in columns]
+        for a in indices
+    ]
+    return tuple(position), np.array(table, dtype=int).reshape(len(indices), len(columns))
+
+
+class Needed(NamedTuple):
+    """What contracting with a vector takes.
+
+    Attributes:
+        indices: The derivatives.
+        table: Which of them is which a + j; of the vector's zeros there are none.
+        vector: The rest of it.
+    """
+
+    indices: tuple[Index, ...]
+    table: np.ndarray
+    vector: np.ndarray
+
+
+class Block:
+    """The D_(a + j) of given a, for all j of one part.
+
+    Args:
+        lower: The multi-indices a.
+        columns: The part's columns.
+        active: Those of them that values depend on.
+
+    Attributes:
+        upper: The multi-indices a + j, for active j.
+        table: int[A, J], which of them is which.
+    """
+
+    def __init__(self, lower: Sequence[Index], columns: Sequence[int], active: Sequence[int]):
+        self.columns, self._lower, self._active = columns, lower, active
+        self.upper, self.table = one_order_up(lower, active)
+        place = {column: i for i, column in enumerate(columns)}
+        self._places = [place[column] for column in active]
+
+    def for_cotangent(self, cotangent) -> Needed:
+        """Returns what contracting with a cotangent [N, M, A] takes."""
+        cotangent = np.asarray(cotangent)
+        rows = np.flatnonzero(cotangent.any(axis=(0, 1)))
+        if len(rows) == len(self._lower):
+            return Needed(self.upper, self.table, cotangent)
+        found = one_order_up([self._lower[row] for row in rows], self._active)
+        return Needed(*found, cotangent[:, :, rows])
+
+    def for_tangent(self, tangent) -> Needed:
+        """Returns what contracting with a tangent [N, columns] takes."""
+        tangent = np.asarray(tangent)[:, self._places]
+        kept = np.flatnonzero(tangent.any(axis=0))
+        if len(kept) == len(self._active):
+            return Needed(self.upper, self.table, tangent)
+        found = one_order_up(self._lower, [self._active[j] for j in kept])
+        return Needed(*found, tangent[:, kept])
+
+    def pulled(self, cotangent: np.ndarray, derivatives: np.ndarray) -> np.ndarray:
+        """Contracts a cotangent with derivatives [N, M, A, J]: [N, columns]."""
+        result = np.zeros((len(cotangent), len(self.columns)))
+        result[:, self._places] = np.einsum("nma,nmaj->nj", cotangent, derivatives)
+        return result
+
+    def pushed(self, tangent: np.ndarray, derivatives: np.ndarray) -> np.ndarray:
+        """Contracts a tangent with derivatives [N, M, A, J]: [N, M, A]."""
+        return np.einsum("nj,nmaj->nma", tangent, derivatives)
+
+    def all_of(self, derivatives: tf.Tensor) -> tf.Tensor:
+        """Returns [N, M, A, J] of the derivatives in `upper` [N, M, A']."""
+        return tf.gather(derivatives, self.table, axis=2)
+
+    def pick(self, tangent: tf.Tensor) -> tf.Tensor:
+        """Takes the active columns out of all of the part's."""
+        if self._active == self.columns:
+            return tangent
+        return tf.gather(tangent, self._places, axis=-1)
+
+    def spread(self, gradient: tf.Tensor) -> tf.Tensor:
+        """Puts the active columns among zeros for the others."""
+        if self._active == self.columns:
+            return gradient
+        padded = tf.pad(gradient, [[0, 0]] * (gradient.shape.rank - 1) + [[0, 1]])
+        place = {column: i for i, column in enumerate(self._active)}
+        return tf.gather(padded, [place.get(c, len(place)) for c in self.columns], axis=-1)
+
+    def collect(self, cotangent: tf.Tensor, tangent: tf.Tensor) -> tf.Tensor:
+        """Returns the cotangent [N, M, A'] of the derivatives in `upper`, where a cotangent
+        [N, M, A] and a tangent [N, columns] are contracted with them."""
+        tangent, size = self.pick(tangent), len(self.upper)
+        if self.table.size * size <= _LARGEST_MATRIX:
+            # The derivative of a segment sum is sparse, which forward accumulators cannot take.
+            return tf.einsum("nma,nj,ajr->nmr", cotangent, tangent, np.eye(size)[self.table])
+        products = tf.einsum("nma,nj->ajnm", cotangent, tangent)
+        flat = tf.reshape(products, tf.concat([[self.table.size], tf.shape(products)[2:]], 0))
+        summed = tf.math.unsorted_segment_sum(flat, self.table.ravel(), size)
+        return tf.transpose(summed, [1, 2, 0])
+
+
+def zeros_that_follow(zeros: tf.Tensor, tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns zeros [N, ...] whose derivatives of every order by tensors [N, ...] are zeros, too;
+    TensorFlow would say None."""
+    if not tensors:
+        return zeros
+    sums = [tf.reduce_sum(tf.sin(x), list(range(1, x.shape.rank))) for x in tensors]
+    return zeros * tf.reshape(tf.add_n(sums), [-1] + [1] * (zeros.shape.rank - 1))
