@@ -1,4 +1,6 @@
-"""All that qshift uses of qiskit-ibm-runtime, so that what moves there moves here only.
+"""All that qshift uses of qiskit-ibm-runtime, so that what moves there moves here only. What it
+promises of names beneath the public interface is tested alone, in
+tests/executors/qiskit/test_qiskit_internals.py.
 
 Its local testing mode runs the runtime's own primitives on Aer and on fake backends, which have
 the qubits, gates and noise of a real one. Nothing leaves the machine. `Connection` is to IBM's
@@ -8,7 +10,6 @@ qshift never sees more of a token than that, and stores, prints and logs none.
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,7 @@ from qiskit_ibm_runtime.options import EstimatorOptions, SamplerOptions
 
 from qshift.errors import AccountError, OptionError, QShiftError, ServiceError
 from qshift.executors.qiskit import transport
+from qshift.executors.qiskit.aer_internals import noise_in
 from qshift.executors.qiskit.retry import MissingError, diagnose, unreadable
 from qshift.forks import Lock
 from qshift.inputs import did_you_mean
@@ -97,7 +99,7 @@ class _Shared:
     def run(self, run_input, **options):
         with self._starting:  # a job that comes while the noise model is built would have no noise
             if self.sim is None:
-                self._setup_sim()
+                self._setup_sim()  # makes `sim`, and `options.noise_model`
         circuits = [run_input] if isinstance(run_input, QuantumCircuit) else run_input
         if self.options.noise_model is not None:
             steps = {
@@ -112,19 +114,7 @@ class _Shared:
 @functools.lru_cache(64)
 def _noise(backend: _Shared, steps: frozenset[tuple[str, tuple[int, ...]]]):
     """Returns that part of the noise model that acts in some steps, which are (gate, qubits)."""
-    model = backend.options.noise_model
-    part = copy.copy(model)
-    part._local_quantum_errors = {
-        gate: {qubits: error for qubits, error in errors.items() if (gate, qubits) in steps}
-        for gate, errors in model._local_quantum_errors.items()
-    }
-    part._local_readout_errors = {
-        qubits: error
-        for qubits, error in model._local_readout_errors.items()
-        if ("measure", qubits) in steps
-    }
-    part.to_dict = functools.cache(part.to_dict)  # what Aer asks for with each job
-    return part
+    return noise_in(backend.options.noise_model, steps)
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -137,10 +127,10 @@ def check_options(options: Mapping[str, Any]) -> None:
         OptionError: For a name that there is not, and a value that is not allowed.
     """
     _check_names(options, EstimatorOptions())
-    for make, kind in ((EstimatorOptions, EstimatorV2), (SamplerOptions, SamplerV2)):
+    for make in (EstimatorOptions, SamplerOptions):
         for name, value in _known(options, make()).items():
             try:
-                kind._options_class(**{name: value})
+                make(**{name: value})
             except ValidationError as error:
                 raise _invalid({name: value}, error) from error
 
@@ -386,8 +376,8 @@ class Connection:
     def _found(self, job_id) -> RuntimeJobV2:
         service, asked = self._service, []
         # Two clients may be of one instance; the one in use has asked for a token already.
-        by_instance = {client._instance: client for client in _clients(service)}
-        by_instance[service._active_api_client._instance] = service._active_api_client
+        by_instance = {_instance(client): client for client in _clients(service)}
+        by_instance[_instance(_client(service))] = _client(service)
         for client in by_instance.values():
             try:
                 found = client.job_get(job_id, exclude_params=True)
@@ -395,7 +385,7 @@ class Connection:
                 fault = diagnose(error)
                 if fault is None or not (fault.is_missing or fault.status == 403):
                     raise
-                asked += [_digest(client._instance)] * fault.is_missing
+                asked += [_digest(_instance(client))] * fault.is_missing
                 continue
             return RuntimeJobV2(
                 backend=None,
@@ -426,7 +416,7 @@ class Connection:
                 continue
             for job in listed:
                 created = str(job.get("created"))
-                found[transport.name(job["id"])] = created, _digest(client._instance)
+                found[transport.name(job["id"])] = created, _digest(_instance(client))
         first = sorted(found.items(), key=lambda each: each[1][0])
         return [(job_id, instance) for job_id, (_, instance) in first]
 
@@ -436,16 +426,40 @@ def _digest(instance: str | None) -> str:
     return hashlib.blake2b(str(instance).encode(), digest_size=8).hexdigest()
 
 
+def _client(service: QiskitRuntimeService):
+    """Returns what the service's requests go out by now. Of it are used
+
+    - ``list_backends()``: tables with the "name", "status" and "qubits" of an instance's devices;
+    - ``job_get(job_id, exclude_params=True)``: a table with a job's "id", "program" and "created",
+      wherever its backend is;
+    - ``jobs_get(limit=, skip=, job_tags=, descending=)``: a table with some "jobs", and the "count"
+      of all.
+
+    `RuntimeJobV2` makes a job of it and of what `job_get` returns, without asking for a backend.
+    """
+    return service._active_api_client
+
+
 def _clients(service: QiskitRuntimeService) -> set:
-    """Returns what a client sends its requests with, one for each instance."""
-    return {service._active_api_client, *service._api_clients.values()}
+    """Returns what its requests go out by, for each instance that it has come to know."""
+    return {_client(service), *service._api_clients.values()}
+
+
+def _instance(client) -> str | None:
+    """Returns the CRN of the instance that requests are for."""
+    return client._instance
+
+
+def _session(client) -> requests.Session:
+    """Returns what sends requests, all of them."""
+    return client._session
 
 
 def _repeat_reads_only(service: QiskitRuntimeService) -> None:
     """Sees to it that no request of a client that changes something is repeated by itself."""
     try:
         for client in _clients(service):
-            session = client._session
+            session = _session(client)
             if not isinstance(session.get_adapter("https://"), transport.ReadsOnly):
                 session.mount("https://", transport.ReadsOnly())
                 session.mount("http://", transport.ReadsOnly())
