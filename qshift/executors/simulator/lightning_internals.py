@@ -84,7 +84,8 @@ def jacobian(state: StateVectorC128, observables: list, gates, parameters: Seque
         parameters: Which parameters, in order.
 
     Raises:
-        RuntimeError: For a gate that it does not differentiate; TypeError in some releases.
+        RuntimeError: For a gate that it does not differentiate; in some releases a TypeError or
+            LookupError.
     """
     return AdjointJacobianC128()(state, observables, gates, parameters)
 
