@@ -26,14 +26,14 @@ def job(service):
 
 
 def test_requests_are_for_an_instance(service):
-    client = internals._client(service)
-    assert internals._instance(client) == service.active_instance()
-    assert client in internals._clients(service)
+    client = internals.client_of(service)
+    assert internals.instance_of(client) == service.active_instance()
+    assert client in internals.clients_of(service)
 
 
 def test_all_requests_go_out_by_one_session(service, monkeypatch):
-    client, seen = internals._client(service), []
-    session = internals._session(client)
+    client, seen = internals.client_of(service), []
+    session = internals.session_of(client)
     assert isinstance(session, requests.Session)
     send = session.get_adapter("https://").send
     adapter = requests.adapters.HTTPAdapter()
@@ -46,13 +46,13 @@ def test_all_requests_go_out_by_one_session(service, monkeypatch):
 
 
 def test_devices_are_listed(service):
-    devices = internals._client(service).list_backends()
+    devices = internals.client_of(service).list_backends()
     assert "ibm_ideal" in {each["name"] for each in devices}
     assert all(isinstance(each["qubits"], int) and each["status"]["name"] for each in devices)
 
 
 def test_jobs_are_found(service, job):
-    client = internals._client(service)
+    client = internals.client_of(service)
     found = client.job_get(job.job_id(), exclude_params=True)
     assert found["id"] == job.job_id() and found["program"]["id"] == "sampler" and found["created"]
     listed = client.jobs_get(limit=5, skip=0, job_tags=["mine"], descending=False)
@@ -64,7 +64,7 @@ def test_jobs_are_found(service, job):
 def test_jobs_are_made_without_a_backend(service, job):
     made = RuntimeJobV2(
         backend=None,
-        api_client=internals._client(service),
+        api_client=internals.client_of(service),
         job_id=job.job_id(),
         program_id="sampler",
         service=service,
