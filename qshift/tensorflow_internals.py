@@ -179,11 +179,22 @@ def takes_captures(graph: tf.Graph) -> bool:
     return type(graph) is func_graph.FuncGraph and graph.structured_input_signature is not None
 
 
+def deferred_captures(graph: tf.Graph) -> list[Callable]:
+    """Returns what a graph asks for further inputs, in their order, whenever it is run: functions
+    that return tensors, nested or not."""
+    return list(graph.deferred_external_captures)
+
+
 # --- vectorised loops: an op's `pfor_converter` takes `LoopInputs` and returns wrapped tensors ---
 
 LoopInputs = pfor._PforInput
 NotVectorisedError = pfor.ConversionNotImplementedError  # has TensorFlow run the op in a loop
 wrapped = pfor.wrap  # (tensor, whether it has one entry for each turn of the loop)
+
+
+def vectorise(op: tf.Operation, converter: Callable) -> None:
+    """Has TensorFlow vectorise an op in a graph by converter(inputs: LoopInputs)."""
+    op.pfor_converter = converter
 
 
 def copy_ops(copy: Callable) -> None:

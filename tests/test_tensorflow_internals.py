@@ -240,3 +240,33 @@ def test_ops_that_do_not_depend_on_a_loop_are_copied(monkeypatch):
 
     tf.function(lambda: tf.vectorized_map(body, tf.zeros([2])))()
     assert ("Tan", 1) in copied
+
+
+def test_graphs_ask_for_inputs_when_they_run():
+    variable, asked = tf.Variable(2.0), []
+
+    def late():
+        asked.append(1)
+        return variable + 1.0
+
+    def call(x):
+        graph = tf.compat.v1.get_default_graph()
+        return x * graph.capture_call_time_value(late, tf.TensorSpec([]), key="late")
+
+    wrapped = tf.compat.v1.wrap_function(call, [tf.TensorSpec([])])
+    (found,) = internals.deferred_captures(wrapped.graph)
+    (value,) = tf.nest.flatten(found())
+    assert float(value) == 3.0
+    pruned = wrapped.prune(wrapped.inputs, wrapped.outputs)
+    assert float(tf.squeeze(pruned(tf.constant(2.0), value))) == 6.0
+    assert in_graph(lambda: internals.deferred_captures(tf.compat.v1.get_default_graph())) == []
+
+
+def test_ops_are_given_converters():
+    def body(x):
+        y = tf.sin(x)
+        internals.vectorise(y.op, lambda inputs: [internals.wrapped(inputs.stacked_input(0), True)])
+        return y
+
+    x = tf.constant([1.0, 2.0])
+    np.testing.assert_array_equal(tf.vectorized_map(body, x), x)

@@ -31,12 +31,11 @@ from pennylane.ops.op_math import (
     SProd,
     Sum,
 )
-from pennylane.ops.op_math.adjoint import AdjointOperation
-from pennylane.ops.op_math.pow import PowOperation
 from pennylane.pauli import PauliWord
 
 from qshift.circuits.generators import commuting
 from qshift.circuits.identity import WIDEST_CUSTOM, contains_custom, is_custom, operators
+from qshift.circuits.pennylane_internals import AdjointOperation, PowOperation
 from qshift.circuits.special_unitary import rotations
 from qshift.circuits.terms import pairs, times
 from qshift.errors import UnsupportedError

@@ -1,5 +1,5 @@
-"""PennyLane's shortcuts for numbers that are 0 or 1, not taken where something may differentiate by
-them.
+"""What PennyLane does instead of its shortcuts for numbers that are 0 or 1, where something may
+differentiate by them; `pennylane_internals` puts it into PennyLane.
 
 A coefficient of 1 is left out of `qml.dot`, terms with coefficients near 0 are left out of sums,
 and derivatives are not asked for where what multiplies them is near 0. All lose derivatives: the
@@ -14,18 +14,15 @@ precision; and a gate that is taken out of a batch may go on saying that it is o
 from __future__ import annotations
 
 import functools
-import importlib
 import itertools
-import types
+from collections.abc import Callable
 
-import autoray
 import numpy as np
 import pennylane as qml
 import tensorflow as tf
-from autograd.numpy.numpy_boxes import ArrayBox
-from autograd.tracer import isbox
+from autograd.extend import Box
 from pennylane.operation import Operator
-from pennylane.ops import LinearCombination, Pow, Prod, SProd, Sum
+from pennylane.ops import LinearCombination, Pow, SProd, Sum
 from pennylane.pauli import PauliSentence
 from pennylane.pytrees import flatten
 from pennylane.typing import TensorLike
@@ -35,45 +32,7 @@ from qshift.tensors import constant, is_tensor
 
 
 def only_for_constants() -> None:
-    """Keeps PennyLane from taking them for other numbers, in this whole process."""
-    vjp = importlib.import_module("pennylane.gradients.vjp")
-    if isinstance(vjp.math, _View):
-        return
-    vjp.math = _View(qml.math, allclose=_are_zeros, einsum=_einsum)
-    importlib.import_module("pennylane.gradients.jvp").math = vjp.math
-    commuting = importlib.import_module("pennylane.transforms.optimization.commute_controlled")
-    commuting._can_commute = _of_known_bases(commuting._can_commute)
-    autoray.register_function("tensorflow", "coerce", _of_one_dtype)
-    numbers = _View(qml.math, is_abstract=_is_abstract)
-    for name in ("ops.functions.dot", "transforms.split_non_commuting"):
-        importlib.import_module(f"pennylane.{name}").qp = _View(qml, math=numbers)
-    for kind in (Sum, Prod):
-        kind.terms = _of_any(kind.terms, _terms)
-    PauliSentence.operation = _of_any(PauliSentence.operation, _operation)
-    for kind in (SProd, Sum, Prod, LinearCombination):
-        kind.simplify = _of_any(kind.simplify, lambda op, *_: op, is_tensor)
-    for name in ("__add__", "__radd__"):
-        setattr(Operator, name, _of_any(getattr(Operator, name), _plus))
-    for name, instead in _ARITHMETIC.items():
-        own = getattr(LinearCombination, name)
-        setattr(LinearCombination, name, _dequeued(_of_any(own, instead, is_tensor)))
-    bind = qml.ops.functions.bind_new_parameters
-    bind.register(Operator, functools.partial(_bound, bind.dispatch(object)))
-    power = _of_any(qml.pow, lambda base, z=1, lazy=True, id=None: Pow(base, z, id=id))
-    for module in (qml, qml.ops, qml.ops.op_math):
-        module.pow = power
-
-
-class _View(types.ModuleType):
-    """A module, as another module sees it: some of its names stand for something else."""
-
-    def __init__(self, module, **others):
-        super().__init__(module.__name__)
-        self._module = module
-        vars(self).update(others)
-
-    def __getattr__(self, name):
-        return getattr(self._module, name)
+    """Does nothing: `pennylane_internals`, once imported, has PennyLane take what is here."""
 
 
 def _may_move(number) -> bool:
@@ -84,13 +43,19 @@ def _may_move(number) -> bool:
 def _moves(number) -> bool:
     """Of another framework: whether something differentiates by a number now."""
     if qml.math.get_interface(number) == "autograd":
-        return isinstance(number, ArrayBox)  # others can be marked, which changes nothing here
+        return isinstance(number, Box)  # others can be marked, which changes nothing here
     return qml.math.requires_grad(number)
 
 
-def _of_any(function, instead, moves=_may_move):
+def of_any(function: Callable, instead: Callable, moves: Callable = _may_move) -> Callable:
     """Returns a function that does something else if tensors are among its arguments, or in the
-    operators that these are."""
+    operators that these are.
+
+    Args:
+        function: What it does otherwise.
+        instead: What it does then, with the same arguments.
+        moves: Whether a number counts as a tensor.
+    """
 
     def holds(argument):
         if isinstance(argument, Operator):
@@ -107,19 +72,32 @@ def _of_any(function, instead, moves=_may_move):
     return called
 
 
-def _operation(sentence, wire_order=()):
+def as_operator(sentence: PauliSentence, wire_order=()) -> Operator:
+    """Returns the sum that a `PauliSentence` is, also where its coefficients are 0 or 1."""
     with qml.QueuingManager.stop_recording():
         wires = list(wire_order or sentence.wires)
         terms = [SProd(c, word.operation(wire_order=wires)) for word, c in sentence.items()]
         return terms[0] if len(terms) == 1 else Sum(*terms)
 
 
-def _terms(op):
+def all_terms(op: Operator) -> tuple[list, list[Operator]]:
+    """Returns what `op.terms()` does, also the terms whose coefficients are 0."""
     coefficients, operators = zip(*split(op, _may_move), strict=True)
     return list(coefficients), list(operators)
 
 
-def _plus(op, other):
+def as_it_is(op: Operator, *_) -> Operator:
+    """Returns what has been simplified to nothing else."""
+    return op
+
+
+def power(base: Operator, z=1, lazy: bool = True, id: str | None = None) -> Operator:
+    """Returns what `qml.pow` does, also where the exponent is 1."""
+    return Pow(base, z, id=id)
+
+
+def plus(op: Operator, other) -> Operator:
+    """Returns an operator plus another or a number, also where that is 0."""
     if isinstance(other, TensorLike):
         if not _may_move(other) and qml.math.allequal(other, 0):
             return op
@@ -127,7 +105,7 @@ def _plus(op, other):
     return qml.sum(op, other, lazy=False) if isinstance(other, Operator) else NotImplemented
 
 
-def _dequeued(method):
+def dequeued(method: Callable) -> Callable:
     """Returns a method whose operators are recorded as what they have become, and not beside it:
     there they would be gates."""
 
@@ -145,7 +123,7 @@ def _dequeued(method):
 
 def _added(one, other, factor=1.0):
     if not isinstance(other, Operator):
-        return _plus(one, factor * other)
+        return plus(one, factor * other)
     return _combined([*pairs(one), *scaled(factor, pairs(other))])
 
 
@@ -170,7 +148,8 @@ def _combined(terms):
     return LinearCombination([c for c, _ in terms], [op for _, op in terms])
 
 
-_ARITHMETIC = {
+# What tensors in Hamiltonians are computed with, by `LinearCombination`'s methods.
+ARITHMETIC = {
     "__add__": _added,
     "__radd__": _added,
     "__sub__": _subtracted,
@@ -180,8 +159,9 @@ _ARITHMETIC = {
 }
 
 
-def _of_known_bases(can_commute):
-    """Two gates of unknown bases are not of one basis."""
+def of_known_bases(can_commute: Callable) -> Callable:
+    """Returns a function that says whether a gate moves past a controlled one: not if the basis of
+    neither is known, which are no equal bases."""
 
     @functools.wraps(can_commute)
     def called(gate, controlled):
@@ -190,15 +170,7 @@ def _of_known_bases(can_commute):
     return called
 
 
-def _bound(bind, op, params):
-    """Of an operator that is copied, the size of the batch would be that of the old parameters."""
-    new = bind(op, params)
-    if (vars(new).get("_batch_size") or 0) > 0:
-        new._check_batching()
-    return new
-
-
-def _of_one_dtype(tensors) -> list[tf.Tensor]:
+def of_one_dtype(tensors) -> list[tf.Tensor]:
     """Casts tensors, arrays and numbers to one dtype, which numbers alone do not make wider."""
     parts, kinds = [], []
     for part in tensors:
@@ -218,22 +190,28 @@ def _of_one_dtype(tensors) -> list[tf.Tensor]:
 _NARROWEST = {"i": np.int8, "f": np.float16, "c": np.complex64}
 
 
-def _einsum(indices, cotangents, jacobian, **options):
-    if any(map(isbox, flatten((cotangents, jacobian))[0])):
+def einsum(indices: str, cotangents, jacobian, **options):
+    """Contracts as `qml.math.einsum` does.
+
+    Raises:
+        TypeError: For what autograd would contract without a derivative.
+    """
+    if any(isinstance(each, Box) for each in flatten((cotangents, jacobian))[0]):
         # PennyLane has a slower way for what cannot be contracted. Autograd's contraction makes an
         # array of these and differentiates by nothing.
         raise TypeError("autograd does not contract nested sequences")
     return qml.math.einsum(indices, cotangents, jacobian, **options)
 
 
-def _is_abstract(number, like=None) -> bool:
+def is_abstract(number, like: str | None = None) -> bool:
+    """Whether what a number is now does not decide, as for a tracer's."""
     return qml.math.is_abstract(number, like) or _may_move(number)
 
 
-def _are_zeros(numbers, zero) -> bool:
+def are_zeros(numbers, zero) -> bool:
     """Whether numbers are zeros, exactly, and nothing differentiates by them."""
     if isinstance(numbers, list | tuple):
-        return all(_are_zeros(each, zero) for each in numbers)
+        return all(are_zeros(each, zero) for each in numbers)
     if is_tensor(numbers):
         numbers = constant(numbers)
     elif _moves(numbers):

@@ -1,27 +1,27 @@
 """Sparse matrices as parameters of a tape that has tensors among its parameters as well.
 
 PennyLane asks of each parameter whether something differentiates by it, and has TensorFlow convert
-it to a tensor for that, which fails for SciPy's sparse matrices.
+it to a tensor for that, which fails for SciPy's sparse matrices. `pennylane_internals` puts what is
+here into PennyLane.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
+from collections.abc import Callable
 
 from scipy import sparse
 
 
 def as_constants() -> None:
-    """Has PennyLane take sparse matrices for constants, whatever is beside them."""
-    module = importlib.import_module("pennylane.math.multi_dispatch")
-    asked = module.requires_grad
-    if getattr(asked, "knows_sparse_matrices", False):
-        return
+    """Does nothing: `pennylane_internals`, once imported, has PennyLane take what is here."""
+
+
+def not_differentiated(asked: Callable) -> Callable:
+    """Returns `requires_grad` for which sparse matrices are constants, whatever is beside them."""
 
     @functools.wraps(asked)
     def requires_grad(tensor, interface=None):
         return not sparse.issparse(tensor) and asked(tensor, interface=interface)
 
-    requires_grad.knows_sparse_matrices = True
-    module.requires_grad = requires_grad
+    return requires_grad

@@ -19,9 +19,13 @@ import numpy as np
 import pennylane as qml
 from autograd.extend import defvjp, primitive
 from pennylane.operation import Operator
-from pennylane.ops.qubit.special_unitary import pauli_basis_matrices, pauli_basis_strings
 from scipy.linalg import expm
 
+from qshift.circuits.pennylane_internals import (
+    pauli_basis_matrices,
+    pauli_basis_strings,
+    rename,
+)
 from qshift.errors import UnsupportedError
 from qshift.rules.planner import Index
 
@@ -31,7 +35,7 @@ class SpecialUnitaryAt(qml.SpecialUnitary):
 
     def __init__(self, theta, wires, id=None):
         super().__init__(theta, wires=wires)
-        self._name = "SpecialUnitary"
+        rename(self, "SpecialUnitary")
 
     def adjoint(self) -> SpecialUnitaryAt:
         return SpecialUnitaryAt(-self.data[0], wires=self.wires)

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from qshift.autodiff.dry_run import rehearsal
 from qshift.keras.rows import are_separate, has_own_gradients
+from qshift.tensorflow_internals import deferred_captures
 
 Shapes = tuple[int, ...] | dict[str, "Shapes"]
 
@@ -133,7 +134,7 @@ class _Traced:
             tf.constant(random.uniform(0.1, 1, spec.shape), spec.dtype)
             for spec in self._weights.values()
         ]
-        for take in self._graph.graph.deferred_external_captures:  # anew whenever it is run
+        for take in deferred_captures(self._graph.graph):  # anew whenever it is run
             values += tf.nest.flatten(take())
         size = self.inputs.shape[0] if self.inputs.shape.rank == 2 else 1
         samples = samples[: len(samples) // size * size].reshape([-1, *self.inputs.shape])

@@ -2,6 +2,7 @@
 
 Keras copies and pickles a model as it saves it: by its settings, which hold a qnode's name. A file
 must not hold a qnode itself, but a copy may share it, and a pickle may hold what the pickler takes.
+`keras_internals` puts what is here into Keras.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 
 import pennylane as qml
-from keras.src.saving.keras_saveable import KerasSaveable
 
 _given: ContextVar[Handed | None] = ContextVar("given", default=None)
 _taken: ContextVar[Handed | None] = ContextVar("taken", default=None)
@@ -53,8 +53,12 @@ def _restored(make: Callable, arguments: tuple, handed: Handed):
         _taken.reset(token)
 
 
-def _patch() -> None:
-    reduce = KerasSaveable.__reduce__
+def taking_qnodes_along(reduce: Callable) -> Callable:
+    """Returns the `__reduce__` of layers and models, with the qnodes that they hold.
+
+    Args:
+        reduce: The one that has their settings and weights only.
+    """
 
     @functools.wraps(reduce)
     def reduce_with_qnodes(self):
@@ -66,7 +70,4 @@ def _patch() -> None:
             _given.reset(token)
         return (_restored, (*made, handed)) if handed.qnodes else made
 
-    KerasSaveable.__reduce__ = reduce_with_qnodes
-
-
-_patch()
+    return reduce_with_qnodes

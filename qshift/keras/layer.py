@@ -17,9 +17,10 @@ from qshift.api.qnode import from_qnode
 from qshift.autodiff.unrolling import UnknownSizeError
 from qshift.errors import UnsupportedError
 from qshift.fallbacks import warn_slower
+from qshift.keras import keras_internals as keras_internals  # which changes Keras
 from qshift.keras.batching import Reading, joined, map_shapes, read
 from qshift.keras.copies import give, take
-from qshift.tensorflow_internals import is_watched, wrapped
+from qshift.tensorflow_internals import is_watched, vectorise, wrapped
 from qshift.tensors import dense
 
 _SERIALIZABLE = {
@@ -458,7 +459,7 @@ def _squeeze_samples_only(graph: tf.Graph) -> None:
     """Has TensorFlow vectorise those ops rightly that squeeze all axes of length one, as `tf.norm`
     does: it would squeeze the axis of the samples as well, if there is only one."""
 
-    def vectorise(inputs):
+    def convert(inputs):
         axes = [i + 1 for i, size in enumerate(inputs.op.inputs[0].shape) if size == 1]
         tensor = inputs.stacked_input(0)
         return wrapped(tf.squeeze(tensor, axes) if axes else tensor, True)
@@ -466,7 +467,7 @@ def _squeeze_samples_only(graph: tf.Graph) -> None:
     for op in graph.get_operations():
         squeezes_all = op.type == "Squeeze" and not op.get_attr("squeeze_dims")
         if squeezes_all and op.inputs[0].shape.is_fully_defined():
-            op.pfor_converter = vectorise
+            vectorise(op, convert)
 
 
 def _shape(size) -> tuple[int, ...]:

@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
-from autograd.numpy.numpy_boxes import ArrayBox
-from autograd.tracer import trace_stack
 from pennylane.measurements import ExpectationMP, MidMeasureMP, ProbabilityMP, Shots, VarianceMP
 from pennylane.tape import QuantumScript
 
 from qshift.circuits import spectra as gates
 from qshift.circuits.circuit import Circuit, Slot
 from qshift.circuits.hermitian import require_hermitian
+from qshift.circuits.pennylane_internals import is_recorded
 from qshift.circuits.readout import read
 from qshift.circuits.unitary import require_unitary
 from qshift.circuits.user_observables import require_one_observable
@@ -321,10 +320,7 @@ def _is_recorded(parameter) -> bool:
     """
     interface = qml.math.get_interface(parameter)
     if interface == "autograd":
-        # A box outlives the differentiation that it was made for.
-        while isinstance(parameter, ArrayBox) and parameter._trace > trace_stack.top:
-            parameter = parameter._value
-        return isinstance(parameter, ArrayBox)
+        return is_recorded(parameter)
     if interface == "torch":
         import torch
 

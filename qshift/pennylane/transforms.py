@@ -12,15 +12,13 @@ import pennylane as qml
 from pennylane.tape import QuantumScript
 
 from qshift.autodiff import special_unitary_op as special_unitary_op  # which registers itself
-from qshift.circuits import shortcuts, sparse, spectra
+from qshift.circuits import pennylane_internals as pennylane_internals  # which changes PennyLane
+from qshift.circuits import spectra
 from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.pennylane.expansion import decomposed, expand, has_trainable_coefficients, is_angle
 from qshift.pennylane.tape_derivatives import Derivatives
 from qshift.rules.planner import Frequencies, Index, Recipe, Spectrum
 from qshift.rules.shift_rule import period, shift_rule
-
-shortcuts.only_for_constants()
-sparse.as_constants()
 
 
 def param_shift(

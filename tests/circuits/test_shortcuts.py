@@ -10,9 +10,8 @@ import tensorflow as tf
 from pennylane import numpy as pnp
 
 import qshift
-from qshift.circuits.shortcuts import only_for_constants
+from qshift.circuits import pennylane_internals as pennylane_internals  # as a qnode does
 
-only_for_constants()  # as the first use of a qnode does, which some of these tests do without
 jax.config.update("jax_enable_x64", True)
 pytestmark = [
     # PennyLane asks JAX for names that JAX will take away.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from qshift.errors import OptionError
+from qshift.executors.qiskit import aer_internals
 
 _PLAIN = (type(None), bool, int, float, str)
 _BARE = ("barrier", "delay", "measure", "reset")  # operations without a definition
@@ -106,7 +107,7 @@ class _UnknownError(Exception):
 
 def _noise_model(model) -> dict:
     errors = [_noise(error) for error in model.to_dict()["errors"]]
-    passes = [_pass(each) for each in model._custom_noise_passes]
+    passes = [_pass(each) for each in aer_internals.noise_passes(model)]
     return {"errors": errors, "passes": passes, "basis": sorted(model.basis_gates)}
 
 
@@ -123,20 +124,20 @@ def _step(step) -> dict:
 
 
 def _pass(each) -> dict:
-    if type(each).__name__ != "RelaxationNoisePass":
-        raise _UnknownError  # it may call any function
-    durations = None
-    if each._target is not None:
+    about = aer_internals.relaxation(each)
+    if about is None:
+        raise _UnknownError
+    durations, target = None, about.pop("target")
+    if target is not None:
         durations = {
             name: [
                 [list(qubits or ()), done and done.duration]
-                for qubits, done in (each._target[name] or {}).items()
+                for qubits, done in (target[name] or {}).items()
             ]
-            for name in each._target.operation_names
+            for name in target.operation_names
         }
-    kinds = [f"{kind.__module__}.{kind.__qualname__}" for kind in each._ops]
-    times = {name: getattr(each, name) for name in ("_t1s", "_t2s", "_p1s", "_dt", "_method")}
-    return times | {"kinds": kinds, "durations": durations}
+    kinds = [f"{kind.__module__}.{kind.__qualname__}" for kind in about.pop("ops")]
+    return about | {"kinds": kinds, "durations": durations}
 
 
 def _circuit(circuit) -> dict:

@@ -1,17 +1,15 @@
-"""All that qshift uses of qiskit-ibm-runtime, so that what moves there moves here only.
+"""All that qshift uses of qiskit-ibm-runtime, so that what moves there moves here only. What is
+promised of names beneath the public interface is tested alone, in
+tests/executors/qiskit/test_qiskit_internals.py.
 
 Its local testing mode runs the runtime's own primitives on Aer and on fake backends, which have
-the qubits, gates and noise of a real one. Nothing leaves the machine. `Connection` is to IBM's
-service, with an account that the package itself has saved or finds in environment variables:
-qshift never sees more of a token than that, and stores, prints and logs none.
+the qubits, gates and noise of a real one. Nothing leaves the machine.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -19,7 +17,6 @@ import requests
 from pydantic import ValidationError
 from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
-from qiskit.providers.exceptions import QiskitBackendNotFoundError
 from qiskit_ibm_runtime import (
     Batch,
     EstimatorV2,
@@ -34,13 +31,30 @@ from qiskit_ibm_runtime import __version__ as VERSION
 from qiskit_ibm_runtime.accounts import AccountNotFoundError, InvalidAccountError
 from qiskit_ibm_runtime.options import EstimatorOptions, SamplerOptions
 
-from qshift.errors import AccountError, OptionError, QShiftError, ServiceError
-from qshift.executors.qiskit import transport
-from qshift.executors.qiskit.retry import MissingError, diagnose, unreadable
+from qshift.errors import OptionError
+from qshift.executors.qiskit.aer_internals import noise_in
 from qshift.forks import Lock
 from qshift.inputs import did_you_mean
 
-_COLONS = 6  # at least, in the name (CRN) of an instance; Qiskit reads the region before the sixth
+__all__ = [  # what others have from here, as they do not import the package themselves
+    "VERSION",
+    "AccountNotFoundError",
+    "Batch",
+    "IBMInputValueError",
+    "InvalidAccountError",
+    "QiskitRuntimeService",
+    "RuntimeJobV2",
+    "Session",
+    "check_options",
+    "client_of",
+    "clients_of",
+    "fake_backend",
+    "fake_names",
+    "instance_of",
+    "primitive",
+    "run_locally",
+    "session_of",
+]
 
 # Options that say what qshift says otherwise.
 _ELSEWHERE = {
@@ -51,14 +65,6 @@ _ELSEWHERE = {
     "max_execution_time": "give max_time= to qshift.device",
 }
 _PRIMITIVES = {"estimator": (EstimatorV2, EstimatorOptions), "sampler": (SamplerV2, SamplerOptions)}
-_MODES = {"session": Session, "batch": Batch}
-_SAVE = (
-    "Get an API key at quantum.cloud.ibm.com and save it once:\n"
-    "    from qiskit_ibm_runtime import QiskitRuntimeService\n"
-    '    QiskitRuntimeService.save_account(token="...", instance="...", set_as_default=True)\n'
-    "or set QISKIT_IBM_TOKEN and QISKIT_IBM_INSTANCE. qshift.device(..., account=) takes the name "
-    "of one account of several."
-)
 
 
 def fake_names() -> list[str]:
@@ -97,7 +103,7 @@ class _Shared:
     def run(self, run_input, **options):
         with self._starting:  # a job that comes while the noise model is built would have no noise
             if self.sim is None:
-                self._setup_sim()
+                self._setup_sim()  # makes `sim`, and `options.noise_model`
         circuits = [run_input] if isinstance(run_input, QuantumCircuit) else run_input
         if self.options.noise_model is not None:
             steps = {
@@ -112,19 +118,7 @@ class _Shared:
 @functools.lru_cache(64)
 def _noise(backend: _Shared, steps: frozenset[tuple[str, tuple[int, ...]]]):
     """Returns that part of the noise model that acts in some steps, which are (gate, qubits)."""
-    model = backend.options.noise_model
-    part = copy.copy(model)
-    part._local_quantum_errors = {
-        gate: {qubits: error for qubits, error in errors.items() if (gate, qubits) in steps}
-        for gate, errors in model._local_quantum_errors.items()
-    }
-    part._local_readout_errors = {
-        qubits: error
-        for qubits, error in model._local_readout_errors.items()
-        if ("measure", qubits) in steps
-    }
-    part.to_dict = functools.cache(part.to_dict)  # what Aer asks for with each job
-    return part
+    return noise_in(backend.options.noise_model, steps)
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -137,10 +131,10 @@ def check_options(options: Mapping[str, Any]) -> None:
         OptionError: For a name that there is not, and a value that is not allowed.
     """
     _check_names(options, EstimatorOptions())
-    for make, kind in ((EstimatorOptions, EstimatorV2), (SamplerOptions, SamplerV2)):
+    for make in (EstimatorOptions, SamplerOptions):
         for name, value in _known(options, make()).items():
             try:
-                kind._options_class(**{name: value})
+                make(**{name: value})
             except ValidationError as error:
                 raise _invalid({name: value}, error) from error
 
@@ -205,258 +199,47 @@ def run_locally(
         options: The Estimator's options; a Sampler is given those that it has as well.
         seed: Of the simulator's samples, positive; None for fresh ones.
     """
-    return _primitive(kind, backend, options, seed).run(pubs)
+    return primitive(kind, backend, options, seed).run(pubs)
 
 
-def _primitive(kind, mode, options, seed, **more):
-    primitive, known = _PRIMITIVES[kind]
-    return primitive(mode=mode, options=_seeded(_known(options, known()), seed) | more)
-
-
-class Connection:
-    """IBM's service, which is not contacted before something is asked.
-
-    Every method may raise what the client raises, which `retry` understands.
+def primitive(kind: str, mode, options: Mapping[str, Any], seed: int | None, **more):
+    """Returns an Estimator or Sampler.
 
     Args:
-        account: The name of a saved account; None for the default one, or that of the environment.
-        instance: A CRN or name; None for the account's.
+        kind: As for `run_locally`.
+        mode: A backend, session or batch.
+        options: As for `run_locally`.
+        seed: As for `run_locally`.
+        **more: Further options.
     """
-
-    def __init__(self, account: str | None = None, instance: str | None = None):
-        self._account, self._instance = account, instance
-        self._client: QiskitRuntimeService | None = None
-        self._jobs: dict[str, RuntimeJobV2] = {}
-        self._lock = Lock()
-
-    def renew(self) -> None:
-        """Forgets the connection, so that the next request logs in anew."""
-        with self._lock:
-            self._client = None
-            self._jobs.clear()
-
-    @property
-    def _service(self) -> QiskitRuntimeService:
-        """The client.
-
-        Raises:
-            AccountError: If there is no account, or none that the service knows.
-            OptionError: If there is no such instance.
-        """
-        with self._lock:
-            if self._client is None:
-                self._client = self._connected()
-            _repeat_reads_only(self._client)
-            return self._client
-
-    def _connected(self) -> QiskitRuntimeService:
-        if str(self._instance).startswith("crn:") and self._instance.count(":") < _COLONS:
-            reason = f"{self._instance!r} is no whole CRN. Copy it from the list of instances"
-            raise OptionError("instance", f"{reason}, or give the instance's name.")
-        try:
-            return QiskitRuntimeService(name=self._account, instance=self._instance)
-        except AccountNotFoundError as error:
-            name = f"called {self._account!r} " if self._account else ""
-            raise AccountError(f"There is no IBM Quantum account {name}here. {_SAVE}") from error
-        except IBMInputValueError as error:
-            raise OptionError("instance", f"{_line(error)} Choose another instance=.") from error
-        except InvalidAccountError as error:
-            fault = diagnose(error)
-            if fault is not None and (fault.is_transient or fault.is_expired):
-                raise
-            stumbled = error.__cause__ or error.__context__
-            if fault is None and stumbled is not None:  # over an answer, of whatever else
-                raise unreadable(stumbled) from error
-            reason = fault.text if fault else _line(error)
-            raise AccountError(f"IBM's service refuses the account: {reason}. {_SAVE}") from error
-
-    def plan(self) -> str:
-        """Returns the plan of the instance, such as ``"open"``."""
-        service = self._service
-        active = service.active_instance()
-        plans = [each["plan"] for each in service.instances() if each["crn"] == active]
-        return plans[0] if plans else "unknown"
-
-    def backend(self, name: str, least_qubits: int) -> BackendV2:
-        """Returns a backend by its name; ``"least-busy"`` for the one with the shortest queue.
-
-        Raises:
-            OptionError: If the account has no such backend.
-        """
-        service = self._service
-        try:
-            if name == "least-busy":
-                return service.least_busy(min_num_qubits=least_qubits)
-            return service.backend(name)
-        except QiskitBackendNotFoundError as error:
-            # The client takes an answer that does not come for "there is none", and remembers it.
-            devices = [each for client in _clients(service) for each in client.list_backends()]
-            fitting = [
-                each["name"]
-                for each in devices
-                if each["name"] == name
-                or (
-                    name == "least-busy"
-                    and each["status"]["name"] == "online"
-                    and each["qubits"] >= least_qubits
-                )
-            ]
-            if fitting:
-                self.renew()
-                raise requests.ConnectionError(f"no description of {fitting[0]}") from None
-            names = sorted({each["name"] for each in devices})
-            has = f"your account has {', '.join(names) or 'none'}"
-            if name == "least-busy":
-                reason = f"none of at least {least_qubits} qubits is running; {has}"
-            else:
-                reason = f"there is no {name!r}{did_you_mean(name, names)}; {has}"
-            raise OptionError("backend", reason) from error
-        finally:
-            _repeat_reads_only(service)
-
-    def open(self, mode: str, backend: BackendV2, max_time: int | None) -> Session:
-        """Opens a ``"session"`` or ``"batch"``; ``max_time`` is in seconds."""
-        return _MODES[mode](backend, max_time=max_time)
-
-    def reopened(self, mode: str, session_id: str) -> Session:
-        """Returns the session or batch of an id, after the connection was renewed."""
-        return _MODES[mode].from_id(session_id, self._service)
-
-    def submit(
-        self,
-        kind: str,
-        mode: BackendV2 | Session,
-        pubs: Sequence,
-        options: Mapping[str, Any],
-        seed: int | None,
-        tags: Sequence[str],
-        max_time: int | None,
-        sending: Callable[[], None],
-    ) -> tuple[str, str]:
-        """Submits a job, in one attempt; returns its id, and a digest of the instance it is in.
-
-        Args:
-            kind: ``"estimator"`` or ``"sampler"``.
-            mode: A backend, session or batch.
-            pubs: As for `run_locally`.
-            options: As for `run_locally`.
-            seed: As for `run_locally`.
-            tags: Of the job, before those in the options.
-            max_time: QPU seconds after which it is cancelled; None for the service's limit.
-            sending: Is called when the request that creates the job is about to go out; what it
-                raises keeps it from going out.
-        """
-        environment = dict(options.get("environment", {}))
-        environment["job_tags"] = [*tags, *environment.get("job_tags", ())]
-        more = {"environment": environment}
-        if max_time is not None:
-            more["max_execution_time"] = max_time
-        primitive = _primitive(kind, mode, options, seed, **more)
-        service, asked = self._service, False
-
-        def watch(creates: bool) -> None:
-            nonlocal asked
-            asked = True
-            if creates:
-                sending()
-
-        token = transport.watch.set(watch)
-        try:
-            job_id = transport.name(primitive.run(pubs).job_id())
-            return job_id, _digest(service.active_instance())
-        except Exception as error:
-            is_ours = isinstance(error, QShiftError | IBMInputValueError)
-            if not asked or is_ours or diagnose(error) is not None:
-                raise
-            raise unreadable(error) from error  # before anything was asked, it is about the PUBs
-        finally:
-            transport.watch.reset(token)
-
-    def job(self, job_id: str) -> RuntimeJobV2:
-        """Returns a job of the service, wherever its backend is now.
-
-        Raises:
-            qshift.executors.qiskit.retry.MissingError: If there is none.
-        """
-        with self._lock:
-            if job_id not in self._jobs:
-                self._jobs[job_id] = self._found(job_id)
-            return self._jobs[job_id]
-
-    def _found(self, job_id) -> RuntimeJobV2:
-        service, asked = self._service, []
-        # Two clients may be of one instance; the one in use has asked for a token already.
-        by_instance = {client._instance: client for client in _clients(service)}
-        by_instance[service._active_api_client._instance] = service._active_api_client
-        for client in by_instance.values():
-            try:
-                found = client.job_get(job_id, exclude_params=True)
-            except Exception as error:
-                fault = diagnose(error)
-                if fault is None or not (fault.is_missing or fault.status == 403):
-                    raise
-                asked += [_digest(client._instance)] * fault.is_missing
-                continue
-            return RuntimeJobV2(
-                backend=None,
-                api_client=client,
-                job_id=transport.name(found["id"]),
-                program_id=transport.name(found["program"]["id"]),
-                service=service,
-                creation_date=found.get("created"),
-            )
-        raise MissingError(asked)
-
-    def forget(self, job_id: str) -> None:
-        """Has the next question about a job ask for it anew."""
-        with self._lock:
-            self._jobs.pop(job_id, None)
-
-    def find(self, tag: str) -> list[tuple[str, str]]:
-        """Returns (id, digest of its instance) of all jobs that have a tag, oldest first."""
-        found, refusals, clients = {}, [], _clients(self._service)
-        for client in clients:
-            try:
-                listed = transport.listed(client, tag)
-            except Exception as error:  # an instance that refuses us has no job of ours
-                fault = diagnose(error)
-                if fault is None or fault.status != 403 or len(refusals) == len(clients) - 1:
-                    raise
-                refusals.append(error)
-                continue
-            for job in listed:
-                created = str(job.get("created"))
-                found[transport.name(job["id"])] = created, _digest(client._instance)
-        first = sorted(found.items(), key=lambda each: each[1][0])
-        return [(job_id, instance) for job_id, (_, instance) in first]
+    make, known = _PRIMITIVES[kind]
+    return make(mode=mode, options=_seeded(_known(options, known()), seed) | more)
 
 
-def _digest(instance: str | None) -> str:
-    """Identifies an instance without its name, which has the account's number in it."""
-    return hashlib.blake2b(str(instance).encode(), digest_size=8).hexdigest()
+def client_of(service: QiskitRuntimeService):
+    """Returns what the service's requests go out by now. Of it are used
+
+    - ``list_backends()``: tables with the "name", "status" and "qubits" of an instance's devices;
+    - ``job_get(job_id, exclude_params=True)``: a table with a job's "id", "program" and "created",
+      wherever its backend is;
+    - ``jobs_get(limit=, skip=, job_tags=, descending=)``: a table with some "jobs", and the "count"
+      of all.
+
+    `RuntimeJobV2` makes a job of it and of what `job_get` returns, without asking for a backend.
+    """
+    return service._active_api_client
 
 
-def _clients(service: QiskitRuntimeService) -> set:
-    """Returns what a client sends its requests with, one for each instance."""
-    return {service._active_api_client, *service._api_clients.values()}
+def clients_of(service: QiskitRuntimeService) -> set:
+    """Returns what its requests go out by, for each instance that it has come to know."""
+    return {client_of(service), *service._api_clients.values()}
 
 
-def _repeat_reads_only(service: QiskitRuntimeService) -> None:
-    """Sees to it that no request of a client that changes something is repeated by itself."""
-    try:
-        for client in _clients(service):
-            session = client._session
-            if not isinstance(session.get_adapter("https://"), transport.ReadsOnly):
-                session.mount("https://", transport.ReadsOnly())
-                session.mount("http://", transport.ReadsOnly())
-    except AttributeError as error:
-        raise ServiceError(
-            f"qshift does not know how to keep qiskit-ibm-runtime {VERSION} from submitting a job "
-            "twice when a connection breaks. Install a release that qshift was tested with."
-        ) from error
+def instance_of(client) -> str | None:
+    """Returns the CRN of the instance that requests are for."""
+    return client._instance
 
 
-def _line(error: Exception) -> str:
-    """Returns the message of an error of the client in one line."""
-    text = " ".join(str(getattr(error, "message", None) or error).strip("'\"").split())
-    return text if text.endswith(".") else f"{text}."
+def session_of(client) -> requests.Session:
+    """Returns what sends requests, all of them."""
+    return client._session

@@ -63,7 +63,7 @@ class ServiceTarget(Target):
         least_qubits: int = 1,
     ):
         super().__init__(name, optimization_level, options)
-        from qshift.executors.qiskit import qiskit_internals
+        from qshift.executors.qiskit.connection import Connection
 
         if not self.backend_name:
             reason = f'got {name!r}; expected "ibm:NAME" or "ibm:{_LEAST_BUSY}"'
@@ -80,7 +80,7 @@ class ServiceTarget(Target):
         self._mode, self._max_time, self._least_qubits = mode, max_time, least_qubits
         named = {"account": account, "instance": instance}
         self.access = {key: value for key, value in named.items() if value is not None}
-        self._connection = qiskit_internals.Connection(account, instance)
+        self._connection = Connection(account, instance)
         self._session = None
         self._opening = Lock()
 

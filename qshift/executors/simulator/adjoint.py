@@ -9,19 +9,18 @@ from functools import lru_cache
 import numpy as np
 import pennylane as qml
 from pennylane.measurements import ExpectationMP
-from pennylane.tape import QuantumScript
-from pennylane_lightning.lightning_base._serialize import QuantumScriptSerializer
-from pennylane_lightning.lightning_qubit_ops import StateVectorC128
-from pennylane_lightning.lightning_qubit_ops.algorithms import (
-    AdjointJacobianC128,
-    create_ops_listC128,
-)
-from pennylane_lightning.lightning_qubit_ops.observables import NamedObsC128
 from threadpoolctl import ThreadpoolController
 
 from qshift.circuits.circuit import Circuit
 from qshift.circuits.spectra import suits_adjoint
 from qshift.executors.simulator.kernels import Kernels, matrix_gate
+from qshift.executors.simulator.lightning_internals import (
+    StateVector,
+    gate_list,
+    jacobian,
+    observable_list,
+    pauli_z,
+)
 from qshift.executors.simulator.measurement_bases import NotCoveredError
 
 # lightning shares the observables out among OpenMP's threads, and waits for these even where one
@@ -71,11 +70,10 @@ class Adjoint:
             [gate.controls for gate in gates],
             [gate.values for gate in gates],
         )
-        tape = QuantumScript([], [qml.expval(_serializable(m.obs)) for m in circuit.measurements])
-        serializer = QuantumScriptSerializer("lightning.qubit")
+        observables = [_serializable(m.obs) for m in circuit.measurements]
         with warnings.catch_warnings():  # of complex coefficients, which `bases` knows to be real
             warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
-            self._observables, _ = serializer.serialize_observables(tape, wire_map)
+            self._observables = observable_list(observables, wire_map)
 
     def threads(self):
         """Returns a context for all calls in which as many threads run as are worth while."""
@@ -94,11 +92,11 @@ class Adjoint:
                 own if moves else []
                 for own, moves in zip(self._kernels.own_parameters(row), self._moves, strict=True)
             ]
-            operations = create_ops_listC128(self._names, parameters, *self._gates)
-            jacobian = AdjointJacobianC128()(
+            operations = gate_list(self._names, parameters, *self._gates)
+            found = jacobian(
                 self._kernels.state, self._observables, operations, range(len(self._columns))
             )
-            result[:, self._columns] = np.reshape(jacobian, (len(result), -1))
+            result[:, self._columns] = np.reshape(found, (len(result), -1))
         return result
 
 
@@ -117,13 +115,13 @@ def _serializable(observable):
 @lru_cache(maxsize=4096)
 def _has_generator(name, wires, controls) -> bool:
     """Whether this release of lightning differentiates a gate with so many wires and controls."""
-    state = StateVectorC128(wires + controls)
+    state = StateVector(wires + controls)
     targets, control = list(range(wires)), list(range(wires, wires + controls))
-    operations = create_ops_listC128(
+    operations = gate_list(
         [name], [[0.1]], [targets], [False], [_NO_MATRIX], [control], [[True] * controls]
     )
     try:
-        AdjointJacobianC128()(state, [NamedObsC128("PauliZ", [0])], operations, [0])
+        jacobian(state, [pauli_z(0)], operations, [0])
     except (RuntimeError, TypeError):
         return False
     return True

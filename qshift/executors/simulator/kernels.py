@@ -14,11 +14,11 @@ from functools import lru_cache
 import numpy as np
 import pennylane as qml
 from pennylane.ops.op_math import Adjoint, Controlled
-from pennylane_lightning.lightning_qubit_ops import MeasurementsC128, StateVectorC128
 
 from qshift.circuits.circuit import Circuit
 from qshift.circuits.formulas import has_decomposition
 from qshift.circuits.spectra import has_no_effect, standard_name
+from qshift.executors.simulator.lightning_internals import Measurements, StateVector
 from qshift.executors.simulator.measurement_bases import WIDEST_MATRIX, Basis, NotCoveredError
 from qshift.executors.simulator.prefix_order import in_order, stops
 
@@ -109,7 +109,7 @@ class Kernels:
         circuit: Circuit,
         measured: Sequence[Basis],
         wire_map: dict,
-        state: StateVectorC128,
+        state: StateVector,
         latest: dict,
     ):
         self._circuit, self._wire_map, self.state = weakref.proxy(circuit), wire_map, state
@@ -123,7 +123,7 @@ class Kernels:
         uses = [(i, column) for i, gate in enumerate(self.moving) for column in gate.columns]
         self._uses = np.array(uses, dtype=int).reshape(-1, 2).T
         self._grain = 1 + len(self._steps) // (1 + _MOST_AMPLITUDES // state.size())
-        self._measurements = MeasurementsC128(state)
+        self._measurements = Measurements(state)
         self._readings = [self._reading(basis) for basis in measured]
 
     def _gates(self) -> list[Gate]:
@@ -314,7 +314,7 @@ class Kernels:
 @lru_cache(maxsize=4096)
 def has_kernel(name: str, wires: int, controls: int, parameters: int) -> bool:
     """Whether this release of lightning has a gate, for so many wires, controls, parameters."""
-    state = StateVectorC128(max(1, wires + controls))
+    state = StateVector(max(1, wires + controls))
     targets = (list(range(wires)), False, [0.1] * parameters)
     control = (list(range(wires, wires + controls)), [True] * controls) if controls else ()
     try:

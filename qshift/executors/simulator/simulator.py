@@ -10,7 +10,6 @@ from typing import Literal
 import cloudpickle
 import numpy as np
 import pennylane as qml
-from pennylane_lightning.lightning_qubit_ops import StateVectorC128
 
 from qshift.circuits.circuit import Circuit
 from qshift.executors.executor import Call, Calls
@@ -18,6 +17,7 @@ from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.seeding import generator
 from qshift.executors.simulator.adjoint import Adjoint
 from qshift.executors.simulator.kernels import Kernels
+from qshift.executors.simulator.lightning_internals import StateVector, generator_of
 from qshift.executors.simulator.measurement_bases import Basis, NotCoveredError, bases
 from qshift.executors.simulator.parallel import spread
 from qshift.executors.simulator.pauli_rotations import Rotations, may_pay
@@ -66,10 +66,10 @@ class LightningExecutor:
         self._general = PennyLaneExecutor(device, seed)
         self._wires = device.wires
         self._seed = seed
-        self._rng = getattr(device, "_rng", None) or np.random.default_rng()
+        self._rng = generator_of(device) or np.random.default_rng()
         self._calls = Calls()
         self._lineage = lineage()
-        self._states: dict[int, StateVectorC128] = {}  # by number of wires
+        self._states: dict[int, StateVector] = {}  # by number of wires
         self._latest: dict[tuple, np.ndarray] = {}
         self._programs: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._lock = Lock()
@@ -172,7 +172,7 @@ class LightningExecutor:
             raise NotCoveredError  # the device says what is wrong
         positions = {wire: i for i, wire in enumerate(wires)}
         if len(wires) not in self._states:
-            self._states[len(wires)] = StateVectorC128(len(wires))
+            self._states[len(wires)] = StateVector(len(wires))
         measured = bases(circuit.measurements, circuit.sizes, positions)
         kernels = Kernels(circuit, measured, positions, self._states[len(wires)], self._latest)
         try:

@@ -17,9 +17,9 @@ import qshift
 from qshift.errors import JobError, ServiceError
 from qshift.executors.qiskit import (
     arrivals,
+    connection,
     digests,
     estimator,
-    qiskit_internals,
     recorded_batch,
     retry,
     transport,
@@ -458,7 +458,7 @@ def test_a_recorded_program_needs_no_service(loopback, ledger, monkeypatch, capl
     def refuse(*_):
         raise AssertionError("the service was asked")
 
-    monkeypatch.setattr(qiskit_internals.Connection, "_connected", refuse)
+    monkeypatch.setattr(connection.Connection, "_connected", refuse)
     np.testing.assert_array_equal(run(ledger), values)
     assert f"3 of 3 points came from the ledger {ledger.path}" in caplog.text
     assert loopback.counts()["requests"] == requests

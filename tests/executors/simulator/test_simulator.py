@@ -697,7 +697,7 @@ def test_the_factory():
 )
 def test_without_a_class(where, name, monkeypatch):
     monkeypatch.delattr(importlib.import_module(compiled_classes.__name__ + where), name)
-    for module in ("simulator", "kernels", "adjoint"):
+    for module in ("simulator", "kernels", "adjoint", "lightning_internals"):
         monkeypatch.delitem(sys.modules, f"qshift.executors.simulator.{module}")
     monkeypatch.setattr(fallbacks, "_said", set())
     with pytest.warns(SlowerWarning, match=f"public interface.*{name}"):
@@ -707,7 +707,7 @@ def test_without_a_class(where, name, monkeypatch):
 
 def test_without_the_serializer(monkeypatch):
     monkeypatch.setitem(sys.modules, "pennylane_lightning.lightning_base._serialize", None)
-    for module in ("simulator", "kernels", "adjoint"):
+    for module in ("simulator", "kernels", "adjoint", "lightning_internals"):
         monkeypatch.delitem(sys.modules, f"qshift.executors.simulator.{module}")
     monkeypatch.setattr(fallbacks, "_said", set())
     with pytest.warns(SlowerWarning, match="public interface.*_serialize"):

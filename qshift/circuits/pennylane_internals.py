@@ -1,0 +1,120 @@
+"""Every name beneath PennyLane's and autograd's public interfaces that qshift uses, each with what
+it must do; and all that qshift changes in PennyLane.
+
+No other module imports such a name. What is promised here is tested alone, in
+tests/circuits/test_pennylane_internals.py. To import this module is to change PennyLane, in the
+whole process. What it does instead is found in `shortcuts` and `sparse`, here is only where.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import types
+
+import autoray
+import pennylane as qml
+from autograd.extend import Box
+from autograd.tracer import trace_stack
+from pennylane.operation import Operator
+from pennylane.ops import LinearCombination, Prod, SProd, Sum
+from pennylane.ops.op_math.adjoint import AdjointOperation as AdjointOperation
+from pennylane.ops.op_math.pow import PowOperation as PowOperation
+from pennylane.ops.qubit import special_unitary
+from pennylane.pauli import PauliSentence
+
+from qshift.circuits import shortcuts, sparse
+from qshift.tensors import is_tensor
+
+# `AdjointOperation` and `PowOperation`: the classes of what `qml.adjoint` and `qml.pow` make of an
+# `Operation`; of any other operator they make an `Adjoint` or `Pow`.
+
+# The matrices, complex[4**n - 1, 2**n, 2**n], and the words, in the same order, that a
+# `qml.SpecialUnitary` on n wires has parameters for.
+pauli_basis_matrices = special_unitary.pauli_basis_matrices
+pauli_basis_strings = special_unitary.pauli_basis_strings
+
+
+def rename(op: Operator, name: str) -> None:
+    """Calls an operator of a class of qshift's own what PennyLane calls it, and devices know."""
+    op._name = name
+
+
+def is_recorded(number) -> bool:
+    """Whether autograd differentiates by a number now. A box outlives the differentiation that it
+    was made for, and then has in it what it stood for."""
+    while isinstance(number, Box) and number._trace > trace_stack.top:
+        number = number._value
+    return isinstance(number, Box)
+
+
+# --- what PennyLane's modules see ---
+
+
+class _View(types.ModuleType):
+    """A module, as another module sees it: some of its names stand for something else."""
+
+    def __init__(self, module, **others):
+        super().__init__(module.__name__)
+        self._module = module
+        vars(self).update(others)
+
+    def __getattr__(self, name):
+        return getattr(self._module, name)
+
+
+def _module(name: str) -> types.ModuleType:
+    return importlib.import_module(f"pennylane.{name}")  # functions hide some of the modules
+
+
+# `math.allclose` decides in these whether nothing needs to be run, `math.einsum` contracts.
+for _name in ("gradients.vjp", "gradients.jvp"):
+    _changed = {"allclose": shortcuts.are_zeros, "einsum": shortcuts.einsum}
+    _module(_name).math = _View(qml.math, **_changed)
+
+# `qp` is PennyLane in these; `qp.math.is_abstract` decides whether a coefficient is looked at.
+for _name in ("ops.functions.dot", "transforms.split_non_commuting"):
+    _module(_name).qp = _View(qml, math=_View(qml.math, is_abstract=shortcuts.is_abstract))
+
+# `_can_commute(gate, controlled)` decides which gates `commute_controlled` moves past which.
+_commuting = _module("transforms.optimization.commute_controlled")
+_commuting._can_commute = shortcuts.of_known_bases(_commuting._can_commute)
+
+# `requires_grad(tensor, interface=None)` decides in `unwrap` and others what is a constant.
+_dispatch = _module("math.multi_dispatch")
+_dispatch.requires_grad = sparse.not_differentiated(_dispatch.requires_grad)
+
+# "coerce" makes one dtype of what is multiplied, added up or stacked by `qml.math`.
+autoray.register_function("tensorflow", "coerce", shortcuts.of_one_dtype)
+
+# --- methods of PennyLane's classes, and functions ---
+
+for _kind in (Sum, Prod):
+    _kind.terms = shortcuts.of_any(_kind.terms, shortcuts.all_terms)
+PauliSentence.operation = shortcuts.of_any(PauliSentence.operation, shortcuts.as_operator)
+for _kind in (SProd, Sum, Prod, LinearCombination):
+    _kind.simplify = shortcuts.of_any(_kind.simplify, shortcuts.as_it_is, is_tensor)
+for _name in ("__add__", "__radd__"):
+    setattr(Operator, _name, shortcuts.of_any(getattr(Operator, _name), shortcuts.plus))
+for _name, _instead in shortcuts.ARITHMETIC.items():
+    _method = shortcuts.of_any(getattr(LinearCombination, _name), _instead, is_tensor)
+    setattr(LinearCombination, _name, shortcuts.dequeued(_method))
+
+# `qml.pow` is looked up in these by `**`, by decompositions, and by users.
+_power = shortcuts.of_any(qml.pow, shortcuts.power)
+for _place in (qml, qml.ops, qml.ops.op_math):
+    _place.pow = _power
+
+
+def _bound(bind, op, params):
+    """Counts the batch of an operator's new parameters: where PennyLane copies it (`bind`) and
+    puts others in, `_batch_size` would be that of the old ones. `_check_batching()` counts it."""
+    new = bind(op, params)
+    if (vars(new).get("_batch_size") or 0) > 0:
+        new._check_batching()
+    return new
+
+
+# What has no way of its own to be bound is bound as any object is.
+_bind = qml.ops.functions.bind_new_parameters
+_bind.register(Operator, functools.partial(_bound, _bind.dispatch(object)))

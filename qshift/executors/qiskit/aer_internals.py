@@ -1,0 +1,54 @@
+"""Every name beneath Aer's public interface that qshift uses, each with what it must do.
+
+No other module reads one. What is promised here is tested alone, in
+tests/executors/qiskit/test_aer_internals.py. Aer itself is not imported: whoever has a noise model
+has done that.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Set
+from typing import Any
+
+
+def noise_in(model, steps: Set[tuple[str, tuple[int, ...]]]):
+    """Returns that part of a noise model that acts in some steps.
+
+    Args:
+        model: A noise model.
+        steps: Pairs of a gate and the qubits it acts on; "measure" for being read out.
+    """
+    part = copy.copy(model)
+    # {gate: {qubits: error}}, and {qubits: error} for what is read out.
+    part._local_quantum_errors = {
+        gate: {qubits: error for qubits, error in errors.items() if (gate, qubits) in steps}
+        for gate, errors in model._local_quantum_errors.items()
+    }
+    part._local_readout_errors = {
+        qubits: error
+        for qubits, error in model._local_readout_errors.items()
+        if ("measure", qubits) in steps
+    }
+    part.to_dict = functools.cache(part.to_dict)  # what Aer asks for with each job
+    return part
+
+
+def noise_passes(model) -> list:
+    """Returns the transpiler passes of a noise model: what `to_dict` leaves out."""
+    return model._custom_noise_passes
+
+
+def relaxation(each) -> dict[str, Any] | None:
+    """Returns what a pass of a noise model consists of; None if it is not a `RelaxationNoisePass`,
+    but one that may call any function.
+
+    Returns:
+        Its times, probabilities, time step and method by name; "target", a Qiskit target that has
+        the gates' durations, or None; "ops", the classes of operations that it acts on.
+    """
+    if type(each).__name__ != "RelaxationNoisePass":
+        return None
+    times = {name: getattr(each, name) for name in ("_t1s", "_t2s", "_p1s", "_dt", "_method")}
+    return times | {"target": each._target, "ops": each._ops}
