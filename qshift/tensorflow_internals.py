@@ -144,10 +144,20 @@ def python_op(function: Callable, inputs, dtype, *, stateful: bool) -> tf.Tensor
     return make(input=inputs, token=token, Tout=[dtype])[0]
 
 
+def has_other_gradient(op: tf.Operation) -> bool:
+    """Whether an op in a graph was given another gradient than ops of its type have."""
+    return "_gradient_op_type" in op.node_def.attr
+
+
+def has_state(op: tf.Operation) -> bool:
+    """Whether an op in a graph may change something, a variable for example."""
+    return op._is_stateful
+
+
 def has_users_gradient(op: tf.Operation) -> bool:
     """Whether an op in a graph was made by a `tf.custom_gradient` that is none of TensorFlow's own,
     which are the gradients of what is computed."""
-    if "_gradient_op_type" not in op.node_def.attr:
+    if not has_other_gradient(op):
         return False
     function = ops._gradient_registry.lookup(tf.compat.as_str(op.get_attr("_gradient_op_type")))
     for name in ("tape_grad_fn", "grad_fn"):
@@ -183,6 +193,23 @@ def deferred_captures(graph: tf.Graph) -> list[Callable]:
     """Returns what a graph asks for further inputs, in their order, whenever it is run: functions
     that return tensors, nested or not."""
     return list(graph.deferred_external_captures)
+
+
+def iterate_in_graphs(when: Callable[[], bool]) -> None:
+    """Has tensors of graphs iterate, and have a length, as eager ones do, whenever when() says so.
+
+    TensorFlow asks two methods of theirs, of which one refuses and the other fails.
+    """
+    refuse, length = tf.Tensor._disallow_iteration, tf.Tensor.__len__
+
+    def refuse_outside(self):
+        if not when():
+            refuse(self)
+
+    def length_inside(self) -> int:
+        return self._get_first_dim() if when() else length(self)
+
+    tf.Tensor._disallow_iteration, tf.Tensor.__len__ = refuse_outside, length_inside
 
 
 # --- vectorised loops: an op's `pfor_converter` takes `LoopInputs` and returns wrapped tensors ---

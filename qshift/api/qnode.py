@@ -18,10 +18,9 @@ import pennylane as qml
 import tensorflow as tf
 from pennylane.measurements import ExpectationMP, VarianceMP
 from pennylane.tape import QuantumScript
-from pennylane.workflow.qnode import _to_qfunc_output_type
 
-from qshift.api import pipeline as transforms
 from qshift.api import qnode_options
+from qshift.api.pipeline import apply
 from qshift.autodiff import special_unitary_op as special_unitary_op  # which registers itself
 from qshift.autodiff.angles import angles, follows
 from qshift.autodiff.calls import EvaluatedCalls
@@ -39,8 +38,15 @@ from qshift.autodiff.program import Program
 from qshift.autodiff.requests import Wanted, checked
 from qshift.autodiff.tracing import Itself
 from qshift.autodiff.unrolling import explained, unrolled
-from qshift.circuits import shortcuts, sparse
 from qshift.circuits.circuit import Circuit, Compiled, Compiler
+from qshift.circuits.pennylane_internals import (
+    as_returned,
+    has_own_shots,
+    output,
+    pipeline,
+    set_pipeline,
+    set_shots,
+)
 from qshift.circuits.recording import by_value
 from qshift.circuits.shared_angles import Joint, Spread, join
 from qshift.errors import UnsupportedError
@@ -50,9 +56,6 @@ from qshift.rules.cost import Plan
 from qshift.rules.planner import indices_along
 from qshift.tensorflow_internals import could_record, function_graph
 from qshift.tensors import as_argument, constant, is_tensor
-
-shortcuts.only_for_constants()
-sparse.as_constants()
 
 _MOST_PROGRAMS = 256
 
@@ -263,8 +266,8 @@ class QNode(qml.QNode):
 
     def _state(self) -> tuple:
         """Returns what it is made of."""
-        shots = self._shots_override_device, self.shots
-        return type(self), self._init_args, shots, _pipeline(self), self.calls.made
+        shots = has_own_shots(self), self.shots
+        return type(self), self._init_args, shots, pipeline(self), self.calls.made
 
     @qml.QNode.interface.setter
     def interface(self, value: str | qml.math.Interface):
@@ -284,8 +287,8 @@ class QNode(qml.QNode):
                 f"Give at least one of {', '.join(self._init_args)}."
             )
         updated = type(self)(**{**self._init_args, **kwargs})
-        if "shots" not in kwargs and (self._shots_override_device or updated.shots != self.shots):
-            if not self._shots_override_device:
+        if "shots" not in kwargs and (has_own_shots(self) or updated.shots != self.shots):
+            if not has_own_shots(self):
                 warnings.warn(
                     f"The new device's shots are {updated.shots.total_shots}, but the qnode keeps "
                     f"its own, {self.shots.total_shots}. Give update(shots=...) or use "
@@ -293,8 +296,8 @@ class QNode(qml.QNode):
                     UserWarning,
                     stacklevel=2,
                 )
-            updated._set_shots(self.shots)
-        vars(updated)[_pipeline_name(self)] = copy.copy(_pipeline(self))
+            set_shots(updated, self.shots)
+        set_pipeline(updated, copy.copy(pipeline(self)))
         return updated
 
     # A quantum function is ordinary Python, which AutoGraph must not take apart.
@@ -315,7 +318,7 @@ class QNode(qml.QNode):
         vars(call).update(vars(self))
         call.func = by_value(self.func)
         tape = qml.QNode.construct(call, args, kwargs)
-        return tape, call._qfunc_output
+        return tape, output(call)
 
     def _impl_call(self, *args, **kwargs) -> Any:
         with self._tracing(args, kwargs):
@@ -326,7 +329,7 @@ class QNode(qml.QNode):
         if _preparing.get():
             raise _WouldRunError
         result = traced.post_processing(tuple([call.results() for call in calls]))[0]
-        return _to_qfunc_output_type(result, traced.output, traced.partitioned)
+        return as_returned(result, traced.output, traced.partitioned)
 
     @contextmanager
     def _tracing(self, args, kwargs) -> Iterator[None]:
@@ -349,17 +352,17 @@ class QNode(qml.QNode):
         """Traces the quantum function and applies the transforms put on top of the qnode."""
         args = tuple(map(as_argument, args))
         kwargs = {name: as_argument(argument) for name, argument in kwargs.items()}
-        tape, output = self._record(args, kwargs)
+        tape, returned = self._record(args, kwargs)
         dtype = result_dtype(tape)  # as transforms may cast
         partitioned = tape.shots.has_partitioned_shots
-        pipeline = _pipeline(self)
-        if not len(pipeline):
-            return _Tapes((tape,), tuple, output, args, dtype, partitioned, False)
-        pipeline = copy.copy(pipeline)  # which keeps what it is told about a call
-        pipeline.set_classical_component(self, args, kwargs)
-        tapes, finish = transforms.apply(pipeline, tape)
-        informative = pipeline.is_informative
-        return _Tapes(tapes, finish, output, args, dtype, partitioned, informative)
+        transforms = pipeline(self)
+        if not len(transforms):
+            return _Tapes((tape,), tuple, returned, args, dtype, partitioned, False)
+        transforms = copy.copy(transforms)  # which keeps what it is told about a call
+        transforms.set_classical_component(self, args, kwargs)
+        tapes, finish = apply(transforms, tape)
+        informative = transforms.is_informative
+        return _Tapes(tapes, finish, returned, args, dtype, partitioned, informative)
 
     def prepare(self, args, sources: Sequence[tf.Tensor]) -> Prepared | None:
         """Returns what a call would run, or None if it is not one circuit with one result.
@@ -368,7 +371,7 @@ class QNode(qml.QNode):
             args: Of the quantum function.
             sources: Tensors of which to say how the angles follow from them.
         """
-        if len(_pipeline(self)):
+        if len(pipeline(self)):
             return None
         token = _preparing.set(True)
         try:
@@ -555,17 +558,17 @@ def from_qnode(qnode: qml.QNode, **kwargs) -> QNode:
         return qnode.update(**kwargs) if kwargs else qnode
     kwargs.setdefault("shots", qnode.shots)
     converted = QNode(qnode.func, qnode.device, **kwargs)
-    vars(converted)[_pipeline_name(converted)] = copy.copy(_pipeline(qnode))
+    set_pipeline(converted, copy.copy(pipeline(qnode)))
     return converted
 
 
-def _restored(kind, settings, shots, pipeline, calls) -> QNode:
+def _restored(kind, settings, shots, transforms, calls) -> QNode:
     """Makes a QNode of its state; its next call is numbered as that of the original."""
     made = kind(**settings)
     overrides, shots = shots
     if overrides or made.shots != shots:
-        made._set_shots(shots)
-    vars(made)[_pipeline_name(made)] = copy.copy(pipeline)
+        set_shots(made, shots)
+    set_pipeline(made, copy.copy(transforms))
     made.calls.made = calls
     return made
 
@@ -606,12 +609,3 @@ def as_own(fn: Callable) -> Callable:
                 f"{fn} is a QNode of PennyLane's, and qshift.from_qnode cannot convert it: {error}"
             ) from error
     return _converted[fn]
-
-
-def _pipeline_name(qnode) -> str:
-    """The attribute that holds a QNode's transforms: renamed in PennyLane 0.45."""
-    return "_compile_pipeline" if "_compile_pipeline" in vars(qnode) else "_transform_program"
-
-
-def _pipeline(qnode):
-    return getattr(qnode, _pipeline_name(qnode))

@@ -17,7 +17,14 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.dataflow import FUNCTIONS, PICKS, SMOOTH, Made, is_linear, made, name_of
-from qshift.tensorflow_internals import EagerTensor, following, is_watched, open_tapes
+from qshift.tensorflow_internals import (
+    EagerTensor,
+    following,
+    has_other_gradient,
+    has_state,
+    is_watched,
+    open_tapes,
+)
 from qshift.tensors import constant
 
 _LONGEST = 32  # ops in a row that one name tells of
@@ -107,7 +114,7 @@ def _is_own(origin: Made, tensor) -> bool:
     if isinstance(tensor, EagerTensor):
         # The last op of each `tf.custom_gradient`, which then tells tapes something else.
         return origin.recorded and origin.kind != "Identity"
-    if "_gradient_op_type" in tensor.op.node_def.attr:
+    if has_other_gradient(tensor.op):
         return False
     return origin.recorded or not is_watched(tensor)
 
@@ -214,7 +221,7 @@ class _Names:
         if id(graph) not in self._writes:
             # Whatever has a state may assign to the variable.
             states = (
-                op._is_stateful and op.type != "ReadVariableOp" for op in graph.get_operations()
+                has_state(op) and op.type != "ReadVariableOp" for op in graph.get_operations()
             )
             names = (op.name for op in graph.get_operations())
             counts = itertools.accumulate(states)

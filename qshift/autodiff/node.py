@@ -27,6 +27,7 @@ from qshift.tensorflow_internals import (
     python_op,
     record_operation,
     stop_recording,
+    vectorise,
     wrapped,
 )
 
@@ -144,7 +145,7 @@ def _graph_op(node, ticket, inputs):
     name, key = op.name, tuple(tensor.name for tensor in (ticket, *node.angles(inputs)))
     register(graph, key, name, node, tuple(tensor.name for tensor in op.inputs))
     _nodes[op.get_attr("token")] = node
-    op.pfor_converter = _vectorise
+    vectorise(op, _vectorised)
     return result
 
 
@@ -155,7 +156,7 @@ def _gradient(op, cotangent):
     return [None, *node.gradient(ticket, inputs, cotangent, [True] * len(inputs))]
 
 
-def _vectorise(inputs: LoopInputs):
+def _vectorised(inputs: LoopInputs):
     """Runs a loop of calls as one.
 
     Where only what an op contracts with depends on the loop, nothing more is evaluated; where the

@@ -18,6 +18,7 @@ from qshift.tensorflow_internals import (
     is_saving,
     python_op,
     takes_captures,
+    vectorise,
     wrapped,
 )
 
@@ -31,7 +32,7 @@ def graph_ticket(numbers: Iterator[int]) -> tf.Tensor:
     _guard()
     ticket = python_op(lambda: np.array(next(numbers), np.int64), [], tf.int64, stateful=True)
     ticket.set_shape([])
-    ticket.op.pfor_converter = lambda inputs: _draw_once(inputs, numbers)
+    vectorise(ticket.op, lambda inputs: _draw_once(inputs, numbers))
     return ticket
 
 

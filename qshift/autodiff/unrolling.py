@@ -1,8 +1,8 @@
 """While a quantum function is recorded, tensors of a graph iterate as eager ones do.
 
 The gates of a circuit must be known when it is traced, so a loop over a tensor is unrolled.
-AutoGraph would make it part of the graph, and without AutoGraph TensorFlow refuses to iterate: it
-asks two methods, which refuse no longer within `unrolled`.
+AutoGraph would make it part of the graph, and without AutoGraph TensorFlow refuses to iterate, but
+for within `unrolled`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import tensorflow as tf
 
 from qshift.errors import QShiftError, UnsupportedError, UntraceableError
+from qshift.tensorflow_internals import iterate_in_graphs
 
 
 class UnknownSizeError(UntraceableError):
@@ -43,20 +44,7 @@ def unrolled() -> Iterator[None]:
         _depth.open -= 1
 
 
-def _patch() -> None:
-    refuse, length = tf.Tensor._disallow_iteration, tf.Tensor.__len__
-
-    def refuse_outside(self):
-        if not _depth.open:
-            refuse(self)
-
-    def length_inside(self) -> int:
-        return self._get_first_dim() if _depth.open else length(self)
-
-    tf.Tensor._disallow_iteration, tf.Tensor.__len__ = refuse_outside, length_inside
-
-
-_patch()
+iterate_in_graphs(lambda: bool(_depth.open))
 
 
 def explained(error: Exception, name: str, arguments) -> Exception:

@@ -3,7 +3,8 @@ it must do; and all that qshift changes in PennyLane.
 
 No other module imports such a name. What is promised here is tested alone, in
 tests/circuits/test_pennylane_internals.py. To import this module is to change PennyLane, in the
-whole process. What it does instead is found in `shortcuts` and `sparse`, here is only where.
+whole process. What it does instead is found in `recording`, `shortcuts` and `sparse`, here is only
+where.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ from pennylane.ops.op_math.adjoint import AdjointOperation as AdjointOperation
 from pennylane.ops.op_math.pow import PowOperation as PowOperation
 from pennylane.ops.qubit import special_unitary
 from pennylane.pauli import PauliSentence
+from pennylane.queuing import AnnotatedQueue, QueuingManager
+from pennylane.tape import QuantumTape
+from pennylane.workflow.qnode import _to_qfunc_output_type
 
-from qshift.circuits import shortcuts, sparse
+from qshift.circuits import recording, shortcuts, sparse
 from qshift.tensors import is_tensor
 
 # `AdjointOperation` and `PowOperation`: the classes of what `qml.adjoint` and `qml.pow` make of an
@@ -47,6 +51,66 @@ def is_recorded(number) -> bool:
         number = number._value
     return isinstance(number, Box)
 
+
+# --- QNodes ---
+
+# as_returned(results, output, partitioned): the results of a tape, in the nest that the quantum
+# function returned its measurements in; `partitioned` says whether there is a shot vector.
+as_returned = _to_qfunc_output_type
+
+
+def output(qnode: qml.QNode):
+    """Returns what the quantum function returned when the QNode was last constructed."""
+    return qnode._qfunc_output
+
+
+def set_shots(qnode: qml.QNode, shots: qml.measurements.Shots) -> None:
+    """Gives a QNode shots of its own, in place of its device's."""
+    qnode._set_shots(shots)
+
+
+def has_own_shots(qnode: qml.QNode) -> bool:
+    """Whether it has."""
+    return qnode._shots_override_device
+
+
+# The attribute that holds a QNode's transforms, in the order of PennyLane's releases.
+_PIPELINES = "_compile_pipeline", "_transform_program"
+
+
+def pipeline(qnode: qml.QNode):
+    """Returns the transforms that were put on top of a QNode."""
+    return next(vars(qnode)[name] for name in _PIPELINES if name in vars(qnode))
+
+
+def set_pipeline(qnode: qml.QNode, transforms) -> None:
+    """Puts transforms on top of a QNode, in place of those that it has."""
+    vars(qnode)[next(name for name in _PIPELINES if name in vars(qnode))] = transforms
+
+
+# --- recording ---
+
+# The stack of open recordings, of which PennyLane asks the last, and whether there is one; and
+# locks that are held by whoever records.
+if not isinstance(QueuingManager._active_contexts, recording.Stack):
+    QueuingManager._active_contexts = recording.Stack(QueuingManager._active_contexts)
+AnnotatedQueue._lock = QuantumTape._lock = recording.NoLock()
+
+
+def _stop_recording(cls):
+    own = cls._active_contexts.open
+    before, own.stack = own.stack, []
+    try:
+        yield
+    finally:
+        own.stack = before
+
+
+# Functions that it decorates hold on to the function that `stop_recording` was made of.
+QueuingManager.stop_recording.__wrapped__.__code__ = _stop_recording.__code__
+
+# What is called to make an operator.
+type(Operator).__call__ = recording.with_arguments_read(type(Operator).__call__)
 
 # --- what PennyLane's modules see ---
 

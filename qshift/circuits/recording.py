@@ -2,8 +2,8 @@
 
 PennyLane keeps one stack of open recordings for the whole process, so a gate that one thread makes
 falls onto whatever another thread is recording, and two that record lock each other out. TensorFlow
-runs ops and pipelines in threads of its own. Once this module is imported, the stack is one per
-thread.
+runs ops and pipelines in threads of its own. With what is found here in their places, the stack is
+one per thread (`pennylane_internals` puts it there).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import tensorflow as tf
 from pennylane.operation import Operator
 from pennylane.ops import LinearCombination
 from pennylane.queuing import AnnotatedQueue, QueuingManager
-from pennylane.tape import QuantumTape
 
 from qshift.errors import UnsupportedError
 
@@ -30,11 +29,16 @@ class _Open(threading.local):
         self.stack: list = []
 
 
-class _Stack:
-    """In place of PennyLane's one stack: whoever asks has to do with the thread's own."""
+class Stack:
+    """In place of PennyLane's one stack: whoever asks has to do with the thread's own.
 
-    def __init__(self):
+    Args:
+        stack: Of the thread that makes it.
+    """
+
+    def __init__(self, stack: list):
         self.open = _Open()
+        self.open.stack = stack
 
     # Every gate asks, so these are found without any code of Python's.
     append, pop, __getitem__, __iter__, __len__ = (
@@ -43,34 +47,10 @@ class _Stack:
     )
 
 
-class _NoLock:
+class NoLock:
     """In place of the locks by which PennyLane has one thread record at a time."""
 
     acquire = release = staticmethod(bool)  # which does nothing
-
-
-def _stop_recording(cls):
-    own = cls._active_contexts.open
-    before, own.stack = own.stack, []
-    try:
-        yield
-    finally:
-        own.stack = before
-
-
-def per_thread() -> None:
-    """Gives every thread a stack of recordings of its own, in all of PennyLane."""
-    if isinstance(QueuingManager._active_contexts, _Stack):
-        return
-    stack = _Stack()
-    stack.open.stack = QueuingManager._active_contexts  # of the thread that imports this
-    QueuingManager._active_contexts = stack
-    AnnotatedQueue._lock = QuantumTape._lock = _NoLock()
-    # Functions that it decorates hold on to the function that it was made of.
-    QueuingManager.stop_recording.__wrapped__.__code__ = _stop_recording.__code__
-
-
-per_thread()
 
 
 class _Own(threading.local):
@@ -82,16 +62,18 @@ class _Own(threading.local):
 _own = _Own()
 
 
-def _read_arguments() -> None:
+def with_arguments_read(make: Callable) -> Callable:
     """Has PennyLane's operators read variables and lists of tensors when they are made.
 
     An operator that holds a variable would be run with what is assigned to it later, whether it is
     a parameter or an exponent. Of a list of tensors PennyLane makes a NumPy array, by which there
     is no derivative.
-    """
-    kind = type(Operator)
-    make = kind.__call__
 
+    Args:
+        make: Makes an object of a class, given its arguments.
+    """
+
+    @functools.wraps(make)
     def made(cls, *args, **kwargs):
         if _own.depth and issubclass(cls, Operator):
             args = [_read(x, cls) if _is_read(type(x)) else x for x in args]
@@ -100,7 +82,7 @@ def _read_arguments() -> None:
                     kwargs[name] = _read(x, cls)
         return make(cls, *args, **kwargs)
 
-    kind.__call__ = made
+    return made
 
 
 @functools.lru_cache(maxsize=1024)
@@ -158,9 +140,6 @@ def _stacked(nest, dtype) -> tf.Tensor:
         return tf.stack([_stacked(each, dtype) for each in nest])
     # tf.cast would make single precision of a number first.
     return tf.cast(nest if _is_tensor(nest) else np.asarray(nest, dtype.as_numpy_dtype), dtype)
-
-
-_read_arguments()
 
 
 class _Gates(AnnotatedQueue):

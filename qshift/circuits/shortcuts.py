@@ -31,10 +31,6 @@ from qshift.circuits.terms import pairs, scaled, split, times
 from qshift.tensors import constant, is_tensor
 
 
-def only_for_constants() -> None:
-    """Does nothing: `pennylane_internals`, once imported, has PennyLane take what is here."""
-
-
 def _may_move(number) -> bool:
     """Whether something may differentiate by a number now or later."""
     return is_tensor(number) or _moves(number)

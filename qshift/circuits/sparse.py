@@ -13,10 +13,6 @@ from collections.abc import Callable
 from scipy import sparse
 
 
-def as_constants() -> None:
-    """Does nothing: `pennylane_internals`, once imported, has PennyLane take what is here."""
-
-
 def not_differentiated(asked: Callable) -> Callable:
     """Returns `requires_grad` for which sparse matrices are constants, whatever is beside them."""
 
