@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import qshift
 from qshift import tensorflow_internals as internals
+from qshift.autodiff.unrolling import unrolled
 
 
 def test_nothing_else_names_them():
@@ -270,3 +271,35 @@ def test_ops_are_given_converters():
 
     x = tf.constant([1.0, 2.0])
     np.testing.assert_array_equal(tf.vectorized_map(body, x), x)
+
+
+def test_ops_say_what_they_change_and_whether_their_gradient_is_their_own():
+    @tf.custom_gradient
+    def halved(x):
+        return tf.identity(x), lambda cotangent: cotangent / 2
+
+    x = tf.Variable(0.1)
+    with tf.Graph().as_default() as graph:
+        with graph.gradient_override_map({"Sin": "QShiftPartials"}):
+            other = tf.sin(tf.constant(0.1))
+        own = tf.sin(tf.constant(0.1))
+        random = tf.random.uniform([])
+    assert internals.has_other_gradient(other.op) and not internals.has_other_gradient(own.op)
+    assert internals.has_state(random.op) and not internals.has_state(own.op)
+    graph = tf.function(lambda: [halved(x), x.assign_add(1.0)]).get_concrete_function().graph
+    assert any(map(internals.has_other_gradient, graph.get_operations()))
+    assert any(internals.has_state(op) for op in graph.get_operations() if "Assign" in op.type)
+
+
+def test_tensors_of_graphs_iterate_where_they_may():
+    def entries(x):
+        with unrolled():
+            length, found = len(x), list(x)
+        with pytest.raises((tf.errors.OperatorNotAllowedInGraphError, TypeError)):
+            iter(x)
+        with pytest.raises(TypeError):
+            len(x)
+        return [length, *found]
+
+    found = tf.function(entries, autograph=False)(tf.constant([0.1, 0.2]))
+    np.testing.assert_allclose([float(each) for each in found], [2, 0.1, 0.2], rtol=1e-6)

@@ -1,6 +1,8 @@
 """What `qshift.circuits.pennylane_internals` promises of PennyLane's private names, and of what it
 changes in PennyLane, each alone."""
 
+import threading
+
 import autograd
 import autoray
 import numpy as np
@@ -14,6 +16,7 @@ from pennylane.tape import QuantumScript
 from scipy import sparse
 
 from qshift.circuits import pennylane_internals as internals
+from qshift.circuits.recording import by_value
 
 ZERO, ONE = tf.constant(0.0, tf.float64), tf.constant(1.0, tf.float64)
 
@@ -208,3 +211,65 @@ def test_gates_taken_out_of_a_batch_are_none():
     assert gate.batch_size == 2
     assert qml.ops.functions.bind_new_parameters(gate, [0.3]).batch_size is None
     assert qml.ops.functions.bind_new_parameters(gate, [np.ones(3)]).batch_size == 3
+
+
+DEVICE = qml.device("default.qubit")
+
+
+def test_a_qnode_keeps_what_its_function_returned():
+    node = qml.QNode(lambda: [qml.expval(qml.Z(0)), {"p": qml.probs(wires=0)}], DEVICE)
+    node.construct((), {})
+    one, two = internals.output(node)
+    assert isinstance(one, qml.measurements.ExpectationMP) and list(two) == ["p"]
+    assert internals.as_returned((1, 2), [one, two], False) == [1, {"p": 2}]
+    assert internals.as_returned(((1, 2), (3, 4)), [one, two], True) == (
+        [1, {"p": 2}],
+        [3, {"p": 4}],
+    )
+
+
+def test_a_qnode_has_shots_of_its_own_or_its_devices():
+    node = qml.QNode(lambda: qml.expval(qml.Z(0)), DEVICE)
+    assert not internals.has_own_shots(node)
+    internals.set_shots(node, qml.measurements.Shots(7))
+    assert internals.has_own_shots(node) and node.shots.total_shots == 7
+
+
+def test_transforms_of_a_qnode_are_found_and_replaced():
+    node = qml.QNode(lambda: qml.expval(qml.Z(0)), DEVICE)
+    changed = qml.transforms.cancel_inverses(node)
+    assert len(internals.pipeline(node)) == 0 and len(internals.pipeline(changed)) == 1
+    internals.set_pipeline(node, internals.pipeline(changed))
+    assert internals.pipeline(node) is internals.pipeline(changed)
+
+
+def test_threads_record_apart():
+    inside, done, found = threading.Event(), threading.Event(), []
+
+    def other():
+        with qml.queuing.AnnotatedQueue() as queue:
+            qml.X(0)
+            inside.set()
+            done.wait(10)
+        found.append(queue.queue)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    inside.wait(10)
+    assert not qml.QueuingManager.recording()
+    with qml.tape.QuantumTape() as tape:  # which takes a lock, in PennyLane
+        qml.Z(0)
+        with qml.QueuingManager.stop_recording():
+            qml.Y(0)
+        assert len(qml.QueuingManager._active_contexts) == 1
+    done.set()
+    thread.join()
+    assert [op.name for op in tape.operations] == ["PauliZ"]
+    assert [op.name for op in found[0]] == ["PauliX"]
+
+
+def test_arguments_are_read_where_quantum_functions_are_recorded():
+    x = tf.Variable(0.3, dtype=tf.float64)
+    made = []
+    by_value(lambda: made.append(qml.RX(x, 0)))()
+    assert isinstance(made[0].data[0], tf.Tensor) and isinstance(qml.RX(x, 0).data[0], tf.Variable)
