@@ -13,7 +13,7 @@ import pennylane as qml
 from pennylane_lightning.lightning_qubit_ops import StateVectorC128
 
 from qshift.circuits.circuit import Circuit
-from qshift.executors.executor import Call, Calls
+from qshift.executors.executor import Call, Executor
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.seeding import generator
 from qshift.executors.simulator.adjoint import Adjoint
@@ -24,7 +24,6 @@ from qshift.executors.simulator.pauli_rotations import Rotations, may_pay
 from qshift.fallbacks import warn_slower
 from qshift.forks import Lock, descendant, lineage
 from qshift.progress import track
-from qshift.tracker import Tracker
 
 _MOST_PROBABILITIES = 2**20  # at once: 8 MiB
 _MOST_POINTS = 1000  # at once, so that progress can be shown
@@ -50,7 +49,7 @@ class _Program:
     rotations: Rotations | None | Literal[False] = False
 
 
-class LightningExecutor:
+class LightningExecutor(Executor):
     """Runs circuits on lightning.qubit's compiled classes, thread-safe.
 
     What these do not cover goes through the device's public interface.
@@ -63,11 +62,10 @@ class LightningExecutor:
     differentiates_gates = True
 
     def __init__(self, device: qml.devices.Device, seed: int | None = None):
+        super().__init__(device, seed)
         self._general = PennyLaneExecutor(device, seed)
         self._wires = device.wires
-        self._seed = seed
         self._rng = getattr(device, "_rng", None) or np.random.default_rng()
-        self._calls = Calls()
         self._lineage = lineage()
         self._states: dict[int, StateVectorC128] = {}  # by number of wires
         self._latest: dict[tuple, np.ndarray] = {}
@@ -82,38 +80,18 @@ class LightningExecutor:
             for known in (self._states, self._latest, self._programs):
                 known.clear()
 
-    def __call__(
-        self, circuit: Circuit, points: np.ndarray, call: Call | None = None
-    ) -> np.ndarray:
-        """Returns the raw values float64[N, M] of a circuit at the points float64[N, P].
-
-        Counts as one batch in `Tracker`. Without a call given, each is one of its own.
-        """
-        call = call or Call(next(self._calls))
+    def run(self, circuit: Circuit, points: np.ndarray, call: Call) -> np.ndarray:
+        """See `Executor`."""
         with self._lock:
             program = self._program(circuit)
             if program is None:
-                return self._general(circuit, points, call)
+                return self._general.run(circuit, points, call)
             values = np.empty((len(points), circuit.num_values))
             for chunk, found in self._spread(
                 circuit, program, points, lambda at: self._values(circuit, program, at, call), False
             ):
                 values[chunk] = found
-        if len(points):
-            shots = len(points) * self.shots(circuit)
-            Tracker.record(batches=1, circuits=len(points), shots=shots)
         return values
-
-    def shots(self, circuit: Circuit) -> int:
-        """Returns how many shots each point of a circuit takes; 0 if results are exact."""
-        return self._general.shots(circuit)
-
-    def jobs(self, circuit: Circuit, points: int) -> int:
-        """Returns 0: a batch is run while its results are waited for."""
-        return 0
-
-    def seconds(self, circuit: Circuit, points: int) -> None:
-        """Returns None: PennyLane's devices do not say."""
 
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
@@ -125,7 +103,7 @@ class LightningExecutor:
         if self._adjoint(circuit) is None:
             self._general.require_gradients(circuit)
 
-    def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
+    def differentiate(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P] by adjoint differentiation.
 
         Raises:
@@ -134,14 +112,12 @@ class LightningExecutor:
         gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
         with self._lock:
             if self._adjoint(circuit) is None:
-                return self._general.gradients(circuit, points)
+                return self._general.differentiate(circuit, points)
             program = self._program(circuit)
             for chunk, found in self._spread(
                 circuit, program, points, lambda at: self._gradients(circuit, program, at), True
             ):
                 gradients[chunk] = found
-        if len(points):
-            Tracker.record(batches=1, circuits=len(points))
         return gradients
 
     def _program(self, circuit) -> _Program | None:
@@ -236,8 +212,8 @@ class LightningExecutor:
         if not circuit.shots:
             return _averages(measured, probabilities, (len(points), circuit.num_values))
         rngs = [self._rng]
-        if self._seed is not None:
-            rngs = [generator(self._seed, circuit, point, call) for point in points]
+        if self.seed is not None:
+            rngs = [generator(self.seed, circuit, point, call) for point in points]
         shape = (len(points), circuit.num_values // circuit.copies)
         copies = []
         for shots in circuit.shots:
