@@ -73,7 +73,7 @@ class Executor(ABC):
         >>> @register("my.device")
         ... class MyExecutor(Executor):
         ...     def run(self, circuit, points, call):
-        ...         return [self.device.measure(tape) for tape in circuit.bind_each(points)]
+        ...         return [self.device.values(tape) for tape in circuit.bind_each(points)]
     """
 
     differentiates_gates = False
@@ -171,7 +171,8 @@ class Executor(ABC):
 
     def _record(self, circuit: Circuit, points: int) -> None:
         """Counts a batch that was run."""
-        Tracker.record(batches=1, circuits=points, shots=points * self.shots(circuit))
+        shots, jobs = points * self.shots(circuit), self.jobs(circuit, points)
+        Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
 
     def _checked(self, method, found, shape) -> np.ndarray:
         found = np.asarray(found, dtype=float)

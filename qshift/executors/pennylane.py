@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -163,14 +164,14 @@ class PennyLaneExecutor(Executor):
         with _alone(self.device):
             results = qml.execute(tapes, self.device, diff_method=None, cache=False)
         per_tape = len(points) if broadcast else 1
-        return np.concatenate([_flatten(circuit, result, per_tape) for result in results])
+        return np.concatenate([flatten(circuit, result, per_tape) for result in results])
 
     def _sample(self, circuit, point, call):
         with _lending, _alone(self.device):
             with _lent(self.device, generator(self.seed, circuit, point, call)):
                 tape = _unmistakable(circuit.bind(point))
                 (result,) = qml.execute([tape], self.device, diff_method=None)
-        return _flatten(circuit, result, 1)
+        return flatten(circuit, result, 1)
 
     def _broadcasts(self, circuit):
         return self.device.name in _BROADCASTING and all(
@@ -268,8 +269,14 @@ def _is_legacy(device) -> bool:
     return isinstance(device, qml.devices.LegacyDeviceFacade)
 
 
-def _flatten(circuit, result, points):
-    """Lays the results of one tape out as float64[points, M]."""
+def flatten(circuit: Circuit, result: Any, points: int = 1) -> np.ndarray:
+    """Lays the results of one tape, as PennyLane's devices return them, out as float64[points, M].
+
+    Args:
+        circuit: What the tape was made of.
+        result: Of the tape.
+        points: How many points it has.
+    """
     copies = result if circuit.shots.has_partitioned_shots else (result,)
     columns = []
     for copy in copies:

@@ -6,7 +6,7 @@ A device of your own takes one class, which says how its circuits are run, and o
     >>> from qshift.executors.registry import register
     >>> class MyExecutor(Executor):
     ...     def run(self, circuit, points, call):
-    ...         return [self.device.measure(tape) for tape in circuit.bind_each(points)]
+    ...         return [self.device.values(tape) for tape in circuit.bind_each(points)]
     >>> register("my.device", MyExecutor)
 
 From then on `qshift.qnode` runs circuits by it on each device whose `name` is ``"my.device"``.

@@ -93,8 +93,11 @@ class _Pub:
             return circuit, _bindings(circuit, points), self.shots
         # The estimator rounds the number of shots up, also where it misses an integer by rounding.
         precision = (1 + 1e-12) / np.sqrt(self.shots) if self.shots else 0.0
-        bindings = _bindings(ready.circuit, points[:, None])
-        return ready.circuit, list(ready.observables), bindings, precision
+        observables = list(ready.observables)
+        if not self.shots and not ready.circuit.parameters:
+            # Aer has one result for such a circuit, whatever the number of points.
+            observables, points = [observables] * len(points), points[:1]
+        return ready.circuit, observables, _bindings(ready.circuit, points[:, None]), precision
 
     def read(self, measured: Sequence, values: np.ndarray) -> None:
         """Adds what was measured at each point to the values float64[N, copies, M / copies]."""

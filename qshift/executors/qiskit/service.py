@@ -31,14 +31,8 @@ class ServiceTarget(Target):
     Args:
         name: ``"ibm:NAME"``, or ``"ibm:least-busy"`` for the one that has the shortest queue when
             it is first asked for; this target then stays with it.
-        optimization_level: Of the transpiler, 0 to 3; None for the default, 2.
-        options: Of the primitives, see `qshift.executors.qiskit.qiskit_internals.check_options`.
-        account: The name of a saved account; None for the default one, or that of the environment.
-        instance: A CRN or name; None for the account's.
-        mode: ``"job"``, ``"batch"``, or ``"session"``, which open plans do not have.
-        max_time: QPU seconds after which a job is cancelled; with a batch or session, seconds after
-            which that is closed. None for the service's limits.
         least_qubits: How many qubits the least busy backend needs.
+        The others: as for `qshift.executors.qiskit.device.EstimatorDevice`.
 
     Attributes:
         sleep: What waits between attempts and looks.
