@@ -43,6 +43,11 @@ class Tracker:
         return f"Tracker({', '.join(f'{name}={n}' for name, n in self.totals.items() if n)})"
 
     @staticmethod
+    def is_open() -> bool:
+        """Whether anything is counted."""
+        return bool(Tracker._open)
+
+    @staticmethod
     def record(**counts: int) -> None:
         """Adds counts to all open trackers."""
         with Tracker._lock:

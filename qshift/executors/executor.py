@@ -1,18 +1,23 @@
 """Executors run a circuit at many points: float64[N, P] in, float64[N, M] out.
 
 This one contract joins qshift's mathematics to whatever runs circuits. It is also exactly what one
-Qiskit Estimator PUB with broadcast parameters is.
+Qiskit Estimator PUB with broadcast parameters is. `qshift.executors.registry` says which executor
+belongs to which device.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
 from qshift.circuits.circuit import Circuit
+from qshift.errors import UnsupportedError
 from qshift.forks import Lock
+from qshift.tracker import Tracker
 
 
 class Calls:
@@ -45,42 +50,137 @@ class Call:
     draws: dict[bytes, int] = field(default_factory=dict)
 
 
-class Executor(Protocol):
-    """Runs circuits. Everything above this line knows nothing about devices.
+class Executor(ABC):
+    """Runs circuits on a device. Everything above this line knows nothing about devices.
+
+    A subclass has to write `run`. The other methods have defaults: each point takes the shots of
+    its circuit, there are no jobs, and derivatives come from shifted circuits. TensorFlow calls an
+    executor from several threads at once.
+
+    Args:
+        device: The device.
+        seed: Seed of the samples, an int or several; None for fresh samples. The default is to keep
+            it as `seed`; what cannot use it should refuse it.
 
     Attributes:
+        device: As given.
+        seed: As given; `qshift.executors.seeding.generator` makes random numbers of it.
         differentiates_gates: Whether `differentiates` may say yes, once circuits are decomposed
             into gates that devices differentiate.
+
+    Example:
+        >>> from qshift.executors.registry import register
+        >>> @register("my.device")
+        ... class MyExecutor(Executor):
+        ...     def run(self, circuit, points, call):
+        ...         return [self.device.values(tape) for tape in circuit.bind_each(points)]
     """
 
-    differentiates_gates: bool
+    differentiates_gates = False
+
+    def __init__(self, device: Any, seed: int | Sequence[int] | None = None):
+        self.device = device
+        self.seed = seed
+        self._calls = Calls()
+
+    @abstractmethod
+    def run(self, circuit: Circuit, points: np.ndarray, call: Call) -> np.ndarray:
+        """Returns the raw values float64[N, M] of a circuit at one or more points float64[N, P].
+
+        The values are those of the circuit's measurements, one after the other; for each entry of
+        a shot vector anew.
+
+        Args:
+            circuit: The circuit; `Circuit.bind_each` makes tapes of it.
+            points: The angles.
+            call: What seeded samples depend on, besides the seed, the circuit and the point.
+        """
+
+    def differentiate(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
+        """Returns exact first derivatives float64[N, M, P] at one or more points.
+
+        Only for ``diff_method="adjoint"`` and for circuits that `differentiates`.
+
+        Raises:
+            UnsupportedError: If the device does not have them.
+        """
+        raise UnsupportedError(
+            f"diff_method='adjoint': {self.name} runs circuits and does not differentiate them. "
+            "Use diff_method='shift' or diff_method='best'."
+        )
+
+    def require_gradients(self, circuit: Circuit) -> None:
+        """Raises UnsupportedError where `gradients` would; runs nothing."""
+        if type(self).differentiate is Executor.differentiate:
+            self.differentiate(circuit, np.empty((0, circuit.num_parameters)))
+
+    def differentiates(self, circuit: Circuit) -> bool:
+        """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
+        return False
+
+    def shots(self, circuit: Circuit) -> int:
+        """Returns how many shots each point of a circuit takes; 0 if results are exact."""
+        return circuit.shots.total_shots or 0
+
+    def jobs(self, circuit: Circuit, points: int) -> int:
+        """Returns how many jobs a batch of so many points takes; 0 if the device has none."""
+        return 0
+
+    def seconds(self, circuit: Circuit, points: int) -> float | None:
+        """Returns how many QPU seconds such a batch takes; None if no quantum processor runs it."""
+        return None
+
+    @property
+    def name(self) -> str:
+        """What messages call the device."""
+        return self.device.name
 
     def __call__(
         self, circuit: Circuit, points: np.ndarray, call: Call | None = None
     ) -> np.ndarray:
-        """Returns the raw values float64[N, M] of a circuit at the points float64[N, P]."""
-        ...
+        """Returns the raw values float64[N, M] of a circuit at the points float64[N, P].
 
-    def shots(self, circuit: Circuit) -> int:
-        """Returns how many shots each point of a circuit takes; 0 if results are exact."""
-        ...
+        Counts as one batch in `Tracker`. Without a call given, each is one of its own.
 
-    def jobs(self, circuit: Circuit, points: int) -> int:
-        """Returns how many jobs a batch of so many points takes; 0 if the device has none."""
-        ...
-
-    def seconds(self, circuit: Circuit, points: int) -> float | None:
-        """Returns how many QPU seconds such a batch takes; None if no quantum processor runs it."""
-        ...
-
-    def differentiates(self, circuit: Circuit) -> bool:
-        """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
-        ...
-
-    def require_gradients(self, circuit: Circuit) -> None:
-        """Raises UnsupportedError where `gradients` would; runs nothing."""
-        ...
+        Raises:
+            ValueError: If `run` returns another number of values.
+        """
+        points = np.asarray(points, dtype=float)
+        if not len(points):
+            return np.empty((0, circuit.num_values))
+        values = self.run(circuit, points, call or Call(next(self._calls)))
+        values = self._checked("run", values, (len(points), circuit.num_values))
+        if Tracker.is_open():
+            self._record(circuit, len(points))
+        return values
 
     def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
-        """Returns exact first derivatives float64[N, M, P], where the device has them."""
-        ...
+        """Returns exact first derivatives float64[N, M, P]; counts as one batch in `Tracker`.
+
+        Raises:
+            UnsupportedError: If the device or the circuit does not allow it.
+            ValueError: If `differentiate` returns another number of derivatives.
+        """
+        points = np.asarray(points, dtype=float)
+        shape = (len(points), circuit.num_values, circuit.num_parameters)
+        if not len(points):
+            self.require_gradients(circuit)
+            return np.empty(shape)
+        gradients = self._checked("differentiate", self.differentiate(circuit, points), shape)
+        Tracker.record(batches=1, circuits=len(points))
+        return gradients
+
+    def _record(self, circuit: Circuit, points: int) -> None:
+        """Counts a batch that was run."""
+        shots, jobs = points * self.shots(circuit), self.jobs(circuit, points)
+        Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
+
+    def _checked(self, method, found, shape) -> np.ndarray:
+        found = np.asarray(found, dtype=float)
+        if found.shape != shape:
+            axes = "points, values" if len(shape) == 2 else "points, values, parameters"
+            raise ValueError(
+                f"{type(self).__name__}.{method} has to return an array of the shape {shape} "
+                f"({axes}), but returned one of {found.shape}."
+            )
+        return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,11 +18,10 @@ from qshift.circuits.circuit import Circuit
 from qshift.circuits.spectra import broadcasts
 from qshift.circuits.user_gates import unmistakable
 from qshift.errors import UnsupportedError
-from qshift.executors.executor import Call, Calls
+from qshift.executors.executor import Call, Executor
 from qshift.executors.seeding import generator
 from qshift.forks import Lock, descendant, lineage
 from qshift.progress import track
-from qshift.tracker import Tracker
 
 # Devices that evaluate a broadcast tape at once; the others would take it apart again.
 _BROADCASTING = {"default.qubit"}
@@ -29,7 +29,7 @@ _MOST_AMPLITUDES = 2**22  # at once, 64 MiB: bounds memory and keeps the caches 
 _MOST_TAPES = 1000
 
 
-class PennyLaneExecutor:
+class PennyLaneExecutor(Executor):
     """Runs circuits on a PennyLane device, many points in one broadcast tape where it can.
 
     Args:
@@ -40,62 +40,36 @@ class PennyLaneExecutor:
         UnsupportedError: If a seed is given and the device does not take one.
     """
 
-    differentiates_gates = False
+    # `differentiates` says no: through the public interface, adjoint differentiation takes one tape
+    # per point and gains nothing over shifted circuits.
 
     def __init__(self, device: qml.devices.Device, seed: int | None = None):
-        self.device = device
+        super().__init__(device, seed)
         inherit(device)
-        self._seed = seed
-        self._calls = Calls()
         if seed is not None and _backend(device) is None and not _generators(device):
             raise UnsupportedError(
                 f"seed= was given, but the device {device.name} has no seed that can be set. "
                 "Leave seed= out, or use a simulator such as default.qubit or lightning.qubit."
             )
 
-    def __call__(
-        self, circuit: Circuit, points: np.ndarray, call: Call | None = None
-    ) -> np.ndarray:
-        """Returns the raw values float64[N, M] of a circuit at the points float64[N, P].
-
-        Counts as one batch in `Tracker`. Without a call given, each is one of its own.
-        """
-        if not len(points):
-            return np.empty((0, circuit.num_values))
+    def run(self, circuit: Circuit, points: np.ndarray, call: Call) -> np.ndarray:
+        """See `Executor`."""
         broadcast = self._broadcasts(circuit)
         wires = len(self.device.wires or circuit.wires)
         size = max(1, _MOST_AMPLITUDES >> wires) if broadcast else _MOST_TAPES
-        call = call or Call(next(self._calls))
         chunks = [points[i : i + size] for i in range(0, len(points), size)]
         values = [
-            self._run(circuit, chunk, broadcast, call)
+            self._values(circuit, chunk, broadcast, call)
             for chunk in track(chunks, len(points), len, "circuits")
         ]
-        Tracker.record(batches=1, circuits=len(points), shots=len(points) * self.shots(circuit))
         return np.concatenate(values)
-
-    def shots(self, circuit: Circuit) -> int:
-        """Returns how many shots each point of a circuit takes; 0 if results are exact."""
-        return circuit.shots.total_shots or 0
-
-    def jobs(self, circuit: Circuit, points: int) -> int:
-        """Returns 0: a batch is run while its results are waited for."""
-        return 0
-
-    def seconds(self, circuit: Circuit, points: int) -> None:
-        """Returns None: PennyLane's devices do not say."""
-
-    def differentiates(self, circuit: Circuit) -> bool:
-        """Says no: through the public interface, adjoint differentiation takes one tape per point
-        and gains nothing over shifted circuits."""
-        return False
 
     def require_gradients(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `gradients` would; runs nothing."""
         tape = QuantumScript(circuit.operations, circuit.measurements, shots=circuit.shots)
         self._for_adjoint(circuit, [tape])
 
-    def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
+    def differentiate(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P] by adjoint differentiation.
 
         Raises:
@@ -104,7 +78,6 @@ class PennyLaneExecutor:
         with _alone(self.device):
             tapes, config = self._for_adjoint(circuit, circuit.bind_each(points))
             jacobians = self.device.compute_derivatives(tapes, config)
-        Tracker.record(batches=1, circuits=len(points))
         columns = [slot.start for slot in circuit.slots if not slot.shape]
         result = np.zeros((len(points), circuit.num_values, circuit.num_parameters))
         for n, jacobian in enumerate(jacobians):
@@ -177,12 +150,12 @@ class PennyLaneExecutor:
                 )
             tape.trainable_params = [position[id(gate)] for gate in wanted]
 
-    def _run(self, circuit, points, broadcast, call):
+    def _values(self, circuit, points, broadcast, call):
         if circuit.shots.has_partitioned_shots and _is_legacy(self.device):
             # Devices of PennyLane's old interface take one number of shots for a batch.
             copies = [replace(circuit, shots=qml.measurements.Shots(n)) for n in circuit.shots]
-            return np.hstack([self._run(copy, points, broadcast, call) for copy in copies])
-        if circuit.shots and self._seed is not None:
+            return np.hstack([self._values(copy, points, broadcast, call) for copy in copies])
+        if circuit.shots and self.seed is not None:
             return np.concatenate([self._sample(circuit, point[None], call) for point in points])
         if circuit.shots and (points == points[:1]).all():
             broadcast = False  # nothing moves, so PennyLane would sample once for all
@@ -191,14 +164,14 @@ class PennyLaneExecutor:
         with _alone(self.device):
             results = qml.execute(tapes, self.device, diff_method=None, cache=False)
         per_tape = len(points) if broadcast else 1
-        return np.concatenate([_flatten(circuit, result, per_tape) for result in results])
+        return np.concatenate([flatten(circuit, result, per_tape) for result in results])
 
     def _sample(self, circuit, point, call):
         with _lending, _alone(self.device):
-            with _lent(self.device, generator(self._seed, circuit, point, call)):
+            with _lent(self.device, generator(self.seed, circuit, point, call)):
                 tape = _unmistakable(circuit.bind(point))
                 (result,) = qml.execute([tape], self.device, diff_method=None)
-        return _flatten(circuit, result, 1)
+        return flatten(circuit, result, 1)
 
     def _broadcasts(self, circuit):
         return self.device.name in _BROADCASTING and all(
@@ -296,8 +269,14 @@ def _is_legacy(device) -> bool:
     return isinstance(device, qml.devices.LegacyDeviceFacade)
 
 
-def _flatten(circuit, result, points):
-    """Lays the results of one tape out as float64[points, M]."""
+def flatten(circuit: Circuit, result: Any, points: int = 1) -> np.ndarray:
+    """Lays the results of one tape, as PennyLane's devices return them, out as float64[points, M].
+
+    Args:
+        circuit: What the tape was made of.
+        result: Of the tape.
+        points: How many points it has.
+    """
     copies = result if circuit.shots.has_partitioned_shots else (result,)
     columns = []
     for copy in copies:

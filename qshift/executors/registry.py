@@ -1,30 +1,102 @@
-"""Which executor runs circuits on a device."""
+"""Which executor runs circuits on a device: looked up by the device's name.
+
+A device of your own takes one class, which says how its circuits are run, and one line:
+
+    >>> from qshift.executors.executor import Executor
+    >>> from qshift.executors.registry import register
+    >>> class MyExecutor(Executor):
+    ...     def run(self, circuit, points, call):
+    ...         return [self.device.values(tape) for tape in circuit.bind_each(points)]
+    >>> register("my.device", MyExecutor)
+
+From then on `qshift.qnode` runs circuits by it on each device whose `name` is ``"my.device"``.
+Devices that nobody has registered run through PennyLane's public interface.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from qshift.executors.executor import Executor
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.fallbacks import warn_slower
 
+_Maker = TypeVar("_Maker", bound=Callable[[Any, Any], Executor])
 
-def executor(device, seed: int | None = None) -> Executor:
+
+def register(name: str, maker: _Maker | None = None) -> Callable:
+    """Has circuits on the devices of a name run by an executor.
+
+    The last registration of a name holds: a cell of a notebook may be run again, and another
+    executor may take the place of one of qshift's own. QNodes keep the one they were made with.
+
+    Args:
+        name: The device's `name`, such as ``"lightning.qubit"``.
+        maker: A subclass of `Executor`, or a function that returns one; called with a device and a
+            seed, which is None for fresh samples. Without it, this is a decorator.
+
+    Returns:
+        The maker, or the decorator of it.
+
+    Raises:
+        TypeError: If the name is no text, or the maker cannot be called.
+
+    Example:
+        >>> @register("my.device")
+        ... class MyExecutor(Executor): ...
+    """
+    if not isinstance(name, str):
+        raise TypeError(
+            f'register() was given {name!r} as the name of a device. Give both: @register("NAME") '
+            'or register("NAME", MyExecutor).'
+        )
+    if maker is None:
+        return lambda found: register(name, found)
+    if not callable(maker):
+        raise TypeError(
+            f"register({name!r}, ...) was given {maker!r}. Give a subclass of "
+            "qshift.executors.executor.Executor, or a function of a device and a seed."
+        )
+    _makers[name] = maker
+    return maker
+
+
+def executor(device: Any, seed: int | None = None) -> Executor:
     """Returns what runs circuits on a PennyLane device.
 
     Args:
         device: The device.
         seed: Seed of the samples; None for fresh ones.
-    """
-    if device.name == "qshift.estimator":
-        from qshift.executors.qiskit.estimator import (
-            EstimatorExecutor,  # Late: Qiskit takes a second.
-        )
 
-        return EstimatorExecutor(device, seed)
-    if device.name == "lightning.qubit":
-        try:
-            from qshift.executors.simulator.simulator import LightningExecutor
-        except ImportError as error:  # another release of lightning, with other internals
-            warn_slower("Circuits run through lightning's public interface", error)
-        else:
-            return LightningExecutor(device, seed)
-    return PennyLaneExecutor(device, seed)
+    Raises:
+        TypeError: If what was registered for it makes no `Executor`.
+    """
+    made = _makers.get(device.name, PennyLaneExecutor)(device, seed)
+    if not isinstance(made, Executor):
+        raise TypeError(
+            f"What is registered for the device {device.name} made {made!r}. Let it return an "
+            "instance of qshift.executors.executor.Executor."
+        )
+    return made
+
+
+def _estimator(device, seed) -> Executor:
+    from qshift.executors.qiskit.estimator import EstimatorExecutor  # Late: Qiskit takes a second.
+
+    return EstimatorExecutor(device, seed)
+
+
+def _lightning(device, seed) -> Executor:
+    try:
+        from qshift.executors.simulator.simulator import LightningExecutor
+    except ImportError as error:  # another release of lightning, with other internals
+        warn_slower("Circuits run through lightning's public interface", error)
+        return PennyLaneExecutor(device, seed)
+    return LightningExecutor(device, seed)
+
+
+_makers: dict[str, Callable[[Any, Any], Executor]] = {
+    "qshift.estimator": _estimator,
+    "lightning.qubit": _lightning,
+}

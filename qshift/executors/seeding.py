@@ -18,11 +18,13 @@ def generator(seed, circuit: Circuit, point: np.ndarray, call: Call) -> np.rando
     from what is run together.
 
     Args:
-        seed: An int, or a sequence of these.
+        seed: An int, or a sequence of these; None for fresh random numbers.
         circuit: The circuit.
         point: float64[P].
         call: Counts the draw.
     """
+    if seed is None:
+        return np.random.default_rng()
     key = hashlib.blake2b(circuit.name + point.tobytes(), digest_size=16).digest()
     draw = call.draws[key] = call.draws.get(key, -1) + 1
     entropy = [*np.atleast_1d(seed).tolist(), call.number, *key, draw]

@@ -16,6 +16,15 @@ def device(name, wires=3):
     return qml.device(name, wires=wires)
 
 
+class OwnDevice(qml.devices.Device):
+    """A device as a user may have it."""
+
+    name = "tests.own"
+
+    def execute(self, circuits, execution_config=None):
+        return qml.device("default.qubit").execute(circuits)
+
+
 def angles(count):
     return [tf.constant(0.1 * (i + 1), tf.float64) for i in range(count)]
 

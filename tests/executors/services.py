@@ -63,21 +63,13 @@ class RemoteTarget(LocalTarget):
         super().__init__("aer", level, options or {})
         self.service = service
 
-    def _submit(self, make, tags, sending):
+    def submit(self, primitive, pubs, seed, exact=False, tags=(), sending=lambda: None):
         self.service.watch("submit")
         sending()
-        job = RemoteJob(self.service, make(), tags)
+        job = RemoteJob(self.service, super().submit(primitive, pubs, seed, exact), tags)
         self.service.jobs[job.id] = job
         self.service.watch("submitted")
         return job
-
-    def estimate(self, pubs, seed, exact, tags=(), sending=lambda: None):
-        run = super().estimate
-        return self._submit(lambda: run(pubs, seed, exact), tags, sending)
-
-    def sample(self, pubs, seed, tags=(), sending=lambda: None):
-        run = super().sample
-        return self._submit(lambda: run(pubs, seed), tags, sending)
 
     def job(self, job_id, instance=None, doubted=None, age=None):
         return self.service.jobs[job_id]

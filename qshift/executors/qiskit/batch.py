@@ -174,11 +174,8 @@ class Batch:
         sending: Callable[[], None] = lambda: None,
     ) -> Job:
         arguments = [self._pubs[i].arguments(rows) for i, rows in parcel.parts]
-        if parcel.primitive == "sampler":
-            job = self._target.sample(arguments, parcel.seed, tags, sending)
-        else:
-            exact = not self._pubs[parcel.parts[0][0]].shots
-            job = self._target.estimate(arguments, parcel.seed, exact, tags, sending)
+        exact = not self._pubs[parcel.parts[0][0]].shots
+        job = self._target.submit(parcel.primitive, arguments, parcel.seed, exact, tags, sending)
         loads = [(self._pubs[i].load.executions, len(rows)) for i, rows in parcel.parts]
         Tracker.record(jobs=1, shots=sum(executions * rows for executions, rows in loads))
         for i, rows in parcel.parts:

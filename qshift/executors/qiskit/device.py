@@ -163,7 +163,7 @@ class EstimatorDevice(qml.devices.Device):
             np.array([[float(p) for p in compiled[i].parameters] for i in positions])
             for positions in together.values()
         ]
-        values = self._executor.run(
+        values = self._executor.run_together(
             list(zip(together, points, strict=True)), Call(next(self._calls))
         )
         results: list = [None] * len(compiled)

@@ -16,8 +16,7 @@ from qiskit.circuit import Parameter
 from qiskit.primitives.containers.bindings_array import BindingsArray
 
 from qshift.circuits.circuit import Circuit
-from qshift.errors import UnsupportedError
-from qshift.executors.executor import Call, Calls
+from qshift.executors.executor import Call, Executor
 from qshift.executors.qiskit import digests
 from qshift.executors.qiskit.batch import Batch, parcels
 from qshift.executors.qiskit.job_splitting import Load
@@ -94,8 +93,11 @@ class _Pub:
             return circuit, _bindings(circuit, points), self.shots
         # The estimator rounds the number of shots up, also where it misses an integer by rounding.
         precision = (1 + 1e-12) / np.sqrt(self.shots) if self.shots else 0.0
-        bindings = _bindings(ready.circuit, points[:, None])
-        return ready.circuit, list(ready.observables), bindings, precision
+        observables = list(ready.observables)
+        if not self.shots and not ready.circuit.parameters:
+            # Aer has one result for such a circuit, whatever the number of points.
+            observables, points = [observables] * len(points), points[:1]
+        return ready.circuit, observables, _bindings(ready.circuit, points[:, None]), precision
 
     def read(self, measured: Sequence, values: np.ndarray) -> None:
         """Adds what was measured at each point to the values float64[N, copies, M / copies]."""
@@ -111,7 +113,7 @@ class _Pub:
                 row[start : start + len(frequencies)] = frequencies
 
 
-class EstimatorExecutor:
+class EstimatorExecutor(Executor):
     """Runs circuits with EstimatorV2, and with SamplerV2 where probabilities are measured.
 
     Args:
@@ -128,35 +130,31 @@ class EstimatorExecutor:
     together, so that the same program gives the same numbers again.
     """
 
-    differentiates_gates = False
-
     def __init__(self, device, seed: int | None = None):
-        self.device = device
+        super().__init__(device, device.seed if seed is None else seed)
         self._target = device.target
-        seed = device.seed if seed is None else seed
-        self._seed = () if seed is None else tuple(np.atleast_1d(seed).tolist())
-        self._calls = Calls()
+        self._seed = () if self.seed is None else tuple(np.atleast_1d(self.seed).tolist())
         self._prepare = Preparation(device.target, device.wires or ())
 
-    def __call__(
-        self, circuit: Circuit, points: np.ndarray, call: Call | None = None
-    ) -> np.ndarray:
-        """Returns the raw values float64[N, M] of a circuit at the points float64[N, P].
+    @property
+    def name(self) -> str:
+        """The backend's."""
+        return self._target.name
 
-        Counts as one batch in `Tracker`. It is one job, or two if both expectation values and
-        sampled probabilities are measured, unless the device's limits make it more.
+    def run(self, circuit: Circuit, points: np.ndarray, call: Call) -> np.ndarray:
+        """See `Executor`; and `run_together`, which raises the same."""
+        return self.run_together([(circuit, points)], call)[0]
 
-        Raises:
-            UnsupportedError: For circuits that the backend cannot run. Nothing is submitted then.
-            LimitError: If the device may not send so much. Nothing is submitted then.
-            JobError: If a job failed or was cancelled.
-        """
-        return self.run([(circuit, points)], call)[0]
+    def _record(self, circuit: Circuit, points: int) -> None:
+        """Does nothing: `run_together` counts, and only what was sent."""
 
-    def run(
-        self, requests: Sequence[tuple[Circuit, np.ndarray]], call: Call | None = None
+    def run_together(
+        self, requests: Sequence[tuple[Circuit, np.ndarray]], call: Call
     ) -> list[np.ndarray]:
         """Runs several circuits, each at its own points, as one batch.
+
+        It is one job, or two if both expectation values and sampled probabilities are measured,
+        unless the device's limits make it more.
 
         Args:
             requests: (circuit, points float64[N, P]).
@@ -164,16 +162,20 @@ class EstimatorExecutor:
 
         Returns:
             The raw values float64[N, M] of each.
+
+        Raises:
+            UnsupportedError: For circuits that the backend cannot run. Nothing is submitted then.
+            LimitError: If the device may not send so much. Nothing is submitted then.
+            JobError: If a job failed or was cancelled.
         """
         results, sendable = [], []
         for circuit, points in requests:
-            points = np.asarray(points, dtype=float)
             finite = np.isfinite(points).all(axis=1) & circuit.is_finite
             results.append((finite, np.full((len(points), circuit.num_values), np.nan)))
             if finite.any():
                 # Transpiled gates add to angles, which takes their digits if they are large.
                 sendable.append((circuit, circuit.shifted.near(points[finite])))
-        found = iter(self._run(sendable, call or Call(next(self._calls))) if sendable else ())
+        found = iter(self._run(sendable, call) if sendable else ())
         for finite, values in results:
             if finite.any():
                 values[finite] = next(found)
@@ -290,21 +292,6 @@ class EstimatorExecutor:
             bases = [None] * bool(planned.observables) + list(range(len(planned.sampled)))
             for basis in bases:
                 yield _Pub(circuit, self._prepare, points, copy, basis, shots)
-
-    def differentiates(self, circuit: Circuit) -> bool:
-        """Says no: there is no adjoint differentiation on hardware."""
-        return False
-
-    def require_gradients(self, circuit: Circuit) -> None:
-        """Raises UnsupportedError."""
-        raise UnsupportedError(
-            f"diff_method='adjoint': {self._target.name} runs circuits and does not differentiate "
-            "them. Use diff_method='shift' or diff_method='best'."
-        )
-
-    def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
-        """Raises UnsupportedError."""
-        self.require_gradients(circuit)
 
 
 def _bindings(circuit: QuantumCircuit, points: np.ndarray) -> BindingsArray:

@@ -31,14 +31,8 @@ class ServiceTarget(Target):
     Args:
         name: ``"ibm:NAME"``, or ``"ibm:least-busy"`` for the one that has the shortest queue when
             it is first asked for; this target then stays with it.
-        optimization_level: Of the transpiler, 0 to 3; None for the default, 2.
-        options: Of the primitives, see `qshift.executors.qiskit.qiskit_internals.check_options`.
-        account: The name of a saved account; None for the default one, or that of the environment.
-        instance: A CRN or name; None for the account's.
-        mode: ``"job"``, ``"batch"``, or ``"session"``, which open plans do not have.
-        max_time: QPU seconds after which a job is cancelled; with a batch or session, seconds after
-            which that is closed. None for the service's limits.
         least_qubits: How many qubits the least busy backend needs.
+        The others: as for `qshift.executors.qiskit.device.EstimatorDevice`.
 
     Attributes:
         sleep: What waits between attempts and looks.
@@ -115,41 +109,24 @@ class ServiceTarget(Target):
         updated = properties and properties.last_update_date.isoformat()
         return self.backend_name, self._device.backend_version, updated
 
-    def estimate(
+    def submit(
         self,
+        primitive: str,
         pubs: Sequence,
         seed: int | None,
-        exact: bool,
+        exact: bool = False,
         tags: Sequence[str] = (),
         sending: Callable[[], None] = lambda: None,
     ) -> ServiceJob:
-        """Submits a job of Estimator PUBs and returns it, without waiting.
+        """Submits a job and returns it; see `Target.submit`.
 
-        Args:
-            pubs: Each with its precision.
-            seed: Of a simulator's samples, positive; None for fresh ones.
-            exact: Whether all precisions are zero, which hardware cannot do.
-            tags: By which `find` finds it. The first one has to be this job's alone: if no clear
-                answer comes, the service is asked for it before the job is submitted again.
-            sending: Is called before each request that may create the job.
+        The first tag has to be this job's alone: if no clear answer comes, the service is asked for
+        it before the job is submitted again.
 
         Raises:
             AccountError: If there is no account, or the service refuses it.
             ServiceError: If the job cannot be submitted.
         """
-        return self._submit("estimator", pubs, seed, tags, sending)
-
-    def sample(
-        self,
-        pubs: Sequence,
-        seed: int | None,
-        tags: Sequence[str] = (),
-        sending: Callable[[], None] = lambda: None,
-    ) -> ServiceJob:
-        """Submits a job of Sampler PUBs, each with its shots, and returns it; as `estimate`."""
-        return self._submit("sampler", pubs, seed, tags, sending)
-
-    def _submit(self, kind, pubs, seed, tags, sending) -> ServiceJob:
         tags = [str(tag) for tag in tags] or [f"qshift-{uuid.uuid4().hex}"]
         limit = self._max_time if self._mode == "job" else None
         ends: list[float] = []  # of requests that may have reached the service
@@ -174,7 +151,7 @@ class ServiceTarget(Target):
             before = len(ends)
             try:
                 submitted = self._connection.submit(
-                    kind, mode, pubs, self._options, seed, tags, limit, noted
+                    primitive, mode, pubs, self._options, seed, tags, limit, noted
                 )
             except Exception as error:
                 if len(ends) > before:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from qshift.executors.qiskit.service import ServiceTarget
 
 _log = logging.getLogger("qshift")
-_POLL = (0.2, 5.0)  # seconds between looks at a job: at first, and at most
 _STATUS = {
     "INITIALIZING": "queued",
     "QUEUED": "queued",
@@ -130,10 +129,7 @@ class ServiceJob:
             JobError: If it failed or was cancelled.
             ServiceError: If the service cannot be reached.
         """
-        pause, longest = _POLL
-        while (status := self.status()) not in ("done", "failed", "cancelled"):
-            self._target.sleep(pause)
-            pause = min(1.5 * pause, longest)
+        status = waiting.until_over(self, sleep=self._target.sleep)
         if status == "done":
             return self._ask(lambda job: require_results(job.result()), "Fetching the results of")
         raise self._failure(status)

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import qiskit
+from cachetools import LRUCache
 from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
 from qiskit.transpiler import TranspilerError
@@ -109,7 +110,7 @@ class Target:
         self._is_default_level = optimization_level is None
         self.level = _LEVEL if optimization_level is None else int(optimization_level)
         self._options = dict(options)
-        self._circuits: dict[Hashable, QuantumCircuit] = {}
+        self._circuits: LRUCache[Hashable, QuantumCircuit] = LRUCache(_MOST_CIRCUITS)
         self._lock = Lock()
         if options:
             from qshift.executors.qiskit import qiskit_internals as runtime
@@ -166,10 +167,7 @@ class Target:
         with self._lock:
             if key not in self._circuits:
                 with default_floats():
-                    found = self._from_disk_or_transpiled(make())
-                if len(self._circuits) >= _MOST_CIRCUITS:
-                    self._circuits.clear()
-                self._circuits[key] = found
+                    self._circuits[key] = self._from_disk_or_transpiled(make())
             return self._circuits[key]
 
     def _from_disk_or_transpiled(self, circuit: QuantumCircuit) -> QuantumCircuit:
@@ -213,33 +211,25 @@ class Target:
         except (TranspilerError, qiskit.QiskitError):  # a gate without a duration
             return None
 
-    def estimate(
+    def submit(
         self,
+        primitive: str,
         pubs: Sequence,
         seed: int | None,
-        exact: bool,
+        exact: bool = False,
         tags: Sequence[str] = (),
         sending: Callable[[], None] = lambda: None,
     ) -> Job:
-        """Submits a job of Estimator PUBs and returns it, without waiting.
+        """Submits a job and returns it, without waiting.
 
         Args:
-            pubs: Each with its precision.
+            primitive: ``"estimator"`` or ``"sampler"``.
+            pubs: Each with its precision, or for a sampler with its shots.
             seed: Of a simulator's samples, positive; None for fresh ones.
-            exact: Whether all precisions are zero.
+            exact: Whether all precisions are zero, which hardware cannot do.
             tags: By which `find` finds it, where jobs live on a service.
             sending: Is called there before each request that may create the job.
         """
-        raise NotImplementedError
-
-    def sample(
-        self,
-        pubs: Sequence,
-        seed: int | None,
-        tags: Sequence[str] = (),
-        sending: Callable[[], None] = lambda: None,
-    ) -> Job:
-        """Submits a job of Sampler PUBs, each with its shots, and returns it; as `estimate`."""
         raise NotImplementedError
 
 
@@ -332,17 +322,19 @@ class LocalTarget(Target):
         """Returns what the device that is faked would take; None for Aer."""
         return None if self.is_aer else super().seconds(circuit)
 
-    def estimate(
+    def submit(
         self,
+        primitive: str,
         pubs: Sequence,
         seed: int | None,
-        exact: bool,
+        exact: bool = False,
         tags: Sequence[str] = (),
         sending: Callable[[], None] = lambda: None,
     ) -> LocalJob:
-        """Runs Estimator PUBs; see `Target.estimate`. Tags have no effect, and nothing is sent."""
+        """Runs a job; see `Target.submit`. Tags have no effect, and nothing is sent."""
+        self._require_threads()
+        LocalTarget._used_in = lineage()
         if exact:
-            self._begin()
             from qiskit_aer.primitives import EstimatorV2
 
             # With noise Aer would otherwise run 1024 random trajectories. Readout errors are not
@@ -350,24 +342,6 @@ class LocalTarget(Target):
             method = {"method": "density_matrix"} if self._fake else {}
             estimator = EstimatorV2.from_backend(self._backend, options={"run_options": method})
             return LocalJob(estimator.run(pubs))
-        return self._run("estimator", pubs, seed)
-
-    def sample(
-        self,
-        pubs: Sequence,
-        seed: int | None,
-        tags: Sequence[str] = (),
-        sending: Callable[[], None] = lambda: None,
-    ) -> LocalJob:
-        """Runs Sampler PUBs; see `Target.sample` and `estimate`."""
-        return self._run("sampler", pubs, seed)
-
-    def _run(self, kind, pubs, seed) -> LocalJob:
         from qshift.executors.qiskit import qiskit_internals as runtime
 
-        self._begin()
-        return LocalJob(runtime.run_locally(kind, self._backend, pubs, self._options, seed))
-
-    def _begin(self):
-        self._require_threads()
-        LocalTarget._used_in = lineage()
+        return LocalJob(runtime.run_locally(primitive, self._backend, pubs, self._options, seed))

@@ -35,13 +35,33 @@ def wait(job: Job, say: Callable[[str], None]) -> Sequence:
     Raises:
         JobError: If it failed or was cancelled.
     """
+
+    def look(status):
+        position = job.queue_position() if status == "queued" else None
+        say(status if position is None else f"{status}, position {position}")
+
+    until_over(job, look)
+    return job.result()
+
+
+def until_over(
+    job: Job,
+    look: Callable[[str], None] = lambda status: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """Waits until a job is over and returns its status: ``"done"``, ``"failed"``, ``"cancelled"``.
+
+    Args:
+        job: The job.
+        look: Is told each status before.
+        sleep: Waits so many seconds.
+    """
     for pause in pauses():
         status = job.status()
         if status in ("done", "failed", "cancelled"):
-            return job.result()
-        position = job.queue_position() if status == "queued" else None
-        say(status if position is None else f"{status}, position {position}")
-        time.sleep(pause)
+            return status
+        look(status)
+        sleep(pause)
 
 
 @contextmanager

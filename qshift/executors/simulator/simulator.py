@@ -12,7 +12,7 @@ import numpy as np
 import pennylane as qml
 
 from qshift.circuits.circuit import Circuit
-from qshift.executors.executor import Call, Calls
+from qshift.executors.executor import Call, Executor
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.seeding import generator
 from qshift.executors.simulator.adjoint import Adjoint
@@ -24,7 +24,6 @@ from qshift.executors.simulator.pauli_rotations import Rotations, may_pay
 from qshift.fallbacks import warn_slower
 from qshift.forks import Lock, descendant, lineage
 from qshift.progress import track
-from qshift.tracker import Tracker
 
 _MOST_PROBABILITIES = 2**20  # at once: 8 MiB
 _MOST_POINTS = 1000  # at once, so that progress can be shown
@@ -40,6 +39,7 @@ class _Program:
         kernels: Its gates.
         measured: Bases that give its values.
         adjoint: Its gradients; None if lightning does not have them.
+        at_once: How many points are run at once, at most.
         rotations: Its gates for many points at once; None if it is not made of rotations, False
             as long as nobody has asked.
     """
@@ -47,10 +47,11 @@ class _Program:
     kernels: Kernels
     measured: list[Basis]
     adjoint: Adjoint | None
+    at_once: int
     rotations: Rotations | None | Literal[False] = False
 
 
-class LightningExecutor:
+class LightningExecutor(Executor):
     """Runs circuits on lightning.qubit's compiled classes, thread-safe.
 
     What these do not cover goes through the device's public interface.
@@ -63,11 +64,10 @@ class LightningExecutor:
     differentiates_gates = True
 
     def __init__(self, device: qml.devices.Device, seed: int | None = None):
+        super().__init__(device, seed)
         self._general = PennyLaneExecutor(device, seed)
         self._wires = device.wires
-        self._seed = seed
         self._rng = generator_of(device) or np.random.default_rng()
-        self._calls = Calls()
         self._lineage = lineage()
         self._states: dict[int, StateVector] = {}  # by number of wires
         self._latest: dict[tuple, np.ndarray] = {}
@@ -76,44 +76,25 @@ class LightningExecutor:
 
     def _inherit(self) -> None:
         """In a fork: leaves what another thread of the parent may have been at work on."""
-        if self._lineage is not lineage():
-            self._lineage = lineage()
-            self._rng = descendant(self._rng)
-            for known in (self._states, self._latest, self._programs):
-                known.clear()
+        self._lineage = lineage()
+        self._rng = descendant(self._rng)
+        for known in (self._states, self._latest, self._programs):
+            known.clear()
 
-    def __call__(
-        self, circuit: Circuit, points: np.ndarray, call: Call | None = None
-    ) -> np.ndarray:
-        """Returns the raw values float64[N, M] of a circuit at the points float64[N, P].
-
-        Counts as one batch in `Tracker`. Without a call given, each is one of its own.
-        """
-        call = call or Call(next(self._calls))
+    def run(self, circuit: Circuit, points: np.ndarray, call: Call) -> np.ndarray:
+        """See `Executor`."""
         with self._lock:
             program = self._program(circuit)
             if program is None:
-                return self._general(circuit, points, call)
+                return self._general.run(circuit, points, call)
+            if len(points) <= program.at_once:
+                return self._values(circuit, program, points, call)
             values = np.empty((len(points), circuit.num_values))
             for chunk, found in self._spread(
                 circuit, program, points, lambda at: self._values(circuit, program, at, call), False
             ):
                 values[chunk] = found
-        if len(points):
-            shots = len(points) * self.shots(circuit)
-            Tracker.record(batches=1, circuits=len(points), shots=shots)
         return values
-
-    def shots(self, circuit: Circuit) -> int:
-        """Returns how many shots each point of a circuit takes; 0 if results are exact."""
-        return self._general.shots(circuit)
-
-    def jobs(self, circuit: Circuit, points: int) -> int:
-        """Returns 0: a batch is run while its results are waited for."""
-        return 0
-
-    def seconds(self, circuit: Circuit, points: int) -> None:
-        """Returns None: PennyLane's devices do not say."""
 
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
@@ -125,28 +106,29 @@ class LightningExecutor:
         if self._adjoint(circuit) is None:
             self._general.require_gradients(circuit)
 
-    def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
+    def differentiate(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P] by adjoint differentiation.
 
         Raises:
             UnsupportedError: If the circuit does not allow it.
         """
-        gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
         with self._lock:
-            if self._adjoint(circuit) is None:
-                return self._general.gradients(circuit, points)
             program = self._program(circuit)
+            if circuit.shots or program is None or program.adjoint is None:
+                return self._general.differentiate(circuit, points)
+            if len(points) <= program.at_once:
+                return self._gradients(circuit, program, points)
+            gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
             for chunk, found in self._spread(
                 circuit, program, points, lambda at: self._gradients(circuit, program, at), True
             ):
                 gradients[chunk] = found
-        if len(points):
-            Tracker.record(batches=1, circuits=len(points))
         return gradients
 
     def _program(self, circuit) -> _Program | None:
         with self._lock:
-            self._inherit()
+            if self._lineage is not lineage():
+                self._inherit()
             if circuit not in self._programs:
                 try:
                     self._programs[circuit] = self._prepare(circuit)
@@ -181,7 +163,9 @@ class LightningExecutor:
             adjoint = None
             if not isinstance(error, NotCoveredError):
                 warn_slower("Gradients come from shifted circuits instead of adjoint ones", error)
-        return _Program(kernels, measured, adjoint)
+        outcomes = sum(2 ** len(basis.wires) for basis in measured)
+        at_once = max(1, min(_MOST_POINTS, _MOST_PROBABILITIES // max(1, outcomes)))
+        return _Program(kernels, measured, adjoint, at_once)
 
     def _rotations(self, circuit, program, points, gradients) -> Rotations | None:
         """Returns what runs all points at once, if that is faster than one after the other."""
@@ -199,8 +183,7 @@ class LightningExecutor:
 
     def _spread(self, circuit, program, points, here, gradients):
         """Yields slices of the points and what was found there, with progress."""
-        outcomes = sum(2 ** len(basis.wires) for basis in program.measured)
-        size = max(1, min(_MOST_POINTS, _MOST_PROBABILITIES // max(1, outcomes)))
+        size = program.at_once
         chunks = [slice(i, min(i + size, len(points))) for i in range(0, len(points), size)]
         pickled = None
 
@@ -236,8 +219,8 @@ class LightningExecutor:
         if not circuit.shots:
             return _averages(measured, probabilities, (len(points), circuit.num_values))
         rngs = [self._rng]
-        if self._seed is not None:
-            rngs = [generator(self._seed, circuit, point, call) for point in points]
+        if self.seed is not None:
+            rngs = [generator(self.seed, circuit, point, call) for point in points]
         shape = (len(points), circuit.num_values // circuit.copies)
         copies = []
         for shots in circuit.shots:

@@ -246,7 +246,7 @@ def test_a_process_of_another_container_is_waited_for(loopback, ledger, monkeypa
         patch.setattr(ledgers, "_at_work", set())
         with pytest.raises(KeyboardInterrupt):
             patch.setattr(
-                ServiceTarget, "_submit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+                ServiceTarget, "submit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
             )
             patch.setattr(Ledger, "leave", lambda *_: None)
             run(ledger)

@@ -41,3 +41,16 @@ def test_where_ctrl_c_does_not_arrive_it_says_what_does(shown):
 def test_looks_become_rarer():
     pauses = list(itertools.islice(waiting.pauses(2.0), 20))
     assert pauses[0] < 0.2 and pauses == sorted(pauses) and pauses[-1] == 2.0
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "cancelled"])
+def test_a_job_is_looked_at_until_it_is_over(end):
+    class Job:
+        statuses = iter(["queued", "running", "running", end])
+
+        def status(self):
+            return next(self.statuses)
+
+    seen, slept = [], []
+    assert waiting.until_over(Job(), seen.append, slept.append) == end
+    assert seen == ["queued", "running", "running"] and slept == sorted(slept) and len(slept) == 3
