@@ -37,6 +37,14 @@ class Lock(_thread.RLock):
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
+_heirs: weakref.WeakSet = weakref.WeakSet()
+
+
+def in_children(owner) -> None:
+    """Has owner.inherit() called in every process that is forked from now on, while it lives."""
+    _heirs.add(owner)
+
+
 def lineage() -> tuple[int, ...]:
     """Returns what no other process that came of the same one by forks has; () for that one."""
     return _lineage
@@ -73,6 +81,8 @@ def _in_child() -> None:
     for lock in list(_locks):
         if not lock._is_owned():  # by this thread, which then has forked within
             lock._at_fork_reinit()
+    for heir in list(_heirs):
+        heir.inherit()
 
 
 if hasattr(os, "register_at_fork"):

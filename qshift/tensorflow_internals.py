@@ -36,27 +36,21 @@ stop_recording = record.stop_recording  # within it, neither records what is run
 could_record = record.could_possibly_record  # whether anything might record what is run now
 
 
-_following = gradients_util.PossibleTapeGradientTypes
-
-
-def following(tensor: tf.Tensor) -> int:
-    """Returns how many open tapes and forward accumulators follow a tensor: 0, 1, or 2 for more."""
-    return _following([tensor])
+# following([tensor, ...]): how many open tapes and forward accumulators follow any of the tensors;
+# 0, 1, or 2 for more.
+following = gradients_util.PossibleTapeGradientTypes
 
 
 class _Open(threading.local):
     """The open tapes and forward accumulators of a thread, each by a number of its own."""
 
     def __init__(self):
-        self.numbers: list[int] = []
+        self.numbers: tuple[int, ...] = ()
 
 
 _open, _numbers = _Open(), itertools.count()
-
-
-def open_tapes() -> tuple[int, ...]:
-    """Returns numbers of the tapes and forward accumulators that record now."""
-    return tuple(_open.numbers)
+# open_tapes() returns numbers of the tapes and forward accumulators that record now.
+open_tapes: Callable[[], tuple[int, ...]] = functools.partial(getattr, _open, "numbers")
 
 
 def _count_tapes(kind: type, push: str, pop: str) -> None:
@@ -68,14 +62,15 @@ def _count_tapes(kind: type, push: str, pop: str) -> None:
         pushed(self)
         if not hasattr(self, "_qshift_number"):
             self._qshift_number = next(_numbers)
-        _open.numbers.append(self._qshift_number)
+        _open.numbers += (self._qshift_number,)
 
     @functools.wraps(popped)
     def end(self):
         popped(self)
         number = getattr(self, "_qshift_number", None)
         if number in _open.numbers:
-            _open.numbers.remove(number)
+            place = _open.numbers.index(number)
+            _open.numbers = _open.numbers[:place] + _open.numbers[place + 1 :]
 
     setattr(kind, push, begin)
     setattr(kind, pop, end)
@@ -87,7 +82,7 @@ _count_tapes(tf.autodiff.ForwardAccumulator, "_push_accumulator", "_pop_accumula
 
 def is_watched(tensor: tf.Tensor) -> bool:
     """Returns whether any open tape or forward accumulator follows a tensor."""
-    return _following([tensor]) != 0
+    return following([tensor]) != 0
 
 
 # --- ops ---

@@ -15,7 +15,7 @@ def is_tensor(parameter) -> bool:
 def constant(parameter) -> np.ndarray | None:
     """Returns the numbers in a tensor if they are known and nothing can differentiate by it."""
     tensor = tf.convert_to_tensor(parameter)
-    if tensor.dtype == tf.resource or is_watched(tensor):
+    if not tensor.dtype.is_integer and (tensor.dtype == tf.resource or is_watched(tensor)):
         return None
     return tf.get_static_value(tensor)
 

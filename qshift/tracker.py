@@ -22,7 +22,7 @@ class Tracker:
         1
     """
 
-    _open: ClassVar[list[Tracker]] = []
+    open: ClassVar[list[Tracker]] = []  # those that count now
     _lock: ClassVar[Lock] = Lock()
 
     def __init__(self):
@@ -33,24 +33,19 @@ class Tracker:
         self.totals = dict.fromkeys(("circuits", "batches", "jobs", "shots", "transpilations"), 0)
 
     def __enter__(self) -> Tracker:
-        Tracker._open.append(self)
+        Tracker.open.append(self)
         return self
 
     def __exit__(self, *_) -> None:
-        Tracker._open.remove(self)
+        Tracker.open.remove(self)
 
     def __repr__(self) -> str:
         return f"Tracker({', '.join(f'{name}={n}' for name, n in self.totals.items() if n)})"
 
     @staticmethod
-    def is_open() -> bool:
-        """Whether anything is counted."""
-        return bool(Tracker._open)
-
-    @staticmethod
     def record(**counts: int) -> None:
         """Adds counts to all open trackers."""
         with Tracker._lock:
-            for tracker in set(Tracker._open):
+            for tracker in set(Tracker.open):
                 for name, count in counts.items():
                     tracker.totals[name] += count

@@ -20,7 +20,7 @@ from random_circuits import tape_derivatives
 from taylor import Taylor, controlled, expectation, sequence, word
 
 import qshift
-from qshift.circuits.circuit import Compiler
+from qshift.circuits.compiler import Compiler
 
 jax.config.update("jax_enable_x64", True)
 

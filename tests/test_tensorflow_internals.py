@@ -72,13 +72,13 @@ def test_whether_anything_might_record():
 
 def test_who_follows_a_tensor():
     x, y = tf.constant(1.0), tf.constant(2.0)
-    assert internals.following(x) == 0
+    assert internals.following([x]) == 0
     with tf.GradientTape() as tape:
         tape.watch(x)
-        assert (internals.following(x), internals.following(y)) == (1, 0)
+        assert (internals.following([x]), internals.following([y])) == (1, 0)
         assert internals.is_watched(2 * x) and not internals.is_watched(y)
         with tf.autodiff.ForwardAccumulator(x, tf.constant(1.0)):
-            assert internals.following(x) == 2
+            assert internals.following([x]) == 2
     assert not internals.is_watched(x)
 
 

@@ -38,7 +38,8 @@ from qshift.autodiff.program import Program
 from qshift.autodiff.requests import Wanted, checked
 from qshift.autodiff.tracing import Itself
 from qshift.autodiff.unrolling import explained, unrolled
-from qshift.circuits.circuit import Circuit, Compiled, Compiler
+from qshift.circuits.circuit import Circuit
+from qshift.circuits.compiler import Compiled, Compiler
 from qshift.circuits.pennylane_internals import (
     as_returned,
     has_own_shots,
@@ -58,6 +59,7 @@ from qshift.tensorflow_internals import could_record, function_graph
 from qshift.tensors import as_argument, constant, is_tensor
 
 _MOST_PROGRAMS = 256
+_OWN = (tf.Tensor, tf.Variable)  # which PennyLane takes as they are
 
 # Set by `derivatives`, so that the qnodes it calls run all it needs in their first batch.
 _NOTHING = Wanted()
@@ -350,7 +352,7 @@ class QNode(qml.QNode):
 
     def _tapes(self, args, kwargs) -> _Tapes:
         """Traces the quantum function and applies the transforms put on top of the qnode."""
-        args = tuple(map(as_argument, args))
+        args = tuple([x if isinstance(x, _OWN) else as_argument(x) for x in args])
         kwargs = {name: as_argument(argument) for name, argument in kwargs.items()}
         tape, returned = self._record(args, kwargs)
         dtype = result_dtype(tape)  # as transforms may cast
@@ -394,8 +396,9 @@ class QNode(qml.QNode):
             batch = batch_size(circuit, parameters)
             tensors, columns, active, _ = parts(circuit, parameters, batch)
         else:
-            ahead = _wanted_here(), replace(self._wanted, arguments=traced.arguments)
-            order = max(wanted.highest for wanted in ahead)
+            ahead = [_wanted_here(), replace(self._wanted, arguments=traced.arguments)]
+            ahead = [wanted for wanted in ahead if wanted.order or wanted.partials]
+            order = max((wanted.highest for wanted in ahead), default=0)
             circuit, parameters, names = self._joined(compiled, order)
             batch = batch_size(circuit, parameters)
             tensors, columns, active, watched = parts(circuit, parameters, batch)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.dataflow import FUNCTIONS, PICKS, SMOOTH, Made, is_linear, made, name_of
+from qshift.autodiff.dataflow import FUNCTIONS, PICKS, SMOOTH, Made, is_linear, made, name_of, scope
 from qshift.tensorflow_internals import (
     EagerTensor,
     following,
@@ -135,28 +135,6 @@ class _Step(NamedTuple):
     constants: list[np.ndarray]
 
 
-def _last_step(tensor) -> _Step | None:
-    """Returns how a tensor was made, if that makes it a function of one other."""
-    if not (tensor.dtype.is_floating or tensor.dtype.is_complex):
-        return None  # a multiple is rounded otherwise
-    tapes = following(tensor)
-    if not tapes and isinstance(tensor, EagerTensor):
-        return None
-    origin = made(tensor)
-    if origin is None or not _is_own(origin, tensor):
-        return None
-    found = _moving(origin)
-    if found is None:
-        return None
-    other, constants = found
-    if origin.kind != "ReadVariableOp":
-        # Tapes that follow one of them only do not differentiate through the op. Two stands for
-        # two or more of them.
-        if tapes != following(other) or tapes == 2 and not set(open_tapes()) <= set(origin.tapes):
-            return None
-    return _Step(tensor, origin, other, constants)
-
-
 def _moving(origin) -> tuple[tf.Tensor, list[np.ndarray]] | None:
     """Returns which input of an op is not constant, and the numbers in the others, if its result is
     a function of that one."""
@@ -169,7 +147,11 @@ def _moving(origin) -> tuple[tf.Tensor, list[np.ndarray]] | None:
         return None
     if origin.kind not in PICKS and origin.kind not in FUNCTIONS and origin.kind != "Neg":
         return None
-    others = [constant(each) for each in inputs[1:]]
+    # Whole numbers are constants, as far as derivatives go.
+    others = [
+        x.numpy() if isinstance(x, EagerTensor) and x.dtype.is_integer else constant(x)
+        for x in inputs[1:]
+    ]
     return None if any(c is None for c in others) else (inputs[0], others)
 
 
@@ -179,15 +161,17 @@ class _Names:
     def __init__(self):
         self._known: dict[Hashable, tuple[Angle, int]] = {}  # with the number of ops it tells of
         self._writes: dict[int, dict[str, int]] = {}
+        self._scope = scope()
 
     def angle(self, tensor) -> Angle:
         """Goes back from a tensor to where its name begins, and forward again to its own."""
         way: list[tuple[Hashable, _Step]] = []
-        name = name_of(tensor)
-        while name not in self._known and (step := _last_step(tensor)) is not None:
+        eager = tf.executing_eagerly()
+        name = id(tensor) if eager else name_of(tensor)
+        while name not in self._known and (step := self._last_step(tensor)) is not None:
             way.append((name, step))
             tensor = step.other
-            name = name_of(tensor)
+            name = id(tensor) if eager else name_of(tensor)
         angle, length = self._known.setdefault(name, ((name, 1.0), 0))
         for name, step in reversed(way):
             angle, length = self._after(step, *angle), length + 1
@@ -195,6 +179,28 @@ class _Names:
                 angle, length = (name, 1.0), 0
             self._known[name] = angle, length
         return angle
+
+    def _last_step(self, tensor) -> _Step | None:
+        """Returns how a tensor was made, if that makes it a function of one other."""
+        if not (tensor.dtype.is_floating or tensor.dtype.is_complex):
+            return None  # a multiple is rounded otherwise
+        tapes = following([tensor])
+        if not tapes and isinstance(tensor, EagerTensor):
+            return None
+        origin = getattr(tensor, "qshift_made", None)
+        if origin is None or origin.scope is not self._scope or not _is_own(origin, tensor):
+            return None
+        found = _moving(origin)
+        if found is None:
+            return None
+        other, constants = found
+        if origin.kind != "ReadVariableOp":
+            # Tapes that follow one of them only do not differentiate through the op. Two stands
+            # for two or more of them.
+            same = tapes == following([other])
+            if not same or tapes > 1 and not set(open_tapes()) <= set(origin.tapes):
+                return None
+        return _Step(tensor, origin, other, constants)
 
     def _after(self, step, name, factor) -> Angle:
         """Returns the name and factor of what an op makes of an angle."""
@@ -206,7 +212,7 @@ class _Names:
             return name, factor * c if kind == "Mul" else factor / c
         if kind == "ReadVariableOp":
             tensor = step.tensor
-            return (kind, self._version(origin, tensor), following(tensor), (name, factor)), 1.0
+            return (kind, self._version(origin, tensor), following([tensor]), (name, factor)), 1.0
         settings = _settings(origin.settings)
         if kind in FUNCTIONS or kind == "Cast":  # which rounds what it is given
             return (kind, origin.index, settings, (name, factor)), 1.0

@@ -122,11 +122,14 @@ def assignments() -> int:
     return _current.assignments
 
 
-def made(tensor: tf.Tensor) -> Made | None:
-    """Returns how a tensor was made in the present scope; None if it was not.
+def scope() -> Scope | None:
+    """Returns the present scope: what tensors of others remember is for this one as if they had
+    always been there, as somebody may differentiate by them."""
+    return _current.scope
 
-    What was there before is for the scope a number of its own: somebody may differentiate by it.
-    """
+
+def made(tensor: tf.Tensor) -> Made | None:
+    """Returns how a tensor was made in the present scope; None if it was not."""
     found = getattr(tensor, "qshift_made", None)
     return found if found is not None and found.scope is _current.scope else None
 

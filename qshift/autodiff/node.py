@@ -8,15 +8,16 @@ function twice). Here the gradient finds its inputs on the op that is being diff
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.evaluation import Evaluation
 from qshift.autodiff.one_batch import register, siblings
-from qshift.autodiff.tickets import EagerCall
 from qshift.rules.planner import Index
 from qshift.tensorflow_internals import (
     LoopInputs,
@@ -32,6 +33,34 @@ from qshift.tensorflow_internals import (
 )
 
 _GRADIENT = "QShiftPartials"
+
+
+class EagerCall:
+    """A call in eager mode.
+
+    Args:
+        calls: Those of its qnode.
+        number: Which of them.
+        evaluation: Its own.
+    """
+
+    __slots__ = ("evaluation", "_calls", "_number", "_ticket")
+
+    def __init__(self, calls: EvaluatedCalls, number: int, evaluation: Evaluation):
+        self.evaluation = evaluation
+        self._calls, self._number = calls, number
+        self._ticket: Callable[[], tf.Tensor | None] = lambda: None
+
+    def ticket(self) -> tf.Tensor:
+        """Returns what graphs in which derivatives are computed know the call by."""
+        ticket = self._ticket()
+        if ticket is None:
+            with tf.init_scope():
+                ticket = tf.constant(self._number, tf.int64)
+            ticket.qshift_owned = self.evaluation  # for as long as such a graph holds the ticket
+            self._calls.eager[self._number] = self.evaluation
+            self._ticket = weakref.ref(ticket)
+        return ticket
 
 
 class Node(Protocol):

@@ -10,11 +10,12 @@ import tensorflow as tf
 
 from qshift.autodiff.calls import EvaluatedCalls
 from qshift.autodiff.evaluation import Evaluation, Structure
-from qshift.autodiff.node import run
+from qshift.autodiff.node import EagerCall, run
 from qshift.autodiff.op import Partials
 from qshift.autodiff.threads import LARGEST_FORKED, require_threads
-from qshift.autodiff.tickets import EagerCall, graph_ticket
+from qshift.autodiff.tickets import graph_ticket
 from qshift.rules.planner import Index
+from qshift.tensorflow_internals import could_record
 
 
 class Program:
@@ -68,6 +69,8 @@ class Program:
                 require_threads(parameters.size)
             number = next(self.calls)
             evaluation = self.start(parameters, number=number)
+            if not could_record():  # nobody will ask for derivatives
+                return tf.constant(evaluation.partials(((),))[:, :, 0])
             call: EagerCall | tf.Tensor = EagerCall(self.calls, number, evaluation)
         else:
             call = graph_ticket(self.calls)

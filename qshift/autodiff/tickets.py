@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.calls import EvaluatedCalls
-from qshift.autodiff.evaluation import Evaluation
 from qshift.autodiff.threads import LARGEST_FORKED, require_threads
 from qshift.errors import UnsupportedError
 from qshift.tensorflow_internals import (
@@ -42,34 +39,6 @@ def _draw_once(inputs: LoopInputs, numbers):
     if ticket.graph is not tf.compat.v1.get_default_graph():
         ticket = graph_ticket(numbers)
     return [wrapped(ticket, False)]
-
-
-class EagerCall:
-    """A call in eager mode.
-
-    Args:
-        calls: Those of its qnode.
-        number: Which of them.
-        evaluation: Its own.
-    """
-
-    __slots__ = ("evaluation", "_calls", "_number", "_ticket")
-
-    def __init__(self, calls: EvaluatedCalls, number: int, evaluation: Evaluation):
-        self.evaluation = evaluation
-        self._calls, self._number = calls, number
-        self._ticket: Callable[[], tf.Tensor | None] = lambda: None
-
-    def ticket(self) -> tf.Tensor:
-        """Returns what graphs in which derivatives are computed know the call by."""
-        ticket = self._ticket()
-        if ticket is None:
-            with tf.init_scope():
-                ticket = tf.constant(self._number, tf.int64)
-            ticket.qshift_owned = self.evaluation  # for as long as such a graph holds the ticket
-            self._calls.eager[self._number] = self.evaluation
-            self._ticket = weakref.ref(ticket)
-        return ticket
 
 
 def _guard() -> tf.Tensor | None:

@@ -1,14 +1,14 @@
 """A quantum circuit as a function of numbers, from points float64[N, P] to values float64[N, M].
 
-A `Compiler` takes a PennyLane tape whose gates hold TensorFlow tensors and separates what
-changes between two calls (the tensors, flattened into P columns) from what does not (`Circuit`).
+A `Compiler` takes a PennyLane tape whose gates hold TensorFlow tensors and separates what changes
+between two calls (the tensors, flattened into P columns) from what does not (`Circuit`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,24 +19,10 @@ from pennylane.tape import QuantumScript
 from pennylane.wires import Wires
 
 from qshift.circuits import spectra as gates
-from qshift.circuits.consistency import require_consistent
-from qshift.circuits.decomposition import decompose, innermost
-from qshift.circuits.identity import fingerprint, has_custom, hashable, kept
-from qshift.circuits.mid_circuit import defer, in_order
-from qshift.circuits.readout import Readout, read
-from qshift.circuits.signature import signature
-from qshift.circuits.snapshots import snapshot
-from qshift.circuits.unitary import (
-    require_real_angles,
-    require_unitary,
-    require_unitary_now,
-    unitary_matrices,
-)
-from qshift.errors import NoShiftRuleError, UnsupportedError
+from qshift.errors import NoShiftRuleError
 from qshift.rules.planner import Frequencies, Planner, Spectrum
-from qshift.rules.shifting import Shifter, largest_frequency
+from qshift.rules.shifting import Shifter
 
-_MATRICES = (qml.QubitUnitary, qml.ControlledQubitUnitary)
 _NUMBERS = (int, float, complex, np.number, np.ndarray)
 
 
@@ -64,11 +50,11 @@ class Slot:
     is_complex: bool
     spectrum: Spectrum | None
 
-    @property
+    @cached_property
     def size(self) -> int:
         return int(np.prod(self.shape, dtype=int)) * (2 if self.is_complex else 1)
 
-    @property
+    @cached_property
     def columns(self) -> range:
         return range(self.start, self.start + self.size)
 
@@ -108,14 +94,9 @@ class Parametric:
         )
 
     @cached_property
-    def _planners(self) -> dict[str, Planner]:
-        return {}
-
-    def planner(self, objective: str) -> Planner:
-        """Returns the planner of this structure, which remembers its plans."""
-        if objective not in self._planners:
-            self._planners[objective] = Planner(self.spectra, self.cones, objective)
-        return self._planners[objective]
+    def planner(self) -> Callable[[str], Planner]:
+        """planner(objective) returns the planner of this structure, which remembers its plans."""
+        return lru_cache(partial(Planner, self.spectra, self.cones))
 
     @cached_property
     def _without_rule(self) -> list[Slot]:
@@ -293,213 +274,3 @@ def terms(measurement) -> set[frozenset]:
     if isinstance(measurement, ProbabilityMP) or words is None:
         return {frozenset(measurement.wires)}
     return {frozenset(word) for word, coefficient in words.items() if coefficient != 0}
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """A tape, taken apart.
-
-    Attributes:
-        circuit: What stays the same between calls.
-        parameters: One tensor per slot, of the slot's shape or broadcast [N, *shape].
-        readout: From raw values to the results asked for.
-    """
-
-    circuit: Circuit
-    parameters: tuple[Any, ...]
-    readout: Readout
-
-    def results(self, values, finish: Callable[[Any], Any]):
-        """Lays raw values [N, M] out as PennyLane returns the results of a tape.
-
-        Args:
-            values: The values.
-            finish: What to do with each result [N, ...].
-        """
-        circuit, copies = self.circuit, []
-        width = circuit.num_values // circuit.copies
-        for i in range(circuit.copies):
-            raw = values[:, i * width : (i + 1) * width] if circuit.copies > 1 else values
-            results = [finish(result) for result in self.readout.laid_out(raw)]
-            copies.append(results[0] if len(results) == 1 else tuple(results))
-        return tuple(copies) if circuit.shots.has_partitioned_shots else copies[0]
-
-
-class Compiler:
-    """Takes tapes apart, keeping the structures it has met.
-
-    Args:
-        device_wires: The wires that ``qml.probs()`` measures; None for those of the tape.
-        is_tensor: Whether a parameter is a TensorFlow tensor.
-        adjoint: Whether to decompose gates further, into those that devices differentiate.
-        constant: Returns the numbers in a tensor if nothing can differentiate by it, or None.
-    """
-
-    _MOST_STRUCTURES = 256
-
-    def __init__(
-        self,
-        device_wires,
-        is_tensor: Callable[[Any], bool],
-        adjoint: bool = False,
-        constant: Callable[[Any], np.ndarray | None] = lambda _: None,
-    ):
-        self._device_wires = device_wires
-        self._adjoint = adjoint
-        self._is_tensor = is_tensor
-        self._constant = constant
-        self._circuits: dict[Any, Circuit] = {}
-        # What became of tapes none of whose gates with tensors were decomposed: the circuit, where
-        # in the tape its parameters are, and the readout.
-        self._known: dict[Hashable, tuple[Circuit, list[tuple[int, int]], Readout]] = {}
-
-    def __call__(self, tape: QuantumScript) -> Compiled:
-        """Takes a tape apart.
-
-        Raises:
-            UnsupportedError: For what shifted circuits cannot differentiate: postselection, states,
-                samples, tensors inside observables other than as coefficients.
-        """
-        key = signature(tape)
-        if key in self._known:
-            circuit, places, readout = self._known[key]
-            gates = tape.operations
-            return Compiled(circuit, tuple([gates[i].data[k] for i, k in places]), readout)
-        compiled, moving = self._taken_apart(tape)
-        places = _places(compiled, moving, tape)
-        if key is not None and places is not None:
-            if len(self._known) >= self._MOST_STRUCTURES:
-                self._known.clear()
-            self._known[key] = compiled.circuit, places, compiled.readout
-        return compiled
-
-    def _taken_apart(self, tape) -> tuple[Compiled, dict[int, Operator]]:
-        """Returns a tape taken apart, and the gates with parameters by their positions."""
-        tape = defer(tape, self._device_wires)
-        operations = decompose(tape.operations, self._is_tensor, self._adjoint, self._may_move)
-        readout = read(
-            tape.measurements,
-            lambda: self._device_wires or in_order(tape),
-            self._is_tensor,
-            self._constant,
-        )
-
-        slots, parameters, structures, fixed, start = [], [], [], [], 0
-        templates, moving_gates, data_gates = [], {}, set()
-        for position, part in enumerate(operations):
-            op, leaves, structure, data_of = part
-            own = kept(op) if has_custom(structure) else None
-            structures.append((hashable(structure), own))
-            positions = gates.data_positions(op, leaves)
-            moving = [
-                i
-                for i, leaf in enumerate(leaves)
-                if self._is_tensor(leaf) or _is_broadcast(op, positions[i], leaf)
-            ]
-            fixed.append(fingerprint([x for i, x in enumerate(leaves) if i not in moving]))
-            if not moving:
-                templates.append(op)
-                continue
-            moving_gates[position] = op
-            given, is_data = list(leaves), False
-            is_matrix = isinstance(innermost(op), _MATRICES)
-            spectra = gates.spectra(op)
-            for i in moving:
-                slot = _slot(op, position, positions[i], i, leaves[i], start)
-                if part.is_still:
-                    slot = replace(slot, spectrum=Frequencies(()))
-                elif data_of is not None:
-                    slot = replace(slot, gate=data_of)
-                elif positions[i] is not None and not slot.shape:
-                    slot = replace(slot, spectrum=spectra[positions[i]])
-                is_data |= slot.spectrum is None
-                if slot.shape and is_matrix:
-                    leaves[i] = unitary_matrices(leaves[i], op)
-                slots.append(slot)
-                parameters.append(leaves[i])
-                start += slot.size
-                leaves[i] = _placeholder(slot)
-            if is_data and not part.is_still:
-                data_gates.add(position)
-                if not is_matrix:
-                    require_unitary_now(op, given, structure)
-            templates.append((leaves, structure))
-        key = (
-            tuple(structures),
-            tuple(fixed),
-            tuple(slots),
-            tuple(map(fingerprint, readout.raw)),
-            tape.shots,
-        )
-        circuit = self._circuits.get(key)
-        if circuit is None:
-            if len(self._circuits) >= self._MOST_STRUCTURES:
-                self._circuits.clear()
-            # What is remembered must not change when the user's arrays do.
-            with qml.QueuingManager.stop_recording():
-                templates = tuple(
-                    qml.pytrees.unflatten(*t) if isinstance(t, tuple) else t for t in templates
-                )
-                templates, raw = snapshot(templates), snapshot(readout.raw)
-            for position, op in enumerate(templates):
-                require_real_angles(op)
-                if position not in data_gates:  # whose placeholders may be anything
-                    require_unitary(op)
-                if position not in moving_gates:
-                    require_consistent(op)
-            circuit = Circuit(templates, raw, readout.sizes, tuple(slots), tape.shots)
-            self._circuits[key] = circuit
-        return Compiled(circuit, tuple(parameters), readout), moving_gates
-
-    def _may_move(self, tensor):
-        return self._constant(tensor) is None
-
-
-def _places(compiled, moving, tape) -> list[tuple[int, int]] | None:
-    """Returns where in a tape the parameters of its circuit are, as (gate, parameter) each; None if
-    one of the gates that have them is another than in the tape."""
-    given = dict(enumerate(tape.operations))
-    if any(given.get(position) is not gate for position, gate in moving.items()):
-        return None
-    places = [(slot.operation, slot.parameter) for slot in compiled.circuit.slots]
-    found = zip(places, compiled.parameters, strict=True)
-    own = all(k is not None and given[i].data[k] is parameter for (i, k), parameter in found)
-    return places if own else None
-
-
-def _is_broadcast(op, parameter, leaf):
-    """Whether a constant of a gate has a batch in front, as inputs that are NumPy arrays may."""
-    if op.batch_size is None:
-        return False
-    if parameter is None:
-        raise UnsupportedError(
-            f"{op} has broadcast constants inside. Broadcast the parameters of plain gates, or "
-            "call the qnode once per entry."
-        )
-    return qml.math.ndim(leaf) > gates.ndim(op, parameter)
-
-
-def _slot(op, position, parameter, leaf, value, start):
-    """Returns a slot, as yet without a rule."""
-    shape = tuple(qml.math.shape(value))
-    dims = len(shape) if parameter is None else gates.ndim(op, parameter)
-    if len(shape) - dims not in (0, 1):
-        raise UnsupportedError(
-            f"Parameter {parameter} of {op.name} has shape {shape}; expected {dims} dimensions, or "
-            f"{dims + 1} with a batch in front."
-        )
-    shape = shape[len(shape) - dims :]
-    is_complex = bool(shape) and "complex" in qml.math.get_dtype_name(value)
-    return Slot(position, parameter, leaf, op.name, start, shape, is_complex, None)
-
-
-def _placeholder(slot):
-    if slot.shape:  # normalised, so that state preparations accept it
-        array = np.zeros(slot.shape, dtype=complex if slot.is_complex else float)
-        return np.eye(*slot.shape) if len(slot.shape) == 2 else _first(array)
-    return 0.1 / (largest_frequency(slot.spectrum) or 1.0)
-
-
-def _first(array):
-    array.flat[0] = 1.0
-    return array

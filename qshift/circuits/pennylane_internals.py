@@ -3,8 +3,7 @@ it must do; and all that qshift changes in PennyLane.
 
 No other module imports such a name. What is promised here is tested alone, in
 tests/circuits/test_pennylane_internals.py. To import this module is to change PennyLane, in the
-whole process. What it does instead is found in `recording`, `shortcuts` and `sparse`, here is only
-where.
+whole process. What it does instead is found in `recording` and `shortcuts`, here is only where.
 """
 
 from __future__ import annotations
@@ -26,8 +25,9 @@ from pennylane.pauli import PauliSentence
 from pennylane.queuing import AnnotatedQueue, QueuingManager
 from pennylane.tape import QuantumTape
 from pennylane.workflow.qnode import _to_qfunc_output_type
+from scipy import sparse
 
-from qshift.circuits import recording, shortcuts, sparse
+from qshift.circuits import recording, shortcuts
 from qshift.tensors import is_tensor
 
 # `AdjointOperation` and `PowOperation`: the classes of what `qml.adjoint` and `qml.pow` make of an
@@ -144,9 +144,21 @@ for _name in ("ops.functions.dot", "transforms.split_non_commuting"):
 _commuting = _module("transforms.optimization.commute_controlled")
 _commuting._can_commute = shortcuts.of_known_bases(_commuting._can_commute)
 
+
+def _not_if_sparse(asked):
+    """Takes sparse matrices for constants, whatever is beside them: PennyLane has TensorFlow make
+    tensors of them to find out, which fails."""
+
+    @functools.wraps(asked)
+    def requires_grad(tensor, interface=None):
+        return not sparse.issparse(tensor) and asked(tensor, interface=interface)
+
+    return requires_grad
+
+
 # `requires_grad(tensor, interface=None)` decides in `unwrap` and others what is a constant.
 _dispatch = _module("math.multi_dispatch")
-_dispatch.requires_grad = sparse.not_differentiated(_dispatch.requires_grad)
+_dispatch.requires_grad = _not_if_sparse(_dispatch.requires_grad)
 
 # "coerce" makes one dtype of what is multiplied, added up or stacked by `qml.math`.
 autoray.register_function("tensorflow", "coerce", shortcuts.of_one_dtype)

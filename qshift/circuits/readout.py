@@ -65,20 +65,11 @@ class Readout:
     def linear(self) -> bool:
         """Whether all results are raw values as they stand, so that the same functions make
         derivatives of the results out of derivatives of the raw values."""
-        return all(isinstance(result, _Columns) for result in self.results)
-
-    def laid_out(self, values: tf.Tensor) -> list[tf.Tensor]:
-        """Returns the results for raw values [N, M], [N, ...] each."""
-        columns = {r.columns if isinstance(r, _Columns) else None for r in self.results}
-        if not all(type(column) is int for column in columns):
-            return [result(values) for result in self.results]
-        # One op for all of them.
-        apart = tf.unstack(values, num=sum(self.sizes), axis=1)
-        return [apart[result.columns] for result in self.results]
+        return all(isinstance(result, Columns) for result in self.results)
 
 
 @dataclass(frozen=True)
-class _Columns:
+class Columns:
     """A result that is raw values as they stand."""
 
     columns: int | slice
@@ -226,7 +217,7 @@ def _result(measurement, raw, all_wires, is_tensor):
         )
     if measurement.obs is not None:
         require_hermitian(measurement.obs)
-    return _Columns(raw.add(measurement, 2 ** len(measurement.wires)))
+    return Columns(raw.add(measurement, 2 ** len(measurement.wires)))
 
 
 def _linear(terms):
@@ -234,7 +225,7 @@ def _linear(terms):
     if len(terms) == 1:
         ((coefficient, column),) = terms
         if isinstance(coefficient, float) and coefficient == 1.0 and column is not None:
-            return _Columns(column)
+            return Columns(column)
 
     def result(values):
         total = 0.0

@@ -150,7 +150,7 @@ class Executor(ABC):
             return np.empty((0, circuit.num_values))
         values = self.run(circuit, points, call or Call(next(self._calls)))
         values = self._checked("run", values, (len(points), circuit.num_values))
-        if Tracker.is_open():
+        if Tracker.open:
             self._record(circuit, len(points))
         return values
 

@@ -191,16 +191,16 @@ class Node:
     def __init__(self, planner: Planner, points: tuple[Point, ...]):
         self.planner = planner
         self.points = points
-        self._children: dict[tuple[Index, ...], Step] = {}
+        self.steps: dict[tuple[Index, ...], Step] = {}
 
     def request(self, indices: Sequence[Index]) -> Step:
         """Plans the partial derivatives `indices` given the points that are there already."""
         key = tuple(indices)
-        step = self._children.get(key)
+        step = self.steps.get(key)
         if step is None:
-            if len(self._children) >= _MOST_REMEMBERED:
-                self._children.clear()
-            step = self._children[key] = self._cheapest(key)
+            if len(self.steps) >= _MOST_REMEMBERED:
+                self.steps.clear()
+            step = self.steps[key] = self._cheapest(key)
         return step
 
     def _cheapest(self, indices):

@@ -8,7 +8,7 @@ from random_circuits import GATES, PLAIN, RandomCircuit, tape_derivatives
 from scipy import sparse
 
 import qshift
-from qshift.circuits.circuit import Compiler
+from qshift.circuits.compiler import Compiler
 
 DEVICE = qml.device("default.qubit")
 RNG = np.random.default_rng(3)

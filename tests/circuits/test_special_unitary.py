@@ -12,7 +12,7 @@ from random_circuits import tape_derivatives
 from taylor import ORDER, Taylor, expectation, exponential, word
 
 import qshift
-from qshift.circuits.circuit import Compiler
+from qshift.circuits.compiler import Compiler
 from qshift.circuits.special_unitary import SpecialUnitaryAt, partial_derivatives, rotations
 from qshift.tensors import constant
 

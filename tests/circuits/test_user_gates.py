@@ -8,7 +8,7 @@ from pennylane.operation import Operation
 
 import qshift
 from qshift.circuits import user_gates
-from qshift.circuits.circuit import Compiler
+from qshift.circuits.compiler import Compiler
 from qshift.circuits.spectra import spectra
 from qshift.tensors import is_tensor
 

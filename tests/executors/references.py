@@ -6,7 +6,7 @@ import numpy as np
 import pennylane as qml
 import tensorflow as tf
 
-from qshift.circuits.circuit import Compiler
+from qshift.circuits.compiler import Compiler
 from qshift.executors.pennylane import PennyLaneExecutor
 
 

@@ -13,7 +13,7 @@ from pennylane.devices.modifiers import simulator_tracking, single_tape_support
 from pennylane.measurements import ExpectationMP, ProbabilityMP, VarianceMP
 
 from qshift.circuits import spectra, user_gates
-from qshift.circuits.circuit import Compiler
+from qshift.circuits.compiler import Compiler
 from qshift.circuits.identity import contains_custom
 from qshift.circuits.mid_circuit import defer
 from qshift.errors import OptionError, UnsupportedError

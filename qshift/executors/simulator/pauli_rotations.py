@@ -23,6 +23,7 @@ from qshift.executors.simulator.measurement_bases import Basis, NotCoveredError
 # lightning's kernels, as measured on the rings of benchmarks/; on more wires nothing is enough.
 _FEWEST_VALUES = (24, 24, 24, 24, 24, 36, 36)
 _FEWEST_GRADIENTS = (9, 9, 9, 9, 9, 15, 15, 30)
+FEWEST_POINTS = 5  # so that it may pay at all
 _MOST_WIRES_FUSED = 5  # beyond, products of matrices take longer than rotations one by one
 _MOST_FUSED = 2**20  # numbers in the matrices of rotations that are fused: 16 MiB
 _MOST_NUMBERS = 2**17  # in the states of one chunk: 1 MiB, so that they stay in the cache

@@ -20,9 +20,9 @@ from qshift.executors.simulator.kernels import Kernels
 from qshift.executors.simulator.lightning_internals import StateVector, generator_of
 from qshift.executors.simulator.measurement_bases import Basis, NotCoveredError, bases
 from qshift.executors.simulator.parallel import spread
-from qshift.executors.simulator.pauli_rotations import Rotations, may_pay
+from qshift.executors.simulator.pauli_rotations import FEWEST_POINTS, Rotations, may_pay
 from qshift.fallbacks import warn_slower
-from qshift.forks import Lock, descendant, lineage
+from qshift.forks import Lock, descendant, in_children
 from qshift.progress import track
 
 _MOST_PROBABILITIES = 2**20  # at once: 8 MiB
@@ -68,15 +68,14 @@ class LightningExecutor(Executor):
         self._general = PennyLaneExecutor(device, seed)
         self._wires = device.wires
         self._rng = generator_of(device) or np.random.default_rng()
-        self._lineage = lineage()
         self._states: dict[int, StateVector] = {}  # by number of wires
         self._latest: dict[tuple, np.ndarray] = {}
         self._programs: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._lock = Lock()
+        in_children(self)
 
-    def _inherit(self) -> None:
+    def inherit(self) -> None:
         """In a fork: leaves what another thread of the parent may have been at work on."""
-        self._lineage = lineage()
         self._rng = descendant(self._rng)
         for known in (self._states, self._latest, self._programs):
             known.clear()
@@ -127,8 +126,6 @@ class LightningExecutor(Executor):
 
     def _program(self, circuit) -> _Program | None:
         with self._lock:
-            if self._lineage is not lineage():
-                self._inherit()
             if circuit not in self._programs:
                 try:
                     self._programs[circuit] = self._prepare(circuit)
@@ -170,7 +167,7 @@ class LightningExecutor(Executor):
     def _rotations(self, circuit, program, points, gradients) -> Rotations | None:
         """Returns what runs all points at once, if that is faster than one after the other."""
         if program.rotations is False:
-            if not may_pay(len(circuit.wires), gradients, 2 * points):
+            if points < FEWEST_POINTS or not may_pay(len(circuit.wires), gradients, 2 * points):
                 return None
             try:
                 program.rotations = Rotations(program.kernels, circuit, program.measured)

@@ -556,7 +556,7 @@ PROGRAM = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, pennylane as qml
-from qshift.circuits.circuit import Compiler
+from qshift.circuits.compiler import Compiler
 from qshift.executors.qiskit.device import EstimatorDevice
 
 def circuit(x):

@@ -8,8 +8,7 @@ import pytest
 import tensorflow as tf
 
 import qshift
-from qshift.circuits import circuit as circuits
-from qshift.circuits.signature import signature
+from qshift.circuits.compiler import Compiler, signature
 
 X, Y = (tf.constant(number, tf.float64) for number in (0.3, 0.7))
 Z = [qml.expval(qml.Z(0))]
@@ -104,7 +103,7 @@ def test_what_may_be_anything_has_none(other):
 
 def test_one_tensor_in_two_gates_is_not_the_rule():
     """What is known of a tape of two gates with one angle holds for two angles as well."""
-    compiler = circuits.Compiler(None, tf.is_tensor)
+    compiler = Compiler(None, tf.is_tensor)
     same = compiler(tape(qml.RX(X, 0), qml.RY(X, 0)))
     apart = compiler(tape(qml.RX(X, 0), qml.RY(Y, 0)))
     assert same.circuit is apart.circuit and len(compiler._known) == 1

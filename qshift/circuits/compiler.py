@@ -1,0 +1,310 @@
+"""Takes PennyLane tapes apart: what changes between two calls, and the circuit, which does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pennylane as qml
+import tensorflow as tf
+from pennylane.measurements import MeasurementProcess
+from pennylane.operation import Operator
+from pennylane.tape import QuantumScript
+from pennylane.wires import Wires
+
+from qshift.circuits import spectra as gates
+from qshift.circuits.circuit import Circuit, Slot
+from qshift.circuits.consistency import require_consistent
+from qshift.circuits.decomposition import decompose, innermost
+from qshift.circuits.identity import fingerprint, has_custom, hashable, is_custom, kept
+from qshift.circuits.mid_circuit import defer, in_order
+from qshift.circuits.readout import Columns, Readout, read
+from qshift.circuits.snapshots import snapshot
+from qshift.circuits.unitary import (
+    require_real_angles,
+    require_unitary,
+    require_unitary_now,
+    unitary_matrices,
+)
+from qshift.errors import UnsupportedError
+from qshift.rules.planner import Frequencies
+from qshift.rules.shifting import largest_frequency
+
+_MATRICES = (qml.QubitUnitary, qml.ControlledQubitUnitary)
+_NAMES = {Wires, str, int, bool, type(None)}  # what settings may be
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A tape, taken apart.
+
+    Attributes:
+        circuit: What stays the same between calls.
+        parameters: One tensor per slot, of the slot's shape or broadcast [N, *shape].
+        readout: From raw values to the results asked for.
+    """
+
+    circuit: Circuit
+    parameters: tuple[Any, ...]
+    readout: Readout
+
+    def results(self, values, finish: Callable[[Any], Any]):
+        """Lays raw values [N, M] out as PennyLane returns the results of a tape.
+
+        Args:
+            values: The values.
+            finish: What to do with each result [N, ...].
+        """
+        circuit, copies = self.circuit, []
+        width = circuit.num_values // circuit.copies
+        columns = [r.columns if isinstance(r, Columns) else None for r in self.readout.results]
+        for i in range(circuit.copies):
+            raw = values[:, i * width : (i + 1) * width] if circuit.copies > 1 else values
+            if all(type(column) is int for column in columns):  # one op for all of them
+                apart = tf.unstack(raw, num=width, axis=1)
+                results = [finish(apart[column]) for column in columns]
+            else:
+                results = [finish(result(raw)) for result in self.readout.results]
+            copies.append(results[0] if len(results) == 1 else tuple(results))
+        return tuple(copies) if circuit.shots.has_partitioned_shots else copies[0]
+
+
+class Compiler:
+    """Takes tapes apart, keeping the structures it has met.
+
+    Args:
+        device_wires: The wires that ``qml.probs()`` measures; None for those of the tape.
+        is_tensor: Whether a parameter is a TensorFlow tensor.
+        adjoint: Whether to decompose gates further, into those that devices differentiate.
+        constant: Returns the numbers in a tensor if nothing can differentiate by it, or None.
+    """
+
+    _MOST_STRUCTURES = 256
+
+    def __init__(
+        self,
+        device_wires,
+        is_tensor: Callable[[Any], bool],
+        adjoint: bool = False,
+        constant: Callable[[Any], np.ndarray | None] = lambda _: None,
+    ):
+        self._device_wires = device_wires
+        self._adjoint = adjoint
+        self._is_tensor = is_tensor
+        self._constant = constant
+        self._circuits: dict[Any, Circuit] = {}
+        # What became of tapes none of whose gates with tensors were decomposed: the circuit, where
+        # in the tape its parameters are, and the readout.
+        self._known: dict[Hashable, tuple[Circuit, list[tuple[int, int]], Readout]] = {}
+
+    def __call__(self, tape: QuantumScript) -> Compiled:
+        """Takes a tape apart.
+
+        Raises:
+            UnsupportedError: For what shifted circuits cannot differentiate: postselection, states,
+                samples, tensors inside observables other than as coefficients.
+        """
+        key = signature(tape)
+        if key in self._known:
+            circuit, places, readout = self._known[key]
+            gates = tape.operations
+            return Compiled(circuit, tuple([gates[i].data[k] for i, k in places]), readout)
+        compiled, moving = self._taken_apart(tape)
+        places = _places(compiled, moving, tape)
+        if key is not None and places is not None:
+            if len(self._known) >= self._MOST_STRUCTURES:
+                self._known.clear()
+            self._known[key] = compiled.circuit, places, compiled.readout
+        return compiled
+
+    def _taken_apart(self, tape) -> tuple[Compiled, dict[int, Operator]]:
+        """Returns a tape taken apart, and the gates with parameters by their positions."""
+        tape = defer(tape, self._device_wires)
+        operations = decompose(tape.operations, self._is_tensor, self._adjoint, self._may_move)
+        readout = read(
+            tape.measurements,
+            lambda: self._device_wires or in_order(tape),
+            self._is_tensor,
+            self._constant,
+        )
+
+        slots, parameters, structures, fixed, start = [], [], [], [], 0
+        templates, moving_gates, data_gates = [], {}, set()
+        for position, part in enumerate(operations):
+            op, leaves, structure, data_of = part
+            own = kept(op) if has_custom(structure) else None
+            structures.append((hashable(structure), own))
+            positions = gates.data_positions(op, leaves)
+            moving = [
+                i
+                for i, leaf in enumerate(leaves)
+                if self._is_tensor(leaf) or _is_broadcast(op, positions[i], leaf)
+            ]
+            fixed.append(fingerprint([x for i, x in enumerate(leaves) if i not in moving]))
+            if not moving:
+                templates.append(op)
+                continue
+            moving_gates[position] = op
+            given, is_data = list(leaves), False
+            is_matrix = isinstance(innermost(op), _MATRICES)
+            spectra = gates.spectra(op)
+            for i in moving:
+                slot = _slot(op, position, positions[i], i, leaves[i], start)
+                if part.is_still:
+                    slot = replace(slot, spectrum=Frequencies(()))
+                elif data_of is not None:
+                    slot = replace(slot, gate=data_of)
+                elif positions[i] is not None and not slot.shape:
+                    slot = replace(slot, spectrum=spectra[positions[i]])
+                is_data |= slot.spectrum is None
+                if slot.shape and is_matrix:
+                    leaves[i] = unitary_matrices(leaves[i], op)
+                slots.append(slot)
+                parameters.append(leaves[i])
+                start += slot.size
+                leaves[i] = _placeholder(slot)
+            if is_data and not part.is_still:
+                data_gates.add(position)
+                if not is_matrix:
+                    require_unitary_now(op, given, structure)
+            templates.append((leaves, structure))
+        key = (
+            tuple(structures),
+            tuple(fixed),
+            tuple(slots),
+            tuple(map(fingerprint, readout.raw)),
+            tape.shots,
+        )
+        circuit = self._circuits.get(key)
+        if circuit is None:
+            if len(self._circuits) >= self._MOST_STRUCTURES:
+                self._circuits.clear()
+            # What is remembered must not change when the user's arrays do.
+            with qml.QueuingManager.stop_recording():
+                templates = tuple(
+                    qml.pytrees.unflatten(*t) if isinstance(t, tuple) else t for t in templates
+                )
+                templates, raw = snapshot(templates), snapshot(readout.raw)
+            for position, op in enumerate(templates):
+                require_real_angles(op)
+                if position not in data_gates:  # whose placeholders may be anything
+                    require_unitary(op)
+                if position not in moving_gates:
+                    require_consistent(op)
+            circuit = Circuit(templates, raw, readout.sizes, tuple(slots), tape.shots)
+            self._circuits[key] = circuit
+        return Compiled(circuit, tuple(parameters), readout), moving_gates
+
+    def _may_move(self, tensor):
+        return self._constant(tensor) is None
+
+
+def _places(compiled, moving, tape) -> list[tuple[int, int]] | None:
+    """Returns where in a tape the parameters of its circuit are, as (gate, parameter) each; None if
+    one of the gates that have them is another than in the tape."""
+    given = dict(enumerate(tape.operations))
+    if any(given.get(position) is not gate for position, gate in moving.items()):
+        return None
+    places = [(slot.operation, slot.parameter) for slot in compiled.circuit.slots]
+    found = zip(places, compiled.parameters, strict=True)
+    own = all(k is not None and given[i].data[k] is parameter for (i, k), parameter in found)
+    return places if own else None
+
+
+def _is_broadcast(op, parameter, leaf):
+    """Whether a constant of a gate has a batch in front, as inputs that are NumPy arrays may."""
+    if op.batch_size is None:
+        return False
+    if parameter is None:
+        raise UnsupportedError(
+            f"{op} has broadcast constants inside. Broadcast the parameters of plain gates, or "
+            "call the qnode once per entry."
+        )
+    return qml.math.ndim(leaf) > gates.ndim(op, parameter)
+
+
+def _slot(op, position, parameter, leaf, value, start):
+    """Returns a slot, as yet without a rule."""
+    shape = tuple(qml.math.shape(value))
+    dims = len(shape) if parameter is None else gates.ndim(op, parameter)
+    if len(shape) - dims not in (0, 1):
+        raise UnsupportedError(
+            f"Parameter {parameter} of {op.name} has shape {shape}; expected {dims} dimensions, or "
+            f"{dims + 1} with a batch in front."
+        )
+    shape = shape[len(shape) - dims :]
+    is_complex = bool(shape) and "complex" in qml.math.get_dtype_name(value)
+    return Slot(position, parameter, leaf, op.name, start, shape, is_complex, None)
+
+
+def _placeholder(slot):
+    if slot.shape:  # normalised, so that state preparations accept it
+        array = np.zeros(slot.shape, dtype=complex if slot.is_complex else float)
+        return np.eye(*slot.shape) if len(slot.shape) == 2 else _first(array)
+    return 0.1 / (largest_frequency(slot.spectrum) or 1.0)
+
+
+def _first(array):
+    array.flat[0] = 1.0
+    return array
+
+
+def signature(tape: QuantumScript) -> Hashable | None:
+    """Returns something that two tapes share only if they differ in the numbers of tensors alone.
+
+    Most tapes are made of PennyLane's own gates, whose parameters are numbers and tensors. All that
+    such a tape is, but for the numbers in its tensors, are the classes, wires, settings and numbers
+    found here. (`fingerprint` looks at anything that users may put into a gate, and takes its
+    time.)
+
+    Returns:
+        None for tapes that may hold anything else: gates and observables of users' own, arrays,
+        functions, tensors in observables or of unknown rank.
+    """
+    found: list[Hashable] = [tape.shots]
+    for nodes, measured in ((tape.operations, False), (tape.measurements, True)):
+        found.append(len(nodes))
+        # A node comes before what it is made of, so that the sequence tells the whole tree.
+        ahead = list(nodes)
+        while ahead:
+            node = ahead.pop()
+            kind = type(node)
+            if _is_pennylanes(kind):
+                parts, settings = node._flatten()
+                names = settings
+                while tuple in map(type, names):
+                    names = [x for y in names for x in (y if type(y) is tuple else (y,))]
+                kinds = tuple(map(type, names))
+                if not _NAMES.issuperset(kinds):
+                    return None
+                found += [kind, settings, kinds, len(parts)]  # kinds, as 1 is equal to True
+                ahead += parts
+            elif _is_tensor(kind):
+                if measured or node.shape.rank is None:
+                    return None
+                found += [tf.Tensor, node.dtype, tuple(node.shape)]
+            elif kind is tuple or kind is list:
+                found += [kind, len(node)]
+                ahead += node
+            elif kind is float:
+                found.append(node.hex())  # as 0.0 is equal to -0.0, and nan to nothing
+            elif node is None or kind is int or kind is str:
+                found += [kind, node]
+            elif issubclass(kind, np.number):
+                found += [kind, node.tobytes()]
+            else:
+                return None
+    return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def _is_pennylanes(kind: type) -> bool:
+    return issubclass(kind, Operator | MeasurementProcess) and not is_custom(kind)
+
+
+@lru_cache(maxsize=1024)
+def _is_tensor(kind: type) -> bool:
+    return issubclass(kind, tf.Tensor)
