@@ -21,6 +21,7 @@ from qshift.circuits.consistency import require_consistent
 from qshift.circuits.decomposition import decompose, innermost
 from qshift.circuits.identity import fingerprint, has_custom, hashable, is_custom, kept
 from qshift.circuits.mid_circuit import defer, in_order
+from qshift.circuits.pennylane_internals import flattened
 from qshift.circuits.readout import Columns, Readout, read
 from qshift.circuits.snapshots import snapshot
 from qshift.circuits.unitary import (
@@ -273,7 +274,7 @@ def signature(tape: QuantumScript) -> Hashable | None:
             node = ahead.pop()
             kind = type(node)
             if _is_pennylanes(kind):
-                parts, settings = node._flatten()
+                parts, settings = flattened(node)
                 names = settings
                 while tuple in map(type, names):
                     names = [x for y in names for x in (y if type(y) is tuple else (y,))]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import operator
 import types
 
 import autoray
@@ -50,6 +51,11 @@ def is_recorded(number) -> bool:
     while isinstance(number, Box) and number._trace > trace_stack.top:
         number = number._value
     return isinstance(number, Box)
+
+
+# flattened(op): what an operator or measurement is made of, and the rest of it, neither looked into;
+# of `qml.pytrees.flatten` the first step.
+flattened = operator.methodcaller("_flatten")
 
 
 # --- QNodes ---

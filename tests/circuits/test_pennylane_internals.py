@@ -43,6 +43,16 @@ def test_matrices_and_words_of_special_unitaries_are_in_one_order():
     np.testing.assert_allclose(qml.SpecialUnitary(theta, [0, 1]).matrix(), expected, atol=1e-12)
 
 
+def test_operators_are_flattened_by_one_step():
+    inner = qml.RX(0.1, 0)
+    assert internals.flattened(qml.ctrl(qml.U2(0.1, 0.2, 0), 1))[0][0].name == "U2"
+    parts, settings = internals.flattened(qml.prod(inner, qml.PauliRot(0.2, "XY", [0, 1])))
+    assert parts[0] is inner and settings == ()
+    parts, settings = internals.flattened(parts[1])
+    assert parts == (0.2,) and settings == (qml.wires.Wires([0, 1]), (("pauli_word", "XY"),))
+    assert internals.flattened(qml.expval(inner))[0][0] is inner
+
+
 def test_operators_are_renamed():
     op = type("Mine", (qml.RX,), {})(0.1, 0)
     internals.rename(op, "RX")
