@@ -53,8 +53,8 @@ def is_recorded(number) -> bool:
     return isinstance(number, Box)
 
 
-# flattened(op): what an operator or measurement is made of, and the rest of it, neither looked into;
-# of `qml.pytrees.flatten` the first step.
+# flattened(op): what an operator or measurement is made of, and the rest of it, neither of them
+# looked into: the first step of `qml.pytrees.flatten`.
 flattened = operator.methodcaller("_flatten")
 
 
