@@ -21,8 +21,6 @@ from qshift.autodiff.contraction import one_order_up
 from qshift.rules.planner import indices_along
 from qshift.tensorflow_internals import is_watched
 
-_MOST_KNOWN = 2**14  # slopes that a qnode remembers
-
 
 @dataclass(frozen=True)
 class Contraction:
@@ -168,16 +166,16 @@ def _slopes(fn, tape, angles, ways, sources):
     rows = {}
     for (column, angle), way in zip(angles.items(), ways, strict=True):
         key = (way, angle.dtype, kinds)
-        row = fn.slopes.get(key) if way else None
+        with fn.lock:
+            row = fn.slopes.get(key) if way else None
         if row is None:
             found = tape.gradient(angle, sources)
             # Sparse ones of gathered entries among them.
             dense = [slope if slope is None else tf.convert_to_tensor(slope) for slope in found]
             row = [slope if slope is None else _entries(slope.numpy().ravel()) for slope in dense]
             if way:
-                if len(fn.slopes) >= _MOST_KNOWN:
-                    fn.slopes.clear()
-                fn.slopes[key] = row
+                with fn.lock:
+                    fn.slopes[key] = row
         rows[column] = row
     return rows
 

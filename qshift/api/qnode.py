@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import cloudpickle
 import pennylane as qml
 import tensorflow as tf
+from cachetools import LRUCache
 from pennylane.measurements import ExpectationMP, VarianceMP
 from pennylane.tape import QuantumScript
 
@@ -53,12 +54,12 @@ from qshift.circuits.shared_angles import Joint, Spread, join
 from qshift.errors import UnsupportedError
 from qshift.executors.executor import Executor
 from qshift.executors.registry import executor
+from qshift.forks import Lock
 from qshift.rules.cost import Plan
 from qshift.rules.planner import indices_along
 from qshift.tensorflow_internals import could_record, function_graph
 from qshift.tensors import as_argument, constant, is_tensor
 
-_MOST_PROGRAMS = 256
 _OWN = (tf.Tensor, tf.Variable)  # which PennyLane takes as they are
 
 # Set by `derivatives`, so that the qnodes it calls run all it needs in their first batch.
@@ -244,8 +245,9 @@ class QNode(qml.QNode):
             for adjoint in (False, True)
         }
         self.calls = EvaluatedCalls()
-        self.slopes: dict[tuple, list] = {}  # see `qshift.api.affine`
-        self._programs: dict[tuple, Program] = {}
+        self.slopes: LRUCache[tuple, list] = LRUCache(2**14)  # see `qshift.api.affine`
+        self._programs: LRUCache[tuple, Program] = LRUCache(256)
+        self.lock = Lock()  # of both
 
     def __copy__(self) -> QNode:
         copied = type(self).__new__(type(self))
@@ -404,13 +406,11 @@ class QNode(qml.QNode):
             tensors, columns, active, watched = parts(circuit, parameters, batch)
             axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
         key = (circuit, columns, active, axes)
-        program = self._programs.get(key)
-        if program is None:
-            if len(self._programs) >= _MOST_PROGRAMS:
-                self._programs.clear()
-            program = self._programs[key] = self._program(
-                compiled.circuit, circuit, columns, active, axes
-            )
+        with self.lock:
+            program = self._programs.get(key)
+            if program is None:
+                program = self._program(compiled.circuit, circuit, columns, active, axes)
+                self._programs[key] = program
         return Prepared(compiled, circuit, parameters, names, batch, program, tensors, traced.dtype)
 
     def _joined(self, compiled, order):

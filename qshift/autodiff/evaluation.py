@@ -65,7 +65,7 @@ class Table:
             indices: Which.
             function: From points float64[N, P] to values float64[N, *shape].
         """
-        step = self._node.steps.get(indices) or self._node.request(indices)
+        step = self._node.step(indices)
         one = self._values.shape[1:]  # the values of one point of the plan
         if step.new_points:
             new = function(self._shifted(self._parameters, step.new_points))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
+from cachetools import LRUCache
 from pennylane.measurements import ProbabilityMP
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
@@ -148,9 +149,9 @@ class Circuit(Parametric):
     shots: qml.measurements.Shots
 
     @cached_property
-    def joined(self) -> dict[tuple, Any]:
+    def joined(self) -> LRUCache[tuple, Any]:
         """It as a function of fewer parameters, by which gates share them (`shared_angles`)."""
-        return {}
+        return LRUCache(256)
 
     @cached_property
     def name(self) -> bytes:

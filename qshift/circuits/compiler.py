@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pennylane as qml
 import tensorflow as tf
+from cachetools import LRUCache
 from pennylane.measurements import MeasurementProcess
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
@@ -31,10 +32,12 @@ from qshift.circuits.unitary import (
     unitary_matrices,
 )
 from qshift.errors import UnsupportedError
+from qshift.forks import Lock
 from qshift.rules.planner import Frequencies
 from qshift.rules.shifting import largest_frequency
 
 _MATRICES = (qml.QubitUnitary, qml.ControlledQubitUnitary)
+_MOST = 256  # structures that a compiler remembers
 _NAMES = {Wires, str, int, bool, type(None)}  # what settings may be
 
 
@@ -73,17 +76,30 @@ class Compiled:
         return tuple(copies) if circuit.shots.has_partitioned_shots else copies[0]
 
 
+class _Known(NamedTuple):
+    """What became of tapes of one signature, none of whose gates with tensors were decomposed.
+
+    Attributes:
+        circuit: Their circuit.
+        places: Where in such a tape its parameters are, as (gate, parameter) each.
+        readout: Their readout.
+    """
+
+    circuit: Circuit
+    places: list[tuple[int, int]]
+    readout: Readout
+
+
 class Compiler:
     """Takes tapes apart, keeping the structures it has met.
 
     Args:
         device_wires: The wires that ``qml.probs()`` measures; None for those of the tape.
-        is_tensor: Whether a parameter is a TensorFlow tensor.
+        is_tensor: Whether a parameter is a tensor; it must say so of all `tensors`.
         adjoint: Whether to decompose gates further, into those that devices differentiate.
         constant: Returns the numbers in a tensor if nothing can differentiate by it, or None.
+        tensors: The class of tensors, or one of several.
     """
-
-    _MOST_STRUCTURES = 256
 
     def __init__(
         self,
@@ -91,15 +107,16 @@ class Compiler:
         is_tensor: Callable[[Any], bool],
         adjoint: bool = False,
         constant: Callable[[Any], np.ndarray | None] = lambda _: None,
+        tensors: type = tf.Tensor,
     ):
+        self._tensors = tensors
         self._device_wires = device_wires
         self._adjoint = adjoint
         self._is_tensor = is_tensor
         self._constant = constant
-        self._circuits: dict[Any, Circuit] = {}
-        # What became of tapes none of whose gates with tensors were decomposed: the circuit, where
-        # in the tape its parameters are, and the readout.
-        self._known: dict[Hashable, tuple[Circuit, list[tuple[int, int]], Readout]] = {}
+        self._lock = Lock()
+        self._circuits: LRUCache[Hashable, Circuit] = LRUCache(_MOST)
+        self._known: LRUCache[Hashable, _Known] = LRUCache(_MOST)
 
     def __call__(self, tape: QuantumScript) -> Compiled:
         """Takes a tape apart.
@@ -108,17 +125,18 @@ class Compiler:
             UnsupportedError: For what shifted circuits cannot differentiate: postselection, states,
                 samples, tensors inside observables other than as coefficients.
         """
-        key = signature(tape)
-        if key in self._known:
-            circuit, places, readout = self._known[key]
-            gates = tape.operations
-            return Compiled(circuit, tuple([gates[i].data[k] for i, k in places]), readout)
+        key = signature(tape, self._tensors)
+        with self._lock:
+            known = self._known.get(key)
+        if known is not None:
+            ops = tape.operations
+            parameters = tuple([ops[i].data[k] for i, k in known.places])
+            return Compiled(known.circuit, parameters, known.readout)
         compiled, moving = self._taken_apart(tape)
         places = _places(compiled, moving, tape)
         if key is not None and places is not None:
-            if len(self._known) >= self._MOST_STRUCTURES:
-                self._known.clear()
-            self._known[key] = compiled.circuit, places, compiled.readout
+            with self._lock:
+                self._known[key] = _Known(compiled.circuit, places, compiled.readout)
         return compiled
 
     def _taken_apart(self, tape) -> tuple[Compiled, dict[int, Operator]]:
@@ -179,10 +197,9 @@ class Compiler:
             tuple(map(fingerprint, readout.raw)),
             tape.shots,
         )
-        circuit = self._circuits.get(key)
+        with self._lock:
+            circuit = self._circuits.get(key)
         if circuit is None:
-            if len(self._circuits) >= self._MOST_STRUCTURES:
-                self._circuits.clear()
             # What is remembered must not change when the user's arrays do.
             with qml.QueuingManager.stop_recording():
                 templates = tuple(
@@ -196,7 +213,8 @@ class Compiler:
                 if position not in moving_gates:
                     require_consistent(op)
             circuit = Circuit(templates, raw, readout.sizes, tuple(slots), tape.shots)
-            self._circuits[key] = circuit
+            with self._lock:  # another thread may have been faster
+                circuit = self._circuits.setdefault(key, circuit)
         return Compiled(circuit, tuple(parameters), readout), moving_gates
 
     def _may_move(self, tensor):
@@ -204,15 +222,21 @@ class Compiler:
 
 
 def _places(compiled, moving, tape) -> list[tuple[int, int]] | None:
-    """Returns where in a tape the parameters of its circuit are, as (gate, parameter) each; None if
-    one of the gates that have them is another than in the tape."""
+    """Returns where in a tape the parameters of its circuit are, as (gate, parameter) each.
+
+    Returns:
+        None if one of the gates that have them is another than in the tape, and where parameters
+        are arrays: what becomes of these depends on more than a signature says.
+    """
     given = dict(enumerate(tape.operations))
     if any(given.get(position) is not gate for position, gate in moving.items()):
         return None
-    places = [(slot.operation, slot.parameter) for slot in compiled.circuit.slots]
+    slots = compiled.circuit.slots
+    if any(slot.shape or slot.parameter is None for slot in slots):
+        return None
+    places = [(slot.operation, slot.parameter) for slot in slots]
     found = zip(places, compiled.parameters, strict=True)
-    own = all(k is not None and given[i].data[k] is parameter for (i, k), parameter in found)
-    return places if own else None
+    return places if all(given[i].data[k] is x for (i, k), x in found) else None
 
 
 def _is_broadcast(op, parameter, leaf):
@@ -253,13 +277,17 @@ def _first(array):
     return array
 
 
-def signature(tape: QuantumScript) -> Hashable | None:
+def signature(tape: QuantumScript, tensors: type = tf.Tensor) -> Hashable | None:
     """Returns something that two tapes share only if they differ in the numbers of tensors alone.
 
     Most tapes are made of PennyLane's own gates, whose parameters are numbers and tensors. All that
     such a tape is, but for the numbers in its tensors, are the classes, wires, settings and numbers
     found here. (`fingerprint` looks at anything that users may put into a gate, and takes its
     time.)
+
+    Args:
+        tape: The tape.
+        tensors: The class of tensors.
 
     Returns:
         None for tapes that may hold anything else: gates and observables of users' own, arrays,
@@ -283,10 +311,11 @@ def signature(tape: QuantumScript) -> Hashable | None:
                     return None
                 found += [kind, settings, kinds, len(parts)]  # kinds, as 1 is equal to True
                 ahead += parts
-            elif _is_tensor(kind):
-                if measured or node.shape.rank is None:
+            elif issubclass(kind, tensors):
+                shape = getattr(node, "shape", ())
+                if measured or getattr(shape, "rank", 0) is None:
                     return None
-                found += [tf.Tensor, node.dtype, tuple(node.shape)]
+                found += [tensors, getattr(node, "dtype", kind), tuple(shape)]
             elif kind is tuple or kind is list:
                 found += [kind, len(node)]
                 ahead += node
@@ -304,8 +333,3 @@ def signature(tape: QuantumScript) -> Hashable | None:
 @lru_cache(maxsize=1024)
 def _is_pennylanes(kind: type) -> bool:
     return issubclass(kind, Operator | MeasurementProcess) and not is_custom(kind)
-
-
-@lru_cache(maxsize=1024)
-def _is_tensor(kind: type) -> bool:
-    return issubclass(kind, tf.Tensor)

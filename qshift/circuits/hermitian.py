@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pennylane as qml
+from cachetools import LRUCache
 from pennylane.operation import Operator
 from pennylane.ops import CompositeOp, Prod, SProd, Sum
 from pennylane.ops.op_math import Adjoint, Controlled, Pow
@@ -14,14 +15,16 @@ from scipy import sparse
 
 from qshift.circuits.identity import fingerprint, is_custom
 from qshift.errors import UnsupportedError
+from qshift.forks import Lock
 from qshift.inputs import shown
 
 _ROUNDING = 1e-12  # relative to all that a coefficient is the sum of
 _SINGLE, _DOUBLE = 1e-5, 1e-9  # relative to the largest entry of a matrix, by its precision
 WIDEST_MATRIX = 10  # wires
 _WIDEST_SPARSE = 16
-_MOST_KNOWN = 4096
-_known: set[int] = set()  # hashes of fingerprints of observables that are Hermitian
+# By hashes of fingerprints of observables, what is wrong with them.
+_known: LRUCache[int, str | None] = LRUCache(4096)
+_looking_up = Lock()
 
 
 def require_hermitian(observable: Operator) -> None:
@@ -46,14 +49,13 @@ def hermitian_problem(observable: Operator) -> str | None:
     if words is not None and all(map(_is_real, words.values())):
         return None
     name = hash(fingerprint(observable))
-    if name in _known:
-        return None
-    if problem := _problem(observable):
-        return problem
-    if len(_known) >= _MOST_KNOWN:
-        _known.clear()
-    _known.add(name)
-    return None
+    with _looking_up:
+        if name in _known:
+            return _known[name]
+    problem = _problem(observable)
+    with _looking_up:
+        _known[name] = problem
+    return problem
 
 
 def _is_real(number) -> bool:

@@ -19,13 +19,14 @@ from functools import cached_property
 import numpy as np
 
 from qshift.circuits.circuit import Circuit, Parametric, terms
+from qshift.forks import Lock
 from qshift.rules.planner import Frequencies
 from qshift.rules.shift_rule import distinct, merged
 from qshift.rules.shifting import Shifter
 
 _MOST_SUMS = 200  # frequencies of one joint parameter
-_MOST_JOINED = 256  # ways to share angles that a circuit remembers
 _EQUAL = 1e-13  # relative to the largest; closer ones are one
+_joining = Lock()
 _WIDEST_RANGE = 1e3  # of the frequencies of gates that are joined
 
 
@@ -113,11 +114,10 @@ def join(circuit: Circuit, angles: Sequence[tuple[Hashable, float]], order: int)
     if not groups:
         return circuit
     key = tuple(tuple(group.items()) for group in groups), min(order, 2)
-    if key not in circuit.joined:
-        if len(circuit.joined) >= _MOST_JOINED:
-            circuit.joined.clear()
-        circuit.joined[key] = _joined(circuit, groups, min(order, 2))
-    return circuit.joined[key] or circuit
+    with _joining:
+        if key not in circuit.joined:
+            circuit.joined[key] = _joined(circuit, groups, min(order, 2))
+        return circuit.joined[key] or circuit
 
 
 def _is_usual(ratio: float) -> bool:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -191,17 +191,11 @@ class Node:
     def __init__(self, planner: Planner, points: tuple[Point, ...]):
         self.planner = planner
         self.points = points
-        self.steps: dict[tuple[Index, ...], Step] = {}
+        self.step: Callable[[tuple[Index, ...]], Step] = lru_cache(_MOST_REMEMBERED)(self._cheapest)
 
     def request(self, indices: Sequence[Index]) -> Step:
         """Plans the partial derivatives `indices` given the points that are there already."""
-        key = tuple(indices)
-        step = self.steps.get(key)
-        if step is None:
-            if len(self.steps) >= _MOST_REMEMBERED:
-                self.steps.clear()
-            step = self.steps[key] = self._cheapest(key)
-        return step
+        return self.step(tuple(indices))
 
     def _cheapest(self, indices):
         direct = self._plan(indices)

@@ -85,6 +85,28 @@ def test_numbers_in_tensors_are_not_looked_at():
     assert signature(tape(qml.RX(X, 0))) == signature(tape(qml.RX(Y, 0))) is not None
 
 
+def test_numbers_may_be_tensors():
+    one, other = (tape(qml.RX(x, 0), qml.RY(np.float64(0.1), 0)) for x in (0.3, 0.7))
+    assert signature(one, float) == signature(other, float) is not None
+    assert signature(one, float) != signature(tape(qml.RX(0.3, 0), qml.RY(1, 0)), float)
+
+
+def test_what_arrays_become_is_asked_each_time():
+    """A `SpecialUnitary` is decomposed only if something differentiates by its parameters."""
+
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(theta):
+        qml.SpecialUnitary(theta, 0)
+        return qml.expval(qml.Z(0))
+
+    theta = tf.Variable([0.1, 0.2, 0.3], dtype=tf.float64)
+    value = circuit(theta)
+    with tf.GradientTape() as tape_:
+        again = circuit(theta)
+    np.testing.assert_allclose(value, again, atol=1e-12)
+    assert np.abs(tape_.gradient(again, theta)).max() > 0.1
+
+
 @pytest.mark.parametrize(
     "other",
     [

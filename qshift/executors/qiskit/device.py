@@ -132,7 +132,7 @@ class EstimatorDevice(qml.devices.Device):
         if self.ledger is not None:
             digests.of_options(self.target.settings)  # which refuses what cannot be found again
         self._calls = Calls()
-        self._compile = Compiler(self.wires, _is_angle)
+        self._compile = Compiler(self.wires, _is_angle, tensors=float)
         self._executor = EstimatorExecutor(self)
 
     def __copy__(self) -> EstimatorDevice:
