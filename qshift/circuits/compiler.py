@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -52,7 +52,7 @@ class Compiled:
     parameters: tuple[Any, ...]
     readout: Readout
 
-    def results(self, values, finish: Callable[[Any], Any]):
+    def results(self, values: tf.Tensor, finish: Callable[[Any], Any]) -> Any:
         """Lays raw values [N, M] out as PennyLane returns the results of a tape.
 
         Args:
@@ -87,11 +87,11 @@ class Compiler:
 
     def __init__(
         self,
-        device_wires,
+        device_wires: Wires | None,
         is_tensor: Callable[[Any], bool],
         adjoint: bool = False,
         constant: Callable[[Any], np.ndarray | None] = lambda _: None,
-    ):
+    ) -> None:
         self._device_wires = device_wires
         self._adjoint = adjoint
         self._is_tensor = is_tensor
@@ -99,7 +99,7 @@ class Compiler:
         self._circuits: dict[Any, Circuit] = {}
         # What became of tapes none of whose gates with tensors were decomposed: the circuit, where
         # in the tape its parameters are, and the readout.
-        self._known: dict[Hashable, tuple[Circuit, list[tuple[int, int]], Readout]] = {}
+        self._known: dict[Hashable, tuple[Circuit, list[tuple[int, Any]], Readout]] = {}
 
     def __call__(self, tape: QuantumScript) -> Compiled:
         """Takes a tape apart.
@@ -114,14 +114,14 @@ class Compiler:
             gates = tape.operations
             return Compiled(circuit, tuple([gates[i].data[k] for i, k in places]), readout)
         compiled, moving = self._taken_apart(tape)
-        places = _places(compiled, moving, tape)
-        if key is not None and places is not None:
+        found = _places(compiled, moving, tape)
+        if key is not None and found is not None:
             if len(self._known) >= self._MOST_STRUCTURES:
                 self._known.clear()
-            self._known[key] = compiled.circuit, places, compiled.readout
+            self._known[key] = compiled.circuit, found, compiled.readout
         return compiled
 
-    def _taken_apart(self, tape) -> tuple[Compiled, dict[int, Operator]]:
+    def _taken_apart(self, tape: QuantumScript) -> tuple[Compiled, dict[int, Operator]]:
         """Returns a tape taken apart, and the gates with parameters by their positions."""
         tape = defer(tape, self._device_wires)
         operations = decompose(tape.operations, self._is_tensor, self._adjoint, self._may_move)
@@ -133,7 +133,9 @@ class Compiler:
         )
 
         slots, parameters, structures, fixed, start = [], [], [], [], 0
-        templates, moving_gates, data_gates = [], {}, set()
+        templates: Any = []
+        moving_gates: dict[int, Operator] = {}
+        data_gates: set[int] = set()
         for position, part in enumerate(operations):
             op, leaves, structure, data_of = part
             own = kept(op) if has_custom(structure) else None
@@ -158,8 +160,8 @@ class Compiler:
                     slot = replace(slot, spectrum=Frequencies(()))
                 elif data_of is not None:
                     slot = replace(slot, gate=data_of)
-                elif positions[i] is not None and not slot.shape:
-                    slot = replace(slot, spectrum=spectra[positions[i]])
+                elif (place := positions[i]) is not None and not slot.shape:
+                    slot = replace(slot, spectrum=spectra[place])
                 is_data |= slot.spectrum is None
                 if slot.shape and is_matrix:
                     leaves[i] = unitary_matrices(leaves[i], op)
@@ -199,11 +201,13 @@ class Compiler:
             self._circuits[key] = circuit
         return Compiled(circuit, tuple(parameters), readout), moving_gates
 
-    def _may_move(self, tensor):
+    def _may_move(self, tensor: Any) -> bool:
         return self._constant(tensor) is None
 
 
-def _places(compiled, moving, tape) -> list[tuple[int, int]] | None:
+def _places(
+    compiled: Compiled, moving: Mapping[int, Operator], tape: QuantumScript
+) -> list[tuple[int, int | None]] | None:
     """Returns where in a tape the parameters of its circuit are, as (gate, parameter) each; None if
     one of the gates that have them is another than in the tape."""
     given = dict(enumerate(tape.operations))
@@ -215,7 +219,7 @@ def _places(compiled, moving, tape) -> list[tuple[int, int]] | None:
     return places if own else None
 
 
-def _is_broadcast(op, parameter, leaf):
+def _is_broadcast(op: Operator, parameter: int | None, leaf: Any) -> bool:
     """Whether a constant of a gate has a batch in front, as inputs that are NumPy arrays may."""
     if op.batch_size is None:
         return False
@@ -227,7 +231,9 @@ def _is_broadcast(op, parameter, leaf):
     return qml.math.ndim(leaf) > gates.ndim(op, parameter)
 
 
-def _slot(op, position, parameter, leaf, value, start):
+def _slot(
+    op: Operator, position: int, parameter: int | None, leaf: Any, value: Any, start: int
+) -> Slot:
     """Returns a slot, as yet without a rule."""
     shape = tuple(qml.math.shape(value))
     dims = len(shape) if parameter is None else gates.ndim(op, parameter)
@@ -241,14 +247,14 @@ def _slot(op, position, parameter, leaf, value, start):
     return Slot(position, parameter, leaf, op.name, start, shape, is_complex, None)
 
 
-def _placeholder(slot):
+def _placeholder(slot: Slot) -> float | np.ndarray:
     if slot.shape:  # normalised, so that state preparations accept it
         array = np.zeros(slot.shape, dtype=complex if slot.is_complex else float)
         return np.eye(*slot.shape) if len(slot.shape) == 2 else _first(array)
     return 0.1 / (largest_frequency(slot.spectrum) or 1.0)
 
 
-def _first(array):
+def _first(array: np.ndarray) -> np.ndarray:
     array.flat[0] = 1.0
     return array
 
@@ -273,7 +279,7 @@ def signature(tape: QuantumScript) -> Hashable | None:
         while ahead:
             node = ahead.pop()
             kind = type(node)
-            if _is_pennylanes(kind):
+            if _is_pennylanes(kind):  # type: ignore[arg-type]
                 parts, settings = flattened(node)
                 names = settings
                 while tuple in map(type, names):
@@ -281,21 +287,21 @@ def signature(tape: QuantumScript) -> Hashable | None:
                 kinds = tuple(map(type, names))
                 if not _NAMES.issuperset(kinds):
                     return None
-                found += [kind, settings, kinds, len(parts)]  # kinds, as 1 is equal to True
+                found += [kind, settings, kinds, len(parts)]  # type: ignore[list-item]  # kinds, as 1 is equal to True
                 ahead += parts
-            elif _is_tensor(kind):
+            elif _is_tensor(kind):  # type: ignore[arg-type]
                 if measured or node.shape.rank is None:
                     return None
                 found += [tf.Tensor, node.dtype, tuple(node.shape)]
             elif kind is tuple or kind is list:
-                found += [kind, len(node)]
+                found += [kind, len(node)]  # type: ignore[list-item]
                 ahead += node
             elif kind is float:
                 found.append(node.hex())  # as 0.0 is equal to -0.0, and nan to nothing
             elif node is None or kind is int or kind is str:
-                found += [kind, node]
+                found += [kind, node]  # type: ignore[list-item]
             elif issubclass(kind, np.number):
-                found += [kind, node.tobytes()]
+                found += [kind, node.tobytes()]  # type: ignore[list-item]
             else:
                 return None
     return tuple(found)
