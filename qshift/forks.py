@@ -15,6 +15,7 @@ import os
 import threading
 import time
 import weakref
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 _heirs: weakref.WeakSet = weakref.WeakSet()
 
 
-def in_children(owner) -> None:
+def in_children(owner: Any) -> None:
     """Has owner.inherit() called in every process that is forked from now on, while it lives."""
     _heirs.add(owner)
 
