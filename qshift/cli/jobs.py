@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -165,7 +166,7 @@ def _export(options, ledger, chosen) -> int:
         except QShiftError as error:  # The others are of use all the same.
             failures.append(f"job {job.id}: {error}")
     if options.npz:
-        arrays = {
+        arrays: dict[str, Any] = {
             f"job{job.id}_pub{i}_{name}": json.dumps(array) if name == "counts" else np.array(array)
             for job, about in zip(done, content, strict=True)
             for i, pub in enumerate(about["pubs"])
@@ -301,8 +302,8 @@ def _statuses(pending: Iterable[Record]):
 def _table(listed: Sequence[Record], statuses) -> Table:
     table = Table()
     for name in ("job", "status", "circuit", "points", "shots", "run", "age", "QPU s", "backend"):
-        justify = "right" if name in ("job", "points", "shots", "age", "QPU s") else "left"
-        table.add_column(name, justify=justify, overflow="fold")
+        is_number = name in ("job", "points", "shots", "age", "QPU s")
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for job in listed:
         if not job.is_sound:
             table.add_row(str(job.id), "damaged", *[""] * 7)

@@ -17,7 +17,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from qshift.errors import OpenQASMError
 
@@ -248,7 +248,7 @@ def parse_observable(text: str, qubits: int) -> qml.operation.Operator:
     """
     import pennylane as qml
 
-    def fail(reason: str):
+    def fail(reason: str) -> NoReturn:
         raise OpenQASMError(f"observable {text!r}: {reason}")
 
     coefficients: dict[str, float] = {}
@@ -256,7 +256,8 @@ def parse_observable(text: str, qubits: int) -> qml.operation.Operator:
     while position < len(text) or not coefficients:
         term = _TERM.match(text, position)
         if term is None or (position > 0 and term["signs"] is None):
-            rest = re.match(r"\s*[+\-\s]*[^+\-]*", text[position:])[0].strip() or text
+            found = re.match(r"\s*[+\-\s]*[^+\-]*", text[position:])
+            rest = (found[0].strip() if found else "") or text
             fail(
                 f"cannot read the term {rest!r}; expected a real coefficient and a Pauli word, as "
                 "in 'ZZ + 0.5 XI'"

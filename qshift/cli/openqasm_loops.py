@@ -112,7 +112,8 @@ class _Writer:
         """Returns the integers that a loop goes through, if they are known."""
         if isinstance(given, ast.DiscreteSet):
             values = [self._integer(each, known) for each in given.values]
-            return None if None in values else values
+            known_values = [value for value in values if value is not None]
+            return known_values if len(known_values) == len(values) else None
         if not isinstance(given, ast.RangeDefinition):
             return None
         start, end = (self._integer(each, known) for each in (given.start, given.end))
@@ -120,7 +121,8 @@ class _Writer:
         if start is None or end is None or step is None:
             return None
         if step == 0:
-            raise OpenQASMError(f"{self._name}, line {given.span.start_line}: a step of 0")
+            line = given.span.start_line if given.span else "?"
+            raise OpenQASMError(f"{self._name}, line {line}: a step of 0")
         return range(start, end + (1 if step > 0 else -1), step)  # both ends are in it
 
     def _integer(self, node, known) -> int | None:
@@ -154,7 +156,7 @@ _EXACT_NAMES = {*_EXACT, "**"}
 
 def _literal(value: int, node) -> ast.Expression:
     """Returns an integer as it is written, at the place of a node."""
-    literal = ast.IntegerLiteral(abs(value))
+    literal: ast.Expression = ast.IntegerLiteral(abs(value))
     literal.span = node.span
     if value < 0:
         literal = ast.UnaryExpression(ast.UnaryOperator["-"], literal)

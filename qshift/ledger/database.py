@@ -132,6 +132,7 @@ class Database:
                 with Database(Path(directory, self.path.name)).writing():
                     pass
                 _copies[self.path] = state, directory
+            assert directory is not None
             return Path(directory, self.path.name)
 
     def _begun(self, path, begin) -> sqlite3.Connection:

@@ -128,8 +128,9 @@ class Ledger:
         """
         with self._file.reading() as db:
             found = tables.points(db, wanted) if db else []
-        sound = (each for each in found if each.is_sound and each.result is not None)
-        results = {each.key: each.result for each in sound}
+        results = {
+            each.key: each.result for each in found if each.is_sound and each.result is not None
+        }
         return {key: results[key] for key in wanted if key in results}
 
     def known(self, keys: Sequence[bytes]) -> set[bytes]:
@@ -273,6 +274,7 @@ class Ledger:
                 about = {"job_id": job_id, "instance": instance, "touched": time.time()}
                 tables.update(db, found.id, state="submitted", **about)
                 found = tables.record(db, found.id)
+        assert found is not None, "it was written just now"
         return found
 
     def store(
@@ -353,6 +355,7 @@ class Ledger:
             LedgerError: If more than its results is damaged, or no service has it.
         """
         with self._file.reading() as db:
+            assert db is not None, "what is damaged has a file"
             return self._to_be_fetched_again(db, number, tables.record(db, number), [])
 
     def jobs(self) -> list[Record]:

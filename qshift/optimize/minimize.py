@@ -170,8 +170,8 @@ def minimize(
                 store.save(state)
             described = f"{optimizer} {value:.8f} |g| {norm:.1e}"
             bar.update(task, completed=step, description=described)
-    last = state.history[-1].x.astype(x0.dtype)
-    return Result(last, tuple(state.history), optimizer, tolerance)
+    result = state.history[-1].x.astype(x0.dtype)
+    return Result(result, tuple(state.history), optimizer, tolerance)
 
 
 def _method(optimizer: str, x0: np.ndarray, damping: float, steps: int) -> _Optimizer:

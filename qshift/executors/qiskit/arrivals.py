@@ -57,6 +57,7 @@ def await_arrival(
                 )
             say(f"may have been sent already: looking for it {left:.0f} s longer")
             sleep(min(pause, left))
+    return None
 
 
 def only_one(jobs: Sequence[Job], tag: str) -> Job:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -174,7 +174,7 @@ def _paulis(paulis) -> list:
 
 
 # How objects of Qiskit's are taken apart, by package and class; by these classes and no others.
-_KNOWN = {
+_KNOWN: dict[str, Callable[[Any], Any]] = {
     "qiskit_aer.NoiseModel": _noise_model,
     "qiskit_aer.QuantumError": lambda error: _noise(error.to_dict()),
     "qiskit_aer.ReadoutError": lambda error: error.to_dict(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from qiskit import QuantumCircuit
@@ -65,9 +66,10 @@ class _Pub:
     def load_of(self, ready: Prepared) -> Load:
         """Returns how much there is to run, if the circuit is prepared like this."""
         executions = self.shots * (ready.bases if self.basis is None else 1)
-        return Load(*self.points.shape, executions, *ready.burden(executions, self.basis))
+        points, parameters = self.points.shape
+        return Load(points, parameters, executions, *ready.burden(executions, self.basis))
 
-    def is_answered_by(self, measured: np.ndarray | dict[int, int]) -> bool:
+    def is_answered_by(self, measured: Any) -> bool:
         """Whether this can be what the primitive has measured at one of the points."""
         if self.basis is None:
             observables = len(self.preparation.planned(self.circuit).observables)
@@ -93,11 +95,12 @@ class _Pub:
             return circuit, _bindings(circuit, points), self.shots
         # The estimator rounds the number of shots up, also where it misses an integer by rounding.
         precision = (1 + 1e-12) / np.sqrt(self.shots) if self.shots else 0.0
+        isa: Any = ready.circuit
         observables = list(ready.observables)
-        if not self.shots and not ready.circuit.parameters:
+        if not self.shots and not isa.parameters:
             # Aer has one result for such a circuit, whatever the number of points.
             observables, points = [observables] * len(points), points[:1]
-        return ready.circuit, observables, _bindings(ready.circuit, points[:, None]), precision
+        return isa, observables, _bindings(isa, points[:, None]), precision
 
     def read(self, measured: Sequence, values: np.ndarray) -> None:
         """Adds what was measured at each point to the values float64[N, copies, M / copies]."""
@@ -257,7 +260,9 @@ class EstimatorExecutor(Executor):
     def jobs(self, circuit: Circuit, points: int) -> int:
         """Returns how many jobs a batch of so many points of a circuit takes."""
         loads = self._plan(circuit, points)
-        pubs = list(self._pubs(circuit, np.broadcast_to(0.0, (points, circuit.num_parameters))))
+        pubs: list[Any] = list(
+            self._pubs(circuit, np.broadcast_to(0.0, (points, circuit.num_parameters)))
+        )
         return len(parcels(pubs, [range(points)] * len(pubs), self.device.limits, loads))
 
     def shots(self, circuit: Circuit) -> int:

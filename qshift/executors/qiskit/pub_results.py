@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from qiskit.primitives import PrimitiveResult, PubResult
@@ -27,7 +28,8 @@ def unpacked(primitive: str, result) -> Sequence:
         return [outcomes.get_int_counts(row) for row in range(outcomes.shape[0])]
     values = np.asarray(result.data.evs, dtype=float)
     errors = np.broadcast_to(np.asarray(result.data.stds, dtype=float), values.shape)
-    return np.stack([values, errors], axis=-2)
+    found: Any = np.stack([values, errors], axis=-2)
+    return found
 
 
 def require_results(results) -> Sequence:

@@ -116,7 +116,7 @@ class _Shared:
 
 
 @functools.lru_cache(64)
-def _noise(backend: _Shared, steps: frozenset[tuple[str, tuple[int, ...]]]):
+def _noise(backend: Any, steps: frozenset[tuple[str, tuple[int, ...]]]):
     """Returns that part of the noise model that acts in some steps, which are (gate, qubits)."""
     return noise_in(backend.options.noise_model, steps)
 
@@ -144,7 +144,8 @@ def _invalid(options, error: ValidationError) -> OptionError:
     found = error.errors(include_url=False)
     # An option may be of several kinds: that the value is of another one says little.
     fault = next((each for each in found if each["type"] != "is_instance_of"), found[0])
-    path, value = [], options
+    path: list[Any] = []
+    value = options
     for part in fault["loc"]:  # the names of options, and of the classes they are checked by
         if isinstance(value, Mapping) and part in value:
             path, value = [*path, part], value[part]

@@ -207,7 +207,7 @@ class RecordedBatch(Batch):
         return jobs
 
     def _parcel(self, record) -> Parcel:
-        parts = []
+        parts: list[tuple[int, Sequence[int]]] = []
         for keys in record.pubs:
             places = [self._places[key][0] for key in keys]
             parts.append((places[0][0], [row for _, row in places]))
@@ -289,7 +289,7 @@ class RecordedBatch(Batch):
             for key, each in results.items():
                 self._fill(key, each)
 
-    def _measured(self, record, job, results) -> list[list]:
+    def _measured(self, record, job, results) -> list[Sequence]:
         found = unpacked_job(record, job, results)
         flat = [each for part in found for each in part]
         wanted = zip(record.keys, flat, strict=True)

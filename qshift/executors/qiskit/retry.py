@@ -188,7 +188,7 @@ def persist(
             if fault is None:
                 raise
             if fault.is_expired and renew is not None:
-                renew, again = None, renew
+                again, renew = renew, None
                 _log.info("%s: %s; getting new ones", what, fault.text)
                 again()
                 continue

@@ -314,7 +314,7 @@ class LocalTarget(Target):
         return AerSimulator.from_backend(self._device)
 
     @property
-    def is_exact(self) -> bool:
+    def is_exact(self) -> bool:  # type: ignore[override]  # which says so itself
         """Whether it has exact values: Aer, with noise up to what a density matrix can hold."""
         return self.is_aer and (not self._fake or self.num_qubits <= _WIDEST_DENSITY_MATRIX)
 

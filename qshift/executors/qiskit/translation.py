@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pennylane as qml
@@ -113,7 +114,7 @@ def _translated(circuit, position, gates, columns) -> Iterator[tuple]:
             versions.append(list(_parts(circuit.bound(position, point[None]), gates, bool(own))))
     gate = circuit.operations[position].name
     for same in _aligned(versions, gate):
-        arguments = []
+        arguments: list[Any] = []
         for values in zip(*(part.data for part in same), strict=True):
             if np.ndim(values[0]):
                 if not all(np.array_equal(values[0], value) for value in values[1:]):

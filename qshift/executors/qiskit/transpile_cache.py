@@ -71,5 +71,5 @@ def _prune(folder: Path) -> None:
     files = list(folder.glob("*.qpy"))
     if len(files) > _MOST_FILES:
         ages = {file: file.stat().st_mtime for file in files}
-        for file in sorted(files, key=ages.get)[: len(files) - _MOST_FILES * 9 // 10]:
+        for file in sorted(files, key=ages.__getitem__)[: len(files) - _MOST_FILES * 9 // 10]:
             file.unlink(missing_ok=True)

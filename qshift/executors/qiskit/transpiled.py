@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from qiskit import ClassicalRegister, QuantumCircuit
@@ -119,7 +120,8 @@ class Preparation:
             tuple((slot.operation, slot.leaf) for slot in circuit.slots),
             tuple(wires),
         )
-        bare, observables = None, ()
+        bare: Any = None
+        observables: tuple[SparsePauliOp, ...] = ()
         sampled = []
         if found.observables or any(not basis.gates for basis in found.bases):
             bare = self._target.transpiled(key, lambda: translate(circuit, wires))

@@ -62,6 +62,7 @@ def until_over(
             return status
         look(status)
         sleep(pause)
+    raise AssertionError("pauses have no end")
 
 
 @contextmanager
