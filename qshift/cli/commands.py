@@ -70,7 +70,7 @@ def evaluate(options: argparse.Namespace) -> int:
         raise CommandError(f"{run.program.name} has no parameters; give --order 0")
     shapes: list[tuple[int, ...]] = []
 
-    def values(x):
+    def values(x: np.ndarray) -> Any:
         results = tf.nest.flatten(run.qnode(x))
         shapes[:] = [tuple(result.shape) for result in results]
         return tf.concat([tf.reshape(result, [-1]) for result in results], axis=0)
@@ -185,7 +185,7 @@ class _Run:
         shapes = [value.shape for value in arguments.values()]
         sizes = [value.size for value in arguments.values()]
 
-        def packed(x):
+        def packed(x: tf.Tensor) -> Any:
             pieces = tf.split(x, sizes) if sizes else []
             return function(**dict(zip(arguments, map(tf.reshape, pieces, shapes), strict=True)))
 
@@ -248,7 +248,9 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-def show(options: argparse.Namespace, content: Any, *tables, written: Path | None = None) -> None:
+def show(
+    options: argparse.Namespace, content: Any, *tables: Any, written: Path | None = None
+) -> None:
     """Prints the tables, or the content if ``--json -`` says so, and writes it to a file.
 
     Args:

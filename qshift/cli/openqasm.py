@@ -62,7 +62,7 @@ def read(
     symbols = [sympy.Dummy() if p is None else p.sympify() for p in inputs.values()]
     evaluate = sympy.lambdify(symbols, expressions, "tensorflow")
 
-    def function(**angles):
+    def function(**angles: Any) -> Any:
         varying = iter(evaluate(*(qml.math.reshape(angles[label], ()) for label in inputs)))
         for gate, parameters, wires in gates:
             gate(*(next(varying) if p is None else p for p in parameters), wires=wires)
@@ -158,7 +158,7 @@ def _gates(circuit: QuantumCircuit, name: str) -> Iterator[tuple[Callable, Seque
     measured: set[int] = set()
     touched: set[int] = set()  # by gates
 
-    def walk(circuit, wires):
+    def walk(circuit: Any, wires: Any) -> Iterator[Any]:
         for instruction in circuit.data:
             operation = instruction.operation
             on = [wires[circuit.find_bit(qubit).index] for qubit in instruction.qubits]

@@ -222,10 +222,10 @@ def restored(db: sqlite3.Connection, job: Record, keys: Collection[bytes]) -> Re
         [(key, *at, angles) for key, at, angles in layout if key in keys and key not in taken],
     )
     _guard(db, number)
-    return _known(db, number)
+    return known(db, number)
 
 
-def insert(db: sqlite3.Connection, draft: Draft, **others) -> Record:
+def insert(db: sqlite3.Connection, draft: Draft, **others: Any) -> Record:
     """Writes down a job that is about to be sent.
 
     Args:
@@ -257,21 +257,24 @@ def insert(db: sqlite3.Connection, draft: Draft, **others) -> Record:
         ],
     )
     _guard(db, job)
-    return _known(db, job)
+    return known(db, job)
 
 
-def _known(db: sqlite3.Connection, job: int) -> Record:
+def known(db: sqlite3.Connection, job: int) -> Record:
+    """Returns a job that is there."""
     found = record(db, job)
-    assert found is not None, f"job {job} was written just now"
+    assert found is not None, f"job {job} is missing"
     return found
 
 
-def _inserted(db, columns) -> int:
+def _inserted(db: sqlite3.Connection, columns: Mapping[str, Any]) -> int:
     names, marks = ", ".join(columns), ", ".join(f":{name}" for name in columns)
-    return db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", columns).lastrowid
+    number = db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", columns).lastrowid
+    assert number is not None  # as after every INSERT
+    return number
 
 
-def _insert_points(db, job: int, layout) -> None:
+def _insert_points(db: sqlite3.Connection, job: int, layout: Sequence[tuple[Any, ...]]) -> None:
     """Writes points down, given as (key, PUB, row of the PUB, angles)."""
     rows = [(key, job, *others) for key, *others in layout]
     db.executemany(
@@ -280,7 +283,7 @@ def _insert_points(db, job: int, layout) -> None:
     )
 
 
-def update(db: sqlite3.Connection, job: int, **columns) -> None:
+def update(db: sqlite3.Connection, job: int, **columns: Any) -> None:
     """Changes columns of a job.
 
     Raises:
@@ -303,7 +306,7 @@ def touch(db: sqlite3.Connection, job: int, owner: str) -> None:
     db.execute(f"UPDATE jobs SET touched = ? {where}", (time.time(), job, owner))
 
 
-def _guard(db, job) -> None:
+def _guard(db: sqlite3.Connection, job: int) -> None:
     *row, _ = db.execute(f"{_JOB} WHERE id = ?", (job,)).fetchone()
     db.execute("UPDATE jobs SET checksum = ? WHERE id = ?", (of_job(row), job))
 

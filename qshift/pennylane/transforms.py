@@ -197,7 +197,7 @@ def _spectrum(tape: QuantumScript, i: int) -> Spectrum | None:
     return spectra.spectra(op)[parameter] if is_angle(tape, tape.trainable_params[i]) else None
 
 
-def _period(spectrum: Spectrum | None) -> float | None:
+def _period(spectrum: Any) -> float | None:
     is_known = isinstance(spectrum, Frequencies) and spectrum.values
     return period(spectrum.values) if is_known else None
 
