@@ -92,7 +92,7 @@ class _Intermixed(argparse.ArgumentParser):
 
     _is_within = False
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]  # of three overloads
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self._is_within:
             return super().parse_known_args(args, namespace)
         self._is_within = True

@@ -33,11 +33,20 @@ class Pub(Protocol):
             has to be there.
     """
 
-    primitive: str
-    points: np.ndarray
-    shots: int
-    is_ready: bool
-    load: Load
+    @property
+    def primitive(self) -> str: ...
+
+    @property
+    def points(self) -> np.ndarray: ...
+
+    @property
+    def shots(self) -> int: ...
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    @property
+    def load(self) -> Load: ...
 
     def arguments(self, rows: Sequence[int]) -> tuple:
         """Returns the PUB of some of its points, as the primitive takes it."""
@@ -47,7 +56,7 @@ class Pub(Protocol):
         """Transpiles its circuit."""
         ...
 
-    def is_answered_by(self, measured) -> bool:
+    def is_answered_by(self, measured: Any) -> bool:
         """Whether this can be what the primitive has measured at one of its points."""
         ...
 
@@ -123,7 +132,7 @@ class Batch:
         budget: Budget,
         pubs: Sequence[Pub],
         draws: Sequence[Sequence[bytes]] | None = None,
-    ):
+    ) -> None:
         self.results: list[list] = [[None] * len(pub.points) for pub in pubs]
         self.sent: list[set[int]] = [set() for _ in pubs]
         self._target: Any = target
@@ -209,7 +218,7 @@ class Batch:
         except JobError as error:
             raise self._failed(*jobs[done], error) from error
 
-    def _measured(self, parcel, job, results) -> list[Sequence]:
+    def _measured(self, parcel: Any, job: Job, results: Sequence[Any]) -> list[Sequence]:
         """Returns what was measured at each point of each PUB of a job.
 
         Raises:
@@ -225,7 +234,7 @@ class Batch:
         if not all(self._pubs[i].is_answered_by(each) for i, each in measured):
             raise JobError(job.id, "failed", _OTHER)
 
-    def _interrupted(self, jobs) -> tuple[str, ...]:
+    def _interrupted(self, jobs: Sequence[tuple[Any, Job]]) -> tuple[str, ...]:
         """Decides what becomes of jobs that nobody waits for any longer, and says so."""
         is_remote, named = self._target.is_remote, ", ".join(job.id for _, job in jobs)
         if is_remote and not waiting.shall_cancel([job for _, job in jobs]):

@@ -55,7 +55,7 @@ class Connection:
         instance: A CRN or name; None for the account's.
     """
 
-    def __init__(self, account: str | None = None, instance: str | None = None):
+    def __init__(self, account: str | None = None, instance: str | None = None) -> None:
         self._account, self._instance = account, instance
         self._client: QiskitRuntimeService | None = None
         self._jobs: dict[str, RuntimeJobV2] = {}
@@ -216,7 +216,7 @@ class Connection:
                 self._jobs[job_id] = self._found(job_id)
             return self._jobs[job_id]
 
-    def _found(self, job_id) -> RuntimeJobV2:
+    def _found(self, job_id: str) -> RuntimeJobV2:
         service, asked = self._service, []
         # Two clients may be of one instance; the one in use has asked for a token already.
         by_instance = {instance_of(client): client for client in clients_of(service)}

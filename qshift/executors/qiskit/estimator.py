@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit import QuantumCircuit
@@ -26,6 +26,9 @@ from qshift.executors.qiskit.recorded_batch import RecordedBatch
 from qshift.executors.qiskit.translation import column
 from qshift.executors.qiskit.transpiled import Preparation, Prepared
 from qshift.tracker import Tracker
+
+if TYPE_CHECKING:
+    from qshift.executors.qiskit.device import EstimatorDevice
 
 _draws = digests.Draws()
 
@@ -133,7 +136,7 @@ class EstimatorExecutor(Executor):
     together, so that the same program gives the same numbers again.
     """
 
-    def __init__(self, device, seed: int | None = None):
+    def __init__(self, device: EstimatorDevice, seed: int | None = None) -> None:
         super().__init__(device, device.seed if seed is None else seed)
         self._target = device.target
         self._seed = () if self.seed is None else tuple(np.atleast_1d(self.seed).tolist())
@@ -184,7 +187,7 @@ class EstimatorExecutor(Executor):
                 values[finite] = next(found)
         return [values for _, values in results]
 
-    def _run(self, requests, call) -> list[np.ndarray]:
+    def _run(self, requests: Sequence[tuple[Circuit, np.ndarray]], call: Call) -> list[np.ndarray]:
         """Runs circuits at points with finite angles, at least one each."""
         pubs = [list(self._pubs(*request)) for request in requests]
         batch = self._measure([pub for some in pubs for pub in some], call)
@@ -200,7 +203,7 @@ class EstimatorExecutor(Executor):
         Tracker.record(batches=int(circuits > 0), circuits=circuits)
         return results
 
-    def _measure(self, pubs, call) -> Batch:
+    def _measure(self, pubs: Sequence[_Pub], call: Call) -> Batch:
         """Has PUBs measured, as far as the ledger does not know the results."""
         device, ledger = self.device, self.device.ledger
         where = (device.target, device.limits, device.budget, pubs)
@@ -240,7 +243,9 @@ class EstimatorExecutor(Executor):
             raise
         return batch
 
-    def _draws(self, pubs, settings, scope, call) -> tuple[list[list[bytes]], list[list[bytes]]]:
+    def _draws(
+        self, pubs: Sequence[_Pub], settings: Any, scope: Any, call: Call
+    ) -> tuple[list[list[bytes]], list[list[bytes]]]:
         """Returns what identifies each draw, and each point, of PUBs."""
         # Samples of a seeded simulator may follow from less than a ledger has to know.
         settings = digests.of_options(settings, is_complete=self.device.ledger is not None)
@@ -251,7 +256,7 @@ class EstimatorExecutor(Executor):
         ]
         return draws, contents
 
-    def _contents(self, pub, settings) -> list[bytes]:
+    def _contents(self, pub: _Pub, settings: Any) -> list[bytes]:
         """Returns what identifies each point of a PUB."""
         observed, sampled = self._prepare.content(pub.circuit, settings)
         prefix = observed if pub.basis is None else sampled[pub.basis]
@@ -278,7 +283,7 @@ class EstimatorExecutor(Executor):
             return None
         return sum(load.rows * load.seconds for load in self._plan(circuit, points))
 
-    def _plan(self, circuit, points) -> list[Load]:
+    def _plan(self, circuit: Circuit, points: int) -> list[Load]:
         """Returns how much each PUB of a batch of so many points is.
 
         Transpiles, where only that tells how long the circuit takes; this is not lost.

@@ -16,7 +16,7 @@ from qiskit.primitives import PrimitiveResult, PubResult
 REGISTER = "outcomes"  # the classical bits that a sampler's circuits measure into
 
 
-def unpacked(primitive: str, result) -> Sequence:
+def unpacked(primitive: str, result: Any) -> Sequence:
     """Returns what a PUB has measured at each of its points.
 
     Args:
@@ -32,7 +32,7 @@ def unpacked(primitive: str, result) -> Sequence:
     return found
 
 
-def require_results(results) -> Sequence:
+def require_results(results: Any) -> Sequence:
     """Returns the results of a job of a service, if they are that.
 
     Raises:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from qiskit import QuantumCircuit, qpy
 
@@ -28,7 +29,7 @@ def directory() -> Path:
     return home("XDG_CACHE_HOME", ".cache") / "qshift" / "circuits"
 
 
-def key(circuit: QuantumCircuit, *settings) -> str:
+def key(circuit: QuantumCircuit, *settings: Any) -> str:
     """Returns what identifies the result of transpiling a circuit, the same in every process.
 
     Args:
