@@ -5,7 +5,7 @@
 # make bench   side-by-side measurements; BENCH_ARGS=--quick for a minute or two; peers with environments
 #              of their own are measured if their interpreters are named: TENSORCIRCUIT=..., TFQ=..., SQULEARN=...
 # make notebooks    runs the notebooks and saves them with their outputs
-# make lint    ruff
+# make lint    ruff: rules and format; mypy: types
 #
 # Each installs what it needs into .venv first, again only when pyproject.toml or constraints.txt changed.
 # Needs Python 3.11 or newer. To use another one: make test PYTHON=python3.13 VENV=/tmp/venv-3.13
@@ -42,6 +42,8 @@ notebooks: $(VENV)/.installed-test
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -15,7 +15,7 @@ The wings; each imports only those above it:
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from qshift.tracker import Tracker as Tracker
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _LAZY_MODULES:
         return importlib.import_module(f"qshift.{name}")
     if name not in _HOME:
@@ -75,5 +75,5 @@ def __getattr__(name: str):
     return value
 
 
-def __dir__():
+def __dir__() -> Any:
     return sorted({*globals(), *_HOME, *_LAZY_MODULES})

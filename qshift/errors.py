@@ -35,7 +35,7 @@ class OptionError(UnsupportedError):
         reason: What is wrong, and the way out.
     """
 
-    def __init__(self, option: str, reason: str):
+    def __init__(self, option: str, reason: str) -> None:
         self.option, self.reason = option, reason
         super().__init__(f"{option}: {reason}")
 
@@ -57,7 +57,7 @@ class JobError(ServiceError):
         reason: What the service says.
     """
 
-    def __init__(self, job_id: str, status: str, reason: str, advice: str = ""):
+    def __init__(self, job_id: str, status: str, reason: str, advice: str = "") -> None:
         self.job_id, self.status, self.reason = job_id, status, reason
         super().__init__(f"Job {job_id} {status}: {reason}. {advice}".rstrip())
 

@@ -15,6 +15,7 @@ import os
 import threading
 import time
 import weakref
+from typing import Any
 
 import numpy as np
 
@@ -25,12 +26,12 @@ _descendants = itertools.count()
 _forking = threading.local()
 
 
-class Lock(_thread.RLock):
+class Lock(_thread.RLock):  # type: ignore[misc]  # typeshed has it final
     """A reentrant lock, for `with` statements, which no thread of a parent process holds."""
 
     __slots__ = ()
 
-    def __init__(self):
+    def __init__(self) -> None:
         _locks.add(self)
 
 
@@ -40,7 +41,7 @@ _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 _heirs: weakref.WeakSet = weakref.WeakSet()
 
 
-def in_children(owner) -> None:
+def in_children(owner: Any) -> None:
     """Has owner.inherit() called in every process that is forked from now on, while it lives."""
     _heirs.add(owner)
 
@@ -79,8 +80,9 @@ def _in_child() -> None:
     global _lineage
     _lineage = (*_lineage, _forking.number)
     for lock in list(_locks):
-        if not lock._is_owned():  # by this thread, which then has forked within
-            lock._at_fork_reinit()
+        # By this thread, which then has forked within. typeshed does not have these two.
+        if not lock._is_owned():  # type: ignore[attr-defined]
+            lock._at_fork_reinit()  # type: ignore[attr-defined]
     for heir in list(_heirs):
         heir.inherit()
 

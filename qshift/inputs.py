@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from numbers import Integral, Real
+from typing import Any
 
 
-def is_integer(value) -> bool:
+def is_integer(value: Any) -> bool:
     """Whether something is a whole number of any library, and no truth value."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def is_real(value) -> bool:
+def is_real(value: Any) -> bool:
     """Whether something is a real number of any library, and no truth value."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
@@ -23,7 +24,7 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def shown(value, length: int = 100) -> str:
+def shown(value: Any, length: int = 100) -> str:
     """Returns a value as messages show it: in one line, cut where it is too long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= length else f"{text[: length - 3]}..."

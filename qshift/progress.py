@@ -6,6 +6,7 @@ import functools
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -69,11 +70,11 @@ class _InNotebook(Progress):
             self._drawn = time.monotonic()
             self._output.update(self._html())
 
-    def update(self, *args, **kwargs) -> None:
+    def update(self, *args: Any, **kwargs: Any) -> None:
         super().update(*args, **kwargs)
         self.refresh()
 
-    def _html(self):
+    def _html(self) -> Any:
         from IPython.display import HTML
 
         page = Console(
@@ -107,7 +108,7 @@ def track(items: Iterable, total: int, size: Callable, description: str) -> Iter
                 task = bar.add_task(description, total=total, completed=done)
             yield item
             done += size(item)
-            if bar is not None:
+            if bar is not None and task is not None:
                 bar.update(task, completed=done)
     finally:
         if bar is not None:

@@ -11,7 +11,8 @@ import inspect
 import itertools
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import backprop_util, context, record
@@ -44,7 +45,7 @@ following = gradients_util.PossibleTapeGradientTypes
 class _Open(threading.local):
     """The open tapes and forward accumulators of a thread, each by a number of its own."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.numbers: tuple[int, ...] = ()
 
 
@@ -58,14 +59,14 @@ def _count_tapes(kind: type, push: str, pop: str) -> None:
     pushed, popped = getattr(kind, push), getattr(kind, pop)
 
     @functools.wraps(pushed)
-    def begin(self):
+    def begin(self: Any) -> None:
         pushed(self)
         if not hasattr(self, "_qshift_number"):
             self._qshift_number = next(_numbers)
         _open.numbers += (self._qshift_number,)
 
     @functools.wraps(popped)
-    def end(self):
+    def end(self: Any) -> None:
         popped(self)
         number = getattr(self, "_qshift_number", None)
         if number in _open.numbers:
@@ -114,7 +115,9 @@ def is_saving() -> bool:
 _process, _tokens = secrets.token_hex(8), itertools.count()
 
 
-def python_op(function: Callable, inputs, dtype, *, stateful: bool) -> tf.Tensor:
+def python_op(
+    function: Callable, inputs: Sequence[tf.Tensor], dtype: tf.DType, *, stateful: bool
+) -> tf.Tensor:
     """Adds an op that calls a Python function to the graph that is being traced.
 
     As `tf.numpy_function` does, but for two things. The graph owns the function: TensorFlow would
@@ -197,11 +200,11 @@ def iterate_in_graphs(when: Callable[[], bool]) -> None:
     """
     refuse, length = tf.Tensor._disallow_iteration, tf.Tensor.__len__
 
-    def refuse_outside(self):
+    def refuse_outside(self: tf.Tensor) -> None:
         if not when():
             refuse(self)
 
-    def length_inside(self) -> int:
+    def length_inside(self: Any) -> int:
         return self._get_first_dim() if when() else length(self)
 
     tf.Tensor._disallow_iteration, tf.Tensor.__len__ = refuse_outside, length_inside
@@ -225,7 +228,9 @@ def copy_ops(copy: Callable) -> None:
     create = pfor._create_op
 
     @functools.wraps(create)
-    def created(op_type, inputs, op_dtypes, attrs=None):
+    def created(
+        op_type: str, inputs: Sequence[tf.Tensor], op_dtypes: Sequence[tf.DType], attrs: Any = None
+    ) -> tf.Operation:
         made = copy(op_type, inputs, attrs)
         return create(op_type, inputs, op_dtypes, attrs) if made is None else made
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from qshift.tensorflow_internals import is_watched
 
 
-def is_tensor(parameter) -> bool:
+def is_tensor(parameter: Any) -> bool:
     return isinstance(parameter, tf.Tensor | tf.Variable)
 
 
-def constant(parameter) -> np.ndarray | None:
+def constant(parameter: tf.Tensor) -> np.ndarray | None:
     """Returns the numbers in a tensor if they are known and nothing can differentiate by it."""
     tensor = tf.convert_to_tensor(parameter)
     if not tensor.dtype.is_integer and (tensor.dtype == tf.resource or is_watched(tensor)):
@@ -20,7 +22,7 @@ def constant(parameter) -> np.ndarray | None:
     return tf.get_static_value(tensor)
 
 
-def as_argument(argument):
+def as_argument(argument: Any) -> Any:
     """Returns an argument as PennyLane takes it: dense, and what TensorFlow takes for a tensor as
     one of its own, which Keras's variables are not."""
     if isinstance(argument, tf.SparseTensor):

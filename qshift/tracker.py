@@ -25,7 +25,7 @@ class Tracker:
     open: ClassVar[list[Tracker]] = []  # those that count now
     _lock: ClassVar[Lock] = Lock()
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
@@ -36,7 +36,7 @@ class Tracker:
         Tracker.open.append(self)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         Tracker.open.remove(self)
 
     def __repr__(self) -> str:

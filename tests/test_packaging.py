@@ -55,6 +55,7 @@ def test_wheel_has_the_package_the_profiles_and_nothing_else(wheel):
     profiles = relative("devices", "*.toml")
     assert "devices/simulator.toml" in profiles
     assert {f"qshift/{name}" for name in profiles} <= shipped
+    assert "qshift/py.typed" in shipped
     assert {name for name in shipped if name.endswith(".py")} == relative("qshift", "*.py")
     assert all(name.startswith("qshift/") for name in shipped)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,8 +19,11 @@ import tensorflow as tf
 from qshift.api.qnode import Prepared, QNode
 from qshift.autodiff.angles import LINEARLY, SMOOTHLY, picks
 from qshift.autodiff.contraction import one_order_up
-from qshift.rules.planner import indices_along
+from qshift.rules.planner import Index, indices_along
 from qshift.tensorflow_internals import is_watched
+
+if TYPE_CHECKING:
+    from pennylane.tape import QuantumScript
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ class Contraction:
     jacobians: tuple[np.ndarray | None, ...]
 
     @classmethod
-    def of(cls, fn: Callable, args, sources: Sequence[tf.Tensor], order: int) -> Contraction | None:
+    def of(
+        cls, fn: Callable, args: Sequence[Any], sources: Sequence[tf.Tensor], order: int
+    ) -> Contraction | None:
         """Looks at what ``fn(*args)`` would run, without running it.
 
         Args:
@@ -93,13 +99,14 @@ class Contraction:
             float64[*shape, X, ..., X] for each order k: the value's shape and k axes for all
             sources, flattened and one after the other.
         """
-        levels, tables = [((),)], []
+        levels: list[tuple[Index, ...]] = [((),)]
+        tables = []
         for _ in range(order):
             indices, table = one_order_up(levels[-1], self.columns)
             levels.append(indices)
             tables.append(table)
         found = self._evaluate([index for level in levels for index in level])
-        jacobian = np.concatenate(self.jacobians, axis=1)
+        jacobian = self._all_slopes()
         ends = np.cumsum([len(level) for level in levels])[:-1]
         derivatives = []
         for k, derivative in enumerate(np.split(found, ends)):
@@ -115,7 +122,7 @@ class Contraction:
             float64[*shape, X] for each order from 1, after the value: by each entry of all sources,
             k times.
         """
-        jacobian = np.concatenate(self.jacobians, axis=1)
+        jacobian = self._all_slopes()
         moved = [tuple(np.flatnonzero(slopes)) for slopes in jacobian.T]
         axes = [tuple(self.columns[j] for j in each) for each in moved]
         powers = range(1, order + 1)
@@ -132,7 +139,11 @@ class Contraction:
             diagonals.append(np.moveaxis(by_entry, 0, -1))
         return diagonals
 
-    def _evaluate(self, indices):
+    def _all_slopes(self) -> np.ndarray:
+        """Returns those of all sources, which must have one, side by side."""
+        return np.concatenate([each for each in self.jacobians if each is not None], axis=1)
+
+    def _evaluate(self, indices: Sequence[tuple[int, ...]]) -> np.ndarray:
         """Runs the call, and returns partial derivatives by its angles, [len(indices), *shape]."""
         program = self.call.program
         parameters = program.assemble([tensor.numpy() for tensor in self.call.tensors])
@@ -141,7 +152,7 @@ class Contraction:
         return result(evaluation.partials(indices)[0].T)
 
 
-def _is_linear(call):
+def _is_linear(call: Prepared) -> bool:
     return (
         call.batch is None
         and call.compiled.readout.linear
@@ -149,7 +160,13 @@ def _is_linear(call):
     )
 
 
-def _slopes(fn, tape, angles, ways, sources):
+def _slopes(
+    fn: QNode,
+    tape: QuantumScript,
+    angles: Mapping[int, tf.Tensor],
+    ways: Sequence[Any],
+    sources: Sequence[tf.Tensor],
+) -> Any:
     """Returns the slopes of angles by the sources.
 
     Args:
@@ -163,7 +180,7 @@ def _slopes(fn, tape, angles, ways, sources):
         Column -> (entries, slopes) by each source.
     """
     kinds = tuple((source.dtype, tuple(source.shape)) for source in sources)
-    rows = {}
+    rows: dict[int, list] = {}
     for (column, angle), way in zip(angles.items(), ways, strict=True):
         key = (way, angle.dtype, kinds)
         with fn.lock:
@@ -180,12 +197,12 @@ def _slopes(fn, tape, angles, ways, sources):
     return rows
 
 
-def _entries(slopes):
+def _entries(slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     entries = np.flatnonzero(slopes)
     return entries, slopes[entries]
 
 
-def _jacobian(rows, i, columns, size):
+def _jacobian(rows: Any, i: int, columns: Sequence[int], size: int) -> np.ndarray | None:
     """Returns the Jacobian of some angles by the i-th source, given those of all that move."""
     if size and all(row[i] is None for row in rows.values()):
         return None

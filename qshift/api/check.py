@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +14,7 @@ from qshift.autodiff.layout import differentiable, highest_order
 
 def check_derivatives(
     fn: Callable,
-    *args,
+    *args: Any,
     order: int = 2,
     argnums: int | tuple[int, ...] | None = None,
     rtol: float = 1e-6,
@@ -44,14 +45,15 @@ def check_derivatives(
             the step is lost when it is added.
     """
     order = highest_order(order, least=1)
-    args, positions = differentiable(args, argnums)
-    positions = tuple(positions)
+    inputs, found = differentiable(args, argnums)
+    positions = tuple(found)
     for i in positions:
-        if args[i].dtype != tf.float64:
+        if inputs[i].dtype != tf.float64:
             raise ValueError(
-                f"Argument {i} is {args[i].dtype.name}; differences need float64 to mean anything."
+                f"Argument {i} is {inputs[i].dtype.name}; differences need float64 to mean "
+                "anything."
             )
-        largest = np.max(np.abs(args[i].numpy()), initial=0.0)
+        largest = np.max(np.abs(inputs[i].numpy()), initial=0.0)
         if np.spacing(largest) > 1e-9 * step:
             raise ValueError(
                 f"Argument {i} is as large as {largest:.3g}: added to that, steps of {step:g} lose "
@@ -59,16 +61,16 @@ def check_derivatives(
             )
     rng = np.random.default_rng(seed)
     try:
-        exact = derivatives(fn, *args, order=order, argnums=positions)
+        exact = derivatives(fn, *inputs, order=order, argnums=positions)
     except EndsError as error:
         raise AssertionError(str(error)) from error
     for i in positions:
-        direction = rng.normal(size=args[i].shape)
+        direction = rng.normal(size=inputs[i].shape)
         direction /= np.linalg.norm(direction)
         sides = []
         for steps in (1, -1, 2, -2):
-            moved = list(args)
-            moved[i] = args[i] + steps * step * direction
+            moved = list(inputs)
+            moved[i] = inputs[i] + steps * step * direction
             sides.append(derivatives(fn, *moved, order=order - 1, argnums=positions))
         for k in range(1, order + 1):
             near, far = (
@@ -93,11 +95,11 @@ def check_derivatives(
                 )
 
 
-def _largest(*arrays) -> float:
+def _largest(*arrays: Any) -> float:
     """Returns the largest absolute value that is finite."""
     values = np.abs(np.concatenate([np.ravel(array) for array in arrays]))
     return float(np.max(values[np.isfinite(values)], initial=0.0))
 
 
-def _flat(entry):
+def _flat(entry: Any) -> Any:
     return tf.nest.flatten(entry)

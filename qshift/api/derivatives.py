@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +17,9 @@ from qshift.autodiff.requests import Wanted, checked
 from qshift.autodiff.tracing import if_traceable
 from qshift.errors import UnsupportedError
 
+if TYPE_CHECKING:
+    pass
+
 
 class EndsError(ValueError):
     """A derivative that depends on arguments, and has no derivative by them."""
@@ -23,13 +27,13 @@ class EndsError(ValueError):
 
 def derivatives(
     fn: Callable,
-    *args,
+    *args: tf.Tensor,
     order: int | None = None,
     argnums: int | tuple[int, ...] | None = None,
     partials: Sequence[tuple[int, ...]] | None = None,
     batched: int | tuple[int, ...] = (),
     diagonal: bool = False,
-):
+) -> tuple[Any, ...]:
     """Returns the value of a function and all its derivatives up to an order, or chosen ones.
 
     Each `qshift` qnode that the function calls runs everything it takes in one batch (on hardware,
@@ -83,20 +87,20 @@ def derivatives(
         raise ValueError("batched= needs partials=.")
     order = 1 if order is None else order
     order = highest_order(order)
-    args, positions = differentiable(args, argnums)
-    sources = [args[i] for i in positions]
+    inputs, positions = differentiable(args, argnums)
+    sources = [inputs[i] for i in positions]
     if order and not sources:
-        given = ", ".join(type(arg).__name__ for arg in args) or "none"
+        given = ", ".join(type(arg).__name__ for arg in inputs) or "none"
         raise ValueError(
             f"There is nothing to differentiate by, with argnums={argnums} and arguments {given}. "
             "Give floating-point tensors, arrays or numbers."
         )
-    single = isinstance(argnums, int) or (argnums is None and len(args) == 1)
+    single = isinstance(argnums, int) or (argnums is None and len(inputs) == 1)
     if diagonal and not single:
         raise ValueError("diagonal=True needs a single argument, see argnums.")
     before = assignments()
     with wanted_ahead(Wanted(0 if diagonal else order)):
-        contraction = Contraction.of(fn, args, sources, order) if order else None
+        contraction = Contraction.of(fn, inputs, sources, order) if order else None
     if contraction is None:
         if assignments() > before:
             raise UnsupportedError(
@@ -106,8 +110,8 @@ def derivatives(
                 "it once."
             )
         with wanted_ahead(Wanted(order)):
-            found = _by_tapes(fn, args, sources, positions, order, single)
-        return _diagonals(found, sources[0].shape) if diagonal else found
+            nested = _by_tapes(fn, inputs, sources, positions, order, single)
+        return _diagonals(nested, sources[0].shape) if diagonal else nested
     _require_connected(contraction.jacobians, sources, positions)
     found = contraction.diagonals(order) if diagonal else contraction.derivatives(order)
     dtype = contraction.call.dtype
@@ -117,7 +121,7 @@ def derivatives(
     )
 
 
-def _diagonals(found, shape):
+def _diagonals(found: Any, shape: Any) -> tuple[Any, ...]:
     """Takes the derivatives by single entries out of all derivatives."""
     value, size = found[0], shape.num_elements()
     diagonals = [value]
@@ -129,7 +133,7 @@ def _diagonals(found, shape):
     return tuple(diagonals)
 
 
-def _split(array, sources, dtype, k, single):
+def _split(array: Any, sources: Sequence[tf.Tensor], dtype: tf.DType, k: int, single: bool) -> Any:
     """Takes the last k axes, each of all sources, apart into nested tuples of tensors."""
     if k == 0:
         return tf.cast(tf.constant(array), dtype)
@@ -142,7 +146,7 @@ def _split(array, sources, dtype, k, single):
     return entries[0] if single else entries
 
 
-def _chosen(fn: Callable, args, partials, batched) -> tuple[tf.Tensor, ...]:
+def _chosen(fn: Callable, args: Any, partials: Any, batched: Any) -> tuple[tf.Tensor, ...]:
     """Returns chosen partial derivatives; see `derivatives`."""
     partials = checked(partials, len(args))
     batched = (batched,) if isinstance(batched, int) else tuple(batched)
@@ -150,7 +154,7 @@ def _chosen(fn: Callable, args, partials, batched) -> tuple[tf.Tensor, ...]:
     if beyond := [i for i in batched if not 0 <= i < len(args)]:
         raise ValueError(f"batched= names argument {beyond[0]}, but there are {len(args)}.")
 
-    def evaluate(*sources):
+    def evaluate(*sources: Any) -> Any:
         with wanted_ahead(Wanted(0, ((), *partials), sources)), remembered_ops():
             return _nested(fn, sources, partials, batched)
 
@@ -158,7 +162,7 @@ def _chosen(fn: Callable, args, partials, batched) -> tuple[tf.Tensor, ...]:
         # While tracing, TensorFlow leaves out what nobody asks for.
         tensors = [i for i, arg in enumerate(args) if isinstance(arg, tf.Tensor)]
 
-        def traced(*given):
+        def traced(*given: Any) -> Any:
             return evaluate(
                 *(dict(zip(tensors, given, strict=True)).get(i, arg) for i, arg in enumerate(args))
             )
@@ -168,11 +172,13 @@ def _chosen(fn: Callable, args, partials, batched) -> tuple[tf.Tensor, ...]:
     return evaluate(*args)
 
 
-def _nested(fn, args, partials, batched):
+def _nested(fn: Any, args: Any, partials: Any, batched: Any) -> tuple[Any, ...]:
     """Differentiates the function by one argument after the other."""
-    lower = {partial[:k] for partial in partials for k in range(len(partial) + 1)} | {()}
+    lower: set[tuple[int, ...]] = {
+        partial[:k] for partial in partials for k in range(len(partial) + 1)
+    } | {()}
 
-    def up_to(k):
+    def up_to(k: int) -> dict[tuple[int, ...], tf.Tensor]:
         if k == 0:
             value = _value(fn, args)
             if batched and value.shape.rank == 0:
@@ -209,7 +215,7 @@ def _nested(fn, args, partials, batched):
     return tuple(found[partial] for partial in partials)
 
 
-def _value(fn, args):
+def _value(fn: Callable, args: Sequence[Any]) -> tf.Tensor:
     value = fn(*args)
     if not tf.is_tensor(value):
         raise ValueError(
@@ -219,11 +225,18 @@ def _value(fn, args):
     return value
 
 
-def _by_tapes(fn, args, sources, positions, order, single):
+def _by_tapes(
+    fn: Callable,
+    args: Sequence[Any],
+    sources: Sequence[tf.Tensor],
+    positions: Sequence[int],
+    order: int,
+    single: bool,
+) -> tuple[tf.Tensor, ...]:
     """Nests tapes around the function, which serves for all functions."""
     shapes = [tuple(source.shape) for source in sources]
 
-    def up_to(k):
+    def up_to(k: int) -> list[tf.Tensor]:
         if k == 0:
             return [_value(fn, args)]
         # Variables that the function brings along are constants, and must not cost circuits.
@@ -263,13 +276,13 @@ def _by_tapes(fn, args, sources, positions, order, single):
 
 
 @contextlib.contextmanager
-def retracing():
+def retracing() -> Iterator[None]:
     """Keeps TensorFlow from advising against retracing where it is meant, or its own doing.
 
     It traces each jacobian anew, and counts functions made at the same place as one.
     """
 
-    def other(record) -> bool:
+    def other(record: Any) -> bool:
         return "triggered tf.function retracing" not in record.getMessage()
 
     logger = tf.get_logger()
@@ -280,7 +293,9 @@ def retracing():
         logger.removeFilter(other)
 
 
-def _require_connected(jacobians, sources, positions):
+def _require_connected(
+    jacobians: Sequence[Any], sources: Sequence[tf.Tensor], positions: Sequence[int]
+) -> None:
     """Raises ValueError for a source that the value does not depend on, unless it has no entries
     that it could depend on."""
     missing = [
@@ -296,7 +311,7 @@ def _require_connected(jacobians, sources, positions):
         )
 
 
-def _require_constant(fn, args, positions, missing, found):
+def _require_constant(fn: Any, args: Any, positions: Any, missing: Any, found: Any) -> None:
     """Raises EndsError if a derivative depends on arguments, though TensorFlow cannot see how.
 
     It looks at the numbers nearby, which are the same if a function is linear, or is by pieces.
@@ -325,10 +340,10 @@ def _require_constant(fn, args, positions, missing, found):
         )
 
 
-def _nest_like(structure, entries):
-    entries = iter(entries)
+def _nest_like(structure: Any, entries: Iterable[Any]) -> Any:
+    ahead = iter(entries)
 
-    def build(node):
-        return tuple(build(child) for child in node) if isinstance(node, tuple) else next(entries)
+    def build(node: Any) -> Any:
+        return tuple(build(child) for child in node) if isinstance(node, tuple) else next(ahead)
 
     return build(structure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -56,16 +57,16 @@ def shift_gradient(
     frequencies = tuple(sorted(float(w) for w in np.atleast_1d(frequencies)))
     default = _spectrum(frequencies, shift)
 
-    def decorate(function):
+    def decorate(function: Any) -> Any:
         programs: dict[tuple, Program] = {}
         calls = EvaluatedCalls()
         name = getattr(function, "__name__", repr(function))
 
         @functools.cache
-        def value_shape(width):
+        def value_shape(width: Any) -> Any:
             return _value_shape(function, name, width)
 
-        def program(spectrum, parameters, values, followed):
+        def program(spectrum: Any, parameters: Any, values: Any, followed: Any) -> Any:
             key = (spectrum, parameters, values, followed)
             if key not in programs:
                 structure = _Function(spectrum, parameters, values)
@@ -79,7 +80,7 @@ def shift_gradient(
 
         @functools.wraps(function)
         @tf.autograph.experimental.do_not_convert
-        def op(x, shift=None):
+        def op(x: Any, shift: Any = None) -> Any:
             x = tf.convert_to_tensor(x)
             if not x.dtype.is_floating:
                 raise TypeError(f"{name} takes floating-point tensors, got {x.dtype}.")
@@ -107,7 +108,7 @@ def shift_gradient(
 class _Function:
     """A periodic function, as `Evaluation` sees it."""
 
-    def __init__(self, spectrum: Spectrum, num_parameters: int, num_values: int):
+    def __init__(self, spectrum: Spectrum, num_parameters: int, num_values: int) -> None:
         self.shifted = Shifter([spectrum] * num_parameters, lambda _: "An argument")
         self.num_parameters = num_parameters
         self.num_values = num_values
@@ -115,14 +116,14 @@ class _Function:
             [spectrum] * num_parameters, np.ones((num_values, num_parameters), bool), "circuits"
         )
 
-    def planner(self, _) -> Planner:
+    def planner(self, _: Any) -> Planner:
         return self._planner
 
-    def require_rules(self, _) -> None:
+    def require_rules(self, _: Any) -> None:
         """Every parameter has one."""
 
 
-def _spectrum(frequencies, shift) -> Spectrum:
+def _spectrum(frequencies: Any, shift: Any) -> Spectrum:
     if shift is None:
         shift_rule(frequencies)  # raises if the frequencies make no sense
         return Frequencies(frequencies)
@@ -132,7 +133,7 @@ def _spectrum(frequencies, shift) -> Spectrum:
     return Recipe(tuple((c, 1.0, s) for c, s in terms), period(frequencies))
 
 
-def _value_shape(function, name, width) -> tuple[int, ...]:
+def _value_shape(function: Any, name: str, width: Any) -> tuple[int, ...]:
     shape = np.shape(function(np.zeros((1, width))))
     if len(shape) not in (1, 2) or shape[0] != 1:
         raise ValueError(
@@ -142,7 +143,9 @@ def _value_shape(function, name, width) -> tuple[int, ...]:
     return shape[1:]
 
 
-def _evaluate(function, name, elementwise, structure, points, call):
+def _evaluate(
+    function: Any, name: str, elementwise: Any, structure: Any, points: Any, call: Any
+) -> Any:
     values = np.asarray(function(points[:, 0] if elementwise else points), dtype=float)
     if values.shape[:1] != (len(points),) or values.size != len(points) * structure.num_values:
         raise ValueError(

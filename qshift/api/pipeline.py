@@ -8,6 +8,7 @@ or NaN, without a word from PennyLane.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 from pennylane.tape import QuantumScript
@@ -17,7 +18,7 @@ from qshift.tensorflow_internals import is_watched
 from qshift.tensors import is_tensor
 
 
-def apply(pipeline, tape: QuantumScript) -> tuple[tuple[QuantumScript, ...], Callable]:
+def apply(pipeline: Any, tape: QuantumScript) -> tuple[tuple[QuantumScript, ...], Callable]:
     """Applies the transforms of a qnode to its tape.
 
     Args:
@@ -71,11 +72,11 @@ _WAY_OUT = (
 )
 
 
-def _may_be_watched(parameter):
+def _may_be_watched(parameter: Any) -> bool:
     return not tf.executing_eagerly() or is_watched(tf.convert_to_tensor(parameter))
 
 
-def _transformed(pipeline, tape):
+def _transformed(pipeline: Any, tape: QuantumScript) -> Any:
     try:
         return pipeline((tape,))
     except (AttributeError, TypeError, NotImplementedError, ImportError) as error:
@@ -96,24 +97,24 @@ def _transformed(pipeline, tape):
 _SPLITTING = ("split_non_commuting", "split_to_single_terms")
 
 
-def _is_angle(tensor, tape) -> bool:
+def _is_angle(tensor: Any, tape: QuantumScript) -> bool:
     return any(tensor is each for op in tape.operations for each in op.data)
 
 
-def _name(transform) -> str:
+def _name(transform: Any) -> str:
     return getattr(transform.tape_transform, "__name__", repr(transform))
 
 
-def _names(pipeline) -> str:
+def _names(pipeline: Any) -> str:
     names = list(map(_name, pipeline))
     return names[0] if len(names) == 1 else f"one of the transforms {', '.join(names)}"
 
 
-def _is_pennylanes(transform):
+def _is_pennylanes(transform: Any) -> bool:
     return transform.tape_transform.__module__.startswith("pennylane.")
 
 
-def _tensors(tapes):
+def _tensors(tapes: Any) -> Any:
     """Returns the tensors in tapes that have derivatives, each once."""
     found = {}
     for tape in tapes:

@@ -33,7 +33,7 @@ import inspect
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -56,7 +56,7 @@ class ProfileError(QShiftError, ValueError):
         reason: What is wrong, and the way out.
     """
 
-    def __init__(self, file: Path | None, key: str | None, reason: str):
+    def __init__(self, file: Path | None, key: str | None, reason: str) -> None:
         self.file, self.key, self.reason = file, key, reason
         super().__init__(": ".join(str(part) for part in (file, key, reason) if part is not None))
 
@@ -129,7 +129,7 @@ def _truth(value: Any) -> bool:
 
 
 # Key -> function that checks its value, and what the value has to be.
-_CHECKS = {
+_CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "description": (_text, "a text"),
     "device": (_text, "a text"),
     "backend": (_text, "a text"),
@@ -206,7 +206,7 @@ def read(file: Path) -> Profile:
     return _checked(Profile(file.stem, "", file=file), table)
 
 
-def device(name: str | os.PathLike, **overrides) -> qml.devices.Device:
+def device(name: str | os.PathLike, **overrides: Any) -> qml.devices.Device:
     """Builds the PennyLane device of a profile.
 
     Args:
@@ -242,7 +242,7 @@ def device(name: str | os.PathLike, **overrides) -> qml.devices.Device:
 
 def _checked(base: Profile, table: Mapping[str, Any]) -> Profile:
     """Returns ``base`` with the values of ``table``, after checking their names and types."""
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in _CHECKS:
             reason = (
@@ -259,12 +259,16 @@ def _checked(base: Profile, table: Mapping[str, Any]) -> Profile:
     for key in ("wires", "shots", "precision"):
         if key in values.get("options", ()):
             raise ProfileError(base.file, f"options.{key}", "belongs beside device, not in options")
-    for one, other, unset in (("device", "backend", ""), ("shots", "precision", None)):
+    pairs: tuple[tuple[str, str, Any], ...] = (
+        ("device", "backend", ""),
+        ("shots", "precision", None),
+    )
+    for one, other, nothing in pairs:
         if values.get(one) and values.get(other):
             reason = f"{one} is given as well, and only one of them can be"
             raise ProfileError(base.file, other, reason)
         if one in values or other in values:
-            values = {one: unset, other: unset} | values
+            values = {one: nothing, other: nothing} | values
     target = replace(base, **values)
     if target.precision and not target.backend:
         reason = "belongs to a backend; a PennyLane device takes shots"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import cloudpickle
@@ -36,7 +36,7 @@ from qshift.autodiff.layout import (
     result_dtype,
 )
 from qshift.autodiff.program import Program
-from qshift.autodiff.requests import Wanted, checked
+from qshift.autodiff.requests import Partial, Wanted, checked
 from qshift.autodiff.tracing import Itself
 from qshift.autodiff.unrolling import explained, unrolled
 from qshift.circuits.circuit import Circuit
@@ -56,9 +56,12 @@ from qshift.executors.executor import Executor
 from qshift.executors.registry import executor
 from qshift.forks import Lock
 from qshift.rules.cost import Plan
-from qshift.rules.planner import indices_along
+from qshift.rules.planner import Axes, indices_along
 from qshift.tensorflow_internals import could_record, function_graph
 from qshift.tensors import as_argument, constant, is_tensor
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _OWN = (tf.Tensor, tf.Variable)  # which PennyLane takes as they are
 
@@ -111,7 +114,7 @@ class Prepared(NamedTuple):
 
     compiled: Compiled
     circuit: Circuit | Joint
-    parameters: list
+    parameters: Sequence[tf.Tensor]
     angles: list[tuple[Hashable, float]]
     batch: int | tf.Tensor | None
     program: Program
@@ -119,12 +122,12 @@ class Prepared(NamedTuple):
     dtype: tf.DType
     follows: Sequence[int | None] = ()
 
-    def results(self):
+    def results(self) -> Any:
         """Runs it, and returns its results as PennyLane lays them out."""
         run = in_place_of_running.get()
         values = self.program(self.tensors) if run is None else run(self.program, self.tensors)
 
-        def finish(result):
+        def finish(result: tf.Tensor) -> tf.Tensor:
             result = tf.cast(result, self.dtype)
             return tf.squeeze(result, [0]) if self.batch is None else result
 
@@ -203,15 +206,15 @@ class QNode(qml.QNode):
     def __init__(
         self,
         func: Callable,
-        device,
+        device: qml.devices.Device,
         interface: str = "auto",
         diff_method: str = "best",
         *,
         objective: str | None = None,
         prefetch: int | Sequence[tuple[int, ...]] = 0,
         seed: int | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         interface = qnode_options.interface(interface)
         diff_method = qnode_options.diff_method(diff_method)
         qnode_options.check(objective, prefetch, seed, kwargs)
@@ -234,11 +237,13 @@ class QNode(qml.QNode):
         self.seed = seed
         ahead = int(kwargs.get("grad_on_execution") is True)
         if isinstance(prefetch, int):
-            self.prefetch = max(prefetch, ahead)
-            self._wanted = Wanted(self.prefetch)
+            orders = max(prefetch, ahead)
+            self.prefetch: int | tuple[Partial, ...] = orders
+            self._wanted = Wanted(orders)
         else:
-            self.prefetch = checked(prefetch)
-            self._wanted = Wanted(ahead, ((), *self.prefetch))
+            partials = checked(prefetch)
+            self.prefetch = partials
+            self._wanted = Wanted(ahead, ((), *partials))
         self._executor: Executor = executor(self.device, seed)
         self._compilers = {
             adjoint: Compiler(self.device.wires, is_tensor, adjoint, constant)
@@ -250,11 +255,11 @@ class QNode(qml.QNode):
         self.lock = Lock()  # of both
 
     def __copy__(self) -> QNode:
-        copied = type(self).__new__(type(self))
+        copied: Any = type(self).__new__(type(self))
         vars(copied).update(vars(super().__copy__()))
         return copied
 
-    def __tf_tracing_type__(self, _) -> Itself:
+    def __tf_tracing_type__(self, _: Any) -> Itself:
         return Itself(self)
 
     def __deepcopy__(self, memo: dict) -> QNode:
@@ -262,7 +267,7 @@ class QNode(qml.QNode):
         copied = memo[id(self)] = _restored(*copy.deepcopy(self._state(), memo))
         return copied
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         """A QNode that its module has is pickled by its name, as functions are; others as what they
         are made of. `cloudpickle` takes the latter where the former would not be found."""
         named = _named(self)
@@ -274,10 +279,10 @@ class QNode(qml.QNode):
         return type(self), self._init_args, shots, pipeline(self), self.calls.made
 
     @qml.QNode.interface.setter
-    def interface(self, value: str | qml.math.Interface):
+    def interface(self, value: str | qml.math.Interface) -> None:
         qml.QNode.interface.fset(self, qnode_options.interface(value))
 
-    def update(self, **kwargs) -> QNode:
+    def update(self, **kwargs: Any) -> QNode:
         """Returns a new QNode with some of its settings replaced.
 
         As in PennyLane, the shots stay those of this QNode if the device is replaced.
@@ -306,25 +311,25 @@ class QNode(qml.QNode):
 
     # A quantum function is ordinary Python, which AutoGraph must not take apart.
     @tf.autograph.experimental.do_not_convert
-    def __call__(self, *args, **kwargs) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # A quantum function may call another qnode; what that one runs is not part of it.
         with qml.QueuingManager.stop_recording():
             return super().__call__(*args, **kwargs)
 
-    def construct(self, args, kwargs) -> QuantumScript:
+    def construct(self, args: Any, kwargs: Any) -> QuantumScript:
         """Returns the tape of a call; see `qml.QNode`. Nothing of the call is kept."""
         return self._record(args, kwargs)[0]
 
-    def _record(self, args, kwargs) -> tuple[QuantumScript, Any]:
+    def _record(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[QuantumScript, Any]:
         """Records a call of the quantum function: its tape, and what it returns."""
         # PennyLane keeps both on the QNode, which several threads may be calling.
-        call = type(self).__new__(type(self))
+        call: Any = type(self).__new__(type(self))
         vars(call).update(vars(self))
         call.func = by_value(self.func)
         tape = qml.QNode.construct(call, args, kwargs)
         return tape, output(call)
 
-    def _impl_call(self, *args, **kwargs) -> Any:
+    def _impl_call(self, *args: Any, **kwargs: Any) -> Any:
         with self._tracing(args, kwargs):
             traced = self._tapes(args, kwargs)
             if traced.is_informative:
@@ -336,7 +341,7 @@ class QNode(qml.QNode):
         return as_returned(result, traced.output, traced.partitioned)
 
     @contextmanager
-    def _tracing(self, args, kwargs) -> Iterator[None]:
+    def _tracing(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[None]:
         """Around all that is done with the tensors of a call before it is run."""
         try:
             if not could_record() and tf.executing_eagerly():  # nobody will ask for derivatives
@@ -352,7 +357,7 @@ class QNode(qml.QNode):
                 raise
             raise said from error
 
-    def _tapes(self, args, kwargs) -> _Tapes:
+    def _tapes(self, args: Sequence[Any], kwargs: dict[str, Any]) -> _Tapes:
         """Traces the quantum function and applies the transforms put on top of the qnode."""
         args = tuple([x if isinstance(x, _OWN) else as_argument(x) for x in args])
         kwargs = {name: as_argument(argument) for name, argument in kwargs.items()}
@@ -368,7 +373,7 @@ class QNode(qml.QNode):
         informative = transforms.is_informative
         return _Tapes(tapes, finish, returned, args, dtype, partitioned, informative)
 
-    def prepare(self, args, sources: Sequence[tf.Tensor]) -> Prepared | None:
+    def prepare(self, args: Sequence[Any], sources: Sequence[tf.Tensor]) -> Prepared | None:
         """Returns what a call would run, or None if it is not one circuit with one result.
 
         Args:
@@ -390,11 +395,14 @@ class QNode(qml.QNode):
         finally:
             _preparing.reset(token)
 
-    def _prepare(self, tape, traced: _Tapes) -> Prepared:
+    def _prepare(self, tape: QuantumScript, traced: _Tapes) -> Prepared:
         compiled = self._compile(tape)
         if not could_record() and tf.executing_eagerly():
             # Nobody will ask for derivatives.
-            circuit, parameters, names, axes = compiled.circuit, compiled.parameters, [], ()
+            circuit: Any = compiled.circuit
+            parameters: Sequence[tf.Tensor] = compiled.parameters
+            names: list[tuple] = []
+            axes: tuple[Axes, ...] = ()
             batch = batch_size(circuit, parameters)
             tensors, columns, active, _ = parts(circuit, parameters, batch)
         else:
@@ -413,10 +421,12 @@ class QNode(qml.QNode):
                 self._programs[key] = program
         return Prepared(compiled, circuit, parameters, names, batch, program, tensors, traced.dtype)
 
-    def _joined(self, compiled, order):
+    def _joined(
+        self, compiled: Compiled, order: int
+    ) -> tuple[Any, Sequence[tf.Tensor], list[tuple]]:
         """Returns what is differentiated (a circuit or a `Joint`), its parameters, their angles."""
         parameters, names = list(compiled.parameters), angles(compiled.parameters)
-        circuit = join(compiled.circuit, names, order)
+        circuit: Any = join(compiled.circuit, names, order)
         if circuit is not compiled.circuit:
             # What follows another angle is moved with it, from where it is itself.
             leaders = set(circuit.leaders)
@@ -426,14 +436,21 @@ class QNode(qml.QNode):
             ]
         return circuit, parameters, names
 
-    def _program(self, run, circuit, columns, active, axes) -> Program:
+    def _program(
+        self,
+        run: Circuit,
+        circuit: Any,
+        columns: tuple[tuple[int, ...], ...],
+        active: tuple[tuple[int, ...] | None, ...],
+        axes: tuple[Axes, ...],
+    ) -> Program:
         objective, adjoint = self._objective(run), self._is_adjoint(run)
         executor = self._executor if circuit is run else Spread(self._executor)
         ahead = indices_along(axes)
         if ahead == ((),):  # which is asked for anyway, if at all
             ahead = ()
 
-        settings = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
+        settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self.seed is not None and bool(run.shots)
         return Program(circuit, columns, active, start, self.calls, reproducible=reproducible)
@@ -441,7 +458,7 @@ class QNode(qml.QNode):
     def _objective(self, circuit: Circuit) -> str:
         return self.objective or ("shots" if circuit.shots else "circuits")
 
-    def _compile(self, tape):
+    def _compile(self, tape: QuantumScript) -> Compiled:
         adjoint = self.diff_method == "adjoint"
         if self.diff_method == "best" and not tape.shots:
             adjoint = self._executor.differentiates_gates and all(
@@ -464,11 +481,11 @@ class QNode(qml.QNode):
 
     def plan(
         self,
-        *args,
+        *args: np.ndarray,
         order: int | None = None,
         argnums: int | tuple[int, ...] | None = None,
         partials: Sequence[tuple[int, ...]] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> Plan:
         """Says what value and derivatives cost, without running anything.
 
@@ -494,18 +511,18 @@ class QNode(qml.QNode):
             partials = checked(partials, len(args))
             argnums = tuple({i for partial in partials for i in partial})
         order = highest_order(1 if order is None else order)
-        args, positions = differentiable(args, argnums)
+        inputs, positions = differentiable(args, argnums)
         with tf.GradientTape(watch_accessed_variables=argnums is None) as tape:
-            watched = [args[i] for i in positions] if argnums is not None else [args, kwargs]
+            watched = [inputs[i] for i in positions] if argnums is not None else [inputs, kwargs]
             tape.watch([t for t in tf.nest.flatten(watched) if is_tensor(t)])
-            with self._tracing(args, kwargs):
-                traced = self._tapes(args, kwargs)
+            with self._tracing(inputs, kwargs):
+                traced = self._tapes(inputs, kwargs)
                 wanted = Wanted(order)
                 if partials is not None:
                     wanted = Wanted(0, partials, traced.arguments)
                 return Plan.total([self._plan(tape, wanted) for tape in traced.tapes])
 
-    def _plan(self, tape, wanted):
+    def _plan(self, tape: QuantumScript, wanted: Wanted) -> Plan:
         compiled = self._compile(tape)
         run = compiled.circuit
         circuit, parameters, _ = self._joined(compiled, wanted.highest)
@@ -513,7 +530,7 @@ class QNode(qml.QNode):
         tensors, _, _, watched = parts(circuit, parameters, batch)
         axes = wanted.axes(circuit, parameters, watched)
         if wanted.partials and () not in wanted.partials:
-            axes = [each for each in axes if each]  # without the value
+            axes = tuple(each for each in axes if each)  # without the value
         return Plan.of(
             circuit.planner(self._objective(run)),
             axes,
@@ -526,7 +543,9 @@ class QNode(qml.QNode):
         )
 
 
-def qnode(device, interface: str = "auto", diff_method: str = "best", **kwargs):
+def qnode(
+    device: qml.devices.Device, interface: str = "auto", diff_method: str = "best", **kwargs: Any
+) -> Callable[..., Any]:
     """Decorates a quantum function: it becomes a `qshift.QNode` on the given device.
 
     Takes the keywords of `qml.qnode`, and ``objective=``, ``prefetch=``, ``seed=``; see `QNode`.
@@ -542,7 +561,7 @@ def qnode(device, interface: str = "auto", diff_method: str = "best", **kwargs):
     )
 
 
-def from_qnode(qnode: qml.QNode, **kwargs) -> QNode:
+def from_qnode(qnode: qml.QNode, **kwargs: Any) -> QNode:
     """Turns a PennyLane QNode of any interface into a `qshift.QNode`.
 
     Args:
@@ -565,7 +584,7 @@ def from_qnode(qnode: qml.QNode, **kwargs) -> QNode:
     return converted
 
 
-def _restored(kind, settings, shots, transforms, calls) -> QNode:
+def _restored(kind: Any, settings: Any, shots: Any, transforms: Any, calls: Any) -> QNode:
     """Makes a QNode of its state; its next call is numbered as that of the original."""
     made = kind(**settings)
     overrides, shots = shots
@@ -576,7 +595,7 @@ def _restored(kind, settings, shots, transforms, calls) -> QNode:
     return made
 
 
-def _named(qnode) -> bool:
+def _named(qnode: Any) -> bool:
     """Whether a QNode is what its module has by its name."""
     found = sys.modules.get(qnode.__module__)
     for name in getattr(qnode, "__qualname__", "").split("."):
@@ -584,7 +603,7 @@ def _named(qnode) -> bool:
     return found is qnode
 
 
-def _reduce_by_value(qnode):
+def _reduce_by_value(qnode: Any) -> Any:
     named = _named(qnode) and qnode.__module__ != "__main__"
     return qnode.__qualname__ if named else (_restored, qnode._state())
 

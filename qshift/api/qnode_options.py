@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pennylane as qml
@@ -70,7 +70,12 @@ def diff_method(given: str | Callable) -> str:
     return "parameter-shift" if given == "shift" else given
 
 
-def check(objective: str | None, prefetch, seed: Any, others: dict[str, Any]) -> None:
+def check(
+    objective: str | None,
+    prefetch: int | Sequence[tuple[int, ...]],
+    seed: Any,
+    others: dict[str, Any],
+) -> None:
     """Checks the keywords that are taken as they are.
 
     Args:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -53,7 +53,7 @@ def picks(named: Sequence[Angle], ends: Sequence[tf.Tensor]) -> list[Hashable | 
     """
     places = {name_of(each): i for i, each in enumerate(ends)}
 
-    def way(name):
+    def way(name: Any) -> Any:
         if name in places:
             return places[name]
         if not isinstance(name, tuple) or name[0] not in PICKS:
@@ -78,17 +78,17 @@ def follows(tensors: Sequence[tf.Tensor], ends: Sequence[tf.Tensor]) -> list[int
     """
     known: dict[int, int | None] = {id(end): LINEARLY for end in ends}
 
-    def inputs(tensor):
+    def inputs(tensor: tf.Tensor) -> tuple[tf.Tensor, ...]:
         origin = made(tensor)
         return () if origin is None else origin.inputs
 
-    def of(tensor):
+    def of(tensor: tf.Tensor) -> int | None:
         if not tf.is_tensor(tensor) or not is_watched(tensor):
             return 0
         origin = made(tensor)
         if origin is None or not _is_own(origin, tensor):
             return None
-        ways = [known[id(x)] for x in origin.inputs]
+        ways: list[Any] = [known[id(x)] for x in origin.inputs]
         if not any(ways) or None in ways:
             return None
         if is_linear(origin.kind, list(map(bool, ways))):
@@ -109,7 +109,7 @@ def follows(tensors: Sequence[tf.Tensor], ends: Sequence[tf.Tensor]) -> list[int
     return [known[id(tensor)] for tensor in tensors]
 
 
-def _is_own(origin: Made, tensor) -> bool:
+def _is_own(origin: Made, tensor: tf.Tensor) -> bool:
     """Whether tapes that follow a tensor know the op's own derivative of it."""
     if isinstance(tensor, EagerTensor):
         # The last op of each `tf.custom_gradient`, which then tells tapes something else.
@@ -135,7 +135,7 @@ class _Step(NamedTuple):
     constants: list[np.ndarray]
 
 
-def _moving(origin) -> tuple[tf.Tensor, list[np.ndarray]] | None:
+def _moving(origin: Made) -> tuple[tf.Tensor, list[np.ndarray]] | None:
     """Returns which input of an op is not constant, and the numbers in the others, if its result is
     a function of that one."""
     inputs = origin.inputs
@@ -148,7 +148,7 @@ def _moving(origin) -> tuple[tf.Tensor, list[np.ndarray]] | None:
     if origin.kind not in PICKS and origin.kind not in FUNCTIONS and origin.kind != "Neg":
         return None
     # Whole numbers are constants, as far as derivatives go.
-    others = [
+    others: list[Any] = [
         x.numpy() if isinstance(x, EagerTensor) and x.dtype.is_integer else constant(x)
         for x in inputs[1:]
     ]
@@ -158,12 +158,12 @@ def _moving(origin) -> tuple[tf.Tensor, list[np.ndarray]] | None:
 class _Names:
     """Names tensors, in one go: ids and counts of what is there change with time."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._known: dict[Hashable, tuple[Angle, int]] = {}  # with the number of ops it tells of
         self._writes: dict[int, dict[str, int]] = {}
         self._scope = scope()
 
-    def angle(self, tensor) -> Angle:
+    def angle(self, tensor: tf.Tensor) -> Angle:
         """Goes back from a tensor to where its name begins, and forward again to its own."""
         way: list[tuple[Hashable, _Step]] = []
         eager = tf.executing_eagerly()
@@ -180,7 +180,7 @@ class _Names:
             self._known[name] = angle, length
         return angle
 
-    def _last_step(self, tensor) -> _Step | None:
+    def _last_step(self, tensor: tf.Tensor) -> _Step | None:
         """Returns how a tensor was made, if that makes it a function of one other."""
         if not (tensor.dtype.is_floating or tensor.dtype.is_complex):
             return None  # a multiple is rounded otherwise
@@ -202,7 +202,7 @@ class _Names:
                 return None
         return _Step(tensor, origin, other, constants)
 
-    def _after(self, step, name, factor) -> Angle:
+    def _after(self, step: _Step, name: Any, factor: Any) -> Angle:
         """Returns the name and factor of what an op makes of an angle."""
         origin, kind = step.origin, step.origin.kind
         if kind == "Neg":
@@ -219,7 +219,7 @@ class _Names:
         others = [(c.dtype.str, c.shape, c.tobytes()) for c in step.constants]
         return (kind, origin.index, settings, (name, 1.0), *others), factor
 
-    def _version(self, origin, tensor) -> int:
+    def _version(self, origin: Made, tensor: tf.Tensor) -> int:
         """Returns a number that two reads of a variable share only if they give the same."""
         if isinstance(tensor, EagerTensor):
             return origin.version
@@ -235,7 +235,7 @@ class _Names:
         return self._writes[id(graph)][tensor.op.name]
 
 
-def _settings(given) -> Hashable:
+def _settings(given: Sequence[Any]) -> Hashable:
     try:
         hash(given)
     except TypeError:  # in graphs these are protocol buffers
@@ -243,7 +243,7 @@ def _settings(given) -> Hashable:
     return given
 
 
-def _hashable(setting):
+def _hashable(setting: Any) -> Any:
     if hasattr(setting, "SerializeToString"):
         return setting.SerializeToString()
     return tuple(map(_hashable, setting)) if isinstance(setting, list | tuple) else setting

@@ -36,7 +36,7 @@ class Evaluations:
     _held: ClassVar[int] = 0  # bytes of all, and of those that are gone since
     _gone: ClassVar[deque[int]] = deque()
 
-    def __init__(self, most_bytes: int = 2**28, most: int = 10_000):
+    def __init__(self, most_bytes: int = 2**28, most: int = 10_000) -> None:
         self._most_bytes, self._most = most_bytes, most
         self._evaluations: OrderedDict[tuple, Evaluation] = OrderedDict()
         self._sizes: dict[tuple, int] = {}  # in bytes, as far as known
@@ -46,14 +46,16 @@ class Evaluations:
         with self._lock:
             self._all.add(self)
 
-    def __del__(self):
+    def __del__(self) -> None:
         if self.nbytes:
             self._gone.append(self.nbytes)  # which may happen while the sum is being changed
 
     def __len__(self) -> int:
         return len(self._evaluations)
 
-    def get(self, call: Hashable, parameters: np.ndarray, make: Callable[[np.ndarray], Evaluation]):
+    def get(
+        self, call: Hashable, parameters: np.ndarray, make: Callable[[np.ndarray], Evaluation]
+    ) -> Evaluation:
         """Returns the evaluation of this call at these parameters, made if it is new."""
         key = call, hashlib.blake2b(parameters.tobytes(), digest_size=16).digest()
         with self._lock:
@@ -66,17 +68,17 @@ class Evaluations:
             self._latest = key
             return self._evaluations[key]
 
-    def _weigh(self, key):
-        if key in self._evaluations:
+    def _weigh(self, key: tuple | None) -> None:
+        if key is not None and key in self._evaluations:
             size = self._evaluations[key].nbytes
             self._grow(size - self._sizes.get(key, 0))
             self._sizes[key] = size
 
-    def _grow(self, size):
+    def _grow(self, size: int) -> None:
         self.nbytes += size
         Evaluations._held += size
 
-    def _make_room(self):
+    def _make_room(self) -> None:
         while self._evaluations and (self.nbytes > self._most_bytes or len(self) >= self._most):
             self._drop_oldest()
         while self._gone:
@@ -90,7 +92,7 @@ class Evaluations:
     def _oldest(self) -> int:
         return self._used[next(iter(self._evaluations))]
 
-    def _drop_oldest(self):
+    def _drop_oldest(self) -> None:
         key, _ = self._evaluations.popitem(last=False)
         del self._used[key]
         self._grow(-self._sizes.pop(key, 0))
@@ -104,7 +106,7 @@ class EvaluatedCalls(Calls):
         evaluations: Of calls in compiled functions.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.eager: weakref.WeakValueDictionary[int, Evaluation] = weakref.WeakValueDictionary()
         self.evaluations = Evaluations()

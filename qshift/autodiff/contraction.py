@@ -7,7 +7,7 @@ of these are the same, so each is evaluated once, and a table says which is whic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -56,25 +56,27 @@ class Block:
         table: int[A, J], which of them is which.
     """
 
-    def __init__(self, lower: Sequence[Index], columns: Sequence[int], active: Sequence[int]):
+    def __init__(
+        self, lower: Sequence[Index], columns: Sequence[int], active: Sequence[int]
+    ) -> None:
         self.columns, self._lower, self._active = columns, lower, active
         self.upper, self.table = one_order_up(lower, active)
         place = {column: i for i, column in enumerate(columns)}
         self._places = [place[column] for column in active]
 
-    def for_cotangent(self, cotangent) -> Needed:
+    def for_cotangent(self, cotangent: tf.Tensor) -> Needed:
         """Returns what contracting with a cotangent [N, M, A] takes."""
         cotangent = np.asarray(cotangent)
-        rows = np.flatnonzero(cotangent.any(axis=(0, 1)))
+        rows: Any = np.flatnonzero(cotangent.any(axis=(0, 1)))
         if len(rows) == len(self._lower):
             return Needed(self.upper, self.table, cotangent)
         found = one_order_up([self._lower[row] for row in rows], self._active)
         return Needed(*found, cotangent[:, :, rows])
 
-    def for_tangent(self, tangent) -> Needed:
+    def for_tangent(self, tangent: Any) -> Needed:
         """Returns what contracting with a tangent [N, columns] takes."""
         tangent = np.asarray(tangent)[:, self._places]
-        kept = np.flatnonzero(tangent.any(axis=0))
+        kept: Any = np.flatnonzero(tangent.any(axis=0))
         if len(kept) == len(self._active):
             return Needed(self.upper, self.table, tangent)
         found = one_order_up(self._lower, [self._active[j] for j in kept])

@@ -41,7 +41,7 @@ SMOOTH = LINEAR | FUNCTIONS | BILINEAR | {"RealDiv"}
 class Scope:
     """One block of `remembered_ops`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._reads: dict[int, tuple[tf.Tensor, int]] = {}
 
     def version(self, variable: EagerTensor, value: EagerTensor) -> int:
@@ -71,7 +71,7 @@ class Made(NamedTuple):
     kind: str
     inputs: tuple[tf.Tensor, ...]
     settings: Any
-    index: int
+    index: int  # type: ignore[assignment]  # hides a method of tuples
     scope: Scope
     recorded: bool
     tapes: tuple[int, ...]
@@ -101,7 +101,14 @@ def remembered_ops() -> Iterator[None]:
             remove_callback(_remember)
 
 
-def _remember(op_type, inputs, attrs, outputs, op_name=None, graph=None):
+def _remember(
+    op_type: Any,
+    inputs: tuple[tf.Tensor, ...],
+    attrs: Sequence[Any],
+    outputs: Sequence[tf.Tensor],
+    op_name: str | None = None,
+    graph: Any = None,
+) -> None:
     scope, kind = _current.scope, tf.compat.as_str(op_type)
     if scope is None:  # TensorFlow runs something else of its own
         return
@@ -157,7 +164,12 @@ def origins(tensors: Sequence[tf.Tensor], ends: Sequence = ()) -> list[frozenset
         ends: Tensors and variables to go no further back than.
     """
 
-    def combine(tensor, name, inputs, found):
+    def combine(
+        tensor: tf.Tensor,
+        name: Any,
+        inputs: Sequence[tf.Tensor] | None,
+        found: Sequence[frozenset[Any]],
+    ) -> frozenset[Any]:
         if name in last or inputs is None:
             return frozenset([name])
         return frozenset().union(*found)
@@ -170,7 +182,12 @@ def nonlinear(tensors: Sequence[tf.Tensor], ends: Sequence) -> list[bool]:
     """Returns whether each tensor may be another than a linear function of the `ends` plus a
     constant, as far as is known."""
 
-    def combine(tensor, name, inputs, found):
+    def combine(
+        tensor: tf.Tensor,
+        name: Any,
+        inputs: Sequence[tf.Tensor] | None,
+        found: Sequence[int],
+    ) -> int:
         if name in last:
             return 1
         moving = [bend for bend in found if bend]
@@ -195,7 +212,7 @@ def is_linear(kind: str, moves: Sequence[bool]) -> bool:
     return kind in LINEAR or kind == "RealDiv" and not moves[1]
 
 
-def _fold(tensors, last, combine: Callable) -> list:
+def _fold(tensors: Sequence[tf.Tensor], last: set[Any], combine: Callable) -> list:
     """Combines what is found for the inputs of a tensor, and theirs, to what is found for it.
 
     Args:
@@ -221,7 +238,7 @@ def _fold(tensors, last, combine: Callable) -> list:
     return [found[name_of(tensor)] for tensor in tensors]
 
 
-def _inputs(tensor):
+def _inputs(tensor: tf.Tensor) -> list[tf.Tensor] | None:
     """Returns from what a tensor is computed directly; None where that shall be the end of it."""
     if isinstance(tensor, tf.Variable):
         return None

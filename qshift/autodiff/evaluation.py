@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from pennylane import QueuingManager
@@ -30,7 +30,7 @@ class Structure(Protocol):
 
     def planner(self, objective: str) -> Planner: ...
 
-    def require_rules(self, columns) -> None: ...
+    def require_rules(self, columns: Any) -> None: ...
 
 
 # A compiled function leaves many evaluations behind. That they consist of few objects saves
@@ -49,7 +49,9 @@ class Table:
 
     __slots__ = ("_node", "_parameters", "_shifted", "_values")
 
-    def __init__(self, shape: tuple[int, ...], parameters: np.ndarray, node: Node, shifted):
+    def __init__(
+        self, shape: tuple[int, ...], parameters: np.ndarray, node: Node, shifted: Shifter
+    ) -> None:
         self._parameters, self._shifted = parameters, shifted
         self._node = node
         self._values = np.empty((0, len(parameters), *shape))
@@ -119,13 +121,13 @@ class Evaluation:
     def __init__(
         self,
         circuit: Structure,
-        executor,
+        executor: Any,
         parameters: np.ndarray,
         objective: str,
         adjoint: bool = False,
         prefetch: Sequence[Index] = (),
         number: int = 0,
-    ):
+    ) -> None:
         self.final = False
         self.parameters = parameters
         self._circuit = circuit
@@ -165,7 +167,7 @@ class Evaluation:
                 self._together = together, self._read(together)
             return self._together[1][:, :, places]
 
-    def _read(self, indices):
+    def _read(self, indices: Sequence[tuple[Any, ...]]) -> np.ndarray:
         """Returns partial derivatives, evaluated together with those to prefetch."""
         if self._error:
             raise self._error
@@ -180,7 +182,7 @@ class Evaluation:
         self._prefetch = ()
         return result
 
-    def _known(self, indices):
+    def _known(self, indices: Sequence[tuple[Any, ...]]) -> np.ndarray:
         sources = self._planner.sources(indices, self._adjoint)
         circuit, rows = self._circuit, len(self.parameters)
         result = np.zeros((len(indices), rows, circuit.num_values))
@@ -199,7 +201,9 @@ class Evaluation:
         result = np.moveaxis(result, 0, 2)
         return result if sources.mask is None else result * sources.mask
 
-    def _where_finite(self, run, shape, points):
+    def _where_finite(
+        self, run: Callable[..., Any], shape: Sequence[int], points: np.ndarray
+    ) -> np.ndarray:
         """Runs points; where an angle is not finite, nothing is run, and the result not a number.
 
         Devices differ in what they make of such angles, with shots above all.
@@ -216,9 +220,9 @@ class Evaluation:
 
 
 @lru_cache(maxsize=64)  # an execution of a graph asks for few, but for each of them every time
-def _union(indices, also) -> tuple[tuple[Index, ...], np.ndarray]:
+def _union(indices: Any, also: Any) -> tuple[tuple[Index, ...], np.ndarray]:
     """Returns all that is asked for, each once and in one order, and where `indices` are in it."""
-    together = {*indices, *itertools.chain.from_iterable(also)}
-    together = tuple(sorted(together, key=lambda index: (len(index), index)))
+    each_once = {*indices, *itertools.chain.from_iterable(also)}
+    together = tuple(sorted(each_once, key=lambda index: (len(index), index)))
     position = {index: i for i, index in enumerate(together)}
     return together, np.array([position[index] for index in indices], dtype=int)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pennylane as qml
@@ -14,12 +15,18 @@ from qshift.autodiff.dataflow import origins
 from qshift.errors import UnsupportedError
 from qshift.tensorflow_internals import could_record, is_watched
 
+if TYPE_CHECKING:
+    from pennylane.tape import QuantumScript
+
+    from qshift.circuits.circuit import Slot
+
 _MOST_PARTS = 8  # derivatives by each are traced anew
 
 
-def batch_size(circuit, parameters):
+def batch_size(circuit: Any, parameters: Sequence[Any]) -> int | None:
     """Returns the size of the batch (None if there is none); a tensor if not known yet."""
-    known, unknown = {}, []
+    known: dict[int, str] = {}
+    unknown: list[tf.Tensor] = []
     for slot, parameter in zip(circuit.slots, parameters, strict=True):
         if len(parameter.shape) > len(slot.shape):
             if parameter.shape[0] is None:
@@ -50,7 +57,7 @@ class Parts(NamedTuple):
     watched: tuple[int, ...]
 
 
-def parts(circuit, parameters, batch) -> Parts:
+def parts(circuit: Any, parameters: Sequence[Any], batch: int | None) -> Parts:
     """Packs the parameters, in one part for each set of tensors that they are computed from.
 
     In eager mode, where that is not known, the parameters that are watched are one part. While
@@ -60,7 +67,7 @@ def parts(circuit, parameters, batch) -> Parts:
     parameters = [tf.convert_to_tensor(parameter) for parameter in parameters]
     eager = tf.executing_eagerly()
     followed = [is_watched(x) for x in parameters] if could_record() else [False] * len(parameters)
-    labels = [
+    labels: list[tuple] = [
         (is_followed, not eager and slot.spectrum is None)
         for is_followed, slot in zip(followed, circuit.slots, strict=True)
     ]
@@ -71,7 +78,9 @@ def parts(circuit, parameters, batch) -> Parts:
     for i, label in enumerate(labels):
         kinds.setdefault(label, []).append(i)
     useful = set(circuit.active_columns)
-    tensors, columns, active, follow, can = [], [], [], [], []
+    tensors, columns, active = [], [], []
+    follow: list[int] = []
+    can: list[int] = []
     for (is_followed, has_no_rule, *_), slots in kinds.items():
         columns.append(tuple(c for i in slots for c in circuit.slots[i].columns))
         moving = tuple(c for c in columns[-1] if c in useful)
@@ -87,7 +96,7 @@ def parts(circuit, parameters, batch) -> Parts:
     return Parts(tensors, tuple(columns), tuple(active), tuple(sorted(watched)))
 
 
-def _pack(slots, batch) -> tf.Tensor:
+def _pack(slots: Sequence[tuple[Slot, tf.Tensor]], batch: int | None) -> tf.Tensor:
     """Lays parameters out as float64[N, columns]."""
     kinds = {(parameter.dtype, parameter.shape.rank, slot.shape) for slot, parameter in slots}
     if batch is None and len(kinds) == 1 and kinds <= _ANGLES:
@@ -103,7 +112,7 @@ def _pack(slots, batch) -> tf.Tensor:
             blocks += [half for pair in group for half in _flat(*pair)]
     blocks = [tf.cast(block, tf.float64) for block in blocks]
 
-    def has_rows(block):
+    def has_rows(block: tf.Tensor) -> bool:
         return isinstance(rows, int) and block.shape[0] == rows
 
     blocks = [
@@ -116,22 +125,22 @@ def _pack(slots, batch) -> tf.Tensor:
 _ANGLES = {(tf.float64, 0, ()), (tf.float32, 0, ())}
 
 
-def _dtype_of_angle(slot, parameter):
+def _dtype_of_angle(slot: Slot, parameter: tf.Tensor) -> tf.DType | None:
     """Returns the dtype of a real angle without a batch; None for everything else."""
     alone = parameter.shape.rank == 0 and not parameter.dtype.is_complex
     return parameter.dtype if alone and not slot.shape else None
 
 
-def _flat(slot, parameter) -> list[tf.Tensor]:
+def _flat(slot: Slot, parameter: tf.Tensor) -> list[tf.Tensor]:
     """Lays a parameter out as [N, columns]; real parts before imaginary ones, if it has these."""
     flat = tf.reshape(parameter, [-1, slot.size // 2 if slot.is_complex else slot.size])
     if not flat.dtype.is_complex:
         return [flat]
-    halves = [tf.math.real(flat), tf.math.imag(flat)]
-    return halves if slot.is_complex else [_require_real(*halves, slot)]
+    real, imaginary = tf.math.real(flat), tf.math.imag(flat)
+    return [real, imaginary] if slot.is_complex else [_require_real(real, imaginary, slot)]
 
 
-def _require_real(real, imaginary, slot):
+def _require_real(real: tf.Tensor, imaginary: tf.Tensor, slot: Slot) -> tf.Tensor:
     message = (
         f"Parameter {slot.leaf} of {slot.gate} is complex, but a gate's angle is real. "
         "Use tf.math.real, tf.math.angle or tf.abs of it."
@@ -146,7 +155,7 @@ def _require_real(real, imaginary, slot):
         return tf.identity(real)
 
 
-def result_dtype(tape) -> tf.DType:
+def result_dtype(tape: QuantumScript) -> tf.DType:
     """Returns single precision if all of a tape's tensors have no more, else double.
 
     Raises:
@@ -163,7 +172,7 @@ def result_dtype(tape) -> tf.DType:
     return tf.float32 if single else tf.float64
 
 
-def _require_constant(parameter, tape):
+def _require_constant(parameter: Any, tape: QuantumScript) -> None:
     if qml.math.requires_grad(parameter):
         gates = [entry["op"] for entry in tape.par_info]
         name = next(g.name for g in gates if any(parameter is each for each in g.data))
@@ -175,7 +184,7 @@ def _require_constant(parameter, tape):
         )
 
 
-def highest_order(order, least: int = 0) -> int:
+def highest_order(order: int, least: int = 0) -> int:
     """Returns an order of derivatives as an int.
 
     Raises:
@@ -192,7 +201,7 @@ def highest_order(order, least: int = 0) -> int:
     return number
 
 
-def differentiable(args, argnums):
+def differentiable(args: Sequence[Any], argnums: Any) -> tuple[list[tf.Tensor], list[int]]:
     """Returns the arguments, those to differentiate by as tensors, and the latter's positions."""
     if argnums is None:
         positions = [i for i, arg in enumerate(args) if _is_floating(arg)]
@@ -208,7 +217,7 @@ def differentiable(args, argnums):
     return args, positions
 
 
-def _is_floating(arg):
+def _is_floating(arg: Any) -> bool:
     try:
         return qml.math.get_dtype_name(qml.math.asarray(arg)).startswith("float")
     except (TypeError, ValueError, AttributeError, LookupError):

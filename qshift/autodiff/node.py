@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -46,7 +46,7 @@ class EagerCall:
 
     __slots__ = ("evaluation", "_calls", "_number", "_ticket")
 
-    def __init__(self, calls: EvaluatedCalls, number: int, evaluation: Evaluation):
+    def __init__(self, calls: EvaluatedCalls, number: int, evaluation: Evaluation) -> None:
         self.evaluation = evaluation
         self._calls, self._number = calls, number
         self._ticket: Callable[[], tf.Tensor | None] = lambda: None
@@ -66,7 +66,9 @@ class EagerCall:
 class Node(Protocol):
     """A function of (call, *inputs) that TensorFlow runs as one op."""
 
-    def __call__(self, call, *inputs, also: tuple[tuple[Index, ...], ...] = ()) -> np.ndarray:
+    def __call__(
+        self, call: Any, *inputs: Any, also: tuple[tuple[Index, ...], ...] = ()
+    ) -> np.ndarray:
         """Returns the numbers.
 
         Args:
@@ -93,18 +95,21 @@ class Node(Protocol):
         ...
 
     def gradient(
-        self, call, inputs, cotangent, wanted: Sequence[bool]
+        self, call: Any, inputs: Any, cotangent: Any, wanted: Sequence[bool]
     ) -> Sequence[tf.Tensor | None]:
         """Returns the cotangents of the inputs, as far as they are wanted."""
         ...
 
-    def tangent(self, call, inputs, tangents) -> tf.Tensor:
+    def tangent(self, call: Any, inputs: Any, tangents: Any) -> tf.Tensor:
         """Returns the tangent of the result."""
         ...
 
-    def of_all(self, call, inputs, loop: str) -> tf.Tensor:
-        """Returns the results [L, N, ...] for L different last inputs [L, N, ...]; only for nodes
-        that contract with their last input."""
+
+class ContractingNode(Node, Protocol):
+    """A node that contracts with its last input."""
+
+    def of_all(self, call: Any, inputs: Any, loop: str) -> tf.Tensor:
+        """Returns the results [L, N, ...] for L different last inputs [L, N, ...]."""
         ...
 
 
@@ -145,7 +150,7 @@ def run(node: Node, call: EagerCall | tf.Tensor, inputs: Sequence[tf.Tensor]) ->
     return result
 
 
-def _graph_op(node, ticket, inputs):
+def _graph_op(node: Any, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
     """Adds a node to the graph that is being traced.
 
     Stateless, so that TensorFlow prunes it when nobody uses it, and runs it once when it does not
@@ -154,7 +159,7 @@ def _graph_op(node, ticket, inputs):
     graph = tf.compat.v1.get_default_graph()
     others: list[tuple[Node, bool]] | None = None
 
-    def call(ticket, *inputs):
+    def call(ticket: Any, *inputs: Any) -> Any:
         nonlocal others
         if others is None:
             others = siblings(graph_reference(), name, key)
@@ -179,13 +184,13 @@ def _graph_op(node, ticket, inputs):
 
 
 @tf.RegisterGradient(_GRADIENT)
-def _gradient(op, cotangent):
+def _gradient(op: tf.Operation, cotangent: tf.Tensor) -> list[tf.Tensor | None]:
     ticket, *inputs = op.inputs
     node = _nodes[op.get_attr("token")]
     return [None, *node.gradient(ticket, inputs, cotangent, [True] * len(inputs))]
 
 
-def _vectorised(inputs: LoopInputs):
+def _vectorised(inputs: LoopInputs) -> list[Any]:
     """Runs a loop of calls as one.
 
     Where only what an op contracts with depends on the loop, nothing more is evaluated; where the
@@ -212,7 +217,7 @@ def _vectorised(inputs: LoopInputs):
     return [wrapped(result, True)]
 
 
-def _copied(op_type, inputs, attrs):
+def _copied(op_type: str, inputs: Sequence[tf.Tensor], attrs: Any) -> tf.Operation | None:
     """Copies an op that does not depend on a loop but comes after something with a state, an
     assertion for example: TensorFlow would not know derivatives of its copy."""
     node = _nodes.get(attrs["token"].s) if op_type == "PyFuncStateless" else None

@@ -17,7 +17,8 @@ computed from. TensorFlow traces derivatives by all parts and prunes those that 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +28,8 @@ from qshift.autodiff.node import run
 from qshift.rules.planner import Index
 
 if TYPE_CHECKING:
+    from qshift.autodiff.contraction import Needed
+    from qshift.autodiff.node import EagerCall
     from qshift.autodiff.program import Program
 
 
@@ -38,21 +41,25 @@ class Partials:
         indices: The multi-indices a; A of them.
     """
 
-    def __init__(self, program: Program, indices: tuple[Index, ...]):
+    def __init__(self, program: Program, indices: tuple[Index, ...]) -> None:
         self.program, self.indices = program, indices
         self._contractions: dict[tuple[type, int], _Contraction] = {}
 
-    def __call__(self, call, *tensors, also=()) -> np.ndarray:
+    def __call__(
+        self, call: EagerCall, *tensors: tf.Tensor, also: tuple[Any, ...] = ()
+    ) -> np.ndarray:
         return self.program.evaluate(call, tensors, self.indices, also)
 
-    def gradient(self, call, tensors, cotangent, wanted):
+    def gradient(
+        self, call: Any, tensors: Sequence[tf.Tensor], cotangent: tf.Tensor, wanted: Sequence[bool]
+    ) -> list[Any]:
         """Returns the sums over a of cotangent_a D_(a + j), for the j of each part."""
         return [
             self.pull(part, call, tensors, cotangent) if active is not None and wants else None
             for part, (active, wants) in enumerate(zip(self.program.active, wanted, strict=True))
         ]
 
-    def tangent(self, call, tensors, tangents):
+    def tangent(self, call: Any, tensors: Any, tangents: Any) -> Any:
         """Returns the sums over j of tangent_j D_(a + j), for each a."""
         active = self.program.active
         moving = [part for part, columns in enumerate(active) if columns]
@@ -64,17 +71,23 @@ class Partials:
             pushed.append(zeros_that_follow(tf.zeros(shape, tf.float64), followed))
         return tf.add_n(pushed)
 
-    def pull(self, part, call, tensors, cotangent) -> tf.Tensor:
+    def pull(
+        self, part: int, call: Any, tensors: Sequence[tf.Tensor], cotangent: tf.Tensor
+    ) -> tf.Tensor:
         """Contracts a cotangent [N, M, A] with the D_(a + j), j from a part: [N, columns]."""
         if not self.program.active[part]:
             return zeros_that_follow(tf.zeros_like(tensors[part]), [*tensors, cotangent])
         return self._contract(Pullback, part, call, [*tensors, cotangent])
 
-    def push(self, part, call, tensors, tangent) -> tf.Tensor:
+    def push(
+        self, part: int, call: Any, tensors: Sequence[tf.Tensor], tangent: tf.Tensor
+    ) -> tf.Tensor:
         """Contracts a tangent [N, columns] with the D_(a + j), j from a part: [N, M, A]."""
         return self._contract(Pushforward, part, call, [*tensors, tangent])
 
-    def _contract(self, kind, part, call, inputs):
+    def _contract(
+        self, kind: type[_Contraction], part: int, call: Any, inputs: Sequence[tf.Tensor]
+    ) -> tf.Tensor:
         if (kind, part) not in self._contractions:
             self._contractions[kind, part] = kind(self, part)
         contraction = self._contractions[kind, part]
@@ -84,13 +97,13 @@ class Partials:
 
     # Of a `Node`, besides:
 
-    def angles(self, tensors):
+    def angles(self, tensors: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
         return tensors
 
-    def needs(self, tensors) -> tuple[Index, ...]:
+    def needs(self, tensors: Any) -> tuple[Index, ...]:
         return self.indices
 
-    def shape(self, tensors):
+    def shape(self, tensors: Sequence[tf.Tensor]) -> list[int]:
         return [tensors[0].shape[0], self.program.circuit.num_values, len(self.indices)]
 
 
@@ -102,13 +115,24 @@ class _Contraction:
         part: The part.
     """
 
-    def __init__(self, lower: Partials, part: int):
+    # Of a `Node`, in the subclasses.
+    gradient: Callable[..., Sequence[tf.Tensor | None]]
+    tangent: Callable[..., tf.Tensor]
+    of_all: Callable[..., tf.Tensor]
+    shape: Callable[[Sequence[tf.Tensor]], Sequence[int | None]]
+    _needed: Callable[[Any], Needed]
+    _contracted: Callable[[Any, np.ndarray], np.ndarray]
+
+    def __init__(self, lower: Partials, part: int) -> None:
         self.lower, self.part, self.program = lower, part, lower.program
         columns, active = self.program.columns[part], self.program.active[part]
+        assert active is not None, "nobody can differentiate by this part"
         self.block = Block(lower.indices, columns, active)
         self.upper = self.program.partials(self.block.upper)
 
-    def __call__(self, call, *inputs, also=()) -> np.ndarray:
+    def __call__(
+        self, call: EagerCall, *inputs: tf.Tensor, also: tuple[Any, ...] = ()
+    ) -> np.ndarray:
         *tensors, vector = inputs
         indices, table, vector = self._needed(vector)
         if indices:
@@ -117,17 +141,24 @@ class _Contraction:
             derivatives = np.zeros((len(vector), self.program.circuit.num_values, *table.shape))
         return self._contracted(vector, derivatives)
 
-    def _by_tensors(self, call, tensors, cotangent, tangent, wanted):
+    def _by_tensors(
+        self,
+        call: Any,
+        tensors: Sequence[tf.Tensor],
+        cotangent: tf.Tensor,
+        tangent: tf.Tensor,
+        wanted: Sequence[bool],
+    ) -> list[Any]:
         """Differentiates cotangent_a tangent_j D_(a + j), summed, by the tensors."""
         if not any(wanted):
             return [None] * len(tensors)
         collected = self.block.collect(cotangent, tangent)
         return self.upper.gradient(call, tensors, collected, wanted)
 
-    def angles(self, inputs):
+    def angles(self, inputs: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
         return inputs[:-1]
 
-    def needs(self, inputs) -> tuple[Index, ...]:
+    def needs(self, inputs: Any) -> tuple[Index, ...]:
         if inputs is None:  # values' derivatives are as good as always needed, others may not be
             return self.upper.indices if len(self.lower.indices) == 1 else ()
         return self._needed(inputs[-1]).indices
@@ -136,56 +167,64 @@ class _Contraction:
 class Pullback(_Contraction):
     """Contracts a cotangent [N, M, A] with the D_(a + j): [N, columns]."""
 
-    def _needed(self, cotangent):
+    def _needed(self, cotangent: tf.Tensor) -> Needed:
         return self.block.for_cotangent(cotangent)
 
-    def _contracted(self, cotangent, derivatives):
+    def _contracted(self, cotangent: np.ndarray, derivatives: np.ndarray) -> np.ndarray:
         return self.block.pulled(cotangent, derivatives)
 
-    def gradient(self, call, inputs, tangent, wanted):
+    def gradient(
+        self, call: Any, inputs: Sequence[tf.Tensor], tangent: tf.Tensor, wanted: Sequence[bool]
+    ) -> list[Any]:
         *tensors, cotangent = inputs
         by_cotangent = self.lower.push(self.part, call, tensors, tangent) if wanted[-1] else None
         return [*self._by_tensors(call, tensors, cotangent, tangent, wanted[:-1]), by_cotangent]
 
-    def tangent(self, call, inputs, tangents):
+    def tangent(self, call: Any, inputs: Any, tangents: Any) -> Any:
         (*tensors, cotangent), (*moves, of_cotangent) = inputs, tangents
         moved = self.block.all_of(self.upper.tangent(call, tensors, moves))
         by_tensors = self.block.spread(tf.einsum("nma,nmaj->nj", cotangent, moved))
         return self.lower.pull(self.part, call, tensors, of_cotangent) + by_tensors
 
-    def of_all(self, call, inputs, loop=""):
+    def of_all(self, call: Any, inputs: Sequence[tf.Tensor], loop: str = "") -> tf.Tensor:
         *tensors, cotangent = inputs
         derivatives = self.block.all_of(run(self.upper, call, tensors))
         return self.block.spread(tf.einsum(f"{loop}nma,nmaj->{loop}nj", cotangent, derivatives))
 
-    def shape(self, inputs):
+    def shape(self, inputs: Sequence[tf.Tensor]) -> list[int]:
         return [inputs[0].shape[0], len(self.block.columns)]
 
 
 class Pushforward(_Contraction):
     """Contracts a tangent [N, columns] with the D_(a + j): [N, M, A]."""
 
-    def _needed(self, tangent):
+    def _needed(self, tangent: Any) -> Needed:
         return self.block.for_tangent(tangent)
 
-    def _contracted(self, tangent, derivatives):
+    def _contracted(self, tangent: Any, derivatives: np.ndarray) -> np.ndarray:
         return self.block.pushed(tangent, derivatives)
 
-    def gradient(self, call, inputs, cotangent, wanted):
+    def gradient(
+        self,
+        call: Any,
+        inputs: Sequence[tf.Tensor],
+        cotangent: tf.Tensor,
+        wanted: Sequence[bool],
+    ) -> list[tf.Tensor]:
         *tensors, tangent = inputs
         by_tangent = self.lower.pull(self.part, call, tensors, cotangent) if wanted[-1] else None
         return [*self._by_tensors(call, tensors, cotangent, tangent, wanted[:-1]), by_tangent]
 
-    def tangent(self, call, inputs, tangents):
+    def tangent(self, call: Any, inputs: Any, tangents: Any) -> Any:
         (*tensors, tangent), (*moves, of_tangent) = inputs, tangents
         moved = self.block.all_of(self.upper.tangent(call, tensors, moves))
         by_tensors = tf.einsum("nj,nmaj->nma", self.block.pick(tangent), moved)
         return self.lower.push(self.part, call, tensors, of_tangent) + by_tensors
 
-    def of_all(self, call, inputs, loop=""):
+    def of_all(self, call: Any, inputs: Sequence[tf.Tensor], loop: str = "") -> tf.Tensor:
         *tensors, tangent = inputs
         derivatives = self.block.all_of(run(self.upper, call, tensors))
         return tf.einsum(f"{loop}nj,nmaj->{loop}nma", self.block.pick(tangent), derivatives)
 
-    def shape(self, inputs):
+    def shape(self, inputs: Sequence[tf.Tensor]) -> list[int]:
         return self.lower.shape(inputs)

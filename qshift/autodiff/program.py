@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.calls import EvaluatedCalls
-from qshift.autodiff.evaluation import Evaluation, Structure
+from qshift.autodiff.evaluation import Structure
 from qshift.autodiff.node import EagerCall, run
 from qshift.autodiff.op import Partials
 from qshift.autodiff.threads import LARGEST_FORKED, require_threads
@@ -41,10 +42,10 @@ class Program:
         circuit: Structure,
         columns: tuple[tuple[int, ...], ...],
         active: tuple[tuple[int, ...] | None, ...],
-        start: Callable[..., Evaluation],
+        start: Callable[..., Any],
         calls: EvaluatedCalls,
         reproducible: bool = False,
-    ):
+    ) -> None:
         self.circuit = circuit
         self.columns = columns
         self.active = active
@@ -82,7 +83,7 @@ class Program:
             self._partials[indices] = Partials(self, indices)
         return self._partials[indices]
 
-    def assemble(self, arrays) -> np.ndarray:
+    def assemble(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """Puts the parts together: parameters float64[N, P]."""
         parameters = np.empty((len(arrays[0]), self.circuit.num_parameters))
         for array, columns in zip(arrays, self.columns, strict=True):
@@ -90,7 +91,11 @@ class Program:
         return parameters
 
     def evaluate(
-        self, call, arrays, indices: tuple[Index, ...], also: tuple[tuple[Index, ...], ...] = ()
+        self,
+        call: EagerCall,
+        arrays: Sequence[tf.Tensor],
+        indices: tuple[Index, ...],
+        also: tuple[tuple[Index, ...], ...] = (),
     ) -> np.ndarray:
         """Returns partial derivatives of a call, float64[N, M, A].
 

@@ -7,13 +7,18 @@ of) argument 1, `()` for the value.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from qshift.autodiff.dataflow import name_of, nonlinear, origins
 from qshift.inputs import is_integer
 from qshift.rules.planner import Axes
+
+if TYPE_CHECKING:
+    from qshift.circuits.circuit import Circuit
 
 Partial = tuple[int, ...]
 
@@ -37,7 +42,9 @@ class Wanted:
         """The highest order among them."""
         return max(self.order, *map(len, self.partials), 0)
 
-    def axes(self, circuit, parameters, watched: tuple[int, ...]) -> tuple[Axes, ...]:
+    def axes(
+        self, circuit: Circuit, parameters: Sequence[tf.Tensor], watched: tuple[int, ...]
+    ) -> tuple[Axes, ...]:
         """Returns them in terms of the columns of a circuit.
 
         Args:
@@ -55,7 +62,9 @@ class Wanted:
                         axes.append(each)
         return tuple(dict.fromkeys(axes))
 
-    def _columns(self, circuit, parameters, watched):
+    def _columns(
+        self, circuit: Any, parameters: Any, watched: Any
+    ) -> tuple[list[tuple[int, ...]], set[int]]:
         """Returns for each argument the watched columns that are computed from it, and of all these
         the ones that are no linear functions."""
         arguments = [
@@ -64,7 +73,8 @@ class Wanted:
         ]
         ends = list(itertools.chain.from_iterable(arguments))
         found, bent = origins(parameters, ends), nonlinear(parameters, ends)
-        columns, curved = [], set()
+        columns: list[tuple[int, ...]] = []
+        curved: set[int] = set()
         for names in ({name_of(each) for each in argument} for argument in arguments):
             of = set()
             for slot, origin, is_bent in zip(circuit.slots, found, bent, strict=True):
@@ -75,7 +85,7 @@ class Wanted:
         return columns, curved
 
 
-def _partitions(items):
+def _partitions(items: Any) -> Any:
     """Returns all ways to put items into blocks.
 
     By the chain rule (Faa di Bruno), a derivative of a function of angles is a sum over these: all
@@ -93,7 +103,7 @@ def _partitions(items):
     return result
 
 
-def _of_block(block, columns, curved):
+def _of_block(block: Any, columns: Any, curved: Any) -> Any:
     """Returns the columns whose derivatives by all arguments of a block may not be zero."""
     if len(block) == 1:
         return columns[block[0]]
@@ -102,7 +112,7 @@ def _of_block(block, columns, curved):
     )
 
 
-def checked(partials, arguments: int | None = None) -> tuple[Partial, ...]:
+def checked(partials: Any, arguments: int | None = None) -> tuple[Partial, ...]:
     """Returns partial derivatives as tuples of positions.
 
     Args:

@@ -9,6 +9,7 @@ is.)
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,10 +24,10 @@ from qshift.tensorflow_internals import is_watched
 class _Structure:
     """omega as a function of theta, as `qshift.autodiff.op.Program` sees it."""
 
-    def __init__(self, num_wires: int):
+    def __init__(self, num_wires: int) -> None:
         self.num_parameters = self.num_values = 4**num_wires - 1
 
-    def require_rules(self, _) -> None:
+    def require_rules(self, _: Any) -> None:
         """No shift rules are needed."""
 
 
@@ -41,11 +42,11 @@ class _Expansion:
     nbytes = 0
     final = False
 
-    def __init__(self, parameters: np.ndarray, num_wires: int):
+    def __init__(self, parameters: np.ndarray, num_wires: int) -> None:
         self.parameters = parameters
         self._num_wires = num_wires
 
-    def partials(self, indices, also=()) -> np.ndarray:
+    def partials(self, indices: Any, also: Any = ()) -> np.ndarray:
         rows = [
             special_unitary.partial_derivatives(row, indices, self._num_wires)
             for row in self.parameters
@@ -54,8 +55,8 @@ class _Expansion:
 
 
 @lru_cache(maxsize=16)
-def _program(num_wires, followed) -> Program:
-    structure = _Structure(num_wires)
+def _program(num_wires: int, followed: Any) -> Program:
+    structure: Any = _Structure(num_wires)
     columns = tuple(range(structure.num_parameters))
     return Program(
         structure,
@@ -66,7 +67,7 @@ def _program(num_wires, followed) -> Program:
     )
 
 
-def coordinates(theta, num_wires):
+def coordinates(theta: Any, num_wires: int) -> Any:
     """Returns omega, zeros [..., 4**n - 1] that know their derivatives of all orders by theta."""
     theta = tf.cast(tf.convert_to_tensor(theta), tf.float64)
     program = _program(num_wires, not tf.executing_eagerly() or is_watched(theta))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,8 +19,11 @@ from qshift.tensorflow_internals import (
     wrapped,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsNext
 
-def graph_ticket(numbers: Iterator[int]) -> tf.Tensor:
+
+def graph_ticket(numbers: SupportsNext[int]) -> tf.Tensor:
     """Returns the next number, another one at each execution of the graph.
 
     The op is stateful, so TensorFlow neither folds it nor merges it with another, and a
@@ -33,7 +36,7 @@ def graph_ticket(numbers: Iterator[int]) -> tf.Tensor:
     return ticket
 
 
-def _draw_once(inputs: LoopInputs, numbers):
+def _draw_once(inputs: LoopInputs, numbers: SupportsNext[int]) -> list[Any]:
     """A vectorised loop around a call that does not depend on the loop draws one ticket."""
     ticket = inputs.op.outputs[0]
     if ticket.graph is not tf.compat.v1.get_default_graph():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import tensorflow as tf
 
@@ -22,19 +23,19 @@ class Itself(tf.types.experimental.TraceType):
         value: The object.
     """
 
-    def __init__(self, value: object):
+    def __init__(self, value: object) -> None:
         self._value = weakref.ref(value)
 
-    def is_subtype_of(self, other) -> bool:
+    def is_subtype_of(self, other: Any) -> bool:
         return self == other
 
-    def most_specific_common_supertype(self, others):
+    def most_specific_common_supertype(self, others: Any) -> Any:
         return self if all(self == other for other in others) else None
 
-    def placeholder_value(self, placeholder_context=None):
+    def placeholder_value(self, placeholder_context: Any = None) -> Any:
         return self._value()
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Itself) and self._value == other._value
 
     def __hash__(self) -> int:

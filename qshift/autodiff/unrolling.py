@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import tensorflow as tf
 
@@ -47,7 +48,7 @@ def unrolled() -> Iterator[None]:
 iterate_in_graphs(lambda: bool(_depth.open))
 
 
-def explained(error: Exception, name: str, arguments) -> Exception:
+def explained(error: Exception, name: str, arguments: Sequence[Any]) -> Exception:
     """Returns what to raise for what a quantum function raised, in a sentence of our own where it
     does what graphs cannot do, or PennyLane what TensorFlow cannot.
 

@@ -6,10 +6,10 @@ between two calls (the tensors, flattened into P columns) from what does not (`C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
@@ -23,6 +23,10 @@ from qshift.circuits import spectra as gates
 from qshift.errors import NoShiftRuleError
 from qshift.rules.planner import Frequencies, Planner, Spectrum
 from qshift.rules.shifting import Shifter
+
+if TYPE_CHECKING:
+    from pennylane.measurements import MeasurementProcess
+    from pennylane.pytrees import PyTreeStructure
 
 _NUMBERS = (int, float, complex, np.number, np.ndarray)
 
@@ -43,7 +47,7 @@ class Slot:
     """
 
     operation: int
-    parameter: int
+    parameter: int | None
     leaf: int
     gate: str
     start: int
@@ -87,7 +91,7 @@ class Parametric:
     @cached_property
     def active_columns(self) -> tuple[int, ...]:
         """The parameters that some value depends on."""
-        seen = self.cones.any(axis=0)
+        seen: Any = self.cones.any(axis=0)
         return tuple(
             column
             for column, spectrum in enumerate(self.spectra)
@@ -170,21 +174,21 @@ class Circuit(Parametric):
         return self.shots.num_copies if self.shots.has_partitioned_shots else 1
 
     @cached_property
-    def num_values(self) -> int:
+    def num_values(self) -> int:  # type: ignore[override]  # a cached_property is writeable
         """M, the number of values of a point; a shot vector's copies follow one another."""
         return sum(self.sizes) * self.copies
 
     @cached_property
-    def cones(self) -> np.ndarray:
+    def cones(self) -> np.ndarray:  # type: ignore[override]  # a cached_property is writeable
         columns = [self.reached(_seen(measurement)) for measurement in self.measurements]
         return np.tile(np.repeat(columns, self.sizes, axis=0), (self.copies, 1))
 
     @cached_property
-    def is_finite(self) -> bool:
+    def is_finite(self) -> bool:  # type: ignore[override]  # a cached_property is writeable
         constants = (leaf for op in self.operations for leaf in qml.pytrees.flatten(op)[0])
         return all(np.isfinite(x).all() for x in constants if isinstance(x, _NUMBERS))
 
-    def reached(self, wires: set) -> np.ndarray:
+    def reached(self, wires: Collection[Any]) -> np.ndarray:
         """Returns bool[P]: whether a parameter lies in the backward light cone of some wires."""
         columns, cone = np.zeros(self.num_parameters, dtype=bool), set(wires)
         for position in reversed(range(len(self.operations))):
@@ -226,7 +230,8 @@ class Circuit(Parametric):
                 columns = point[slots[0].start : slots[-1].start + slots[-1].size]
                 key = (position, columns.tobytes())
                 if key not in made:
-                    made[key] = self._filled(*flat[position], slots, point[None])
+                    leaves, structure = flat[position]
+                    made[key] = self._filled(leaves, structure, slots, point[None])
                 operations[position] = made[key]
             tapes.append(QuantumScript(operations, self.measurements, shots=self.shots))
         return tapes
@@ -234,9 +239,16 @@ class Circuit(Parametric):
     def bound(self, position: int, points: np.ndarray) -> Operator:
         """Returns the gate at a position, broadcast over points float64[N, P] as in `bind`."""
         slots = self.slots_by_operation.get(position, ())
-        return self._filled(*qml.pytrees.flatten(self.operations[position]), slots, points)
+        leaves, structure = qml.pytrees.flatten(self.operations[position])
+        return self._filled(leaves, structure, slots, points)
 
-    def _filled(self, leaves, structure, slots, points):
+    def _filled(
+        self,
+        leaves: Sequence[Any],
+        structure: PyTreeStructure,
+        slots: Sequence[Slot],
+        points: np.ndarray,
+    ) -> Operator:
         leaves = list(leaves)
         for slot in slots:
             leaves[slot.leaf] = self._argument(slot, points)
@@ -251,7 +263,7 @@ class Circuit(Parametric):
         return slots
 
     @staticmethod
-    def _argument(slot, points):
+    def _argument(slot: Slot, points: np.ndarray) -> Any:
         columns = points[:, slot.columns]
         if (columns == columns[:1]).all():
             columns = columns[:1]  # leave out broadcasting where nothing moves
@@ -264,12 +276,12 @@ class Circuit(Parametric):
         return array[0] if slot.shape else array[0].item()
 
 
-def _seen(measurement) -> set:
+def _seen(measurement: MeasurementProcess) -> set:
     """Returns the wires that a measurement looks at."""
     return set().union(*terms(measurement))
 
 
-def terms(measurement) -> set[frozenset]:
+def terms(measurement: MeasurementProcess) -> set[frozenset]:
     """Returns the wires that each term of a measurement looks at."""
     words = None if measurement.obs is None else measurement.obs.pauli_rep
     if isinstance(measurement, ProbabilityMP) or words is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -55,7 +55,7 @@ class Compiled:
     parameters: tuple[Any, ...]
     readout: Readout
 
-    def results(self, values, finish: Callable[[Any], Any]):
+    def results(self, values: tf.Tensor, finish: Callable[[Any], Any]) -> Any:
         """Lays raw values [N, M] out as PennyLane returns the results of a tape.
 
         Args:
@@ -86,7 +86,7 @@ class _Known(NamedTuple):
     """
 
     circuit: Circuit
-    places: list[tuple[int, int]]
+    places: list[tuple[int, Any]]
     readout: Readout
 
 
@@ -103,12 +103,12 @@ class Compiler:
 
     def __init__(
         self,
-        device_wires,
+        device_wires: Wires | None,
         is_tensor: Callable[[Any], bool],
         adjoint: bool = False,
         constant: Callable[[Any], np.ndarray | None] = lambda _: None,
         tensors: type = tf.Tensor,
-    ):
+    ) -> None:
         self._tensors = tensors
         self._device_wires = device_wires
         self._adjoint = adjoint
@@ -139,7 +139,7 @@ class Compiler:
                 self._known[key] = _Known(compiled.circuit, places, compiled.readout)
         return compiled
 
-    def _taken_apart(self, tape) -> tuple[Compiled, dict[int, Operator]]:
+    def _taken_apart(self, tape: QuantumScript) -> tuple[Compiled, dict[int, Operator]]:
         """Returns a tape taken apart, and the gates with parameters by their positions."""
         tape = defer(tape, self._device_wires)
         operations = decompose(tape.operations, self._is_tensor, self._adjoint, self._may_move)
@@ -151,7 +151,9 @@ class Compiler:
         )
 
         slots, parameters, structures, fixed, start = [], [], [], [], 0
-        templates, moving_gates, data_gates = [], {}, set()
+        templates: Any = []
+        moving_gates: dict[int, Operator] = {}
+        data_gates: set[int] = set()
         for position, part in enumerate(operations):
             op, leaves, structure, data_of = part
             own = kept(op) if has_custom(structure) else None
@@ -176,8 +178,8 @@ class Compiler:
                     slot = replace(slot, spectrum=Frequencies(()))
                 elif data_of is not None:
                     slot = replace(slot, gate=data_of)
-                elif positions[i] is not None and not slot.shape:
-                    slot = replace(slot, spectrum=spectra[positions[i]])
+                elif (place := positions[i]) is not None and not slot.shape:
+                    slot = replace(slot, spectrum=spectra[place])
                 is_data |= slot.spectrum is None
                 if slot.shape and is_matrix:
                     leaves[i] = unitary_matrices(leaves[i], op)
@@ -217,11 +219,13 @@ class Compiler:
                 circuit = self._circuits.setdefault(key, circuit)
         return Compiled(circuit, tuple(parameters), readout), moving_gates
 
-    def _may_move(self, tensor):
+    def _may_move(self, tensor: Any) -> bool:
         return self._constant(tensor) is None
 
 
-def _places(compiled, moving, tape) -> list[tuple[int, int]] | None:
+def _places(
+    compiled: Compiled, moving: Mapping[int, Operator], tape: QuantumScript
+) -> list[tuple[int, Any]] | None:
     """Returns where in a tape the parameters of its circuit are, as (gate, parameter) each.
 
     Returns:
@@ -239,7 +243,7 @@ def _places(compiled, moving, tape) -> list[tuple[int, int]] | None:
     return places if all(given[i].data[k] is x for (i, k), x in found) else None
 
 
-def _is_broadcast(op, parameter, leaf):
+def _is_broadcast(op: Operator, parameter: int | None, leaf: Any) -> bool:
     """Whether a constant of a gate has a batch in front, as inputs that are NumPy arrays may."""
     if op.batch_size is None:
         return False
@@ -251,7 +255,9 @@ def _is_broadcast(op, parameter, leaf):
     return qml.math.ndim(leaf) > gates.ndim(op, parameter)
 
 
-def _slot(op, position, parameter, leaf, value, start):
+def _slot(
+    op: Operator, position: int, parameter: int | None, leaf: Any, value: Any, start: int
+) -> Slot:
     """Returns a slot, as yet without a rule."""
     shape = tuple(qml.math.shape(value))
     dims = len(shape) if parameter is None else gates.ndim(op, parameter)
@@ -265,14 +271,14 @@ def _slot(op, position, parameter, leaf, value, start):
     return Slot(position, parameter, leaf, op.name, start, shape, is_complex, None)
 
 
-def _placeholder(slot):
+def _placeholder(slot: Slot) -> float | np.ndarray:
     if slot.shape:  # normalised, so that state preparations accept it
         array = np.zeros(slot.shape, dtype=complex if slot.is_complex else float)
         return np.eye(*slot.shape) if len(slot.shape) == 2 else _first(array)
     return 0.1 / (largest_frequency(slot.spectrum) or 1.0)
 
 
-def _first(array):
+def _first(array: np.ndarray) -> np.ndarray:
     array.flat[0] = 1.0
     return array
 
@@ -293,14 +299,14 @@ def signature(tape: QuantumScript, tensors: type = tf.Tensor) -> Hashable | None
         None for tapes that may hold anything else: gates and observables of users' own, arrays,
         functions, tensors in observables or of unknown rank.
     """
-    found: list[Hashable] = [tape.shots]
+    found: list[Any] = [tape.shots]
     for nodes, measured in ((tape.operations, False), (tape.measurements, True)):
         found.append(len(nodes))
         # A node comes before what it is made of, so that the sequence tells the whole tree.
         ahead = list(nodes)
         while ahead:
             node = ahead.pop()
-            kind = type(node)
+            kind: Any = type(node)
             if _is_pennylanes(kind):
                 parts, settings = flattened(node)
                 names = settings

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pennylane as qml
@@ -49,7 +50,8 @@ def require_one_gate(op: Operator) -> None:
     grown = _computed(lambda: _of_generator(op)) if len(op.data) == 1 else None
     known = {"matrix": stated, "decomposition": made, "generator": grown}
     known = {name: matrix for name, matrix in known.items() if matrix is not None}
-    (first, one), *others = known.items() if known else [("", None)]
+    pairs: list[tuple[str, Any]] = list(known.items()) if known else [("", None)]
+    (first, one), *others = pairs
     tolerance = _DIFFERENT + 1e-14 * max((np.max(np.abs(x)) for x in op.data), default=0.0)
     for name, other in others:
         overlap = np.vdot(other, one) / len(one)
@@ -71,7 +73,7 @@ def forms(op: Operator) -> list[np.ndarray | None]:
     return [] if len(op.wires) > WIDEST_CUSTOM else _forms(op)
 
 
-def _forms(op):
+def _forms(op: Operator) -> list[Any]:
     stated = _computed(lambda: _matrix(op)) if op.has_matrix else None
     return [stated, _computed(lambda: _of_parts(op))]
 
@@ -108,7 +110,7 @@ def agree(one: Sequence[Statement], other: Sequence[Statement]) -> bool:
     return all(_alike(a, b) for (_, _, a), (_, _, b) in zip(one, other, strict=True))
 
 
-def _alike(one, other):
+def _alike(one: Any, other: Any) -> Any:
     if type(one) is not type(other):
         return False
     a, b = (np.array(x.terms if isinstance(x, Recipe) else x.values) for x in (one, other))
@@ -124,13 +126,13 @@ def scale_of(statements: Sequence[Statement]) -> float:
     return 1.0
 
 
-def _unitary(op, parameter) -> Callable[[float], np.ndarray] | None:
+def _unitary(op: Operator, parameter: Any) -> Callable[[float], np.ndarray] | None:
     """Returns a gate's unitary as a function of one of its parameters; None if there is none."""
     leaves, structure = qml.pytrees.flatten(op)
     if len(op.wires) > WIDEST_CUSTOM or len(leaves) != len(op.data) or any(map(np.ndim, leaves)):
         return None
 
-    def unitary(angle):
+    def unitary(angle: Any) -> Any:
         moved = [angle if i == parameter else leaf for i, leaf in enumerate(leaves)]
         with qml.QueuingManager.stop_recording():
             gate = qml.pytrees.unflatten(moved, structure)
@@ -139,11 +141,11 @@ def _unitary(op, parameter) -> Callable[[float], np.ndarray] | None:
     return None if _computed(lambda: unitary(leaves[parameter])) is None else unitary
 
 
-def _matrix(op):
+def _matrix(op: Operator) -> Any:
     return np.asarray(op.matrix(), dtype=complex)
 
 
-def _of_parts(op):
+def _of_parts(op: Operator) -> Any:
     with qml.QueuingManager.stop_recording():
         found = parts(op)
         # Of a gate that PennyLane does not decompose, a subclass may override the decomposition.
@@ -157,13 +159,13 @@ def _of_parts(op):
     return np.asarray(qml.matrix(tape, wire_order=op.wires), dtype=complex)
 
 
-def _of_generator(op):
+def _of_generator(op: Operator) -> Any:
     with qml.QueuingManager.stop_recording():
         generator = qml.matrix(op.generator(), wire_order=op.wires)
     return expm(1j * op.data[0] * np.asarray(generator, dtype=complex))
 
 
-def _computed(matrix):
+def _computed(matrix: Any) -> Any:
     """Returns a matrix, or None if there is none of a single point."""
     try:
         with warnings.catch_warnings():
@@ -174,7 +176,7 @@ def _computed(matrix):
     return found if found.ndim == 2 and np.isfinite(found).all() else None
 
 
-def _inherited(op, *names) -> str:
+def _inherited(op: Operator, *names: Any) -> str:
     """Says which of a gate's methods are inherited from one of PennyLane's gates."""
     for name in names:
         owner = _owner(op, name)
@@ -183,13 +185,13 @@ def _inherited(op, *names) -> str:
     return ""
 
 
-def _owner(op, name) -> type:
+def _owner(op: Operator, name: str) -> type:
     """Returns the class that an operator has a representation from."""
     both = name, f"compute_{name}"
     return next(kind for kind in type(op).__mro__ if any(each in vars(kind) for each in both))
 
 
-def _holds(spectrum, unitary) -> bool:
+def _holds(spectrum: Any, unitary: Any) -> bool:
     """Whether shift rules give derivatives of a random expectation value, by differences of it."""
     random = np.random.default_rng(0)
     size = len(unitary(0.0))
@@ -198,7 +200,7 @@ def _holds(spectrum, unitary) -> bool:
     real, imaginary = random.normal(size=(2, size, size))
     observable = (real + real.T + 1j * (imaginary - imaginary.T)) / size
 
-    def value(x):
+    def value(x: Any) -> Any:
         after = unitary(x) @ state
         return float(np.real(np.vdot(after, observable @ after)))
 
@@ -217,7 +219,7 @@ def _holds(spectrum, unitary) -> bool:
     return True
 
 
-def _terms(spectrum, order):
+def _terms(spectrum: Any, order: int) -> Any:
     """Returns the rule of a spectrum, as triples (coefficient, scale, shift)."""
     if isinstance(spectrum, Recipe):
         return spectrum.rule(order)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
@@ -148,7 +148,7 @@ def decompose(
         yield from decompose(found, is_tensor, adjoint, moves, for_tapes=for_tapes, data_of=source)
 
 
-def _suits_tapes(op):
+def _suits_tapes(op: Operator) -> bool:
     """Whether PennyLane's tapes replace the angle of a gate, and tell two angles apart: where an
     adjoint or a power is controlled, they take its angle x + 2 pi for x."""
     if isinstance(op, Controlled) and isinstance(op.base, SymbolicOp):
@@ -163,11 +163,11 @@ def innermost(op: Operator) -> Operator:
     return op
 
 
-def _is_data(op):
+def _is_data(op: Operator) -> bool:
     return isinstance(innermost(op), (*_WHOLE, *_PREPARED))
 
 
-def _of_data(op, is_tensor):
+def _of_data(op: Operator, is_tensor: Callable[..., Any]) -> list[Operator] | None:
     """Returns what a gate decomposes into, or None if that fails, or loses the data."""
     with qml.QueuingManager.stop_recording():
         try:
@@ -181,16 +181,18 @@ def _of_data(op, is_tensor):
 _FUNCTIONS = (FunctionType, MethodType, partial)  # which may know tensors, and make gates of them
 
 
-def hides(op: Operator, leaves, is_tensor: Callable[[Any], bool]) -> bool:
+def hides(op: Operator, leaves: Sequence[Any], is_tensor: Callable[[Any], bool]) -> bool:
     """Whether a gate holds tensors that are none of its leaves."""
     return _holds_others(_settings(op), leaves, is_tensor)
 
 
-def _holds_others(settings, leaves, is_tensor):
+def _holds_others(
+    settings: list[Any], leaves: Sequence[Any], is_tensor: Callable[..., Any]
+) -> bool:
     return any(is_tensor(x) and not any(x is leaf for leaf in leaves) for x in settings)
 
 
-def _settings(op) -> list:
+def _settings(op: Operator) -> list:
     """Returns what a gate holds besides its parameters, and the parameters of gates in there."""
     while isinstance(op, Adjoint | Controlled):
         op = op.base
@@ -210,25 +212,28 @@ def _settings(op) -> list:
     return found
 
 
-def _phases(op, leaves, tensors):
+def _phases(op: Operator, leaves: Sequence[Any], tensors: Sequence[int]) -> list[Operator]:
     """Keeps tensors that no part of a gate holds, as phases: their derivative is zero, not None."""
     positions, phases = gates.data_positions(op, leaves), []
     for i in tensors:
         dims = qml.math.ndim(leaves[i])
-        batched = 0 if positions[i] is None else dims - gates.ndim(op, positions[i])
+        position = positions[i]
+        batched = 0 if position is None else dims - gates.ndim(op, position)
         phase = qml.math.sum(qml.math.real(leaves[i]), axis=tuple(range(batched, dims)))
         with qml.QueuingManager.stop_recording():
             phases.append(qml.GlobalPhase(phase))
     return phases
 
 
-def _may_hide_a_batch(op):
+def _may_hide_a_batch(op: Operator) -> bool:
     """Whether constant arrays may be batches that only the parts of a template know about."""
     unstated = type(op).ndim_params is Operator.ndim_params
     return unstated and op.has_decomposition and any(qml.math.ndim(d) for d in op.data)
 
 
-def _parts(op, known, checked=None, problem=None):
+def _parts(
+    op: Operator, known: bool, checked: Any = None, problem: Any = None
+) -> list[Operator] | None:
     """Returns what a gate decomposes into, or None: it does not, or that fails with rules known.
 
     Args:
@@ -262,6 +267,7 @@ def _parts(op, known, checked=None, problem=None):
             ) from error
 
 
-def _has_rules(op, leaves, tensors):
+def _has_rules(op: Operator, leaves: Sequence[Any], tensors: Sequence[int]) -> bool:
     spectra, positions = gates.spectra(op), gates.data_positions(op, leaves)
-    return all(positions[i] is not None and spectra[positions[i]] is not None for i in tensors)
+    places = [positions[i] for i in tensors]
+    return all(place is not None and spectra[place] is not None for place in places)

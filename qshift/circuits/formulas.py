@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pennylane as qml
@@ -67,10 +68,10 @@ def has_decomposition(op: Operator) -> bool:
         return False
 
 
-def _is_found_by_name(op) -> bool:
+def _is_found_by_name(op: Operator) -> bool:
     kind = type(op)
     own = (kind.compute_decomposition, kind.decomposition) != _BY_NAME
-    return is_custom(kind) and not own and hasattr(qml, op.name)
+    return is_custom(kind) and not own and hasattr(qml, op.name)  # type: ignore[arg-type]
 
 
 _BY_NAME = Operator.compute_decomposition, Operator.decomposition
@@ -79,7 +80,7 @@ _BY_NAME = Operator.compute_decomposition, Operator.decomposition
 # --- gates made of other gates ---
 
 
-def _controlled(op):
+def _controlled(op: Operator) -> list[Operator] | None:
     if isinstance(op.base, qml.GlobalPhase):
         return _controlled_phase(op)
     found = parts(op.base)
@@ -89,7 +90,7 @@ def _controlled(op):
     return [_under(op, part) for part in found]
 
 
-def _controlled_phase(op):
+def _controlled_phase(op: Operator) -> list[Operator]:
     """A phase under control is one of the last control's state, under the other controls."""
     (phase,), wires, values = op.base.data, op.control_wires, op.control_values
     found = [qml.PhaseShift(-phase if values[-1] else phase, wires=wires[-1])]
@@ -100,10 +101,10 @@ def _controlled_phase(op):
     return [qml.ctrl(part, wires[:-1], control_values=values[:-1]) for part in found]
 
 
-def _require_phase(op):
+def _require_phase(op: Operator) -> None:
     """Raises UnsupportedError for a gate of a user's whose decomposition is its matrix up to a
     phase only, which makes no difference before the gate is controlled."""
-    if not is_custom(type(op)) or not op.has_matrix:
+    if not is_custom(type(op)) or not op.has_matrix:  # type: ignore[arg-type]
         return
     leaves, structure = qml.pytrees.flatten(op)
     if not leaves or any(map(qml.math.ndim, leaves)):
@@ -116,7 +117,7 @@ def _require_phase(op):
         )
 
 
-def _under(op, part):
+def _under(op: Operator, part: Operator) -> Operator:
     """Returns a part of what a gate controls, under its control."""
     if isinstance(part, qml.Barrier | qml.Snapshot):
         return part
@@ -129,12 +130,12 @@ def _under(op, part):
     )
 
 
-def _conditional(op):
+def _conditional(op: Operator) -> list[Operator] | None:
     found = parts(op.base)
     return None if found is None else [Conditional(op.meas_val, part) for part in found]
 
 
-def _adjoint(op):
+def _adjoint(op: Operator) -> list[Operator] | None:
     if type(op.base) not in _FORMULAS and op.base.has_adjoint:
         require_inverse(op.base)
         return [op.base.adjoint()]
@@ -146,7 +147,7 @@ def require_inverse(op: Operator) -> None:
     """Raises UnsupportedError if the ``adjoint()`` of a user's gate is not its inverse, up to a
     phase."""
     leaves, structure = qml.pytrees.flatten(op)
-    if not is_custom(type(op)) or not op.has_adjoint or len(op.wires) > WIDEST_CUSTOM:
+    if not is_custom(type(op)) or not op.has_adjoint or len(op.wires) > WIDEST_CUSTOM:  # type: ignore[arg-type]
         return
     try:
         with qml.QueuingManager.stop_recording():
@@ -166,21 +167,21 @@ def require_inverse(op: Operator) -> None:
     )
 
 
-def _matrix(op, wires):
+def _matrix(op: Operator, wires: Any) -> Any:
     if op.has_matrix:
         return np.asarray(qml.matrix(op, wire_order=wires))
     return _matrix_of_parts(op, wires)
 
 
-def _matrix_of_parts(op, wires):
+def _matrix_of_parts(op: Operator, wires: Any) -> Any:
     return np.asarray(qml.matrix(qml.tape.QuantumScript(parts(op)), wire_order=wires))
 
 
-def _product(op):
+def _product(op: Operator) -> list[Operator]:
     return list(reversed(op.operands))
 
 
-def _power(op):
+def _power(op: Operator) -> list[Operator] | None:
     """An integer power of any gate, or any power of a gate exp(i x G), which multiplies x."""
     base, exponent = op.base, op.z
     if is_number(exponent) and np.all(exponent == 0):
@@ -205,7 +206,7 @@ def _power(op):
     return [base if exponent > 0 else qml.adjoint(base)] * abs(int(exponent))
 
 
-def is_root(op) -> bool:
+def is_root(op: Operator) -> bool:
     """Whether an operator is a power that multiplies the angle of a rotation, but whose matrix is
     that of another gate far from 0: the principal root."""
     if not isinstance(op, Pow) or not (isinstance(op.base, Evolution) or _is_rotation(op.base)):
@@ -213,7 +214,7 @@ def is_root(op) -> bool:
     return is_number(op.z) and bool(np.any(op.z != np.round(op.z)))
 
 
-def _is_rotation(op):
+def _is_rotation(op: Operator) -> bool:
     while isinstance(op, Controlled) and type(op) not in _ROTATIONS:
         op = op.base
     return type(op) in _ROTATIONS
@@ -230,7 +231,7 @@ _ROTATIONS = {
 }
 
 
-def _scaled(op):
+def _scaled(op: Operator) -> list[Operator] | None:
     """A gate times a number is a gate and a global phase."""
     scalar = op.scalar
     if not is_number(scalar) and not is_complex(scalar):
@@ -238,7 +239,7 @@ def _scaled(op):
     return [qml.GlobalPhase(-_phases(scalar, op)), op.base]
 
 
-def _exponential(op):
+def _exponential(op: Operator) -> list[Operator] | None:
     """exp(c H) is an evolution where c is imaginary."""
     coefficient = op.coeff
     if not is_complex(coefficient):
@@ -250,18 +251,18 @@ def _exponential(op):
     return _evolved(op, time) or [Evolution(op.base, _as_time(time))]
 
 
-def _as_time(number):
+def _as_time(number: Any) -> tf.Tensor:
     """Returns a number as PennyLane takes it, which multiplies it by 1j: TensorFlow does that to
     complex tensors only."""
     is_tensor = tf.is_tensor(number) or isinstance(number, tf.Variable)
     return tf.cast(number, tf.complex128) if is_tensor else number
 
 
-def _evolution(op):
+def _evolution(op: Operator) -> list[Operator] | None:
     return _evolved(op, as_real(op.param, op))
 
 
-def _evolved(op, time):
+def _evolved(op: Operator, time: Any) -> list[Operator] | None:
     """Returns exp(-i t H) as rotations, if H consists of words that commute."""
     terms = _terms(op.base, 1.0, op)
     if terms is None:
@@ -281,7 +282,7 @@ def _evolved(op, time):
     return found
 
 
-def _terms(observable, factor, op):
+def _terms(observable: Operator, factor: Any, op: Operator) -> list[tuple[PauliWord, Any]] | None:
     """Returns the (word, coefficient) that an observable is the sum of, as they stand, or None.
 
     PennyLane leaves out those that are zero, which may be about to change.
@@ -301,15 +302,17 @@ def _terms(observable, factor, op):
             word = PauliWord({**word, **other})
         return [(word, factor)]
     if isinstance(observable, LinearCombination):
-        found = [_terms(word, times(factor, as_real(c, op)), op) for c, word in pairs(observable)]
+        each = [_terms(word, times(factor, as_real(c, op)), op) for c, word in pairs(observable)]
     elif isinstance(observable, Sum):
-        found = [_terms(operand, factor, op) for operand in observable.operands]
+        each = [_terms(operand, factor, op) for operand in observable.operands]
     else:
         return None
-    return None if None in found else list(itertools.chain.from_iterable(found))
+    if any(found is None for found in each):
+        return None
+    return list(itertools.chain.from_iterable(found for found in each if found is not None))
 
 
-def _by_rows(op):
+def _by_rows(op: Operator) -> list[Operator]:
     """PennyLane loops over an array, which TensorFlow does not do in graphs."""
     array, *others = op.data
     rows = [array[i] for i in range(qml.math.shape(array)[0])]
@@ -318,7 +321,7 @@ def _by_rows(op):
     return op.compute_decomposition(rows, *others, wires=op.wires, **op.hyperparameters)
 
 
-def _trotterized(op):
+def _trotterized(op: Operator) -> list[Operator]:
     """PennyLane multiplies the time by 1j, which TensorFlow does to complex tensors only."""
     *others, time = op.data
     return op.compute_decomposition(*others, _as_time(time), wires=op.wires, **op.hyperparameters)
@@ -327,7 +330,7 @@ def _trotterized(op):
 # --- gates by their angles ---
 
 
-def _select_rotation(op):
+def _select_rotation(op: Operator) -> list[Operator]:
     """A rotation by the angle that the control wires select, without leaving out angles of zero.
 
     Mottonen et al. 2004, Phys. Rev. Lett. 93, 130502.
@@ -346,7 +349,7 @@ def _select_rotation(op):
 
 
 @lru_cache(maxsize=16)
-def _gray(bits) -> tuple[np.ndarray, tuple[int | None, ...]]:
+def _gray(bits: Any) -> tuple[np.ndarray, tuple[int | None, ...]]:
     """Returns float64[2**n, 2**n], from the angles of all selections to those of the rotations, and
     which bit of the Gray code flips after each rotation."""
     numbers = np.arange(2**bits)
@@ -356,7 +359,7 @@ def _gray(bits) -> tuple[np.ndarray, tuple[int | None, ...]]:
     return signs / 2**bits, tuple(int(bit).bit_length() - 1 if bit else None for bit in flips)
 
 
-def _diagonal(op):
+def _diagonal(op: Operator) -> list[Operator] | None:
     """diag(exp(i phi_k)) is a product of rotations about all words of Z."""
     (entries,) = op.data
     if not is_number(entries) and not is_complex(entries):
@@ -371,7 +374,7 @@ def _diagonal(op):
     return found
 
 
-def _fermionic_swap(op):
+def _fermionic_swap(op: Operator) -> list[Operator]:
     (phi,), (a, b) = op.data, op.wires
     return [
         qml.IsingXX(phi / 2, wires=[a, b]),
@@ -382,7 +385,7 @@ def _fermionic_swap(op):
     ]
 
 
-def _controlled_rot(op):
+def _controlled_rot(op: Operator) -> list[Operator]:
     (phi, theta, omega), wires = op.data, op.wires  # PennyLane adds angles, which loses digits
     gates = (qml.CRZ, phi), (qml.CRY, theta), (qml.CRZ, omega)
     return [gate(angle, wires=wires) for gate, angle in gates]
@@ -417,17 +420,17 @@ _FORMULAS = {
 # --- numbers, in any framework ---
 
 
-def is_number(value) -> bool:
+def is_number(value: Any) -> bool:
     """Whether a number or array is of no framework that differentiates."""
     return qml.math.get_interface(value) in ("numpy", "scipy", "builtins")
 
 
-def is_complex(value) -> bool:
+def is_complex(value: Any) -> bool:
     """Whether a number, array or tensor is of a complex dtype."""
     return "complex" in qml.math.get_dtype_name(value)
 
 
-def _left(x, integer):
+def _left(x: Any, integer: float) -> Any:
     """Returns integer * x less what `*` makes of it, where x is large: a constant, as it is that
     locally but for rounding. None where nothing is lost, or the exponent is no integer.
 
@@ -449,7 +452,7 @@ def _left(x, integer):
     return qml.math.cast_like(left, x)
 
 
-def as_real(value, op):
+def as_real(value: Any, op: Operator) -> Any:
     """Returns a number as a real one; an error, in a graph when it runs, if it is not real."""
     if not is_complex(value):
         return value
@@ -457,7 +460,7 @@ def as_real(value, op):
     return require(qml.math.real(value), qml.math.imag(value) == 0, UnsupportedError(message))
 
 
-def _phases(numbers, op):
+def _phases(numbers: Any, op: Operator) -> Any:
     """Returns the phases of numbers of modulus one."""
     far = abs(qml.math.abs(numbers) - 1) >= 1e-5  # which what is no number is not
     message = f"{op.name} has factors that are not of modulus one, so it is no unitary gate."
@@ -465,7 +468,7 @@ def _phases(numbers, op):
     return require(qml.math.angle(numbers), near, UnsupportedError(message))
 
 
-def require(value, condition, error):
+def require(value: Any, condition: Any, error: UnsupportedError) -> tf.Tensor:
     """Returns a value, or raises the error if the condition does not hold everywhere; in a graph of
     TensorFlow's, when it runs."""
     if not qml.math.is_abstract(condition):

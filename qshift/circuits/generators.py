@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pennylane as qml
@@ -73,14 +75,14 @@ def commuting(op: Evolution) -> list[Operator] | None:
     return found
 
 
-def _groups(observable) -> list[list[PauliWord]] | None:
+def _groups(observable: Operator) -> list[list[PauliWord]] | None:
     """Sorts the words of a sum so that words of different groups commute."""
     words = observable.pauli_rep
     return None if not words or any(map(_is_moving, words.values())) else _grouped(tuple(words))
 
 
 @lru_cache(maxsize=256)
-def _grouped(words) -> list[list[PauliWord]]:
+def _grouped(words: Any) -> list[list[PauliWord]]:
     groups: list[list[PauliWord]] = []
     for word in words:
         apart = [group for group in groups if all(word.commutes_with(each) for each in group)]
@@ -89,13 +91,13 @@ def _grouped(words) -> list[list[PauliWord]]:
     return groups
 
 
-def _is_moving(coefficient) -> bool:
+def _is_moving(coefficient: Any) -> bool:
     return qml.math.get_interface(coefficient) not in ("numpy", "builtins") or bool(
         np.imag(coefficient)
     )
 
 
-def _is_of_several_scales(observable) -> bool:
+def _is_of_several_scales(observable: Operator) -> bool:
     words = observable.pauli_rep or {}
     sizes = [abs(c) for word, c in words.items() if word and c]
     if not sizes or max(sizes) <= _WIDEST_RANGE * min(sizes):
@@ -105,12 +107,12 @@ def _is_of_several_scales(observable) -> bool:
     return bool(largest) and max(largest) > _WIDEST_RANGE * min(largest)
 
 
-def _eigenvalues(op) -> tuple[np.ndarray, float] | None:
+def _eigenvalues(op: Operator) -> tuple[np.ndarray, float] | None:
     """Returns the eigenvalues of a generator, each at least once, and a number to add to them.
 
     Apart, because of the digits that a large multiple of the identity would take.
     """
-    if isinstance(op, Controlled) and not is_custom(type(op)):
+    if isinstance(op, Controlled) and not is_custom(type(op)):  # type: ignore[arg-type]
         # A controlled gate does nothing (generator 0) unless the control wires agree.
         base = _eigenvalues(op.base)
         return base and (np.append(base[0], -base[1]), base[1])
@@ -176,7 +178,7 @@ def _of_commuting(sentence: PauliSentence) -> np.ndarray | None:
     return total
 
 
-def _bits(word, wires) -> int:
+def _bits(word: PauliWord, wires: Mapping[int, int]) -> int:
     """Returns a word as bits, two for each wire."""
     letters = {"X": 1, "Z": 2, "Y": 3}
     return sum(letters[letter] << 2 * wires[wire] for wire, letter in word.items())

@@ -5,6 +5,9 @@ What is not has complex expectation values, of which devices return the real par
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pennylane as qml
 from cachetools import LRUCache
@@ -58,11 +61,11 @@ def hermitian_problem(observable: Operator) -> str | None:
     return problem
 
 
-def _is_real(number) -> bool:
+def _is_real(number: Any) -> bool:
     return number.imag == 0 and -np.inf < number.real < np.inf
 
 
-def require_real(numbers, what: str) -> None:
+def require_real(numbers: Any, what: str) -> None:
     """Raises UnsupportedError for numbers with imaginary parts that are more than rounding.
 
     Args:
@@ -77,18 +80,18 @@ def require_real(numbers, what: str) -> None:
         )
 
 
-def _exceeds(differences, sizes, dtype) -> bool:
+def _exceeds(differences: np.ndarray, sizes: np.ndarray, dtype: Any) -> bool:
     if not np.size(differences):
         return False
     return bool(np.max(np.abs(differences)) > rounding(dtype) * np.max(sizes))
 
 
-def rounding(dtype) -> float:
+def rounding(dtype: Any) -> float:
     """Returns how much of the largest number of a NumPy dtype may be rounding."""
     return _SINGLE if dtype in (np.complex64, np.float32) else _DOUBLE
 
 
-def _problem(op) -> str | None:
+def _problem(op: Operator) -> str | None:
     """Says why an observable is not Hermitian; None if it is."""
     if op.pauli_rep is not None:
         return _of_words(op)
@@ -109,15 +112,16 @@ def _problem(op) -> str | None:
     return _of_matrix(op)
 
 
-def _product(factors):
+def _product(factors: Sequence[Operator]) -> Operator:
     return factors[0] if len(factors) == 1 else qml.prod(*factors)
 
 
-def _overlapping(factors) -> list[list[Operator]]:
+def _overlapping(factors: Sequence[Operator]) -> list[list[Operator]]:
     """Sorts factors into groups that have no wires in common."""
     groups: list[list[Operator]] = []
     for factor in factors:
-        touched, apart = [], []
+        touched: list[list[Operator]] = []
+        apart: list[list[Operator]] = []
         for group in groups:
             shares = any(set(factor.wires).intersection(each.wires) for each in group)
             (touched if shares else apart).append(group)
@@ -125,7 +129,7 @@ def _overlapping(factors) -> list[list[Operator]]:
     return groups
 
 
-def _of_words(op) -> str | None:
+def _of_words(op: Operator) -> str | None:
     sizes = None
     for word, coefficient in op.pauli_rep.items():
         if _is_real(coefficient):
@@ -137,7 +141,7 @@ def _of_words(op) -> str | None:
     return None
 
 
-def _sizes(op) -> dict:
+def _sizes(op: Operator) -> dict:
     """Returns for each Pauli word the sum of the absolute values that its coefficient consists of,
     of which rounding is a small part."""
     if isinstance(op, SProd):
@@ -155,16 +159,16 @@ def _sizes(op) -> dict:
     return _added(pairs)
 
 
-def _added(pairs) -> dict:
+def _added(pairs: Any) -> dict:
     found: dict = {}
     for word, size in pairs:
         found[word] = found.get(word, 0.0) + size
     return found
 
 
-def _of_matrix(op) -> str | None:
+def _of_matrix(op: Operator) -> str | None:
     """Looks at the matrix of an observable, or at whatever else it says of itself."""
-    if isinstance(op, qml.Projector) and not is_custom(type(op)):
+    if isinstance(op, qml.Projector) and not is_custom(type(op)):  # type: ignore[arg-type]
         return None
     single = any(getattr(x, "dtype", None) in (np.complex64, np.float32) for x in op.data)
     precision = np.dtype(np.complex64 if single else np.complex128)
@@ -184,7 +188,7 @@ def _of_matrix(op) -> str | None:
     return f"as far as is known; it has no matrix of up to {_WIDEST_SPARSE} wires to look at"
 
 
-def _of_entries(matrix, precision) -> str | None:
+def _of_entries(matrix: Any, precision: Any) -> str | None:
     entries = matrix.tocoo().data if sparse.issparse(matrix) else matrix
     if not np.isfinite(entries).all():
         return "an entry of its matrix is not finite"

@@ -11,12 +11,15 @@ import enum
 import functools
 import types
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
 from pennylane.pytrees import PyTreeStructure
 from scipy import sparse
+
+if TYPE_CHECKING:
+    from pennylane.operation import Operator
 
 _LIBRARIES = {"pennylane", "qshift"}
 WIDEST_CUSTOM = 6  # wires; wider matrices of users' gates are not looked at
@@ -49,7 +52,9 @@ def hashable(structure: PyTreeStructure) -> Hashable:
     return _structure(structure, _Walk(None))
 
 
-def _structure(structure, walk):
+def _structure(
+    structure: PyTreeStructure, walk: _Walk
+) -> tuple[type, Hashable, tuple[Any, ...]] | None:
     if structure.type_ is None:
         return None
     children = tuple([_structure(child, walk) for child in structure.children])
@@ -85,7 +90,7 @@ def operators(op: Any) -> Iterator[Any]:
             yield from operators(part)
 
 
-def _made_of(op) -> list:
+def _made_of(op: Operator) -> list:
     """Returns the operators that an object is made of, whole, and its other leaves."""
     inside = lambda each: each is not op and isinstance(each, _OPERATORS)  # noqa: E731
     return qml.pytrees.flatten(op, is_leaf=inside)[0]
@@ -96,9 +101,9 @@ def kept(op: Any) -> Hashable:
     made, keep outside of its leaves and structure; tensors are left out."""
     own, walk = [], _Walk(lambda _: None)
 
-    def look(part):
+    def look(part: Any) -> None:
         if isinstance(part, _OPERATORS):
-            if is_custom(type(part)):
+            if is_custom(type(part)):  # type: ignore[arg-type]
                 own.append(walk.of(attributes(part)))
             for each in _made_of(part):
                 look(each)
@@ -112,7 +117,7 @@ def attributes(op: Any) -> dict[str, Any]:
 
     Slots and, of a user's own classes, the attributes that are not functions are among it.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for kind in reversed(type(op).__mro__):
         if not is_custom(kind) or kind is object:
             continue
@@ -145,11 +150,11 @@ _DESCRIPTORS = (
 )
 
 
-def _is_mangled(name):
+def _is_mangled(name: str) -> bool:
     return name.startswith("__") and not name.endswith("__")
 
 
-def _is_computed_once(kind, name):
+def _is_computed_once(kind: Any, name: str) -> bool:
     return isinstance(getattr(kind, name, None), functools.cached_property)
 
 
@@ -160,12 +165,12 @@ class _Walk:
         tensors: What stands for a tensor.
     """
 
-    def __init__(self, tensors: Tensors | None):
+    def __init__(self, tensors: Tensors | None) -> None:
         self._tensors = tensors
         self._seen: dict[int, int] = {}  # objects on the way to the one that is looked at
         self._count = 0
 
-    def of(self, value) -> Hashable:
+    def of(self, value: Any) -> Hashable:
         kind = type(value)
         if kind in _NAMES or isinstance(value, type | enum.Enum):
             return value
@@ -195,7 +200,7 @@ class _Walk:
         finally:
             del self._seen[id(value)]
 
-    def _of_numbers(self, value):
+    def _of_numbers(self, value: Any) -> tuple[Any, ...]:
         array = np.asarray(value)
         if array.dtype != object:
             return array.shape, array.dtype.str, array.tobytes()
@@ -203,7 +208,7 @@ class _Walk:
             return array.shape, tuple([self.of(each) for each in array.ravel()])
         return type(value), value  # an integer beyond 64 bits
 
-    def _of_tensor(self, value):
+    def _of_tensor(self, value: Any) -> Any:
         if self._tensors is not None:
             return self._tensors(value)
         try:
@@ -211,7 +216,7 @@ class _Walk:
         except Exception:  # a tensor of a graph
             return _Same(value)
 
-    def _of_object(self, value, kind):
+    def _of_object(self, value: Any, kind: type) -> Hashable:
         if qml.pytrees.is_pytree(kind) and kind not in (list, dict):
             leaves, structure = qml.pytrees.flatten(value)
             if not has_custom(structure):
@@ -238,11 +243,11 @@ class _Walk:
             return self.of(attributes(value))
         return value if isinstance(value, Hashable) else _Same(value)
 
-    def _own(self, value):
+    def _own(self, value: Any) -> Any:
         """Looks at what an instance of a user's subclass of a container has besides its entries."""
         return self.of(attributes(value)) if _has_state(type(value)) else None
 
-    def _of_cell(self, cell):
+    def _of_cell(self, cell: Any) -> Any:
         try:
             return self.of(cell.cell_contents)
         except ValueError:  # not filled yet
@@ -253,24 +258,24 @@ class _Walk:
 _OPAQUE = ("tensorflow", "keras", "torch", "jax", "qiskit", "qshift", "pennylane.devices")
 
 
-def _has_state(kind):
+def _has_state(kind: type) -> bool:
     """Whether a class is a user's own, whose objects keep what they are in attributes."""
     named = any("__slots__" in vars(each) for each in kind.__mro__ if is_custom(each))
     return is_custom(kind) and (bool(kind.__dictoffset__) or named)
 
 
-def _is_tensor(value):
+def _is_tensor(value: Any) -> bool:
     return qml.math.get_interface(value) == "tensorflow"
 
 
 class _Same:
     """Compares by identity, keeping the object alive so that its id is not used again."""
 
-    def __init__(self, value):
+    def __init__(self, value: Any) -> None:
         self._value = value
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return id(self._value)
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, _Same) and self._value is other._value

@@ -12,6 +12,8 @@ import functools
 import importlib
 import operator
 import types
+from collections.abc import Iterator
+from typing import Any
 
 import autoray
 import pennylane as qml
@@ -45,7 +47,7 @@ def rename(op: Operator, name: str) -> None:
     op._name = name
 
 
-def is_recorded(number) -> bool:
+def is_recorded(number: Any) -> bool:
     """Whether autograd differentiates by a number now. A box outlives the differentiation that it
     was made for, and then has in it what it stood for."""
     while isinstance(number, Box) and number._trace > trace_stack.top:
@@ -65,7 +67,7 @@ flattened = operator.methodcaller("_flatten")
 as_returned = _to_qfunc_output_type
 
 
-def output(qnode: qml.QNode):
+def output(qnode: qml.QNode) -> Any:
     """Returns what the quantum function returned when the QNode was last constructed."""
     return qnode._qfunc_output
 
@@ -84,12 +86,12 @@ def has_own_shots(qnode: qml.QNode) -> bool:
 _PIPELINES = "_compile_pipeline", "_transform_program"
 
 
-def pipeline(qnode: qml.QNode):
+def pipeline(qnode: qml.QNode) -> Any:
     """Returns the transforms that were put on top of a QNode."""
     return next(vars(qnode)[name] for name in _PIPELINES if name in vars(qnode))
 
 
-def set_pipeline(qnode: qml.QNode, transforms) -> None:
+def set_pipeline(qnode: qml.QNode, transforms: Any) -> None:
     """Puts transforms on top of a QNode, in place of those that it has."""
     vars(qnode)[next(name for name in _PIPELINES if name in vars(qnode))] = transforms
 
@@ -103,7 +105,7 @@ if not isinstance(QueuingManager._active_contexts, recording.Stack):
 AnnotatedQueue._lock = QuantumTape._lock = recording.NoLock()
 
 
-def _stop_recording(cls):
+def _stop_recording(cls: Any) -> Iterator[None]:
     own = cls._active_contexts.open
     before, own.stack = own.stack, []
     try:
@@ -124,16 +126,16 @@ type(Operator).__call__ = recording.with_arguments_read(type(Operator).__call__)
 class _View(types.ModuleType):
     """A module, as another module sees it: some of its names stand for something else."""
 
-    def __init__(self, module, **others):
+    def __init__(self, module: Any, **others: Any) -> None:
         super().__init__(module.__name__)
         self._module = module
         vars(self).update(others)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
 
 
-def _module(name: str) -> types.ModuleType:
+def _module(name: str) -> Any:
     return importlib.import_module(f"pennylane.{name}")  # functions hide some of the modules
 
 
@@ -151,12 +153,12 @@ _commuting = _module("transforms.optimization.commute_controlled")
 _commuting._can_commute = shortcuts.of_known_bases(_commuting._can_commute)
 
 
-def _not_if_sparse(asked):
+def _not_if_sparse(asked: Any) -> Any:
     """Takes sparse matrices for constants, whatever is beside them: PennyLane has TensorFlow make
     tensors of them to find out, which fails."""
 
     @functools.wraps(asked)
-    def requires_grad(tensor, interface=None):
+    def requires_grad(tensor: Any, interface: str | None = None) -> bool:
         return not sparse.issparse(tensor) and asked(tensor, interface=interface)
 
     return requires_grad
@@ -188,7 +190,7 @@ for _place in (qml, qml.ops, qml.ops.op_math):
     _place.pow = _power
 
 
-def _bound(bind, op, params):
+def _bound(bind: Any, op: Operator, params: Any) -> Any:
     """Counts the batch of an operator's new parameters: where PennyLane copies it (`bind`) and
     puts others in, `_batch_size` would be that of the old ones. `_check_batching()` counts it."""
     new = bind(op, params)

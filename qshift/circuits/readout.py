@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
@@ -29,6 +29,9 @@ from qshift.circuits.identity import contains_custom, fingerprint
 from qshift.circuits.terms import split
 from qshift.circuits.user_observables import diagonalized, require_one_observable, settled
 from qshift.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from pennylane.operation import Operator
 
 _ADVICE = {
     "StateMP": "return qml.expval(...) of the observables you need, or qml.probs(...)",
@@ -74,32 +77,32 @@ class Columns:
 
     columns: int | slice
 
-    def __call__(self, values):
+    def __call__(self, values: tf.Tensor) -> tf.Tensor:
         return values[:, self.columns]
 
 
 class _Raw:
     """Collects raw measurements, each observable once."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.measurements: list[MeasurementProcess] = []
         self.sizes: list[int] = []
         self._starts: dict[Hashable, int] = {}
 
-    def add(self, measurement, size=1) -> slice:
+    def add(self, measurement: MeasurementProcess, size: int = 1) -> slice:
         start = self._starts.setdefault(fingerprint(measurement), sum(self.sizes))
         if start == sum(self.sizes):
             self.measurements.append(measurement)
             self.sizes.append(size)
         return slice(start, start + size)
 
-    def expval(self, observable) -> int:
+    def expval(self, observable: Operator) -> int:
         require_hermitian(observable)
         observable = _of_known_class(observable)
         return self.add(qml.expval(observable)).start
 
 
-def _of_known_class(observable):
+def _of_known_class(observable: Operator) -> Operator:
     """Returns an observable, as a matrix if it is of a user's own class: devices know observables
     by their names, and each takes others."""
     if not contains_custom(observable) or len(observable.wires) > WIDEST_MATRIX:
@@ -161,7 +164,7 @@ def with_wires(
     return measurement
 
 
-def _settled(measurement):
+def _settled(measurement: MeasurementProcess) -> MeasurementProcess:
     """Returns the measurement, of what users' own observables in it say of themselves."""
     observable = measurement.obs
     if observable is None:
@@ -173,7 +176,9 @@ def _settled(measurement):
     return measurement if known is observable else type(measurement)(obs=known)
 
 
-def _with_constants(measurement, is_tensor, constant):
+def _with_constants(
+    measurement: MeasurementProcess, is_tensor: Callable[..., Any], constant: Callable[..., Any]
+) -> MeasurementProcess:
     """Returns the measurement, with arrays in place of tensors that nothing differentiates by.
 
     Coefficients of sums stay: they cost nothing, and their values are not part of the circuit.
@@ -197,7 +202,12 @@ def _with_constants(measurement, is_tensor, constant):
     return type(measurement)(obs=words[0] if alone else qml.Hamiltonian(coefficients, words))
 
 
-def _result(measurement, raw, all_wires, is_tensor):
+def _result(
+    measurement: MeasurementProcess,
+    raw: _Raw,
+    all_wires: Callable[..., Any],
+    is_tensor: Callable[..., Any],
+) -> Any:
     require_supported(measurement)
     kind = type(measurement)
     if kind in (ExpectationMP, VarianceMP) and measurement.obs is None:
@@ -220,14 +230,14 @@ def _result(measurement, raw, all_wires, is_tensor):
     return Columns(raw.add(measurement, 2 ** len(measurement.wires)))
 
 
-def _linear(terms):
+def _linear(terms: Sequence[Any]) -> Any:
     """Returns values [N, M] -> sum_k c_k values[:, k], with None as the column of the identity."""
     if len(terms) == 1:
         ((coefficient, column),) = terms
         if isinstance(coefficient, float) and coefficient == 1.0 and column is not None:
             return Columns(column)
 
-    def result(values):
+    def result(values: tf.Tensor) -> tf.Tensor:
         total = 0.0
         for coefficient, column in terms:
             value = qml.math.ones_like(values[:, 0]) if column is None else values[:, column]
@@ -240,7 +250,7 @@ def _linear(terms):
     return result
 
 
-def _real(coefficient):
+def _real(coefficient: Any) -> Any:
     """Returns the real part of a coefficient.
 
     Raises:
@@ -263,7 +273,9 @@ def _real(coefficient):
     return qml.math.real(coefficient)
 
 
-def _of_outcomes(measurement, raw, is_tensor):
+def _of_outcomes(
+    measurement: MeasurementProcess, raw: Any, is_tensor: Callable[[Any], bool]
+) -> Any:
     """The mean or variance of a function of mid-circuit outcomes, after deferring them."""
     if measurement.mv is None:
         outcomes = measurement.eigvals()
@@ -277,8 +289,8 @@ def _of_outcomes(measurement, raw, is_tensor):
     return _variance(mean, mean_of_square)
 
 
-def _variance(mean, mean_of_square):
-    def result(values):
+def _variance(mean: Columns, mean_of_square: Any) -> Callable[..., Any]:
+    def result(values: tf.Tensor) -> tf.Tensor:
         average = mean(values)
         # No power: TensorFlow's third derivative of x**2 is no number at 0.
         return mean_of_square(values) - average * average
@@ -286,7 +298,7 @@ def _variance(mean, mean_of_square):
     return result
 
 
-def _diagonal_terms(entries, wires, raw, is_tensor):
+def _diagonal_terms(entries: Any, wires: Any, raw: Any, is_tensor: Callable[[Any], bool]) -> Any:
     """Returns (coefficient, column) of the expectation value of a diagonal observable.
 
     Written as a sum of products of Z, which every device can measure.
@@ -308,14 +320,16 @@ def _diagonal_terms(entries, wires, raw, is_tensor):
     return [(1.0, raw.expval(sentence.operation(wire_order=wires)))]
 
 
-def _terms(observable, raw, is_tensor):
+def _terms(
+    observable: Operator, raw: _Raw, is_tensor: Callable[..., Any]
+) -> list[tuple[float, int]]:
     """Returns (coefficient, column) of an expectation value; fixed observables stay whole."""
     if not any(is_tensor(parameter) for parameter in observable.data):
         return [(1.0, raw.expval(part)) for part in _by_scale(observable)]
     return [(c, raw.expval(word)) for c, word in _tensor_terms(observable, is_tensor)]
 
 
-def _by_scale(observable) -> list:
+def _by_scale(observable: Operator) -> list:
     """Splits a sum whose coefficients differ in size by more than a float64 can tell apart in one
     number: a derivative of the small terms would be lost next to values of the large ones."""
     words = observable.pauli_rep or {}
@@ -335,7 +349,7 @@ def _by_scale(observable) -> list:
     return [part.operation(wire_order=observable.wires) for part in parts]
 
 
-def _square_terms(observable, raw, is_tensor):
+def _square_terms(observable: Operator, raw: _Raw, is_tensor: Callable[..., Any]) -> list[Any]:
     """Returns (coefficient, column) of the expectation value of the observable's square."""
     if any(is_tensor(parameter) for parameter in observable.data):
         terms = _tensor_terms(observable, is_tensor)
@@ -352,7 +366,7 @@ def _square_terms(observable, raw, is_tensor):
     ]
 
 
-def _product(a, b, raw):
+def _product(a: Operator, b: Operator, raw: _Raw) -> list[tuple[Any, int | None]]:
     """Returns [(factor, column)] of the symmetrised product (ab + ba) / 2 of two observables."""
     if a.pauli_rep is None or b.pauli_rep is None:
         a, b = _of_known_class(a), _of_known_class(b)
@@ -364,13 +378,13 @@ def _product(a, b, raw):
     smallest = _ROUNDING * max(map(abs, real.values()), default=0.0)
     sentence = PauliSentence({word: c for word, c in real.items() if abs(c) > smallest})
     identity = sentence.pop(PauliWord({}), 0.0)
-    terms = [(identity, None)] if identity or not sentence else []
+    terms: list[tuple[Any, int | None]] = [(identity, None)] if identity or not sentence else []
     if sentence:
         terms += [(1.0, raw.expval(part)) for part in _by_scale(sentence.operation())]
     return terms
 
 
-def _tensor_terms(observable, is_tensor):
+def _tensor_terms(observable: Operator, is_tensor: Callable[[Any], bool]) -> list[Any]:
     """Splits an observable with tensor coefficients into (coefficient, fixed observable)."""
     terms = split(observable, is_tensor)
     for _, word in terms:
@@ -383,7 +397,7 @@ def _tensor_terms(observable, is_tensor):
     return [(_number(coefficient), word) for coefficient, word in terms]
 
 
-def _number(coefficient):
+def _number(coefficient: Any) -> Any:
     """Returns a coefficient as a float, or a real tensor."""
     if isinstance(coefficient, float):
         return coefficient

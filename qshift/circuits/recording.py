@@ -12,6 +12,7 @@ import functools
 import threading
 from collections.abc import Callable
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +26,7 @@ from qshift.errors import UnsupportedError
 class _Open(threading.local):
     """The open recordings of a thread, the innermost last."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.stack: list = []
 
 
@@ -36,7 +37,7 @@ class Stack:
         stack: Of the thread that makes it.
     """
 
-    def __init__(self, stack: list):
+    def __init__(self, stack: list) -> None:
         self.open = _Open()
         self.open.stack = stack
 
@@ -74,11 +75,11 @@ def with_arguments_read(make: Callable) -> Callable:
     """
 
     @functools.wraps(make)
-    def made(cls, *args, **kwargs):
+    def made(cls: type, *args: Any, **kwargs: Any) -> Any:
         if _own.depth and issubclass(cls, Operator):
-            args = [_read(x, cls) if _is_read(type(x)) else x for x in args]
+            args = tuple([_read(x, cls) if _is_read(type(x)) else x for x in args])  # type: ignore[arg-type]
             for name, x in kwargs.items():
-                if _is_read(type(x)) and name != "wires":
+                if _is_read(type(x)) and name != "wires":  # type: ignore[arg-type]
                     kwargs[name] = _read(x, cls)
         return make(cls, *args, **kwargs)
 
@@ -91,8 +92,8 @@ def _is_read(kind: type) -> bool:
     return kind in (list, tuple) or _is_variable_class(kind)
 
 
-def _read(argument, cls):
-    if not _is_read(type(argument)):
+def _read(argument: Any, cls: type) -> Any:
+    if not _is_read(type(argument)):  # type: ignore[arg-type]
         return argument
     if _is_variable(argument):
         return tf.convert_to_tensor(argument)
@@ -112,22 +113,22 @@ def _read(argument, cls):
         ) from error
 
 
-def _leaves(nest) -> list:
+def _leaves(nest: Any) -> list:
     if type(nest) in (list, tuple):
         return [leaf for each in nest for leaf in _leaves(each)]
     return [nest]
 
 
-def _is_moving(leaf) -> bool:
+def _is_moving(leaf: Any) -> bool:
     dtype = tf.as_dtype(leaf.dtype) if _is_tensor(leaf) else tf.bool
     return dtype.is_floating or dtype.is_complex
 
 
-def _is_tensor(leaf) -> bool:
+def _is_tensor(leaf: Any) -> bool:
     return tf.is_tensor(leaf) or _is_variable(leaf)
 
 
-def _dtype(leaf):
+def _dtype(leaf: Any) -> Any:
     if _is_tensor(leaf):
         return tf.as_dtype(leaf.dtype).as_numpy_dtype
     if isinstance(leaf, complex):
@@ -135,7 +136,7 @@ def _dtype(leaf):
     return np.float32 if isinstance(leaf, int | float) else np.asarray(leaf).dtype
 
 
-def _stacked(nest, dtype) -> tf.Tensor:
+def _stacked(nest: Any, dtype: Any) -> tf.Tensor:
     if type(nest) in (list, tuple):
         return tf.stack([_stacked(each, dtype) for each in nest])
     # tf.cast would make single precision of a number first.
@@ -145,18 +146,18 @@ def _stacked(nest, dtype) -> tf.Tensor:
 class _Gates(AnnotatedQueue):
     """Records gates with the numbers that variables have when the gates are made."""
 
-    def append(self, obj, **kwargs):
+    def append(self, obj: Any, **kwargs: Any) -> None:
         op = getattr(obj, "obj", obj)
         observable = getattr(op, "obs", None)
         op = op if observable is None else observable
         data = getattr(op, "data", ())
-        if any(_is_variable_class(type(x)) for x in data):
+        if any(_is_variable_class(type(x)) for x in data):  # type: ignore[arg-type]
             op.data = tuple(tf.convert_to_tensor(x) if _is_variable(x) else x for x in data)
         super().append(obj, **kwargs)
 
 
-def _is_variable(parameter) -> bool:
-    return _is_variable_class(type(parameter))
+def _is_variable(parameter: Any) -> bool:
+    return _is_variable_class(type(parameter))  # type: ignore[arg-type]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -174,7 +175,7 @@ def by_value(function: Callable) -> Callable:
     """
 
     @functools.wraps(function)
-    def recorded(*args, **kwargs):
+    def recorded(*args: Any, **kwargs: Any) -> Any:
         with _Gates() as gates:
             _own.depth += 1
             try:

@@ -15,6 +15,7 @@ import itertools
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,9 @@ class Joint(Parametric):
         shared: What the parameters with followers are, to be read.
     """
 
-    def __init__(self, circuit: Circuit, groups: Sequence[tuple[dict[int, float], Frequencies]]):
+    def __init__(
+        self, circuit: Circuit, groups: Sequence[tuple[dict[int, float], Frequencies]]
+    ) -> None:
         self.circuit = circuit
         self.num_values, self.is_finite = circuit.num_values, circuit.is_finite
         self._matrix = np.eye(circuit.num_parameters)
@@ -82,10 +85,10 @@ class Spread:
         executor: Runs the circuits.
     """
 
-    def __init__(self, executor):
+    def __init__(self, executor: Any) -> None:
         self._executor = executor
 
-    def __call__(self, joint: Joint, points: np.ndarray, call=None) -> np.ndarray:
+    def __call__(self, joint: Joint, points: np.ndarray, call: Any = None) -> np.ndarray:
         return self._executor(joint.circuit, points, call)
 
     def gradients(self, joint: Joint, points: np.ndarray) -> np.ndarray:
@@ -124,14 +127,18 @@ def _is_usual(ratio: float) -> bool:
     return 1e-100 < abs(ratio) < 1e100
 
 
-def _joined(circuit, groups, order) -> Joint | None:
+def _joined(circuit: Circuit, groups: Sequence[dict[int, float]], order: int) -> Joint | None:
     observed = set().union(*map(terms, circuit.measurements))
     cones = [circuit.reached(wires) for wires in observed]
     joined = []
     near = (_near(circuit, group) for group in groups)
     for group in itertools.chain.from_iterable(near):
         slots = {k: circuit.slots[k] for k in group}
-        spectra = {k: abs(group[k]) * np.array(slot.spectrum.values) for k, slot in slots.items()}
+        spectra = {
+            k: abs(group[k]) * np.array(slot.spectrum.values)
+            for k, slot in slots.items()
+            if isinstance(slot.spectrum, Frequencies)
+        }
         seen = [tuple(k for k, slot in slots.items() if cone[slot.start]) for cone in cones]
         frequencies = _sums([[spectra[k] for k in some] for some in set(seen)])
         sizes = [len(spectra[k]) for k in set().union(*seen)]
@@ -140,11 +147,12 @@ def _joined(circuit, groups, order) -> Joint | None:
     return Joint(circuit, joined) if joined else None
 
 
-def _near(circuit, group: dict[int, float]) -> list[dict[int, float]]:
+def _near(circuit: Circuit, group: dict[int, float]) -> list[dict[int, float]]:
     """Splits gates that share an angle, where the frequencies of some are much larger than those of
     others: in one rule for all, they would take the digits of what depends on the others only."""
-    spectra = {k: circuit.slots[k].spectrum for k in group}
-    if not all(isinstance(spectrum, Frequencies) for spectrum in spectra.values()):
+    given = {k: circuit.slots[k].spectrum for k in group}
+    spectra = {k: each for k, each in given.items() if isinstance(each, Frequencies)}
+    if len(spectra) < len(given):
         return []
     sizes = {
         k: (abs(group[k]) * min(spectrum.values), abs(group[k]) * max(spectrum.values))
@@ -184,5 +192,5 @@ def _sums(products: Sequence[Sequence[np.ndarray]]) -> tuple[float, ...] | None:
             if len(sums) > 2 * _MOST_SUMS + 1:
                 return None
         found = np.append(found, sums[sums > _EQUAL * largest])
-    found = merged(found)
-    return found if len(found) <= _MOST_SUMS else None
+    together = merged(found)
+    return together if len(together) <= _MOST_SUMS else None

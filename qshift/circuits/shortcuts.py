@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pennylane as qml
@@ -31,12 +32,12 @@ from qshift.circuits.terms import pairs, scaled, split, times
 from qshift.tensors import constant, is_tensor
 
 
-def _may_move(number) -> bool:
+def _may_move(number: Any) -> bool:
     """Whether something may differentiate by a number now or later."""
     return is_tensor(number) or _moves(number)
 
 
-def _moves(number) -> bool:
+def _moves(number: Any) -> bool:
     """Of another framework: whether something differentiates by a number now."""
     if qml.math.get_interface(number) == "autograd":
         return isinstance(number, Box)  # others can be marked, which changes nothing here
@@ -53,7 +54,7 @@ def of_any(function: Callable, instead: Callable, moves: Callable = _may_move) -
         moves: Whether a number counts as a tensor.
     """
 
-    def holds(argument):
+    def holds(argument: Any) -> bool:
         if isinstance(argument, Operator):
             return any(map(moves, argument.data))
         if isinstance(argument, PauliSentence):
@@ -61,14 +62,14 @@ def of_any(function: Callable, instead: Callable, moves: Callable = _may_move) -
         return isinstance(argument, TensorLike) and moves(argument)
 
     @functools.wraps(function)
-    def called(*args, **kwargs):
+    def called(*args: Any, **kwargs: Any) -> Operator:
         chosen = instead if any(map(holds, (*args, *kwargs.values()))) else function
         return chosen(*args, **kwargs)
 
     return called
 
 
-def as_operator(sentence: PauliSentence, wire_order=()) -> Operator:
+def as_operator(sentence: PauliSentence, wire_order: Any = ()) -> Operator:
     """Returns the sum that a `PauliSentence` is, also where its coefficients are 0 or 1."""
     with qml.QueuingManager.stop_recording():
         wires = list(wire_order or sentence.wires)
@@ -82,17 +83,17 @@ def all_terms(op: Operator) -> tuple[list, list[Operator]]:
     return list(coefficients), list(operators)
 
 
-def as_it_is(op: Operator, *_) -> Operator:
+def as_it_is(op: Operator, *_: Any) -> Operator:
     """Returns what has been simplified to nothing else."""
     return op
 
 
-def power(base: Operator, z=1, lazy: bool = True, id: str | None = None) -> Operator:
+def power(base: Operator, z: float = 1, lazy: bool = True, id: str | None = None) -> Operator:
     """Returns what `qml.pow` does, also where the exponent is 1."""
     return Pow(base, z, id=id)
 
 
-def plus(op: Operator, other) -> Operator:
+def plus(op: Operator, other: Any) -> Operator:
     """Returns an operator plus another or a number, also where that is 0."""
     if isinstance(other, TensorLike):
         if not _may_move(other) and qml.math.allequal(other, 0):
@@ -106,7 +107,7 @@ def dequeued(method: Callable) -> Callable:
     there they would be gates."""
 
     @functools.wraps(method)
-    def called(*args):
+    def called(*args: Any) -> Operator:
         found = method(*args)
         if found is not NotImplemented and qml.QueuingManager.recording():
             for each in args:
@@ -117,30 +118,30 @@ def dequeued(method: Callable) -> Callable:
     return called
 
 
-def _added(one, other, factor=1.0):
+def _added(one: Any, other: Any, factor: float = 1.0) -> Any:
     if not isinstance(other, Operator):
         return plus(one, factor * other)
     return _combined([*pairs(one), *scaled(factor, pairs(other))])
 
 
-def _subtracted(one, other):
+def _subtracted(one: Any, other: Any) -> Any:
     return _added(one, other, -1.0)
 
 
-def _scaled(one, number):
+def _scaled(one: Any, number: Any) -> Any:
     if not isinstance(number, TensorLike):
         return NotImplemented
     return _combined(scaled(number, pairs(one)))
 
 
-def _multiplied(one, other):
+def _multiplied(one: Any, other: Any) -> Any:
     if not isinstance(other, LinearCombination) or set(one.wires) & set(other.wires):
         return Operator.__matmul__(one, other)
     chosen = itertools.product(pairs(one), pairs(other))
     return _combined([(times(c, d), qml.prod(a, b)) for (c, a), (d, b) in chosen])
 
 
-def _combined(terms):
+def _combined(terms: Any) -> Any:
     return LinearCombination([c for c, _ in terms], [op for _, op in terms])
 
 
@@ -160,13 +161,13 @@ def of_known_bases(can_commute: Callable) -> Callable:
     neither is known, which are no equal bases."""
 
     @functools.wraps(can_commute)
-    def called(gate, controlled):
+    def called(gate: Operator, controlled: Any) -> Any:
         return gate.basis is not None and can_commute(gate, controlled)
 
     return called
 
 
-def of_one_dtype(tensors) -> list[tf.Tensor]:
+def of_one_dtype(tensors: Sequence[Any]) -> list[tf.Tensor]:
     """Casts tensors, arrays and numbers to one dtype, which numbers alone do not make wider."""
     parts, kinds = [], []
     for part in tensors:
@@ -186,7 +187,7 @@ def of_one_dtype(tensors) -> list[tf.Tensor]:
 _NARROWEST = {"i": np.int8, "f": np.float16, "c": np.complex64}
 
 
-def einsum(indices: str, cotangents, jacobian, **options):
+def einsum(indices: str, cotangents: Any, jacobian: Any, **options: Any) -> Any:
     """Contracts as `qml.math.einsum` does.
 
     Raises:
@@ -199,12 +200,12 @@ def einsum(indices: str, cotangents, jacobian, **options):
     return qml.math.einsum(indices, cotangents, jacobian, **options)
 
 
-def is_abstract(number, like: str | None = None) -> bool:
+def is_abstract(number: Any, like: str | None = None) -> bool:
     """Whether what a number is now does not decide, as for a tracer's."""
     return qml.math.is_abstract(number, like) or _may_move(number)
 
 
-def are_zeros(numbers, zero) -> bool:
+def are_zeros(numbers: Any, zero: Any) -> bool:
     """Whether numbers are zeros, exactly, and nothing differentiates by them."""
     if isinstance(numbers, list | tuple):
         return all(are_zeros(each, zero) for each in numbers)

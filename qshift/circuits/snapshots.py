@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
@@ -12,6 +12,9 @@ from pennylane.operation import Operator
 from scipy import sparse
 
 from qshift.circuits.identity import attributes, fingerprint, is_custom
+
+if TYPE_CHECKING:
+    from pennylane.pytrees import PyTreeStructure
 
 
 def snapshot(value: Any) -> Any:
@@ -32,7 +35,7 @@ def snapshot(value: Any) -> Any:
     return value
 
 
-def _is_mutable(value) -> bool:
+def _is_mutable(value: Any) -> bool:
     """Whether there is something in an object that can be changed from outside."""
     if isinstance(value, np.ndarray | list | dict | set) or sparse.issparse(value):
         return True
@@ -41,16 +44,16 @@ def _is_mutable(value) -> bool:
     if not isinstance(value, Operator | MeasurementProcess):
         return False
     leaves, structure = qml.pytrees.flatten(value)
-    own = is_custom(type(value)) and any(map(_is_mutable, attributes(value).values()))
+    own = is_custom(type(value)) and any(map(_is_mutable, attributes(value).values()))  # type: ignore[arg-type]
     return own or any(map(_is_mutable, leaves)) or _has_mutable_metadata(structure)
 
 
-def _has_mutable_metadata(structure) -> bool:
+def _has_mutable_metadata(structure: PyTreeStructure) -> bool:
     children = any(map(_has_mutable_metadata, structure.children))
     return children or _is_mutable(structure.metadata)
 
 
-def _of_operator(value):
+def _of_operator(value: Any) -> Any:
     leaves, structure = qml.pytrees.flatten(value)
     try:
         copied = qml.pytrees.unflatten([snapshot(leaf) for leaf in leaves], _with_own(structure))
@@ -67,7 +70,7 @@ def _of_operator(value):
     return copied
 
 
-def _with_own(structure):
+def _with_own(structure: PyTreeStructure) -> PyTreeStructure:
     if structure.type_ is None:
         return structure
     children = tuple(map(_with_own, structure.children))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from functools import lru_cache, partial, reduce
 from itertools import combinations_with_replacement, permutations
+from typing import Any
 
 import numpy as np
 import pennylane as qml
@@ -33,7 +34,7 @@ from qshift.rules.planner import Index
 class SpecialUnitaryAt(qml.SpecialUnitary):
     """U(a): a `qml.SpecialUnitary` whose angles nothing differentiates by."""
 
-    def __init__(self, theta, wires, id=None):
+    def __init__(self, theta: Any, wires: Any, id: Any = None) -> None:
         super().__init__(theta, wires=wires)
         rename(self, "SpecialUnitary")
 
@@ -63,7 +64,7 @@ def rotations(op: qml.SpecialUnitary) -> list[Operator]:
     return [*reversed(turns), SpecialUnitaryAt(at, wires=op.wires)]
 
 
-def _coordinates(theta, num_wires):
+def _coordinates(theta: Any, num_wires: int) -> Any:
     """Returns omega [..., 4**n - 1], zeros that know their derivatives by theta."""
     interface = qml.math.get_interface(theta)
     if interface not in IN_FRAMEWORK:
@@ -74,7 +75,7 @@ def _coordinates(theta, num_wires):
     return IN_FRAMEWORK[interface](theta, num_wires)
 
 
-def partial_derivatives(theta: np.ndarray, indices, num_wires: int) -> np.ndarray:
+def partial_derivatives(theta: np.ndarray, indices: Any, num_wires: int) -> np.ndarray:
     """Returns partial derivatives of omega by theta, at theta itself.
 
     Args:
@@ -89,7 +90,7 @@ def partial_derivatives(theta: np.ndarray, indices, num_wires: int) -> np.ndarra
     return np.array(columns).reshape(len(indices), len(theta)).T
 
 
-def _partial_derivative(theta, index: Index, num_wires) -> np.ndarray:
+def _partial_derivative(theta: Any, index: Index, num_wires: int) -> np.ndarray:
     """Returns the derivative of order k by the theta_j named in `index`: float64[4**n - 1].
 
     It is the coefficient of e_1 ... e_k in omega(theta + e_1 theta_{j_1} + ... + e_k theta_{j_k}),
@@ -115,13 +116,13 @@ def _partial_derivative(theta, index: Index, num_wires) -> np.ndarray:
     return omega[:, 0, -1]
 
 
-def _nilpotent(i, order):
+def _nilpotent(i: Any, order: int) -> Any:
     """Returns e_i, one of `order` numbers of square zero, as a matrix."""
-    factors = [np.eye(2, k=1) if k == i else np.eye(2) for k in range(order)]
+    factors: list[np.ndarray] = [np.eye(2, k=1) if k == i else np.eye(2) for k in range(order)]
     return reduce(np.kron, factors)
 
 
-def _cosine_and_sine(angle, order):
+def _cosine_and_sine(angle: Any, order: int) -> tuple[Any, ...]:
     """Returns cosine and sine of a nilpotent matrix: power series that end."""
     power, cosine, sine = np.eye(len(angle)), np.eye(len(angle)), np.zeros_like(angle)
     for k in range(1, order + 1):
@@ -135,7 +136,7 @@ def _cosine_and_sine(angle, order):
 
 
 @lru_cache(maxsize=8)
-def _words(num_wires) -> np.ndarray:
+def _words(num_wires: int) -> np.ndarray:
     """Returns all Pauli words but the identity, complex128[4**n - 1, 2**n, 2**n]."""
     return np.asarray(pauli_basis_matrices(num_wires))
 
@@ -159,12 +160,12 @@ def _tensor(theta: np.ndarray, order: int, num_wires: int) -> np.ndarray:
 
 
 @primitive
-def _in_autograd(theta, order, num_wires):
+def _in_autograd(theta: Any, order: int, num_wires: int) -> Any:
     return _tensor(np.asarray(theta), order, num_wires)
 
 
-def _autograd_vjp(_, theta, order, num_wires):
-    def vjp(cotangent):
+def _autograd_vjp(_: Any, theta: Any, order: int, num_wires: int) -> Any:
+    def vjp(cotangent: Any) -> Any:
         upper = _in_autograd(theta, order + 1, num_wires)
         axes = "abcdefghijklmnopqrstuvwxy"[: order + 1]
         return qml.math.einsum(f"...{axes},...{axes}z->...z", cotangent, upper)
@@ -175,11 +176,11 @@ def _autograd_vjp(_, theta, order, num_wires):
 defvjp(_in_autograd, _autograd_vjp, argnums=(0,))
 
 
-def _in_jax(order, num_wires, theta):
+def _in_jax(order: int, num_wires: int, theta: Any) -> Any:
     import jax  # imported by whoever made theta
 
     @partial(jax.custom_jvp, nondiff_argnums=(0,))
-    def tensor(order, theta):
+    def tensor(order: int, theta: Any) -> Any:
         shape = (*theta.shape, *theta.shape[-1:] * order)
         return jax.pure_callback(
             lambda theta: _tensor(np.asarray(theta, float), order, num_wires).astype(theta.dtype),
@@ -189,7 +190,7 @@ def _in_jax(order, num_wires, theta):
         )
 
     @tensor.defjvp
-    def _(order, primals, tangents):
+    def _(order: int, primals: Any, tangents: Any) -> tuple[Any, ...]:
         (theta,), (step,) = primals, tangents
         upper = tensor(order + 1, theta)
         step = step.reshape(*step.shape[:-1], *(1,) * (order + 1), step.shape[-1])

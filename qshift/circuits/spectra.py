@@ -7,8 +7,9 @@ Lin 2022, Quantum 6:677, Sec. 2).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pennylane as qml
@@ -51,7 +52,7 @@ def suits_adjoint(op: Operator) -> bool:
 
 def has_no_effect(op: Operator) -> bool:
     """Whether no expectation value notices a gate."""
-    return isinstance(op, _WITHOUT_EFFECT) and not is_custom(type(op))
+    return isinstance(op, _WITHOUT_EFFECT) and not is_custom(type(op))  # type: ignore[arg-type]
 
 
 def broadcasts(op: Operator) -> bool:
@@ -64,7 +65,7 @@ def broadcasts(op: Operator) -> bool:
 
 def standard_name(op: Operator) -> str | None:
     """Returns the name of one of PennyLane's own gates; None for a user's, whatever its name."""
-    return None if is_custom(type(op)) else op.name
+    return None if is_custom(type(op)) else op.name  # type: ignore[arg-type]
 
 
 def spectra(op: Operator) -> tuple[Spectrum | None, ...]:
@@ -85,7 +86,7 @@ def spectra(op: Operator) -> tuple[Spectrum | None, ...]:
     return _of_custom(key) if key.is_custom else _spectra(key)
 
 
-def data_positions(op: Operator, leaves) -> list[int | None]:
+def data_positions(op: Operator, leaves: Sequence[Any]) -> list[int | None]:
     """Says which entry of ``op.data`` each leaf of a flattened gate is.
 
     None for leaves that are not parameters of the gate but that its generator depends on, such as
@@ -113,26 +114,26 @@ def ndim(op: Operator, parameter: int) -> int:
 class _Key:
     """Compares gates by everything but their parameters."""
 
-    def __init__(self, op: Operator):
+    def __init__(self, op: Operator) -> None:
         self.op = op
         leaves, structure = qml.pytrees.flatten(op)
         positions = data_positions(op, leaves)
         others = [leaf for leaf, i in zip(leaves, positions, strict=True) if i is None]
         self.is_concrete = all(is_number(leaf) for leaf in others)
-        others = fingerprint(others) if self.is_concrete else None
+        fixed = fingerprint(others) if self.is_concrete else None
         self.is_custom = has_custom(structure)
-        self._identity = (hashable(structure), others, kept(op) if self.is_custom else None)
+        self._identity = (hashable(structure), fixed, kept(op) if self.is_custom else None)
         self._hash = hash(self._identity)
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return self._hash
 
-    def __eq__(self, other):
-        return self._identity == other._identity
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self._identity == other._identity
 
 
 @lru_cache(maxsize=4096)
-def _spectra(key) -> tuple[Spectrum | None, ...]:
+def _spectra(key: _Key) -> tuple[Spectrum | None, ...]:
     op, key.op = key.op, None  # the cache must not keep tensors alive
     if not _may_have_rules(op, key):
         return (None,) * len(op.data)
@@ -145,17 +146,17 @@ def _spectra(key) -> tuple[Spectrum | None, ...]:
     return tuple(_first(_statements(op, i)) for i in range(len(op.data)))
 
 
-def _first(statements):
+def _first(statements: Iterable[Any]) -> Frequencies | None:
     return next((spectrum for _, _, spectrum in statements), None)
 
 
-def _may_have_rules(op, key) -> bool:
+def _may_have_rules(op: Operator, key: _Key) -> bool:
     if not isinstance(op, Operator) or isinstance(op, CVOperation):
         return False  # recipes of continuous-variable gates hold for some observables only
     return key.is_concrete and _is_exponential(op)
 
 
-def _of_custom(key) -> tuple[Spectrum | None, ...]:
+def _of_custom(key: Any) -> tuple[Spectrum | None, ...]:
     """Returns the spectra of a user's gate, or of one made of such, that its unitary has.
 
     What it says of itself is asked for each time: it may depend on what changes meanwhile.
@@ -178,7 +179,7 @@ def _of_custom(key) -> tuple[Spectrum | None, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _consistent(key, statements, _) -> tuple[Spectrum | None, ...]:
+def _consistent(key: Any, statements: Any, _: Any) -> tuple[Spectrum | None, ...]:
     """Returns the spectra of a gate that hold, given what it says of them and its matrices."""
     op, key.op = key.op, None  # the cache must not keep tensors alive
     # At angles for which as much happens as for angles around one with frequencies around one.
@@ -189,7 +190,7 @@ def _consistent(key, statements, _) -> tuple[Spectrum | None, ...]:
     return tuple(consistency.spectrum_of(op, i, said) for i, said in enumerate(statements))
 
 
-def _is_exponential(op) -> bool:
+def _is_exponential(op: Operator) -> bool:
     """Whether a gate, as far as it is made of others, is exp(i x G) in each parameter x."""
     if withdraws_rules(type(op)):
         return False
@@ -202,7 +203,7 @@ def _is_exponential(op) -> bool:
     return not isinstance(op, SymbolicOp) or _is_exponential(op.base)
 
 
-def _at_numbers(op, numbers):
+def _at_numbers(op: Operator, numbers: Any) -> Operator:
     """Puts numbers in place of angles that may be unknown yet; an Evolution asks for them."""
     if not op.data:
         return op
@@ -220,7 +221,7 @@ def _at_numbers(op, numbers):
         return qml.pytrees.unflatten(leaves, structure)
 
 
-def _statements(op, parameter) -> Iterator[consistency.Statement]:
+def _statements(op: Operator, parameter: int) -> Iterator[consistency.Statement]:
     """Yields what is said of the spectrum of a parameter: by what, of which class, the spectrum."""
     recipe = (getattr(op, "grad_recipe", None) or [None] * len(op.data))[parameter]
     if recipe is not None:
@@ -239,19 +240,19 @@ def _statements(op, parameter) -> Iterator[consistency.Statement]:
             yield "generator", _owner(op, "generator"), Frequencies(found)
 
 
-def _stated(op):
+def _stated(op: Operator) -> list[Any] | None:
     try:
         return op.parameter_frequencies
     except (AttributeError, qml.exceptions.ParameterFrequenciesUndefinedError):
         return None
 
 
-def _owner(op, name) -> type:
+def _owner(op: Operator, name: str) -> type:
     """Returns the class that an operator has an attribute from."""
     return next((kind for kind in type(op).__mro__ if name in vars(kind)), type(op))
 
 
-def _from_recipe(recipe) -> Spectrum:
+def _from_recipe(recipe: Sequence[list[float]]) -> Spectrum:
     terms = tuple((float(c), float(a), float(s)) for c, a, s in recipe)
     if {(c, a, round(s, 9)) for c, a, s in terms} == _SINE:
         return Frequencies((1.0,))  # only frequency one satisfies this recipe

@@ -46,12 +46,12 @@ def pairs(op: Operator) -> Terms:
     return [(op.coeffs[i], each) for i, each in enumerate(op.ops)]
 
 
-def scaled(factor, terms: Terms) -> Terms:
+def scaled(factor: Any, terms: Terms) -> Terms:
     """Multiplies the coefficients of terms by a number."""
     return [(times(factor, coefficient), op) for coefficient, op in terms]
 
 
-def _split(observable, is_tensor):
+def _split(observable: Operator, is_tensor: Callable[[Any], bool]) -> Any:
     words = observable.pauli_rep
     if words:
         with qml.QueuingManager.stop_recording():
@@ -71,13 +71,13 @@ def _split(observable, is_tensor):
     return [(1.0, observable)]
 
 
-def _multiplied(terms):
+def _multiplied(terms: Any) -> tuple[Any, ...]:
     coefficients, operators = zip(*terms, strict=True)
     with qml.QueuingManager.stop_recording():
         return reduce(times, coefficients), qml.prod(*operators)
 
 
-def times(a, b):
+def times(a: Any, b: Any) -> tf.Tensor:
     """Multiplies two numbers of any dtypes, either of which may be a tensor."""
     if isinstance(a, float) and a == 1.0:
         return b

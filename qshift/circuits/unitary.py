@@ -6,6 +6,7 @@ What is not makes expectation values of no state: they exceed what the observabl
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
@@ -29,6 +30,9 @@ from qshift.circuits.formulas import parts, require
 from qshift.circuits.hermitian import WIDEST_MATRIX, hermitian_problem
 from qshift.circuits.identity import WIDEST_CUSTOM, is_custom, operators
 from qshift.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from pennylane.pytrees import PyTreeStructure
 
 _TOLERANCE = 1e-5  # of U^dagger U, that of single precision
 _WRITTEN = 1e-3  # the same of matrices that are given, which are written with few digits
@@ -72,7 +76,7 @@ def require_real_angles(op: Operator) -> None:
                 )
 
 
-def require_unitary_now(op: Operator, leaves: list, structure) -> None:
+def require_unitary_now(op: Operator, leaves: list, structure: PyTreeStructure) -> None:
     """Raises UnsupportedError for a gate that is not unitary, if its numbers are known.
 
     Args:
@@ -88,7 +92,7 @@ def require_unitary_now(op: Operator, leaves: list, structure) -> None:
         require_unitary(qml.pytrees.unflatten(numbers, structure))
 
 
-def unitary_matrices(matrices, op: Operator):
+def unitary_matrices(matrices: tf.Tensor, op: Operator) -> tf.Tensor:
     """Returns matrices [..., d, d], an array or tensor, if all of them are unitary or not a number.
 
     Args:
@@ -108,11 +112,11 @@ def unitary_matrices(matrices, op: Operator):
     return require(matrices, ~tf.reduce_any(distance > _WRITTEN), UnsupportedError(message))
 
 
-def _problem(op) -> str | None:
+def _problem(op: Operator) -> str | None:
     """Says why a gate is not unitary; None if it is, or is no gate but a channel or the like."""
     if isinstance(op, _NO_GATES) or not isinstance(op, Operator):
         return None
-    if is_custom(type(op)):
+    if is_custom(type(op)):  # type: ignore[arg-type]
         return _of_matrix(op, WIDEST_CUSTOM)
     if isinstance(op, Adjoint | Conditional | Controlled | qml.ControlledSequence):
         return _problem(op.base)
@@ -136,7 +140,7 @@ def _problem(op) -> str | None:
     return None  # of PennyLane's others, angles are the only parameters
 
 
-def _inside(op) -> Iterator[bool]:
+def _inside(op: Operator) -> Iterator[bool]:
     """Yields True for each operator that a gate holds."""
     for part in operators(op):
         if part is not op:
@@ -145,11 +149,11 @@ def _inside(op) -> Iterator[bool]:
         yield from (isinstance(each, Operator) for each in _entries(value))
 
 
-def _entries(value) -> Iterable:
+def _entries(value: Any) -> Iterable:
     return value if isinstance(value, list | tuple) else [value]
 
 
-def _of_exponential(op) -> str | None:
+def _of_exponential(op: Operator) -> str | None:
     """Of exp(c H)."""
     coefficient = -1j * op.param if isinstance(op, Evolution) else op.coeff
     is_imaginary = bool(np.real(coefficient) == 0)
@@ -165,7 +169,7 @@ def _of_exponential(op) -> str | None:
     return f"its coefficient {coefficient} is not imaginary"
 
 
-def _of_parts(op) -> str | None:
+def _of_parts(op: Operator) -> str | None:
     """Of a gate that consists of others."""
     if op.has_matrix and len(op.wires) <= WIDEST_MATRIX:
         return _of_matrix(op)
@@ -179,7 +183,7 @@ def _of_parts(op) -> str | None:
     return next(filter(None, map(_problem, found or ())), None)
 
 
-def _of_words(op) -> str | None:
+def _of_words(op: Operator) -> str | None:
     words = op.pauli_rep
     if words is None:
         return _of_matrix(op)
@@ -189,7 +193,7 @@ def _of_words(op) -> str | None:
     return _said(max([off, *map(abs, square.values())]))
 
 
-def _of_matrix(op, widest=WIDEST_MATRIX) -> str | None:
+def _of_matrix(op: Operator, widest: int = WIDEST_MATRIX) -> str | None:
     if isinstance(op, qml.DiagonalQubitUnitary):
         return _said(np.max(np.abs(np.abs(op.data[0]) - 1)))
     if op.data and sparse.issparse(op.data[0]):
@@ -211,11 +215,11 @@ def _of_matrix(op, widest=WIDEST_MATRIX) -> str | None:
     return _said(np.max(np.abs(square - np.eye(len(matrix)))), more)
 
 
-def _uncertainty(op) -> float:
+def _uncertainty(op: Operator) -> float:
     return _UNKNOWN * max((float(np.max(np.abs(x))) for x in op.data if np.size(x)), default=0.0)
 
 
-def _said(difference, more=0.0) -> str | None:
+def _said(difference: float, more: float = 0.0) -> str | None:
     """Numbers that are none are not judged: they give results that are none."""
     if not difference > _TOLERANCE + more:
         return None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
@@ -28,6 +29,9 @@ from qshift.circuits.identity import (
 )
 from qshift.errors import UnsupportedError
 from qshift.inputs import shown
+
+if TYPE_CHECKING:
+    from pennylane.pytrees import PyTreeStructure
 
 _COMPUTE = "Compute with qml.math or TensorFlow there, without float(), NumPy or .numpy()."
 _ADVICE = (
@@ -49,7 +53,7 @@ def require_visible(op: Operator, tensors: Sequence[int]) -> None:
     there = _put_together(*_with_numbers(op, tensors)) if tensors else op
     for part in [] if there is None else operators(there):
         kept = [("hyperparameter", part.hyperparameters), ("attribute", attributes(part))]
-        for kind, each in kept if is_custom(type(part)) else ():
+        for kind, each in kept if is_custom(type(part)) else ():  # type: ignore[arg-type]
             for name, value in each.items():
                 if any(map(_is_followed, _tensors(value))):
                     raise UnsupportedError(
@@ -77,7 +81,7 @@ def lost(op: Operator) -> str | None:
         if type(old) is not type(new) or not _same(old.data, new.data):
             return f"{old.name} has other parameters when it is put together again. {_ADVICE}"
         pairs = [({"wires": each.wires, "name": each.name}) for each in (old, new)]
-        if is_custom(type(old)):
+        if is_custom(type(old)):  # type: ignore[arg-type]
             pairs = [
                 pair | attributes(each) | each.hyperparameters
                 for pair, each in zip(pairs, (old, new), strict=True)
@@ -93,7 +97,7 @@ def lost(op: Operator) -> str | None:
     return None
 
 
-def _misplaced(op, leaves, structure):
+def _misplaced(op: Operator, leaves: Sequence[Any], structure: PyTreeStructure) -> str | None:
     """Says if a leaf of a flattened gate is another parameter than the one it stands for."""
     if len(leaves) != len(op.data) or any(qml.math.ndim(leaf) for leaf in leaves):
         return None
@@ -140,7 +144,7 @@ def decomposed(op: Operator, tensors: Sequence[int], problem: str | None) -> lis
         ) from error
     if parts is None:
         return None
-    versions = []  # at some numbers, and where one of them has moved
+    versions: list[Any] = []  # at some numbers, and where one of them has moved
     for moved in (None, *tensors):
         there = _elsewhere(op, tensors, moved, problem)
         if moved is None and op.has_matrix and not withdraws_rules(type(op)):
@@ -169,24 +173,24 @@ class _followed:
     """Within it, what is computed from some tensors is followed; afterwards, says whether another
     tensor is computed from one of them."""
 
-    def __init__(self, tensors):
+    def __init__(self, tensors: Any) -> None:
         self._tensors = [t for t in tensors if qml.math.get_interface(t) == "tensorflow"]
-        self._tape = nullcontext()
+        self._tape: Any = nullcontext()
         if self._tensors:
             import tensorflow as tf  # Late: gates of other frameworks have no such tensors.
 
             self._tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         tape = self._tape.__enter__()
         if tape is not None:
             tape.watch(self._tensors)
         return self._is_computed
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         self._tape.__exit__(*error)
 
-    def _is_computed(self, leaf, tensor) -> bool:
+    def _is_computed(self, leaf: Any, tensor: Any) -> bool:
         if leaf is tensor:
             return True
         if not any(tensor is each for each in self._tensors):  # another framework's
@@ -195,7 +199,7 @@ class _followed:
         return alike and self._tape.gradient(leaf, tensor) is not None
 
 
-def _require_comparable(op, there, problem):
+def _require_comparable(op: Operator, there: Any, problem: Any) -> None:
     """Raises UnsupportedError unless a gate's matrix, if it has one, is that of its parts."""
     from qshift.circuits.consistency import (  # Late: that module needs this one.
         matrix_of,
@@ -209,7 +213,7 @@ def _require_comparable(op, there, problem):
     require_one_gate(there)
 
 
-def _elsewhere(op, tensors, moved, problem):
+def _elsewhere(op: Operator, tensors: Any, moved: Any, problem: Any) -> Any:
     """Returns a gate with numbers as parameters, one of which may be moved, or None."""
     leaves, structure = _with_numbers(op, tensors)
     if moved is not None:
@@ -226,7 +230,7 @@ def _elsewhere(op, tensors, moved, problem):
     return copied
 
 
-def _with_numbers(op, tensors):
+def _with_numbers(op: Operator, tensors: Any) -> tuple[Any, ...]:
     """Flattens a gate, and puts numbers in place of tensors."""
     leaves, structure = qml.pytrees.flatten(op)
     for i in tensors:
@@ -234,7 +238,7 @@ def _with_numbers(op, tensors):
     return leaves, structure
 
 
-def _put_together(leaves, structure):
+def _put_together(leaves: Sequence[Any], structure: PyTreeStructure) -> Any:
     """Returns a gate, or None if its class does not take what flattening gives."""
     try:
         with qml.QueuingManager.stop_recording():
@@ -251,9 +255,9 @@ def unmistakable(op: Operator) -> Operator:
     return _as_matrix(op) or op
 
 
-def _mistaken_for(op) -> list[type]:
+def _mistaken_for(op: Operator) -> list[Any]:
     """Returns PennyLane's gates with the name of a user's gate, or that its class is made from."""
-    if not is_custom(type(op)):
+    if not is_custom(type(op)):  # type: ignore[arg-type]
         return []
     own = [kind for kind in type(op).__mro__ if not is_custom(kind)]
     found = [getattr(qml, name, None) for name in (op.name, *(kind.__name__ for kind in own))]
@@ -292,7 +296,7 @@ def in_place_of(op: Operator) -> list[Operator] | None:
     return decomposed(op, (), "") if matrix is None else [matrix]
 
 
-def _as_matrix(op) -> Operator | None:
+def _as_matrix(op: Operator) -> Operator | None:
     """Returns a gate with numbers as parameters as a matrix, if it has one of a handy size."""
     if not op.has_matrix or len(op.wires) > WIDEST_CUSTOM:
         return None
@@ -300,13 +304,13 @@ def _as_matrix(op) -> Operator | None:
         return qml.QubitUnitary(op.matrix(), wires=op.wires)
 
 
-def _tensors(value) -> list:
+def _tensors(value: Any) -> list:
     found: list = []
     fingerprint(value, found.append)
     return found
 
 
-def _is_followed(tensor) -> bool:
+def _is_followed(tensor: Any) -> bool:
     """Whether a derivative may be asked for by a tensor, or its numbers are not known."""
     import tensorflow as tf  # Late: gates of other frameworks have no such tensors.
 
@@ -317,24 +321,24 @@ def _is_followed(tensor) -> bool:
     return is_watched(tensor) or tf.get_static_value(tensor) is None
 
 
-def _same(one, other) -> bool:
+def _same(one: Any, other: Any) -> bool:
     return fingerprint(one, _Computed) == fingerprint(other, _Computed)
 
 
 class _Computed:
     """A tensor, equal to another one that is computed in the same way, or has the same numbers."""
 
-    def __init__(self, tensor):
+    def __init__(self, tensor: Any) -> None:
         self._tensor = tensor
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return 0
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, _Computed) and _same_tensors(self._tensor, other._tensor)
 
 
-def _same_tensors(one, other) -> bool:
+def _same_tensors(one: Any, other: Any) -> bool:
     if one is other:
         return True
     if one.dtype != other.dtype or one.shape != other.shape:
@@ -349,7 +353,7 @@ def _same_tensors(one, other) -> bool:
     return _same_settings(a, b) and all(map(_same_tensors, a.inputs, b.inputs))
 
 
-def _same_settings(*ops) -> bool:
+def _same_settings(*ops: Any) -> bool:
     one, other = (
         {k: v.SerializeToString() for k, v in op.node_def.attr.items() if not k.startswith("_")}
         for op in ops

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pennylane as qml
@@ -65,11 +66,11 @@ def require_one_operator(op: Operator) -> None:
                 require_one_gate(part)
 
 
-def _is_own(op) -> bool:
-    return isinstance(op, Operator) and is_custom(type(op))
+def _is_own(op: Operator) -> bool:
+    return isinstance(op, Operator) and is_custom(type(op))  # type: ignore[arg-type]
 
 
-def _settled(op) -> tuple[Operator, str | None]:
+def _settled(op: Operator) -> tuple[Operator, str | None]:
     """Returns what a user's observable is, and which of its representations it is not."""
     if len(op.wires) > WIDEST_CUSTOM:
         return op, None
@@ -91,7 +92,7 @@ def _settled(op) -> tuple[Operator, str | None]:
         return op.pauli_rep.operation(wire_order=op.wires), None
 
 
-def _said(op) -> Iterator[tuple[str, bool, np.ndarray]]:
+def _said(op: Operator) -> Iterator[tuple[str, bool, np.ndarray]]:
     """Yields what an observable says of itself: by what, whether that is its own, as a matrix."""
     ways = {
         "matrix": (op.has_matrix, _matrix, ("matrix", "compute_matrix")),
@@ -111,7 +112,7 @@ def _said(op) -> Iterator[tuple[str, bool, np.ndarray]]:
 _DIAGONALIZED = "eigvals", "compute_eigvals", "diagonalizing_gates", "compute_diagonalizing_gates"
 
 
-def _is_stated(op, methods) -> bool:
+def _is_stated(op: Operator, methods: Any) -> bool:
     """Whether one of these is not inherited; of words, which are no method, all that is known is
     whether the class is made from one of PennyLane's observables."""
     for kind in type(op).__mro__:
@@ -122,7 +123,7 @@ def _is_stated(op, methods) -> bool:
     return False
 
 
-def _matrix(op):
+def _matrix(op: Operator) -> Any:
     return op.matrix(wire_order=op.wires)
 
 
@@ -132,10 +133,10 @@ def diagonalized(op: Operator) -> np.ndarray:
     return rotation.conj().T @ np.diag(op.eigvals()) @ rotation
 
 
-def _of_words(op):
+def _of_words(op: Operator) -> Any:
     return op.pauli_rep.to_mat(wire_order=op.wires)
 
 
-def _same(one, other) -> bool:
+def _same(one: Any, other: Any) -> bool:
     size = max(np.max(np.abs(one)), np.max(np.abs(other)))
     return one.shape == other.shape and not np.max(np.abs(one - other)) > _DIFFERENT * size

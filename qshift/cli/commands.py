@@ -70,7 +70,7 @@ def evaluate(options: argparse.Namespace) -> int:
         raise CommandError(f"{run.program.name} has no parameters; give --order 0")
     shapes: list[tuple[int, ...]] = []
 
-    def values(x):
+    def values(x: np.ndarray) -> Any:
         results = tf.nest.flatten(run.qnode(x))
         shapes[:] = [tuple(result.shape) for result in results]
         return tf.concat([tf.reshape(result, [-1]) for result in results], axis=0)
@@ -169,9 +169,10 @@ class _Run:
         arguments = program.arguments(options.params)
         given = {name: getattr(options, name) for name in ("shots", "seed", "objective")}
         settings = {name: value for name, value in given.items() if value is not None}
-        is_qnode = isinstance(program.function, qml.QNode)
+        called: Any = program.function
+        is_qnode = isinstance(called, qml.QNode)
         if is_qnode and options.device is None:
-            device = program.function.device.name
+            device = called.device.name
             if options.wires is not None:
                 raise CommandError(f"{program.name} has its own device; give --device with --wires")
         else:
@@ -180,11 +181,11 @@ class _Run:
             overrides = {name: value for name, value in given.items() if value is not None}
             settings["device"] = built = qshift.device(device, **overrides)
             settings["shots"] = built.qshift_shots
-        function = program.function.func if is_qnode else program.function
+        function = called.func if is_qnode else called
         shapes = [value.shape for value in arguments.values()]
         sizes = [value.size for value in arguments.values()]
 
-        def packed(x):
+        def packed(x: tf.Tensor) -> Any:
             pieces = tf.split(x, sizes) if sizes else []
             return function(**dict(zip(arguments, map(tf.reshape, pieces, shapes), strict=True)))
 
@@ -247,7 +248,9 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-def show(options: argparse.Namespace, content: Any, *tables, written: Path | None = None) -> None:
+def show(
+    options: argparse.Namespace, content: Any, *tables: Any, written: Path | None = None
+) -> None:
     """Prints the tables, or the content if ``--json -`` says so, and writes it to a file.
 
     Args:
@@ -275,11 +278,12 @@ def _derivatives_table(run: _Run, derivatives: list[np.ndarray]) -> Table:
     table.add_column("order", justify="right")
     table.add_column("by", overflow="fold")
     table.add_column("value", justify="right", overflow="fold")
-    number = {"float": "{:.10g}".format}
+    number: Any = {"float": "{:.10g}".format}
     for order, derivative in enumerate(derivatives):
         rows = list(islice(combinations_with_replacement(range(run.x.size), order), _MOST_ROWS + 1))
         for index in rows[:_MOST_ROWS]:
-            value = np.array2string(derivative[(..., *index)], formatter=number)
+            place: tuple[Any, ...] = (..., *index)
+            value = np.array2string(derivative[place], formatter=number)
             table.add_row(str(order), " ".join(run.labels[i] for i in index), value)
         if len(rows) > _MOST_ROWS:
             table.add_row("", "...", "all of them: --json or --npz")

@@ -7,8 +7,9 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -33,7 +34,7 @@ def jobs(options: argparse.Namespace) -> int:
     return _ACTIONS[options.action](options, ledger, _chosen(options, ledger))
 
 
-def _chosen(options, ledger) -> list[Record]:
+def _chosen(options: argparse.Namespace, ledger: Ledger) -> list[Record]:
     """Returns the jobs that were named; all if none were."""
     found = {job.id: job for job in ledger.jobs()}
     for number in options.jobs:
@@ -44,7 +45,7 @@ def _chosen(options, ledger) -> list[Record]:
     return [job for job in chosen if options.run_name in (None, job.run)]
 
 
-def _list(options, ledger, chosen) -> int:
+def _list(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record]) -> int:
     """Lists jobs, with what a service says of those that have no results yet."""
     statuses = {job.id: job.state for job in chosen}
     if not options.offline:
@@ -62,7 +63,7 @@ def _list(options, ledger, chosen) -> int:
     return 0
 
 
-def _fetch(options, ledger, chosen) -> int:
+def _fetch(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record]) -> int:
     """Stores the results of jobs that are done; does not wait for the others."""
     told, failures, damaged = {}, [], ledger.unsound()
     for job in (job for job in chosen if job.state in _PENDING or job.id in damaged):
@@ -80,7 +81,7 @@ def _fetch(options, ledger, chosen) -> int:
     return 0
 
 
-def _fetch_one(job, ledger, is_damaged: bool) -> str:
+def _fetch_one(job: Record, ledger: Ledger, is_damaged: bool) -> str:
     """Stores the results of a job, if it is done; returns what the service says of it."""
     from qshift.executors.qiskit.batch import unpacked_job
     from qshift.executors.qiskit.pub_results import encoded
@@ -93,7 +94,8 @@ def _fetch_one(job, ledger, is_damaged: bool) -> str:
         status = handle.status()
         if status not in ("done", "failed", "cancelled"):
             return status
-        job = ledger.job(job.id)
+        current: Any = ledger.job(job.id)
+        job = current
         parts = unpacked_job(job, handle, handle.result())
     except JobError as error:
         if error.status == "lost":
@@ -114,7 +116,7 @@ def _report(failures: Sequence[str], what: str) -> None:
         raise CommandError("\n  ".join([f"{jobs} {what}:", *failures]))
 
 
-def _cancel(options, ledger, chosen) -> int:
+def _cancel(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record]) -> int:
     """Cancels jobs that were named."""
     if not options.jobs:
         raise CommandError("name the jobs to cancel by their numbers; `qshift jobs` lists them")
@@ -136,7 +138,7 @@ def _cancel(options, ledger, chosen) -> int:
     return 0
 
 
-def _cancel_one(job, ledger) -> str:
+def _cancel_one(job: Record, ledger: Ledger) -> str:
     """Cancels a job; returns what has become of it."""
     handle = _handle(job, ledger, waits=True)
     usage = None
@@ -153,7 +155,7 @@ def _cancel_one(job, ledger) -> str:
     return "cancelled"
 
 
-def _export(options, ledger, chosen) -> int:
+def _export(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record]) -> int:
     """Writes results that are stored: to --npz as arrays, or to --json."""
     if options.npz is None and options.json is None:
         raise CommandError("say where to: --npz OUT, --json OUT, or --json - to print it")
@@ -165,7 +167,7 @@ def _export(options, ledger, chosen) -> int:
         except QShiftError as error:  # The others are of use all the same.
             failures.append(f"job {job.id}: {error}")
     if options.npz:
-        arrays = {
+        arrays: dict[str, Any] = {
             f"job{job.id}_pub{i}_{name}": json.dumps(array) if name == "counts" else np.array(array)
             for job, about in zip(done, content, strict=True)
             for i, pub in enumerate(about["pubs"])
@@ -179,7 +181,7 @@ def _export(options, ledger, chosen) -> int:
     return 0
 
 
-def _prune(options, ledger, chosen) -> int:
+def _prune(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record]) -> int:
     """Deletes jobs: those named, else failed, cancelled, lost and (--older) old ones."""
     lone = set()
     if not options.jobs:
@@ -208,10 +210,12 @@ _ACTIONS = {"list": _list, "fetch": _fetch, "cancel": _cancel, "export": _export
 ACTIONS = tuple(_ACTIONS)
 
 
-def _is_waste(job, older) -> bool:
+def _is_waste(job: Record, older: float | None) -> bool:
     if job.state in ("failed", "cancelled", "lost") or not job.remote and job.state in _PENDING:
         return True
-    return older is not None and job.state == "done" and time.time() - job.finished > older * 86400
+    if older is None or job.state != "done" or job.finished is None:
+        return False
+    return time.time() - job.finished > older * 86400
 
 
 def _about(job: Record) -> dict:
@@ -219,17 +223,18 @@ def _about(job: Record) -> dict:
     return {name: value for name, value in asdict(job).items() if name not in _HIDDEN}
 
 
-def _pubs(ledger, job) -> list[dict]:
+def _pubs(ledger: Ledger, job: Record) -> list[dict]:
     """Returns what each PUB of a job has measured."""
     from qshift.executors.qiskit.pub_results import decoded
 
     pubs: dict[int, list] = {}
-    for pub, angles, result in ledger.points(job):
-        pubs.setdefault(pub, []).append((np.frombuffer(angles), decoded(job.primitive, result)))
+    for pub, point, result in ledger.points(job):
+        kept: Any = result  # as the job is done
+        pubs.setdefault(pub, []).append((np.frombuffer(point), decoded(job.primitive, kept)))
     found = []
     for points in pubs.values():
         angles, measured = zip(*points, strict=True)
-        about = {"angles": np.array(angles).tolist()}
+        about: dict[str, Any] = {"angles": np.array(angles).tolist()}
         if job.primitive == "sampler":
             about["counts"] = [{hex(k): n for k, n in counts.items()} for counts in measured]
         else:
@@ -239,7 +244,7 @@ def _pubs(ledger, job) -> list[dict]:
     return found
 
 
-def _handle(job, ledger, waits: bool = False):
+def _handle(job: Record, ledger: Ledger | None, waits: bool = False) -> Any:
     """Returns a job as its service has it; None if it was not sent.
 
     Args:
@@ -259,19 +264,19 @@ def _handle(job, ledger, waits: bool = False):
 
     seconds = arrivals.GRACE if waits else 0.0
     found = arrivals.await_arrival(lambda: target.find(job.tag), job.tag, seconds)
-    if found is not None:
+    if found is not None and ledger is not None:
         ledger.sent(job, found.id, found.instance)
     return found
 
 
 @functools.cache  # which logs in once for all jobs
-def _target(name: str, access: str):
+def _target(name: str, access: str) -> Any:
     from qshift.executors.qiskit.targets import target  # Late: Qiskit takes a second.
 
     return target(name, None, {}, least_qubits=1, **json.loads(access))
 
 
-def _statuses(pending: Iterable[Record]):
+def _statuses(pending: Iterable[Record]) -> Iterator[tuple[int, str]]:
     """Yields (number, what the service says) of jobs without results."""
     for job in pending:
         if not job.remote:
@@ -298,11 +303,11 @@ def _statuses(pending: Iterable[Record]):
             yield job.id, status if position is None else f"{status}, position {position}"
 
 
-def _table(listed: Sequence[Record], statuses) -> Table:
+def _table(listed: Sequence[Record], statuses: Mapping[int, str]) -> Table:
     table = Table()
     for name in ("job", "status", "circuit", "points", "shots", "run", "age", "QPU s", "backend"):
-        justify = "right" if name in ("job", "points", "shots", "age", "QPU s") else "left"
-        table.add_column(name, justify=justify, overflow="fold")
+        is_number = name in ("job", "points", "shots", "age", "QPU s")
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for job in listed:
         if not job.is_sound:
             table.add_row(str(job.id), "damaged", *[""] * 7)
@@ -323,7 +328,7 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _age(job) -> str:
+def _age(job: Record) -> str:
     seconds = max(0.0, time.time() - job.created)  # a clock may have been set back
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:

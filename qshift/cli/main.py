@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import qshift
 from qshift.cli import commands, jobs
@@ -91,7 +92,7 @@ class _Intermixed(argparse.ArgumentParser):
 
     _is_within = False
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self._is_within:
             return super().parse_known_args(args, namespace)
         self._is_within = True
@@ -111,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True, metavar="COMMAND", title="commands", parser_class=_Intermixed
     )
 
-    def command(name: str, run: Callable, summary: str, **kwargs) -> argparse.ArgumentParser:
+    def command(name: str, run: Callable, summary: str, **kwargs: Any) -> argparse.ArgumentParser:
         added = subparsers.add_parser(
             name,
             help=summary,

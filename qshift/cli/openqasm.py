@@ -17,7 +17,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from qshift.errors import OpenQASMError
 
@@ -62,7 +62,7 @@ def read(
     symbols = [sympy.Dummy() if p is None else p.sympify() for p in inputs.values()]
     evaluate = sympy.lambdify(symbols, expressions, "tensorflow")
 
-    def function(**angles):
+    def function(**angles: Any) -> Any:
         varying = iter(evaluate(*(qml.math.reshape(angles[label], ()) for label in inputs)))
         for gate, parameters, wires in gates:
             gate(*(next(varying) if p is None else p for p in parameters), wires=wires)
@@ -158,7 +158,7 @@ def _gates(circuit: QuantumCircuit, name: str) -> Iterator[tuple[Callable, Seque
     measured: set[int] = set()
     touched: set[int] = set()  # by gates
 
-    def walk(circuit, wires):
+    def walk(circuit: Any, wires: Any) -> Iterator[Any]:
         for instruction in circuit.data:
             operation = instruction.operation
             on = [wires[circuit.find_bit(qubit).index] for qubit in instruction.qubits]
@@ -248,7 +248,7 @@ def parse_observable(text: str, qubits: int) -> qml.operation.Operator:
     """
     import pennylane as qml
 
-    def fail(reason: str):
+    def fail(reason: str) -> NoReturn:
         raise OpenQASMError(f"observable {text!r}: {reason}")
 
     coefficients: dict[str, float] = {}
@@ -256,7 +256,8 @@ def parse_observable(text: str, qubits: int) -> qml.operation.Operator:
     while position < len(text) or not coefficients:
         term = _TERM.match(text, position)
         if term is None or (position > 0 and term["signs"] is None):
-            rest = re.match(r"\s*[+\-\s]*[^+\-]*", text[position:])[0].strip() or text
+            found = re.match(r"\s*[+\-\s]*[^+\-]*", text[position:])
+            rest = (found[0].strip() if found else "") or text
             fail(
                 f"cannot read the term {rest!r}; expected a real coefficient and a Pauli word, as "
                 "in 'ZZ + 0.5 XI'"

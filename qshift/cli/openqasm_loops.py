@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from openqasm3 import ast
 
@@ -37,7 +38,7 @@ def written_out(program: ast.Program, name: str) -> ast.Program:
 
 
 class _Writer:
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         self._name = name
         self._count = 0
 
@@ -64,7 +65,7 @@ class _Writer:
                 )
             yield self._filled(statement, known)
 
-    def _filled(self, node, known):
+    def _filled(self, node: Any, known: Mapping[str, int]) -> Any:
         """Returns a copy of a node, with numbers in place of names that are known."""
         if isinstance(node, list | tuple):
             return type(node)(self._filled(each, known) for each in node)
@@ -93,7 +94,7 @@ class _Writer:
             return node if value is None else _literal(value, node)
         return node
 
-    def _integers(self, node, known):
+    def _integers(self, node: Any, known: Mapping[str, int]) -> Any:
         """Fills in what stands where integers are expected."""
         if isinstance(node, list):
             return [self._integers(each, known) for each in node]
@@ -108,11 +109,12 @@ class _Writer:
             return node
         return self._filled(node, known)
 
-    def _values(self, given, known) -> list[int] | range | None:
+    def _values(self, given: Any, known: Mapping[str, int]) -> list[int] | range | None:
         """Returns the integers that a loop goes through, if they are known."""
         if isinstance(given, ast.DiscreteSet):
             values = [self._integer(each, known) for each in given.values]
-            return None if None in values else values
+            known_values = [value for value in values if value is not None]
+            return known_values if len(known_values) == len(values) else None
         if not isinstance(given, ast.RangeDefinition):
             return None
         start, end = (self._integer(each, known) for each in (given.start, given.end))
@@ -120,10 +122,11 @@ class _Writer:
         if start is None or end is None or step is None:
             return None
         if step == 0:
-            raise OpenQASMError(f"{self._name}, line {given.span.start_line}: a step of 0")
+            line = given.span.start_line if given.span else "?"
+            raise OpenQASMError(f"{self._name}, line {line}: a step of 0")
         return range(start, end + (1 if step > 0 else -1), step)  # both ends are in it
 
-    def _integer(self, node, known) -> int | None:
+    def _integer(self, node: Any, known: Mapping[str, int]) -> int | None:
         if isinstance(node, ast.IntegerLiteral):
             return node.value
         if isinstance(node, ast.Identifier):
@@ -135,7 +138,7 @@ class _Writer:
             return self._computed(node, known)
         return None
 
-    def _computed(self, node, known):
+    def _computed(self, node: Any, known: Mapping[str, int]) -> int | None:
         a, b = self._integer(node.lhs, known), self._integer(node.rhs, known)
         if a is None or b is None:
             return None
@@ -152,9 +155,9 @@ class _Writer:
 _EXACT_NAMES = {*_EXACT, "**"}
 
 
-def _literal(value: int, node) -> ast.Expression:
+def _literal(value: int, node: Any) -> ast.Expression:
     """Returns an integer as it is written, at the place of a node."""
-    literal = ast.IntegerLiteral(abs(value))
+    literal: ast.Expression = ast.IntegerLiteral(abs(value))
     literal.span = node.span
     if value < 0:
         literal = ast.UnaryExpression(ast.UnaryOperator["-"], literal)

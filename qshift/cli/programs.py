@@ -166,6 +166,7 @@ def _from_module(file: Path, name: str) -> Program:
 def _import(file: Path) -> ModuleType:
     name, path = f"qshift_program_{file.stem}", file.resolve()
     spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # as for every .py file
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     # As when the file is run as a script, so that it can import its neighbours.

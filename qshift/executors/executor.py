@@ -27,7 +27,7 @@ class Calls:
         made: The last number.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.made = 0
         self._lock = Lock()
 
@@ -133,7 +133,7 @@ class Executor(ABC):
     @property
     def name(self) -> str:
         """What messages call the device."""
-        return self.device.name
+        return str(self.device.name)
 
     def __call__(
         self, circuit: Circuit, points: np.ndarray, call: Call | None = None
@@ -175,12 +175,12 @@ class Executor(ABC):
         shots, jobs = points * self.shots(circuit), self.jobs(circuit, points)
         Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
 
-    def _checked(self, method, found, shape) -> np.ndarray:
-        found = np.asarray(found, dtype=float)
-        if found.shape != shape:
+    def _checked(self, method: str, found: Any, shape: tuple[int, ...]) -> np.ndarray:
+        values: np.ndarray = np.asarray(found, dtype=float)
+        if values.shape != shape:
             axes = "points, values" if len(shape) == 2 else "points, values, parameters"
             raise ValueError(
                 f"{type(self).__name__}.{method} has to return an array of the shape {shape} "
-                f"({axes}), but returned one of {found.shape}."
+                f"({axes}), but returned one of {values.shape}."
             )
-        return found
+        return values

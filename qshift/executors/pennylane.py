@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -22,6 +23,9 @@ from qshift.executors.executor import Call, Executor
 from qshift.executors.seeding import generator
 from qshift.forks import Lock, descendant, lineage
 from qshift.progress import track
+
+if TYPE_CHECKING:
+    from pennylane.operation import Operator
 
 # Devices that evaluate a broadcast tape at once; the others would take it apart again.
 _BROADCASTING = {"default.qubit"}
@@ -43,7 +47,7 @@ class PennyLaneExecutor(Executor):
     # `differentiates` says no: through the public interface, adjoint differentiation takes one tape
     # per point and gains nothing over shifted circuits.
 
-    def __init__(self, device: qml.devices.Device, seed: int | None = None):
+    def __init__(self, device: qml.devices.Device, seed: int | None = None) -> None:
         super().__init__(device, seed)
         inherit(device)
         if seed is not None and _backend(device) is None and not _generators(device):
@@ -86,7 +90,9 @@ class PennyLaneExecutor(Executor):
                 result[n, m, columns] = np.asarray(row if len(columns) > 1 else [row]).ravel()
         return result
 
-    def _for_adjoint(self, circuit, tapes):
+    def _for_adjoint(
+        self, circuit: Circuit, tapes: Sequence[QuantumScript]
+    ) -> tuple[Sequence[QuantumScript], Any]:
         """Prepares tapes of a circuit for adjoint differentiation.
 
         Returns:
@@ -133,7 +139,7 @@ class PennyLaneExecutor(Executor):
         self._mark(tapes, gates)
         return tapes, config
 
-    def _mark(self, tapes, gates):
+    def _mark(self, tapes: Sequence[QuantumScript], gates: Sequence[list[Operator]]) -> None:
         """Marks which parameters of preprocessed tapes to differentiate by: those of `gates`.
 
         Raises:
@@ -150,7 +156,9 @@ class PennyLaneExecutor(Executor):
                 )
             tape.trainable_params = [position[id(gate)] for gate in wanted]
 
-    def _values(self, circuit, points, broadcast, call):
+    def _values(
+        self, circuit: Circuit, points: np.ndarray, broadcast: bool, call: Call
+    ) -> np.ndarray:
         if circuit.shots.has_partitioned_shots and _is_legacy(self.device):
             # Devices of PennyLane's old interface take one number of shots for a batch.
             copies = [replace(circuit, shots=qml.measurements.Shots(n)) for n in circuit.shots]
@@ -166,20 +174,20 @@ class PennyLaneExecutor(Executor):
         per_tape = len(points) if broadcast else 1
         return np.concatenate([flatten(circuit, result, per_tape) for result in results])
 
-    def _sample(self, circuit, point, call):
+    def _sample(self, circuit: Circuit, point: np.ndarray, call: Call) -> np.ndarray:
         with _lending, _alone(self.device):
             with _lent(self.device, generator(self.seed, circuit, point, call)):
                 tape = _unmistakable(circuit.bind(point))
                 (result,) = qml.execute([tape], self.device, diff_method=None)
         return flatten(circuit, result, 1)
 
-    def _broadcasts(self, circuit):
+    def _broadcasts(self, circuit: Circuit) -> bool:
         return self.device.name in _BROADCASTING and all(
             broadcasts(circuit.operations[slot.operation]) for slot in circuit.slots
         )
 
 
-def _with_matrices(circuit, tape):
+def _with_matrices(circuit: Circuit, tape: QuantumScript) -> QuantumScript:
     """Makes matrices of gates whose arrays change; devices that differentiate lose count at some of
     these."""
     operations = list(tape.operations)
@@ -198,7 +206,7 @@ _lineages: WeakKeyDictionary[qml.devices.Device, tuple[int, ...]] = WeakKeyDicti
 
 
 @contextmanager
-def _alone(device):
+def _alone(device: qml.devices.Device) -> Iterator[None]:
     """A context in which no other thread uses a device: most keep the state that they are working
     on."""
     with _locks.setdefault(device, Lock()):
@@ -223,7 +231,7 @@ def inherit(device: qml.devices.Device) -> None:
 
 
 @contextmanager
-def _lent(device, rng):
+def _lent(device: qml.devices.Device, rng: Any) -> Iterator[None]:
     """Lends a device a generator for one run, as others may use the same device."""
     backend, owners = _backend(device), _generators(device)
     if owners:
@@ -247,17 +255,17 @@ def _lent(device, rng):
             np.random.set_state(state)
 
 
-def _generators(device) -> list:
+def _generators(device: qml.devices.Device) -> list:
     """Returns what holds a device's random numbers: itself, and the state of lightning devices."""
     owners = (device, getattr(device, "_statevector", None))
     return [owner for owner in owners if hasattr(owner, "_rng")]
 
 
-def _backend(device):
+def _backend(device: qml.devices.Device) -> Any:
     return getattr(getattr(device, "target_device", device), "backend", None)
 
 
-def _unmistakable(tape):
+def _unmistakable(tape: QuantumScript) -> QuantumScript:
     """Returns a tape none of whose gates the device can take for another one."""
     operations = [unmistakable(op) for op in tape.operations]
     if all(new is old for new, old in zip(operations, tape.operations, strict=True)):
@@ -265,7 +273,7 @@ def _unmistakable(tape):
     return tape.copy(operations=operations)
 
 
-def _is_legacy(device) -> bool:
+def _is_legacy(device: Any) -> bool:
     return isinstance(device, qml.devices.LegacyDeviceFacade)
 
 

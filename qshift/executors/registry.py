@@ -16,11 +16,14 @@ Devices that nobody has registered run through PennyLane's public interface.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qshift.executors.executor import Executor
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.fallbacks import warn_slower
+
+if TYPE_CHECKING:
+    import pennylane as qml
 
 _Maker = TypeVar("_Maker", bound=Callable[[Any, Any], Executor])
 
@@ -81,13 +84,13 @@ def executor(device: Any, seed: int | None = None) -> Executor:
     return made
 
 
-def _estimator(device, seed) -> Executor:
+def _estimator(device: Any, seed: Any) -> Executor:
     from qshift.executors.qiskit.estimator import EstimatorExecutor  # Late: Qiskit takes a second.
 
     return EstimatorExecutor(device, seed)
 
 
-def _lightning(device, seed) -> Executor:
+def _lightning(device: qml.devices.Device, seed: Any) -> Executor:
     try:
         from qshift.executors.simulator.simulator import LightningExecutor
     except ImportError as error:  # another release of lightning, with other internals

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +11,9 @@ from qshift.circuits.circuit import Circuit
 from qshift.executors.executor import Call
 
 
-def generator(seed, circuit: Circuit, point: np.ndarray, call: Call) -> np.random.Generator:
+def generator(
+    seed: int | Sequence[int] | None, circuit: Circuit, point: np.ndarray, call: Call
+) -> np.random.Generator:
     """Returns the generator of one circuit's samples.
 
     What it draws follows from the seed, the call's number, the circuit, the point, and how often

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -47,7 +48,11 @@ class Reading:
 
 
 def read(
-    function: Callable, name: str, features: int, dtype, weights: Mapping[str, tf.TensorSpec]
+    function: Callable,
+    name: str,
+    features: int,
+    dtype: tf.DType,
+    weights: Mapping[str, tf.TensorSpec],
 ) -> Reading:
     """Finds out how a function of (samples, weights) that calls a qnode reads the samples.
 
@@ -64,7 +69,7 @@ def read(
     """
     rows = _odd_size(features, weights)
 
-    def traced(*shape):
+    def traced(*shape: int) -> tuple[Any, Any]:
         return _attempt(lambda: _Traced(function, tf.TensorSpec(shape, dtype), weights))
 
     with tf.init_scope():
@@ -101,8 +106,13 @@ class _Traced:
         has_own_gradients: As a `Reading` says it.
     """
 
-    def __init__(self, function, inputs: tf.TensorSpec, weights: Mapping[str, tf.TensorSpec]):
-        def call(inputs, *values):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        inputs: tf.TensorSpec,
+        weights: Mapping[str, tf.TensorSpec],
+    ) -> None:
+        def call(inputs: tf.Tensor, *values: tf.Tensor) -> Any:
             with rehearsal():
                 results = function(inputs, dict(zip(weights, values, strict=True)))
             results = tf.nest.map_structure(tf.convert_to_tensor, results)
@@ -118,7 +128,7 @@ class _Traced:
             tf.nest.flatten(self.outputs), self._graph.inputs[0]
         )
         self.has_own_gradients = has_own_gradients(self._graph.inputs[0])
-        self._run = None
+        self._run: Callable[..., Any] | None = None
 
     @property
     def shape(self) -> Shapes:
@@ -138,11 +148,12 @@ class _Traced:
             values += tf.nest.flatten(take())
         size = self.inputs.shape[0] if self.inputs.shape.rank == 2 else 1
         samples = samples[: len(samples) // size * size].reshape([-1, *self.inputs.shape])
-        parts = [self._run(tf.constant(x, self.inputs.dtype), *values) for x in samples]
+        run = self._run
+        parts = [run(tf.constant(x, self.inputs.dtype), *values) for x in samples]
         return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
 
 
-def _odd_size(features, weights) -> int:
+def _odd_size(features: int, weights: Mapping[str, Any]) -> int:
     """Returns a size for batches that nothing else has: a prime number that divides no size."""
     sizes = [features, *itertools.chain(*(spec.shape for spec in weights.values()))]
     return next(
@@ -158,7 +169,8 @@ def _same(batch: _Traced, other: _Traced) -> bool:
     As far as made-up samples tell.
     """
     agreed = []
-    for samples, tolerance in _made_up(*batch.inputs.shape, batch.inputs.dtype.is_complex):
+    rows, features = batch.inputs.shape
+    for samples, tolerance in _made_up(rows, features, batch.inputs.dtype.is_complex):
         together, error = _attempt(lambda x=samples: batch(x))
         apart, other_error = _attempt(lambda x=samples: other(x))
         if error is None and other_error is None:  # functions may want numbers of some kind
@@ -166,7 +178,7 @@ def _same(batch: _Traced, other: _Traced) -> bool:
     return bool(agreed) and all(agreed)
 
 
-def _made_up(rows: int, features: int, is_complex: bool):
+def _made_up(rows: int, features: int, is_complex: bool) -> Iterator[Any]:
     """Yields samples, and how well what is made of them has to agree."""
     random = np.random.default_rng(0)
     shape = rows, features
@@ -179,10 +191,10 @@ def _made_up(rows: int, features: int, is_complex: bool):
     yield np.concatenate([wide[:1], 0 * wide[:1], -wide[: rows - 2]]), 1e-3
 
 
-def _agree(together, apart, tolerance) -> bool:
+def _agree(together: Sequence[np.ndarray], apart: Sequence[np.ndarray], tolerance: float) -> bool:
     """Whether numbers agree but for rounding in single precision, whatever their scale."""
 
-    def agree(a, b):
+    def agree(a: Any, b: Any) -> bool:
         if a.shape[1:] != b.shape[1:]:
             return False
         finite = np.abs(b[np.isfinite(b)])
@@ -192,7 +204,13 @@ def _agree(together, apart, tolerance) -> bool:
     return len(together) == len(apart) and all(map(agree, together, apart))
 
 
-def _read_eagerly(function, name, features, dtype, weights) -> Reading:
+def _read_eagerly(
+    function: Callable[..., Any],
+    name: str,
+    features: int,
+    dtype: tf.DType,
+    weights: Mapping[str, Any],
+) -> Reading:
     """Reads a function that asks for the numbers in tensors, so that it cannot be traced."""
     random = np.random.default_rng(0)
     shape = _odd_size(features, weights), features
@@ -216,8 +234,10 @@ def _read_eagerly(function, name, features, dtype, weights) -> Reading:
                 _require_rows(together, name, shape[0])
                 ones = [function(y[None], values) for y in samples]
                 alone = tf.nest.map_structure(lambda *rows: tf.concat(rows, 0), *map(joined, ones))
-                arrays = ([x.numpy() for x in tf.nest.flatten(each)] for each in (together, alone))
-                if not _agree(*arrays, 1e-5):
+                one, other = (
+                    [x.numpy() for x in tf.nest.flatten(each)] for each in (together, alone)
+                )
+                if not _agree(one, other, 1e-5):
                     raise _mixing(name)
                 return Reading(features, False, _shape(together), True, traceable=False)
             failed.append((error, batch_error))
@@ -230,7 +250,7 @@ def _read_eagerly(function, name, features, dtype, weights) -> Reading:
     ) from error
 
 
-def _mixing(name) -> ValueError:
+def _mixing(name: str) -> ValueError:
     return ValueError(
         f"{name} takes a batch only, and what it makes of a sample depends on the other samples, "
         "or on how many there are, so a model would give other results for other batches. Write "
@@ -239,7 +259,7 @@ def _mixing(name) -> ValueError:
     )
 
 
-def joined(results):
+def joined(results: Any) -> Any:
     """Flattens and concatenates several results [N, ...] to one [N, M]; in a dict, each entry's."""
     if isinstance(results, dict):
         return {name: joined(part) for name, part in results.items()}
@@ -249,7 +269,7 @@ def joined(results):
     return tf.concat([tf.reshape(p, [-1, math.prod(p.shape[1:])]) for p in parts], 1)
 
 
-def map_shapes(function: Callable, shapes: Shapes, *others):
+def map_shapes(function: Callable, shapes: Shapes, *others: Any) -> Any:
     """Applies a function to a shape, or to each shape of a dict."""
     if isinstance(shapes, dict):
         return {
@@ -259,11 +279,11 @@ def map_shapes(function: Callable, shapes: Shapes, *others):
     return function(shapes, *others)
 
 
-def _stacked(results):
+def _stacked(results: Sequence[Any]) -> Any:
     return joined(tf.nest.map_structure(lambda *rows: tf.stack(rows), *results))
 
 
-def _attempt(call: Callable):
+def _attempt(call: Callable) -> tuple[Any, Any]:
     """Returns (result, None) or (None, the error)."""
     try:
         return call(), None
@@ -271,11 +291,11 @@ def _attempt(call: Callable):
         return None, error
 
 
-def _shape(outputs) -> Shapes:
+def _shape(outputs: Any) -> Shapes:
     return tf.nest.map_structure(lambda output: tuple(output.shape[1:]), outputs)
 
 
-def _require_rows(outputs, name, rows):
+def _require_rows(outputs: Any, name: str, rows: int) -> None:
     for output in tf.nest.flatten(outputs):
         if output.shape[:1] != [rows]:
             raise ValueError(

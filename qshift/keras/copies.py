@@ -11,6 +11,7 @@ import functools
 import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Any
 
 import pennylane as qml
 
@@ -21,7 +22,7 @@ _taken: ContextVar[Handed | None] = ContextVar("taken", default=None)
 class Handed:
     """Qnodes by the names that stand for them in settings, for one copy or pickle."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.qnodes: dict[str, qml.QNode] = {}
 
     def __deepcopy__(self, memo: dict) -> Handed:
@@ -45,7 +46,7 @@ def take(name: str) -> qml.QNode | None:
     return None if handed is None else handed.qnodes.get(name)
 
 
-def _restored(make: Callable, arguments: tuple, handed: Handed):
+def _restored(make: Callable, arguments: tuple, handed: Handed) -> Any:
     token = _taken.set(handed)
     try:
         return make(*arguments)
@@ -61,7 +62,7 @@ def taking_qnodes_along(reduce: Callable) -> Callable:
     """
 
     @functools.wraps(reduce)
-    def reduce_with_qnodes(self):
+    def reduce_with_qnodes(self: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         handed = Handed()
         token = _given.set(handed)
         try:

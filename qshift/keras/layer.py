@@ -100,8 +100,8 @@ class QuantumLayer(keras.layers.Layer):
         weight_specs: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         input_arg: str | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         if keras.backend.backend() != "tensorflow":
             raise UnsupportedError(
                 f"QuantumLayer is a TensorFlow op, but Keras uses {keras.backend.backend()!r} as "
@@ -145,21 +145,21 @@ class QuantumLayer(keras.layers.Layer):
         for one layer."""
         QuantumLayer._input_arg = input_name
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         inputs = args[0] if args else kwargs.get("inputs")
         self._require_one_tensor(inputs)
         self._is_complex = "complex" in str(getattr(inputs, "dtype", ""))
         return super().__call__(*args, **kwargs)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self._read(input_shape)
         super().build(input_shape)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         batch = tuple(input_shape[:-1])
         return map_shapes(lambda shape: (*batch, *shape), self._read(input_shape).shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         if isinstance(inputs, tf.SparseTensor):
             inputs = dense(inputs)
         if self._reading is not None and inputs.shape.rank and inputs.shape[-1] is None:
@@ -175,7 +175,7 @@ class QuantumLayer(keras.layers.Layer):
                 run = self._compiled_map(reading, is_watched(samples))
         batch, known = tf.shape(inputs)[:-1], inputs.shape[:-1]
 
-        def finish(shape, output):
+        def finish(shape: Sequence[int], output: tf.Tensor) -> tf.Tensor:
             output = tf.reshape(output, tf.concat([batch, tf.constant(shape, tf.int32)], 0))
             return tf.ensure_shape(tf.cast(output, self.compute_dtype), [*known, *shape])
 
@@ -189,7 +189,7 @@ class QuantumLayer(keras.layers.Layer):
             return real
         return tf.complex128 if real == tf.float64 else tf.complex64
 
-    def _whole(self, reading, samples, weights):
+    def _whole(self, reading: Reading, samples: tf.Tensor, weights: Any) -> Any:
         """Calls the qnode for all samples; one by one if it asks how many there are, and that is
         not known while `fit` is traced."""
         try:
@@ -197,13 +197,13 @@ class QuantumLayer(keras.layers.Layer):
         except UnknownSizeError:
             return self._map(reading, samples, weights)
 
-    def _quantum(self, inputs, weights):
+    def _quantum(self, inputs: tf.Tensor, weights: Any) -> Any:
         return self.qnode(**{self.input_arg: inputs}, **weights)
 
-    def _map(self, reading, samples, weights):
+    def _map(self, reading: Reading, samples: tf.Tensor, weights: Any) -> Any:
         """Calls the qnode for each sample; TensorFlow makes one call with all of it."""
 
-        def one(sample):
+        def one(sample: tf.Tensor) -> Any:
             results = self._sample(reading, sample, weights)
             _squeeze_samples_only(sample.graph)
             return results
@@ -211,7 +211,7 @@ class QuantumLayer(keras.layers.Layer):
         results = tf.vectorized_map(one, samples)
         return _without_derivatives(results, self._name) if reading.own_gradients else results
 
-    def _one_by_one(self, reading, samples, weights):
+    def _one_by_one(self, reading: Reading, samples: tf.Tensor, weights: Any) -> tf.Tensor:
         """Calls the qnode for each sample, where TensorFlow cannot trace or map its function."""
         reason = "it asks for the numbers in tensors, so it cannot be traced"
         if reading.own_gradients:
@@ -222,14 +222,14 @@ class QuantumLayer(keras.layers.Layer):
         results = [self._sample(reading, sample, weights) for sample in samples]
         return tf.nest.map_structure(lambda *rows: tf.stack(rows), *results)
 
-    def _sample(self, reading, sample, weights):
+    def _sample(self, reading: Reading, sample: tf.Tensor, weights: Any) -> Any:
         """Calls the qnode for one sample."""
         if not reading.as_batch:
             return self._quantum(sample, weights)
         results = self._quantum(sample[None], weights)
         return tf.nest.map_structure(lambda result: result[0], results)
 
-    def _compiled_map(self, reading, moving: bool):
+    def _compiled_map(self, reading: Reading, moving: bool) -> Any:
         """Returns `_map` for eager mode, traced once: its shapes are known, and a `tf.function`
         would warn that it is traced often, as layers are many and alike.
 
@@ -240,7 +240,7 @@ class QuantumLayer(keras.layers.Layer):
         key = reading.features, self._samples_dtype, moving
         if key not in self._maps:
 
-            def function(samples, weights):
+            def function(samples: tf.Tensor, weights: Any) -> Any:
                 samples = samples if moving else tf.stop_gradient(samples)
                 return self._map(reading, samples, weights)
 
@@ -252,7 +252,7 @@ class QuantumLayer(keras.layers.Layer):
     def _weight_specs(self) -> dict[str, tf.TensorSpec]:
         return {n: tf.TensorSpec(w.shape, w.dtype) for n, w in self.qnode_weights.items()}
 
-    def _require_one_tensor(self, inputs):
+    def _require_one_tensor(self, inputs: Any) -> None:
         several = isinstance(inputs, Mapping | list | tuple)
         if several or isinstance(inputs, tf.RaggedTensor):
             way_out = "Pad the samples to one length, with inputs.to_tensor()."
@@ -263,7 +263,7 @@ class QuantumLayer(keras.layers.Layer):
                 f"{type(inputs).__name__}. {way_out}"
             )
 
-    def _read(self, input_shape) -> Reading:
+    def _read(self, input_shape: Any) -> Reading:
         if isinstance(input_shape, Mapping) or any(isinstance(n, Iterable) for n in input_shape):
             raise TypeError(
                 f"Layer {self.name!r} takes one tensor of shape (..., features), got several, of "
@@ -284,7 +284,7 @@ class QuantumLayer(keras.layers.Layer):
         self._reading = self._readings[features, dtype]
         return self._reading
 
-    def _output_shape(self, shapes):
+    def _output_shape(self, shapes: Any) -> Any:
         if self.output_dim is None:
             return shapes
         wanted = self.output_dim if isinstance(self.output_dim, tuple) else (self.output_dim,)
@@ -387,14 +387,14 @@ def register(
     return keras.saving.register_keras_serializable(package, name)(qnode)
 
 
-def _home(qnode) -> str:
+def _home(qnode: qml.QNode) -> str:
     return f"{qnode.__module__}.{qnode.__qualname__}"
 
 
 class _Reference:
     """Stands for a qnode in settings, which Keras copies in depth."""
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Any) -> Any:
         return self
 
 
@@ -412,7 +412,7 @@ class _Nameless(_Reference):
     qnode: qml.QNode
     reason: str
 
-    def get_config(self):
+    def get_config(self) -> Any:
         raise ValueError(
             f"A model with the qnode {_home(self.qnode)} cannot be saved: it would not be found "
             f"again when loading, as it {self.reason}. Decorate it with @qshift.keras.register "
@@ -420,7 +420,7 @@ class _Nameless(_Reference):
         )
 
 
-def _reference(qnode) -> str | _Nameless:
+def _reference(qnode: qml.QNode) -> str | _Nameless:
     """Returns what stands for a qnode in the settings of a layer."""
     name = keras.saving.get_registered_name(qnode)
     if keras.saving.get_registered_object(name) is qnode:
@@ -437,12 +437,12 @@ def _reference(qnode) -> str | _Nameless:
     return reference
 
 
-def _without_derivatives(results, name: str):
+def _without_derivatives(results: Any, name: str) -> Any:
     """Refuses derivatives that TensorFlow would give in place of a user's own."""
 
     @tf.custom_gradient
-    def refuse(*tensors):
-        def gradient(*cotangents):
+    def refuse(*tensors: tf.Tensor) -> tuple[list[tf.Tensor], Callable[..., Any]]:
+        def gradient(*cotangents: tf.Tensor) -> None:
             raise UnsupportedError(
                 f"{name} has a tf.custom_gradient, which TensorFlow drops where it vectorises the "
                 "calls for all samples. Write it for a whole batch, with inputs[..., i] for "
@@ -459,7 +459,7 @@ def _squeeze_samples_only(graph: tf.Graph) -> None:
     """Has TensorFlow vectorise those ops rightly that squeeze all axes of length one, as `tf.norm`
     does: it would squeeze the axis of the samples as well, if there is only one."""
 
-    def convert(inputs):
+    def convert(inputs: Any) -> Any:
         axes = [i + 1 for i, size in enumerate(inputs.op.inputs[0].shape) if size == 1]
         tensor = inputs.stacked_input(0)
         return wrapped(tf.squeeze(tensor, axes) if axes else tensor, True)
@@ -470,20 +470,20 @@ def _squeeze_samples_only(graph: tf.Graph) -> None:
             vectorise(op, convert)
 
 
-def _shape(size) -> tuple[int, ...]:
+def _shape(size: Any) -> tuple[int, ...]:
     if isinstance(size, Iterable):
         return tuple(int(n) for n in size)
     return (int(size),) if size > 1 else ()
 
 
-def _output_dim(given) -> int | tuple[int, ...] | None:
+def _output_dim(given: Any) -> int | tuple[int, ...] | None:
     if isinstance(given, Iterable):
         given = tuple(int(n) for n in given)
         return given[0] if len(given) == 1 else given
     return None if given is None else int(given)
 
 
-def _check_signature(qnode, weight_shapes, input_arg):
+def _check_signature(qnode: qml.QNode, weight_shapes: Any, input_arg: str) -> None:
     """Checks that a quantum function has the arguments that a layer gives it."""
     parameters = inspect.signature(qnode.func).parameters
     kinds = {p.kind for p in parameters.values()}
@@ -513,7 +513,7 @@ def _check_signature(qnode, weight_shapes, input_arg):
         )
 
 
-def _specs(weight_specs, weight_shapes) -> dict[str, dict[str, Any]]:
+def _specs(weight_specs: Any, weight_shapes: Any) -> dict[str, dict[str, Any]]:
     """Returns the specifications of weights with names replaced by Keras's objects."""
     specs = {}
     for weight, spec in weight_specs.items():

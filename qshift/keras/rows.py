@@ -7,7 +7,8 @@ the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -48,7 +49,7 @@ def are_separate(outputs: Sequence[tf.Tensor], batch: tf.Tensor) -> bool:
         # What is written into a variable may be read again.
         if op.op_def.is_stateful and op.type not in _HARMLESS:
             return False
-        places = [_MIXED] * len(op.outputs)
+        places: list[int | None] = [_MIXED] * len(op.outputs)
         if _MIXED not in given.values():
             places = _places(op, given)
         axes.update(zip((x.name for x in op.outputs), places, strict=True))
@@ -66,7 +67,7 @@ def has_own_gradients(inputs: tf.Tensor) -> bool:
     return False
 
 
-def _places(op, given) -> list[int | None]:
+def _places(op: tf.Operation, given: Mapping[int, int | None]) -> list[int | None]:
     """Returns in which axis of each output of an op the rows are."""
     if op.type == "IdentityN":
         return [given.get(i, _MIXED) for i in range(len(op.outputs))]
@@ -78,7 +79,7 @@ def _places(op, given) -> list[int | None]:
     return [place] * len(op.outputs)
 
 
-def _repeats(tensor, axis: int) -> bool:
+def _repeats(tensor: tf.Tensor, axis: int) -> bool:
     """Whether a tensor that does not depend on the rows is the same all along an axis."""
     rank = tensor.shape.rank
     if rank is None:
@@ -100,16 +101,16 @@ def _repeats(tensor, axis: int) -> bool:
     return value is not None and bool(np.all(value == np.take(value, [0], axis)))
 
 
-def _constant(tensor) -> np.ndarray | None:
+def _constant(tensor: tf.Tensor) -> np.ndarray | None:
     return tf.get_static_value(tensor)
 
 
-def _only(given, position=0) -> int | None:
+def _only(given: Mapping[int, int | None], position: int = 0) -> int | None:
     """Returns the axis of the rows if only one input has them, and that is the right one."""
     return given[position] if set(given) == {position} else _MIXED
 
 
-def _aligned(inputs, given, rank: int) -> int | None:
+def _aligned(inputs: Sequence[tf.Tensor], given: Mapping[int, int | None], rank: int) -> int | None:
     """Returns the axis of the rows if inputs are broadcast to a rank and agree on it."""
     found = {axis - inputs[i].shape.rank for i, axis in given.items()}
     if len(found) != 1:
@@ -119,7 +120,7 @@ def _aligned(inputs, given, rank: int) -> int | None:
     return axis + rank if all(_repeats(x, axis) for x in others) else _MIXED
 
 
-def _broadcast(op, given):
+def _broadcast(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     if op.type == "BroadcastTo":
         axis = _only(given)
         rank = op.outputs[0].shape.rank
@@ -130,12 +131,12 @@ def _broadcast(op, given):
     return _aligned(op.inputs, given, rank)
 
 
-def _axes_of(tensor, rank) -> list[int] | None:
+def _axes_of(tensor: tf.Tensor, rank: int) -> list[int] | None:
     axes = _constant(tensor)
     return None if axes is None else [int(axis) % rank for axis in np.ravel(axes)]
 
 
-def _reduce(op, given):
+def _reduce(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     axis, axes = _only(given), _axes_of(op.inputs[1], op.inputs[0].shape.rank)
     if axis is _MIXED or axes is None or axis in axes:
         return _MIXED
@@ -143,17 +144,17 @@ def _reduce(op, given):
     return axis if keeps else axis - sum(each < axis for each in axes)
 
 
-def _along(op, given):
+def _along(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     axis, axes = _only(given), _axes_of(op.inputs[1], op.inputs[0].shape.rank)
     return _MIXED if axis is _MIXED or axes is None or axis in axes else axis
 
 
-def _along_last(op, given):
+def _along_last(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     axis = _only(given)
     return _MIXED if axis == op.inputs[0].shape.rank - 1 else axis
 
 
-def _reshape(op, given):
+def _reshape(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     axis = _only(given)
     if axis is _MIXED:
         return _MIXED
@@ -163,23 +164,23 @@ def _reshape(op, given):
     return next((i for i in places if math.prod(after[:i]) == ahead), _MIXED)
 
 
-def _transpose(op, given):
+def _transpose(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     axis, order = _only(given), _constant(op.inputs[1])
     return _MIXED if axis is _MIXED or order is None else list(order).index(axis)
 
 
-def _tile(op, given):
+def _tile(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     axis, multiples = _only(given), _constant(op.inputs[1])
     return axis if axis is not _MIXED and multiples is not None and multiples[axis] == 1 else _MIXED
 
 
-def _pad(op, given):
+def _pad(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     axis, paddings = _only(given), _constant(op.inputs[1])
     apart = axis is not _MIXED and paddings is not None and not any(paddings[axis])
     return axis if apart else _MIXED
 
 
-def _concat(op, given):
+def _concat(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     rank, along = op.outputs[0].shape.rank, _constant(op.inputs[-1])
     if along is None:
         return _MIXED
@@ -187,37 +188,37 @@ def _concat(op, given):
     return _MIXED if axis == int(along) % rank else axis
 
 
-def _pack(op, given):
+def _pack(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     rank = op.outputs[0].shape.rank
     axis = _aligned(op.inputs, given, rank - 1)
     return _MIXED if axis is _MIXED else axis + (op.get_attr("axis") % rank <= axis)
 
 
-def _unpack(op, given):
+def _unpack(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     axis, along = given[0], op.get_attr("axis") % op.inputs[0].shape.rank
     return _MIXED if axis == along else axis - (along < axis)
 
 
-def _split(op, given):
+def _split(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     value, along = (1, 0) if op.type == "Split" else (0, 2)
     axis, axes = _only(given, value), _axes_of(op.inputs[along], op.inputs[value].shape.rank)
     return _MIXED if axis is _MIXED or axes is None or axis in axes else axis
 
 
-def _slice(op, given):
+def _slice(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     axis, begin, size = _only(given), _constant(op.inputs[1]), _constant(op.inputs[2])
     if axis is _MIXED or begin is None or size is None or begin[axis] or size[axis] != -1:
         return _MIXED
     return axis
 
 
-def _strided_slice(op, given):
+def _strided_slice(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     axis, rank = _only(given), op.inputs[0].shape.rank
     begin, strides = _constant(op.inputs[1]), _constant(op.inputs[3])
     if axis is _MIXED or begin is None or strides is None:
         return _MIXED
 
-    def has(mask, entry):
+    def has(mask: str, entry: Any) -> bool:
         return bool(op.get_attr(f"{mask}_mask") >> entry & 1)
 
     entries = range(len(begin))
@@ -240,7 +241,7 @@ def _strided_slice(op, given):
     return after + axis - before
 
 
-def _gather(op, given):
+def _gather(op: tf.Operation, given: Mapping[int, Any]) -> Any:
     if op.get_attr("batch_dims"):
         return _MIXED
     (axes,) = _axes_of(op.inputs[2], op.inputs[0].shape.rank) or (None,)
@@ -253,7 +254,7 @@ def _gather(op, given):
     return given[0] + (op.inputs[1].shape.rank - 1) * (axes < given[0])
 
 
-def _matmul(op, given):
+def _matmul(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     """The axes before the last two are broadcast; of these, one is summed over."""
     names = ("transpose_a", "transpose_b") if op.type == "MatMul" else ("adj_x", "adj_y")
     rank, ranks = op.outputs[0].shape.rank, [x.shape.rank for x in op.inputs]
@@ -267,7 +268,7 @@ def _matmul(op, given):
     return rank - 2 + i if axis == kept[i] else _MIXED
 
 
-def _einsum(op, given):
+def _einsum(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     left, right = tf.compat.as_str(op.get_attr("equation")).split("->")
     terms = []
     for term, tensor in zip([*left.split(","), right], [*op.inputs, *op.outputs], strict=True):
@@ -285,12 +286,12 @@ def _einsum(op, given):
     return right.index(label) if label in right and repeat else _MIXED
 
 
-def _one_hot(op, given):
+def _one_hot(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     axis, along = _only(given), op.get_attr("axis")
     return _MIXED if axis is _MIXED else axis + (along != -1 and along <= axis)
 
 
-def _bias(op, given):
+def _bias(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
     return _only(given) if op.inputs[0].shape.rank == 2 and _only(given) == 0 else _MIXED
 
 

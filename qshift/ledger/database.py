@@ -52,7 +52,7 @@ class Database:
         path: The file. It and its directory are made when they are first written to.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = path
 
     @contextmanager
@@ -93,7 +93,7 @@ class Database:
         there = self.path.exists()
         return os.access(self.path.parent, os.W_OK) and (not there or os.access(self.path, os.W_OK))
 
-    def _open_to_read(self):
+    def _open_to_read(self) -> sqlite3.Connection | None:
         if not self.path.exists() or not self.path.stat().st_size:
             return None
         if self.is_writable:
@@ -132,9 +132,10 @@ class Database:
                 with Database(Path(directory, self.path.name)).writing():
                     pass
                 _copies[self.path] = state, directory
+            assert directory is not None
             return Path(directory, self.path.name)
 
-    def _begun(self, path, begin) -> sqlite3.Connection:
+    def _begun(self, path: Path, begin: str) -> sqlite3.Connection:
         """Opens a file and begins a transaction, when other processes have finished theirs."""
         start, said = time.monotonic(), False
         while True:
@@ -176,22 +177,22 @@ class Database:
             raise raised from error
 
 
-def _bring_up_to_date(db) -> None:
+def _bring_up_to_date(db: sqlite3.Connection) -> None:
     if schema.version(db) != schema.VERSION:
         schema.migrate(db)
 
 
-def _is(error, *codes: int) -> bool:
+def _is(error: BaseException, *codes: int) -> bool:
     """Whether an error is one of SQLite's, given without their refinements."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in codes
 
 
-def _is_read_only(error) -> bool:
+def _is_read_only(error: BaseException) -> bool:
     refused = getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS)
     return refused or _is(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
-def _hint(error) -> str:
+def _hint(error: BaseException) -> str:
     """Says what an error of SQLite's means, where it does not say so itself."""
     if _is(error, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return (

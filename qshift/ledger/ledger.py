@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from qshift.forks import Lock
 from qshift.ledger import tables
@@ -29,6 +30,9 @@ from qshift.ledger.database import Database, LedgerError, ReadOnlyLedgerError
 from qshift.ledger.liveness import is_alive, moment, this_process
 from qshift.ledger.tables import Draft, Point, Record
 from qshift.places import home
+
+if TYPE_CHECKING:
+    import sqlite3
 
 __all__ = ["Claims", "Draft", "Ledger", "LedgerError", "OvertakenError", "Record", "default_path"]
 
@@ -99,7 +103,7 @@ class Ledger:
     All methods raise LedgerError if the file cannot be used.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike) -> None:
         try:
             given = Path(path).expanduser()
         except RuntimeError as error:
@@ -128,8 +132,9 @@ class Ledger:
         """
         with self._file.reading() as db:
             found = tables.points(db, wanted) if db else []
-        sound = (each for each in found if each.is_sound and each.result is not None)
-        results = {each.key: each.result for each in sound}
+        results = {
+            each.key: each.result for each in found if each.is_sound and each.result is not None
+        }
         return {key: results[key] for key in wanted if key in results}
 
     def known(self, keys: Sequence[bytes]) -> set[bytes]:
@@ -165,7 +170,13 @@ class Ledger:
             _live()
         return claims
 
-    def _claimed(self, db, wanted, drafts, **columns) -> Claims:
+    def _claimed(
+        self,
+        db: sqlite3.Connection,
+        wanted: Sequence[bytes],
+        drafts: Callable[..., Any],
+        **columns: Any,
+    ) -> Claims:
         claims = Claims()
         waiting: dict[int, list[Point]] = {}
         free = dict.fromkeys(wanted)
@@ -189,7 +200,9 @@ class Ledger:
             claims.mine.append(tables.insert(db, draft, owner=this_process(), **columns))
         return claims
 
-    def _sort(self, db, claims, job: int, points: Sequence[Point]) -> list[bytes]:
+    def _sort(
+        self, db: sqlite3.Connection, claims: Claims, job: int, points: Sequence[Point]
+    ) -> list[bytes]:
         """Says of a job how things stand with it; returns points of it that are free again."""
         record, keys = tables.record(db, job), [point.key for point in points]
         if not all(point.is_sound for point in points):
@@ -205,19 +218,27 @@ class Ledger:
         elif record.remote or len(keys) == record.points:
             us = {"state": "intended", "owner": this_process(), "touched": time.time()}
             tables.update(db, job, **us)
-            (claims.doubtful if record.remote else claims.mine).append(tables.record(db, job))
+            (claims.doubtful if record.remote else claims.mine).append(tables.known(db, job))
         else:  # Of what a process that is gone was simulating, only a part is wanted.
             tables.forget(db, [job])
             return keys
         return []
 
-    def _to_be_fetched_again(self, db, job, record, points) -> Record:
+    def _to_be_fetched_again(
+        self,
+        db: sqlite3.Connection,
+        job: int,
+        record: tables.Record | None,
+        points: Sequence[tables.Point],
+    ) -> Record:
         """Returns a job with results that are damaged here, if a service may have them still."""
         sealed = [point.is_sealed for point in (*points, *tables.points_of(db, job))]
-        is_whole = record and record.is_sound and all(sealed) and len(record.keys) == record.points
+        if record is None:
+            raise self._damaged(tables.damaged(job), job, True)
+        is_whole = record.is_sound and all(sealed) and len(record.keys) == record.points
         is_whole = is_whole and {point.key for point in points} <= {*record.keys}
         if not (is_whole and record.remote and record.job_id):
-            raise self._damaged(tables.damaged(job), job, record is None)
+            raise self._damaged(tables.damaged(job), job, False)
         return record
 
     def leave(self, jobs: Iterable[Record]) -> None:
@@ -272,7 +293,7 @@ class Ledger:
             if found.state == "intended":
                 about = {"job_id": job_id, "instance": instance, "touched": time.time()}
                 tables.update(db, found.id, state="submitted", **about)
-                found = tables.record(db, found.id)
+                found = tables.known(db, found.id)
         return found
 
     def store(
@@ -353,6 +374,7 @@ class Ledger:
             LedgerError: If more than its results is damaged, or no service has it.
         """
         with self._file.reading() as db:
+            assert db is not None, "what is damaged has a file"
             return self._to_be_fetched_again(db, number, tables.record(db, number), [])
 
     def jobs(self) -> list[Record]:

@@ -50,8 +50,8 @@ def is_alive(name: str) -> bool | None:
         None if that cannot be known here, as in another container, or after another boot.
     """
     try:
-        place, pid, started = name.split(" ")
-        pid = int(pid)
+        place, number, started = name.split(" ")
+        pid = int(number)
     except ValueError:  # as an earlier version wrote it, or damaged
         return None
     if place != this_process().partition(" ")[0]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Sequence
+from typing import Any
 
 VERSION = 2
 
@@ -59,7 +61,7 @@ JOB = (
 ).split()
 
 
-def digest(*parts) -> bytes:
+def digest(*parts: Any) -> bytes:
     """Returns 8 bytes that only these values have, by what they are and of which kind."""
     made = hashlib.blake2b(digest_size=8)
     for part in parts:
@@ -68,7 +70,7 @@ def digest(*parts) -> bytes:
     return made.digest()
 
 
-def of_job(row) -> bytes:
+def of_job(row: Sequence[Any]) -> bytes:
     """Returns the checksum of a job, given as the values of `JOB`; `touched` changes without it."""
     return digest(*(v for name, v in zip(JOB, row, strict=True) if name != "touched"))
 
@@ -108,6 +110,6 @@ def migrate(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _execute(db, statements) -> None:
+def _execute(db: sqlite3.Connection, statements: str) -> None:
     for statement in statements.split(";\n"):
         db.execute(statement)

@@ -6,8 +6,8 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from qshift.ledger.schema import JOB, digest, of_job
 
@@ -129,23 +129,28 @@ _JOB = f"SELECT {', '.join(JOB)}, checksum FROM jobs"
 _POINT = "key, job, pub, place, angles, result, seal, checksum"
 
 
-def _point(row) -> Point:
+def _point(row: Sequence[Any]) -> Point:
     *content, seal, checksum = row
     *identity, result = content
+    key, job, pub, place, angles = identity
     is_sealed = seal == digest(*identity)
     measured = None if result is None else digest(*content)
-    return Point(*content, is_sealed, is_sealed and checksum == measured)
+    is_sound = is_sealed and checksum == measured
+    return Point(key, job, pub, place, angles, result, is_sealed, is_sound)
 
 
-def _record(row, pubs=(), angles=()) -> Record:
+def _record(
+    row: Sequence[Any], pubs: tuple[tuple[bytes, ...], ...] = (), angles: tuple[bytes, ...] = ()
+) -> Record:
     *values, checksum = row
-    found = Record(*values, is_sound=checksum == of_job(values), pubs=pubs, angles=angles)
-    return replace(found, remote=bool(found.remote))  # SQLite has no booleans
+    about: dict[str, Any] = dict(zip(JOB, values, strict=True))
+    about["remote"] = bool(about["remote"])  # SQLite has no booleans
+    return Record(**about, is_sound=checksum == of_job(values), pubs=pubs, angles=angles)
 
 
 def points(db: sqlite3.Connection, keys: Sequence[bytes]) -> list[Point]:
     """Returns those of some points that there are."""
-    found = []
+    found: list[Point] = []
     for first in range(0, len(keys), _MOST_MARKS):
         some = keys[first : first + _MOST_MARKS]
         marks = ",".join("?" * len(some))
@@ -217,10 +222,10 @@ def restored(db: sqlite3.Connection, job: Record, keys: Collection[bytes]) -> Re
         [(key, *at, angles) for key, at, angles in layout if key in keys and key not in taken],
     )
     _guard(db, number)
-    return record(db, number)
+    return known(db, number)
 
 
-def insert(db: sqlite3.Connection, draft: Draft, **others) -> Record:
+def insert(db: sqlite3.Connection, draft: Draft, **others: Any) -> Record:
     """Writes down a job that is about to be sent.
 
     Args:
@@ -252,15 +257,24 @@ def insert(db: sqlite3.Connection, draft: Draft, **others) -> Record:
         ],
     )
     _guard(db, job)
-    return record(db, job)
+    return known(db, job)
 
 
-def _inserted(db, columns) -> int:
+def known(db: sqlite3.Connection, job: int) -> Record:
+    """Returns a job that is there."""
+    found = record(db, job)
+    assert found is not None, f"job {job} is missing"
+    return found
+
+
+def _inserted(db: sqlite3.Connection, columns: Mapping[str, Any]) -> int:
     names, marks = ", ".join(columns), ", ".join(f":{name}" for name in columns)
-    return db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", columns).lastrowid
+    number = db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", columns).lastrowid
+    assert number is not None  # as after every INSERT
+    return number
 
 
-def _insert_points(db, job: int, layout) -> None:
+def _insert_points(db: sqlite3.Connection, job: int, layout: Sequence[tuple[Any, ...]]) -> None:
     """Writes points down, given as (key, PUB, row of the PUB, angles)."""
     rows = [(key, job, *others) for key, *others in layout]
     db.executemany(
@@ -269,7 +283,7 @@ def _insert_points(db, job: int, layout) -> None:
     )
 
 
-def update(db: sqlite3.Connection, job: int, **columns) -> None:
+def update(db: sqlite3.Connection, job: int, **columns: Any) -> None:
     """Changes columns of a job.
 
     Raises:
@@ -292,7 +306,7 @@ def touch(db: sqlite3.Connection, job: int, owner: str) -> None:
     db.execute(f"UPDATE jobs SET touched = ? {where}", (time.time(), job, owner))
 
 
-def _guard(db, job) -> None:
+def _guard(db: sqlite3.Connection, job: int) -> None:
     *row, _ = db.execute(f"{_JOB} WHERE id = ?", (job,)).fetchone()
     db.execute("UPDATE jobs SET checksum = ? WHERE id = ?", (of_job(row), job))
 

@@ -43,7 +43,8 @@ class State:
         state = cls(**content)
         state.x = None if state.x is None else np.array(state.x, dtype=float)
         state.history = [
-            Point(**point | {"x": np.array(point["x"], dtype=float)}) for point in state.history
+            Point(**point | {"x": np.array(point["x"], dtype=float)})
+            for point in content.get("history", ())
         ]
         state.memory = {
             name: np.array(value) if isinstance(value, list) else value

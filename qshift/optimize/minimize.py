@@ -170,8 +170,8 @@ def minimize(
                 store.save(state)
             described = f"{optimizer} {value:.8f} |g| {norm:.1e}"
             bar.update(task, completed=step, description=described)
-    last = state.history[-1].x.astype(x0.dtype)
-    return Result(last, tuple(state.history), optimizer, tolerance)
+    result = state.history[-1].x.astype(x0.dtype)
+    return Result(result, tuple(state.history), optimizer, tolerance)
 
 
 def _method(optimizer: str, x0: np.ndarray, damping: float, steps: int) -> _Optimizer:
@@ -209,13 +209,13 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
         fn = fn.update(seed=fn.seed)  # with a count of its own of its calls
     direct = diagonal and isinstance(fn, qshift.QNode)  # whose diagonal may be had by itself
 
-    def checked(value):
+    def checked(value: Any) -> tf.Tensor:
         if not tf.is_tensor(value) or value.shape.rank:
             got = f"shape {value.shape}" if tf.is_tensor(value) else f"a {type(value).__name__}"
             raise ValueError(f"minimize takes a function whose value is one number, got {got}")
         return value
 
-    def up_to_order(x, order: int) -> tuple:
+    def up_to_order(x: Any, order: int) -> tuple:
         function = fn if direct else lambda x: checked(fn(x))
         return qshift.derivatives(function, x, order=order, diagonal=diagonal)
 

@@ -6,9 +6,10 @@ derivatives through what is taken off: decompositions, coefficients and batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import add
+from typing import TYPE_CHECKING, Any
 
 import pennylane as qml
 from pennylane.measurements import ExpectationMP
@@ -21,8 +22,12 @@ from qshift.circuits.formulas import as_real, is_complex
 from qshift.circuits.terms import split, times
 from qshift.errors import UnsupportedError
 
+if TYPE_CHECKING:
+    from pennylane.measurements import MeasurementProcess
+    from pennylane.operation import Operator
 
-def expand(tape: QuantumScript, *_, **__):
+
+def expand(tape: QuantumScript, *_: Any, **__: Any) -> tuple[list[Any], Callable[..., Any]]:
     """Decomposes gates until all trainable parameters have exact rules, and separates terms with
     trainable coefficients and batches of trainable parameters.
 
@@ -84,7 +89,7 @@ def decomposed(tape: QuantumScript) -> QuantumScript:
     return tape.copy(operations=operations, trainable_params=trainable)
 
 
-def _with_real_angles(op):
+def _with_real_angles(op: Operator) -> Operator:
     """Returns a gate whose angles are not complex, as those of what is made of evolutions are."""
     if isinstance(innermost(op), Exp | SProd):
         return op
@@ -95,13 +100,13 @@ def _with_real_angles(op):
         return qml.ops.functions.bind_new_parameters(op, parameters)
 
 
-def _is_complex_tensor(parameter) -> bool:
+def _is_complex_tensor(parameter: Any) -> bool:
     if qml.math.get_interface(parameter) != "tensorflow":
         return False  # other frameworks cast derivatives by themselves
     return not qml.math.shape(parameter) and is_complex(parameter)
 
 
-def _require_known(op, marked):
+def _require_known(op: Operator, marked: bool) -> None:
     """Raises UnsupportedError for a gate that PennyLane would differentiate in some other way, or
     fails to put numbers into, as it has to where arrays are not NumPy's."""
     if hides(op, op.data, qml.math.requires_grad):
@@ -120,20 +125,21 @@ def _require_known(op, marked):
         )
 
 
-def _may_train(parameter) -> bool:
+def _may_train(parameter: Any) -> bool:
     return qml.math.requires_grad(parameter) or _is_jax(parameter)
 
 
-def _is_jax(parameter) -> bool:
+def _is_jax(parameter: Any) -> bool:
     return qml.math.get_interface(parameter) == "jax"
 
 
-def _split(tape):
+def _split(tape: QuantumScript) -> tuple[QuantumScript, Callable[..., Any]]:
     """Measures terms in place of their sums, whose coefficients then multiply the results.
 
     PennyLane's transform for that looks at the coefficients' values, and drops zeros and ones.
     """
-    measurements, parts = [], []
+    measurements: list[MeasurementProcess] = []
+    parts = []
     for measurement in tape.measurements:
         observable, terms = measurement.obs, [(1.0, measurement)]
         if observable is not None and any(map(qml.math.requires_grad, observable.data)):
@@ -152,13 +158,13 @@ def _split(tape):
         if not is_angle(new, i) and any(x is each for each in marked)
     ]
 
-    def finish(results):
+    def finish(results: Sequence[tuple[Any, ...]]) -> Any:
         (values,) = results
         if tape.shots.has_partitioned_shots:
             return tuple(map(combined, values))
         return combined(values)
 
-    def combined(values):
+    def combined(values: Sequence[Any]) -> Any:
         values = [values] if len(measurements) == 1 else list(values)
         found = tuple(_weighted(coefficients, values[of]) for coefficients, of in parts)
         return found[0] if len(found) == 1 else found
@@ -167,7 +173,9 @@ def _split(tape):
     return new, finish
 
 
-def _expval(measurement, word, tape):
+def _expval(
+    measurement: MeasurementProcess, word: Operator, tape: QuantumScript
+) -> MeasurementProcess:
     if not isinstance(measurement, ExpectationMP):
         raise UnsupportedError(
             "Coefficients of observables can be differentiated in expectation values only, not in "
@@ -177,15 +185,15 @@ def _expval(measurement, word, tape):
     return qml.expval(word)
 
 
-def _weighted(coefficients, values):
+def _weighted(coefficients: Sequence[Any], values: Sequence[Any]) -> Any:
     return reduce(add, map(times, coefficients, values))
 
 
-def _first(results):
+def _first(results: Any) -> Any:
     return results[0]
 
 
-def _stacked(results):
+def _stacked(results: Any) -> Any:
     """Stacks the results of several tapes, or derivatives of these, leaf by leaf."""
     # Autograd has a class of its own for tuples that it differentiates.
     if isinstance(results[0], list | tuple) or type(results[0]).__name__ == "SequenceBox":

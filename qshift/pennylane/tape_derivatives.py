@@ -7,10 +7,10 @@ so that what differentiates PennyLane's results can differentiate these.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
@@ -28,6 +28,10 @@ from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.pennylane.expansion import is_angle
 from qshift.rules.planner import Frequencies, Index, Planner, Point, Recipe
 from qshift.rules.shifting import FAR, exact_base, largest_frequency, reduced
+
+if TYPE_CHECKING:
+    from pennylane.measurements import MeasurementProcess
+    from pennylane.operation import Operator
 
 FAR_SINGLE = 10.0  # radians, in single precision
 _MOST_AMPLITUDES = 2**22  # of one broadcast tape, 64 MiB
@@ -82,7 +86,7 @@ class Derivatives:
         objective: str,
         f0: Any = None,
         broadcast: bool | None = None,
-    ):
+    ) -> None:
         if any(getattr(op, "postselect", None) is not None for op in tape.operations):
             raise UnsupportedError(
                 "Postselection divides by the probability of the selected outcome, so expectation "
@@ -109,7 +113,7 @@ class Derivatives:
             self._needed = [(), *sorted(lower), *self._indices]
         planner = _planner(circuit.spectra, cones.tobytes(), cones.shape, objective)
         step = planner.root.request(tuple(self._needed))
-        self._mask = planner.mask(tuple(self._needed)) if self._needed else None
+        self._mask: Any = planner.mask(tuple(self._needed)) if self._needed else None
         points = list(step.new_points)
         # The unshifted tape first, as its results may be known.
         order = sorted(range(len(points)), key=lambda k: points[k] != ())
@@ -119,7 +123,7 @@ class Derivatives:
         tapes, self._sizes = _shifted(tape, circuit, points[len(self._known) :], broadcast)
         self.tapes = tapes
 
-    def read(self, results, entries: Callable[[dict], Any]):
+    def read(self, results: Any, entries: Callable[[dict], Any]) -> tuple[Any, ...]:
         """Makes derivatives of the results of the shifted tapes.
 
         Args:
@@ -136,7 +140,7 @@ class Derivatives:
         copies = range(self._tape.shots.num_copies)
         return tuple(self._read([o[copy] for o in outcomes], entries) for copy in copies)
 
-    def _read(self, outcomes, entries):
+    def _read(self, outcomes: Sequence[Any], entries: Callable[..., Any]) -> tuple[Any, ...]:
         raw = [
             self._combined(outcomes, m) for m in range(sum(len(r.columns) for r in self._results))
         ]
@@ -147,7 +151,7 @@ class Derivatives:
             laid.append(entries(_WithZeros(known, measurement, self._tape.batch_size)))
         return tuple(laid) if len(laid) > 1 else laid[0]
 
-    def _combined(self, outcomes, m) -> dict[Index, Any]:
+    def _combined(self, outcomes: Sequence[Any], m: int) -> dict[Index, Any]:
         """Returns the derivatives of one raw measurement."""
         if not outcomes:  # nothing is needed, or all that is cancels
             return {}
@@ -161,7 +165,7 @@ class Derivatives:
             for row in [combined[k, ...]]  # an array, also where NumPy has numbers
         }
 
-    def _composed(self, result, columns) -> dict[Index, Any]:
+    def _composed(self, result: _Result, columns: Sequence[Any]) -> dict[Index, Any]:
         """Returns the derivatives of a function of raw results, a polynomial of degree two: its
         central differences are its derivatives, exactly."""
         if not self._indices:
@@ -173,8 +177,11 @@ class Derivatives:
         at = steps[()]
         shape = qml.math.shape(at)
 
-        def function(values):
-            return result.function(qml.math.reshape(values, (-1, shape[-1])))
+        of_columns = result.function
+        assert of_columns is not None, "what is a raw result is not composed"
+
+        def function(values: Any) -> Any:
+            return of_columns(qml.math.reshape(values, (-1, shape[-1])))
 
         derivatives = {}
         for index in self._indices:
@@ -191,12 +198,12 @@ class Derivatives:
 class _WithZeros(dict):
     """Partial derivatives of one result; those that nobody asked for are zero."""
 
-    def __init__(self, derivatives, measurement, batch):
+    def __init__(self, derivatives: Any, measurement: MeasurementProcess, batch: Any) -> None:
         super().__init__(derivatives)
         self._measurement = measurement
         self._batch = () if batch is None else (batch,)
 
-    def __missing__(self, index):
+    def __missing__(self, index: Sequence[int]) -> np.ndarray:
         for known in self.values():
             return qml.math.zeros_like(known)
         is_probability = isinstance(self._measurement, ProbabilityMP)
@@ -205,11 +212,13 @@ class _WithZeros(dict):
 
 
 @lru_cache(maxsize=256)
-def _planner(spectra, cones, shape, objective) -> Planner:
+def _planner(
+    spectra: tuple[Any, ...], cones: bytes, shape: Sequence[int], objective: str
+) -> Planner:
     return Planner(spectra, np.frombuffer(cones, bool).reshape(shape), objective)
 
 
-def _raw(measurements):
+def _raw(measurements: Sequence[MeasurementProcess]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Reduces measurements to expectation values and probabilities: these, and the results."""
     raw: list = []
     results = []
@@ -232,11 +241,11 @@ def _raw(measurements):
     return tuple(raw), tuple(results)
 
 
-def _has_numbers_only(op) -> bool:
+def _has_numbers_only(op: Operator) -> bool:
     return all(isinstance(x, np.ndarray | int | float | complex) for x in op.data)
 
 
-def _variance(measurement):
+def _variance(measurement: MeasurementProcess) -> tuple[tuple[Any, ...], Callable[..., Any]]:
     """Returns expectation values that a variance follows from, and how."""
     outcome = measurement.mv
     if outcome is None:
@@ -247,7 +256,7 @@ def _variance(measurement):
     return parts, lambda values: values[:, 1] - values[:, 0] * values[:, 0]
 
 
-def _slots(tape, recipes):
+def _slots(tape: QuantumScript, recipes: dict[int, Recipe]) -> tuple[Slot, ...]:
     """Returns one slot for each trainable parameter."""
     slots = []
     for column in range(len(tape.trainable_params)):
@@ -260,7 +269,7 @@ def _slots(tape, recipes):
     return tuple(slots)
 
 
-def _cones(tape, circuit) -> np.ndarray:
+def _cones(tape: QuantumScript, circuit: Circuit) -> np.ndarray:
     """Returns bool[M, P], which raw measurements can depend on which parameters."""
     cones = circuit.cones.copy()
     if any(isinstance(op, MidMeasureMP) for op in tape.operations):
@@ -272,7 +281,7 @@ def _cones(tape, circuit) -> np.ndarray:
     return cones
 
 
-def _require_rules(tape, circuit, columns):
+def _require_rules(tape: QuantumScript, circuit: Circuit, columns: Collection[int]) -> None:
     for column in columns:
         if not is_angle(tape, tape.trainable_params[column]):
             raise NoShiftRuleError(
@@ -284,7 +293,9 @@ def _require_rules(tape, circuit, columns):
     circuit.require_rules(columns)
 
 
-def _shifted(tape, circuit, points: list[Point], broadcast: bool | None):
+def _shifted(
+    tape: QuantumScript, circuit: Circuit, points: list[Point], broadcast: bool | None
+) -> tuple[list[_Shifted], list[Any]]:
     """Returns tapes at points, and for each the number of points it is broadcast over, or None."""
     moved = {column for point in points for column, _, _ in point}
     if broadcast is None:
@@ -299,7 +310,7 @@ def _shifted(tape, circuit, points: list[Point], broadcast: bool | None):
     return [_moved(tape, circuit, chunk) for chunk in chunks], sizes
 
 
-def _can_broadcast(tape, slots) -> bool:
+def _can_broadcast(tape: QuantumScript, slots: Sequence[Slot]) -> bool:
     operations = [tape.operations[slot.operation] for slot in slots]
     return (
         tape.batch_size is None
@@ -313,7 +324,7 @@ def _can_broadcast(tape, slots) -> bool:
     )
 
 
-def _is_recorded(parameter) -> bool:
+def _is_recorded(parameter: Any) -> bool:
     """Whether what is computed from a parameter now may be differentiated, or compiled.
 
     PennyLane does not differentiate broadcast tapes.
@@ -328,7 +339,7 @@ def _is_recorded(parameter) -> bool:
     return qml.math.requires_grad(parameter)
 
 
-def _moved(tape, circuit, points):
+def _moved(tape: QuantumScript, circuit: Circuit, points: Sequence[Point]) -> _Shifted:
     """Returns the tape at one point, or broadcast over several."""
     if points == [()] and tuple(tape.measurements) == circuit.measurements:
         return tape
@@ -352,7 +363,7 @@ def _moved(tape, circuit, points):
     return _Shifted(operations, circuit.measurements, shots=tape.shots, trainable_params=trainable)
 
 
-def _near(x, slot):
+def _near(x: Any, slot: Slot) -> Any:
     """Returns an angle less whole periods, if it is large; with the same derivatives."""
     largest, base = largest_frequency(slot.spectrum), exact_base(slot.spectrum)
     single = any(name in str(getattr(x, "dtype", "")) for name in ("float32", "float16"))
@@ -369,11 +380,11 @@ def _near(x, slot):
     return qml.math.where(far, _less_periods(x, base), x)
 
 
-def _less_periods(x, base):
+def _less_periods(x: Any, base: Any) -> Any:
     return qml.math.arctan2(qml.math.sin(base * x), qml.math.cos(base * x)) / base
 
 
-def _bound(op, changes):
+def _bound(op: Operator, changes: Any) -> Operator:
     """Returns a gate with some of its parameters replaced."""
     if isinstance(op, qml.ops.Conditional):
         return qml.ops.Conditional(op.meas_val, _bound(op.base, changes))
@@ -385,7 +396,7 @@ def _bound(op, changes):
     return qml.pytrees.unflatten(leaves, structure)
 
 
-def _rows(leaves, sizes):
+def _rows(leaves: Sequence[Any], sizes: Sequence[Any]) -> Any:
     """Stacks results of tapes; those of broadcast tapes have a row for each point already."""
     if not any(sizes):
         return qml.math.stack(leaves)
@@ -395,7 +406,7 @@ def _rows(leaves, sizes):
     return rows[0] if len(rows) == 1 else qml.math.concatenate(rows)
 
 
-def _like(array, tensor):
+def _like(array: Any, tensor: Any) -> Any:
     """Returns an array in the interface of a tensor, and in its dtype unless that has integers."""
     array = qml.math.convert_like(array, tensor)
     has_integers = "int" in str(getattr(tensor, "dtype", type(tensor)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ def param_shift(
     gradient_recipes: Sequence | None = None,
     f0: Any = None,
     broadcast: bool | None = None,
-):
+) -> tuple[list[Any], Callable[..., Any]]:
     """Differentiates a tape, or a QNode, by exact shift rules.
 
     A gradient transform of PennyLane: ``qml.qnode(dev, diff_method=qshift.param_shift)`` in any
@@ -72,7 +72,7 @@ def param_shift(
     derivatives = Derivatives(tape, indices, recipes, "circuits", f0, broadcast)
     count = len(tape.trainable_params)
 
-    def entries(values):
+    def entries(values: Any) -> tuple[Any, ...]:
         row = tuple(values[(i,)] for i in range(count))
         return row if count > 1 else row[0]
 
@@ -81,11 +81,11 @@ def param_shift(
 
 def param_shift_hessian(
     tape: QuantumScript,
-    argnum=None,
+    argnum: Any = None,
     f0: Any = None,
     broadcast: bool | None = None,
     objective: str | None = None,
-):
+) -> Any:
     """Differentiates a tape, or a QNode, twice by the fewest shifted tapes.
 
     Takes the place of `qml.gradients.param_shift_hessian`, and differs in that all entries share
@@ -118,14 +118,14 @@ def param_shift_hessian(
     derivatives = Derivatives(tape, _pairs(argnum, tape), {}, objective, f0, broadcast)
     count = range(len(tape.trainable_params))
 
-    def entries(values):
+    def entries(values: Any) -> tuple[Any, ...]:
         rows = tuple(tuple(values[min(i, j), max(i, j)] for j in count) for i in count)
         return rows if len(count) > 1 else rows[0][0]
 
     return derivatives.tapes, lambda results: derivatives.read(results, entries)
 
 
-def _positions(argnum, tape) -> list[int]:
+def _positions(argnum: Any, tape: QuantumScript) -> list[int]:
     """Returns positions among the trainable parameters."""
     count = len(tape.trainable_params)
     if argnum is None:
@@ -141,7 +141,7 @@ def _positions(argnum, tape) -> list[int]:
     return [int(i) for i in chosen]
 
 
-def _pairs(argnum, tape) -> list[Index]:
+def _pairs(argnum: Any, tape: QuantumScript) -> list[Index]:
     """Returns pairs of positions among the trainable parameters, each once."""
     count = len(tape.trainable_params)
     chosen = np.atleast_1d(np.arange(count) if argnum is None else np.asarray(argnum))
@@ -158,7 +158,7 @@ def _pairs(argnum, tape) -> list[Index]:
     return [(int(i), int(j)) for i, j in np.argwhere(np.triu(mask))]
 
 
-def _require_positions(chosen, count):
+def _require_positions(chosen: Iterable[Any], count: int) -> None:
     if wrong := [i for i in chosen if not 0 <= i < count]:
         raise ValueError(
             f"argnum: there are {count} trainable parameters, 0 to {count - 1}, but got "
@@ -166,7 +166,9 @@ def _require_positions(chosen, count):
         )
 
 
-def _recipes(tape, chosen, shifts, gradient_recipes) -> dict[int, Recipe]:
+def _recipes(
+    tape: QuantumScript, chosen: Sequence[int], shifts: Any, gradient_recipes: Sequence[Any] | None
+) -> dict[int, Recipe]:
     """Returns the rules that were given, {position: recipe}."""
     recipes = {}
     for name, given in (("shifts", shifts), ("gradient_recipes", gradient_recipes)):
@@ -190,17 +192,17 @@ def _recipes(tape, chosen, shifts, gradient_recipes) -> dict[int, Recipe]:
     return recipes
 
 
-def _spectrum(tape, i) -> Spectrum | None:
+def _spectrum(tape: QuantumScript, i: int) -> Spectrum | None:
     op, _, parameter = tape.get_operation(i)
     return spectra.spectra(op)[parameter] if is_angle(tape, tape.trainable_params[i]) else None
 
 
-def _period(spectrum) -> float | None:
+def _period(spectrum: Any) -> float | None:
     is_known = isinstance(spectrum, Frequencies) and spectrum.values
     return period(spectrum.values) if is_known else None
 
 
-def _nothing_trainable(tape, name):
+def _nothing_trainable(tape: QuantumScript, name: str) -> tuple[Any, ...]:
     warnings.warn(
         f"Attempted to compute the {name} of a tape with no trainable parameters. If this is "
         "unintended, please mark trainable parameters in accordance with the chosen auto "
@@ -208,7 +210,7 @@ def _nothing_trainable(tape, name):
         UserWarning,
         stacklevel=3,
     )
-    nothing = (np.zeros(0),) * len(tape.measurements)
+    nothing: Any = (np.zeros(0),) * len(tape.measurements)
     nothing = nothing if len(nothing) > 1 else nothing[0]
     copies = tape.shots.num_copies if tape.shots.has_partitioned_shots else None
     return [], lambda _: nothing if copies is None else (nothing,) * copies
@@ -217,7 +219,7 @@ def _nothing_trainable(tape, name):
 # Applied to a QNode itself, transforms do not see what is outside of its gates.
 
 
-def _expand_direct(tape, *_, **__):
+def _expand_direct(tape: QuantumScript, *_: Any, **__: Any) -> Any:
     if has_trainable_coefficients(tape):
         raise UnsupportedError(
             "Coefficients of observables are differentiated here, but qshift.param_shift(qnode) "
@@ -228,14 +230,14 @@ def _expand_direct(tape, *_, **__):
     return expand(tape)
 
 
-def _contract_hessian(hessian, cjac, tape):
+def _contract_hessian(hessian: Any, cjac: Any, tape: QuantumScript) -> Any:
     contract = qml.gradients.param_shift_hessian.classical_cotransform
     if tape.shots.has_partitioned_shots:
         return tuple(contract(copy, cjac, tape) for copy in hessian)
     return contract(hessian, cjac, tape)
 
 
-def _transforms(function, cotransform):
+def _transforms(function: Any, cotransform: Any) -> list[Any]:
     """Returns a function of tapes as a transform, and as one for QNodes."""
     return [
         qml.transform(
@@ -250,20 +252,20 @@ def _transforms(function, cotransform):
 
 param_shift, _direct = _transforms(param_shift, qml.gradients.param_shift.classical_cotransform)
 param_shift_hessian, _direct_hessian = _transforms(param_shift_hessian, _contract_hessian)
-param_shift.is_qshifts = True  # for a qnode that is given it
+param_shift.is_qshifts = True  # type: ignore[attr-defined]  # for a qnode that is given it
 
 
-@param_shift.custom_qnode_transform
-def _(_, qnode, targs, tkwargs):
+@param_shift.custom_qnode_transform  # type: ignore[attr-defined]  # no more a function
+def _(_: Any, qnode: Any, targs: Any, tkwargs: Any) -> Any:
     return _direct.default_qnode_transform(qnode, targs, tkwargs)
 
 
-@param_shift_hessian.custom_qnode_transform
-def _(_, qnode, targs, tkwargs):
+@param_shift_hessian.custom_qnode_transform  # type: ignore[attr-defined]
+def _(_: Any, qnode: Any, targs: Any, tkwargs: Any) -> Any:
     hessian = _direct_hessian.default_qnode_transform(qnode, targs, tkwargs)
 
     @functools.wraps(qnode)
-    def function(*args, **kwargs):
+    def function(*args: Any, **kwargs: Any) -> Any:
         if tkwargs.get("hybrid", True):
             _require_affine(qnode, args, kwargs, tkwargs.get("argnums"))
         return hessian(*args, **kwargs)
@@ -271,7 +273,7 @@ def _(_, qnode, targs, tkwargs):
     return function
 
 
-def _require_affine(qnode, args, kwargs, argnums):
+def _require_affine(qnode: Any, args: Any, kwargs: Any, argnums: Any) -> None:
     """Raises UnsupportedError unless a QNode's gate parameters are affine in its arguments."""
     jacobian = qml.gradients.classical_jacobian(qnode, argnums, decomposed)
     elsewhere = [_nearby(x) for x in args]
@@ -286,7 +288,7 @@ def _require_affine(qnode, args, kwargs, argnums):
             )
 
 
-def _same(a, b) -> bool:
+def _same(a: Any, b: Any) -> bool:
     """Whether two Jacobians agree, to rounding, whatever their scale."""
     a, b = (np.asarray(qml.math.toarray(x)) for x in (a, b))
     tolerance = 1e-4 if a.dtype == np.float32 else 1e-9
@@ -295,7 +297,7 @@ def _same(a, b) -> bool:
     )
 
 
-def _nearby(x):
+def _nearby(x: Any) -> Any:
     """Returns another argument of the same kind; only floating-point numbers in it differ."""
     leaves, structure = qml.pytrees.flatten(x)
     leaves = [

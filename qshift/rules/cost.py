@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from qshift.rules.planner import Axes, Frequencies, Planner, indices_along
+from qshift.rules.planner import Axes, Frequencies, Planner, Spectrum, indices_along
 from qshift.rules.sources import split
 
 _NOTE = (
@@ -161,7 +162,7 @@ class Plan:
         shared = tuple(each for plan in plans for each in plan.shared)
         return cls(orders, parameters, plans[0].objective, points, adjoint, shared)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Returns the plan as plain data."""
         return asdict(self) | {
             "circuits": self.circuits,
@@ -226,17 +227,18 @@ class Plan:
         return f"<table><caption>{self._title()}</caption><tr>{head}</tr>{body}</table>{notes}"
 
 
-def _sum(values) -> float | None:
+def _sum(values: Iterable[Any]) -> Any:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
-def _counts(order: Order) -> tuple:
+def _counts(order: Order) -> tuple[Any, ...]:
     return tuple(asdict(order).values())[1:]
 
 
-def _evaluations(spectrum) -> int:
+def _evaluations(spectrum: Spectrum | None) -> int:
     """Evaluations of one first derivative by its standard rule."""
     if isinstance(spectrum, Frequencies):
         return 2 * len(spectrum.values)
+    assert spectrum is not None, "parameters without a rule are refused before"
     return len(spectrum.terms)

@@ -13,11 +13,16 @@ import functools
 import itertools
 import math
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from qshift.rules.shift_rule import design, is_equidistant, odd_grid, period, target
+
+_Frequencies = tuple[tuple[float, ...], ...]  # of each parameter
+_Point = tuple[tuple[int, float], ...]  # (parameter, shift) of those that are moved
+_Combination = tuple[tuple[_Point, float], ...]
 
 _TOLERANCE = 1e-11
 
@@ -31,7 +36,9 @@ def wrap(shift: float, full: float | None, unit: float = 1.0) -> float:
 
 
 @lru_cache(maxsize=4096)
-def fewest(frequencies, indices, known):
+def fewest(
+    frequencies: _Frequencies, indices: tuple[tuple[int, ...], ...], known: tuple[_Point, ...]
+) -> tuple[int, list[_Combination]] | None:
     """Finds few new points for partial derivatives by all of a few parameters.
 
     Args:
@@ -45,7 +52,8 @@ def fewest(frequencies, indices, known):
     """
     targets = np.array([_functional(frequencies, Counter(index)) for index in indices])
     span = _Span(targets)
-    chosen, rows = [], []
+    chosen: list[_Point] = []
+    rows: list[np.ndarray] = []
     for points in (known, _candidates(frequencies)):
         for point, row in zip(points, _evaluations(frequencies, points), strict=True):
             if span.complete():
@@ -66,7 +74,7 @@ def fewest(frequencies, indices, known):
     return len(needed.difference(known)), combinations
 
 
-def _candidates(frequencies):
+def _candidates(frequencies: _Frequencies) -> list[_Point]:
     """Returns points that move all parameters: first equal shifts, then a full grid."""
     equal = []
     if all(is_equidistant(f) for f in frequencies):
@@ -79,12 +87,12 @@ def _candidates(frequencies):
     return [tuple(enumerate(shifts)) for shifts in (*equal, *grid)]
 
 
-def _centred(m, parts):
+def _centred(m: int, parts: int) -> float:
     """Returns 2 pi m / parts, brought into (-pi, pi]."""
     return 2 * math.pi * (m - parts if 2 * m > parts else m) / parts
 
 
-def _evaluations(frequencies, points) -> np.ndarray:
+def _evaluations(frequencies: _Frequencies, points: Sequence[_Point]) -> np.ndarray:
     """Returns what an evaluation at each point sees of each basis function (a tensor product)."""
     rows = np.ones((len(points), 1))
     for i, f in enumerate(frequencies if points else ()):
@@ -93,7 +101,7 @@ def _evaluations(frequencies, points) -> np.ndarray:
     return rows
 
 
-def _functional(frequencies, orders) -> np.ndarray:
+def _functional(frequencies: _Frequencies, orders: Counter[int]) -> np.ndarray:
     """Returns the derivative at 0 of each basis function."""
     factors = (target(f, orders[i]) for i, f in enumerate(frequencies))
     return functools.reduce(np.kron, factors, np.ones(1))
@@ -102,11 +110,11 @@ def _functional(frequencies, orders) -> np.ndarray:
 class _Span:
     """The span of the evaluations taken so far, and what of the targets lies outside it."""
 
-    def __init__(self, targets):
+    def __init__(self, targets: np.ndarray) -> None:
         self._residual = targets.copy()
         self._basis = np.empty((0, targets.shape[1]))
 
-    def add(self, row) -> bool:
+    def add(self, row: np.ndarray) -> bool:
         """Adds an evaluation; False if it says nothing new."""
         row = row / np.linalg.norm(row)
         for _ in range(2):  # twice is enough for orthogonality to machine accuracy

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,11 +30,13 @@ from scipy import sparse
 from qshift.errors import NoShiftRuleError
 from qshift.rules.fewest_points import fewest, wrap
 from qshift.rules.shift_rule import period, shift_rule
-from qshift.rules.sources import Index, Sources, sources
+from qshift.rules.sources import Index as Index
+from qshift.rules.sources import Sources, sources
 
 Axes = tuple[tuple[int, ...], ...]  # for each axis of a derivative, the parameters it runs over
 Coordinate = tuple[int, float, float]
 Point = tuple[Coordinate, ...]
+_Term = tuple[float, float, float]  # coefficient, scale, shift
 
 OBJECTIVES = ("circuits", "shots")
 _NARROWEST = 1e-3  # gap between frequencies, relative to the largest
@@ -72,12 +74,12 @@ class Recipe:
         unit = 1 / (max(abs(s) for _, _, s in self.terms) or 1.0)
         terms = {(1.0, 0.0): (1.0, 0.0)}  # {(scale, rounded shift): (coefficient, shift)}
         for _ in range(order):
-            longer = {}
+            longer: dict[tuple[float, float], tuple[float, float]] = {}
             for (a, _), (c, s) in terms.items():
                 # d/dx f(a x + s) = a f'(a x + s) = a sum_i c_i f(a_i (a x + s) + s_i)
                 for ci, ai, si in self.terms if a else ():
                     key = ai * a, wrap(ai * s + si, self.period, unit)
-                    longer[key] = longer.get(key, (0.0,))[0] + a * c * ci, ai * s + si
+                    longer[key] = longer.get(key, (0.0, 0.0))[0] + a * c * ci, ai * s + si
             terms = longer
         return [(c, a, s) for (a, s), (c, _) in terms.items() if abs(c) > negligible]
 
@@ -138,23 +140,24 @@ class Planner:
         """Returns {point: coefficient} of one partial derivative as a product of rules."""
         return _product([(p, self._terms(p, n)) for p, n in Counter(index).items()])
 
-    def _terms(self, parameter, order):
+    def _terms(self, parameter: int, order: int) -> Sequence[_Term]:
         spectrum = self.spectra[parameter]
         if isinstance(spectrum, Recipe):
             return spectrum.rule(order)
+        assert spectrum is not None, "parameters without a rule are refused before"
         return _univariate(spectrum.values, order)
 
 
-class Known(dict):
+class Known(dict[Point, int]):
     """Points in the order of their evaluation, {point: position}, also found by their support."""
 
-    def __init__(self, points: Iterable[Point] = ()):
+    def __init__(self, points: Iterable[Point] = ()) -> None:
         super().__init__()
         self.by_support: dict[Index, list[Point]] = {}
         for point in points:
             self.add(point)
 
-    def add(self, point: Point):
+    def add(self, point: Point) -> None:
         if point not in self:
             self[point] = len(self)
             support = tuple(parameter for parameter, _, _ in point)
@@ -197,7 +200,7 @@ class Node:
         """Plans the partial derivatives `indices` given the points that are there already."""
         return self.step(tuple(indices))
 
-    def _cheapest(self, indices):
+    def _cheapest(self, indices: tuple[Index, ...]) -> Step:
         direct = self._plan(indices)
         # A compiled function may ask for the Hessian before the gradient, or for the Hessian alone.
         lower = tuple(sorted(_below(indices), key=lambda index: (len(index), index)))
@@ -206,13 +209,13 @@ class Node:
         if not self.request(lower).new_points:
             return direct
 
-        def cost(step):
+        def cost(step: Step) -> int:
             # As likely as not, the lower orders come later.
             return 2 * len(step.new_points) + len(step.node.request(lower).new_points)
 
         return min(self._plan_after(lower, indices), direct, key=cost)
 
-    def _plan_after(self, lower, indices):
+    def _plan_after(self, lower: tuple[Index, ...], indices: tuple[Index, ...]) -> Step:
         """Plans `indices` as if `lower` had come first, without the points that only these need."""
         step = self.request(lower).node._plan(indices)
         old, points = len(self.points), step.node.points
@@ -225,17 +228,17 @@ class Node:
             Node(self.planner, self.points + new_points),
         )
 
-    def _plan(self, indices):
+    def _plan(self, indices: tuple[Index, ...]) -> Step:
         planner, known = self.planner, Known(self.points)
         groups: dict[Index, list[int]] = {}
-        for row in np.flatnonzero(planner.mask(indices).any(axis=0)):
+        for row in np.flatnonzero(planner.mask(indices).any(axis=0)).tolist():
             groups.setdefault(tuple(sorted(set(indices[row]))), []).append(row)
-        entries = []
+        entries: list[tuple[int, int, float]] = []
         # Small subsets first: a pair's plan builds on what its two parameters have.
         for support in sorted(groups, key=lambda s: (len(s), s)):
-            rows = groups[support]
-            combinations = _plan_subset(planner, support, [indices[r] for r in rows], known)
-            for row, combination in zip(rows, combinations, strict=True):
+            served = groups[support]
+            combinations = _plan_subset(planner, support, [indices[r] for r in served], known)
+            for row, combination in zip(served, combinations, strict=True):
                 for point, coefficient in combination.items():
                     known.add(point)
                     entries.append((row, known[point], coefficient))
@@ -249,7 +252,7 @@ class Node:
         return Step(new_points, coefficients, node)
 
 
-def _below(indices) -> set[Index]:
+def _below(indices: Iterable[Index]) -> set[Index]:
     """Returns the lower-order derivatives that lead up to some, without these themselves."""
     below: set[Index] = set()
     level = set(indices)
@@ -259,33 +262,37 @@ def _below(indices) -> set[Index]:
     return below - set(indices)
 
 
-def _plan_subset(planner, support, indices, known) -> list[dict[Point, float]]:
+def _plan_subset(
+    planner: Planner, support: Index, indices: Sequence[Index], known: Known
+) -> list[dict[Point, float]]:
     """Plans all requested partial derivatives by exactly the parameters `support`."""
     product = []
-    missing = set()
+    missing: set[Point] = set()
     for index in indices:
         combination = planner.combination(index)
         product.append(combination)
         missing |= {point for point in combination if point not in known}
     spectra = [planner.spectra[p] for p in support]
+    frequencies = [s.values for s in spectra if isinstance(s, Frequencies)]
     if (
         planner.objective == "shots"
         or not missing
-        or any(isinstance(s, Recipe) or not _is_of_one_scale(s.values) for s in spectra)
-        or math.prod(2 * len(s.values) + 1 for s in spectra) > _LARGEST_SPACE
+        or len(frequencies) < len(spectra)
+        or not all(_is_of_one_scale(values) for values in frequencies)
+        or math.prod([2 * len(values) + 1 for values in frequencies]) > _LARGEST_SPACE
     ):
         return product
 
     # The same few situations come back for every subset: solve each once, in local numbering and
     # in units in which every parameter's largest frequency is 1.
     local = {p: i for i, p in enumerate(support)}
-    units = [max(s.values) for s in spectra]
+    units = [max(values) for values in frequencies]
     nearby = (
         tuple((local[p], round(s * units[local[p]], 12)) for p, _, s in point)
         for point in known.within(support)
     )
     solved = fewest(
-        tuple(tuple(w / max(s.values) for w in s.values) for s in spectra),
+        tuple(tuple(w / max(values) for w in values) for values in frequencies),
         tuple(tuple(local[p] for p in index) for index in indices),
         tuple(sorted(nearby)),
     )
@@ -302,16 +309,16 @@ def _plan_subset(planner, support, indices, known) -> list[dict[Point, float]]:
 
 
 @lru_cache(maxsize=1024)
-def _is_of_one_scale(frequencies) -> bool:
+def _is_of_one_scale(frequencies: tuple[float, ...]) -> bool:
     """Whether frequencies, and what they differ by, are of about the same size: otherwise, the
     linear algebra on a subset would take small ones for none."""
     gaps = np.diff([0.0, *sorted(frequencies)])
     return bool(gaps.min(initial=np.inf) >= _NARROWEST * max(frequencies, default=0.0))
 
 
-def _product(rules) -> dict[Point, float]:
+def _product(rules: Sequence[tuple[int, Sequence[_Term]]]) -> dict[Point, float]:
     """Multiplies one-parameter rules: {point: coefficient}."""
-    combination = Counter()
+    combination: defaultdict[Point, float] = defaultdict(float)
     for terms in itertools.product(*(terms for _, terms in rules)):
         moved = [(p, a, s) for (p, _), (_, a, s) in zip(rules, terms, strict=True)]
         point = tuple(sorted(c for c in moved if c[1:] != (1.0, 0.0)))
@@ -320,7 +327,7 @@ def _product(rules) -> dict[Point, float]:
 
 
 @lru_cache(maxsize=4096)
-def _univariate(frequencies, order) -> tuple[tuple[float, float, float], ...]:
+def _univariate(frequencies: tuple[float, ...], order: int) -> tuple[_Term, ...]:
     """Returns (coefficient, 1, shift) of d^order/dx^order with the least sum |c|."""
     if not frequencies:
         return ((1.0, 1.0, 0.0),) if order == 0 else ()

@@ -171,7 +171,7 @@ def odd_grid(frequencies: Sequence[float]) -> np.ndarray:
     return np.stack([half, -half], axis=1).ravel()
 
 
-def design(frequencies: Sequence[float], shifts: Sequence[float]) -> np.ndarray:
+def design(frequencies: Sequence[float], shifts: Sequence[float] | np.ndarray) -> np.ndarray:
     """What evaluations at shifts see: the basis (1, cos(w s)..., sin(w s)...) at each shift.
 
     A rule with coefficients c is exact if ``c @ design(...)`` equals ``target(...)``.
@@ -204,7 +204,7 @@ def target(frequencies: Sequence[float], order: int) -> np.ndarray:
     return np.concatenate([[float(order == 0)], cosine * powers, sine * powers])
 
 
-def _checked_numbers(name: str, values: Sequence[float]) -> np.ndarray:
+def _checked_numbers(name: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
     try:
         numbers = np.atleast_1d(np.asarray(values, dtype=np.float64))
     except (TypeError, ValueError):
@@ -299,7 +299,7 @@ def _best_rule(spectrum: _Spectrum, order: int) -> _Pair:
     """Coefficients and shifts of a rule of least sum|c|, in pairs s, -s."""
     shifts = _half_grid(spectrum, order % 2)
     weights, optimal = _half_rule(spectrum, order, shifts)
-    if not optimal:
+    if weights is None or not optimal:
         weights, shifts = _search(spectrum, order)
     half_period = (period(spectrum) or math.inf) / 2
     paired = (shifts != 0) & (shifts != half_period)

@@ -34,7 +34,9 @@ def exact_base(spectrum: Spectrum | None) -> float | None:
     if not isinstance(spectrum, Frequencies) or not spectrum.values:
         return None
     base = base_frequency(spectrum.values)
-    is_short = base is not None and base * 1024 == round(base * 1024)
+    if base is None:
+        return None
+    is_short = base * 1024 == round(base * 1024)
     # Products with a power of two are exact, which those with three are not.
     return base / _odd(base) if is_short or len(spectrum.values) == 1 else None
 
@@ -98,7 +100,7 @@ class Shifter:
         spectra: Sequence[Spectrum | None],
         name: Callable[[int], str],
         moves: Mapping[int, Sequence[tuple[int, float]]] | None = None,
-    ):
+    ) -> None:
         self._spectra, self._name, self._moves = tuple(spectra), name, dict(moves or {})
         self._largest = np.array([largest_frequency(spectrum) for spectrum in spectra])
 

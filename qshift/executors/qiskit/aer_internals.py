@@ -13,7 +13,7 @@ from collections.abc import Set
 from typing import Any
 
 
-def noise_in(model, steps: Set[tuple[str, tuple[int, ...]]]):
+def noise_in(model: Any, steps: Set[tuple[str, tuple[int, ...]]]) -> Any:
     """Returns that part of a noise model that acts in some steps.
 
     Args:
@@ -35,12 +35,12 @@ def noise_in(model, steps: Set[tuple[str, tuple[int, ...]]]):
     return part
 
 
-def noise_passes(model) -> list:
+def noise_passes(model: Any) -> list:
     """Returns the transpiler passes of a noise model: what `to_dict` leaves out."""
     return model._custom_noise_passes
 
 
-def relaxation(each) -> dict[str, Any] | None:
+def relaxation(each: Any) -> dict[str, Any] | None:
     """Returns what a pass of a noise model consists of; None if it is not a `RelaxationNoisePass`,
     but one that may call any function.
 

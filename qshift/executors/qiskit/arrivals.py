@@ -57,6 +57,7 @@ def await_arrival(
                 )
             say(f"may have been sent already: looking for it {left:.0f} s longer")
             sleep(min(pause, left))
+    return None
 
 
 def only_one(jobs: Sequence[Job], tag: str) -> Job:
@@ -90,12 +91,12 @@ def only_one(jobs: Sequence[Job], tag: str) -> Job:
     return used
 
 
-def _status(job) -> str:
+def _status(job: Job) -> str:
     try:
         return job.status()
     except QShiftError:
         return "lost"
 
 
-def _rank(status) -> int:
+def _rank(status: str) -> int:
     return _BEST_FIRST.index(status) if status in _BEST_FIRST else len(_BEST_FIRST)

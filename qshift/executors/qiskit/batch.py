@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -33,11 +33,20 @@ class Pub(Protocol):
             has to be there.
     """
 
-    primitive: str
-    points: np.ndarray
-    shots: int
-    is_ready: bool
-    load: Load
+    @property
+    def primitive(self) -> str: ...
+
+    @property
+    def points(self) -> np.ndarray: ...
+
+    @property
+    def shots(self) -> int: ...
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    @property
+    def load(self) -> Load: ...
 
     def arguments(self, rows: Sequence[int]) -> tuple:
         """Returns the PUB of some of its points, as the primitive takes it."""
@@ -47,7 +56,7 @@ class Pub(Protocol):
         """Transpiles its circuit."""
         ...
 
-    def is_answered_by(self, measured) -> bool:
+    def is_answered_by(self, measured: Any) -> bool:
         """Whether this can be what the primitive has measured at one of its points."""
         ...
 
@@ -123,13 +132,13 @@ class Batch:
         budget: Budget,
         pubs: Sequence[Pub],
         draws: Sequence[Sequence[bytes]] | None = None,
-    ):
+    ) -> None:
         self.results: list[list] = [[None] * len(pub.points) for pub in pubs]
         self.sent: list[set[int]] = [set() for _ in pubs]
-        self._target = target
+        self._target: Any = target
         self._limits = limits
         self._budget = budget
-        self._pubs = pubs
+        self._pubs: Sequence[Any] = pubs
         self._draws = draws
 
     def measure(self) -> None:
@@ -144,8 +153,8 @@ class Batch:
         self._spend(shared)
         jobs = [(parcel, self._send(parcel)) for parcel in shared]
         for parcel, measured in self._wait(jobs):
-            for (i, rows), part in zip(parcel.parts, measured, strict=True):
-                for row, each in zip(rows, part, strict=True):
+            for (i, some), part in zip(parcel.parts, measured, strict=True):
+                for row, each in zip(some, part, strict=True):
                     self.results[i][row] = each
 
     def _parcels(self, rows: Sequence[Sequence[int]]) -> list[Parcel]:
@@ -182,7 +191,7 @@ class Batch:
             self.sent[i].update(rows)
         return job
 
-    def _wait(self, jobs: Sequence[tuple[Parcel, Job]]) -> Iterator[tuple[Parcel, list]]:
+    def _wait(self, jobs: Sequence[tuple[Any, Job]]) -> Iterator[tuple[Any, list]]:
         """Yields what each job has measured, PUB by PUB, as soon as it is there.
 
         Raises:
@@ -199,7 +208,7 @@ class Batch:
             with waiting.display(self._target.name) as say:
                 for parcel, job in jobs:
                     which = f"job {done + 1} of {len(jobs)}, " if len(jobs) > 1 else ""
-                    results = waiting.wait(job, lambda text, which=which: say(which + text))
+                    results = waiting.wait(job, _after(which, say))
                     yield parcel, self._measured(parcel, job, results)
                     done += 1
         except KeyboardInterrupt as interruption:
@@ -209,7 +218,7 @@ class Batch:
         except JobError as error:
             raise self._failed(*jobs[done], error) from error
 
-    def _measured(self, parcel, job, results) -> list[list]:
+    def _measured(self, parcel: Any, job: Job, results: Sequence[Any]) -> list[Sequence]:
         """Returns what was measured at each point of each PUB of a job.
 
         Raises:
@@ -225,7 +234,7 @@ class Batch:
         if not all(self._pubs[i].is_answered_by(each) for i, each in measured):
             raise JobError(job.id, "failed", _OTHER)
 
-    def _interrupted(self, jobs) -> tuple[str, ...]:
+    def _interrupted(self, jobs: Sequence[tuple[Any, Job]]) -> tuple[str, ...]:
         """Decides what becomes of jobs that nobody waits for any longer, and says so."""
         is_remote, named = self._target.is_remote, ", ".join(job.id for _, job in jobs)
         if is_remote and not waiting.shall_cancel([job for _, job in jobs]):
@@ -245,16 +254,20 @@ class Batch:
             told += f"{', ' * bool(told)}{', '.join(done)} done before that. {self._way_back()}"
         return (told,) if told else ()
 
-    def _cancelled(self, parcel: Parcel) -> None:
+    def _cancelled(self, parcel: Any) -> None:
         """Takes note of a job that was cancelled."""
 
-    def _failed(self, parcel: Parcel, job: Job, error: JobError) -> JobError:
+    def _failed(self, parcel: Any, job: Job, error: JobError) -> JobError:
         """Returns the error to raise for a job that has no results."""
         advice = "There is no ledger (ledger=False), so all is sent again when you run this again."
         return JobError(job.id, error.status, error.reason, advice)
 
     def _way_back(self) -> str:
         return "Without a ledger (ledger=False) the program cannot find these jobs again."
+
+
+def _after(which: str, say: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda text: say(which + text)
 
 
 def _is_done(job: Job) -> bool:
@@ -264,7 +277,7 @@ def _is_done(job: Job) -> bool:
         return False
 
 
-def unpacked_job(parcel: Parcel, job: Job, results) -> list[list]:
+def unpacked_job(parcel: Any, job: Job, results: Sequence[Any]) -> list[Sequence]:
     """Returns what was measured at each point of each PUB of a job.
 
     Args:

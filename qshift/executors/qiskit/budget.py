@@ -18,7 +18,7 @@ class Budget:
         OptionError: If one of them is not a positive number.
     """
 
-    def __init__(self, max_jobs: int | None = None, max_qpu_seconds: float | None = None):
+    def __init__(self, max_jobs: int | None = None, max_qpu_seconds: float | None = None) -> None:
         for name, value, is_one in (
             ("max_jobs", max_jobs, is_integer),
             ("max_qpu_seconds", max_qpu_seconds, is_real),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,10 @@ class _Writer:
         is_complete: As of `text`.
     """
 
-    def __init__(self, is_complete: bool):
+    def __init__(self, is_complete: bool) -> None:
         self._is_complete = is_complete
 
-    def of(self, value, path: tuple[str, ...]):
+    def of(self, value: Any, path: tuple[str, ...]) -> Any:
         """Returns a value as plain data.
 
         Args:
@@ -75,16 +75,16 @@ class _Writer:
             pass
         return self._unknown(value, path)
 
-    def _tagged(self, value, content, path):
+    def _tagged(self, value: Any, content: Any, path: tuple[str, ...]) -> dict[str, Any]:
         return {f"\0{type(value).__module__}.{type(value).__name__}": self.of(content, path)}
 
-    def _table(self, table, path):
+    def _table(self, table: Mapping[Any, Any], path: tuple[str, ...]) -> dict[str, Any]:
         if all(isinstance(key, str) for key in table):
             return {key: self.of(each, (*path, key)) for key, each in table.items()}
         pairs = [[self.of(key, path), self.of(each, path)] for key, each in table.items()]
         return {"\0table": sorted(pairs, key=_order)}
 
-    def _unknown(self, value, path):
+    def _unknown(self, value: Any, path: tuple[str, ...]) -> dict[str, Any]:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         if not self._is_complete:
             return {"\0unknown": kind}
@@ -97,7 +97,7 @@ class _Writer:
         )
 
 
-def _order(plain) -> str:
+def _order(plain: Any) -> str:
     return json.dumps(plain, sort_keys=True)
 
 
@@ -105,25 +105,25 @@ class _UnknownError(Exception):
     """Something whose content is not known."""
 
 
-def _noise_model(model) -> dict:
+def _noise_model(model: Any) -> dict:
     errors = [_noise(error) for error in model.to_dict()["errors"]]
     passes = [_pass(each) for each in aer_internals.noise_passes(model)]
     return {"errors": errors, "passes": passes, "basis": sorted(model.basis_gates)}
 
 
-def _noise(error) -> dict:
+def _noise(error: Any) -> dict:
     # The id is drawn anew for equal errors.
     steps = [[_step(step) for step in steps] for steps in error.get("instructions", ())]
     return {name: each for name, each in error.items() if name != "id"} | {"instructions": steps}
 
 
-def _step(step) -> dict:
+def _step(step: Any) -> dict:
     if step.get("condition") is not None:
         raise _UnknownError
     return step
 
 
-def _pass(each) -> dict:
+def _pass(each: Any) -> dict:
     about = aer_internals.relaxation(each)
     if about is None:
         raise _UnknownError
@@ -140,7 +140,7 @@ def _pass(each) -> dict:
     return about | {"kinds": kinds, "durations": durations}
 
 
-def _circuit(circuit) -> dict:
+def _circuit(circuit: Any) -> dict:
     position = {bit: i for i, bit in enumerate((*circuit.qubits, *circuit.clbits))}
     steps = []
     for step in circuit.data:
@@ -150,7 +150,7 @@ def _circuit(circuit) -> dict:
     return {"sizes": sizes, "phase": circuit.global_phase, "steps": steps}
 
 
-def _operation(operation) -> list:
+def _operation(operation: Any) -> list:
     from qiskit.circuit import ControlFlowOp
     from qiskit.circuit.library import UnitaryGate, get_standard_gate_name_mapping
 
@@ -169,12 +169,12 @@ def _operation(operation) -> list:
     return [*about, operation.definition]
 
 
-def _paulis(paulis) -> list:
+def _paulis(paulis: Any) -> list:
     return paulis.to_labels()  # with their phases
 
 
 # How objects of Qiskit's are taken apart, by package and class; by these classes and no others.
-_KNOWN = {
+_KNOWN: dict[str, Callable[[Any], Any]] = {
     "qiskit_aer.NoiseModel": _noise_model,
     "qiskit_aer.QuantumError": lambda error: _noise(error.to_dict()),
     "qiskit_aer.ReadoutError": lambda error: error.to_dict(),

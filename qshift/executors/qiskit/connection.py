@@ -55,7 +55,7 @@ class Connection:
         instance: A CRN or name; None for the account's.
     """
 
-    def __init__(self, account: str | None = None, instance: str | None = None):
+    def __init__(self, account: str | None = None, instance: str | None = None) -> None:
         self._account, self._instance = account, instance
         self._client: QiskitRuntimeService | None = None
         self._jobs: dict[str, RuntimeJobV2] = {}
@@ -82,7 +82,8 @@ class Connection:
             return self._client
 
     def _connected(self) -> QiskitRuntimeService:
-        if str(self._instance).startswith("crn:") and self._instance.count(":") < _COLONS:
+        instance = str(self._instance)
+        if instance.startswith("crn:") and instance.count(":") < _COLONS:
             reason = f"{self._instance!r} is no whole CRN. Copy it from the list of instances"
             raise OptionError("instance", f"{reason}, or give the instance's name.")
         try:
@@ -180,7 +181,7 @@ class Connection:
         """
         environment = dict(options.get("environment", {}))
         environment["job_tags"] = [*tags, *environment.get("job_tags", ())]
-        more = {"environment": environment}
+        more: dict[str, Any] = {"environment": environment}
         if max_time is not None:
             more["max_execution_time"] = max_time
         made = primitive(kind, mode, options, seed, **more)
@@ -215,7 +216,7 @@ class Connection:
                 self._jobs[job_id] = self._found(job_id)
             return self._jobs[job_id]
 
-    def _found(self, job_id) -> RuntimeJobV2:
+    def _found(self, job_id: str) -> RuntimeJobV2:
         service, asked = self._service, []
         # Two clients may be of one instance; the one in use has asked for a token already.
         by_instance = {instance_of(client): client for client in clients_of(service)}
@@ -246,7 +247,9 @@ class Connection:
 
     def find(self, tag: str) -> list[tuple[str, str]]:
         """Returns (id, digest of its instance) of all jobs that have a tag, oldest first."""
-        found, refusals, clients = {}, [], clients_of(self._service)
+        clients = clients_of(self._service)
+        found: dict[str, Any] = {}
+        refusals: list[Any] = []
         for client in clients:
             try:
                 listed = transport.listed(client, tag)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import operator
 import os
+from collections.abc import Mapping
 from numbers import Real
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
@@ -25,6 +27,9 @@ from qshift.executors.qiskit.job_splitting import Limits
 from qshift.executors.qiskit.targets import target
 from qshift.inputs import is_integer
 from qshift.ledger.ledger import Ledger, default_path
+
+if TYPE_CHECKING:
+    from pennylane.tape import QuantumScript
 
 
 @simulator_tracking
@@ -73,7 +78,7 @@ class EstimatorDevice(qml.devices.Device):
 
     def __init__(
         self,
-        wires=None,
+        wires: Any = None,
         backend: str = "aer",
         *,
         shots: int | None = None,
@@ -91,8 +96,8 @@ class EstimatorDevice(qml.devices.Device):
         instance: str | None = None,
         mode: str | None = None,
         max_time: int | None = None,
-        **options,
-    ):
+        **options: Any,
+    ) -> None:
         given = dict(locals())
         self._made_of = {name: value for name, value in given.items() if name not in _NO_ARGUMENTS}
         self._made_of |= self._made_of.pop("options")
@@ -138,14 +143,14 @@ class EstimatorDevice(qml.devices.Device):
     def __copy__(self) -> EstimatorDevice:
         return self
 
-    def __deepcopy__(self, memo) -> EstimatorDevice:
+    def __deepcopy__(self, memo: Any) -> EstimatorDevice:
         return self
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         profile = {name: value for name, value in vars(self).items() if name.startswith("qshift_")}
         return _restored, (type(self), self._made_of, profile)
 
-    def preprocess_transforms(self, execution_config=None):
+    def preprocess_transforms(self, execution_config: Any = None) -> Any:
         """Returns PennyLane's preparation of tapes: one point each, and plain numbers in them."""
         program = super().preprocess_transforms(execution_config or qml.devices.ExecutionConfig())
         program.add_transform(qml.transforms.broadcast_expand)
@@ -153,7 +158,7 @@ class EstimatorDevice(qml.devices.Device):
         program.add_transform(_require_measured)
         return program
 
-    def execute(self, circuits, execution_config=None):
+    def execute(self, circuits: Any, execution_config: Any = None) -> Any:
         """Runs tapes as one batch; see `qml.devices.Device.execute`."""
         compiled = [self._compile(_numeric(tape, self.wires)) for tape in circuits]
         together: dict = {}  # circuit -> positions of its tapes
@@ -176,13 +181,15 @@ class EstimatorDevice(qml.devices.Device):
 _NO_ARGUMENTS = {"self", "__class__"}
 
 
-def _restored(kind, made_of, profile) -> EstimatorDevice:
-    device = kind(**made_of)
+def _restored(
+    kind: type[EstimatorDevice], made_of: Mapping[str, Any], profile: Any
+) -> EstimatorDevice:
+    device: Any = kind(**made_of)
     vars(device).update(profile)
     return device
 
 
-def _run(given) -> str:
+def _run(given: str | None) -> str:
     name = str(given)
     try:
         name.encode()
@@ -192,7 +199,7 @@ def _run(given) -> str:
     return name
 
 
-def _ledger(given) -> Ledger | None:
+def _ledger(given: Any) -> Ledger | None:
     if given in (None, False):
         return None
     if given is not True and not isinstance(given, str | os.PathLike):
@@ -200,7 +207,7 @@ def _ledger(given) -> Ledger | None:
     return Ledger(default_path() if given is True else given)
 
 
-def _numeric(tape, wires):
+def _numeric(tape: QuantumScript, wires: Any) -> Any:
     """Returns a tape with floats as the angles of its gates, and arrays as all other constants.
 
     Such as the coefficients in an Evolution, or the exponent of a power.
@@ -228,7 +235,7 @@ def _numeric(tape, wires):
 
 
 @qml.transform
-def _require_measured(tape):
+def _require_measured(tape: QuantumScript) -> Any:
     """Raises DeviceError for what the device does not return; snapshots have no effect on it."""
     for measurement in tape.measurements:
         if type(measurement) not in (ExpectationMP, VarianceMP, ProbabilityMP):
@@ -240,5 +247,5 @@ def _require_measured(tape):
     return (tape,), operator.itemgetter(0)
 
 
-def _is_angle(parameter) -> bool:
+def _is_angle(parameter: Any) -> bool:
     return isinstance(parameter, float)

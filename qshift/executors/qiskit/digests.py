@@ -44,7 +44,7 @@ def of_circuit(circuit: QuantumCircuit) -> bytes:
     )
 
 
-def _argument(value) -> bytes:
+def _argument(value: Any) -> bytes:
     if isinstance(value, ParameterExpression):
         return str(value).encode()  # floats in full
     array = np.asarray(value)
@@ -94,7 +94,7 @@ class Draws:
     next who asks for the same.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._taken: dict[Hashable, dict[bytes, int]] = {}
         self._returned: dict[Hashable, list[bytes]] = {}
         self._lock = Lock()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit import QuantumCircuit
@@ -25,6 +26,9 @@ from qshift.executors.qiskit.recorded_batch import RecordedBatch
 from qshift.executors.qiskit.translation import column
 from qshift.executors.qiskit.transpiled import Preparation, Prepared
 from qshift.tracker import Tracker
+
+if TYPE_CHECKING:
+    from qshift.executors.qiskit.device import EstimatorDevice
 
 _draws = digests.Draws()
 
@@ -65,9 +69,10 @@ class _Pub:
     def load_of(self, ready: Prepared) -> Load:
         """Returns how much there is to run, if the circuit is prepared like this."""
         executions = self.shots * (ready.bases if self.basis is None else 1)
-        return Load(*self.points.shape, executions, *ready.burden(executions, self.basis))
+        points, parameters = self.points.shape
+        return Load(points, parameters, executions, *ready.burden(executions, self.basis))
 
-    def is_answered_by(self, measured: np.ndarray | dict[int, int]) -> bool:
+    def is_answered_by(self, measured: Any) -> bool:
         """Whether this can be what the primitive has measured at one of the points."""
         if self.basis is None:
             observables = len(self.preparation.planned(self.circuit).observables)
@@ -93,11 +98,12 @@ class _Pub:
             return circuit, _bindings(circuit, points), self.shots
         # The estimator rounds the number of shots up, also where it misses an integer by rounding.
         precision = (1 + 1e-12) / np.sqrt(self.shots) if self.shots else 0.0
+        isa: Any = ready.circuit
         observables = list(ready.observables)
-        if not self.shots and not ready.circuit.parameters:
+        if not self.shots and not isa.parameters:
             # Aer has one result for such a circuit, whatever the number of points.
             observables, points = [observables] * len(points), points[:1]
-        return ready.circuit, observables, _bindings(ready.circuit, points[:, None]), precision
+        return isa, observables, _bindings(isa, points[:, None]), precision
 
     def read(self, measured: Sequence, values: np.ndarray) -> None:
         """Adds what was measured at each point to the values float64[N, copies, M / copies]."""
@@ -130,7 +136,7 @@ class EstimatorExecutor(Executor):
     together, so that the same program gives the same numbers again.
     """
 
-    def __init__(self, device, seed: int | None = None):
+    def __init__(self, device: EstimatorDevice, seed: int | None = None) -> None:
         super().__init__(device, device.seed if seed is None else seed)
         self._target = device.target
         self._seed = () if self.seed is None else tuple(np.atleast_1d(self.seed).tolist())
@@ -181,7 +187,7 @@ class EstimatorExecutor(Executor):
                 values[finite] = next(found)
         return [values for _, values in results]
 
-    def _run(self, requests, call) -> list[np.ndarray]:
+    def _run(self, requests: Sequence[tuple[Circuit, np.ndarray]], call: Call) -> list[np.ndarray]:
         """Runs circuits at points with finite angles, at least one each."""
         pubs = [list(self._pubs(*request)) for request in requests]
         batch = self._measure([pub for some in pubs for pub in some], call)
@@ -197,7 +203,7 @@ class EstimatorExecutor(Executor):
         Tracker.record(batches=int(circuits > 0), circuits=circuits)
         return results
 
-    def _measure(self, pubs, call) -> Batch:
+    def _measure(self, pubs: Sequence[_Pub], call: Call) -> Batch:
         """Has PUBs measured, as far as the ledger does not know the results."""
         device, ledger = self.device, self.device.ledger
         where = (device.target, device.limits, device.budget, pubs)
@@ -237,7 +243,9 @@ class EstimatorExecutor(Executor):
             raise
         return batch
 
-    def _draws(self, pubs, settings, scope, call) -> tuple[list[list[bytes]], list[list[bytes]]]:
+    def _draws(
+        self, pubs: Sequence[_Pub], settings: Any, scope: Any, call: Call
+    ) -> tuple[list[list[bytes]], list[list[bytes]]]:
         """Returns what identifies each draw, and each point, of PUBs."""
         # Samples of a seeded simulator may follow from less than a ledger has to know.
         settings = digests.of_options(settings, is_complete=self.device.ledger is not None)
@@ -248,7 +256,7 @@ class EstimatorExecutor(Executor):
         ]
         return draws, contents
 
-    def _contents(self, pub, settings) -> list[bytes]:
+    def _contents(self, pub: _Pub, settings: Any) -> list[bytes]:
         """Returns what identifies each point of a PUB."""
         observed, sampled = self._prepare.content(pub.circuit, settings)
         prefix = observed if pub.basis is None else sampled[pub.basis]
@@ -257,7 +265,9 @@ class EstimatorExecutor(Executor):
     def jobs(self, circuit: Circuit, points: int) -> int:
         """Returns how many jobs a batch of so many points of a circuit takes."""
         loads = self._plan(circuit, points)
-        pubs = list(self._pubs(circuit, np.broadcast_to(0.0, (points, circuit.num_parameters))))
+        pubs: list[Any] = list(
+            self._pubs(circuit, np.broadcast_to(0.0, (points, circuit.num_parameters)))
+        )
         return len(parcels(pubs, [range(points)] * len(pubs), self.device.limits, loads))
 
     def shots(self, circuit: Circuit) -> int:
@@ -273,7 +283,7 @@ class EstimatorExecutor(Executor):
             return None
         return sum(load.rows * load.seconds for load in self._plan(circuit, points))
 
-    def _plan(self, circuit, points) -> list[Load]:
+    def _plan(self, circuit: Circuit, points: int) -> list[Load]:
         """Returns how much each PUB of a batch of so many points is.
 
         Transpiles, where only that tells how long the circuit takes; this is not lost.

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ _DEFAULT = ctypes.c_void_p(-1)  # FE_DFL_ENV of Linux's C library
 
 
 @cache
-def _library():
+def _library() -> Any:
     return ctypes.CDLL("libm.so.6") if sys.platform == "linux" else None
 
 

@@ -63,9 +63,10 @@ class LocalJob:
         "CANCELLED": "cancelled",
     }
 
-    def __init__(self, job):
+    def __init__(self, job: Any) -> None:
         self._job = job
-        self.id, self.instance = str(job.job_id()), None
+        self.id = str(job.job_id())
+        self.instance: str | None = None
 
     def status(self) -> str:
         """See `Job`."""

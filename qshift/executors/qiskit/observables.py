@@ -5,9 +5,11 @@ An Estimator takes sums of Pauli words, a Sampler measures qubits in the computa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
@@ -21,6 +23,9 @@ from scipy.linalg import hadamard
 from qshift.circuits.circuit import Circuit
 from qshift.circuits.pauli import decompose
 from qshift.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from pennylane.measurements import MeasurementProcess
 
 _WIDEST_MATRIX = 6  # wires; an observable without a Pauli representation has up to 4**wires words
 _SMALLEST = 1e-6  # coefficient of a sum; Qiskit's own tolerance is absolute
@@ -80,7 +85,7 @@ def readings(circuit: Circuit, wires: Sequence) -> Readings:
     for measurement, width in zip(circuit.measurements, circuit.sizes, strict=True):
         on = tuple(measurement.wires)
         if not isinstance(measurement, ProbabilityMP):
-            terms = [(1.0, _sentence(measurement.obs))]
+            terms: list[tuple[Any, PauliSentence]] = [(1.0, _sentence(measurement.obs))]
         elif not circuit.shots:
             terms = _of_probabilities(measurement, on)
         elif measurement.obs is None:
@@ -138,7 +143,7 @@ def probabilities(counts: dict[int, int], basis: Basis, wires: tuple) -> np.ndar
     return found / found.sum()
 
 
-def _scaled(sentence) -> Iterator[tuple[float, PauliSentence]]:
+def _scaled(sentence: PauliSentence) -> Iterator[tuple[float, PauliSentence]]:
     """Yields sums and what to multiply them by. Qiskit leaves words out whose coefficients are
     below 1e-8, so that small ones are in sums of their own."""
     if min(map(abs, sentence.values()), default=0.0) >= _SMALLEST:
@@ -166,7 +171,7 @@ def _sentence(observable: Operator) -> PauliSentence:
     return _decomposed(observable.matrix, observable.wires, observable.name)
 
 
-def _decomposed(matrix, wires, name) -> PauliSentence:
+def _decomposed(matrix: Callable[[], np.ndarray], wires: Sequence[Any], name: str) -> PauliSentence:
     if len(wires) > _WIDEST_MATRIX:
         raise UnsupportedError(
             f"{name} on {len(wires)} wires has no Pauli representation, and its matrix is written "
@@ -176,7 +181,9 @@ def _decomposed(matrix, wires, name) -> PauliSentence:
     return decompose(matrix(), wires)
 
 
-def _of_probabilities(measurement, wires):
+def _of_probabilities(
+    measurement: MeasurementProcess, wires: Any
+) -> list[tuple[Any, PauliSentence]]:
     """Returns [(weights float64[2**k], observable)], by a Walsh-Hadamard transform."""
     if len(wires) > _WIDEST_PROBS:
         raise UnsupportedError(
@@ -194,12 +201,14 @@ def _of_probabilities(measurement, wires):
             unitary = qml.matrix(qml.prod(*rotation[::-1], qml.I(wires)), wire_order=wires)
             z = word.to_mat(wire_order=qml.wires.Wires(wires))
             rotated = unitary.conj().T @ z @ unitary
-            sentence = _decomposed(lambda m=rotated: m, wires, f"probs(op={measurement.obs.name})")
+            sentence = _decomposed(
+                partial(np.asarray, rotated), wires, f"probs(op={measurement.obs.name})"
+            )
         terms.append((weight, sentence))
     return terms
 
 
-def _sparse(sentence, position) -> SparsePauliOp:
+def _sparse(sentence: PauliSentence, position: Mapping[Any, int]) -> SparsePauliOp:
     terms = [
         ("".join(word.values()), [position[wire] for wire in word], coefficient)
         for word, coefficient in sentence.items()

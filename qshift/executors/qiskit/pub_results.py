@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from qiskit.primitives import PrimitiveResult, PubResult
@@ -15,7 +16,7 @@ from qiskit.primitives import PrimitiveResult, PubResult
 REGISTER = "outcomes"  # the classical bits that a sampler's circuits measure into
 
 
-def unpacked(primitive: str, result) -> Sequence:
+def unpacked(primitive: str, result: Any) -> Sequence:
     """Returns what a PUB has measured at each of its points.
 
     Args:
@@ -27,10 +28,11 @@ def unpacked(primitive: str, result) -> Sequence:
         return [outcomes.get_int_counts(row) for row in range(outcomes.shape[0])]
     values = np.asarray(result.data.evs, dtype=float)
     errors = np.broadcast_to(np.asarray(result.data.stds, dtype=float), values.shape)
-    return np.stack([values, errors], axis=-2)
+    found: Any = np.stack([values, errors], axis=-2)
+    return found
 
 
-def require_results(results) -> Sequence:
+def require_results(results: Any) -> Sequence:
     """Returns the results of a job of a service, if they are that.
 
     Raises:

@@ -96,11 +96,15 @@ class _Shared:
     """
 
     _starting = Lock()
+    # Of the fake backend.
+    sim: Any
+    options: Any
+    _setup_sim: Any
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Any) -> Any:
         return self  # local testing mode copies backends, and each would build a noise model
 
-    def run(self, run_input, **options):
+    def run(self, run_input: Any, **options: Any) -> Any:
         with self._starting:  # a job that comes while the noise model is built would have no noise
             if self.sim is None:
                 self._setup_sim()  # makes `sim`, and `options.noise_model`
@@ -112,11 +116,11 @@ class _Shared:
                 for step in circuit.data
             }
             options = {"noise_model": _noise(self, frozenset(steps))} | options
-        return super().run(circuits, **options)
+        return super().run(circuits, **options)  # type: ignore[misc]  # of the fake backend
 
 
 @functools.lru_cache(64)
-def _noise(backend: _Shared, steps: frozenset[tuple[str, tuple[int, ...]]]):
+def _noise(backend: Any, steps: frozenset[tuple[str, tuple[int, ...]]]) -> Any:
     """Returns that part of the noise model that acts in some steps, which are (gate, qubits)."""
     return noise_in(backend.options.noise_model, steps)
 
@@ -139,19 +143,20 @@ def check_options(options: Mapping[str, Any]) -> None:
                 raise _invalid({name: value}, error) from error
 
 
-def _invalid(options, error: ValidationError) -> OptionError:
+def _invalid(options: Any, error: ValidationError) -> OptionError:
     """Returns an error that says which value is not allowed, and what is."""
     found = error.errors(include_url=False)
     # An option may be of several kinds: that the value is of another one says little.
     fault = next((each for each in found if each["type"] != "is_instance_of"), found[0])
-    path, value = [], options
+    path: list[Any] = []
+    value = options
     for part in fault["loc"]:  # the names of options, and of the classes they are checked by
         if isinstance(value, Mapping) and part in value:
             path, value = [*path, part], value[part]
     return OptionError(".".join(path), f"got {value!r}: {fault['msg']}")
 
 
-def _check_names(options, known, above=()):
+def _check_names(options: Mapping[str, Any], known: Any, above: Any = ()) -> None:
     """Raises OptionError for the first name that is not a field of options."""
     names = [field.name for field in fields(known) if not field.name.startswith("_")]
     for name, value in options.items():
@@ -170,7 +175,7 @@ def _check_names(options, known, above=()):
             _check_names(value, inner, (*above, name))
 
 
-def _known(options, known) -> dict:
+def _known(options: Any, known: Any) -> dict:
     """Returns those of the options that are fields of some options class, on all levels."""
     kept = {}
     for field in fields(known):
@@ -181,7 +186,7 @@ def _known(options, known) -> dict:
     return kept
 
 
-def _seeded(options, seed) -> dict:
+def _seeded(options: Any, seed: int | None) -> dict:
     if seed is None:
         return dict(options)
     return {**options, "simulator": {**options.get("simulator", {}), "seed_simulator": seed}}
@@ -189,7 +194,7 @@ def _seeded(options, seed) -> dict:
 
 def run_locally(
     kind: str, backend: BackendV2, pubs: Sequence, options: Mapping[str, Any], seed: int | None
-):
+) -> Any:
     """Submits a job to the local testing mode and returns it, without waiting.
 
     Args:
@@ -202,7 +207,9 @@ def run_locally(
     return primitive(kind, backend, options, seed).run(pubs)
 
 
-def primitive(kind: str, mode, options: Mapping[str, Any], seed: int | None, **more):
+def primitive(
+    kind: str, mode: Any, options: Mapping[str, Any], seed: int | None, **more: Any
+) -> Any:
     """Returns an Estimator or Sampler.
 
     Args:
@@ -216,7 +223,7 @@ def primitive(kind: str, mode, options: Mapping[str, Any], seed: int | None, **m
     return make(mode=mode, options=_seeded(_known(options, known()), seed) | more)
 
 
-def client_of(service: QiskitRuntimeService):
+def client_of(service: QiskitRuntimeService) -> Any:
     """Returns what the service's requests go out by now. Of it are used
 
     - ``list_backends()``: tables with the "name", "status" and "qubits" of an instance's devices;
@@ -235,11 +242,11 @@ def clients_of(service: QiskitRuntimeService) -> set:
     return {client_of(service), *service._api_clients.values()}
 
 
-def instance_of(client) -> str | None:
+def instance_of(client: Any) -> str | None:
     """Returns the CRN of the instance that requests are for."""
     return client._instance
 
 
-def session_of(client) -> requests.Session:
+def session_of(client: Any) -> requests.Session:
     """Returns what sends requests, all of them."""
     return client._session

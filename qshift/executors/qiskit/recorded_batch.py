@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from qshift.errors import JobError, OptionError, QShiftError
 from qshift.executors.qiskit import arrivals, digests, waiting
@@ -17,7 +18,13 @@ from qshift.executors.qiskit.pub_results import decoded, encoded
 from qshift.ledger.ledger import Claims, Draft, Ledger, LedgerError, OvertakenError, Record
 from qshift.ledger.liveness import elapsed
 
+if TYPE_CHECKING:
+    from qshift.executors.qiskit.budget import Budget
+    from qshift.executors.qiskit.job_splitting import Limits
+    from qshift.executors.qiskit.targets import Target
+
 _SILENCE = 3.0  # seconds of waiting for other processes after which that is logged
+
 _log = logging.getLogger("qshift")
 
 
@@ -38,18 +45,18 @@ class RecordedBatch(Batch):
 
     def __init__(
         self,
-        target,
-        limits,
-        budget,
-        pubs,
-        draws,
+        target: Target,
+        limits: Limits,
+        budget: Budget,
+        pubs: Sequence[Any],
+        draws: Sequence[Sequence[bytes]],
         *,
         ledger: Ledger,
         run: str,
         seeded: bool,
         earlier: Sequence[Sequence[Sequence[bytes]]] = (),
         former: Sequence[Sequence[Sequence[bytes]]] = (),
-    ):
+    ) -> None:
         super().__init__(target, limits, budget, pubs, draws if seeded else None)
         self._ledger = ledger
         self._run = run
@@ -66,7 +73,7 @@ class RecordedBatch(Batch):
             for kind in (earlier, former)
         )
 
-    def _keys(self, draws) -> list[tuple[bytes, tuple[int, int]]]:
+    def _keys(self, draws: Sequence[Sequence[bytes]]) -> list[tuple[bytes, tuple[int, int]]]:
         """Returns (key, (PUB, row)) of each draw."""
         return [
             (digests.digest(self._run.encode(), draw), (i, row))
@@ -153,11 +160,11 @@ class RecordedBatch(Batch):
             i, _ = self._places[key][0]
             self._fill(key, decoded(self._pubs[i].primitive, result))
 
-    def _fill(self, key, measured) -> None:
+    def _fill(self, key: bytes, measured: Any) -> None:
         for i, row in self._places.get(key, ()):
             self.results[i][row] = measured
 
-    def _claim(self, missing) -> Claims:
+    def _claim(self, missing: Sequence[bytes]) -> Claims:
         return self._ledger.claim(
             missing,
             self._drafts,
@@ -190,7 +197,7 @@ class RecordedBatch(Batch):
             drafts.append(Draft(parcel.primitive, "; ".join(about), pubs, sum(loads), parcel.seed))
         return drafts
 
-    def _send_all(self, claims) -> list[tuple[Record, Job]]:
+    def _send_all(self, claims: Claims) -> list[tuple[Record, Job]]:
         """Sends the jobs that were claimed, unless a service has them already."""
         jobs = []
         for record in claims.mine:
@@ -206,14 +213,14 @@ class RecordedBatch(Batch):
                 self._ledger.forget([record])
         return jobs
 
-    def _parcel(self, record) -> Parcel:
-        parts = []
+    def _parcel(self, record: Record) -> Parcel:
+        parts: list[tuple[int, Sequence[int]]] = []
         for keys in record.pubs:
             places = [self._places[key][0] for key in keys]
             parts.append((places[0][0], [row for _, row in places]))
         return Parcel(record.primitive, parts, record.seed)
 
-    def _send_recorded(self, record) -> list[tuple[Record, Job]]:
+    def _send_recorded(self, record: Record) -> list[tuple[Record, Job]]:
         """Sends a job, unless another process has taken it over meanwhile."""
         try:
             job = self._send(
@@ -224,7 +231,7 @@ class RecordedBatch(Batch):
             return []
         return [(record, self._written(record, job))]
 
-    def _written(self, record, job: Job) -> Job:
+    def _written(self, record: Record, job: Job) -> Job:
         """Writes down that a job is at the service; returns the one that is used for the record."""
         try:
             found = self._ledger.sent(record, job.id, job.instance)
@@ -243,13 +250,13 @@ class RecordedBatch(Batch):
             return job
         raise JobError(job.id, found.state, (found.message or "while it was sent").rstrip("."))
 
-    def _joined(self, record) -> Job:
+    def _joined(self, record: Record) -> Job:
         """Returns a job that was sent before."""
         doubted = record.tag if record.posts > 1 else None
         age = elapsed(record.posted)
         return self._target.job(record.job_id, record.instance, doubted, age)
 
-    def _on_service(self, record) -> Job | None:
+    def _on_service(self, record: Record) -> Job | None:
         """Returns the job on the service if it was sent."""
         if not record.posts:
             return None
@@ -289,7 +296,7 @@ class RecordedBatch(Batch):
             for key, each in results.items():
                 self._fill(key, each)
 
-    def _measured(self, record, job, results) -> list[list]:
+    def _measured(self, record: Record, job: Job, results: Sequence[Any]) -> list[Sequence]:
         found = unpacked_job(record, job, results)
         flat = [each for part in found for each in part]
         wanted = zip(record.keys, flat, strict=True)
@@ -342,12 +349,12 @@ class _UnpreparedError(Exception):
         pubs: In which PUBs.
     """
 
-    def __init__(self, pubs: Sequence[int]):
+    def __init__(self, pubs: Sequence[int]) -> None:
         self.pubs = pubs
         super().__init__(pubs)
 
 
-def _usage(job) -> float | None:
+def _usage(job: Job) -> float | None:
     try:
         return job.usage()
     except QShiftError:  # It does not matter so much as to lose results.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
@@ -48,7 +48,7 @@ class MissingError(Exception):
         asked: Digests of the instances that say so.
     """
 
-    def __init__(self, asked: Sequence[str]):
+    def __init__(self, asked: Sequence[str | None]) -> None:
         super().__init__("no such job")
         self.asked = asked
 
@@ -188,7 +188,7 @@ def persist(
             if fault is None:
                 raise
             if fault.is_expired and renew is not None:
-                renew, again = None, renew
+                again, renew = renew, None
                 _log.info("%s: %s; getting new ones", what, fault.text)
                 again()
                 continue
@@ -201,7 +201,7 @@ def persist(
         waited, wait = waited + pause, min(2 * wait, LONGEST_WAIT)
 
 
-def _explained(fault, what, waited) -> ServiceError:
+def _explained(fault: Fault, what: str, waited: float) -> ServiceError:
     """Returns the error that a user gets."""
     if fault.is_expired:
         return AccountError(
@@ -218,7 +218,7 @@ def _explained(fault, what, waited) -> ServiceError:
     return ServiceError(f"{what}: the service refuses: {fault.text}. {_KEPT}.")
 
 
-def _message(answer) -> str:
+def _message(answer: Any) -> str:
     """Returns what an answer says is wrong."""
     try:
         content = answer.json()
@@ -231,7 +231,7 @@ def _message(answer) -> str:
         return str(getattr(answer, "reason", "") or "an error")
 
 
-def _has_code(answer) -> bool:
+def _has_code(answer: Any) -> bool:
     """Whether an error has one of the service's own codes, which a gateway's has not."""
     try:
         return "code" in answer.json()["errors"][0]
@@ -239,7 +239,7 @@ def _has_code(answer) -> bool:
         return False
 
 
-def _short(error) -> str:
+def _short(error: BaseException) -> str:
     """Returns one line of an error, without addresses in memory."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -55,7 +55,7 @@ class ServiceTarget(Target):
         mode: str = "job",
         max_time: int | None = None,
         least_qubits: int = 1,
-    ):
+    ) -> None:
         super().__init__(name, optimization_level, options)
         from qshift.executors.qiskit.connection import Connection
 
@@ -78,7 +78,7 @@ class ServiceTarget(Target):
         self._session = None
         self._opening = Lock()
 
-    def _ask(self, action, what: str):
+    def _ask(self, action: Callable[[], Any], what: str) -> Any:
         """Asks the service something that is safe to repeat, and changes nothing."""
         return persist(lambda: understood(action), what, self._renew, self.sleep)
 
@@ -94,7 +94,7 @@ class ServiceTarget(Target):
 
     @cached_property
     def _device(self) -> BackendV2:
-        def look_up():
+        def look_up() -> Any:
             found = self._connection.backend(wanted, self._least_qubits)
             found.properties()  # kept by it; later they would be asked for once only
             return found
@@ -131,14 +131,14 @@ class ServiceTarget(Target):
         limit = self._max_time if self._mode == "job" else None
         ends: list[float] = []  # of requests that may have reached the service
 
-        def noted():
+        def noted() -> None:
             sending()
             ends.append(math.inf)
 
-        def doubted():
+        def doubted() -> str | None:
             return tags[0] if len(ends) > 1 else None
 
-        def attempt():
+        def attempt() -> Any:
             if ends:
                 left = max(0.0, ends[-1] + arrivals.GRACE - time.monotonic())
                 arrived = arrivals.await_arrival(
@@ -176,7 +176,7 @@ class ServiceTarget(Target):
                 f'it is back, or choose another backend, such as backend="ibm:{_LEAST_BUSY}".'
             )
 
-    def _open(self):
+    def _open(self) -> Any:
         """Returns where jobs are submitted to: the backend, or a session or batch on it."""
         if self._mode == "job":
             return self._device
@@ -219,7 +219,7 @@ class ServiceTarget(Target):
         return [ServiceJob(self, *each) for each in found]
 
 
-def _close(session) -> None:
+def _close(session: Any) -> None:
     """Closes a session or batch: its jobs still run, and it is not paid for any longer."""
     with contextlib.suppress(Exception):  # at exit; the service closes it itself after a while
         session.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qshift.errors import JobError, QShiftError, ServiceError
@@ -46,14 +46,14 @@ class ServiceJob:
         instance: str | None = None,
         doubted: str | None = None,
         age: float = 0.0,
-    ):
+    ) -> None:
         self._target = target
         self._doubted = doubted
         self._sent = time.monotonic() - age
         self._odd: str | None = None  # a status that is none of the service's
         self.id, self.instance = job_id, instance
 
-    def _ask(self, question, what: str):
+    def _ask(self, question: Callable[[Any], Any], what: str) -> Any:
         """Asks the service about the job.
 
         Raises:
@@ -61,7 +61,7 @@ class ServiceJob:
         """
         connection = self._target._connection
 
-        def answered():
+        def answered() -> Any:
             for _ in range(2):
                 try:
                     return question(connection.job(self.id))
@@ -82,7 +82,7 @@ class ServiceJob:
                     raise self._lost(error) from None
             self._target.sleep(pause)
 
-    def _lost(self, error) -> QShiftError:
+    def _lost(self, error: Any) -> QShiftError:
         """Returns the error for a job that the service does not have."""
         if self.instance in error.asked:
             reason = "the service does not have it any more; it was deleted there"
@@ -134,7 +134,7 @@ class ServiceJob:
             return self._ask(lambda job: require_results(job.result()), "Fetching the results of")
         raise self._failure(status)
 
-    def _failure(self, status) -> JobError:
+    def _failure(self, status: str) -> JobError:
         reason = self._ask(lambda job: job.error_message(), "Asking what happened to job")
         reason = " ".join((reason or "the service gives no reason").split()).rstrip(".")
         prefix = f"Job {self.id} has failed: "
@@ -154,7 +154,7 @@ class ServiceJob:
     def cancel(self) -> None:
         """See `Job`."""
 
-        def attempt(job):
+        def attempt(job: Any) -> None:
             try:
                 job.cancel()
             except Exception as error:
@@ -170,7 +170,7 @@ class ServiceJob:
         return self._ask(lambda job: _number(job.usage()), "Asking for the QPU time of job")
 
 
-def _number(value):
+def _number(value: Any) -> float | None:
     """Returns a number that is in an answer, or None in its place."""
     if value is not None and not is_real(value):
         raise TypeError("a number was expected")

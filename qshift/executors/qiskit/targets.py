@@ -46,7 +46,7 @@ def target(
     optimization_level: int | None,
     options: Mapping[str, Any],
     least_qubits: int,
-    **service,
+    **service: Any,
 ) -> Target:
     """Returns the target of a name.
 
@@ -101,7 +101,9 @@ class Target:
     longest_job = math.inf
     access: Mapping[str, str] = {}
 
-    def __init__(self, name: str, optimization_level: int | None, options: Mapping[str, Any]):
+    def __init__(
+        self, name: str, optimization_level: int | None, options: Mapping[str, Any]
+    ) -> None:
         if optimization_level not in (None, 0, 1, 2, 3):
             raise OptionError(
                 "optimization_level", f"expected 0, 1, 2 or 3, got {optimization_level!r}"
@@ -151,11 +153,11 @@ class Target:
         found = [self._settings(self.former_level, each) for each in options]
         return found[: 1 + (found[0] != found[1])]
 
-    def _settings(self, level, options) -> dict[str, Any]:
+    def _settings(self, level: int, options: Mapping[str, Any]) -> dict[str, Any]:
         asked_for = self._asked_for  # so that the next process finds what the least busy one has
         return {"backend": asked_for, "optimization_level": level, "options": options}
 
-    def transpiled(self, key: Hashable, make) -> QuantumCircuit:
+    def transpiled(self, key: Hashable, make: Callable[[], QuantumCircuit]) -> QuantumCircuit:
         """Returns a circuit in the backend's own gates, transpiled when it is first asked for.
 
         It is kept in memory, and on disk for other processes (`transpile_cache`).
@@ -242,7 +244,7 @@ def _measuring(options: Mapping[str, Any]) -> dict[str, Any]:
     return _filled({name: value for name, value in options.items() if name != "environment"})
 
 
-def _filled(options) -> dict[str, Any]:
+def _filled(options: Mapping[str, Any]) -> dict[str, Any]:
     filled = {k: _filled(v) if isinstance(v, Mapping) else v for k, v in options.items()}
     return {k: v for k, v in filled.items() if not (isinstance(v, Mapping) and not v)}
 
@@ -252,7 +254,9 @@ class LocalTarget(Target):
 
     _used_in: ClassVar[tuple[int, ...] | None] = None  # the process in which Aer has run first
 
-    def __init__(self, name: str, optimization_level: int | None, options: Mapping[str, Any]):
+    def __init__(
+        self, name: str, optimization_level: int | None, options: Mapping[str, Any]
+    ) -> None:
         super().__init__(name, optimization_level, options)
         kind, _, self._fake = name.partition(":")
         self.is_aer = kind == "aer"
@@ -314,7 +318,7 @@ class LocalTarget(Target):
         return AerSimulator.from_backend(self._device)
 
     @property
-    def is_exact(self) -> bool:
+    def is_exact(self) -> bool:  # type: ignore[override]  # which says so itself
         """Whether it has exact values: Aer, with noise up to what a density matrix can hold."""
         return self.is_aer and (not self._fake or self.num_qubits <= _WIDEST_DENSITY_MATRIX)
 

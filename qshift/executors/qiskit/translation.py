@@ -7,9 +7,10 @@ planned: shift rules for whole gates take fewer circuits than rules for their pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pennylane as qml
@@ -86,7 +87,9 @@ def column(parameter: Parameter) -> int:
     return int(parameter.name[1:])
 
 
-def _translated(circuit, position, gates, columns) -> Iterator[tuple]:
+def _translated(
+    circuit: Circuit, position: int, gates: Collection[str], columns: Sequence[Any]
+) -> Iterator[tuple]:
     """Yields (name, wires, arguments of the Qiskit gate) of what one gate consists of.
 
     The angles of the parts are affine functions of the gate's own. They are found by decomposing
@@ -113,7 +116,7 @@ def _translated(circuit, position, gates, columns) -> Iterator[tuple]:
             versions.append(list(_parts(circuit.bound(position, point[None]), gates, bool(own))))
     gate = circuit.operations[position].name
     for same in _aligned(versions, gate):
-        arguments = []
+        arguments: list[Any] = []
         for values in zip(*(part.data for part in same), strict=True):
             if np.ndim(values[0]):
                 if not all(np.array_equal(values[0], value) for value in values[1:]):
@@ -130,7 +133,7 @@ def _translated(circuit, position, gates, columns) -> Iterator[tuple]:
         yield same[0].name, same[0].wires, arguments
 
 
-def _parts(op: Operator, gates, moving: bool) -> Iterator[Operator]:
+def _parts(op: Operator, gates: Collection[str], moving: bool) -> Iterator[Operator]:
     """Decomposes a gate into those that Qiskit has.
 
     Args:
@@ -164,7 +167,7 @@ def _parts(op: Operator, gates, moving: bool) -> Iterator[Operator]:
         )
 
 
-def _rotations(op) -> list[Operator] | None:
+def _rotations(op: Operator) -> list[Operator] | None:
     """Writes exp(i x G) as Pauli rotations, if the words of G commute."""
     if len(op.data) != 1 or np.iscomplexobj(op.data[0]) or not op.has_generator:
         return None  # the parameter of an Exp is i x
@@ -184,7 +187,7 @@ def _rotations(op) -> list[Operator] | None:
     ]
 
 
-def _no_gates(gate) -> UnsupportedError:
+def _no_gates(gate: str) -> UnsupportedError:
     return UnsupportedError(
         f"{gate} has a parameter that changes, but no Qiskit gate, nor a PennyLane decomposition "
         "into rotations by linear functions of it. Write the gates it stands for (for an Evolution "
@@ -203,14 +206,14 @@ def _probes(count: int) -> np.ndarray:
     return np.array([base, *(base + np.eye(count)), *checks])
 
 
-def _aligned(versions, gate) -> Iterator[tuple]:
+def _aligned(versions: Sequence[Sequence[Operator]], gate: str) -> Iterator[tuple]:
     """Yields the parts of a gate that belong together, one for each probe."""
     if len({tuple((part.name, part.wires) for part in parts) for parts in versions}) > 1:
         raise _no_gates(gate)
     yield from zip(*versions, strict=True)
 
 
-def _affine(probes, values, gate) -> tuple[float, np.ndarray]:
+def _affine(probes: np.ndarray, values: np.ndarray, gate: str) -> tuple[float, np.ndarray]:
     """Returns (offset, slopes) of the affine function that has these values at the probes."""
     count = probes.shape[1]
     slopes = _tidy(values[1 : count + 1] - values[0])
@@ -220,7 +223,7 @@ def _affine(probes, values, gate) -> tuple[float, np.ndarray]:
     return float(offset), slopes
 
 
-def _tidy(numbers):
+def _tidy(numbers: Any) -> np.ndarray:
     """Takes rounding errors off numbers like 1/8, for which there are simpler expressions."""
     rounded = np.round(numbers, 6) + 0.0
     return np.where(np.abs(numbers - rounded) < 1e-13, rounded, numbers)

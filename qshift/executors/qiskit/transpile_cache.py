@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from qiskit import QuantumCircuit, qpy
 
@@ -28,7 +29,7 @@ def directory() -> Path:
     return home("XDG_CACHE_HOME", ".cache") / "qshift" / "circuits"
 
 
-def key(circuit: QuantumCircuit, *settings) -> str:
+def key(circuit: QuantumCircuit, *settings: Any) -> str:
     """Returns what identifies the result of transpiling a circuit, the same in every process.
 
     Args:
@@ -71,5 +72,5 @@ def _prune(folder: Path) -> None:
     files = list(folder.glob("*.qpy"))
     if len(files) > _MOST_FILES:
         ages = {file: file.stat().st_mtime for file in files}
-        for file in sorted(files, key=ages.get)[: len(files) - _MOST_FILES * 9 // 10]:
+        for file in sorted(files, key=ages.__getitem__)[: len(files) - _MOST_FILES * 9 // 10]:
             file.unlink(missing_ok=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from qiskit import ClassicalRegister, QuantumCircuit
@@ -66,7 +68,7 @@ class Preparation:
         wires: Of the device; empty for those of each circuit.
     """
 
-    def __init__(self, target: Target, wires: Sequence):
+    def __init__(self, target: Target, wires: Sequence) -> None:
         self._target = target
         self._wires = wires
         self._planned: WeakKeyDictionary[Circuit, Prepared] = WeakKeyDictionary()
@@ -119,7 +121,8 @@ class Preparation:
             tuple((slot.operation, slot.leaf) for slot in circuit.slots),
             tuple(wires),
         )
-        bare, observables = None, ()
+        bare: Any = None
+        observables: tuple[SparsePauliOp, ...] = ()
         sampled = []
         if found.observables or any(not basis.gates for basis in found.bases):
             bare = self._target.transpiled(key, lambda: translate(circuit, wires))
@@ -132,7 +135,7 @@ class Preparation:
             if basis.gates:
                 rotated = (key, tuple(map(fingerprint, basis.gates)))
                 isa = self._target.transpiled(
-                    rotated, lambda basis=basis: translate(circuit, wires, basis.gates)
+                    rotated, partial(translate, circuit, wires, basis.gates)
                 )
             sampled.append(_measuring(isa, [wires.index(wire) for wire in basis.wires]))
         seconds = tuple(each and self._target.seconds(each) for each in (bare, *sampled))
@@ -173,7 +176,7 @@ class Preparation:
             )
         return known[settings]
 
-    def _used(self, circuit) -> list:
+    def _used(self, circuit: Circuit) -> list:
         """Returns the wires of a circuit, in the device's order if it has one.
 
         Raises:
@@ -190,7 +193,7 @@ class Preparation:
             wires = [wire for wire in self._wires if wire in used]
         return wires
 
-    def _require_room(self, wires) -> None:
+    def _require_room(self, wires: Any) -> None:
         """Raises UnsupportedError if the backend has too few qubits."""
         if len(wires) > self._target.num_qubits:
             raise UnsupportedError(

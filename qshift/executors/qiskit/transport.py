@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -33,7 +34,7 @@ class ReadsOnly(HTTPAdapter):
     connection breaks. A job that was accepted all the same would then run, and be paid for, twice.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         reads = Retry(
             total=3,
             backoff_factor=0.2,
@@ -44,7 +45,9 @@ class ReadsOnly(HTTPAdapter):
         super().__init__(max_retries=reads)
         self._once = HTTPAdapter()
 
-    def send(self, request, stream=False, timeout=None, **more):
+    def send(  # type: ignore[override]  # hands the others on by name
+        self, request: Any, stream: Any = False, timeout: Any = None, **more: Any
+    ) -> Any:
         connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
         limits = (
             min(connect or _CONNECT_TIMEOUT, _LONGEST_CONNECT),
@@ -57,7 +60,7 @@ class ReadsOnly(HTTPAdapter):
         _require_json(request.method, path, answer)
         return answer
 
-    def close(self):
+    def close(self) -> None:
         super().close()
         self._once.close()
 
@@ -81,7 +84,7 @@ def _require_json(method: str, path: str, answer: requests.Response) -> None:
         ) from None
 
 
-def listed(client, tag: str) -> list[dict]:
+def listed(client: Any, tag: str) -> list[dict]:
     """Returns all jobs in an instance that have a tag, as the service describes them.
 
     An answer of another kind is an error here: to take it for "none" would be to send a job twice.
@@ -97,7 +100,7 @@ def listed(client, tag: str) -> list[dict]:
             return [job for job in found if tag in job.get("tags", [tag])]
 
 
-def name(value) -> str:
+def name(value: Any) -> str:
     """Returns a name that is in an answer.
 
     Raises:

@@ -36,7 +36,7 @@ def wait(job: Job, say: Callable[[str], None]) -> Sequence:
         JobError: If it failed or was cancelled.
     """
 
-    def look(status):
+    def look(status: str) -> None:
         position = job.queue_position() if status == "queued" else None
         say(status if position is None else f"{status}, position {position}")
 
@@ -62,6 +62,7 @@ def until_over(
             return status
         look(status)
         sleep(pause)
+    raise AssertionError("pauses have no end")
 
 
 @contextmanager

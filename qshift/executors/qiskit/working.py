@@ -29,7 +29,7 @@ class Working:
         device: The backend.
     """
 
-    def __init__(self, device: BackendV2):
+    def __init__(self, device: BackendV2) -> None:
         self._device = device
         self._all = device.target
         self._broken = set(_broken(self._all, getattr(device, "properties", lambda: None)()))
@@ -42,7 +42,7 @@ class Working:
         }
         self._target = self._without() if self._broken else self._all
 
-    def _works(self, name, qubits) -> bool:
+    def _works(self, name: str, qubits: tuple[int, ...]) -> bool:
         is_coupled = len(qubits) < 2 or frozenset(qubits) not in self._pairs
         return is_coupled and (name, qubits) not in self._broken and not self._qubits & {*qubits}
 
@@ -92,7 +92,9 @@ class Working:
             raise self._refusal(circuit)
         return found
 
-    def _tried(self, circuit, level, settings: Mapping) -> QuantumCircuit | None:
+    def _tried(
+        self, circuit: QuantumCircuit, level: int | None, settings: Mapping
+    ) -> QuantumCircuit | None:
         """Returns a circuit transpiled; None if there is something broken in it."""
         try:
             found = generate_preset_pass_manager(level, **settings).run(circuit)
@@ -111,7 +113,7 @@ class Working:
         is_there = operation.name in _PLACELESS
         return not is_there and not self._target.instruction_supported(operation.name, qubits)
 
-    def _refusal(self, circuit) -> UnsupportedError:
+    def _refusal(self, circuit: QuantumCircuit) -> UnsupportedError:
         pairs = ", ".join(map(str, sorted(map(tuple, map(sorted, self._pairs)))[:8]))
         qubits = ", ".join(map(str, sorted(self._qubits)[:8]))
         return UnsupportedError(
@@ -122,7 +124,7 @@ class Working:
         )
 
 
-def _broken(target: Target, properties) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _broken(target: Target, properties: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yields (gate, qubits) that do not work."""
     for name in target.operation_names:
         for qubits, about in (target[name] or {}).items():

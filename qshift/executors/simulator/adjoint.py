@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from contextlib import nullcontext
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
@@ -22,6 +23,9 @@ from qshift.executors.simulator.lightning_internals import (
     pauli_z,
 )
 from qshift.executors.simulator.measurement_bases import NotCoveredError
+
+if TYPE_CHECKING:
+    from pennylane.operation import Operator
 
 # lightning shares the observables out among OpenMP's threads, and waits for these even where one
 # of them has nothing to do. It is worth while for several observables of large states only.
@@ -41,7 +45,7 @@ class Adjoint:
         NotCoveredError: If lightning does not differentiate one of its gates or measurements.
     """
 
-    def __init__(self, kernels: Kernels, circuit: Circuit, wire_map: dict):
+    def __init__(self, kernels: Kernels, circuit: Circuit, wire_map: dict) -> None:
         if not all(isinstance(m, ExpectationMP) for m in circuit.measurements):
             raise NotCoveredError
         self._kernels, self._wire_map = kernels, wire_map
@@ -75,7 +79,7 @@ class Adjoint:
             warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
             self._observables = observable_list(observables, wire_map)
 
-    def threads(self):
+    def threads(self) -> Any:
         """Returns a context for all calls in which as many threads run as are worth while."""
         large = len(self._wire_map) > _MOST_WIRES_ALONE and len(self._observables) > 1
         return nullcontext() if large else _openmp.limit(limits=1)
@@ -103,7 +107,7 @@ class Adjoint:
 _NO_MATRIX = np.empty(0, complex)
 
 
-def _serializable(observable):
+def _serializable(observable: Operator) -> Operator:
     """Returns an observable of words or a matrix; lightning takes sparse ones for those of all
     wires, in order."""
     if observable.pauli_rep is not None:
@@ -113,7 +117,7 @@ def _serializable(observable):
 
 
 @lru_cache(maxsize=4096)
-def _has_generator(name, wires, controls) -> bool:
+def _has_generator(name: str, wires: int, controls: int) -> bool:
     """Whether this release of lightning differentiates a gate with so many wires and controls."""
     state = StateVector(wires + controls)
     targets, control = list(range(wires)), list(range(wires, wires + controls))

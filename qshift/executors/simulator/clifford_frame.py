@@ -7,9 +7,10 @@ Quantum 3:128, Sec. 1), and what no longer stands between rotations costs nothin
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pennylane as qml
@@ -19,6 +20,9 @@ from qshift.circuits.identity import contains_custom
 from qshift.circuits.pauli import decompose
 from qshift.circuits.spectra import has_no_effect
 from qshift.executors.simulator.measurement_bases import NotCoveredError
+
+if TYPE_CHECKING:
+    from pennylane.operation import Operator
 
 _WIDEST_CLIFFORD = 3  # wires
 _SAME_GATE = 1e-10  # between its matrix and what its generator says
@@ -63,7 +67,7 @@ class Frame:
         unitary: complex[2**n, 2**n].
     """
 
-    def __init__(self, wire_map: dict):
+    def __init__(self, wire_map: dict) -> None:
         self.wire_map = wire_map
         self.rotations: list[tuple[Word, int, float]] = []
         self.unitary = np.eye(2 ** len(wire_map), dtype=complex)
@@ -71,7 +75,7 @@ class Frame:
         # What a word that follows the unitary is, if it precedes it, for X and Z on each bit.
         self._images = [[Word(1 << b, 0, 0), Word(0, 1 << b, 0)] for b in range(len(wire_map))]
 
-    def add(self, op: qml.operation.Operator, columns: list[int]):
+    def add(self, op: qml.operation.Operator, columns: list[int]) -> None:
         """Adds a gate that depends on some columns of the point."""
         if has_no_effect(op) or not op.wires:
             return
@@ -103,13 +107,13 @@ class Frame:
         else:
             raise NotCoveredError
 
-    def _terms(self, op, matrix):
+    def _terms(self, op: Operator, matrix: np.ndarray) -> list[tuple[Word, float]]:
         key = type(op), matrix.tobytes(), float(op.data[0])
         if key not in self._known:
             self._known[key] = _terms(op, matrix)
         return self._known[key]
 
-    def _before(self, word, bits) -> Word:
+    def _before(self, word: Word, bits: Sequence[int]) -> Word:
         """Moves a word on some bits to before the unitary."""
         found = Word(0, 0, word.phase)
         for mask, which in ((word.x, 0), (word.z, 1)):
@@ -119,7 +123,7 @@ class Frame:
         return found
 
 
-def apply(matrix, wires, states):
+def apply(matrix: Any, wires: Any, states: Any) -> Any:
     """Applies a matrix on some wires to states complex[2**n, K]."""
     count, k = len(states).bit_length() - 1, len(wires)
     matrix = np.reshape(matrix, (2,) * (2 * k))
@@ -128,7 +132,7 @@ def apply(matrix, wires, states):
     return np.moveaxis(found, range(k), wires).reshape(states.shape)
 
 
-def _terms(op, matrix) -> list[tuple[Word, float]]:
+def _terms(op: Operator, matrix: np.ndarray) -> list[tuple[Word, float]]:
     """Returns words that commute, and angles per parameter, whose rotations together are a gate.
 
     Raises:
@@ -159,9 +163,9 @@ def _terms(op, matrix) -> list[tuple[Word, float]]:
 
 
 @lru_cache(maxsize=1024)
-def _images(matrix, count) -> list[Word] | None:
+def _images(entries: bytes, count: int) -> list[Word] | None:
     """Returns what X and Z on each bit are before a gate; None if it is not a Clifford gate."""
-    matrix = np.frombuffer(matrix, complex).reshape(2**count, 2**count)
+    matrix = np.frombuffer(entries, complex).reshape(2**count, 2**count)
     if count > _WIDEST_CLIFFORD:
         return None
     found = []
@@ -174,7 +178,7 @@ def _images(matrix, count) -> list[Word] | None:
     return found
 
 
-def _word(matrix) -> Word | None:
+def _word(matrix: np.ndarray) -> Word | None:
     """Returns a matrix as a word, if it is one."""
     x = int(np.argmax(np.abs(matrix[:, 0])))
     phase = round(np.angle(matrix[x, 0]) / (np.pi / 2)) % 4

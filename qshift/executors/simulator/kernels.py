@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
@@ -21,6 +22,11 @@ from qshift.circuits.spectra import has_no_effect, standard_name
 from qshift.executors.simulator.lightning_internals import Measurements, StateVector
 from qshift.executors.simulator.measurement_bases import WIDEST_MATRIX, Basis, NotCoveredError
 from qshift.executors.simulator.prefix_order import in_order, stops
+
+if TYPE_CHECKING:
+    from pennylane.operation import Operator
+
+    from qshift.circuits.circuit import Slot
 
 # Gates with kernels that take their parameters as PennyLane does.
 _KERNELS = frozenset(
@@ -62,11 +68,11 @@ class Gate:
         return _matrix(self.op)
 
 
-def _matrix(op) -> np.ndarray:
+def _matrix(op: Operator) -> np.ndarray:
     return np.ascontiguousarray(op.matrix(), dtype=complex)
 
 
-def matrix_gate(op, position: int, wire_map: dict, columns: Sequence[int] = ()) -> Gate:
+def matrix_gate(op: Operator, position: int, wire_map: dict, columns: Sequence[int] = ()) -> Gate:
     """Returns a gate as its matrix.
 
     Raises:
@@ -78,7 +84,7 @@ def matrix_gate(op, position: int, wire_map: dict, columns: Sequence[int] = ()) 
     return Gate(op, position, "QubitUnitary", wires, False, [], [], [], list(columns))
 
 
-def _is_wrapped(op) -> bool:
+def _is_wrapped(op: Operator) -> bool:
     return isinstance(op, Adjoint | Controlled) and standard_name(op) is not None
 
 
@@ -111,7 +117,7 @@ class Kernels:
         wire_map: dict,
         state: StateVector,
         latest: dict,
-    ):
+    ) -> None:
         self._circuit, self._wire_map, self.state = weakref.proxy(circuit), wire_map, state
         self._latest, self._own = latest, object()
         self._reset, self._update = state.resetStateVector, state.updateData
@@ -133,7 +139,7 @@ class Kernels:
             self._add(gates, op, position, slots.get(position, ()))
         return gates
 
-    def _add(self, gates, op, position, slots):
+    def _add(self, gates: list[Gate], op: Operator, position: int, slots: Sequence[Slot]) -> None:
         if has_no_effect(op) or not op.wires:
             return
         if isinstance(op, qml.operation.StatePrepBase):
@@ -151,8 +157,10 @@ class Kernels:
             for part in parts:
                 self._add(gates, part, position, ())
 
-    def _gate(self, op, position, slots) -> Gate:
-        base, inverse, controls, values = op, False, [], []
+    def _gate(self, op: Operator, position: int, slots: Sequence[Slot]) -> Gate:
+        base, inverse = op, False
+        controls: list[int] = []
+        values: list[bool] = []
         while _is_wrapped(base) and (controls or standard_name(base) not in _KERNELS):
             if isinstance(base, Adjoint):
                 inverse = not inverse
@@ -171,7 +179,7 @@ class Kernels:
             return matrix_gate(op, position, self._wire_map, columns)
         return Gate(op, position, base.name, wires, inverse, controls, values, parameters, columns)
 
-    def _fixed_state(self, gates) -> np.ndarray | None:
+    def _fixed_state(self, gates: Sequence[Gate]) -> np.ndarray | None:
         """Returns the state after the gates before the first that moves; None for |0...0>."""
         if not gates:
             return None
@@ -185,7 +193,7 @@ class Kernels:
                 kernel(*arguments, gate.parameters)
         return self._saved()
 
-    def _kernel(self, gate):
+    def _kernel(self, gate: Gate) -> tuple[Any, tuple[Any, ...]]:
         """Returns a kernel and its arguments but the parameters."""
         if gate.name != "QubitUnitary":
             targets = (gate.wires, gate.inverse)
@@ -198,7 +206,7 @@ class Kernels:
             return lambda _: apply(matrix, wires, False), ()
         known: dict[bytes, np.ndarray] = {}
 
-        def moving(_):
+        def moving(_: Any) -> None:
             key = self._point[gate.columns].tobytes()
             if key not in known:
                 known.clear()  # neighbours have most in common
@@ -207,9 +215,11 @@ class Kernels:
 
         return moving, ()
 
-    def _compile(self):
+    def _compile(self) -> list[tuple[Any, ...]]:
         """Returns (kernel, its arguments but the parameters, which of these are its own)."""
-        constants, order, steps = [], [], []
+        constants: list[float] = []
+        order: list[int] = []
+        steps = []
         for gate in self.moving:
             start = len(order)
             for parameter in gate.parameters:
@@ -222,14 +232,14 @@ class Kernels:
         self._constants, self._order = np.array(constants), np.array(order, dtype=int)
         return steps
 
-    def _rows(self, points) -> list[list[float]]:
+    def _rows(self, points: np.ndarray) -> list[list[float]]:
         """Returns, for each point float64[P], the parameters of all gates one after another."""
         if len(self._constants):
             constants = np.broadcast_to(self._constants, (len(points), len(self._constants)))
             points = np.hstack([points, constants])
         return points[:, self._order].tolist()
 
-    def run(self, points: np.ndarray) -> Iterator[tuple[int, list[list[float]]]]:
+    def run(self, points: np.ndarray) -> Iterator[tuple[int, list[float]]]:
         """Brings the state vector into the circuit's final state at each point float64[N, P].
 
         Yields:
@@ -261,18 +271,18 @@ class Kernels:
                 self._latest[key] = self._saved()
             yield i, row
 
-    def _advance(self, begin, end, row):
+    def _advance(self, begin: int, end: int, row: Sequence[float]) -> None:
         for kernel, arguments, start, stop in self._steps[begin:end]:
             kernel(*arguments, row[start:stop])
 
-    def _load(self, begin, state):
+    def _load(self, begin: int, state: np.ndarray | None) -> int:
         if state is None:
             self._reset()
         else:
             self._update(state)
         return begin
 
-    def _saved(self):
+    def _saved(self) -> np.ndarray:
         state = np.empty(self.state.size(), dtype=complex)
         self.state.getState(state)
         return state
@@ -281,18 +291,24 @@ class Kernels:
         """Returns a row of `run` as the parameters of each gate in `moving`."""
         return [row[start:stop] for _, _, start, stop in self._steps]
 
-    def _reading(self, basis):
+    def _reading(
+        self, basis: Basis
+    ) -> tuple[list[tuple[Any, ...]], tuple[Any, ...], list[tuple[Any, ...]]]:
         """Returns the kernels that rotate into a basis, what to read there, and the way back."""
         there = [self._rotation(*rotation) for rotation in basis.rotations]
-        back = [(gate, wires, not inverse) for gate, wires, inverse in reversed(basis.rotations)]
-        back = [self._rotation(*rotation) for rotation in back]
+        back = [
+            self._rotation(gate, wires, not inverse)
+            for gate, wires, inverse in reversed(basis.rotations)
+        ]
         return (
             there,
             () if basis.wires == tuple(range(len(self._wire_map))) else (basis.wires,),
             back,
         )
 
-    def _rotation(self, gate, wires, inverse):
+    def _rotation(
+        self, gate: str | np.ndarray, wires: Sequence[int], inverse: bool
+    ) -> tuple[Any, tuple[Any, ...]]:
         if isinstance(gate, str):
             return getattr(self.state, gate), (wires, inverse, [])
         return self.state.applyMatrix, (gate, wires, inverse)
@@ -302,7 +318,8 @@ class Kernels:
 
         Leaves the state in the last one.
         """
-        found, back = [], ()
+        found: list[np.ndarray] = []
+        back: Sequence[tuple] = ()
         for there, wires, undo in self._readings:
             for kernel, arguments in (*back, *there):
                 kernel(*arguments)

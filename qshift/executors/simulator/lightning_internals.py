@@ -8,6 +8,7 @@ tested alone, in tests/executors/simulator/test_lightning_internals.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pennylane as qml
@@ -42,7 +43,7 @@ def gate_list(
     matrices: Sequence[np.ndarray],
     controls: Sequence[Sequence[int]],
     values: Sequence[Sequence[bool]],
-):
+) -> Any:
     """Returns gates as `jacobian` takes them.
 
     Args:
@@ -69,12 +70,14 @@ def observable_list(observables: Sequence[qml.operation.Operator], wire_map: dic
     return found
 
 
-def pauli_z(wire: int):
+def pauli_z(wire: int) -> NamedObsC128:
     """Returns Pauli Z as `jacobian` takes it."""
     return NamedObsC128("PauliZ", [wire])
 
 
-def jacobian(state: StateVectorC128, observables: list, gates, parameters: Sequence[int]):
+def jacobian(
+    state: StateVectorC128, observables: list, gates: Any, parameters: Sequence[int]
+) -> np.ndarray:
     """Returns first derivatives of expectation values, float64[M * len(parameters)].
 
     Args:

@@ -6,13 +6,17 @@ serve all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
 from pennylane.measurements import MeasurementProcess
 from pennylane.pauli import PauliWord
+
+if TYPE_CHECKING:
+    from pennylane.operation import Operator
 
 WIDEST_MATRIX = 10  # wires; wider matrices and their eigenvectors are not worth having
 _MOST_WEIGHTS = 2**24  # of all bases: 128 MiB
@@ -72,7 +76,7 @@ def bases(
     return sorted(found, key=lambda basis: bool(basis.rotations))
 
 
-def _commuting(words) -> list[list[PauliWord]]:
+def _commuting(words: Mapping[PauliWord, dict[int, float]]) -> list[list[PauliWord]]:
     """Groups words that commute qubit by qubit."""
     identities = [word for word in words if not word]
     others = [word for word in words if word]
@@ -93,7 +97,7 @@ class _Group:
         words: Word -> column -> coefficient.
     """
 
-    def __init__(self, words: dict[PauliWord, dict[int, float]]):
+    def __init__(self, words: dict[PauliWord, dict[int, float]]) -> None:
         self._words = words
         self._letters = {wire: letter for word in words for wire, letter in word.items()}
         self._wires = tuple(sorted(self._letters)) or (0,)
@@ -109,7 +113,7 @@ class _Group:
                 rotations.append(("Hadamard", (wire,), False))
         weights = np.zeros((2 ** len(self._wires), len(self._columns)))
         for word, entry in self._words.items():
-            signs = np.ones(1)
+            signs: np.ndarray = np.ones(1)
             for wire in self._wires:
                 signs = np.kron(signs, (1.0, -1.0) if wire in word else (1.0, 1.0))
             for column, coefficient in entry.items():
@@ -117,7 +121,9 @@ class _Group:
         return Basis(tuple(rotations), self._wires, self._columns, weights)
 
 
-def _of_probabilities(measurement, column, wire_map) -> Basis:
+def _of_probabilities(
+    measurement: MeasurementProcess, column: int, wire_map: Mapping[int, int]
+) -> Basis:
     wires = tuple(wire_map[wire] for wire in measurement.wires)
     columns = np.arange(column, column + 2 ** len(wires))
     rotations = []
@@ -126,7 +132,7 @@ def _of_probabilities(measurement, column, wire_map) -> Basis:
     return Basis(tuple(rotations), wires, columns, None)
 
 
-def _of_matrix(observable, column, wire_map) -> Basis:
+def _of_matrix(observable: Operator, column: Any, wire_map: Any) -> Basis:
     wires = tuple(wire_map[wire] for wire in observable.wires)
     if not wires or len(wires) > WIDEST_MATRIX or not observable.has_matrix:
         raise NotCoveredError(f"{observable.name} has no Pauli words, and no matrix of few wires")

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
+from typing import Any
 
 from qshift.executors.simulator.measurement_bases import NotCoveredError
 from qshift.fallbacks import warn_slower
@@ -30,7 +31,8 @@ def spread(chunks: Sequence, here: Callable, there: Callable) -> Iterator:
         there: Says how another process computes it: a function and its arguments, which can be
             pickled and give the same result. Raises whatever it likes if there is no way.
     """
-    pending, futures, start, done = deque(chunks), {}, time.monotonic(), 0
+    pending, start, done = deque(chunks), time.monotonic(), 0
+    futures: dict[Any, Any] = {}
     helpers: int | None = None  # not known yet
     while pending or futures:
         if pending:
@@ -66,7 +68,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _submit(helpers, function, *args):
+def _submit(helpers: Any, function: Any, *args: Any) -> Any:
     from loky import get_reusable_executor  # Late: short batches do without.
 
     # One thread each: there is a process for every core.

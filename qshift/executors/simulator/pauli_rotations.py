@@ -8,6 +8,7 @@ angles are the same at all points act as one matrix.
 from __future__ import annotations
 
 from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
@@ -18,6 +19,9 @@ from qshift.circuits.circuit import Circuit
 from qshift.executors.simulator.clifford_frame import Frame, apply
 from qshift.executors.simulator.kernels import Kernels
 from qshift.executors.simulator.measurement_bases import Basis, NotCoveredError
+
+if TYPE_CHECKING:
+    from pennylane.operation import Operator
 
 # By the number of wires, how many points times gates per rotation it takes to be faster than
 # lightning's kernels, as measured on the rings of benchmarks/; on more wires nothing is enough.
@@ -45,7 +49,7 @@ class Rotations:
             of rotations about words that commute.
     """
 
-    def __init__(self, kernels: Kernels, circuit: Circuit, measured: list[Basis]):
+    def __init__(self, kernels: Kernels, circuit: Circuit, measured: list[Basis]) -> None:
         wire_map = {wire: i for i, wire in enumerate(circuit.wires)}
         if not may_pay(len(wire_map), True, np.inf):
             raise NotCoveredError
@@ -68,7 +72,7 @@ class Rotations:
         self._fused: dict[int, tuple] = {}  # first rotation -> (angles, products, words)
         self._moves = [_real(columns, -1j * values) for columns, values in entries]
         self._measured = [(_planes_of(_rotation(b, frame)), b.wires) for b in measured]
-        self._observables = None
+        self._observables: Any = None
         if all(isinstance(m, qml.measurements.ExpectationMP) for m in circuit.measurements):
             self._observables = np.concatenate(
                 [_planes_of(_observable(m.obs, frame)) for m in circuit.measurements]
@@ -133,15 +137,15 @@ class Rotations:
         by_parameter = self._halving.T @ by_half.reshape(len(by_half), -1)
         return by_parameter[:-1].reshape(-1, values, count).transpose(2, 1, 0)
 
-    def _halves(self, points) -> np.ndarray:
+    def _halves(self, points: np.ndarray) -> np.ndarray:
         """Returns half of each angle, float64[K, N]."""
         return self._halving @ np.vstack([points.T, np.ones(len(points))])
 
-    def _chunks(self, count, states):
+    def _chunks(self, count: int, states: int) -> list[Any]:
         size = max(1, _MOST_NUMBERS // (2 * self._size * states))
         return [slice(i, i + size) for i in range(0, count, size)]
 
-    def _runs(self, halves, gradients):
+    def _runs(self, halves: np.ndarray, gradients: bool) -> Any:
         """Cuts the rotations into runs that are fused or not.
 
         Returns:
@@ -151,8 +155,8 @@ class Rotations:
         runs = []
         same = (halves == halves[:, :1]).all(axis=1) & (self._size <= 2**_MOST_WIRES_FUSED)
         most = _MOST_FUSED // self._size**2
-        for fuse, group in groupby(range(len(same)), same.__getitem__):
-            group = list(group)
+        for fuse, together in groupby(range(len(same)), same.__getitem__):
+            group = list(together)
             for i in range(0, len(group), most):
                 first, stop = group[i], group[i : i + most][-1] + 1
                 angles = halves[first:stop, 0]
@@ -161,7 +165,7 @@ class Rotations:
                 )
         return runs
 
-    def _fuse(self, first, stop, halves, gradients):
+    def _fuse(self, first: int, stop: int, halves: np.ndarray, gradients: bool) -> tuple[Any, ...]:
         # Values, gradients and shifted gradients of one step of a training come here in turn.
         key = stop, halves.tobytes()
         if first not in self._fused or self._fused[first][0] != key:
@@ -177,7 +181,7 @@ class Rotations:
             self._fused[first] = key, products, words
         return _planes_of(products[-1]), words
 
-    def _products(self, first, stop, halves):
+    def _products(self, first: int, stop: int, halves: np.ndarray) -> Any:
         """Returns what the first k of some rotations do, for each k: complex[K, 2**n, 2**n]."""
         rows, factors = np.arange(self._size), self._factors[first:stop]
         products = np.zeros((stop - first, self._size, self._size), complex)
@@ -190,7 +194,7 @@ class Rotations:
             products[k] = products[k].dot(products[k - 1])
         return products
 
-    def _final(self, runs, halves):
+    def _final(self, runs: Any, halves: np.ndarray) -> Any:
         """Returns the final states, float64[2 * 2**n, N]."""
         states = self._start[:, None].copy()
         for first, stop, fused in runs:
@@ -201,7 +205,7 @@ class Rotations:
                 states = _turn(states, self._moved(k, states), halves[k])
         return np.broadcast_to(states, (len(states), halves.shape[1]))
 
-    def _moved(self, k, states):
+    def _moved(self, k: int, states: np.ndarray) -> Any:
         """Multiplies states by -i times a word."""
         rows, signs = self._moves[k]
         moved = np.take(states, rows, axis=0)
@@ -215,7 +219,7 @@ def may_pay(wires: int, gradients: bool, points: float) -> bool:
     return wires < len(fewest) and points >= fewest[wires]
 
 
-def _turn(states, moved, half):
+def _turn(states: np.ndarray, moved: np.ndarray, half: Any) -> Any:
     """Rotates states, given -i times the word times them. Overwrites both where they suffice."""
     if (half == half[0]).all():
         half = half[:1]
@@ -228,7 +232,7 @@ def _turn(states, moved, half):
     return states
 
 
-def _expectations(words, states):
+def _expectations(words: Any, states: np.ndarray) -> Any:
     """Returns Im <other|word|state>, float64[K, M, N].
 
     Args:
@@ -244,16 +248,16 @@ def _expectations(words, states):
     return (words @ products.reshape(-1, np.prod(shape))).reshape(-1, *shape) / 2
 
 
-def _planes(vector) -> np.ndarray:
+def _planes(vector: np.ndarray) -> np.ndarray:
     return np.concatenate([vector.real, vector.imag])
 
 
-def _planes_of(matrix) -> np.ndarray:
+def _planes_of(matrix: np.ndarray) -> np.ndarray:
     """Returns a matrix that acts on real parts above imaginary parts."""
     return np.block([[matrix.real, -matrix.imag], [matrix.imag, matrix.real]])
 
 
-def _real(columns, values):
+def _real(columns: Any, values: np.ndarray) -> tuple[Any, ...]:
     """Returns (rows, signs) of a matrix of `Word.entries` that acts on real above imaginary."""
     size, crosses = len(columns), bool(values[0].imag)
     rows = np.concatenate([columns + size * crosses, columns + size * (not crosses)])
@@ -261,7 +265,7 @@ def _real(columns, values):
     return rows, np.concatenate([-signs if crosses else signs, signs])
 
 
-def _marginal(probabilities, wires):
+def _marginal(probabilities: np.ndarray, wires: Any) -> Any:
     """Sums probabilities [2**n, N] over all wires but some: [2**k, N]."""
     count = len(probabilities).bit_length() - 1
     if wires == tuple(range(count)):
@@ -273,7 +277,7 @@ def _marginal(probabilities, wires):
     return axes.reshape(2 ** len(wires), -1)
 
 
-def _rotation(basis, frame) -> np.ndarray:
+def _rotation(basis: Basis, frame: Frame) -> np.ndarray:
     """Returns the unitary that comes after all rotations when this basis is measured."""
     unitary = frame.unitary
     for gate, wires, inverse in basis.rotations:
@@ -282,7 +286,7 @@ def _rotation(basis, frame) -> np.ndarray:
     return unitary
 
 
-def _observable(observable, frame) -> np.ndarray:
+def _observable(observable: Operator, frame: Frame) -> np.ndarray:
     """Returns an observable as it acts right after all rotations."""
     matrix = qml.matrix(observable, wire_order=list(frame.wire_map))
     return frame.unitary.conj().T @ matrix @ frame.unitary

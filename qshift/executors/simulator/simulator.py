@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import cloudpickle
 import numpy as np
@@ -63,7 +64,7 @@ class LightningExecutor(Executor):
 
     differentiates_gates = True
 
-    def __init__(self, device: qml.devices.Device, seed: int | None = None):
+    def __init__(self, device: qml.devices.Device, seed: int | None = None) -> None:
         super().__init__(device, seed)
         self._general = PennyLaneExecutor(device, seed)
         self._wires = device.wires
@@ -124,7 +125,7 @@ class LightningExecutor(Executor):
                 gradients[chunk] = found
         return gradients
 
-    def _program(self, circuit) -> _Program | None:
+    def _program(self, circuit: Circuit) -> _Program | None:
         with self._lock:
             if circuit not in self._programs:
                 try:
@@ -139,11 +140,11 @@ class LightningExecutor(Executor):
                         )
             return self._programs[circuit]
 
-    def _adjoint(self, circuit) -> Adjoint | None:
+    def _adjoint(self, circuit: Circuit) -> Adjoint | None:
         program = None if circuit.shots else self._program(circuit)
-        return program and program.adjoint
+        return program.adjoint if program else None
 
-    def _prepare(self, circuit):
+    def _prepare(self, circuit: Circuit) -> _Program:
         wires = circuit.wires
         if not circuit.is_finite:
             raise NotCoveredError  # nothing will be run
@@ -164,7 +165,9 @@ class LightningExecutor(Executor):
         at_once = max(1, min(_MOST_POINTS, _MOST_PROBABILITIES // max(1, outcomes)))
         return _Program(kernels, measured, adjoint, at_once)
 
-    def _rotations(self, circuit, program, points, gradients) -> Rotations | None:
+    def _rotations(
+        self, circuit: Circuit, program: _Program, points: int, gradients: bool
+    ) -> Rotations | None:
         """Returns what runs all points at once, if that is faster than one after the other."""
         if program.rotations is False:
             if points < FEWEST_POINTS or not may_pay(len(circuit.wires), gradients, 2 * points):
@@ -178,13 +181,13 @@ class LightningExecutor(Executor):
         found = program.rotations
         return found if found and found.pay(points, gradients) else None
 
-    def _spread(self, circuit, program, points, here, gradients):
+    def _spread(self, circuit: Any, program: Any, points: Any, here: Any, gradients: Any) -> Any:
         """Yields slices of the points and what was found there, with progress."""
         size = program.at_once
         chunks = [slice(i, min(i + size, len(points))) for i in range(0, len(points), size)]
         pickled = None
 
-        def there(chunk):
+        def there(chunk: Any) -> tuple[Any, ...]:
             nonlocal pickled
             if circuit.shots:
                 raise NotCoveredError  # samples come from this process's generator
@@ -195,16 +198,20 @@ class LightningExecutor(Executor):
         found = spread(chunks, lambda chunk: here(points[chunk]), there)
         return track(found, len(points), lambda item: item[0].stop - item[0].start, "circuits")
 
-    def _gradients(self, circuit, program, points):
+    def _gradients(self, circuit: Circuit, program: _Program, points: np.ndarray) -> np.ndarray:
         if rotations := self._rotations(circuit, program, len(points), True):
             return rotations.gradients(points)
         gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
-        with program.adjoint.threads():
+        adjoint = program.adjoint
+        assert adjoint is not None, "only what differentiates is asked for gradients"
+        with adjoint.threads():
             for i, row in program.kernels.run(points):
-                gradients[i] = program.adjoint(row)
+                gradients[i] = adjoint(row)
         return gradients
 
-    def _values(self, circuit, program, points, call):
+    def _values(
+        self, circuit: Circuit, program: _Program, points: np.ndarray, call: Call
+    ) -> np.ndarray:
         measured = program.measured
         if rotations := self._rotations(circuit, program, len(points), False):
             probabilities = rotations.probabilities(points)
@@ -226,14 +233,14 @@ class LightningExecutor(Executor):
         return np.hstack(copies)
 
 
-def _unusual(error) -> Exception | str | None:
+def _unusual(error: Any) -> Exception | str | None:
     """Returns why kernels do not run a circuit, unless the device will say so itself."""
     if not isinstance(error, NotCoveredError):
         return error  # another release of lightning, with other internals
     return str(error) or None
 
 
-def _pickled(circuit) -> bytes:
+def _pickled(circuit: Any) -> bytes:
     return cloudpickle.dumps(replace(circuit))
 
 
@@ -248,7 +255,7 @@ def _elsewhere(pickled: bytes, points: np.ndarray, gradients: bool) -> np.ndarra
     return executor.gradients(circuit, points) if gradients else executor(circuit, points)
 
 
-def _sample(probabilities, shots, rngs):
+def _sample(probabilities: Any, shots: Any, rngs: Any) -> Any:
     """Draws outcomes: from probabilities float64[N, K] to frequencies of the same shape."""
     # Rounding must not decide whether an outcome that never occurs takes a random number.
     probabilities = np.where(probabilities > _NEVER, probabilities, 0.0)
@@ -259,7 +266,9 @@ def _sample(probabilities, shots, rngs):
     return np.array(drawn) / shots
 
 
-def _averages(measured, frequencies, shape):
+def _averages(
+    measured: Sequence[Basis], frequencies: Sequence[np.ndarray], shape: Sequence[int]
+) -> np.ndarray:
     """Averages over outcomes: float64[shape]."""
     values = np.zeros(shape)
     for basis, outcomes in zip(measured, frequencies, strict=True):
