@@ -17,7 +17,8 @@ from pathlib import Path
 
 import qshift
 from qshift.cli import commands, jobs
-from qshift.errors import QShiftError
+from qshift.errors import MissingExtraError, QShiftError
+from qshift.extras import require
 from qshift.optimize.minimize import OPTIMIZERS
 
 _EPILOG = """\
@@ -250,6 +251,10 @@ def _out(text: str) -> Path:
 
 
 def _plot(text: str) -> Path:
+    try:
+        require("plot", "--plot")
+    except MissingExtraError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     from matplotlib.figure import Figure  # Late: importing it takes long.
 
     path = _file(text)
