@@ -53,7 +53,7 @@ $(RUN):
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(RUN)
 	@echo "Installing qshift into $(VENV); TensorFlow is large, so the first time takes minutes."
-	@$(INSTALL) --editable .
+	@$(INSTALL) --editable ".[all]"
 	@touch $@
 
 # The test environment contains the plain one, so that make demo after make test installs nothing.

@@ -40,6 +40,10 @@ class OptionError(UnsupportedError):
         super().__init__(f"{option}: {reason}")
 
 
+class MissingExtraError(QShiftError, ImportError):
+    """A feature whose packages are not installed; the message names the extra that has them."""
+
+
 class ServiceError(QShiftError):
     """A service that did not do what it was asked for; the message says how to go on."""
 

@@ -1,5 +1,6 @@
 """What is shipped, what it needs, and the two commands that install it."""
 
+import ast
 import importlib.metadata
 import os
 import re
@@ -7,23 +8,19 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tomllib
 import zipfile
 from pathlib import Path
 
+import packages
 import pytest
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
+from packages import PROJECT, REQUIREMENTS, ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import qshift
-
-ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-REQUIREMENTS = [
-    Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
-]
+from qshift import extras
 
 
 def files_in(wheel):
@@ -95,20 +92,73 @@ def test_every_requirement_is_pinned_within_its_bounds(requirement):
 
 
 def test_constraints_pin_everything_that_gets_installed_on_linux():
-    linux = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
-    needed, waiting = {}, [(requirement, "") for requirement in REQUIREMENTS]
-    while waiting:
-        requirement, extra = waiting.pop()
-        name = canonicalize_name(requirement.name)
-        if requirement.marker and not requirement.marker.evaluate(linux | {"extra": extra}):
-            continue
-        for extra in {"", *requirement.extras} - needed.get(name, set()):
-            needed.setdefault(name, set()).add(extra)
-            lines = importlib.metadata.requires(name) or []
-            waiting += [(Requirement(line), extra) for line in lines]
-    assert not set(needed) - set(pins())
+    installed = packages.needed(REQUIREMENTS)
+    assert not installed - set(pins())
     # What is pinned and not needed here is needed by nobody: there are no stale lines.
-    assert not set(pins()) - set(needed)
+    assert not set(pins()) - installed
+
+
+def test_the_core_is_small_and_extras_have_the_rest():
+    assert len(packages.CORE) <= 10
+    *features, every, test = packages.EXTRAS
+    assert (every, test) == ("all", "test") and features == list(extras.EXTRAS)
+    assert PROJECT["optional-dependencies"]["all"] == [f"qshift[{','.join(features)}]"]
+    assert "qshift[all]" in PROJECT["optional-dependencies"]["test"]
+
+
+# Which modules may import what of an extra: below a directory, or one module.
+PLACES = {
+    "executors/qiskit/": "qiskit",
+    "ledger/liveness.py": "qiskit",
+    "cli/openqasm.py": "qasm",
+    "cli/openqasm_loops.py": "qasm",
+    "cli/main.py": "plot",
+    "optimize/result.py": "plot",
+}
+# Whoever hands in what they have made, or runs a notebook, has them.
+FOREIGN = {"IPython", "jax", "torch"}
+# Core packages need these as well.
+BROUGHT_ALONG = {"autoray": "pennylane", "cachetools": "pennylane", "cloudpickle": "loky"}
+
+
+def imported(path):
+    """Yields the top-level modules of other packages that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module]
+        else:
+            continue
+        tops = {name.partition(".")[0] for name in names}
+        yield from tops - sys.stdlib_module_names - FOREIGN - {"qshift"}
+
+
+def test_every_import_is_a_requirement_of_the_core_or_of_the_extra_of_its_place():
+    distributions = importlib.metadata.packages_distributions()
+    core = {canonicalize_name(each.name) for each in packages.CORE} | set(BROUGHT_ALONG)
+    used = {}  # extra -> modules
+    for path in (ROOT / "qshift").rglob("*.py"):
+        module = path.relative_to(ROOT / "qshift").as_posix()
+        places = [extra for place, extra in PLACES.items() if module.startswith(place)]
+        for name in imported(path):
+            owners = {canonicalize_name(owner) for owner in distributions[name]}
+            if owners & core:
+                continue
+            assert places, f"{module} imports {name}, which is not in the core"
+            required = {canonicalize_name(each.name) for each in packages.EXTRAS[places[0]]}
+            assert owners & required, f"{module} imports {name}, which {places} does not have"
+            used.setdefault(places[0], set()).add(name)
+    # Of pennylane-qiskit nothing is imported: PennyLane loads its devices.
+    assert used | {"pennylane-qiskit": {"pennylane_qiskit"}} == {
+        extra: set(modules) for extra, modules in extras.EXTRAS.items()
+    }
+
+
+@pytest.mark.parametrize("name", BROUGHT_ALONG)
+def test_what_the_core_does_not_name_comes_with_it(name):
+    lines = importlib.metadata.requires(BROUGHT_ALONG[name])
+    assert name in {each.name for each in map(Requirement, lines) if each.marker is None}
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt", "Makefile", ".ci/run"])
@@ -146,10 +196,11 @@ class TestMakefile:
         assert "needs Python 3.11 or newer, which 'false' is not" in result.stderr
         assert not (tmp_path / "new").exists()
 
-    def test_a_new_environment_is_made_and_filled(self, tmp_path):
-        planned = self.make("-n", "test", f"VENV={tmp_path}/new").stdout
+    @pytest.mark.parametrize("goal, extra", [("demo", "all"), ("test", "test")])
+    def test_a_new_environment_is_made_and_filled(self, goal, extra, tmp_path):
+        planned = self.make("-n", goal, f"VENV={tmp_path}/new").stdout
         assert "-m venv" in planned
-        assert '-c constraints.txt --editable ".[test]"' in planned
+        assert f'-c constraints.txt --editable ".[{extra}]"' in planned
 
     @pytest.mark.parametrize("stamp, goal", [(".installed", "demo"), (".installed-test", "test")])
     def test_installs_again_only_when_the_requirements_changed(self, environment, stamp, goal):

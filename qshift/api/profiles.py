@@ -39,7 +39,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qshift.errors import OptionError, QShiftError
+from qshift.errors import MissingExtraError, OptionError, QShiftError
+from qshift.extras import require
 from qshift.inputs import did_you_mean, is_integer, is_real
 from qshift.places import home
 
@@ -224,6 +225,7 @@ def device(name: str | os.PathLike, **overrides: Any) -> qml.devices.Device:
     Raises:
         ProfileError: No such profile, one that is not valid, an override that the device does not
             have, or a device that PennyLane cannot build.
+        MissingExtraError: What the device needs is not installed.
     """
     own = {key: value for key, value in overrides.items() if key in _CHECKS}
     target = _checked(profile(name), own)
@@ -278,6 +280,8 @@ def _checked(base: Profile, table: Mapping[str, Any]) -> Profile:
 
 def _build(target: Profile) -> qml.devices.Device:
     """Builds the PennyLane device, or says in terms of the profile why it cannot be."""
+    if target.device.startswith("qiskit."):
+        require("pennylane-qiskit", f"The device {target.device}")
     plugins = {entry.name: entry for entry in entry_points(group="pennylane.plugins")}
     if target.device not in plugins:
         raise ProfileError(
@@ -293,6 +297,8 @@ def _build(target: Profile) -> qml.devices.Device:
 
     try:
         accepted = inspect.signature(plugins[target.device].load()).parameters
+    except MissingExtraError:
+        raise
     except ImportError as error:
         reason = f"the plugin of {target.device} is installed but cannot be imported: {error}"
         raise ProfileError(target.file, "device", reason) from error
@@ -321,6 +327,7 @@ def _build(target: Profile) -> qml.devices.Device:
 
 def _build_estimator(target: Profile) -> qml.devices.Device:
     """Builds the device that runs circuits on a backend, or says what has to change."""
+    require("qiskit", f"The backend {target.backend}")
     from qshift.executors.qiskit.device import EstimatorDevice  # Late, as PennyLane and Qiskit are.
 
     try:

@@ -18,7 +18,8 @@ from typing import Any
 
 import qshift
 from qshift.cli import commands, jobs
-from qshift.errors import QShiftError
+from qshift.errors import MissingExtraError, QShiftError
+from qshift.extras import require
 from qshift.optimize.minimize import OPTIMIZERS
 
 _EPILOG = """\
@@ -251,6 +252,10 @@ def _out(text: str) -> Path:
 
 
 def _plot(text: str) -> Path:
+    try:
+        require("plot", "--plot")
+    except MissingExtraError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     from matplotlib.figure import Figure  # Late: importing it takes long.
 
     path = _file(text)

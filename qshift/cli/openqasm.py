@@ -20,6 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from qshift.errors import OpenQASMError
+from qshift.extras import require
 
 if TYPE_CHECKING:
     import pennylane as qml
@@ -44,7 +45,9 @@ def read(
     Raises:
         OpenQASMError: The circuit or the observable cannot be read, or the circuit has something
             that is neither a gate nor a measurement at its end.
+        MissingExtraError: What reads OpenQASM is not installed.
     """
+    require("qasm", "Reading OpenQASM")
     import pennylane as qml
     import sympy
     from qiskit.circuit import ParameterExpression

@@ -14,7 +14,7 @@ import time
 import uuid
 from pathlib import Path
 
-import psutil
+from qshift.extras import require
 
 _STARTED = 19  # where /proc/PID/stat, behind the name, has the start in ticks since the boot
 _NO_KERNEL = "-"
@@ -33,7 +33,7 @@ def _name(pid: int) -> str:
     place, shown = _place(pid)
     try:
         started = _start(pid if shown is None else "self", shown)
-    except (OSError, ValueError, psutil.Error):
+    except (OSError, ValueError):
         started = None
     if started is None:  # without its start it cannot be told from a later one of the same id
         return f"{uuid.uuid4().hex} {pid} 0"
@@ -58,7 +58,7 @@ def is_alive(name: str) -> bool | None:
         return None
     shown = _place(os.getpid())[1]
     try:
-        if not psutil.WINDOWS:  # where signal 0 would end it
+        if os.name != "nt":  # where signal 0 would end it
             os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
@@ -68,9 +68,9 @@ def is_alive(name: str) -> bool | None:
         return None
     try:
         return _start(pid, shown) == started
-    except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    except (OSError, ValueError, psutil.Error):
+    except (OSError, ValueError):
         return None
 
 
@@ -115,14 +115,31 @@ def _start(pid: int | str, shown: bool | None) -> str | None:
     Args:
         pid: The process, or ``"self"``.
         shown: As of `_place`.
+
+    Raises:
+        ProcessLookupError: There is no such process; without /proc only.
+        OSError: It cannot be known.
     """
     if shown is None:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else repr(process.create_time())
+        return _start_elsewhere(pid)
     # The name, in parentheses, may have spaces and parentheses in it.
     text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     state, *rest = text.rpartition(")")[2].split()
     return None if state in "ZX" else rest[_STARTED - 1]
+
+
+def _start_elsewhere(pid: int) -> str | None:
+    """Returns the same without Linux's /proc."""
+    require("qiskit", "The ledger of jobs")
+    import psutil  # Late: on Linux the ledger does without.
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else repr(process.create_time())
+    except psutil.NoSuchProcess as error:
+        raise ProcessLookupError(str(error)) from error
+    except psutil.Error as error:
+        raise OSError(str(error)) from error
 
 
 def moment() -> str:

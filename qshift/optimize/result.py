@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qshift.extras import require
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -135,7 +137,11 @@ class Result:
 
         Returns:
             The figure.
+
+        Raises:
+            MissingExtraError: Matplotlib is not installed.
         """
+        require("plot", "Result.plot")
         from matplotlib.figure import Figure  # Late: importing it takes long.
         from matplotlib.ticker import MaxNLocator
 

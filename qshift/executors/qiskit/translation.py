@@ -7,7 +7,7 @@ planned: shift rules for whole gates take fewer circuits than rules for their pa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -17,7 +17,7 @@ import pennylane as qml
 from pennylane.operation import Operator
 from pennylane.ops import Controlled, ControlledOp
 from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter
+from qiskit.circuit import Parameter, library
 
 from qshift.circuits.circuit import Circuit
 from qshift.circuits.formulas import has_decomposition, parts
@@ -28,27 +28,25 @@ from qshift.rules.shifting import largest_frequency
 
 _WIDEST_MATRIX = 6  # wires; the synthesis of a general unitary takes 4**wires gates
 _NOTHING = {"GlobalPhase", "Identity"}  # expectation values do not depend on them
-_LEFT_OUT = {
-    *_NOTHING,
-    "Adjoint(GlobalPhase)",
-    "StatePrep",
-    "Barrier",
-    "CRX",
-    "CRY",
-    "CRZ",
-    "CPhase",
+# PennyLane's name -> Qiskit's gate with the same matrix, parameters and order of wires. Without
+# controlled rotations: Aer 0.17 does not bind their parameters (qiskit-aer issue 2403) and leaves
+# them out without a word. No hardware has them, so nothing is lost.
+_GATES: dict[str, type] = {
+    **{"PauliX": library.XGate, "PauliY": library.YGate, "PauliZ": library.ZGate},
+    **{"Hadamard": library.HGate, "S": library.SGate, "T": library.TGate, "SX": library.SXGate},
+    **{"Adjoint(S)": library.SdgGate, "Adjoint(T)": library.TdgGate},
+    **{"Adjoint(SX)": library.SXdgGate},
+    **{"RX": library.RXGate, "RY": library.RYGate, "RZ": library.RZGate},
+    **{"PhaseShift": library.PhaseGate, "U1": library.U1Gate},
+    **{"U2": library.U2Gate, "U3": library.U3Gate},
+    **{"CNOT": library.CXGate, "CY": library.CYGate, "CZ": library.CZGate, "CH": library.CHGate},
+    **{"SWAP": library.SwapGate, "ISWAP": library.iSwapGate, "ECR": library.ECRGate},
+    **{"IsingXX": library.RXXGate, "IsingYY": library.RYYGate, "IsingZZ": library.RZZGate},
+    **{"Toffoli": library.CCXGate, "CCZ": library.CCZGate, "CSWAP": library.CSwapGate},
+    "QubitUnitary": library.UnitaryGate,
 }
 # Their decompositions have matrices in them that depend on the angle.
 _SPECIAL = (Controlled, ControlledOp)
-
-
-def _gates() -> dict[str, type]:
-    """Returns PennyLane's name -> Qiskit's class, by pennylane-qiskit where it has them."""
-    from pennylane_qiskit.converter import QISKIT_OPERATION_MAP
-
-    # Aer 0.17 does not bind the parameters of controlled rotations (qiskit-aer issue 2403): it
-    # leaves these gates out without a word. No hardware has them, so nothing is lost.
-    return {name: gate for name, gate in QISKIT_OPERATION_MAP.items() if name not in _LEFT_OUT}
 
 
 def translate(circuit: Circuit, wires: Sequence, after: Sequence[Operator] = ()) -> QuantumCircuit:
@@ -66,19 +64,19 @@ def translate(circuit: Circuit, wires: Sequence, after: Sequence[Operator] = ())
     Raises:
         UnsupportedError: For a gate that Qiskit cannot run with parameters that change.
     """
-    gates, qubit = _gates(), {wire: i for i, wire in enumerate(wires)}
+    qubit = {wire: i for i, wire in enumerate(wires)}
     result = QuantumCircuit(len(wires))
     columns = [Parameter(f"p{i}") for i in range(circuit.num_parameters)]
     circuit = replace(circuit, operations=(*circuit.operations, *after))
     for position in range(len(circuit.operations)):
-        for name, on, arguments in _translated(circuit, position, gates, columns):
+        for name, on, arguments in _translated(circuit, position, columns):
             qubits = [qubit[wire] for wire in on]
             if name == "Barrier":
                 result.barrier(qubits)
             elif name == "QubitUnitary":  # Qiskit's first qubit is the least significant one
-                result.append(gates[name](*arguments), qubits[::-1])
+                result.append(_GATES[name](*arguments), qubits[::-1])
             else:
-                result.append(gates[name](*arguments), qubits)
+                result.append(_GATES[name](*arguments), qubits)
     return result
 
 
@@ -87,9 +85,7 @@ def column(parameter: Parameter) -> int:
     return int(parameter.name[1:])
 
 
-def _translated(
-    circuit: Circuit, position: int, gates: Collection[str], columns: Sequence[Any]
-) -> Iterator[tuple]:
+def _translated(circuit: Circuit, position: int, columns: Sequence[Any]) -> Iterator[tuple]:
     """Yields (name, wires, arguments of the Qiskit gate) of what one gate consists of.
 
     The angles of the parts are affine functions of the gate's own. They are found by decomposing
@@ -113,7 +109,7 @@ def _translated(
     versions = []
     for point in points:
         with qml.QueuingManager.stop_recording():
-            versions.append(list(_parts(circuit.bound(position, point[None]), gates, bool(own))))
+            versions.append(list(_parts(circuit.bound(position, point[None]), bool(own))))
     gate = circuit.operations[position].name
     for same in _aligned(versions, gate):
         arguments: list[Any] = []
@@ -133,18 +129,17 @@ def _translated(
         yield same[0].name, same[0].wires, arguments
 
 
-def _parts(op: Operator, gates: Collection[str], moving: bool) -> Iterator[Operator]:
+def _parts(op: Operator, moving: bool) -> Iterator[Operator]:
     """Decomposes a gate into those that Qiskit has.
 
     Args:
         op: The gate.
-        gates: Names of those.
         moving: Whether its angles change, so that parts may not depend on them in other ways.
     """
     name = standard_name(op)
     if name in _NOTHING:
         return
-    if name in gates or name == "Barrier":
+    if name in _GATES or name == "Barrier":
         yield op
         return
     found = None
@@ -156,7 +151,7 @@ def _parts(op: Operator, gates: Collection[str], moving: bool) -> Iterator[Opera
         found = op.decomposition()
     if found is not None:
         for part in found:
-            yield from _parts(part, gates, moving)
+            yield from _parts(part, moving)
     elif op.has_matrix and len(op.wires) <= _WIDEST_MATRIX:
         yield qml.QubitUnitary(op.matrix(), wires=op.wires)
     else:

@@ -4,9 +4,12 @@ import numpy as np
 import pennylane as qml
 import pytest
 import tensorflow as tf
+from qiskit.quantum_info import Operator
 from random_circuits import tape_derivatives
 
 import qshift
+from qshift.circuits.circuit import Circuit
+from qshift.executors.qiskit import translation
 
 CONTROLLED = {
     "FermionicSWAP": lambda x: qml.ctrl(qml.FermionicSWAP(x, [0, 1]), 2),
@@ -60,3 +63,39 @@ def test_phases_that_nothing_depends_on():
 
     value, first = tape_derivatives(circuit, np.array(0.4), 1)
     assert (value, first) == (pytest.approx(np.cos(0.4)), pytest.approx(-np.sin(0.4)))
+
+
+ANGLES = np.array([0.3, 1.1, -0.7])
+UNITARY = qml.matrix(qml.U3(*ANGLES, wires=0) @ qml.RX(0.4, wires=1) @ qml.RY(1.3, wires=2))
+UNITARY = UNITARY @ qml.matrix(qml.IsingXY(0.6, [0, 2]), wire_order=range(3))
+
+
+def gate_of(name):
+    """One of PennyLane's gates by the name it has in circuits, on wires 0, 1, ..."""
+    if name == "QubitUnitary":
+        return qml.QubitUnitary(UNITARY, wires=range(3))
+    kind = getattr(qml, name.removeprefix("Adjoint(").removesuffix(")"))
+    op = kind(*ANGLES[: kind.num_params], wires=range(kind.num_wires))
+    return qml.adjoint(op, lazy=False) if name.startswith("Adjoint(") else op
+
+
+@pytest.mark.parametrize("name", translation._GATES)
+def test_gates_have_the_same_matrices_in_both(name):
+    op = gate_of(name)
+    assert op.name == name
+    circuit = Circuit((op,), (), (), (), qml.measurements.Shots(None))
+    translated = translation.translate(circuit, op.wires)
+    assert [each.operation.base_class for each in translated.data] == [translation._GATES[name]]
+    # Qiskit's first qubit is the least significant one.
+    matrix = Operator(translated.reverse_bits()).data
+    np.testing.assert_allclose(matrix, qml.matrix(op, wire_order=op.wires), atol=1e-12)
+
+
+def test_gates_are_those_of_pennylane_qiskit():
+    """But for those that are none, that nothing depends on, and that Aer leaves out."""
+    table = pytest.importorskip("pennylane_qiskit.converter").QISKIT_OPERATION_MAP
+    others = {"Identity", "Adjoint(GlobalPhase)", "StatePrep", "Barrier"}
+    controlled = {"CRX", "CRY", "CRZ", "CPhase"}
+    assert {
+        name: gate for name, gate in table.items() if name not in others | controlled
+    } == translation._GATES

@@ -1,0 +1,47 @@
+"""Optional dependencies: which extra brings what, and the error where it is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from qshift.errors import MissingExtraError
+
+# Extra -> top-level modules that qshift imports of it; the packages have the same names with "-".
+# pyproject.toml has the packages with their bounds.
+EXTRAS = {
+    "qiskit": (
+        *("qiskit", "qiskit_aer", "qiskit_ibm_runtime"),
+        *("psutil", "pydantic", "requests", "urllib3"),
+    ),
+    "qasm": ("qiskit", "openqasm3", "qiskit_qasm3_import", "sympy"),
+    "plot": ("matplotlib",),
+    "pennylane-qiskit": ("pennylane_qiskit",),
+}
+
+
+def require(extra: str, feature: str) -> None:
+    """Raises an error that says what to install, unless an extra is there.
+
+    Nothing is imported. A package that is there but broken raises its own error when it is.
+
+    Args:
+        extra: A key of `EXTRAS`.
+        feature: What needs it, as the subject of a sentence.
+
+    Raises:
+        MissingExtraError: Packages of the extra are not installed; it names them.
+    """
+    missing = [name.replace("_", "-") for name in EXTRAS[extra] if not _is_there(name)]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise MissingExtraError(
+            f"{feature} needs {', '.join(missing)}, which {verb} not installed. "
+            f'Install what is missing by pip install "qshift[{extra}]"'
+        )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
