@@ -121,7 +121,7 @@ def _start(pid: int | str, shown: bool | None) -> str | None:
         OSError: It cannot be known.
     """
     if shown is None:
-        return _start_elsewhere(pid)
+        return _start_elsewhere(os.getpid() if isinstance(pid, str) else pid)
     # The name, in parentheses, may have spaces and parentheses in it.
     text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     state, *rest = text.rpartition(")")[2].split()
