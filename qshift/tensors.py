@@ -14,7 +14,7 @@ def is_tensor(parameter: Any) -> bool:
     return isinstance(parameter, tf.Tensor | tf.Variable)
 
 
-def constant(parameter: tf.Tensor) -> np.ndarray | None:
+def constant(parameter: Any) -> np.ndarray | None:
     """Returns the numbers in a tensor if they are known and nothing can differentiate by it."""
     tensor = tf.convert_to_tensor(parameter)
     if not tensor.dtype.is_integer and (tensor.dtype == tf.resource or is_watched(tensor)):

@@ -27,7 +27,7 @@ class EndsError(ValueError):
 
 def derivatives(
     fn: Callable,
-    *args: tf.Tensor,
+    *args: Any,
     order: int | None = None,
     argnums: int | tuple[int, ...] | None = None,
     partials: Sequence[tuple[int, ...]] | None = None,

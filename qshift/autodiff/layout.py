@@ -201,7 +201,7 @@ def highest_order(order: int, least: int = 0) -> int:
     return number
 
 
-def differentiable(args: Sequence[Any], argnums: Any) -> tuple[list[tf.Tensor], list[int]]:
+def differentiable(args: Sequence[Any], argnums: Any) -> tuple[list[Any], list[int]]:
     """Returns the arguments, those to differentiate by as tensors, and the latter's positions."""
     if argnums is None:
         positions = [i for i, arg in enumerate(args) if _is_floating(arg)]

@@ -103,7 +103,7 @@ class Partials:
     def needs(self, tensors: Any) -> tuple[Index, ...]:
         return self.indices
 
-    def shape(self, tensors: Sequence[tf.Tensor]) -> list[int]:
+    def shape(self, tensors: Sequence[tf.Tensor]) -> list[int | None]:
         return [tensors[0].shape[0], self.program.circuit.num_values, len(self.indices)]
 
 
@@ -191,7 +191,7 @@ class Pullback(_Contraction):
         derivatives = self.block.all_of(run(self.upper, call, tensors))
         return self.block.spread(tf.einsum(f"{loop}nma,nmaj->{loop}nj", cotangent, derivatives))
 
-    def shape(self, inputs: Sequence[tf.Tensor]) -> list[int]:
+    def shape(self, inputs: Sequence[tf.Tensor]) -> list[int | None]:
         return [inputs[0].shape[0], len(self.block.columns)]
 
 
@@ -226,5 +226,5 @@ class Pushforward(_Contraction):
         derivatives = self.block.all_of(run(self.upper, call, tensors))
         return tf.einsum(f"{loop}nj,nmaj->{loop}nma", self.block.pick(tangent), derivatives)
 
-    def shape(self, inputs: Sequence[tf.Tensor]) -> list[int]:
+    def shape(self, inputs: Sequence[tf.Tensor]) -> list[int | None]:
         return self.lower.shape(inputs)

@@ -251,7 +251,7 @@ def _exponential(op: Operator) -> list[Operator] | None:
     return _evolved(op, time) or [Evolution(op.base, _as_time(time))]
 
 
-def _as_time(number: Any) -> tf.Tensor:
+def _as_time(number: Any) -> Any:
     """Returns a number as PennyLane takes it, which multiplies it by 1j: TensorFlow does that to
     complex tensors only."""
     is_tensor = tf.is_tensor(number) or isinstance(number, tf.Variable)
@@ -468,7 +468,7 @@ def _phases(numbers: Any, op: Operator) -> Any:
     return require(qml.math.angle(numbers), near, UnsupportedError(message))
 
 
-def require(value: Any, condition: Any, error: UnsupportedError) -> tf.Tensor:
+def require(value: Any, condition: Any, error: UnsupportedError) -> Any:
     """Returns a value, or raises the error if the condition does not hold everywhere; in a graph of
     TensorFlow's, when it runs."""
     if not qml.math.is_abstract(condition):

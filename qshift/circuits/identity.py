@@ -61,6 +61,7 @@ def _structure(
     return structure.type_, walk.of(structure.metadata), children
 
 
+# mypy takes no class for hashable: thus what it is to ignore where caches are asked by class.
 @functools.lru_cache(maxsize=4096)
 def is_custom(kind: type) -> bool:
     """Whether a class of operators is a user's own. Of PennyLane's, qshift knows what they do."""

@@ -88,7 +88,7 @@ def as_it_is(op: Operator, *_: Any) -> Operator:
     return op
 
 
-def power(base: Operator, z: float = 1, lazy: bool = True, id: str | None = None) -> Operator:
+def power(base: Operator, z: Any = 1, lazy: bool = True, id: str | None = None) -> Operator:
     """Returns what `qml.pow` does, also where the exponent is 1."""
     return Pow(base, z, id=id)
 

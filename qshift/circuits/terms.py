@@ -77,7 +77,7 @@ def _multiplied(terms: Any) -> tuple[Any, ...]:
         return reduce(times, coefficients), qml.prod(*operators)
 
 
-def times(a: Any, b: Any) -> tf.Tensor:
+def times(a: Any, b: Any) -> Any:
     """Multiplies two numbers of any dtypes, either of which may be a tensor."""
     if isinstance(a, float) and a == 1.0:
         return b

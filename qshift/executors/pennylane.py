@@ -47,7 +47,7 @@ class PennyLaneExecutor(Executor):
     # `differentiates` says no: through the public interface, adjoint differentiation takes one tape
     # per point and gains nothing over shifted circuits.
 
-    def __init__(self, device: qml.devices.Device, seed: int | None = None) -> None:
+    def __init__(self, device: qml.devices.Device, seed: int | Sequence[int] | None = None) -> None:
         super().__init__(device, seed)
         inherit(device)
         if seed is not None and _backend(device) is None and not _generators(device):

@@ -64,7 +64,7 @@ class LightningExecutor(Executor):
 
     differentiates_gates = True
 
-    def __init__(self, device: qml.devices.Device, seed: int | None = None) -> None:
+    def __init__(self, device: qml.devices.Device, seed: int | Sequence[int] | None = None) -> None:
         super().__init__(device, seed)
         self._general = PennyLaneExecutor(device, seed)
         self._wires = device.wires
