@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from qshift.autodiff.threads import LARGEST_FORKED, require_threads
 from qshift.errors import UnsupportedError
+from qshift.executors.executor import Calls
 from qshift.tensorflow_internals import (
     LoopInputs,
     function_graph,
@@ -19,11 +20,8 @@ from qshift.tensorflow_internals import (
     wrapped,
 )
 
-if TYPE_CHECKING:
-    from _typeshed import SupportsNext
 
-
-def graph_ticket(numbers: SupportsNext[int]) -> tf.Tensor:
+def graph_ticket(numbers: Calls) -> tf.Tensor:
     """Returns the next number, another one at each execution of the graph.
 
     The op is stateful, so TensorFlow neither folds it nor merges it with another, and a
@@ -36,7 +34,7 @@ def graph_ticket(numbers: SupportsNext[int]) -> tf.Tensor:
     return ticket
 
 
-def _draw_once(inputs: LoopInputs, numbers: SupportsNext[int]) -> list[Any]:
+def _draw_once(inputs: LoopInputs, numbers: Calls) -> list[Any]:
     """A vectorised loop around a call that does not depend on the loop draws one ticket."""
     ticket = inputs.op.outputs[0]
     if ticket.graph is not tf.compat.v1.get_default_graph():

@@ -230,13 +230,13 @@ def _places(
 
     Returns:
         None if one of the gates that have them is another than in the tape, and where parameters
-        are arrays: what becomes of these depends on more than a signature says.
+        are data, arrays or without a rule: their numbers are looked at in each call.
     """
     given = dict(enumerate(tape.operations))
     if any(given.get(position) is not gate for position, gate in moving.items()):
         return None
     slots = compiled.circuit.slots
-    if any(slot.shape or slot.parameter is None for slot in slots):
+    if any(slot.shape or slot.parameter is None or slot.spectrum is None for slot in slots):
         return None
     places = [(slot.operation, slot.parameter) for slot in slots]
     found = zip(places, compiled.parameters, strict=True)

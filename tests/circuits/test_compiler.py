@@ -107,6 +107,15 @@ def test_what_arrays_become_is_asked_each_time():
     assert np.abs(tape_.gradient(again, theta)).max() > 0.1
 
 
+def test_numbers_without_a_rule_are_looked_at_each_time():
+    """Nothing is remembered of tapes with such: sums are unitary for some numbers only."""
+    compiler = Compiler(None, tf.is_tensor)
+    compiler(tape(qml.s_prod(tf.constant(-1.0, tf.float64), qml.X(0))))
+    assert not compiler._known
+    with pytest.raises(qshift.UnsupportedError, match="no unitary"):
+        compiler(tape(qml.s_prod(tf.constant(1.5, tf.float64), qml.X(0))))
+
+
 @pytest.mark.parametrize(
     "other",
     [
