@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,9 +16,6 @@ from qshift.autodiff.layout import differentiable, highest_order
 from qshift.autodiff.requests import Wanted, checked
 from qshift.autodiff.tracing import if_traceable
 from qshift.errors import UnsupportedError
-
-if TYPE_CHECKING:
-    pass
 
 
 class EndsError(ValueError):

@@ -89,6 +89,12 @@ def _wanted_here() -> Wanted:
     return wanted if graph is function_graph() else _NOTHING
 
 
+def _may_be_differentiated() -> bool:
+    """Whether anybody can ask for derivatives of what is run now: with no tape open in eager mode,
+    nobody can."""
+    return could_record() or not tf.executing_eagerly()
+
+
 _preparing: ContextVar[bool] = ContextVar("preparing", default=False)
 
 
@@ -344,7 +350,7 @@ class QNode(qml.QNode):
     def _tracing(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[None]:
         """Around all that is done with the tensors of a call before it is run."""
         try:
-            if not could_record() and tf.executing_eagerly():  # nobody will ask for derivatives
+            if not _may_be_differentiated():
                 yield
                 return
             with remembered_ops(), unrolled():
@@ -397,22 +403,18 @@ class QNode(qml.QNode):
 
     def _prepare(self, tape: QuantumScript, traced: _Tapes) -> Prepared:
         compiled = self._compile(tape)
-        if not could_record() and tf.executing_eagerly():
-            # Nobody will ask for derivatives.
-            circuit: Any = compiled.circuit
-            parameters: Sequence[tf.Tensor] = compiled.parameters
-            names: list[tuple] = []
-            axes: tuple[Axes, ...] = ()
-            batch = batch_size(circuit, parameters)
-            tensors, columns, active, _ = parts(circuit, parameters, batch)
-        else:
+        circuit: Any = compiled.circuit
+        parameters: Sequence[tf.Tensor] = compiled.parameters
+        names: list[tuple] = []
+        ahead: list[Wanted] = []
+        if _may_be_differentiated():
             ahead = [_wanted_here(), replace(self._wanted, arguments=traced.arguments)]
             ahead = [wanted for wanted in ahead if wanted.order or wanted.partials]
             order = max((wanted.highest for wanted in ahead), default=0)
             circuit, parameters, names = self._joined(compiled, order)
-            batch = batch_size(circuit, parameters)
-            tensors, columns, active, watched = parts(circuit, parameters, batch)
-            axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
+        batch = batch_size(circuit, parameters)
+        tensors, columns, active, watched = parts(circuit, parameters, batch)
+        axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
         key = (circuit, columns, active, axes)
         with self.lock:
             program = self._programs.get(key)

@@ -98,16 +98,13 @@ def parts(circuit: Any, parameters: Sequence[Any], batch: int | None) -> Parts:
 
 def _pack(slots: Sequence[tuple[Slot, tf.Tensor]], batch: int | None) -> tf.Tensor:
     """Lays parameters out as float64[N, columns]."""
-    kinds = {(parameter.dtype, parameter.shape.rank, slot.shape) for slot, parameter in slots}
-    if batch is None and len(kinds) == 1 and kinds <= _ANGLES:
-        angles = tf.expand_dims(tf.stack([parameter for _, parameter in slots]), 0)
-        return tf.cast(angles, tf.float64)
     rows = 1 if batch is None else batch
     blocks = []
     # Angles without a batch are many as a rule, and for TensorFlow one tensor is less than many.
     for dtype, group in groupby(slots, lambda pair: _dtype_of_angle(*pair)):
         if dtype is not None:
-            blocks.append(tf.stack([parameter for _, parameter in group])[None])
+            angles = tf.stack([parameter for _, parameter in group])
+            blocks.append(tf.expand_dims(angles, 0))
         else:
             blocks += [half for pair in group for half in _flat(*pair)]
     blocks = [tf.cast(block, tf.float64) for block in blocks]
@@ -120,9 +117,6 @@ def _pack(slots: Sequence[tuple[Slot, tf.Tensor]], batch: int | None) -> tf.Tens
         for block in blocks
     ]
     return blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=1)
-
-
-_ANGLES = {(tf.float64, 0, ()), (tf.float32, 0, ())}
 
 
 def _dtype_of_angle(slot: Slot, parameter: tf.Tensor) -> tf.DType | None:
