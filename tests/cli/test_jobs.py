@@ -307,7 +307,7 @@ def test_runs_have_names(tmp_path, monkeypatch, capsys, ledger):
         "import pennylane as qml\ndef f(x):\n    qml.RX(x, 0)\n    return qml.expval(qml.Z(0))\n"
     )
     (tmp_path / "mine.toml").write_text(
-        'description = "Aer with a ledger"\nbackend = "aer"\nshots = 100\n[options]\nledger = true'
+        'description = "Aer"\nbackend = "aer"\nshots = 1000000\n[options]\nledger = true'
     )
 
     def evaluate(*arguments):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from contextlib import nullcontext
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pennylane as qml
@@ -41,6 +41,9 @@ class Adjoint:
         circuit: The circuit, which is not kept alive.
         wire_map: Wire label -> position.
 
+    Attributes:
+        threads: Makes a context for all calls in which as many threads run as are worth while.
+
     Raises:
         NotCoveredError: If lightning does not differentiate one of its gates or measurements.
     """
@@ -48,7 +51,7 @@ class Adjoint:
     def __init__(self, kernels: Kernels, circuit: Circuit, wire_map: dict) -> None:
         if not all(isinstance(m, ExpectationMP) for m in circuit.measurements):
             raise NotCoveredError
-        self._kernels, self._wire_map = kernels, wire_map
+        self._kernels = kernels
         self._shape = (len(circuit.measurements), circuit.num_parameters)
         # Lightning counts gates with parameters, so that constant ones must not have any.
         gates = [
@@ -78,11 +81,8 @@ class Adjoint:
         with warnings.catch_warnings():  # of complex coefficients, which `bases` knows to be real
             warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
             self._observables = observable_list(observables, wire_map)
-
-    def threads(self) -> Any:
-        """Returns a context for all calls in which as many threads run as are worth while."""
-        large = len(self._wire_map) > _MOST_WIRES_ALONE and len(self._observables) > 1
-        return nullcontext() if large else _openmp.limit(limits=1)
+        large = len(wire_map) > _MOST_WIRES_ALONE and len(observables) > 1
+        self.threads = nullcontext if large else partial(_openmp.limit, limits=1)
 
     def __call__(self, row: list[float]) -> np.ndarray:
         """Returns the first derivatives float64[M, P] at the state that `Kernels.run` left.

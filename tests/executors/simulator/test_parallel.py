@@ -65,7 +65,7 @@ def test_one_core_is_not_shared(impatient, monkeypatch):
 
 @pytest.mark.parametrize("there", [lambda x: (fail, x), lambda x: (die, x), lambda x: 1 / 0])
 def test_what_fails_elsewhere_is_computed_here(impatient, there, monkeypatch):
-    monkeypatch.setattr(fallbacks, "_said", set())
+    fallbacks._warn_once.cache_clear()
     with pytest.warns(SlowerWarning, match="runs in this process alone"):
         assert squares(range(20), there) == {os.getpid()}
 

@@ -699,7 +699,7 @@ def test_without_a_class(where, name, monkeypatch):
     monkeypatch.delattr(importlib.import_module(compiled_classes.__name__ + where), name)
     for module in ("simulator", "kernels", "adjoint", "lightning_internals"):
         monkeypatch.delitem(sys.modules, f"qshift.executors.simulator.{module}")
-    monkeypatch.setattr(fallbacks, "_said", set())
+    fallbacks._warn_once.cache_clear()
     with pytest.warns(SlowerWarning, match=f"public interface.*{name}"):
         executor = registry.executor(qml.device("lightning.qubit"))
     assert type(executor) is PennyLaneExecutor
@@ -709,7 +709,7 @@ def test_without_the_serializer(monkeypatch):
     monkeypatch.setitem(sys.modules, "pennylane_lightning.lightning_base._serialize", None)
     for module in ("simulator", "kernels", "adjoint", "lightning_internals"):
         monkeypatch.delitem(sys.modules, f"qshift.executors.simulator.{module}")
-    monkeypatch.setattr(fallbacks, "_said", set())
+    fallbacks._warn_once.cache_clear()
     with pytest.warns(SlowerWarning, match="public interface.*_serialize"):
         executor = registry.executor(qml.device("lightning.qubit"))
     assert type(executor) is PennyLaneExecutor
