@@ -10,7 +10,6 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import cloudpickle
 import pennylane as qml
@@ -380,8 +379,10 @@ class QNode(qml.QNode):
         names: list[tuple] = []
         ahead: list[Wanted] = []
         if could_record() or not tf.executing_eagerly():
-            ahead = [request.wanted_here(), replace(self._wanted, arguments=traced.arguments)]
-            ahead = [wanted for wanted in ahead if wanted.order or wanted.partials]
+            if request.wanted and (wanted := request.wanted_here()):
+                ahead.append(wanted)
+            if self._wanted.order or self._wanted.partials:
+                ahead.append(replace(self._wanted, arguments=traced.arguments))
             order = max((wanted.highest for wanted in ahead), default=0)
             circuit, parameters, names = self._joined(compiled, order)
         batch = batch_size(circuit, parameters)
@@ -584,24 +585,24 @@ def _reduce_by_value(qnode: Any) -> Any:
 
 cloudpickle.CloudPickler.dispatch_table[QNode] = _reduce_by_value
 
-_converted: WeakKeyDictionary[qml.QNode, QNode] = WeakKeyDictionary()
-
 
 def as_own(fn: Callable) -> Callable:
-    """Returns a function, as a `QNode` if it is a QNode of PennyLane's own, each once.
+    """Returns a function, as a `QNode` if it is a QNode of PennyLane's own.
 
-    PennyLane's has no derivatives beyond ``max_diff``, of which it says nothing.
+    PennyLane's has no derivatives beyond ``max_diff``, of which it says nothing. Of those used last
+    each is converted once, so that its circuits are known and its calls are counted.
 
     Raises:
         UnsupportedError: For settings that qshift has no meaning for; see `from_qnode`.
     """
-    if not isinstance(fn, qml.QNode) or isinstance(fn, QNode):
-        return fn
-    if fn not in _converted:
-        try:
-            _converted[fn] = from_qnode(fn)
-        except UnsupportedError as error:
-            raise UnsupportedError(
-                f"{fn} is a QNode of PennyLane's, and qshift.from_qnode cannot convert it: {error}"
-            ) from error
-    return _converted[fn]
+    return fn if not isinstance(fn, qml.QNode) or isinstance(fn, QNode) else _converted(fn)
+
+
+@functools.lru_cache(maxsize=64)
+def _converted(qnode: qml.QNode) -> QNode:
+    try:
+        return from_qnode(qnode)
+    except UnsupportedError as error:
+        raise UnsupportedError(
+            f"{qnode} is a QNode of PennyLane's, and qshift.from_qnode cannot convert it: {error}"
+        ) from error

@@ -6,6 +6,7 @@ when it was made. In eager mode it knows neither. `remembered_ops` writes down b
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -133,10 +134,9 @@ def assignments() -> int:
     return _current.assignments
 
 
-def scope() -> Scope | None:
-    """Returns the present scope: what tensors of others remember is for this one as if they had
-    always been there, as somebody may differentiate by them."""
-    return _current.scope
+# scope() returns the present scope: what tensors of others remember is for this one as if they had
+# always been there, as somebody may differentiate by them.
+scope: Callable[[], Scope | None] = functools.partial(getattr, _current, "scope")
 
 
 def made(tensor: tf.Tensor) -> Made | None:

@@ -85,8 +85,8 @@ def parts(circuit: Any, parameters: Sequence[Any], batch: int | None) -> Parts:
     for (is_followed, has_no_rule, *_), slots in kinds.items():
         columns.append(tuple(c for i in slots for c in circuit.slots[i].columns))
         moving = tuple(c for c in columns[-1] if c in useful)
-        if eager and is_followed:  # what is traced may never be run
-            circuit.require_rules(moving)
+        if eager and is_followed and any(circuit.slots[i].spectrum is None for i in slots):
+            circuit.require_rules(moving)  # what is traced may never be run
         if not has_no_rule:
             (follow if is_followed else can).extend(moving)
         active.append(moving if is_followed or not eager else None)

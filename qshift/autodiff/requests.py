@@ -102,20 +102,18 @@ class Request:
             called meanwhile, and perhaps traced, is called by others as well, who want nothing.
     """
 
-    wanted: Wanted = Wanted()
+    wanted: Wanted | None = None
     instead_of_running: Callable[[Any, list[tf.Tensor]], tf.Tensor] | None = None
     refuse: type[Exception] | None = None
     graph: tf.Graph | None = field(default_factory=function_graph)
 
-    def wanted_here(self) -> Wanted:
+    def wanted_here(self) -> Wanted | None:
         """Returns what is wanted of a qnode that is called now."""
-        if self is _ANY or self.graph is function_graph():
-            return self.wanted
-        return Wanted()
+        return self.wanted if self.graph is function_graph() else None
 
 
-_ANY = Request(graph=None)
-_present: ContextVar[Request] = ContextVar("request", default=_ANY)
+_NOTHING = Request(graph=None)
+_present: ContextVar[Request] = ContextVar("request", default=_NOTHING)
 present = _present.get  # the request in the course of which a qnode is called
 
 

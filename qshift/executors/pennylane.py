@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pennylane as qml
@@ -199,17 +198,13 @@ def _with_matrices(circuit: Circuit, tape: QuantumScript) -> QuantumScript:
 
 
 _lending = Lock()
-_locks: WeakKeyDictionary[qml.devices.Device, Lock] = WeakKeyDictionary()
-
-
-_lineages: WeakKeyDictionary[qml.devices.Device, tuple[int, ...]] = WeakKeyDictionary()
 
 
 @contextmanager
 def _alone(device: qml.devices.Device) -> Iterator[None]:
     """A context in which no other thread uses a device: most keep the state that they are working
-    on."""
-    with _locks.setdefault(device, Lock()):
+    on. The device has the lock, as several executors may run on it."""
+    with vars(device).setdefault("_qshift_lock", Lock()):
         inherit(device)
         yield
 
@@ -219,15 +214,16 @@ def inherit(device: qml.devices.Device) -> None:
 
     Otherwise all children would draw the same. A device is known from when this is first called.
     """
-    if _lineages.setdefault(device, lineage()) is lineage():
+    known = vars(device)
+    if known.setdefault("_qshift_lineage", lineage()) == lineage():
         return
-    with _locks.setdefault(device, Lock()):
-        if _lineages[device] is not lineage():
+    with known.setdefault("_qshift_lock", Lock()):
+        if known["_qshift_lineage"] != lineage():
             owners = [each for each in _generators(device) if isinstance(each._rng, Generator)]
             rngs = {id(each._rng): descendant(each._rng) for each in owners}
             for each in owners:
                 each._rng = rngs[id(each._rng)]
-            _lineages[device] = lineage()
+            known["_qshift_lineage"] = lineage()
 
 
 @contextmanager
