@@ -17,7 +17,7 @@ from pennylane.pauli import PauliSentence, PauliWord
 from qshift.circuits.hermitian import hermitian_problem
 from qshift.circuits.identity import is_custom
 from qshift.errors import UnsupportedError
-from qshift.rules.shift_rule import distinct, merged
+from qshift.rules.frequencies import distinct, merged
 
 _WIDEST_MATRIX = 10  # wires; beyond, the eigenvalues are not worth having
 _MOST_SIGNS = 2**16  # of words that commute

@@ -17,8 +17,9 @@ from qshift.circuits import spectra
 from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.pennylane.expansion import decomposed, expand, has_trainable_coefficients, is_angle
 from qshift.pennylane.tape_derivatives import Derivatives
+from qshift.rules.frequencies import period
 from qshift.rules.planner import Frequencies, Index, Recipe, Spectrum
-from qshift.rules.shift_rule import period, shift_rule
+from qshift.rules.shift_rule import shift_rule
 
 
 def param_shift(

@@ -29,7 +29,8 @@ from scipy import sparse
 
 from qshift.errors import NoShiftRuleError
 from qshift.rules.fewest_points import fewest, wrap
-from qshift.rules.shift_rule import period, shift_rule
+from qshift.rules.frequencies import period
+from qshift.rules.shift_rule import shift_rule
 from qshift.rules.sources import Index as Index
 from qshift.rules.sources import Sources, sources
 
