@@ -18,7 +18,6 @@ from pennylane.ops.op_math import Adjoint, Controlled, Evolution, Exp, Pow, Symb
 from pennylane.ops.qubit.attributes import supports_broadcasting
 
 from qshift.circuits import consistency, generators
-from qshift.circuits.formulas import is_number
 from qshift.circuits.identity import (
     WIDEST_CUSTOM,
     fingerprint,
@@ -27,7 +26,8 @@ from qshift.circuits.identity import (
     is_custom,
     kept,
 )
-from qshift.circuits.user_gates import withdraws_rules
+from qshift.circuits.scalars import is_number
+from qshift.circuits.user_decompositions import withdraws_rules
 from qshift.rules.planner import Frequencies, Recipe, Spectrum
 
 _WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)

@@ -20,8 +20,8 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter, library
 
 from qshift.circuits.circuit import Circuit
-from qshift.circuits.formulas import has_decomposition, parts
 from qshift.circuits.pauli import decompose
+from qshift.circuits.smooth_decompositions import has_decomposition, parts
 from qshift.circuits.spectra import standard_name
 from qshift.errors import UnsupportedError
 from qshift.rules.shifting import largest_frequency

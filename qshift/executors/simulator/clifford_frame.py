@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pennylane as qml
 
-from qshift.circuits.formulas import has_decomposition
 from qshift.circuits.identity import contains_custom
-from qshift.circuits.pauli import decompose
+from qshift.circuits.pauli import decompose, sign
+from qshift.circuits.smooth_decompositions import has_decomposition
 from qshift.circuits.spectra import has_no_effect
 from qshift.executors.simulator.measurement_bases import NotCoveredError
 
@@ -45,8 +45,7 @@ class Word(NamedTuple):
         """Returns (int[size], complex[size]): the only column with an entry in each row, and that
         entry."""
         columns = np.arange(size) ^ self.x
-        signs = 1.0 - 2.0 * (np.bitwise_count(columns & self.z) % 2)
-        return columns, 1j**self.phase * signs
+        return columns, 1j**self.phase * sign(columns, self.z)
 
     def matrix(self, size: int) -> np.ndarray:
         columns, values = self.entries(size)

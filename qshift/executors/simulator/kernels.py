@@ -17,7 +17,7 @@ import pennylane as qml
 from pennylane.ops.op_math import Adjoint, Controlled
 
 from qshift.circuits.circuit import Circuit
-from qshift.circuits.formulas import has_decomposition
+from qshift.circuits.smooth_decompositions import has_decomposition
 from qshift.circuits.spectra import has_no_effect, standard_name
 from qshift.executors.simulator.lightning_internals import Measurements, StateVector
 from qshift.executors.simulator.measurement_bases import WIDEST_MATRIX, Basis, NotCoveredError
