@@ -18,7 +18,7 @@ from qshift.cli.commands import CommandError, show
 from qshift.errors import JobError, QShiftError
 from qshift.ledger.ledger import Ledger, default_path
 from qshift.ledger.liveness import elapsed
-from qshift.ledger.tables import Record
+from qshift.ledger.records import Record
 
 _MOST_ROWS = 40
 _LONGEST_RUN = 40  # characters of its name that are listed

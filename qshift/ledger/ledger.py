@@ -16,19 +16,18 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qshift.forks import Lock
-from qshift.ledger import tables
+from qshift.ledger import damage, tables
 from qshift.ledger.database import Database, LedgerError, ReadOnlyLedgerError
-from qshift.ledger.liveness import is_alive, moment, this_process
-from qshift.ledger.tables import Draft, Point, Record
+from qshift.ledger.heartbeat import HEARTBEAT, Heartbeat
+from qshift.ledger.liveness import moment
+from qshift.ledger.records import Claims, Draft, Point, Record
+from qshift.ledger.schema import damaged
 from qshift.places import home
 
 if TYPE_CHECKING:
@@ -36,45 +35,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Claims", "Draft", "Ledger", "LedgerError", "OvertakenError", "Record", "default_path"]
 
-BEAT = 3.0  # seconds between two signs of life of a process that is at work on jobs
-SILENCE = 15.0  # seconds without one, after which a process that cannot be looked up is gone
-
-# Jobs that threads of this process are sending or running: (path, id).
-_at_work: set[tuple[Path, int]] = set()
 # Ledgers in which this process has looked for damage.
 _examined: set[Path] = set()
-# What was last heard of processes that cannot be looked up, and when, on this process's own clock:
-# (path, id) -> (owner, touched, seconds).
-_heard: dict[tuple[Path, int], tuple[str, float, float]] = {}
-_lock = Lock()
-_heart: threading.Thread | None = None
 _log = logging.getLogger("qshift")
 
 
 class OvertakenError(LedgerError):
     """A job that another process has taken over, as it took this one for gone."""
-
-
-@dataclass
-class Claims:
-    """How things stand with the points that somebody wants.
-
-    Attributes:
-        results: Key -> what was measured.
-        mine: Jobs to be sent by whoever made these claims.
-        doubtful: The same, of processes that are gone. If there were `posts`, a service may have
-            them already.
-        sent: Jobs that are at a service.
-        others: Keys that another process, or another thread, is about to send, or is simulating.
-        elsewhere: Jobs of these that are sent by processes which cannot be looked up.
-    """
-
-    results: dict[bytes, bytes] = field(default_factory=dict)
-    mine: list[Record] = field(default_factory=list)
-    doubtful: list[Record] = field(default_factory=list)
-    sent: list[Record] = field(default_factory=list)
-    others: list[bytes] = field(default_factory=list)
-    elsewhere: list[Record] = field(default_factory=list)
 
 
 def default_path() -> Path:
@@ -99,11 +66,18 @@ class Ledger:
 
     Args:
         path: The file. It and its directory are made when they are needed.
+        heartbeat: Says which jobs this process is at work on, and whether others are at theirs;
+            None for the one that all ledgers of this process share.
 
     All methods raise LedgerError if the file cannot be used.
+
+    Example:
+        >>> ledger = Ledger("ledger.sqlite")
+        >>> [job.state for job in ledger.jobs()]
+        []
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike, heartbeat: Heartbeat | None = None) -> None:
         try:
             given = Path(path).expanduser()
         except RuntimeError as error:
@@ -120,6 +94,7 @@ class Ledger:
                 f"{given / 'ledger.sqlite'}, which need not exist."
             )
         self._file = Database(self.path)
+        self._heartbeat = HEARTBEAT if heartbeat is None else heartbeat
 
     def read(self, wanted: Sequence[bytes]) -> dict[bytes, bytes]:
         """Returns those results that are there, without changing anything.
@@ -159,15 +134,13 @@ class Ledger:
             drafts: Makes the jobs that measure some of the points. What it raises is passed on,
                 and nothing is claimed.
             remote: Whether jobs outlive the process.
-            **columns: Target, access and run of new jobs, see `qshift.ledger.tables.Record`.
+            **columns: Target, access and run of new jobs, see `qshift.ledger.records.Record`.
         """
-        with _lock:
+        with self._heartbeat.lock:
             with self._writing(len(wanted)) as db:
                 claims = self._claimed(db, wanted, drafts, remote=remote, **columns)
-            ours = [(self.path, record.id) for record in (*claims.mine, *claims.doubtful)]
-            _at_work.update(ours)
-        if ours:
-            _live()
+            ours = (*claims.mine, *claims.doubtful)
+            self._heartbeat.start(self.path, [record.id for record in ours])
         return claims
 
     def _claimed(
@@ -182,7 +155,7 @@ class Ledger:
         free = dict.fromkeys(wanted)
         for point in tables.points(db, wanted):
             if point.key not in free:  # the index of keys does not agree with the table
-                raise self._damaged(tables.damaged(point.job), point.job)
+                raise damage.error(self.path, damaged(point.job), point.job)
             del free[point.key]
             if point.is_sound and point.result is not None:
                 claims.results[point.key] = point.result
@@ -193,11 +166,11 @@ class Ledger:
         if not free:
             return claims
         if self.path not in _examined:
-            if damage := tables.damage(db):
-                raise self._damaged(damage)
+            if what := damage.found(db):
+                raise damage.error(self.path, what)
             _examined.add(self.path)
         for draft in drafts([key for key in wanted if key in free]):
-            claims.mine.append(tables.insert(db, draft, owner=this_process(), **columns))
+            claims.mine.append(tables.insert(db, draft, owner=self._heartbeat.owner, **columns))
         return claims
 
     def _sort(
@@ -206,40 +179,23 @@ class Ledger:
         """Says of a job how things stand with it; returns points of it that are free again."""
         record, keys = tables.record(db, job), [point.key for point in points]
         if not all(point.is_sound for point in points):
-            claims.sent.append(self._to_be_fetched_again(db, job, record, points))
+            claims.sent.append(damage.to_be_fetched_again(db, self.path, job, points))
         elif record is None or not record.is_sound:
-            raise self._damaged(tables.damaged(job), job)
+            raise damage.error(self.path, damaged(job), job)
         elif record.remote and record.state == "submitted":
             claims.sent.append(record)
-        elif (owner := self._has_owner(record)) is not False:
+        elif (owner := self._heartbeat.has_owner(self.path, record)) is not False:
             claims.others += keys
             if owner is None and record.remote and record.posts:
                 claims.elsewhere.append(record)
         elif record.remote or len(keys) == record.points:
-            us = {"state": "intended", "owner": this_process(), "touched": time.time()}
+            us = {"state": "intended", "owner": self._heartbeat.owner, "touched": time.time()}
             tables.update(db, job, **us)
             (claims.doubtful if record.remote else claims.mine).append(tables.known(db, job))
         else:  # Of what a process that is gone was simulating, only a part is wanted.
             tables.forget(db, [job])
             return keys
         return []
-
-    def _to_be_fetched_again(
-        self,
-        db: sqlite3.Connection,
-        job: int,
-        record: tables.Record | None,
-        points: Sequence[tables.Point],
-    ) -> Record:
-        """Returns a job with results that are damaged here, if a service may have them still."""
-        sealed = [point.is_sealed for point in (*points, *tables.points_of(db, job))]
-        if record is None:
-            raise self._damaged(tables.damaged(job), job, True)
-        is_whole = record.is_sound and all(sealed) and len(record.keys) == record.points
-        is_whole = is_whole and {point.key for point in points} <= {*record.keys}
-        if not (is_whole and record.remote and record.job_id):
-            raise self._damaged(tables.damaged(job), job, False)
-        return record
 
     def leave(self, jobs: Iterable[Record]) -> None:
         """Gives up what was claimed and has not come to an end.
@@ -249,13 +205,13 @@ class Ledger:
         jobs = list(jobs)
         if not jobs:
             return
-        with _lock:
+        with self._heartbeat.lock:
             try:
                 with self._file.writing() as db:
                     for record in jobs:
-                        tables.abandon(db, record, this_process())
+                        tables.abandon(db, record, self._heartbeat.owner)
             finally:
-                _at_work.difference_update((self.path, record.id) for record in jobs)
+                self._heartbeat.stop(self.path, [record.id for record in jobs])
 
     def sending(self, job: Record) -> None:
         """Writes down that a request to create a job is about to go out.
@@ -265,7 +221,7 @@ class Ledger:
         """
         with self._file.writing() as db:
             found = tables.current(db, job)
-            if found is None or (found.state, found.owner) != ("intended", this_process()):
+            if found is None or (found.state, found.owner) != ("intended", self._heartbeat.owner):
                 raise OvertakenError(
                     f"Job {job.id} of the ledger {self.path} was taken over by another process, or "
                     "cancelled, before it was sent. Run this again."
@@ -365,7 +321,7 @@ class Ledger:
     def unsound(self) -> set[int]:
         """Returns the numbers of jobs of which something is damaged."""
         with self._file.reading() as db:
-            return tables.unsound(db) if db else set()
+            return damage.unsound(db) if db else set()
 
     def recoverable(self, number: int) -> Record:
         """Returns a job with damaged results that a service may have still.
@@ -375,7 +331,7 @@ class Ledger:
         """
         with self._file.reading() as db:
             assert db is not None, "what is damaged has a file"
-            return self._to_be_fetched_again(db, number, tables.record(db, number), [])
+            return damage.to_be_fetched_again(db, self.path, number)
 
     def jobs(self) -> list[Record]:
         """Returns all jobs, oldest first, without the keys of their points."""
@@ -396,47 +352,8 @@ class Ledger:
         with self._file.reading() as db:
             found = tables.points_of(db, job.id) if db else []
         if not job.is_sound or not all(point.is_sound for point in found):
-            raise self._damaged(tables.damaged(job.id), job.id)
+            raise damage.error(self.path, damaged(job.id), job.id)
         return [(point.pub, point.angles, point.result) for point in found]
-
-    def _damaged(self, what: str, job: int | None = None, lone: bool = False) -> LedgerError:
-        """Returns the error for what is not as it was written.
-
-        Args:
-            what: What is damaged.
-            job: The job, if it is no more than that.
-            lone: Whether there is no such job, but results that say so.
-        """
-        prune = ""
-        if job is not None:
-            which = "what belongs to no job (qshift jobs prune)"
-            if not lone:
-                which = f"that job (qshift jobs prune {job})"
-            prune = (
-                f", or delete {which}: what it has measured is then measured again, and on "
-                "hardware paid for again"
-            )
-        return LedgerError(
-            f"The ledger {self.path} is damaged: {what}. Nothing of it was used, and nothing was "
-            f"sent. Put a copy from a backup in its place{prune}. Another file (ledger=, "
-            "QSHIFT_LEDGER) starts empty."
-        )
-
-    def _has_owner(self, job: Record) -> bool | None:
-        """Whether somebody is about to send a job, or to simulate it; None if that is not sure."""
-        if job.owner is None:
-            return False
-        if job.owner == this_process():
-            return (self.path, job.id) in _at_work
-        alive = is_alive(job.owner)
-        if alive is not None:
-            return alive
-        last = (job.owner, job.touched)
-        *before, since = _heard.get((self.path, job.id), (None, None, 0.0))
-        if last != tuple(before):
-            _heard[self.path, job.id] = (*last, time.monotonic())
-            return None
-        return None if time.monotonic() - since < SILENCE else False
 
     @contextmanager
     def _writing(self, points: int) -> Iterator:
@@ -449,44 +366,3 @@ class Ledger:
                 f"{error} It lacks {points} points that are wanted, and what is sent has to be "
                 "written down before. Nothing was sent; what it has can be read."
             ) from error
-
-
-def _live() -> None:
-    """Has a thread say now and then that this process is still at work."""
-    global _heart
-    with _lock:
-        if _heart is None or not _heart.is_alive():  # as it is not in a fork
-            _heart = threading.Thread(target=_beat, name="qshift-ledger", daemon=True)
-            _heart.start()
-
-
-def _beat() -> None:
-    while True:
-        time.sleep(BEAT)
-        with _lock:
-            busy = set(_at_work)
-            if not busy:
-                global _heart
-                _heart = None
-                return
-        _touch(busy)
-
-
-def _touch(busy: set[tuple[Path, int]]) -> None:
-    """Writes down that this process is still at work on jobs, given as (path, id)."""
-    for path in {path for path, _ in busy if path.exists()}:
-        try:
-            with Database(path).writing() as db:
-                for job in (job for where, job in busy if where == path):
-                    tables.touch(db, job, this_process())
-        except LedgerError:  # whoever is at work there will find out
-            pass
-
-
-def _forked() -> None:
-    """A fork has not the threads that are at work."""
-    _at_work.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)

@@ -113,3 +113,8 @@ def migrate(db: sqlite3.Connection) -> None:
 def _execute(db: sqlite3.Connection, statements: str) -> None:
     for statement in statements.split(";\n"):
         db.execute(statement)
+
+
+def damaged(job: int) -> str:
+    """Says that what is recorded of a job is not what was written."""
+    return f"what it has of job {job} is damaged: it does not match its checksum"

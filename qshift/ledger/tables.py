@@ -1,128 +1,17 @@
-"""Rows of the ledger's tables: jobs and the points that they measure."""
+"""Reading and writing the rows of the ledger's tables, each function within one transaction."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from qshift.ledger.schema import JOB, digest, of_job
+from qshift.ledger.records import Draft, Point, Record
+from qshift.ledger.schema import JOB, damaged, digest, of_job
 
 _MOST_MARKS = 500  # older SQLites take up to 999 parameters in a statement
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A job that is to be sent.
-
-    Attributes:
-        primitive: ``"estimator"`` or ``"sampler"``.
-        circuit: What it runs, for people.
-        pubs: (key, angles) of its points, PUB by PUB. Angles are float64[P] as bytes.
-        shots: Of all its points and bases; 0 for exact results.
-        seed: Of a simulator.
-    """
-
-    primitive: str
-    circuit: str
-    pubs: Sequence[Sequence[tuple[bytes, bytes]]]
-    shots: int
-    seed: int | None
-
-
-@dataclass(frozen=True)
-class Record:
-    """A job as it is recorded.
-
-    Attributes:
-        id: Its number in the ledger.
-        tag: By which a service finds it.
-        job_id: Where it runs; None before it was sent.
-        state: ``"intended"``, ``"submitted"``; ``"done"``, ``"failed"``, ``"cancelled"`` or
-            ``"lost"``.
-        target: Name of the backend.
-        access: By which account and instance of the service it is reached: their names, as JSON.
-        remote: Whether it outlives the process.
-        primitive, circuit, seed, shots: As in a `Draft`.
-        run: Name of the run.
-        points: How many it measures.
-        created: Unix time, for people.
-        finished: Unix time, for people.
-        seconds: That the quantum processor took.
-        message: Why there are no results.
-        owner: The process that is sending it, or running it; None if it is at a service.
-        touched: Unix time at which its owner has last said that it is still at it. Others see by
-            its changes that the owner lives; what it is says nothing, as clocks are set.
-        posts: How many requests to create it may have reached the service.
-        posted: When the last of them began, see `qshift.ledger.liveness.moment`.
-        instance: A digest of the instance of the service that has it.
-        is_sound: Whether all this is as it was written.
-        pubs: Keys of the points, PUB by PUB; those of failed and cancelled jobs are free again.
-        angles: Of the points, in the order of `keys`: float64[P] as bytes.
-    """
-
-    id: int
-    tag: str
-    job_id: str | None
-    state: str
-    target: str
-    access: str
-    remote: bool
-    primitive: str
-    circuit: str
-    run: str
-    seed: int | None
-    shots: int
-    points: int
-    created: float
-    finished: float | None
-    seconds: float | None
-    message: str | None
-    owner: str | None
-    touched: float
-    posts: int
-    posted: str | None
-    instance: str | None
-    is_sound: bool
-    pubs: tuple[tuple[bytes, ...], ...]
-    angles: tuple[bytes, ...]
-
-    @property
-    def keys(self) -> list[bytes]:
-        """The keys of its points, in order."""
-        return [key for pub in self.pubs for key in pub]
-
-    @property
-    def sizes(self) -> list[int]:
-        """The number of points in each PUB."""
-        return [len(pub) for pub in self.pubs]
-
-
-class Point(NamedTuple):
-    """A point as it is recorded.
-
-    Attributes:
-        key: Identifies what is measured.
-        job: The number of the job that measures it.
-        pub: The PUB of the job that it is in.
-        place: The row of the PUB.
-        angles: float64[P] as bytes.
-        result: What was measured; None before that.
-        is_sealed: Whether all but the result is as it was written.
-        is_sound: Whether the result is as well.
-    """
-
-    key: bytes
-    job: int
-    pub: int
-    place: int
-    angles: bytes
-    result: bytes | None
-    is_sealed: bool
-    is_sound: bool
 
 
 _JOB = f"SELECT {', '.join(JOB)}, checksum FROM jobs"
@@ -163,6 +52,11 @@ def points_of(db: sqlite3.Connection, job: int) -> list[Point]:
     """Returns the points of a job, in their order."""
     where = "WHERE job = ? ORDER BY pub, place"
     return list(map(_point, db.execute(f"SELECT {_POINT} FROM points {where}", (job,))))
+
+
+def all_points(db: sqlite3.Connection) -> Iterator[Point]:
+    """Yields all points."""
+    return map(_point, db.execute(f"SELECT {_POINT} FROM points"))
 
 
 def jobs(db: sqlite3.Connection) -> list[Record]:
@@ -353,34 +247,3 @@ def forget(db: sqlite3.Connection, jobs: Iterable[int]) -> None:
     for job in jobs:
         db.execute("DELETE FROM points WHERE job = ?", (job,))
         db.execute("DELETE FROM jobs WHERE id = ?", (job,))
-
-
-def damage(db: sqlite3.Connection) -> str | None:
-    """Says what of a file is damaged so that recorded points might not be found; None for nothing.
-
-    Results that are damaged are found when they are read.
-    """
-    (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-    if said != "ok":
-        return said
-    sound = {}
-    for job in jobs(db):
-        sound[job.id] = job.is_sound
-        if not job.is_sound:
-            return damaged(job.id)
-    for point in map(_point, db.execute(f"SELECT {_POINT} FROM points")):
-        if not point.is_sealed or point.job not in sound:
-            return damaged(point.job)
-    return None
-
-
-def unsound(db: sqlite3.Connection) -> set[int]:
-    """Returns the numbers of jobs of which something is not as it was written."""
-    found = {job.id for job in jobs(db) if not job.is_sound}
-    points = map(_point, db.execute(f"SELECT {_POINT} FROM points"))
-    return found | {point.job for point in points if not point.is_sound}
-
-
-def damaged(job: int) -> str:
-    """Says that what is recorded of a job is not what was written."""
-    return f"what it has of job {job} is damaged: it does not match its checksum"

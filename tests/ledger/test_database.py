@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qshift.ledger import database, schema
+from qshift.ledger import damage, database, schema
 from qshift.ledger import ledger as ledgers
-from qshift.ledger import tables as records
 from qshift.ledger.database import Database, LedgerError, ReadOnlyLedgerError
+from qshift.ledger.heartbeat import Heartbeat
 from qshift.ledger.ledger import Ledger
-from qshift.ledger.tables import Draft
+from qshift.ledger.records import Draft
 
 COLUMNS = {"target": "ibm:ibm_one", "access": "{}", "run": "r"}
 VERSION_1 = """
@@ -44,7 +44,7 @@ PRAGMA user_version = 1;
 def _fresh(monkeypatch):
     """As for a new process."""
     monkeypatch.setattr(ledgers, "_examined", set())
-    monkeypatch.setattr(ledgers, "_at_work", set())
+    monkeypatch.setattr(ledgers, "HEARTBEAT", Heartbeat())
     monkeypatch.setattr(database, "_copies", {})
 
 
@@ -122,8 +122,8 @@ def test_an_old_file_is_brought_up_to_date(old):
     assert old.points(jobs[0]) == [(0, b"12345678", result(2)), (0, b"12345678", result(3))]
 
 
-def test_what_an_old_file_has_is_not_sent_again(old, monkeypatch):
-    monkeypatch.setattr(ledgers, "SILENCE", -1.0)
+def test_what_an_old_file_has_is_not_sent_again(old):
+    old = Ledger(old.path, Heartbeat(silence=-1.0))
     claim(old, *range(2, 8))  # its processes cannot be looked up; they give no sign of life
     claims = claim(old, *range(2, 10))
     assert set(claims.results) == {key(2), key(3)}
@@ -276,7 +276,7 @@ def as_nobody(code, *arguments):
 READER = """
 import sys
 from qshift.ledger import Ledger, LedgerError
-from qshift.ledger.tables import Draft
+from qshift.ledger.records import Draft
 ledger = Ledger(sys.argv[1])
 print(len(ledger.jobs()), len(ledger.read([b"%016d" % i for i in range(2, 100)])))
 try:
@@ -358,7 +358,7 @@ def test_a_full_disk_is_an_error_before_anything_is_sent(tmp_path):
     code = """
     import resource, signal, sys
     from qshift.ledger import Ledger, LedgerError
-    from qshift.ledger.tables import Draft
+    from qshift.ledger.records import Draft
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
     def drafts(keys):
@@ -412,5 +412,5 @@ def test_examining_a_ledger_is_quick(tmp_path):
     ledger = filled(tmp_path / "ledger", jobs=2, points=20_000)
     start = time.monotonic()
     with ledger._file.reading() as db:
-        assert records.damage(db) is None
+        assert damage.found(db) is None
     assert time.monotonic() - start < 20

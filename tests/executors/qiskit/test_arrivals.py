@@ -28,7 +28,9 @@ from qshift.executors.qiskit import (
 from qshift.executors.qiskit.device import EstimatorDevice
 from qshift.executors.qiskit.service import ServiceTarget
 from qshift.ledger import ledger as ledgers
+from qshift.ledger.heartbeat import Heartbeat
 from qshift.ledger.ledger import Ledger
+from qshift.ledger.liveness import this_process
 
 X = tf.constant([0.2, 0.5, 0.8], tf.float64)
 
@@ -55,6 +57,11 @@ def run(ledger, **options):
     where = {"ledger": ledger.path if ledger else False, "backend": "ibm:ibm_ideal"}
     device = EstimatorDevice(**where, **options)
     return qshift.qnode(device, shots=400)(circuit)(X)
+
+
+def another_process():
+    """Returns the signs of life of a process that takes all others for gone."""
+    return Heartbeat(process=lambda: "elsewhere 12 1", is_alive=lambda name: False)
 
 
 def interrupt(*_):
@@ -224,17 +231,20 @@ def test_a_clock_that_is_set_after_a_kill(loopback, ledger, grace, monkeypatch, 
 @pytest.mark.parametrize("arrives", [True, False])
 def test_killed_in_another_container(loopback, ledger, grace, monkeypatch, arrives, caplog):
     """Of the same hostname, so that its process ids look as if they were of this one."""
-    monkeypatch.setattr(ledgers, "SILENCE", 4.0)
+    silence = 4.0
+    monkeypatch.setattr(ledgers, "HEARTBEAT", Heartbeat(silence=silence))
     monkeypatch.setattr(recorded_batch, "_SILENCE", 1.0)
     with killed_in_post(monkeypatch, loopback, 1, arrives=arrives, late=2.0):
-        place, *rest = ledgers.this_process().split(" ")
-        monkeypatch.setattr(ledgers, "this_process", lambda: " ".join([f"{place}0", *rest]))
-        run(ledger)
+        place, *rest = this_process().split(" ")
+        name = " ".join([f"{place}0", "99999999", *rest[1:]])
+        with monkeypatch.context() as patch:
+            patch.setattr(ledgers, "HEARTBEAT", Heartbeat(process=lambda: name))
+            run(ledger)
     start = time.monotonic()
     run(ledger)
     assert once(loopback)
     if arrives:  # the service says so before its silence does
-        assert time.monotonic() - start < ledgers.SILENCE
+        assert time.monotonic() - start < silence
     else:
         assert "Waiting: another process is sending" in caplog.text
 
@@ -242,8 +252,7 @@ def test_killed_in_another_container(loopback, ledger, grace, monkeypatch, arriv
 def test_a_process_of_another_container_is_waited_for(loopback, ledger, monkeypatch):
     """It lives, and only takes long, with no sign of the job at the service."""
     with monkeypatch.context() as patch:
-        patch.setattr(ledgers, "this_process", lambda: "elsewhere 12 1")
-        patch.setattr(ledgers, "_at_work", set())
+        patch.setattr(ledgers, "HEARTBEAT", Heartbeat(process=lambda: "elsewhere 12 1"))
         with pytest.raises(KeyboardInterrupt):
             patch.setattr(
                 ServiceTarget, "submit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
@@ -251,7 +260,7 @@ def test_a_process_of_another_container_is_waited_for(loopback, ledger, monkeypa
             patch.setattr(Ledger, "leave", lambda *_: None)
             run(ledger)
     (job,) = ledger.jobs()
-    monkeypatch.setattr(ledgers, "SILENCE", 1.0)
+    monkeypatch.setattr(ledgers, "HEARTBEAT", Heartbeat(silence=1.0))
 
     def living():
         for _ in range(30):
@@ -274,9 +283,7 @@ def test_a_process_that_was_taken_for_gone_sends_nothing(loopback, ledger, monke
     def stopped(self):
         monkeypatch.setattr(ServiceTarget, "_require_running", running)
         with monkeypatch.context() as patch:
-            patch.setattr(ledgers, "this_process", lambda: "elsewhere 12 1")
-            patch.setattr(ledgers, "is_alive", lambda name: False)
-            patch.setattr(ledgers, "_at_work", set())
+            patch.setattr(ledgers, "HEARTBEAT", another_process())
             run(ledger)
         running(self)
 
@@ -296,9 +303,7 @@ def test_two_processes_that_have_sent_the_same_use_one_job(loopback, ledger, mon
         if request.method == "POST" and request.path_url.endswith("/jobs") and not first:
             first.append(ledger.jobs()[0])
             with monkeypatch.context() as patch:
-                patch.setattr(ledgers, "this_process", lambda: "elsewhere 12 1")
-                patch.setattr(ledgers, "is_alive", lambda name: False)
-                patch.setattr(ledgers, "_at_work", set())
+                patch.setattr(ledgers, "HEARTBEAT", another_process())
                 patch.setattr(ServiceTarget, "find", lambda *_: [])
                 patch.setattr(waiting, "wait", interrupt)
                 with pytest.raises(KeyboardInterrupt):
