@@ -35,7 +35,13 @@ class LedgerError(QShiftError, OSError):
     """A ledger that cannot be used. Nothing is sent then.
 
     Attributes:
-        problem: What is wrong with it, without the way out of those who have not sent anything.
+        problem: What is wrong with it, without the advice for those who have not sent anything.
+
+    Example:
+        >>> from qshift.ledger import Ledger
+        >>> Ledger(".")
+        Traceback (most recent call last):
+        qshift.ledger.database.LedgerError: . cannot be a ledger: it is a directory. ...
     """
 
     problem = ""

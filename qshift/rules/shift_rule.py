@@ -50,6 +50,13 @@ class ShiftRule:
         shifts: float64[K], in radians, within (-T/2, T/2] when the spectrum has a period T.
         order: order of the derivative; 0 is the value itself.
         frequencies: the spectrum for which the rule is exact, ascending, in 1/radian.
+
+    Example:
+        >>> rule = qshift.shift_rule(frequencies=(1, 2), order=1)
+        >>> round(float(rule(np.sin, 0.0)), 12)  # the derivative of sin at 0
+        1.0
+        >>> round(rule.norm, 12)
+        2.0
     """
 
     coefficients: np.ndarray
@@ -106,6 +113,12 @@ def shift_rule(
 
     Raises:
         ValueError: if an argument is invalid, or if no exact rule exists for the shifts given.
+
+    Example:
+        >>> qshift.shift_rule(frequencies=(1,), order=1)
+        ShiftRule(order=1, frequencies=(1.0,): + 0.5 f(x + 1.5708) - 0.5 f(x - 1.5708))
+        >>> qshift.shift_rule((1,), shifts=[np.pi / 4]).shifts  # bounds on shifts: give the shifts
+        array([ 0.78539816, -0.78539816])
     """
     spectrum = tuple(sorted(checked_frequencies(frequencies)))
     given = None if shifts is None else tuple(checked_numbers("shifts", shifts).tolist())
