@@ -1,5 +1,7 @@
 """Circuits and models for tests of the Keras layer."""
 
+import warnings
+
 import keras
 import numpy as np
 import pennylane as qml
@@ -32,7 +34,9 @@ def values(layer, inputs=X):
     """The same outputs from PennyLane, a sample at a time."""
     node = qml.QNode(layer.qnode.func, DEVICE)
     weights = {name: weight.numpy() for name, weight in layer.qnode_weights.items()}
-    return np.array([np.hstack(node(inputs=x, **weights)) for x in np.asarray(inputs, float)])
+    with warnings.catch_warnings():  # of functions that make tensors of their inputs
+        warnings.simplefilter("ignore", qml.exceptions.PennyLaneDeprecationWarning)
+        return np.array([np.hstack(node(inputs=x, **weights)) for x in np.asarray(inputs, float)])
 
 
 def trained(*layers):

@@ -147,7 +147,8 @@ def _of_known_class(observable: Operator) -> Operator:
 
 
 def _linear(terms: Sequence[Any]) -> Any:
-    """Returns values [N, M] -> sum_k c_k values[:, k], with None as the column of the identity."""
+    """Returns the function from values [N, M] to sum_k c_k values[:, k]. The column None stands for
+    the identity."""
     if len(terms) == 1:
         ((coefficient, column),) = terms
         if isinstance(coefficient, float) and coefficient == 1.0 and column is not None:
@@ -190,10 +191,8 @@ def _real(coefficient: Any) -> Any:
 
 
 def _diagonal_terms(entries: Any, wires: Any, raw: Any, is_tensor: Callable[[Any], bool]) -> Any:
-    """Returns (coefficient, column) of the expectation value of a diagonal observable.
-
-    Written as a sum of products of Z, which every device can measure.
-    """
+    """Returns the (coefficient, column) whose sum is the mean of a diagonal observable, as a sum of
+    words of Z, which every device can measure."""
     words = z_words(wires)
     coefficients = [
         sum(float(weight) * entry for weight, entry in zip(weights, entries, strict=True))
@@ -211,15 +210,18 @@ def _diagonal_terms(entries: Any, wires: Any, raw: Any, is_tensor: Callable[[Any
 def _terms(
     observable: Operator, raw: Raw, is_tensor: Callable[..., Any]
 ) -> list[tuple[float, int]]:
-    """Returns (coefficient, column) of an expectation value; fixed observables stay whole."""
+    """Returns the (coefficient, column) whose sum is the mean of an observable. An observable
+    without tensors is measured as a whole."""
     if not any(is_tensor(parameter) for parameter in observable.data):
         return [(1.0, raw.expval(part)) for part in _by_scale(observable)]
     return [(c, raw.expval(word)) for c, word in _tensor_terms(observable, is_tensor)]
 
 
 def _by_scale(observable: Operator) -> list:
-    """Splits a sum whose coefficients differ in size by more than a float64 can tell apart in one
-    number: a derivative of the small terms would be lost next to values of the large ones."""
+    """Splits a sum into sums whose coefficients are of similar size.
+
+    In one float64 the derivatives of small terms would be lost next to the values of large ones.
+    """
     words = observable.pauli_rep or {}
     sizes = sorted((abs(c) for c in words.values() if c), reverse=True)
     if len(sizes) < 2 or sizes[-1] * _WIDEST_RANGE >= sizes[0]:
@@ -238,7 +240,7 @@ def _by_scale(observable: Operator) -> list:
 
 
 def _square_terms(observable: Operator, raw: Raw, is_tensor: Callable[..., Any]) -> list[Any]:
-    """Returns (coefficient, column) of the expectation value of the observable's square."""
+    """Returns the (coefficient, column) whose sum is the mean of an observable's square."""
     if any(is_tensor(parameter) for parameter in observable.data):
         terms = _tensor_terms(observable, is_tensor)
         squares = [(c * c, a, a) for c, a in terms]
@@ -255,7 +257,8 @@ def _square_terms(observable: Operator, raw: Raw, is_tensor: Callable[..., Any])
 
 
 def _product(a: Operator, b: Operator, raw: Raw) -> list[tuple[Any, int | None]]:
-    """Returns [(factor, column)] of the symmetrised product (ab + ba) / 2 of two observables."""
+    """Returns the (factor, column) whose sum is the mean of (ab + ba) / 2 of two observables. The
+    column None stands for the identity."""
     if a.pauli_rep is None or b.pauli_rep is None:
         a, b = _of_known_class(a), _of_known_class(b)
         wires = qml.wires.Wires.all_wires([a.wires, b.wires])
@@ -273,7 +276,11 @@ def _product(a: Operator, b: Operator, raw: Raw) -> list[tuple[Any, int | None]]
 
 
 def _tensor_terms(observable: Operator, is_tensor: Callable[[Any], bool]) -> list[Any]:
-    """Splits an observable with tensor coefficients into (coefficient, fixed observable)."""
+    """Returns the (coefficient, fixed observable) that an observable with tensors is the sum of.
+
+    Raises:
+        UnsupportedError: If a tensor is no coefficient of a linear combination.
+    """
     terms = split(observable, is_tensor)
     for _, word in terms:
         if any(is_tensor(parameter) for parameter in word.data):

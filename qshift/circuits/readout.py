@@ -79,7 +79,7 @@ def read(
         measurements: What the quantum function returns.
         all_wires: Returns the wires that ``qml.probs()`` without wires measures.
         is_tensor: Whether a parameter of an observable is a TensorFlow tensor.
-        constant: Returns the numbers in a tensor if nothing can differentiate by it, or None.
+        constant: Returns the numbers in a tensor if nothing can differentiate by it, else None.
 
     Raises:
         UnsupportedError: For a measurement that is not a function of expectation values, and for
@@ -107,7 +107,7 @@ def require_supported(measurement: MeasurementProcess) -> None:
 def with_wires(
     measurement: MeasurementProcess, all_wires: Callable[[], Sequence]
 ) -> MeasurementProcess:
-    """Returns the measurement, with all wires if it is ``qml.probs()`` without wires."""
+    """Returns the measurement; ``qml.probs()`` without wires gets all of them."""
     unnamed = measurement.obs is None and measurement.mv is None and not measurement.wires
     if type(measurement) is ProbabilityMP and unnamed:
         return ProbabilityMP(wires=qml.wires.Wires(all_wires()))

@@ -1,15 +1,20 @@
 """The ledger: what was sent to a backend and what came back, so that it is paid for once.
 
-It is a SQLite file. A point is one circuit at given angles. Its key says what is measured, in which
-run, and which draw of it this is (`qshift.executors.qiskit.digests`). Before a job is sent, one
-transaction claims the points that it is going to measure. Before each request that may create it
-goes out, that is written down; then its id is; when its results arrive, one transaction stores them
-all. Wherever a process is killed, the next one that asks for the same points finds out here how far
-the last one has come.
+The ledger is a SQLite file. A point in it is one circuit at given angles; its key says what is
+measured, in which run, and which repetition of the measurement it is
+(`qshift.executors.qiskit.digests`). A job goes through these steps, each of them one transaction:
 
-Processes may use a ledger at the same time, also in several containers; SQLite's write-ahead log
-cannot be shared by several computers over a network file system. Nothing is pickled, and there are
-no tokens in it: only the names of accounts and instances.
+1. It is recorded, and with that the points that it is going to measure are claimed.
+2. Before each request to the service that may create the job, the request is recorded.
+3. When the service has answered, its id is recorded.
+4. When the results arrive, all of them are stored.
+
+If a process is killed after any of these, the next one that wants the same points finds out here
+how far the job has come, and goes on from there.
+
+Several processes may use a ledger at the same time, also in several containers, but not on several
+computers: SQLite's write-ahead log does not work over a network file system. Nothing in the file is
+pickled. It holds the names of accounts and instances, but no tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qshift.ledger import damage, tables
-from qshift.ledger.database import Database, LedgerError, ReadOnlyLedgerError
+from qshift.ledger.database import PATIENCE, Database, LedgerError, ReadOnlyLedgerError
 from qshift.ledger.heartbeat import HEARTBEAT, Heartbeat
 from qshift.ledger.liveness import moment
 from qshift.ledger.records import Claims, Draft, Point, Record
@@ -41,7 +46,7 @@ _log = logging.getLogger("qshift")
 
 
 class OvertakenError(LedgerError):
-    """A job that another process has taken over, as it took this one for gone."""
+    """A job that another process has taken over, because it believed that this one had ended."""
 
 
 def default_path() -> Path:
@@ -68,6 +73,7 @@ class Ledger:
         path: The file. It and its directory are made when they are needed.
         heartbeat: Says which jobs this process is at work on, and whether others are at theirs;
             None for the one that all ledgers of this process share.
+        patience: Seconds to wait for other processes that have locked the file.
 
     All methods raise LedgerError if the file cannot be used.
 
@@ -77,7 +83,12 @@ class Ledger:
         []
     """
 
-    def __init__(self, path: str | os.PathLike, heartbeat: Heartbeat | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        heartbeat: Heartbeat | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         try:
             given = Path(path).expanduser()
         except RuntimeError as error:
@@ -93,7 +104,7 @@ class Ledger:
                 f"{given} cannot be a ledger: it is a directory. Give a file in it, such as "
                 f"{given / 'ledger.sqlite'}, which need not exist."
             )
-        self._file = Database(self.path)
+        self._file = Database(self.path, patience)
         self._heartbeat = HEARTBEAT if heartbeat is None else heartbeat
 
     def read(self, wanted: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -125,16 +136,16 @@ class Ledger:
         remote: bool,
         **columns: str,
     ) -> Claims:
-        """Looks points up, and claims those that nobody has measured or is about to.
+        """Looks points up, and claims those that have no results and that nobody else is measuring.
 
-        Whoever claims has to `leave` the jobs in the end, `mine` and `doubtful`.
+        The caller has to `leave` the jobs `mine` and `doubtful` in the end.
 
         Args:
             wanted: The points' keys, each once.
-            drafts: Makes the jobs that measure some of the points. What it raises is passed on,
-                and nothing is claimed.
-            remote: Whether jobs outlive the process.
-            **columns: Target, access and run of new jobs, see `qshift.ledger.records.Record`.
+            drafts: Makes the jobs that measure some of the points. If it raises, nothing is
+                claimed.
+            remote: Whether the jobs run on a service, and outlive this process.
+            **columns: The target, access and run of new jobs, see `qshift.ledger.records.Record`.
         """
         with self._heartbeat.lock:
             with self._writing(len(wanted)) as db:
@@ -176,7 +187,11 @@ class Ledger:
     def _sort(
         self, db: sqlite3.Connection, claims: Claims, job: int, points: Sequence[Point]
     ) -> list[bytes]:
-        """Says of a job how things stand with it; returns points of it that are free again."""
+        """Puts a job into the list of `claims` that it belongs to.
+
+        Returns:
+            Keys of points that are free again, as the job was deleted.
+        """
         record, keys = tables.record(db, job), [point.key for point in points]
         if not all(point.is_sound for point in points):
             claims.sent.append(damage.to_be_fetched_again(db, self.path, job, points))
@@ -192,15 +207,16 @@ class Ledger:
             us = {"state": "intended", "owner": self._heartbeat.owner, "touched": time.time()}
             tables.update(db, job, **us)
             (claims.doubtful if record.remote else claims.mine).append(tables.known(db, job))
-        else:  # Of what a process that is gone was simulating, only a part is wanted.
+        else:  # A simulation of a process that has ended, of which only a part is wanted.
             tables.forget(db, [job])
             return keys
         return []
 
     def leave(self, jobs: Iterable[Record]) -> None:
-        """Gives up what was claimed and has not come to an end.
+        """Gives up claimed jobs that have not ended.
 
-        Jobs at a service are left to whoever wants their results next; others are forgotten.
+        Those at a service are left to the next process that wants their results; the others are
+        deleted.
         """
         jobs = list(jobs)
         if not jobs:
@@ -214,10 +230,10 @@ class Ledger:
                 self._heartbeat.stop(self.path, [record.id for record in jobs])
 
     def sending(self, job: Record) -> None:
-        """Writes down that a request to create a job is about to go out.
+        """Records that a request to create a job is about to go out.
 
         Raises:
-            OvertakenError: If the job is no longer this process's. It must not be sent then.
+            OvertakenError: If another process owns the job now. It must not be sent then.
         """
         with self._file.writing() as db:
             found = tables.current(db, job)
@@ -230,7 +246,7 @@ class Ledger:
             tables.update(db, found.id, **now)
 
     def sent(self, job: Record, job_id: str, instance: str | None = None) -> Record:
-        """Writes down that a job was sent; once more, if it was deleted meanwhile.
+        """Records that a job was sent. A job that was deleted meanwhile is recorded again.
 
         Args:
             job: The job.
@@ -238,8 +254,8 @@ class Ledger:
             instance: A digest of the instance of the service that has it.
 
         Returns:
-            The job as it is recorded now: with another job's id if another process has taken this
-            one for gone, and sent it as well.
+            The job as it is recorded now. Its id is that of another job if another process took
+            this one for ended, and sent the job as well.
         """
         with self._file.writing() as db:
             found = tables.current(db, job)
@@ -259,13 +275,13 @@ class Ledger:
         seconds: float | None,
         job_id: str | None = None,
     ) -> None:
-        """Stores all results of a job, also if it was deleted, or closed, while it ran.
+        """Stores all results of a job, also of one that was deleted or closed while it ran.
 
         Args:
             job: The job.
             results: Key of a point -> what was measured.
-            seconds: That the quantum processor took.
-            job_id: Where it ran, if that is not where it was sent first.
+            seconds: How long the quantum processor took.
+            job_id: The service's id of the job that has run, if not the one that was recorded.
         """
         with self._file.writing() as db:
             if tables.current(db, job) is None:
@@ -291,16 +307,16 @@ class Ledger:
         )
 
     def close(self, job: Record, state: str, message: str, seconds: float | None = None) -> None:
-        """Writes down that a job gives no results. Its points are free to be sent again.
+        """Records that a job gives no results, so that its points can be sent again.
 
         Args:
             job: The job.
             state: ``"failed"``, ``"cancelled"`` or ``"lost"``.
             message: Why.
-            seconds: That the quantum processor took.
+            seconds: How long the quantum processor took.
         """
         with self._file.writing() as db:
-            # A job whose results are damaged in part, and gone from the service, keeps the others.
+            # If some results of a job are damaged and the service has deleted it, the others stay.
             found = tables.current(db, job)
             if found is not None and not tables.free(db, found.id):
                 end = {"state": state, "finished": time.time(), "seconds": seconds}
@@ -311,7 +327,7 @@ class Ledger:
 
         Args:
             jobs: The jobs.
-            lone: Numbers of jobs that are not there, of which there are results.
+            lone: Numbers of jobs that are not recorded, but whose results are.
         """
         numbers = [job.id for job in jobs] + list(lone)
         if numbers:
@@ -357,7 +373,7 @@ class Ledger:
 
     @contextmanager
     def _writing(self, points: int) -> Iterator:
-        """Opens the file for one transaction, which is to measure points."""
+        """Opens the file for one transaction that claims points, of which the error is to tell."""
         try:
             with self._file.writing() as db:
                 yield db

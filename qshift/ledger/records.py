@@ -13,10 +13,10 @@ class Draft:
 
     Attributes:
         primitive: ``"estimator"`` or ``"sampler"``.
-        circuit: What it runs, for people.
+        circuit: What it runs, in words.
         pubs: (key, angles) of its points, PUB by PUB. Angles are float64[P] as bytes.
-        shots: Of all its points and bases; 0 for exact results.
-        seed: Of a simulator.
+        shots: Those of all its points and bases together; 0 for exact results.
+        seed: The seed of a simulator.
     """
 
     primitive: str
@@ -32,29 +32,29 @@ class Record:
 
     Attributes:
         id: Its number in the ledger.
-        tag: By which a service finds it.
-        job_id: Where it runs; None before it was sent.
+        tag: By this a service finds the job before its id is known.
+        job_id: The service's id; None before it was sent.
         state: ``"intended"``, ``"submitted"``; ``"done"``, ``"failed"``, ``"cancelled"`` or
             ``"lost"``.
         target: Name of the backend.
-        access: By which account and instance of the service it is reached: their names, as JSON.
-        remote: Whether it outlives the process.
+        access: The names of the account and instance that it is reached by, as JSON.
+        remote: Whether it runs on a service, and outlives the process.
         primitive, circuit, seed, shots: As in a `Draft`.
         run: Name of the run.
-        points: How many it measures.
-        created: Unix time, for people.
-        finished: Unix time, for people.
-        seconds: That the quantum processor took.
+        points: The number of points that it measures.
+        created: Unix time at which it was recorded.
+        finished: Unix time at which it ended; None before.
+        seconds: How long the quantum processor took.
         message: Why there are no results.
-        owner: The process that is sending it, or running it; None if it is at a service.
-        touched: Unix time at which its owner has last said that it is still at it. Others see by
-            its changes that the owner lives; what it is says nothing, as clocks are set.
+        owner: The process that is sending or simulating it; None if it is at a service.
+        touched: Unix time of its owner's last sign of life. Other processes see that it changes;
+            the number itself tells nothing, as clocks can be set.
         posts: How many requests to create it may have reached the service.
-        posted: When the last of them began, see `qshift.ledger.liveness.moment`.
-        instance: A digest of the instance of the service that has it.
-        is_sound: Whether all this is as it was written.
-        pubs: Keys of the points, PUB by PUB; those of failed and cancelled jobs are free again.
-        angles: Of the points, in the order of `keys`: float64[P] as bytes.
+        posted: When the last of these began, see `qshift.ledger.liveness.moment`.
+        instance: A digest of the service's instance that has it.
+        is_sound: Whether the checksum matches, so that all this is as it was written.
+        pubs: The keys of its points, PUB by PUB. Failed and cancelled jobs have none.
+        angles: The angles of its points, in the order of `keys`: float64[P] as bytes.
     """
 
     id: int
@@ -120,16 +120,16 @@ class Point(NamedTuple):
 
 @dataclass
 class Claims:
-    """How things stand with the points that somebody wants.
+    """What is known of some points, and who measures the others.
 
     Attributes:
         results: Key -> what was measured.
-        mine: Jobs to be sent by whoever made these claims.
-        doubtful: The same, of processes that are gone. If there were `posts`, a service may have
-            them already.
+        mine: New jobs, which the caller has to send.
+        doubtful: Jobs of processes that have ended, which the caller has to send unless a service
+            has them already. That is possible if they have `posts`.
         sent: Jobs that are at a service.
-        others: Keys that another process, or another thread, is about to send, or is simulating.
-        elsewhere: Jobs of these that are sent by processes which cannot be looked up.
+        others: Keys of points that another process, or another thread, is sending or simulating.
+        elsewhere: The jobs among these whose processes cannot be looked up from here.
     """
 
     results: dict[bytes, bytes] = field(default_factory=dict)

@@ -38,7 +38,7 @@ def _record(
 
 
 def points(db: sqlite3.Connection, keys: Sequence[bytes]) -> list[Point]:
-    """Returns those of some points that there are."""
+    """Returns the points of some keys, as far as they are recorded."""
     found: list[Point] = []
     for first in range(0, len(keys), _MOST_MARKS):
         some = keys[first : first + _MOST_MARKS]
@@ -77,12 +77,12 @@ def record(db: sqlite3.Connection, job: int) -> Record | None:
 
 
 def current(db: sqlite3.Connection, job: Record) -> Record | None:
-    """Returns a job as it is recorded now, if it was not deleted.
+    """Returns a job as it is recorded now; None if it was deleted.
 
-    Its tag tells it from another job: a file that was deleted counts from 1 again.
+    The job is found by its tag: if the file was deleted, another job may have its number.
 
     Raises:
-        OSError: If a job of its number is not as it was written, and may be this one.
+        OSError: If the job of its number is damaged, as it may be this one.
     """
     row = db.execute("SELECT id FROM jobs WHERE tag = ?", (job.tag,)).fetchone()
     if row is not None:
@@ -94,12 +94,12 @@ def current(db: sqlite3.Connection, job: Record) -> Record | None:
 
 
 def restored(db: sqlite3.Connection, job: Record, keys: Collection[bytes]) -> Record:
-    """Returns a job as it is recorded now, after recording again what of it was deleted.
+    """Records again what was deleted of a job, and returns the job as it is recorded then.
 
     Args:
         db: The database.
-        job: The job, as it was.
-        keys: Of those of its points that are wanted. Those stay away that another job has now.
+        job: The job as it was.
+        keys: The keys of its points that are recorded again, unless another job has them now.
     """
     found = current(db, job)
     if found is None:
@@ -120,12 +120,12 @@ def restored(db: sqlite3.Connection, job: Record, keys: Collection[bytes]) -> Re
 
 
 def insert(db: sqlite3.Connection, draft: Draft, **others: Any) -> Record:
-    """Writes down a job that is about to be sent.
+    """Records a job that is about to be sent.
 
     Args:
         db: The database.
         draft: The job.
-        **others: Further columns.
+        **others: Further columns of its row.
     """
     now = time.time()
     columns = {
@@ -155,7 +155,7 @@ def insert(db: sqlite3.Connection, draft: Draft, **others: Any) -> Record:
 
 
 def known(db: sqlite3.Connection, job: int) -> Record:
-    """Returns a job that is there."""
+    """Returns the job of a number that is recorded."""
     found = record(db, job)
     assert found is not None, f"job {job} is missing"
     return found
@@ -169,7 +169,7 @@ def _inserted(db: sqlite3.Connection, columns: Mapping[str, Any]) -> int:
 
 
 def _insert_points(db: sqlite3.Connection, job: int, layout: Sequence[tuple[Any, ...]]) -> None:
-    """Writes points down, given as (key, PUB, row of the PUB, angles)."""
+    """Records points of a job, given as (key, PUB, row of the PUB, angles)."""
     rows = [(key, job, *others) for key, *others in layout]
     db.executemany(
         "INSERT INTO points (key, job, pub, place, angles, seal) VALUES (?, ?, ?, ?, ?, ?)",
@@ -181,7 +181,7 @@ def update(db: sqlite3.Connection, job: int, **columns: Any) -> None:
     """Changes columns of a job.
 
     Raises:
-        OSError: If the job is not as it was written; its checksum would not show that any longer.
+        OSError: If the job is damaged. With a new checksum that would not be noticed any longer.
     """
     found = db.execute(f"{_JOB} WHERE id = ?", (job,)).fetchone()
     if found is None:  # it was deleted meanwhile
@@ -195,7 +195,7 @@ def update(db: sqlite3.Connection, job: int, **columns: Any) -> None:
 
 
 def touch(db: sqlite3.Connection, job: int, owner: str) -> None:
-    """Writes down that the owner of a job is still at it."""
+    """Records a sign of life of the owner of a job."""
     where = "WHERE id = ? AND owner = ?"
     db.execute(f"UPDATE jobs SET touched = ? {where}", (time.time(), job, owner))
 
@@ -216,7 +216,7 @@ def store(db: sqlite3.Connection, job: int, results: Mapping[bytes, bytes]) -> N
 
 
 def free(db: sqlite3.Connection, job: int) -> int:
-    """Deletes the points of a job that have no result that can be used; returns how many have."""
+    """Deletes the points of a job that have no result, or a damaged one; returns how many stay."""
     found = points_of(db, job)
     db.executemany(
         "DELETE FROM points WHERE key = ?",
@@ -226,12 +226,12 @@ def free(db: sqlite3.Connection, job: int) -> int:
 
 
 def abandon(db: sqlite3.Connection, job: Record, owner: str) -> None:
-    """Leaves a job at a service to others; forgets another one, unless it has come to an end.
+    """Gives up a job: one at a service loses its owner, another one is deleted if it has not ended.
 
     Args:
         db: The database.
         job: The job.
-        owner: Who leaves it; what is another's already stays as it is.
+        owner: The process that gives it up. If another one owns the job, nothing happens.
     """
     found = current(db, job)
     if found is None or found.owner != owner:
@@ -243,7 +243,7 @@ def abandon(db: sqlite3.Connection, job: Record, owner: str) -> None:
 
 
 def forget(db: sqlite3.Connection, jobs: Iterable[int]) -> None:
-    """Deletes jobs and the results they gave."""
+    """Deletes jobs, given by their numbers, and their points."""
     for job in jobs:
         db.execute("DELETE FROM points WHERE job = ?", (job,))
         db.execute("DELETE FROM jobs WHERE id = ?", (job,))

@@ -379,17 +379,15 @@ def test_a_full_disk_is_an_error_before_anything_is_sent(tmp_path):
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200_000
 
 
-def test_a_locked_ledger_is_waited_for_and_then_an_error(tmp_path, monkeypatch, caplog):
+def test_a_locked_ledger_is_waited_for_and_then_an_error(tmp_path, caplog):
     ledger = filled(tmp_path / "ledger")
-    monkeypatch.setattr(database, "_SAID", 0.05)
     lock = sqlite3.connect(ledger.path, isolation_level=None, check_same_thread=False)
     lock.execute("BEGIN IMMEDIATE")
-    monkeypatch.setattr(database, "PATIENCE", 0.3)
+    impatient = Ledger(ledger.path, patience=0.3)
     with pytest.raises(LedgerError, match="is locked. Another process has kept it locked for 0 s"):
-        claim(ledger, 1, 100)
+        claim(impatient, 1, 100)
     assert "Waiting for another process that has locked the ledger" in caplog.text
-    assert len(read(ledger, 1)) == 1  # which it does not stand in the way of
-    monkeypatch.setattr(database, "PATIENCE", 60.0)
+    assert len(read(impatient, 1)) == 1  # which it does not stand in the way of
     threading.Timer(0.3, lock.execute, ["COMMIT"]).start()
     start = time.monotonic()
     assert len(claim(ledger, 1, 100).mine) == 1 and time.monotonic() - start < 30

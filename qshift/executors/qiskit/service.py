@@ -15,7 +15,7 @@ from typing import Any
 from qiskit.providers import BackendV2
 
 from qshift.errors import OptionError, ServiceError
-from qshift.executors.qiskit import arrivals
+from qshift.executors.qiskit import unconfirmed_jobs
 from qshift.executors.qiskit.job import Submission
 from qshift.executors.qiskit.retry import never_went_out, persist, understood
 from qshift.executors.qiskit.service_job import ServiceJob
@@ -134,8 +134,8 @@ class ServiceTarget(Target):
 
         def attempt() -> Any:
             if ends:
-                left = max(0.0, ends[-1] + arrivals.GRACE - time.monotonic())
-                arrived = arrivals.await_arrival(
+                left = max(0.0, ends[-1] + unconfirmed_jobs.GRACE - time.monotonic())
+                arrived = unconfirmed_jobs.await_arrival(
                     lambda: self.find(tags[0]), tags[0], left, self.sleep
                 )
                 if arrived:

@@ -23,7 +23,7 @@ from service import INSTANCES, TOKEN
 
 import qshift
 from qshift.errors import AccountError, JobError, OptionError, ServiceError
-from qshift.executors.qiskit import arrivals, retry
+from qshift.executors.qiskit import retry, unconfirmed_jobs
 from qshift.executors.qiskit.device import EstimatorDevice
 from qshift.executors.qiskit.job import Submission
 from qshift.executors.qiskit.service import ServiceTarget
@@ -41,7 +41,7 @@ def quick(monkeypatch):
         time.sleep(min(seconds, 0.02))
 
     monkeypatch.setattr(ServiceTarget, "sleep", staticmethod(sleep))
-    monkeypatch.setattr(arrivals, "GRACE", 0.3)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 0.3)
     return waits
 
 

@@ -16,13 +16,13 @@ from services import KilledError, process
 import qshift
 from qshift.errors import JobError, ServiceError
 from qshift.executors.qiskit import (
-    arrivals,
     connection,
     digests,
     estimator,
     recorded_batch,
     retry,
     transport,
+    unconfirmed_jobs,
     waiting,
 )
 from qshift.executors.qiskit.device import EstimatorDevice
@@ -48,7 +48,7 @@ def ledger(tmp_path):
 @pytest.fixture
 def grace(monkeypatch):
     """A shorter one, so that tests need not wait for long."""
-    monkeypatch.setattr(arrivals, "GRACE", 3.0)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 3.0)
 
 
 def run(ledger, **options):
@@ -98,7 +98,7 @@ def test_a_job_that_does_not_arrive_is_sent_again_after_the_whole_grace(loopback
     loopback.faults({"kind": "504", "match": "POST /jobs$", "times": 1})
     start = time.monotonic()
     run(ledger)
-    assert time.monotonic() - start > arrivals.GRACE
+    assert time.monotonic() - start > unconfirmed_jobs.GRACE
     assert once(loopback) and loopback.counts()["requests"]["POST /jobs"] == 2
     assert ledger.jobs()[0].posts == 2
 
@@ -122,7 +122,7 @@ def test_a_request_that_cannot_have_arrived_is_sent_again_at_once(
 
 def test_of_two_jobs_for_one_request_one_is_used(loopback, ledger, monkeypatch, caplog):
     """The first is seen only after the grace, so that there is a second; it is cancelled."""
-    monkeypatch.setattr(arrivals, "GRACE", 0.5)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 0.5)
     loopback.ask("queue", {"delay": 8.0})
     loopback.faults({"kind": "504", "match": "POST /jobs$", "after": True, "times": 1, "late": 5.0})
     np.testing.assert_allclose(run(ledger), np.cos(X), atol=0.2)
@@ -137,7 +137,7 @@ def test_of_two_jobs_for_one_request_one_is_used(loopback, ledger, monkeypatch, 
 
 def test_a_second_job_that_another_process_finds_is_cancelled(loopback, ledger, monkeypatch):
     """The program ends before the first one is seen, and the next one waits for the second."""
-    monkeypatch.setattr(arrivals, "GRACE", 0.2)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 0.2)
     loopback.ask("queue", {"delay": 600})
     loopback.faults({"kind": "504", "match": "POST /jobs$", "after": True, "times": 1, "late": 3.0})
     with monkeypatch.context() as patch:
@@ -196,7 +196,7 @@ def test_killed_in_one_post_of_three(loopback, ledger, grace, monkeypatch, numbe
     assert [job.posts for job in ledger.jobs()] == before
     start = time.monotonic()
     np.testing.assert_allclose(run(ledger, max_parameter_values=1), np.cos(X), atol=0.2)
-    assert arrives or time.monotonic() - start > arrivals.GRACE
+    assert arrives or time.monotonic() - start > unconfirmed_jobs.GRACE
     assert once(loopback, jobs=3)
     after = [1] * 3
     after[number - 1] += not arrives
@@ -294,7 +294,7 @@ def test_a_process_that_was_taken_for_gone_sends_nothing(loopback, ledger, monke
 
 def test_two_processes_that_have_sent_the_same_use_one_job(loopback, ledger, monkeypatch, caplog):
     """The first was stopped within its request, of which nothing could be seen meanwhile."""
-    monkeypatch.setattr(arrivals, "GRACE", 0.2)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 0.2)
     loopback.ask("queue", {"delay": 4.0})
     send, first = transport.ReadsOnly.send, []
 
