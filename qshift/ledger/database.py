@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,7 +59,7 @@ class Database:
         self.path = path
         self._patience = patience
         # A private copy, if it cannot be written, and what the original was like then.
-        self._copied: tuple[tuple, tempfile.TemporaryDirectory] | None = None
+        self._copied: tuple[tuple, Path] | None = None
         self._lock = Lock()
 
     @contextmanager
@@ -128,13 +129,17 @@ class Database:
         state = tuple((part.stat().st_mtime_ns, part.stat().st_size) for part in parts)
         with self._lock:
             if self._copied is None or self._copied[0] != state:
-                directory = tempfile.TemporaryDirectory(prefix="qshift-ledger-")
+                directory = tempfile.mkdtemp(prefix="qshift-ledger-")
+                # Also at the end of the process.
+                weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
                 for part in parts:
-                    shutil.copyfile(part, Path(directory.name, part.name))
-                with Database(Path(directory.name, self.path.name)).writing():
+                    shutil.copyfile(part, Path(directory, part.name))
+                with Database(Path(directory, self.path.name)).writing():
                     pass
-                self._copied = state, directory
-            return Path(self._copied[1].name, self.path.name)
+                if self._copied is not None:
+                    shutil.rmtree(self._copied[1], ignore_errors=True)
+                self._copied = state, Path(directory)
+            return self._copied[1] / self.path.name
 
     def _begun(self, path: Path, begin: str) -> sqlite3.Connection:
         """Opens a file and begins a transaction, after waiting for those of other processes."""
