@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 _HOME = {
     "QNode": "api.qnode",
     "qnode": "api.qnode",
-    "from_qnode": "api.qnode",
+    "from_qnode": "api.conversion",
     "derivatives": "api.derivatives",
     "shift_gradient": "api.periodic",
     "check_derivatives": "api.check",
@@ -48,11 +48,11 @@ _LAZY_MODULES = ("keras",)
 if TYPE_CHECKING:
     from qshift import keras as keras
     from qshift.api.check import check_derivatives as check_derivatives
+    from qshift.api.conversion import from_qnode as from_qnode
     from qshift.api.derivatives import derivatives as derivatives
     from qshift.api.periodic import shift_gradient as shift_gradient
     from qshift.api.profiles import device as device
     from qshift.api.qnode import QNode as QNode
-    from qshift.api.qnode import from_qnode as from_qnode
     from qshift.api.qnode import qnode as qnode
     from qshift.errors import NoShiftRuleError as NoShiftRuleError
     from qshift.errors import QShiftError as QShiftError

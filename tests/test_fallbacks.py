@@ -61,7 +61,7 @@ def test_another_release_of_lightning(monkeypatch):
     monkeypatch.setitem(sys.modules, "qshift.executors.simulator.simulator", None)
     (said,) = said_by(lambda: qshift.derivatives(circuit(), X))
     assert "lightning's public interface, which is slower: ModuleNotFoundError" in said
-    assert type(circuit()._executor) is PennyLaneExecutor
+    assert type(circuit().preparation.executor) is PennyLaneExecutor
 
 
 def test_a_circuit_that_kernels_do_not_cover():

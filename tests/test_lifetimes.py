@@ -89,8 +89,8 @@ def test_circuits_and_devices_die_with_the_functions_that_run_them():
             value = run(x)
         tape.gradient(value, x)
         step()
-        kept = [node.device, node.calls, *node._programs.values()]
-        kept += [program.circuit for program in node._programs.values()]
+        kept = [node.device, node.calls, *node.preparation.programs.values()]
+        kept += [program.circuit for program in node.preparation.programs.values()]
         return [weakref.ref(each) for each in kept]
 
     kept = use()

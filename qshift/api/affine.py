@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from qshift.api.qnode import Prepared, QNode
+from qshift.api.preparation import Prepared
+from qshift.api.qnode import QNode
 from qshift.autodiff.angles import LINEARLY, SMOOTHLY, picks
 from qshift.autodiff.contraction import one_order_up
 from qshift.rules.planner import Index, indices_along

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.api.affine import Contraction
-from qshift.api.qnode import as_own
+from qshift.api.conversion import as_own
 from qshift.autodiff.dataflow import assignments, remembered_ops
 from qshift.autodiff.layout import differentiable, highest_order
 from qshift.autodiff.requests import Wanted, checked, request

@@ -4,40 +4,32 @@ from __future__ import annotations
 
 import copy
 import functools
-import sys
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 import pennylane as qml
 import tensorflow as tf
 from cachetools import LRUCache
-from pennylane.measurements import ExpectationMP, VarianceMP
 from pennylane.tape import QuantumScript
 
 from qshift.api import qnode_options
+from qshift.api.copies import reduced, restored
 from qshift.api.pipeline import apply
+from qshift.api.preparation import Preparation, Prepared
 from qshift.autodiff import special_unitary_op as special_unitary_op  # which registers itself
-from qshift.autodiff.angles import angles, follows
-from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.angles import follows
 from qshift.autodiff.dataflow import remembered_ops
-from qshift.autodiff.evaluation import Evaluation
 from qshift.autodiff.layout import (
-    batch_size,
     differentiable,
     highest_order,
-    parts,
     result_dtype,
 )
-from qshift.autodiff.program import Program
-from qshift.autodiff.requests import Partial, Request, Wanted, checked, present, request
+from qshift.autodiff.requests import Partial, Wanted, checked, present, request
 from qshift.autodiff.tracing import Itself
 from qshift.autodiff.unrolling import explained, unrolled
-from qshift.circuits.circuit import Circuit
-from qshift.circuits.compiler import Compiled, Compiler
 from qshift.circuits.pennylane_internals import (
     as_returned,
     has_own_shots,
@@ -47,15 +39,11 @@ from qshift.circuits.pennylane_internals import (
     set_shots,
 )
 from qshift.circuits.recording import by_value
-from qshift.circuits.shared_angles import Joint, Spread, join
-from qshift.errors import UnsupportedError
-from qshift.executors.executor import Executor
 from qshift.executors.registry import executor
 from qshift.forks import Lock
 from qshift.rules.cost import Plan
-from qshift.rules.planner import Axes, indices_along
 from qshift.tensorflow_internals import could_record
-from qshift.tensors import as_argument, constant, is_tensor
+from qshift.tensors import as_argument, is_tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,48 +53,6 @@ _OWN = (tf.Tensor, tf.Variable)  # which PennyLane takes as they are
 
 class _WouldRunError(Exception):
     """A quantum function calls another qnode, and nothing is to be run."""
-
-
-class Prepared(NamedTuple):
-    """One call of a qnode, ready to run.
-
-    Attributes:
-        compiled: Its tape, taken apart.
-        circuit: What is differentiated: its circuit, or that as a function of fewer parameters.
-        parameters: One tensor for each slot of `circuit`.
-        angles: The `provenance.angles` of these.
-        batch: Size of the batch; None if there is none.
-        program: The circuit as a differentiable function of packed parameters.
-        tensors: The packed parameters.
-        dtype: Of the results.
-        follows: How the parameters follow from tensors that the caller has named, as in
-            `angles.follows`.
-    """
-
-    compiled: Compiled
-    circuit: Circuit | Joint
-    parameters: Sequence[tf.Tensor]
-    angles: list[tuple[Hashable, float]]
-    batch: int | tf.Tensor | None
-    program: Program
-    tensors: list[tf.Tensor]
-    dtype: tf.DType
-    follows: Sequence[int | None] = ()
-
-    def results(self, instead: Callable[[Program, list[tf.Tensor]], tf.Tensor] | None) -> Any:
-        """Runs it, and returns its results as PennyLane lays them out.
-
-        Args:
-            instead: What makes values in place of running it, if anything does.
-        """
-        make = instead or Program.__call__
-        values = make(self.program, self.tensors)
-
-        def finish(result: tf.Tensor) -> tf.Tensor:
-            result = tf.cast(result, self.dtype)
-            return tf.squeeze(result, [0]) if self.batch is None else result
-
-        return self.compiled.results(values, finish)
 
 
 class _Tapes(NamedTuple):
@@ -214,20 +160,22 @@ class QNode(qml.QNode):
         if isinstance(prefetch, int):
             orders = max(prefetch, ahead)
             self.prefetch: int | tuple[Partial, ...] = orders
-            self._wanted = Wanted(orders)
+            wanted = Wanted(orders)
         else:
             partials = checked(prefetch)
             self.prefetch = partials
-            self._wanted = Wanted(ahead, ((), *partials))
-        self._executor: Executor = executor(self.device, seed)
-        self._compilers = {
-            adjoint: Compiler(self.device.wires, is_tensor, adjoint, constant)
-            for adjoint in (False, True)
-        }
-        self.calls = EvaluatedCalls()
+            wanted = Wanted(ahead, ((), *partials))
+        self.preparation = Preparation(
+            executor(self.device, seed),
+            self.device.wires,
+            diff_method,
+            objective,
+            wanted,
+            seed is not None,
+        )
+        self.calls = self.preparation.calls
         self.slopes: LRUCache[tuple, list] = LRUCache(2**14)  # see `qshift.api.affine`
-        self._programs: LRUCache[tuple, Program] = LRUCache(256)
-        self.lock = Lock()  # of both
+        self.lock = Lock()  # of the slopes
 
     def __copy__(self) -> QNode:
         copied: Any = type(self).__new__(type(self))
@@ -239,17 +187,14 @@ class QNode(qml.QNode):
 
     def __deepcopy__(self, memo: dict) -> QNode:
         """Returns a QNode on a copy of the device."""
-        copied = memo[id(self)] = _restored(*copy.deepcopy(self._state(), memo))
+        copied = memo[id(self)] = restored(*copy.deepcopy(self.state(), memo))
         return copied
 
     def __reduce__(self) -> Any:
-        """A QNode that its module has is pickled by its name, as functions are; others as what they
-        are made of. `cloudpickle` takes the latter where the former would not be found."""
-        named = _named(self)
-        return self.__qualname__ if named else (_restored, self._state())
+        return reduced(self)
 
-    def _state(self) -> tuple:
-        """Returns what it is made of."""
+    def state(self) -> tuple:
+        """Returns what it is made of, as `copies.restored` takes it."""
         shots = has_own_shots(self), self.shots
         return type(self), self._init_args, shots, pipeline(self), self.calls.made
 
@@ -310,7 +255,10 @@ class QNode(qml.QNode):
             traced = self._tapes(args, kwargs)
             if traced.is_informative:
                 return traced.post_processing(traced.tapes)[0]
-            calls = [self._prepare(tape, traced, request) for tape in traced.tapes]
+            calls = [
+                self.preparation(tape, traced.dtype, traced.arguments, request)
+                for tape in traced.tapes
+            ]
         if request.refuse:
             raise request.refuse
         results = [call.results(request.instead_of_running) for call in calls]
@@ -367,92 +315,11 @@ class QNode(qml.QNode):
                     traced = self._tapes(args, {})
                 if not isinstance(traced.output, qml.measurements.MeasurementProcess):
                     return None
-                call = self._prepare(traced.tapes[0], traced, present())
+                tape, dtype = traced.tapes[0], traced.dtype
+                call = self.preparation(tape, dtype, traced.arguments, present())
                 return call._replace(follows=follows(call.parameters, sources))
         except _WouldRunError:
             return None
-
-    def _prepare(self, tape: QuantumScript, traced: _Tapes, request: Request) -> Prepared:
-        compiled = self._compile(tape)
-        circuit: Any = compiled.circuit
-        parameters: Sequence[tf.Tensor] = compiled.parameters
-        names: list[tuple] = []
-        ahead: list[Wanted] = []
-        if could_record() or not tf.executing_eagerly():
-            if request.wanted and (wanted := request.wanted_here()):
-                ahead.append(wanted)
-            if self._wanted.order or self._wanted.partials:
-                ahead.append(replace(self._wanted, arguments=traced.arguments))
-            order = max((wanted.highest for wanted in ahead), default=0)
-            circuit, parameters, names = self._joined(compiled, order)
-        batch = batch_size(circuit, parameters)
-        tensors, columns, active, watched = parts(circuit, parameters, batch)
-        axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
-        key = (circuit, columns, active, axes)
-        with self.lock:
-            program = self._programs.get(key)
-            if program is None:
-                program = self._program(compiled.circuit, circuit, columns, active, axes)
-                self._programs[key] = program
-        return Prepared(compiled, circuit, parameters, names, batch, program, tensors, traced.dtype)
-
-    def _joined(
-        self, compiled: Compiled, order: int
-    ) -> tuple[Any, Sequence[tf.Tensor], list[tuple]]:
-        """Returns what is differentiated (a circuit or a `Joint`), its parameters, their angles."""
-        parameters, names = list(compiled.parameters), angles(compiled.parameters)
-        circuit: Any = join(compiled.circuit, names, order)
-        if circuit is not compiled.circuit:
-            # What follows another angle is moved with it, from where it is itself.
-            leaders = set(circuit.leaders)
-            parameters = [
-                each if k in leaders else tf.stop_gradient(each)
-                for k, each in enumerate(parameters)
-            ]
-        return circuit, parameters, names
-
-    def _program(
-        self,
-        run: Circuit,
-        circuit: Any,
-        columns: tuple[tuple[int, ...], ...],
-        active: tuple[tuple[int, ...] | None, ...],
-        axes: tuple[Axes, ...],
-    ) -> Program:
-        objective, adjoint = self._objective(run), self._is_adjoint(run)
-        executor = self._executor if circuit is run else Spread(self._executor)
-        ahead = indices_along(axes)
-        if ahead == ((),):  # which is asked for anyway, if at all
-            ahead = ()
-
-        settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
-        start = functools.partial(Evaluation, circuit, executor, **settings)
-        reproducible = self.seed is not None and bool(run.shots)
-        return Program(circuit, columns, active, start, self.calls, reproducible=reproducible)
-
-    def _objective(self, circuit: Circuit) -> str:
-        return self.objective or ("shots" if circuit.shots else "circuits")
-
-    def _compile(self, tape: QuantumScript) -> Compiled:
-        adjoint = self.diff_method == "adjoint"
-        if self.diff_method == "best" and not tape.shots:
-            adjoint = self._executor.differentiates_gates and all(
-                isinstance(measurement, ExpectationMP | VarianceMP)
-                for measurement in tape.measurements
-            )
-        return self._compilers[adjoint](tape)
-
-    def _is_adjoint(self, circuit: Circuit) -> bool:
-        """Whether the device gives first derivatives.
-
-        Raises:
-            UnsupportedError: If it was told to and cannot.
-        """
-        if self.diff_method == "best":
-            return self._executor.differentiates(circuit)
-        if self.diff_method == "adjoint":
-            self._executor.require_gradients(circuit)
-        return self.diff_method == "adjoint"
 
     def plan(
         self,
@@ -495,27 +362,11 @@ class QNode(qml.QNode):
                 wanted = Wanted(order)
                 if partials is not None:
                     wanted = Wanted(0, partials, traced.arguments)
-                return Plan.total([self._plan(tape, wanted) for tape in traced.tapes])
+                return Plan.total([self.preparation.plan(tape, wanted) for tape in traced.tapes])
 
-    def _plan(self, tape: QuantumScript, wanted: Wanted) -> Plan:
-        compiled = self._compile(tape)
-        run = compiled.circuit
-        circuit, parameters, _ = self._joined(compiled, wanted.highest)
-        batch = batch_size(circuit, parameters)
-        tensors, _, _, watched = parts(circuit, parameters, batch)
-        axes = wanted.axes(circuit, parameters, watched)
-        if wanted.partials and () not in wanted.partials:
-            axes = tuple(each for each in axes if each)  # without the value
-        return Plan.of(
-            circuit.planner(self._objective(run)),
-            axes,
-            points=int(tensors[0].shape[0]),
-            shots=self._executor.shots(run),
-            adjoint=self._is_adjoint(run),
-            jobs=lambda circuits: self._executor.jobs(run, circuits),
-            seconds=lambda circuits: self._executor.seconds(run, circuits),
-            shared=() if circuit is run else circuit.shared,
-        )
+
+# For `cloudpickle`, which is used to send functions to other programs.
+cloudpickle.CloudPickler.dispatch_table[QNode] = functools.partial(reduced, anywhere=True)
 
 
 def qnode(
@@ -534,75 +385,3 @@ def qnode(
     return functools.partial(
         QNode, device=device, interface=interface, diff_method=diff_method, **kwargs
     )
-
-
-def from_qnode(qnode: qml.QNode, **kwargs: Any) -> QNode:
-    """Turns a PennyLane QNode of any interface into a `qshift.QNode`.
-
-    Args:
-        qnode: The QNode. Its quantum function, device, shots and transforms are kept.
-        **kwargs: Settings of the new QNode, as for `qshift.qnode`.
-
-    Raises:
-        TypeError: If it is not a QNode.
-    """
-    if not isinstance(qnode, qml.QNode):
-        raise TypeError(
-            f"from_qnode takes a PennyLane QNode, got {type(qnode).__name__}. "
-            "For a plain quantum function use qshift.qnode(device)(function)."
-        )
-    if isinstance(qnode, QNode):
-        return qnode.update(**kwargs) if kwargs else qnode
-    kwargs.setdefault("shots", qnode.shots)
-    converted = QNode(qnode.func, qnode.device, **kwargs)
-    set_pipeline(converted, copy.copy(pipeline(qnode)))
-    return converted
-
-
-def _restored(kind: Any, settings: Any, shots: Any, transforms: Any, calls: Any) -> QNode:
-    """Makes a QNode of its state; its next call is numbered as that of the original."""
-    made = kind(**settings)
-    overrides, shots = shots
-    if overrides or made.shots != shots:
-        set_shots(made, shots)
-    set_pipeline(made, copy.copy(transforms))
-    made.calls.made = calls
-    return made
-
-
-def _named(qnode: Any) -> bool:
-    """Whether a QNode is what its module has by its name."""
-    found = sys.modules.get(qnode.__module__)
-    for name in getattr(qnode, "__qualname__", "").split("."):
-        found = getattr(found, name, None)
-    return found is qnode
-
-
-def _reduce_by_value(qnode: Any) -> Any:
-    named = _named(qnode) and qnode.__module__ != "__main__"
-    return qnode.__qualname__ if named else (_restored, qnode._state())
-
-
-cloudpickle.CloudPickler.dispatch_table[QNode] = _reduce_by_value
-
-
-def as_own(fn: Callable) -> Callable:
-    """Returns a function, as a `QNode` if it is a QNode of PennyLane's own.
-
-    PennyLane's has no derivatives beyond ``max_diff``, of which it says nothing. Of those used last
-    each is converted once, so that its circuits are known and its calls are counted.
-
-    Raises:
-        UnsupportedError: For settings that qshift has no meaning for; see `from_qnode`.
-    """
-    return fn if not isinstance(fn, qml.QNode) or isinstance(fn, QNode) else _converted(fn)
-
-
-@functools.lru_cache(maxsize=64)
-def _converted(qnode: qml.QNode) -> QNode:
-    try:
-        return from_qnode(qnode)
-    except UnsupportedError as error:
-        raise UnsupportedError(
-            f"{qnode} is a QNode of PennyLane's, and qshift.from_qnode cannot convert it: {error}"
-        ) from error

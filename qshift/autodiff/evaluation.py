@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from typing import Any, Protocol
 
@@ -94,6 +95,7 @@ class Evaluation:
             (of these first derivatives, which obey the same rules as the values).
         prefetch: Partial derivatives whose points the first batch evaluates as well.
         number: Of the call.
+        alone: Whether one thread asks, once, so that no other has to wait.
 
     Attributes:
         final: Whether what fails has failed for all: a compiled function runs several ops at once,
@@ -127,6 +129,7 @@ class Evaluation:
         adjoint: bool = False,
         prefetch: Sequence[Index] = (),
         number: int = 0,
+        alone: bool = False,
     ) -> None:
         self.final = False
         self.parameters = parameters
@@ -136,7 +139,7 @@ class Evaluation:
         self._adjoint = adjoint
         self._prefetch = tuple(prefetch)
         self._call = Call(number)
-        self._lock = Lock()
+        self._lock: AbstractContextManager = nullcontext() if alone else Lock()
         self._planner = planner = circuit.planner(objective)
         shifted = getattr(circuit, "shifted", None)
         self._shifted = shifted or Shifter(planner.spectra, "Parameter {}".format)

@@ -30,7 +30,8 @@ class Program:
         columns: For each part, which of the P parameters it holds. Together, all of them.
         active: For each part, the columns that the values depend on, so that only derivatives by
             these need evaluating; None for a part that nobody can differentiate by.
-        start: start(parameters, number=k) starts the evaluation of call k at float64[N, P].
+        start: start(parameters, number=k, alone=False) starts the evaluation of call k at
+            float64[N, P]; see `Evaluation` for `alone`.
         calls: Numbers the calls. Programs may share it.
         reproducible: Whether what compiled functions evaluate together must depend neither on
             numbers nor on the order in which TensorFlow runs things: what is evaluated in all
@@ -68,9 +69,9 @@ class Program:
             parameters = self.assemble([tensor.numpy() for tensor in tensors])
             if parameters.size > LARGEST_FORKED:
                 require_threads(parameters.size)
-            number = next(self.calls)
-            evaluation = self.start(parameters, number=number)
-            if not could_record():  # nobody will ask for derivatives
+            number, alone = next(self.calls), not could_record()
+            evaluation = self.start(parameters, number=number, alone=alone)
+            if alone:  # nobody will ask for derivatives
                 return tf.constant(evaluation.partials(((),))[:, :, 0])
             call: EagerCall | tf.Tensor = EagerCall(self.calls, number, evaluation)
         else:

@@ -62,7 +62,7 @@ def _program(num_wires: int, followed: Any) -> Program:
         structure,
         (columns,),
         (columns if followed else None,),
-        lambda parameters, number: _Expansion(parameters, num_wires),
+        lambda parameters, **_: _Expansion(parameters, num_wires),
         EvaluatedCalls(),
     )
 

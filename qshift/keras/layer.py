@@ -13,7 +13,7 @@ import keras
 import pennylane as qml
 import tensorflow as tf
 
-from qshift.api.qnode import from_qnode
+from qshift.api.conversion import from_qnode
 from qshift.autodiff.unrolling import UnknownSizeError
 from qshift.errors import UnsupportedError
 from qshift.fallbacks import warn_slower

@@ -126,7 +126,7 @@ def identify(fn: Callable, x: np.ndarray) -> dict[str, Any]:
     import tensorflow as tf  # Late: importing it takes long.
 
     from qshift import QNode
-    from qshift.api.qnode import as_own
+    from qshift.api.conversion import as_own
 
     fn = as_own(fn)
     if not isinstance(fn, QNode):

@@ -209,8 +209,8 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
     import tensorflow as tf  # Late: importing it takes long.
 
     import qshift
+    from qshift.api.conversion import as_own
     from qshift.api.derivatives import retracing
-    from qshift.api.qnode import as_own
     from qshift.autodiff.tracing import if_traceable
 
     fn = as_own(fn)

@@ -359,7 +359,7 @@ def test_many_arguments_are_few_parts(tracker):
         return value, tape.gradient(value, weights)
 
     gradient()
-    (program,) = circuit._programs.values()
+    (program,) = circuit.preparation.programs.values()
     assert len(program.columns) == 1
     assert tracker.totals["circuits"] == 1 + 2 * 10
     assert tracker.totals["batches"] == 1

@@ -96,7 +96,7 @@ def test_entries_of_a_vector_and_adjoint_gradients(compiled):
 
         both = partial(qshift.derivatives, lambda x: tf.stack(node(x)), order=2)  # noqa: B023
         results.append((tf.function(lambda x: both(x)) if compiled else both)(x))  # noqa: B023
-        assert all(len(program.columns[0]) == 2 for program in node._programs.values())
+        assert all(len(program.columns[0]) == 2 for program in node.preparation.programs.values())
     for first, second in zip(*results, strict=True):
         np.testing.assert_allclose(first, second, atol=1e-10)
 

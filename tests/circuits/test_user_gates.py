@@ -540,7 +540,7 @@ def test_arrays_may_change_after_a_call(device, make, body):
     array, as_it_was = make(), make()
     circuit = qshift.qnode(DEVICES[device]())(lambda x: (body(array, x), qml.expval(qml.Z(0)))[1])
     again = circuit.update(func=lambda x: (body(as_it_was, x), qml.expval(qml.Z(0)))[1])
-    again._compilers = circuit._compilers  # what one has met, the other has
+    again.preparation.compilers = circuit.preparation.compilers  # what one has met, the other has
     x = tf.constant(0.3, tf.float64)
     before = float(circuit(x))
     change(array)

@@ -531,7 +531,9 @@ def test_threads_that_want_the_same(path):
     """Exact results are the same for all, so one thread has them measured and the others wait."""
     qnode = qshift.qnode(EstimatorDevice(ledger=path))(circuit)
     points = np.random.default_rng(0).uniform(size=(40, 2))
-    compiled = qnode._compile(qnode.construct((tf.constant(points.T),), {}))  # not in threads
+    compiled = qnode.preparation.compile(
+        qnode.construct((tf.constant(points.T),), {})
+    )  # not in threads
     with qshift.Tracker() as tracker, ThreadPoolExecutor(4) as pool:
         executors = [EstimatorExecutor(qnode.device) for _ in range(4)]
         found = list(pool.map(lambda executor: executor(compiled.circuit, points), executors))

@@ -1,0 +1,225 @@
+"""From the tape of a call to what is run for it: a program, and the tensors that it is given."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from cachetools import LRUCache
+from pennylane.measurements import ExpectationMP, VarianceMP
+from pennylane.tape import QuantumScript
+from pennylane.wires import Wires
+
+from qshift.autodiff.angles import angles
+from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.evaluation import Evaluation
+from qshift.autodiff.layout import batch_size, parts
+from qshift.autodiff.program import Program
+from qshift.autodiff.requests import Request, Wanted
+from qshift.circuits.circuit import Circuit
+from qshift.circuits.compiler import Compiled, Compiler
+from qshift.circuits.shared_angles import Joint, Spread, join
+from qshift.executors.executor import Executor
+from qshift.forks import Lock
+from qshift.rules.cost import Plan
+from qshift.rules.planner import Axes, indices_along
+from qshift.tensorflow_internals import could_record
+from qshift.tensors import constant, is_tensor
+
+
+class Prepared(NamedTuple):
+    """One call of a qnode, ready to run.
+
+    Attributes:
+        compiled: Its tape, taken apart.
+        circuit: What is differentiated: its circuit, or that as a function of fewer parameters.
+        parameters: One tensor for each slot of `circuit`.
+        angles: The `provenance.angles` of these.
+        batch: Size of the batch; None if there is none.
+        program: The circuit as a differentiable function of packed parameters.
+        tensors: The packed parameters.
+        dtype: Of the results.
+        follows: How the parameters follow from tensors that the caller has named, as in
+            `angles.follows`.
+    """
+
+    compiled: Compiled
+    circuit: Circuit | Joint
+    parameters: Sequence[tf.Tensor]
+    angles: list[tuple[Hashable, float]]
+    batch: int | tf.Tensor | None
+    program: Program
+    tensors: list[tf.Tensor]
+    dtype: tf.DType
+    follows: Sequence[int | None] = ()
+
+    def results(self, instead: Callable[[Program, list[tf.Tensor]], tf.Tensor] | None) -> Any:
+        """Runs it, and returns its results as PennyLane lays them out.
+
+        Args:
+            instead: What makes values in place of running it, if anything does.
+        """
+        make = instead or Program.__call__
+        values = make(self.program, self.tensors)
+
+        def finish(result: tf.Tensor) -> tf.Tensor:
+            result = tf.cast(result, self.dtype)
+            return tf.squeeze(result, [0]) if self.batch is None else result
+
+        return self.compiled.results(values, finish)
+
+
+class Preparation:
+    """Prepares the calls of a qnode, and keeps what depends on the structure of circuits only.
+
+    Args:
+        executor: Runs the circuits.
+        device_wires: The wires of the device, if it has a fixed number.
+        diff_method: As for `QNode`.
+        objective: As for `QNode`.
+        wanted: Derivatives whose circuits are run with the values.
+        is_seeded: Whether samples are reproducible.
+
+    Attributes:
+        executor: As given.
+        calls: Numbers the calls.
+        programs: Of the circuits met so far.
+        compilers: With and without adjoint differentiation.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        device_wires: Wires | None,
+        diff_method: str,
+        objective: str | None,
+        wanted: Wanted,
+        is_seeded: bool,
+    ) -> None:
+        self.executor = executor
+        self.compilers = {
+            adjoint: Compiler(device_wires, is_tensor, adjoint, constant)
+            for adjoint in (False, True)
+        }
+        self.calls = EvaluatedCalls()
+        self.programs: LRUCache[tuple, Program] = LRUCache(256)
+        self._diff_method, self._objective = diff_method, objective
+        self._wanted, self._is_seeded = wanted, is_seeded
+        self._lock = Lock()
+
+    def __call__(
+        self, tape: QuantumScript, dtype: tf.DType, arguments: tuple, request: Request
+    ) -> Prepared:
+        """Prepares one circuit of a call.
+
+        Args:
+            tape: The circuit.
+            dtype: Of the results.
+            arguments: Of the quantum function.
+            request: In the course of which it is called.
+        """
+        compiled = self.compile(tape)
+        circuit: Any = compiled.circuit
+        parameters: Sequence[tf.Tensor] = compiled.parameters
+        names: list[tuple] = []
+        ahead: list[Wanted] = []
+        if could_record() or not tf.executing_eagerly():
+            if request.wanted and (wanted := request.wanted_here()):
+                ahead.append(wanted)
+            if self._wanted.order or self._wanted.partials:
+                ahead.append(replace(self._wanted, arguments=arguments))
+            order = max((wanted.highest for wanted in ahead), default=0)
+            circuit, parameters, names = self._joined(compiled, order)
+        batch = batch_size(circuit, parameters)
+        tensors, columns, active, watched = parts(circuit, parameters, batch)
+        axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
+        key = (circuit, columns, active, axes)
+        with self._lock:
+            program = self.programs.get(key)
+            if program is None:
+                program = self._program(compiled.circuit, circuit, columns, active, axes)
+                self.programs[key] = program
+        return Prepared(compiled, circuit, parameters, names, batch, program, tensors, dtype)
+
+    def _joined(
+        self, compiled: Compiled, order: int
+    ) -> tuple[Any, Sequence[tf.Tensor], list[tuple]]:
+        """Returns what is differentiated (a circuit or a `Joint`), its parameters, their angles."""
+        parameters, names = list(compiled.parameters), angles(compiled.parameters)
+        circuit: Any = join(compiled.circuit, names, order)
+        if circuit is not compiled.circuit:
+            # What follows another angle is moved with it, from where it is itself.
+            leaders = set(circuit.leaders)
+            parameters = [
+                each if k in leaders else tf.stop_gradient(each)
+                for k, each in enumerate(parameters)
+            ]
+        return circuit, parameters, names
+
+    def _program(
+        self,
+        run: Circuit,
+        circuit: Any,
+        columns: tuple[tuple[int, ...], ...],
+        active: tuple[tuple[int, ...] | None, ...],
+        axes: tuple[Axes, ...],
+    ) -> Program:
+        objective, adjoint = self._objective_of(run), self._is_adjoint(run)
+        executor = self.executor if circuit is run else Spread(self.executor)
+        ahead = indices_along(axes)
+        if ahead == ((),):  # which is asked for anyway, if at all
+            ahead = ()
+
+        settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
+        start = functools.partial(Evaluation, circuit, executor, **settings)
+        reproducible = self._is_seeded and bool(run.shots)
+        return Program(circuit, columns, active, start, self.calls, reproducible=reproducible)
+
+    def _objective_of(self, circuit: Circuit) -> str:
+        return self._objective or ("shots" if circuit.shots else "circuits")
+
+    def compile(self, tape: QuantumScript) -> Compiled:
+        """Takes a tape apart."""
+        adjoint = self._diff_method == "adjoint"
+        if self._diff_method == "best" and not tape.shots:
+            adjoint = self.executor.differentiates_gates and all(
+                isinstance(measurement, ExpectationMP | VarianceMP)
+                for measurement in tape.measurements
+            )
+        return self.compilers[adjoint](tape)
+
+    def _is_adjoint(self, circuit: Circuit) -> bool:
+        """Whether the device gives first derivatives.
+
+        Raises:
+            UnsupportedError: If it was told to and cannot.
+        """
+        if self._diff_method == "best":
+            return self.executor.differentiates(circuit)
+        if self._diff_method == "adjoint":
+            self.executor.require_gradients(circuit)
+        return self._diff_method == "adjoint"
+
+    def plan(self, tape: QuantumScript, wanted: Wanted) -> Plan:
+        """Says what a circuit with its derivatives costs, of which nothing is run."""
+        compiled = self.compile(tape)
+        run = compiled.circuit
+        circuit, parameters, _ = self._joined(compiled, wanted.highest)
+        batch = batch_size(circuit, parameters)
+        tensors, _, _, watched = parts(circuit, parameters, batch)
+        axes = wanted.axes(circuit, parameters, watched)
+        if wanted.partials and () not in wanted.partials:
+            axes = tuple(each for each in axes if each)  # without the value
+        return Plan.of(
+            circuit.planner(self._objective_of(run)),
+            axes,
+            points=int(tensors[0].shape[0]),
+            shots=self.executor.shots(run),
+            adjoint=self._is_adjoint(run),
+            jobs=lambda circuits: self.executor.jobs(run, circuits),
+            seconds=lambda circuits: self.executor.seconds(run, circuits),
+            shared=() if circuit is run else circuit.shared,
+        )
