@@ -11,7 +11,11 @@ class QShiftError(Exception):
     __init__ = Exception.__init__
 
 
-class SlowerWarning(UserWarning):
+class QShiftWarning(UserWarning):
+    """Base class of qshift's own warnings."""
+
+
+class SlowerWarning(QShiftWarning):
     """Something runs in a slower way than it could; results are the same."""
 
 

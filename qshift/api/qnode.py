@@ -51,7 +51,7 @@ from qshift.circuits.pennylane_internals import (
 )
 from qshift.circuits.recording import by_value
 from qshift.circuits.shared_angles import Joint, Spread, join
-from qshift.errors import UnsupportedError
+from qshift.errors import QShiftWarning, UnsupportedError
 from qshift.executors.executor import Executor
 from qshift.executors.registry import executor
 from qshift.forks import Lock
@@ -308,7 +308,7 @@ class QNode(qml.QNode):
                     f"The new device's shots are {updated.shots.total_shots}, but the qnode keeps "
                     f"its own, {self.shots.total_shots}. Give update(shots=...) or use "
                     "qml.set_shots.",
-                    UserWarning,
+                    QShiftWarning,
                     stacklevel=2,
                 )
             set_shots(updated, self.shots)
