@@ -4,7 +4,15 @@ from __future__ import annotations
 
 
 class QShiftError(Exception):
-    """Base class of qshift's own errors."""
+    """Base class of qshift's own errors.
+
+    Example:
+        >>> try:
+        ...     qshift.device("nowhere")
+        ... except qshift.QShiftError as error:
+        ...     print(type(error).__name__)
+        ProfileError
+    """
 
     # By this TensorFlow sees that it can make another one of the same class, with a traceback of
     # the code that a `tf.function` was made from; it would raise a StagingError instead.
@@ -12,15 +20,37 @@ class QShiftError(Exception):
 
 
 class QShiftWarning(UserWarning):
-    """Base class of qshift's own warnings."""
+    """Base class of qshift's own warnings.
+
+    Example:
+        >>> import warnings
+        >>> warnings.filterwarnings("ignore", category=qshift.QShiftWarning)
+    """
 
 
 class SlowerWarning(QShiftWarning):
-    """Something runs in a slower way than it could; results are the same."""
+    """Something runs in a slower way than it could; results are the same.
+
+    Each reason is given once in a process.
+
+    Example:
+        >>> import warnings
+        >>> warnings.filterwarnings("error", category=qshift.SlowerWarning)  # to find out where
+    """
 
 
 class UnsupportedError(QShiftError, ValueError):
-    """Something that qshift cannot do exactly, and will not do approximately."""
+    """Something that qshift cannot do exactly, and will not do approximately.
+
+    Example:
+        >>> @qshift.qnode(qshift.device("simulator"))
+        ... def entropy(x):
+        ...     qml.RX(x, wires=0)
+        ...     return qml.purity(wires=0)
+        >>> entropy(tf.constant(0.1))
+        Traceback (most recent call last):
+        qshift.errors.UnsupportedError: Purity (...) has no derivatives by shifted circuits, ...
+    """
 
 
 class UntraceableError(UnsupportedError):
@@ -28,7 +58,23 @@ class UntraceableError(UnsupportedError):
 
 
 class NoShiftRuleError(UnsupportedError):
-    """A derivative by a gate parameter that no exact shift rule is known for."""
+    """A derivative by a gate parameter that no exact shift rule is known for.
+
+    Example:
+        >>> class Squared(qml.operation.Operation):
+        ...     num_wires = num_params = 1
+        ...
+        ...     @staticmethod
+        ...     def compute_matrix(x):
+        ...         return qml.RX.compute_matrix(x**2)
+        >>> @qshift.qnode(qshift.device("default-qubit"))
+        ... def squared(x):
+        ...     Squared(x, wires=0)
+        ...     return qml.expval(qml.Z(0))
+        >>> qshift.derivatives(squared, tf.constant(0.1), order=1)
+        Traceback (most recent call last):
+        qshift.errors.NoShiftRuleError: ...Squared...
+    """
 
 
 class OptionError(UnsupportedError):

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 
 from qshift.errors import SlowerWarning
-from qshift.forks import Lock
-
-_said: set[str] = set()
-_lock = Lock()
 
 
 def warn_slower(what: str, reason: Exception | str) -> None:
@@ -21,9 +18,9 @@ def warn_slower(what: str, reason: Exception | str) -> None:
         reason: Why.
     """
     named = isinstance(reason, Exception) and f"{type(reason).__name__}: {reason}"
-    message = f"{what}, which is slower: {named or reason}"
-    with _lock:
-        if message in _said:
-            return
-        _said.add(message)
-    warnings.warn(message, SlowerWarning, stacklevel=3)
+    _warn_once(f"{what}, which is slower: {named or reason}")
+
+
+@lru_cache(maxsize=256)
+def _warn_once(message: str) -> None:
+    warnings.warn(message, SlowerWarning, stacklevel=4)

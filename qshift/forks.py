@@ -32,17 +32,27 @@ class Lock(_thread.RLock):  # type: ignore[misc]  # typeshed has it final
     __slots__ = ()
 
     def __init__(self) -> None:
-        _locks.add(self)
+        in_children(self)
+
+    def __reduce__(self) -> Any:
+        """A copy of what it protects has a lock of its own."""
+        return Lock, ()
+
+    def inherit(self) -> None:
+        # By this thread, which then has forked within. typeshed does not have these two.
+        if not self._is_owned():  # type: ignore[attr-defined]
+            self._at_fork_reinit()  # type: ignore[attr-defined]
 
 
-_locks: weakref.WeakSet[Lock] = weakref.WeakSet()
-
-
+# Who has to be told in the child of a fork. Python calls one function there, which must find them.
 _heirs: weakref.WeakSet = weakref.WeakSet()
 
 
 def in_children(owner: Any) -> None:
-    """Has owner.inherit() called in every process that is forked from now on, while it lives."""
+    """Has owner.inherit() called in every process that is forked from now on, while it lives.
+
+    In no order: what is called must not wait for a `Lock`.
+    """
     _heirs.add(owner)
 
 
@@ -79,10 +89,6 @@ def _is_importing() -> bool:
 def _in_child() -> None:
     global _lineage
     _lineage = (*_lineage, _forking.number)
-    for lock in list(_locks):
-        # By this thread, which then has forked within. typeshed does not have these two.
-        if not lock._is_owned():  # type: ignore[attr-defined]
-            lock._at_fork_reinit()  # type: ignore[attr-defined]
     for heir in list(_heirs):
         heir.inherit()
 

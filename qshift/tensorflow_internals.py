@@ -142,6 +142,15 @@ def python_op(
     return make(input=inputs, token=token, Tout=[dtype])[0]
 
 
+PYTHON_OP = "PyFuncStateless"  # the type of such ops, unless they are stateful
+
+
+def called_by(token: bytes) -> Any:
+    """Returns the function that a `python_op` calls, given the op's attribute "token"; None if
+    there is none of this process."""
+    return script_ops._py_funcs._funcs.get(token.decode())
+
+
 def has_other_gradient(op: tf.Operation) -> bool:
     """Whether an op in a graph was given another gradient than ops of its type have."""
     return "_gradient_op_type" in op.node_def.attr

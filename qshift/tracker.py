@@ -17,7 +17,7 @@ class Tracker:
 
     Example:
         >>> with qshift.Tracker() as tracker:
-        ...     energy(x)
+        ...     value = energy(tf.constant(0.4))
         >>> tracker.totals["circuits"]
         1
     """

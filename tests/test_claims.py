@@ -224,7 +224,7 @@ def test_minimize_starts_from_a_point_of_any_shape(shape, optimizer):
 _SHARED = """
 import os, sys, threading
 from qshift.ledger import Ledger
-from qshift.ledger.tables import Draft
+from qshift.ledger.records import Draft
 
 ledger = Ledger(sys.argv[1])
 ledger.jobs()  # in use before it is shared

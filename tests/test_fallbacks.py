@@ -13,6 +13,7 @@ from qshift import fallbacks
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.simulator import parallel, simulator
 from qshift.executors.simulator.measurement_bases import NotCoveredError
+from qshift.executors.simulator.thresholds import Thresholds
 from qshift.fallbacks import warn_slower
 
 X = tf.constant(0.4, tf.float64)
@@ -20,7 +21,7 @@ X = tf.constant(0.4, tf.float64)
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch):
-    monkeypatch.setattr(fallbacks, "_said", set())
+    fallbacks._warn_once.cache_clear()
 
 
 def circuit(body=lambda: None, diff_method="best"):
@@ -103,15 +104,14 @@ def test_rotations_that_fail(monkeypatch):
 
 
 @pytest.mark.parametrize("usual", [True, False])
-def test_batches_that_no_other_process_helps_with(monkeypatch, usual):
+def test_batches_that_no_other_process_helps_with(usual):
     def there(chunk):
         raise NotCoveredError if usual else TypeError("cannot pickle")
 
-    monkeypatch.setattr(parallel, "_PATIENCE", -1.0)
-    monkeypatch.setattr(parallel, "_cores", lambda: 2)
+    impatient = Thresholds(patience=-1.0, processes=2)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        found = list(parallel.spread([1, 2, 3], lambda chunk: chunk, there))
+        found = list(parallel.spread([1, 2, 3], lambda chunk: chunk, there, impatient))
     assert sorted(chunk for chunk, _ in found) == [1, 2, 3]
     assert [w.category for w in seen] == ([] if usual else [qshift.SlowerWarning])
 

@@ -43,6 +43,14 @@ def check_derivatives(
         AssertionError: Naming the order and the argument where they disagree.
         ValueError: If `order` is not a positive integer, an argument not float64, or so large that
             the step is lost when it is added.
+
+    Example:
+        >>> @qshift.qnode(qshift.device("simulator"))
+        ... def energy(x):
+        ...     qml.RX(x[0], wires=0)
+        ...     qml.RY(x[1], wires=0)
+        ...     return qml.expval(qml.Z(0))
+        >>> qshift.check_derivatives(energy, tf.constant([0.4, 0.1], tf.float64), order=3)
     """
     order = highest_order(order, least=1)
     inputs, found = differentiable(args, argnums)

@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from qshift.api.affine import Contraction
 from qshift.api.chain_rule import ChosenPartials
-from qshift.api.qnode import as_own, wanted_ahead
+from qshift.api.qnode import as_own
 from qshift.autodiff.dataflow import assignments, remembered_ops
 from qshift.autodiff.layout import differentiable, highest_order
-from qshift.autodiff.requests import Wanted, checked
+from qshift.autodiff.requests import Wanted, checked, request
 from qshift.autodiff.tracing import if_traceable
 from qshift.errors import UnsupportedError
 
@@ -102,7 +102,7 @@ def derivatives(
     if diagonal and not single:
         raise ValueError("diagonal=True needs a single argument, see argnums.")
     before = assignments()
-    with wanted_ahead(Wanted(0 if diagonal else order)):
+    with request(wanted=Wanted(0 if diagonal else order)):
         contraction = Contraction.of(fn, inputs, sources, order) if order else None
     if contraction is None:
         if assignments() > before:
@@ -112,7 +112,7 @@ def derivatives(
                 "Assign outside of it, or ask for single derivatives with partials=, which calls "
                 "it once."
             )
-        with wanted_ahead(Wanted(order)):
+        with request(wanted=Wanted(order)):
             nested = _by_tapes(fn, inputs, sources, positions, order, single)
         return _diagonals(nested, sources[0].shape) if diagonal else nested
     _require_connected(contraction.jacobians, sources, positions)
@@ -169,7 +169,7 @@ def _chosen(fn: Callable, args: Any, partials: Any, batched: Any) -> tuple[tf.Te
         )
 
     def evaluate(*sources: Any) -> Any:
-        with wanted_ahead(Wanted(0, ((), *partials), sources)), remembered_ops():
+        with request(wanted=Wanted(0, ((), *partials), sources)), remembered_ops():
             return _nested(fn, sources, partials, batched)
 
     if tf.executing_eagerly() and positions:
@@ -188,7 +188,7 @@ def _chosen(fn: Callable, args: Any, partials: Any, batched: Any) -> tuple[tf.Te
 
 def _by_chain_rule(fn: Any, args: Any, partials: Any, batched: Any) -> tuple[tf.Tensor, ...] | None:
     """Returns chosen partial derivatives of a qnode whose angles are known well enough, or None."""
-    with wanted_ahead(Wanted(0, ((), *partials), tuple(args))):
+    with request(wanted=Wanted(0, ((), *partials), tuple(args))):
         chosen = ChosenPartials.of(fn, args, partials, batched)
     if chosen is None:
         return None

@@ -13,8 +13,9 @@ import tensorflow as tf
 from qshift.autodiff.calls import EvaluatedCalls
 from qshift.autodiff.evaluation import Evaluation
 from qshift.autodiff.program import Program
+from qshift.rules.frequencies import period
 from qshift.rules.planner import Frequencies, Planner, Recipe, Spectrum
-from qshift.rules.shift_rule import period, shift_rule
+from qshift.rules.shift_rule import shift_rule
 from qshift.rules.shifting import Shifter
 from qshift.tensorflow_internals import is_watched
 from qshift.tracker import Tracker

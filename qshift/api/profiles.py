@@ -226,6 +226,12 @@ def device(name: str | os.PathLike, **overrides: Any) -> qml.devices.Device:
         ProfileError: No such profile, one that is not valid, an override that the device does not
             have, or a device that PennyLane cannot build.
         MissingExtraError: What the device needs is not installed.
+
+    Example:
+        >>> len(qshift.device("simulator", wires=3).wires)
+        3
+        >>> qshift.device("aer-shots", shots=2000, seed=1).qshift_shots
+        2000
     """
     own = {key: value for key, value in overrides.items() if key in _CHECKS}
     target = _checked(profile(name), own)

@@ -7,11 +7,9 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import cloudpickle
 import pennylane as qml
@@ -26,7 +24,6 @@ from qshift.autodiff import special_unitary_op as special_unitary_op  # which re
 from qshift.autodiff.angles import angles, follows
 from qshift.autodiff.calls import EvaluatedCalls
 from qshift.autodiff.dataflow import remembered_ops
-from qshift.autodiff.dry_run import in_place_of_running
 from qshift.autodiff.evaluation import Evaluation
 from qshift.autodiff.layout import (
     batch_size,
@@ -36,7 +33,7 @@ from qshift.autodiff.layout import (
     result_dtype,
 )
 from qshift.autodiff.program import Program
-from qshift.autodiff.requests import Partial, Wanted, checked
+from qshift.autodiff.requests import Partial, Request, Wanted, checked, present, request
 from qshift.autodiff.tracing import Itself
 from qshift.autodiff.unrolling import explained, unrolled
 from qshift.circuits.circuit import Circuit
@@ -57,45 +54,13 @@ from qshift.executors.registry import executor
 from qshift.forks import Lock
 from qshift.rules.cost import Plan
 from qshift.rules.planner import Axes, indices_along
-from qshift.tensorflow_internals import could_record, function_graph
+from qshift.tensorflow_internals import could_record
 from qshift.tensors import as_argument, constant, is_tensor
 
 if TYPE_CHECKING:
     import numpy as np
 
 _OWN = (tf.Tensor, tf.Variable)  # which PennyLane takes as they are
-
-# Set by `derivatives`, so that the qnodes it calls run all it needs in their first batch.
-_NOTHING = Wanted()
-_wanted_ahead: ContextVar[tuple[Wanted, tf.Graph | None]] = ContextVar("wanted_ahead")
-
-
-@contextmanager
-def wanted_ahead(wanted: Wanted) -> Iterator[None]:
-    """Within it, qnodes run in their first batch what some derivatives will ask for.
-
-    Only in the function that is being traced, or in eager mode: another compiled function that is
-    called meanwhile, and perhaps traced, is called by others as well.
-    """
-    token = _wanted_ahead.set((wanted, function_graph()))
-    try:
-        yield
-    finally:
-        _wanted_ahead.reset(token)
-
-
-def _wanted_here() -> Wanted:
-    wanted, graph = _wanted_ahead.get((_NOTHING, None))
-    return wanted if graph is function_graph() else _NOTHING
-
-
-def _may_be_differentiated() -> bool:
-    """Whether anybody can ask for derivatives of what is run now: with no tape open in eager mode,
-    nobody can."""
-    return could_record() or not tf.executing_eagerly()
-
-
-_preparing: ContextVar[bool] = ContextVar("preparing", default=False)
 
 
 class _WouldRunError(Exception):
@@ -128,10 +93,14 @@ class Prepared(NamedTuple):
     dtype: tf.DType
     follows: Sequence[int | None] = ()
 
-    def results(self) -> Any:
-        """Runs it, and returns its results as PennyLane lays them out."""
-        run = in_place_of_running.get()
-        values = self.program(self.tensors) if run is None else run(self.program, self.tensors)
+    def results(self, instead: Callable[[Program, list[tf.Tensor]], tf.Tensor] | None) -> Any:
+        """Runs it, and returns its results as PennyLane lays them out.
+
+        Args:
+            instead: What makes values in place of running it, if anything does.
+        """
+        make = instead or Program.__call__
+        values = make(self.program, self.tensors)
 
         def finish(result: tf.Tensor) -> tf.Tensor:
             result = tf.cast(result, self.dtype)
@@ -336,25 +305,29 @@ class QNode(qml.QNode):
         return tape, output(call)
 
     def _impl_call(self, *args: Any, **kwargs: Any) -> Any:
+        request = present()
         with self._tracing(args, kwargs):
             traced = self._tapes(args, kwargs)
             if traced.is_informative:
                 return traced.post_processing(traced.tapes)[0]
-            calls = [self._prepare(tape, traced) for tape in traced.tapes]
-        if _preparing.get():
-            raise _WouldRunError
-        result = traced.post_processing(tuple([call.results() for call in calls]))[0]
+            calls = [self._prepare(tape, traced, request) for tape in traced.tapes]
+        if request.refuse:
+            raise request.refuse
+        results = [call.results(request.instead_of_running) for call in calls]
+        result = traced.post_processing(tuple(results))[0]
         return as_returned(result, traced.output, traced.partitioned)
 
     @contextmanager
     def _tracing(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[None]:
         """Around all that is done with the tensors of a call before it is run."""
         try:
-            if not _may_be_differentiated():
-                yield
-                return
-            with remembered_ops(), unrolled():
-                yield
+            if tf.executing_eagerly():
+                # With nothing recording, nobody can ask for derivatives of what is run now.
+                with remembered_ops() if could_record() else nullcontext():
+                    yield
+            else:
+                with remembered_ops(), unrolled():
+                    yield
         except Exception as error:
             said = explained(
                 error, getattr(self, "__name__", "the quantum function"), (args, kwargs)
@@ -388,28 +361,28 @@ class QNode(qml.QNode):
         """
         if len(pipeline(self)):
             return None
-        token = _preparing.set(True)
         try:
             with self._tracing(args, {}):
-                traced = self._tapes(args, {})
+                with request(refuse=_WouldRunError):
+                    traced = self._tapes(args, {})
                 if not isinstance(traced.output, qml.measurements.MeasurementProcess):
                     return None
-                call = self._prepare(traced.tapes[0], traced)
+                call = self._prepare(traced.tapes[0], traced, present())
                 return call._replace(follows=follows(call.parameters, sources))
         except _WouldRunError:
             return None
-        finally:
-            _preparing.reset(token)
 
-    def _prepare(self, tape: QuantumScript, traced: _Tapes) -> Prepared:
+    def _prepare(self, tape: QuantumScript, traced: _Tapes, request: Request) -> Prepared:
         compiled = self._compile(tape)
         circuit: Any = compiled.circuit
         parameters: Sequence[tf.Tensor] = compiled.parameters
         names: list[tuple] = []
         ahead: list[Wanted] = []
-        if _may_be_differentiated():
-            ahead = [_wanted_here(), replace(self._wanted, arguments=traced.arguments)]
-            ahead = [wanted for wanted in ahead if wanted.order or wanted.partials]
+        if could_record() or not tf.executing_eagerly():
+            if request.wanted and (wanted := request.wanted_here()):
+                ahead.append(wanted)
+            if self._wanted.order or self._wanted.partials:
+                ahead.append(replace(self._wanted, arguments=traced.arguments))
             order = max((wanted.highest for wanted in ahead), default=0)
             circuit, parameters, names = self._joined(compiled, order)
         batch = batch_size(circuit, parameters)
@@ -612,24 +585,24 @@ def _reduce_by_value(qnode: Any) -> Any:
 
 cloudpickle.CloudPickler.dispatch_table[QNode] = _reduce_by_value
 
-_converted: WeakKeyDictionary[qml.QNode, QNode] = WeakKeyDictionary()
-
 
 def as_own(fn: Callable) -> Callable:
-    """Returns a function, as a `QNode` if it is a QNode of PennyLane's own, each once.
+    """Returns a function, as a `QNode` if it is a QNode of PennyLane's own.
 
-    PennyLane's has no derivatives beyond ``max_diff``, of which it says nothing.
+    PennyLane's has no derivatives beyond ``max_diff``, of which it says nothing. Of those used last
+    each is converted once, so that its circuits are known and its calls are counted.
 
     Raises:
         UnsupportedError: For settings that qshift has no meaning for; see `from_qnode`.
     """
-    if not isinstance(fn, qml.QNode) or isinstance(fn, QNode):
-        return fn
-    if fn not in _converted:
-        try:
-            _converted[fn] = from_qnode(fn)
-        except UnsupportedError as error:
-            raise UnsupportedError(
-                f"{fn} is a QNode of PennyLane's, and qshift.from_qnode cannot convert it: {error}"
-            ) from error
-    return _converted[fn]
+    return fn if not isinstance(fn, qml.QNode) or isinstance(fn, QNode) else _converted(fn)
+
+
+@functools.lru_cache(maxsize=64)
+def _converted(qnode: qml.QNode) -> QNode:
+    try:
+        return from_qnode(qnode)
+    except UnsupportedError as error:
+        raise UnsupportedError(
+            f"{qnode} is a QNode of PennyLane's, and qshift.from_qnode cannot convert it: {error}"
+        ) from error

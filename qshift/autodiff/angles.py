@@ -95,7 +95,7 @@ def follows(tensors: Sequence[tf.Tensor], ends: Sequence[tf.Tensor]) -> list[int
         if not tf.is_tensor(tensor) or not is_watched(tensor):
             return 0
         origin = made(tensor)
-        if origin is None or not _is_own(origin, tensor):
+        if origin is None or not origin.recorded:
             return None
         ways: list[Any] = [known[id(x)] for x in origin.inputs]
         if not any(ways) or None in ways:
@@ -118,50 +118,28 @@ def follows(tensors: Sequence[tf.Tensor], ends: Sequence[tf.Tensor]) -> list[int
     return [known[id(tensor)] for tensor in tensors]
 
 
-def _is_own(origin: Made, tensor: tf.Tensor) -> bool:
-    """Whether tapes that follow a tensor know the op's own derivative of it."""
-    if isinstance(tensor, EagerTensor):
-        # The last op of each `tf.custom_gradient`, which then tells tapes something else.
-        return origin.recorded and origin.kind != "Identity"
-    if has_other_gradient(tensor.op):
-        return False
-    return origin.recorded or not is_watched(tensor)
+def _knows_own_gradient(origin: Made, op: tf.Operation, tensor: tf.Tensor) -> bool:
+    """Whether tapes that follow a tensor of a graph know the op's own derivative of it."""
+    return not has_other_gradient(op) and (origin.recorded or not is_watched(tensor))
 
 
 class _Step(NamedTuple):
     """How a tensor follows from one other.
 
     Attributes:
-        tensor: The tensor.
-        origin: How it was made.
         other: What it follows from.
-        constants: The numbers in the other inputs of the op that made it.
+        times, over: The numbers by which it is multiplied and divided, if that is all.
+        label: What else is done to it: the op, which of its results this is, and its settings.
+        constants: The numbers in the op's other inputs.
+        scales: Whether a multiple of the other tensor gives the same multiple.
     """
 
-    tensor: tf.Tensor
-    origin: Made
     other: tf.Tensor
-    constants: list[np.ndarray]
-
-
-def _moving(origin: Made) -> tuple[tf.Tensor, list[np.ndarray]] | None:
-    """Returns which input of an op is not constant, and the numbers in the others, if its result is
-    a function of that one."""
-    inputs = origin.inputs
-    if origin.kind in ("Mul", "RealDiv"):
-        for moving, other in ((0, 1), (1, 0))[: 2 if origin.kind == "Mul" else 1]:
-            c = constant(inputs[other])
-            if c is not None and not c.shape and c and not np.iscomplexobj(c):
-                return inputs[moving], [c]
-        return None
-    if origin.kind not in PICKS and origin.kind not in FUNCTIONS and origin.kind != "Neg":
-        return None
-    # Whole numbers are constants, as far as derivatives go.
-    others: list[Any] = [
-        x.numpy() if isinstance(x, EagerTensor) and x.dtype.is_integer else constant(x)
-        for x in inputs[1:]
-    ]
-    return None if any(c is None for c in others) else (inputs[0], others)
+    times: float = 1.0
+    over: float = 1.0
+    label: tuple[Hashable, ...] | None = None
+    constants: tuple[Hashable, ...] = ()
+    scales: bool = False
 
 
 class _Names:
@@ -183,7 +161,14 @@ class _Names:
             name = id(tensor) if eager else name_of(tensor)
         angle, length = self._known.setdefault(name, ((name, 1.0), 0))
         for name, step in reversed(way):
-            angle, length = self._after(step, *angle), length + 1
+            inner, factor = angle
+            if step.label is None:
+                angle = inner, factor * step.times / step.over
+            elif step.scales:
+                angle = (*step.label, (inner, 1.0), *step.constants), factor
+            else:
+                angle = (*step.label, angle, *step.constants), 1.0
+            length += 1
             if length == _LONGEST:
                 angle, length = (name, 1.0), 0
             self._known[name] = angle, length
@@ -193,46 +178,50 @@ class _Names:
         """Returns how a tensor was made, if that makes it a function of one other."""
         if not (tensor.dtype.is_floating or tensor.dtype.is_complex):
             return None  # a multiple is rounded otherwise
-        tapes = following([tensor])
-        if not tapes and isinstance(tensor, EagerTensor):
+        eager, tapes = isinstance(tensor, EagerTensor), following([tensor])
+        if eager and not tapes:
             return None
         origin = getattr(tensor, "qshift_made", None)
-        if origin is None or origin.scope is not self._scope or not _is_own(origin, tensor):
+        if origin is None or origin.scope is not self._scope:
             return None
-        found = _moving(origin)
-        if found is None:
+        if not (origin.recorded if eager else _knows_own_gradient(origin, tensor.op, tensor)):
             return None
-        other, constants = found
-        if origin.kind != "ReadVariableOp":
-            # Tapes that follow one of them only do not differentiate through the op. Two stands
-            # for two or more of them.
-            same = tapes == following([other])
-            if not same or tapes > 1 and not set(open_tapes()) <= set(origin.tapes):
-                return None
-        return _Step(tensor, origin, other, constants)
-
-    def _after(self, step: _Step, name: Any, factor: Any) -> Angle:
-        """Returns the name and factor of what an op makes of an angle."""
-        origin, kind = step.origin, step.origin.kind
-        if kind == "Neg":
-            return name, -factor
-        if kind in ("Mul", "RealDiv"):
-            c = float(step.constants[0])
-            return name, factor * c if kind == "Mul" else factor / c
+        kind, inputs = origin.kind, origin.inputs
         if kind == "ReadVariableOp":
-            tensor = step.tensor
-            return (kind, self._version(origin, tensor), following([tensor]), (name, factor)), 1.0
-        settings = _settings(origin.settings)
-        if kind in FUNCTIONS or kind == "Cast":  # which rounds what it is given
-            return (kind, origin.index, settings, (name, factor)), 1.0
-        others = [(c.dtype.str, c.shape, c.tobytes()) for c in step.constants]
-        return (kind, origin.index, settings, (name, 1.0), *others), factor
+            version = origin.version if eager else self._version(tensor.op)
+            return _Step(inputs[0], label=(kind, version, tapes))
+        if kind == "Neg":
+            step = _Step(inputs[0], -1.0)
+        elif kind in ("Mul", "RealDiv"):
+            found = _multiple(kind, inputs)
+            if found is None:
+                return None
+            step = found
+        elif kind in PICKS or kind in FUNCTIONS:
+            constants = _numbers(inputs[1:])
+            if constants is None:
+                return None
+            settings = origin.settings
+            try:
+                hash(settings)
+            except TypeError:  # in graphs these are protocol buffers
+                settings = _hashable(settings)
+            label = kind, origin.index, settings
+            # A cast rounds what it is given.
+            step = _Step(inputs[0], 1.0, 1.0, label, constants, kind in PICKS and kind != "Cast")
+        else:
+            return None
+        # Tapes that follow one of them only do not differentiate through the op. Two stands for two
+        # or more of them.
+        same = tapes == following([step.other])
+        if not same or tapes > 1 and not set(open_tapes()) <= set(origin.tapes):
+            return None
+        return step
 
-    def _version(self, origin: Made, tensor: tf.Tensor) -> int:
-        """Returns a number that two reads of a variable share only if they give the same."""
-        if isinstance(tensor, EagerTensor):
-            return origin.version
-        graph = tensor.graph
+    def _version(self, read: tf.Operation) -> int:
+        """Returns a number that two reads of a variable in a graph share only if they give the
+        same."""
+        graph = read.graph
         if id(graph) not in self._writes:
             # Whatever has a state may assign to the variable.
             states = (
@@ -241,15 +230,29 @@ class _Names:
             names = (op.name for op in graph.get_operations())
             counts = itertools.accumulate(states)
             self._writes[id(graph)] = dict(zip(names, counts, strict=True))
-        return self._writes[id(graph)][tensor.op.name]
+        return self._writes[id(graph)][read.name]
 
 
-def _settings(given: Sequence[Any]) -> Hashable:
-    try:
-        hash(given)
-    except TypeError:  # in graphs these are protocol buffers
-        return tuple(map(_hashable, given))
-    return given
+def _multiple(kind: str, inputs: Sequence[tf.Tensor]) -> _Step | None:
+    """Returns a product or quotient as a multiple of one input, if the other is a constant."""
+    for moving, other in ((0, 1), (1, 0))[: 2 if kind == "Mul" else 1]:
+        c = constant(inputs[other])
+        if c is not None and not c.shape and c and not np.iscomplexobj(c):
+            factors = (float(c), 1.0) if kind == "Mul" else (1.0, float(c))
+            return _Step(inputs[moving], *factors)
+    return None
+
+
+def _numbers(inputs: Sequence[tf.Tensor]) -> tuple[Hashable, ...] | None:
+    """Returns what identifies the numbers in tensors, if all are constants."""
+    # Whole numbers are constants, as far as derivatives go.
+    found: list[Any] = [
+        x.numpy() if isinstance(x, EagerTensor) and x.dtype.is_integer else constant(x)
+        for x in inputs
+    ]
+    if any(c is None for c in found):
+        return None
+    return tuple([(c.dtype.str, c.shape, c.tobytes()) for c in found])
 
 
 def _hashable(setting: Any) -> Any:

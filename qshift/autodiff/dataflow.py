@@ -6,6 +6,7 @@ when it was made. In eager mode it knows neither. `remembered_ops` writes down b
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,18 +45,15 @@ DIFFERENTIABLE = SMOOTH | frozenset(
 
 
 class Scope:
-    """One block of `remembered_ops`."""
+    """One block of `remembered_ops`.
+
+    Attributes:
+        reads: Of each variable, by the id of its handle, the latest eager read, and a number that
+            two reads share only if they gave the same.
+    """
 
     def __init__(self) -> None:
-        self._reads: dict[int, tuple[tf.Tensor, int]] = {}
-
-    def version(self, variable: EagerTensor, value: EagerTensor) -> int:
-        """Returns a number that two reads of a variable share only if they gave the same."""
-        latest, version = self._reads.get(id(variable), (None, -1))
-        if latest is None or not np.array_equal(latest, value):
-            version += 1
-            self._reads[id(variable)] = value, version
-        return version
+        self.reads: dict[int, tuple[tf.Tensor, int]] = {}
 
 
 class Made(NamedTuple):
@@ -70,7 +68,7 @@ class Made(NamedTuple):
         recorded: Whether tapes that were open then recorded the op itself, rather than being told
             derivatives by somebody, as for a `tf.custom_gradient`.
         tapes: Those that were open then, see `open_tapes`.
-        version: For an eager read of a variable, see `Scope.version`.
+        version: For an eager read of a variable, see `Scope.reads`.
     """
 
     kind: str
@@ -122,8 +120,15 @@ def _remember(
     if not outputs and kind.startswith(("Assign", "Resource")):
         _current.assignments += 1
     recorded, version = could_record(), 0
-    if kind == "ReadVariableOp" and graph is None:
-        version = scope.version(inputs[0], outputs[0])
+    if graph is None:
+        if kind == "ReadVariableOp":
+            latest, version = scope.reads.get(id(inputs[0]), (None, -1))
+            if latest is None or not np.array_equal(latest, outputs[0]):
+                version += 1
+                scope.reads[id(inputs[0])] = outputs[0], version
+        elif kind == "Identity":
+            # The last op of each eager `tf.custom_gradient`, which then tells tapes something else.
+            recorded = False
     tapes = open_tapes()
     for index, output in enumerate(outputs):
         output.qshift_made = Made(kind, inputs, attrs, index, scope, recorded, tapes, version)
@@ -134,10 +139,9 @@ def assignments() -> int:
     return _current.assignments
 
 
-def scope() -> Scope | None:
-    """Returns the present scope: what tensors of others remember is for this one as if they had
-    always been there, as somebody may differentiate by them."""
-    return _current.scope
+# scope() returns the present scope: what tensors of others remember is for this one as if they had
+# always been there, as somebody may differentiate by them.
+scope: Callable[[], Scope | None] = functools.partial(getattr, _current, "scope")
 
 
 def made(tensor: tf.Tensor) -> Made | None:

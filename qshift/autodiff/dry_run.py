@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
 
 import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.program import Program
+from qshift.autodiff.requests import request
 from qshift.errors import UnsupportedError
 from qshift.tensorflow_internals import function_graph
-
-# What makes values float64[N, M] of a program and its tensors instead of running it, if anything.
-in_place_of_running: ContextVar[Callable[[Program, list[tf.Tensor]], tf.Tensor] | None] = (
-    ContextVar("in_place_of_running", default=None)
-)
 
 
 @contextmanager
@@ -29,11 +24,8 @@ def rehearsal() -> Iterator[None]:
     circuits with the same parameters. They have no derivatives. In a graph they are made by ops
     that treat the rows of a batch alike and separately.
     """
-    token = in_place_of_running.set(partial(_made_up, function_graph()))
-    try:
+    with request(instead_of_running=partial(_made_up, function_graph())):
         yield
-    finally:
-        in_place_of_running.reset(token)
 
 
 def _made_up(graph: tf.Graph | None, program: Program, tensors: list[tf.Tensor]) -> tf.Tensor:

@@ -187,7 +187,7 @@ class Evaluation:
         circuit, rows = self._circuit, len(self.parameters)
         result = np.zeros((len(indices), rows, circuit.num_values))
         if sources.values:
-            run = lambda points: self._executor(circuit, points, self._call)  # noqa: E731
+            run = partial(self._executor, circuit, call=self._call)
             run = partial(self._where_finite, run, (circuit.num_values,))
             result[sources.by_values] = self._values.partials(sources.values, run)
         if sources.gradients:
@@ -208,15 +208,17 @@ class Evaluation:
 
         Devices differ in what they make of such angles, with shots above all.
         """
+        if QueuingManager.recording():
+            # A quantum function that is being recorded may need derivatives of another one.
+            with QueuingManager.stop_recording():
+                return self._where_finite(run, shape, points)
         finite = np.isfinite(points).all(axis=1) & getattr(self._circuit, "is_finite", True)
-        # A quantum function that is being recorded may need derivatives of another one.
-        with QueuingManager.stop_recording():
-            if finite.all():
-                return run(points)
-            values = np.full((len(points), *shape), np.nan)
-            if finite.any():
-                values[finite] = run(points[finite])
-            return values
+        if finite.all():
+            return run(points)
+        values = np.full((len(points), *shape), np.nan)
+        if finite.any():
+            values[finite] = run(points[finite])
+        return values
 
 
 @lru_cache(maxsize=64)  # an execution of a graph asks for few, but for each of them every time

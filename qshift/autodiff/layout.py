@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from qshift.autodiff.dataflow import origins
 from qshift.errors import UnsupportedError
-from qshift.tensorflow_internals import could_record, is_watched
+from qshift.tensorflow_internals import could_record, following
 
 if TYPE_CHECKING:
     from pennylane.tape import QuantumScript
@@ -66,7 +66,8 @@ def parts(circuit: Any, parameters: Sequence[Any], batch: int | None) -> Parts:
     """
     parameters = [tf.convert_to_tensor(parameter) for parameter in parameters]
     eager = tf.executing_eagerly()
-    followed = [is_watched(x) for x in parameters] if could_record() else [False] * len(parameters)
+    recording = could_record()
+    followed = [recording and following([x]) != 0 for x in parameters]
     labels: list[tuple] = [
         (is_followed, not eager and slot.spectrum is None)
         for is_followed, slot in zip(followed, circuit.slots, strict=True)
@@ -84,8 +85,8 @@ def parts(circuit: Any, parameters: Sequence[Any], batch: int | None) -> Parts:
     for (is_followed, has_no_rule, *_), slots in kinds.items():
         columns.append(tuple(c for i in slots for c in circuit.slots[i].columns))
         moving = tuple(c for c in columns[-1] if c in useful)
-        if eager and is_followed:  # what is traced may never be run
-            circuit.require_rules(moving)
+        if eager and is_followed and any(circuit.slots[i].spectrum is None for i in slots):
+            circuit.require_rules(moving)  # what is traced may never be run
         if not has_no_rule:
             (follow if is_followed else can).extend(moving)
         active.append(moving if is_followed or not eager else None)
@@ -98,29 +99,28 @@ def parts(circuit: Any, parameters: Sequence[Any], batch: int | None) -> Parts:
 
 def _pack(slots: Sequence[tuple[Slot, tf.Tensor]], batch: int | None) -> tf.Tensor:
     """Lays parameters out as float64[N, columns]."""
-    rows = 1 if batch is None else batch
     blocks = []
     # Angles without a batch are many as a rule, and for TensorFlow one tensor is less than many.
-    for dtype, group in groupby(slots, lambda pair: _dtype_of_angle(*pair)):
+    for dtype, group in groupby(slots, _dtype_of_angle):
         if dtype is not None:
             angles = tf.stack([parameter for _, parameter in group])
             blocks.append(tf.expand_dims(angles, 0))
         else:
             blocks += [half for pair in group for half in _flat(*pair)]
     blocks = [tf.cast(block, tf.float64) for block in blocks]
-
-    def has_rows(block: tf.Tensor) -> bool:
-        return isinstance(rows, int) and block.shape[0] == rows
-
+    rows = 1 if batch is None else batch  # a tensor, if it is not known yet
     blocks = [
-        block if has_rows(block) else tf.broadcast_to(block, [rows, block.shape[1]])
+        block
+        if isinstance(rows, int) and block.shape[0] == rows
+        else tf.broadcast_to(block, [rows, block.shape[1]])
         for block in blocks
     ]
     return blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=1)
 
 
-def _dtype_of_angle(slot: Slot, parameter: tf.Tensor) -> tf.DType | None:
+def _dtype_of_angle(pair: tuple[Slot, tf.Tensor]) -> tf.DType | None:
     """Returns the dtype of a real angle without a batch; None for everything else."""
+    slot, parameter = pair
     alone = parameter.shape.rank == 0 and not parameter.dtype.is_complex
     return parameter.dtype if alone and not slot.shape else None
 

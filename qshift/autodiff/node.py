@@ -20,11 +20,13 @@ from qshift.autodiff.evaluation import Evaluation
 from qshift.autodiff.one_batch import register, siblings
 from qshift.rules.planner import Index
 from qshift.tensorflow_internals import (
+    PYTHON_OP,
     LoopInputs,
     NotVectorisedError,
+    called_by,
     copy_ops,
     could_record,
-    is_watched,
+    following,
     python_op,
     record_operation,
     stop_recording,
@@ -113,9 +115,6 @@ class ContractingNode(Node, Protocol):
         ...
 
 
-_nodes: weakref.WeakValueDictionary[bytes, Node] = weakref.WeakValueDictionary()
-
-
 def run(node: Node, call: EagerCall | tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
     """Runs a node, or adds it to the graph that is being traced.
 
@@ -139,7 +138,7 @@ def run(node: Node, call: EagerCall | tf.Tensor, inputs: Sequence[tf.Tensor]) ->
         call, *inputs = result.op.inputs
     if not could_record():
         return result
-    wanted = [is_watched(tensor) for tensor in inputs]
+    wanted = [following([tensor]) != 0 for tensor in inputs]
     record_operation(
         _GRADIENT,
         [result],
@@ -150,6 +149,32 @@ def run(node: Node, call: EagerCall | tf.Tensor, inputs: Sequence[tf.Tensor]) ->
     return result
 
 
+class _InGraph:
+    """What an op of a graph calls: a node, and others that share its batch.
+
+    Args:
+        node: The node.
+        graph: In which it is run.
+    """
+
+    def __init__(self, node: Any, graph: tf.Graph) -> None:
+        self.node = node
+        self._graph = weakref.ref(graph)
+        self._others: list[tuple[Node, bool]] | None = None
+        self.name, self.key = "", ()  # of the op, and by which others belong to it
+
+    def __call__(self, ticket: Any, *inputs: Any) -> Any:
+        if self._others is None:
+            self._others = siblings(self._graph(), self.name, self.key)
+        try:
+            also = tuple(each.needs(inputs if same else None) for each, same in self._others)
+            return self.node(ticket, *inputs, also=also)
+        except Exception as error:
+            for raised in _listening:
+                raised.append(error)
+            raise
+
+
 def _graph_op(node: Any, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
     """Adds a node to the graph that is being traced.
 
@@ -157,37 +182,27 @@ def _graph_op(node: Any, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.T
     change in a loop. The ticket keeps TensorFlow from folding it or merging it with another call.
     """
     graph = tf.compat.v1.get_default_graph()
-    others: list[tuple[Node, bool]] | None = None
-
-    def call(ticket: Any, *inputs: Any) -> Any:
-        nonlocal others
-        if others is None:
-            others = siblings(graph_reference(), name, key)
-        try:
-            also = tuple(each.needs(inputs if same else None) for each, same in others)
-            return node(ticket, *inputs, also=also)
-        except Exception as error:
-            for raised in _listening:
-                raised.append(error)
-            raise
-
-    with stop_recording(), graph.gradient_override_map({"PyFuncStateless": _GRADIENT}):
+    call = _InGraph(node, graph)
+    with stop_recording(), graph.gradient_override_map({PYTHON_OP: _GRADIENT}):
         result = python_op(call, [ticket, *inputs], tf.float64, stateful=False)
     result.set_shape(node.shape(inputs))
-    op, graph_reference = result.op, weakref.ref(graph)
-    ticket, *inputs = op.inputs
-    name, key = op.name, tuple(tensor.name for tensor in (ticket, *node.angles(inputs)))
-    register(graph, key, name, node, tuple(tensor.name for tensor in op.inputs))
-    _nodes[op.get_attr("token")] = node
-    vectorise(op, _vectorised)
+    ticket, *inputs = result.op.inputs
+    call.name = result.op.name
+    call.key = tuple(tensor.name for tensor in (ticket, *node.angles(inputs)))
+    register(graph, call.key, call.name, node, tuple(each.name for each in result.op.inputs))
+    vectorise(result.op, _vectorised)
     return result
+
+
+def _node(op: tf.Operation) -> Any:
+    """Returns what an op made by `_graph_op`, or a copy of it, runs."""
+    return called_by(op.get_attr("token")).node
 
 
 @tf.RegisterGradient(_GRADIENT)
 def _gradient(op: tf.Operation, cotangent: tf.Tensor) -> list[tf.Tensor | None]:
     ticket, *inputs = op.inputs
-    node = _nodes[op.get_attr("token")]
-    return [None, *node.gradient(ticket, inputs, cotangent, [True] * len(inputs))]
+    return [None, *_node(op).gradient(ticket, inputs, cotangent, [True] * len(inputs))]
 
 
 def _vectorised(inputs: LoopInputs) -> list[Any]:
@@ -197,7 +212,7 @@ def _vectorised(inputs: LoopInputs) -> list[Any]:
     angles do, it is a call with a longer batch.
     """
     op = inputs.op
-    node = _nodes[op.get_attr("token")]
+    node = _node(op)
     tensors, stacked, _ = zip(*(inputs.input(i) for i in range(inputs.num_inputs)), strict=True)
     if stacked[0]:
         raise NotVectorisedError("the ticket depends on the loop")
@@ -220,11 +235,11 @@ def _vectorised(inputs: LoopInputs) -> list[Any]:
 def _copied(op_type: str, inputs: Sequence[tf.Tensor], attrs: Any) -> tf.Operation | None:
     """Copies an op that does not depend on a loop but comes after something with a state, an
     assertion for example: TensorFlow would not know derivatives of its copy."""
-    node = _nodes.get(attrs["token"].s) if op_type == "PyFuncStateless" else None
-    if node is None:
+    call = called_by(attrs["token"].s) if op_type == PYTHON_OP else None
+    if not isinstance(call, _InGraph):
         return None
     ticket, *inputs = inputs
-    return run(node, ticket, inputs).op
+    return run(call.node, ticket, inputs).op
 
 
 copy_ops(_copied)

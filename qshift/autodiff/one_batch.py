@@ -6,20 +6,39 @@ the function is traced: those that its results, or what it assigns or prints, ar
 
 from __future__ import annotations
 
-import weakref
-from typing import TYPE_CHECKING
-
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qshift.autodiff.node import Node
 
-# Graph -> names of the ticket and the angles' tensors -> name of an op -> its node and inputs.
-_siblings: weakref.WeakKeyDictionary[tf.Graph, dict] = weakref.WeakKeyDictionary()
-_used: weakref.WeakKeyDictionary[tf.Graph, set[str]] = weakref.WeakKeyDictionary()
+
+class _Ops:
+    """The ops of one graph, which keeps them as its attribute `qshift_ops`.
+
+    Attributes:
+        alike: Names of the ticket and the angles' tensors -> name of an op -> its node and the
+            names of its inputs.
+    """
+
+    def __init__(self) -> None:
+        self.alike: dict[tuple, dict[str, tuple[Node, tuple[str, ...]]]] = {}
+        self._used: frozenset[str] | None = None
+
+    def used(self, graph: Any) -> frozenset[str]:
+        """Returns the names of the ops that every execution of a traced graph runs."""
+        if self._used is None:
+            used: set[str] = set()
+            ahead = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
+            while ahead:
+                op = ahead.pop()
+                if op.name not in used:
+                    used.add(op.name)
+                    ahead += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+            self._used = frozenset(used)
+        return self._used
 
 
-def register(graph: tf.Graph, key: tuple, name: str, node: Node, inputs: tuple[str, ...]) -> None:
+def register(graph: Any, key: tuple, name: str, node: Node, inputs: tuple[str, ...]) -> None:
     """Adds an op to those of a graph.
 
     Args:
@@ -29,10 +48,12 @@ def register(graph: tf.Graph, key: tuple, name: str, node: Node, inputs: tuple[s
         node: What it runs.
         inputs: Names of all its inputs.
     """
-    _siblings.setdefault(graph, {}).setdefault(key, {})[name] = node, inputs
+    if not hasattr(graph, "qshift_ops"):
+        graph.qshift_ops = _Ops()
+    graph.qshift_ops.alike.setdefault(key, {})[name] = node, inputs
 
 
-def siblings(graph: tf.Graph | None, name: str, key: tuple) -> list[tuple[Node, bool]]:
+def siblings(graph: Any, name: str, key: tuple) -> list[tuple[Node, bool]]:
     """Returns the nodes that every execution of a traced graph runs at the same angles, and
     whether all their inputs are the same.
 
@@ -40,21 +61,14 @@ def siblings(graph: tf.Graph | None, name: str, key: tuple) -> list[tuple[Node, 
     """
     if graph is None or not hasattr(graph, "outputs"):
         return []
-    if graph not in _used:
-        used: set[str] = set()
-        ahead = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
-        while ahead:
-            op = ahead.pop()
-            if op.name not in used:
-                used.add(op.name)
-                ahead += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
-        _used[graph] = used
-    if name not in _used[graph]:
+    ops: _Ops = graph.qshift_ops
+    used = ops.used(graph)
+    if name not in used:
         return []  # run as a copy that TensorFlow made
-    found = _siblings[graph][key]
+    found = ops.alike[key]
     _, inputs = found[name]
     return [
         (node, its_inputs == inputs)
         for other, (node, its_inputs) in found.items()
-        if other != name and other in _used[graph]
+        if other != name and other in used
     ]

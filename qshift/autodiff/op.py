@@ -120,8 +120,8 @@ class _Contraction:
     tangent: Callable[..., tf.Tensor]
     of_all: Callable[..., tf.Tensor]
     shape: Callable[[Sequence[tf.Tensor]], Sequence[int | None]]
-    _needed: Callable[[Any], Needed]
-    _contracted: Callable[[Any, np.ndarray], np.ndarray]
+    _needed: Callable[[Any], Needed]  # what contracting with a vector takes
+    _contracted: Callable[[Any, np.ndarray], np.ndarray]  # of a vector and derivatives
 
     def __init__(self, lower: Partials, part: int) -> None:
         self.lower, self.part, self.program = lower, part, lower.program
@@ -167,11 +167,9 @@ class _Contraction:
 class Pullback(_Contraction):
     """Contracts a cotangent [N, M, A] with the D_(a + j): [N, columns]."""
 
-    def _needed(self, cotangent: tf.Tensor) -> Needed:
-        return self.block.for_cotangent(cotangent)
-
-    def _contracted(self, cotangent: np.ndarray, derivatives: np.ndarray) -> np.ndarray:
-        return self.block.pulled(cotangent, derivatives)
+    def __init__(self, lower: Partials, part: int) -> None:
+        super().__init__(lower, part)
+        self._needed, self._contracted = self.block.for_cotangent, self.block.pulled
 
     def gradient(
         self, call: Any, inputs: Sequence[tf.Tensor], tangent: tf.Tensor, wanted: Sequence[bool]
@@ -198,11 +196,9 @@ class Pullback(_Contraction):
 class Pushforward(_Contraction):
     """Contracts a tangent [N, columns] with the D_(a + j): [N, M, A]."""
 
-    def _needed(self, tangent: Any) -> Needed:
-        return self.block.for_tangent(tangent)
-
-    def _contracted(self, tangent: Any, derivatives: np.ndarray) -> np.ndarray:
-        return self.block.pushed(tangent, derivatives)
+    def __init__(self, lower: Partials, part: int) -> None:
+        super().__init__(lower, part)
+        self._needed, self._contracted = self.block.for_tangent, self.block.pushed
 
     def gradient(
         self,

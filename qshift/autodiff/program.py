@@ -108,11 +108,10 @@ class Program:
         Raises:
             NoShiftRuleError: If a parameter has no exact rule.
         """
-        if indices != ((),) or also:
-            asked_for = itertools.chain(indices, *also)
-            self.circuit.require_rules(j for index in asked_for for j in index)
         if isinstance(call, EagerCall):
-            evaluation = call.evaluation
-        else:
-            evaluation = self.calls.find(int(call), self.assemble(arrays), self.start)
+            return call.evaluation.partials(indices, also)
+        # What is traced may ask by parameters without a rule; only now it is sure to be used.
+        asked_for = itertools.chain(indices, *also)
+        self.circuit.require_rules(j for index in asked_for for j in index)
+        evaluation = self.calls.find(int(call), self.assemble(arrays), self.start)
         return evaluation.partials(indices, also)

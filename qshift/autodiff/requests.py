@@ -7,8 +7,10 @@ of) argument 1, `()` for the value.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -16,6 +18,7 @@ import tensorflow as tf
 from qshift.autodiff.dataflow import name_of, nonlinear, origins
 from qshift.inputs import is_integer
 from qshift.rules.planner import Axes
+from qshift.tensorflow_internals import function_graph
 
 if TYPE_CHECKING:
     from qshift.circuits.circuit import Circuit
@@ -84,6 +87,51 @@ class Wanted:
                     curved.update(slot.columns if is_bent else ())
             columns.append(tuple(c for c in watched if c in of))
         return columns, curved
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for by a function that calls qnodes, which may be anybody's.
+
+    Attributes:
+        wanted: Derivatives that will be asked for; the qnodes run all these take in their first
+            batch.
+        instead_of_running: From a program and its tensors to values float64[N, M]; if it is given,
+            nothing is run.
+        refuse: What qnodes raise rather than run anything, if it is given.
+        graph: Of the function that is traced, None in eager mode. Another compiled function that is
+            called meanwhile, and perhaps traced, is called by others as well, who want nothing.
+    """
+
+    wanted: Wanted | None = None
+    instead_of_running: Callable[[Any, list[tf.Tensor]], tf.Tensor] | None = None
+    refuse: type[Exception] | None = None
+    graph: tf.Graph | None = field(default_factory=function_graph)
+
+    def wanted_here(self) -> Wanted | None:
+        """Returns what is wanted of a qnode that is called now."""
+        return self.wanted if self.graph is function_graph() else None
+
+
+_NOTHING = Request(graph=None)
+_present: ContextVar[Request] = ContextVar("request", default=_NOTHING)
+present = _present.get  # the request in the course of which a qnode is called
+
+
+@contextmanager
+def request(**asked: Any) -> Iterator[None]:
+    """Within it, qnodes are called in the course of a request.
+
+    Args:
+        **asked: As for `Request`; what is not given stays.
+    """
+    around = present()
+    inner = replace(around, wanted=around.wanted_here(), graph=function_graph())
+    token = _present.set(replace(inner, **asked))
+    try:
+        yield
+    finally:
+        _present.reset(token)
 
 
 def partitions(items: Any) -> Any:

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.calls import EvaluatedCalls
-from qshift.autodiff.dry_run import in_place_of_running
 from qshift.autodiff.program import Program
+from qshift.autodiff.requests import present
 from qshift.circuits import special_unitary
 from qshift.tensorflow_internals import is_watched
 
@@ -72,7 +72,7 @@ def coordinates(theta: Any, num_wires: int) -> Any:
     theta = tf.cast(tf.convert_to_tensor(theta), tf.float64)
     program = _program(num_wires, not tf.executing_eagerly() or is_watched(theta))
     tensors = [tf.reshape(theta, [-1, theta.shape[-1]])]
-    run = in_place_of_running.get()
+    run = present().instead_of_running
     omega = program(tensors) if run is None else run(program, tensors)
     return tf.reshape(omega, tf.shape(theta)) if theta.shape.rank > 1 else omega[0]
 

@@ -17,8 +17,8 @@ from pennylane.operation import Operation, Operator
 from pennylane.ops.op_math import Adjoint
 from scipy.linalg import expm
 
-from qshift.circuits.formulas import parts, require_inverse
 from qshift.circuits.identity import WIDEST_CUSTOM, contains_custom, is_custom, operators
+from qshift.circuits.smooth_decompositions import parts, require_inverse
 from qshift.errors import UnsupportedError
 from qshift.rules.planner import Recipe, Spectrum
 from qshift.rules.shift_rule import shift_rule

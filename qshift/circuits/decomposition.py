@@ -15,9 +15,10 @@ from pennylane.ops.op_math import Adjoint, Conditional, Controlled, Evolution, P
 from pennylane.pytrees import PyTreeStructure
 
 from qshift.circuits import spectra as gates
-from qshift.circuits import user_gates
-from qshift.circuits.formulas import is_root, parts
+from qshift.circuits import user_decompositions, user_gates
 from qshift.circuits.identity import has_custom, operators
+from qshift.circuits.powers import is_root
+from qshift.circuits.smooth_decompositions import parts
 from qshift.circuits.special_unitary import SpecialUnitaryAt
 from qshift.circuits.unitary import require_unitary
 from qshift.circuits.user_observables import require_one_operator
@@ -100,7 +101,10 @@ def decompose(
         if is_own:
             user_gates.require_visible(op, tensors)
             problem = user_gates.lost(op)
-            if problem and not tensors and (others := user_gates.in_place_of(op)) is not None:
+            others = None
+            if problem and not tensors:
+                others = user_decompositions.in_place_of(op)
+            if others is not None:
                 yield from decompose(
                     others, is_tensor, adjoint, moves, for_tapes=for_tapes, data_of=data_of
                 )
@@ -244,7 +248,7 @@ def _parts(
     """
     if checked is not None:
         try:
-            return user_gates.decomposed(op, checked, problem)
+            return user_decompositions.decomposed(op, checked, problem)
         except UnsupportedError:
             if not known:
                 raise

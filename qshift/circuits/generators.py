@@ -16,8 +16,9 @@ from pennylane.pauli import PauliSentence, PauliWord
 
 from qshift.circuits.hermitian import hermitian_problem
 from qshift.circuits.identity import is_custom
+from qshift.circuits.pauli import sign
 from qshift.errors import UnsupportedError
-from qshift.rules.shift_rule import distinct, merged
+from qshift.rules.frequencies import distinct, merged
 
 _WIDEST_MATRIX = 10  # wires; beyond, the eigenvalues are not worth having
 _MOST_SIGNS = 2**16  # of words that commute
@@ -164,17 +165,16 @@ def _of_commuting(sentence: PauliSentence) -> np.ndarray | None:
             products.append((1.0, 1 << len(independent)))
             independent.append(word)
         else:
-            sign = PauliSentence({word: 1.0})
+            left_over = PauliSentence({word: 1.0})
             for i, factor in enumerate(independent):
-                sign = sign @ factor if factors >> i & 1 else sign
-            products.append((float(np.real(sign[PauliWord({})])), factors))
+                left_over = left_over @ factor if factors >> i & 1 else left_over
+            products.append((float(np.real(left_over[PauliWord({})])), factors))
     if 2 ** len(independent) > _MOST_SIGNS:
         return None
-    signs = np.arange(2 ** len(independent))
-    total = np.zeros(len(signs))
-    for word, (sign, factors) in zip(words, products, strict=True):
-        parity = np.bitwise_count(signs & factors) % 2
-        total += float(np.real(sentence[word])) * sign * (1.0 - 2.0 * parity)
+    eigenstates = np.arange(2 ** len(independent))  # which of the factors are -1 there, as bits
+    total = np.zeros(len(eigenstates))
+    for word, (its_sign, factors) in zip(words, products, strict=True):
+        total += float(np.real(sentence[word])) * its_sign * sign(eigenstates, factors)
     return total
 
 

@@ -5,7 +5,8 @@ What is not has complex expectation values, of which devices return the real par
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,9 @@ _ROUNDING = 1e-12  # relative to all that a coefficient is the sum of
 _SINGLE, _DOUBLE = 1e-5, 1e-9  # relative to the largest entry of a matrix, by its precision
 WIDEST_MATRIX = 10  # wires
 _WIDEST_SPARSE = 16
-# By hashes of fingerprints of observables, what is wrong with them.
-_known: LRUCache[int, str | None] = LRUCache(4096)
+_MOST_BYTES = 2**24  # of the observables that are remembered
+# By fingerprints of observables, what is wrong with them, and how many bytes that takes.
+_known: LRUCache[Hashable, tuple[str | None, int]] = LRUCache(_MOST_BYTES, itemgetter(1))
 _looking_up = Lock()
 
 
@@ -51,13 +53,15 @@ def hermitian_problem(observable: Operator) -> str | None:
     words = observable.pauli_rep
     if words is not None and all(map(_is_real, words.values())):
         return None
-    name = hash(fingerprint(observable))
+    name = fingerprint(observable)
     with _looking_up:
         if name in _known:
-            return _known[name]
+            return _known[name][0]
     problem = _problem(observable)
-    with _looking_up:
-        _known[name] = problem
+    size = 2**12 + sum(np.size(numbers) for numbers in observable.data) * 16
+    if size <= _MOST_BYTES:
+        with _looking_up:
+            _known[name] = problem, size
     return problem
 
 
@@ -97,8 +101,10 @@ def _problem(op: Operator) -> str | None:
         return _of_words(op)
     if isinstance(op, SProd) and not np.imag(op.scalar):
         return _problem(op.base)
-    if isinstance(op, Adjoint | Controlled) or isinstance(op, Pow) and op.z == int(op.z):
+    if isinstance(op, Adjoint | Controlled):
         return _problem(op.base)
+    if isinstance(op, Pow) and op.z == int(op.z) and not _problem(op.base):
+        return None
     if isinstance(op, Sum):
         others = [term for term in op.operands if _problem(term)]
         if not others:

@@ -1,8 +1,9 @@
-"""Exact identity of PennyLane objects, and of whatever users put into them.
+"""Fingerprints of PennyLane objects, equal only if the objects are identical.
 
-`qml.equal` tolerates small differences, `==` takes 1 for True, and two gates are equal to PennyLane
-if their names, parameters and hyperparameters are. What is remembered for one object must not
-serve another, so here objects are compared by all they are made of.
+Caches need this: a result that is remembered for one object must not be given for another.
+PennyLane's own comparisons do not serve, as `qml.equal` tolerates small differences, `==` takes 1
+for True, and two gates are equal to PennyLane if their names, parameters and hyperparameters are.
+Here objects are compared by everything that they are made of, users' attributes included.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ _LIBRARIES = {"pennylane", "qshift"}
 WIDEST_CUSTOM = 6  # wires; wider matrices of users' gates are not looked at
 _NUMBERS = (bool, int, float, complex, np.generic, np.ndarray)
 _NAMES = (str, bytes, type(None), type(Ellipsis), type, types.ModuleType)
-_MOST_OBJECTS = 10_000  # that one object is made of; beyond, it is compared by identity
-# What PennyLane's operators compute when they are asked for it, and what nothing depends on.
+# An object made of more objects than this is compared by `is`.
+_MOST_OBJECTS = 10_000
+# Attributes of PennyLane's operators that are caches, or that nothing depends on.
 _NOT_COMPARED = {"data", "_data", "_id", "_batch_size", "_ndim_params", "_hyperparameters"}
 
 _OPERATORS = (qml.operation.Operator, qml.measurements.MeasurementProcess)
@@ -41,8 +43,8 @@ def fingerprint(value: Any, tensors: Tensors | None = None) -> Hashable:
 
     Args:
         value: Anything.
-        tensors: What stands for a tensor of TensorFlow; None compares them by their numbers, or by
-            identity where these are not known.
+        tensors: Makes a hashable of a TensorFlow tensor, in place of its numbers. None compares
+            tensors by their numbers, and those of a graph by `is`.
     """
     return _Walk(tensors).of(value)
 
@@ -61,10 +63,10 @@ def _structure(
     return structure.type_, walk.of(structure.metadata), children
 
 
-# mypy takes no class for hashable: thus what it is to ignore where caches are asked by class.
+# Callers tell mypy to ignore the argument: it does not know that classes are hashable.
 @functools.lru_cache(maxsize=4096)
 def is_custom(kind: type) -> bool:
-    """Whether a class of operators is a user's own. Of PennyLane's, qshift knows what they do."""
+    """Whether a class of operators is a user's own, so that qshift does not know what it does."""
     return kind.__module__.partition(".")[0] not in _LIBRARIES
 
 
@@ -73,7 +75,7 @@ def has_custom(structure: PyTreeStructure) -> bool:
     kind = structure.type_
     if kind is None:
         return False
-    # Of containers, that of Autograd's boxes is one as well.
+    # The check for operators leaves out containers, such as that of Autograd's boxes.
     custom = is_custom(kind) and issubclass(kind, _OPERATORS)
     return custom or any(map(has_custom, structure.children))
 
@@ -92,14 +94,17 @@ def operators(op: Any) -> Iterator[Any]:
 
 
 def _made_of(op: Operator) -> list:
-    """Returns the operators that an object is made of, whole, and its other leaves."""
+    """Returns the leaves of a flattened operator, where operators inside of it count as leaves."""
     inside = lambda each: each is not op and isinstance(each, _OPERATORS)  # noqa: E731
     return qml.pytrees.flatten(op, is_leaf=inside)[0]
 
 
 def kept(op: Any) -> Hashable:
-    """Returns a fingerprint of what the parts of users' own classes, of which a flattened object is
-    made, keep outside of its leaves and structure; tensors are left out."""
+    """Returns a fingerprint of the attributes of users' own operators in an object.
+
+    Flattening gives the object's leaves and its structure; this is what a user's class may keep
+    besides. Tensors are left out.
+    """
     own, walk = [], _Walk(lambda _: None)
 
     def look(part: Any) -> None:
@@ -114,9 +119,9 @@ def kept(op: Any) -> Hashable:
 
 
 def attributes(op: Any) -> dict[str, Any]:
-    """Returns what an object keeps besides parameters and hyperparameters, by name.
+    """Returns the attributes of an object by name, without its parameters and hyperparameters.
 
-    Slots and, of a user's own classes, the attributes that are not functions are among it.
+    Slots are among them, and so are the attributes of a user's class that are not functions.
     """
     found: dict[str, Any] = {}
     for kind in reversed(type(op).__mro__):
@@ -134,7 +139,7 @@ def attributes(op: Any) -> dict[str, Any]:
             if slot not in ("__dict__", "__weakref__") and hasattr(op, name):
                 found[name] = getattr(op, name)
     found |= getattr(op, "__dict__", {})
-    if "_pauli_rep" in found:  # which some compute when they are asked for it
+    if "_pauli_rep" in found:  # some operators compute it on first use
         found["_pauli_rep"] = op.pauli_rep
     computed = {name for name in found if _is_computed_once(type(op), name)}
     return {name: found[name] for name in found if name not in _NOT_COMPARED | computed}
@@ -160,15 +165,15 @@ def _is_computed_once(kind: Any, name: str) -> bool:
 
 
 class _Walk:
-    """Looks at everything that an object is made of.
+    """Makes the fingerprint of an object, part by part.
 
     Args:
-        tensors: What stands for a tensor.
+        tensors: As for `fingerprint`.
     """
 
     def __init__(self, tensors: Tensors | None) -> None:
         self._tensors = tensors
-        self._seen: dict[int, int] = {}  # objects on the way to the one that is looked at
+        self._seen: dict[int, int] = {}  # by id, the objects that contain the current one
         self._count = 0
 
     def of(self, value: Any) -> Hashable:
@@ -190,7 +195,7 @@ class _Walk:
         if hasattr(kind, "__array__"):
             try:
                 return self._of_numbers(np.asarray(value))
-            except Exception:  # whatever a framework raises for numbers that are not known
+            except Exception:  # frameworks raise various errors for tensors of a graph
                 return _Same(value)
         self._count += 1
         if id(value) in self._seen or self._count > _MOST_OBJECTS:
@@ -245,7 +250,7 @@ class _Walk:
         return value if isinstance(value, Hashable) else _Same(value)
 
     def _own(self, value: Any) -> Any:
-        """Looks at what an instance of a user's subclass of a container has besides its entries."""
+        """Returns the fingerprint of the attributes of a user's container, besides its entries."""
         return self.of(attributes(value)) if _has_state(type(value)) else None
 
     def _of_cell(self, cell: Any) -> Any:
@@ -255,12 +260,12 @@ class _Walk:
             return None
 
 
-# Objects of these are large, and the same as long as they are the same object.
+# Objects of these libraries are large, and are compared by `==` or `is`.
 _OPAQUE = ("tensorflow", "keras", "torch", "jax", "qiskit", "qshift", "pennylane.devices")
 
 
 def _has_state(kind: type) -> bool:
-    """Whether a class is a user's own, whose objects keep what they are in attributes."""
+    """Whether a class is a user's own and its objects have attributes."""
     named = any("__slots__" in vars(each) for each in kind.__mro__ if is_custom(each))
     return is_custom(kind) and (bool(kind.__dictoffset__) or named)
 

@@ -12,7 +12,7 @@ import functools
 import importlib
 import operator
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import autoray
@@ -67,9 +67,8 @@ flattened = operator.methodcaller("_flatten")
 as_returned = _to_qfunc_output_type
 
 
-def output(qnode: qml.QNode) -> Any:
-    """Returns what the quantum function returned when the QNode was last constructed."""
-    return qnode._qfunc_output
+# output(qnode): what the quantum function returned when the QNode was last constructed.
+output: Callable[[qml.QNode], Any] = operator.attrgetter("_qfunc_output")
 
 
 def set_shots(qnode: qml.QNode, shots: qml.measurements.Shots) -> None:
@@ -82,18 +81,16 @@ def has_own_shots(qnode: qml.QNode) -> bool:
     return qnode._shots_override_device
 
 
-# The attribute that holds a QNode's transforms, in the order of PennyLane's releases.
-_PIPELINES = "_compile_pipeline", "_transform_program"
-
-
-def pipeline(qnode: qml.QNode) -> Any:
-    """Returns the transforms that were put on top of a QNode."""
-    return next(vars(qnode)[name] for name in _PIPELINES if name in vars(qnode))
+# The attribute that holds a QNode's transforms, in PennyLane's later releases and in earlier ones.
+_LATER, _EARLIER = "_compile_pipeline", "_transform_program"
+_PIPELINE = _LATER if _LATER in qml.QNode.__init__.__code__.co_names else _EARLIER
+# pipeline(qnode): the transforms that were put on top of a QNode.
+pipeline: Callable[[qml.QNode], Any] = operator.attrgetter(_PIPELINE)
 
 
 def set_pipeline(qnode: qml.QNode, transforms: Any) -> None:
     """Puts transforms on top of a QNode, in place of those that it has."""
-    vars(qnode)[next(name for name in _PIPELINES if name in vars(qnode))] = transforms
+    setattr(qnode, _PIPELINE, transforms)
 
 
 # --- recording ---

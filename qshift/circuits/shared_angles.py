@@ -21,8 +21,8 @@ import numpy as np
 
 from qshift.circuits.circuit import Circuit, Parametric, terms
 from qshift.forks import Lock
+from qshift.rules.frequencies import distinct, merged
 from qshift.rules.planner import Frequencies
-from qshift.rules.shift_rule import distinct, merged
 from qshift.rules.shifting import Shifter
 
 _MOST_SUMS = 200  # frequencies of one joint parameter

@@ -1,4 +1,4 @@
-"""What shifting a gate's parameters can tell: the spectrum of every parameter of a gate.
+"""The spectrum of every parameter of a gate, which the shift rules need.
 
 An expectation value as a function of one gate parameter is a trigonometric polynomial whose
 frequencies are the differences of the eigenvalues of the gate's generator (Wierichs, Izaac, Wang,
@@ -18,7 +18,6 @@ from pennylane.ops.op_math import Adjoint, Controlled, Evolution, Exp, Pow, Symb
 from pennylane.ops.qubit.attributes import supports_broadcasting
 
 from qshift.circuits import consistency, generators
-from qshift.circuits.formulas import is_number
 from qshift.circuits.identity import (
     WIDEST_CUSTOM,
     fingerprint,
@@ -27,16 +26,17 @@ from qshift.circuits.identity import (
     is_custom,
     kept,
 )
-from qshift.circuits.user_gates import withdraws_rules
+from qshift.circuits.scalars import is_number
+from qshift.circuits.user_decompositions import withdraws_rules
 from qshift.rules.planner import Frequencies, Recipe, Spectrum
 
 _WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)
 
 _SINE = {(0.5, 1.0, round(np.pi / 2, 9)), (-0.5, 1.0, round(-np.pi / 2, 9))}
 
-# What adjoint differentiation is right for on every device that has it: default.qubit wants one
-# parameter and a generator, but lightning.qubit skips or replaces some gates that have these.
-_SUITS_ADJOINT = frozenset(
+# Gates that every device with adjoint differentiation differentiates rightly. default.qubit wants
+# one parameter and a generator; lightning.qubit skips or replaces some gates that have these.
+SUITS_ADJOINT = frozenset(
     "RX RY RZ PhaseShift CRX CRY CRZ ControlledPhaseShift IsingXX IsingXY IsingYY IsingZZ MultiRZ "
     "SingleExcitation SingleExcitationPlus SingleExcitationMinus "
     "DoubleExcitation DoubleExcitationPlus DoubleExcitationMinus GlobalPhase".split()
@@ -45,9 +45,9 @@ _SUITS_ADJOINT = frozenset(
 
 def suits_adjoint(op: Operator) -> bool:
     """Whether devices differentiate a gate themselves; others are decomposed for them."""
-    if isinstance(op, Controlled) and standard_name(op) not in _SUITS_ADJOINT:
+    if isinstance(op, Controlled) and standard_name(op) not in SUITS_ADJOINT:
         op = op.base
-    return standard_name(op) in _SUITS_ADJOINT
+    return standard_name(op) in SUITS_ADJOINT
 
 
 def has_no_effect(op: Operator) -> bool:
@@ -58,8 +58,8 @@ def has_no_effect(op: Operator) -> bool:
 def broadcasts(op: Operator) -> bool:
     """Whether devices can run a gate at several angles at once."""
     name = standard_name(op)
-    # PennyLane decomposes FermionicSWAP into an exp(), of whose coefficients it asks whether they
-    # are true.
+    # PennyLane decomposes FermionicSWAP into an exp(), and asks its coefficients for their truth
+    # value, which a batch of several has not.
     return name in supports_broadcasting and name != "FermionicSWAP"
 
 
@@ -87,10 +87,10 @@ def spectra(op: Operator) -> tuple[Spectrum | None, ...]:
 
 
 def data_positions(op: Operator, leaves: Sequence[Any]) -> list[int | None]:
-    """Says which entry of ``op.data`` each leaf of a flattened gate is.
+    """Returns, for each leaf of a flattened gate, which entry of ``op.data`` it is.
 
-    None for leaves that are not parameters of the gate but that its generator depends on, such as
-    the coefficients of the Hamiltonian in an ``Evolution``.
+    It is None for a leaf that is no parameter of the gate, but that the gate's generator depends
+    on, such as a coefficient of the Hamiltonian in an ``Evolution``.
     """
     if len(leaves) == len(op.data):
         return list(range(len(leaves)))
@@ -112,7 +112,7 @@ def ndim(op: Operator, parameter: int) -> int:
 
 
 class _Key:
-    """Compares gates by everything but their parameters."""
+    """A gate as the key of a cache: equal for gates that differ in their parameters only."""
 
     def __init__(self, op: Operator) -> None:
         self.op = op
@@ -157,9 +157,10 @@ def _may_have_rules(op: Operator, key: _Key) -> bool:
 
 
 def _of_custom(key: Any) -> tuple[Spectrum | None, ...]:
-    """Returns the spectra of a user's gate, or of one made of such, that its unitary has.
+    """Returns the spectra of a user's gate, or of a gate made of one, checked against its matrix.
 
-    What it says of itself is asked for each time: it may depend on what changes meanwhile.
+    What the class says of itself is read anew at every call, as it may depend on variables of the
+    user's program.
     """
     op = key.op
     if not _may_have_rules(op, key):
@@ -172,7 +173,7 @@ def _of_custom(key: Any) -> tuple[Spectrum | None, ...]:
     statements = []
     for i in range(len(op.data)):
         stated, again = tuple(_statements(at, i)), tuple(_statements(elsewhere, i))
-        # A spectrum that depends on parameters is none.
+        # Frequencies that change with the parameters give no rule.
         statements.append(stated if consistency.agree(stated, again) else ())
     matrices = fingerprint([each for gate in (at, elsewhere) for each in consistency.forms(gate)])
     return _consistent(key, tuple(statements), matrices)
@@ -180,9 +181,15 @@ def _of_custom(key: Any) -> tuple[Spectrum | None, ...]:
 
 @lru_cache(maxsize=4096)
 def _consistent(key: Any, statements: Any, _: Any) -> tuple[Spectrum | None, ...]:
-    """Returns the spectra of a gate that hold, given what it says of them and its matrices."""
+    """Returns the spectra of a user's gate that agree with its matrix.
+
+    Args:
+        key: The gate.
+        statements: For each parameter, what the gate says of its spectrum.
+        _: A fingerprint of its matrices, so that the cache notices when these change.
+    """
     op, key.op = key.op, None  # the cache must not keep tensors alive
-    # At angles for which as much happens as for angles around one with frequencies around one.
+    # The angles are scaled with the frequencies, so that their products are around one.
     numbers = [(0.4 + 0.1 * i) / consistency.scale_of(said) for i, said in enumerate(statements)]
     op = _at_numbers(op, numbers)
     if len(op.wires) <= WIDEST_CUSTOM:
@@ -191,7 +198,8 @@ def _consistent(key: Any, statements: Any, _: Any) -> tuple[Spectrum | None, ...
 
 
 def _is_exponential(op: Operator) -> bool:
-    """Whether a gate, as far as it is made of others, is exp(i x G) in each parameter x."""
+    """Whether nothing speaks against a gate being exp(i x G) in each parameter x: powers, complex
+    exponents and withdrawn rules do, also in the gates that it is made of."""
     if withdraws_rules(type(op)):
         return False
     if isinstance(op, Exp) and not isinstance(op, Evolution):
@@ -204,7 +212,8 @@ def _is_exponential(op: Operator) -> bool:
 
 
 def _at_numbers(op: Operator, numbers: Any) -> Operator:
-    """Puts numbers in place of angles that may be unknown yet; an Evolution asks for them."""
+    """Returns a gate with numbers in place of its angles, which may be tensors of a graph: an
+    Evolution asks for their values."""
     if not op.data:
         return op
     leaves, structure = qml.pytrees.flatten(op)
@@ -214,7 +223,7 @@ def _at_numbers(op: Operator, numbers: Any) -> Operator:
         if position is not None and qml.math.ndim(leaves[i]) == 0
     ]
     if not angles:
-        return op  # not made anew: PennyLane cannot with layers of one wire
+        return op  # as it is: PennyLane cannot put layers of one wire together again
     for i, position in angles:
         leaves[i] = numbers[position]
     with qml.QueuingManager.stop_recording():
@@ -222,7 +231,8 @@ def _at_numbers(op: Operator, numbers: Any) -> Operator:
 
 
 def _statements(op: Operator, parameter: int) -> Iterator[consistency.Statement]:
-    """Yields what is said of the spectrum of a parameter: by what, of which class, the spectrum."""
+    """Yields what a gate says of the spectrum of a parameter, the most reliable first: (the
+    attribute that says it, the class that has the attribute, the spectrum)."""
     recipe = (getattr(op, "grad_recipe", None) or [None] * len(op.data))[parameter]
     if recipe is not None:
         yield "grad_recipe", _owner(op, "grad_recipe"), _from_recipe(recipe)

@@ -26,9 +26,10 @@ from pennylane.ops.op_math import (
 from pennylane.pauli import PauliWord
 from scipy import sparse
 
-from qshift.circuits.formulas import parts, require
 from qshift.circuits.hermitian import WIDEST_MATRIX, hermitian_problem
 from qshift.circuits.identity import WIDEST_CUSTOM, is_custom, operators
+from qshift.circuits.scalars import require
+from qshift.circuits.smooth_decompositions import parts
 from qshift.errors import UnsupportedError
 
 if TYPE_CHECKING:

@@ -1,24 +1,21 @@
-"""Gates that users wrote themselves: what has to hold before they can be relied upon.
+"""Gates that users wrote themselves: whether they can be run at other angles.
 
-qshift runs a gate at other angles than the quantum function gave it, so it puts gates together
-again from what PennyLane's flattening makes of them, and it takes derivatives from what a gate says
-of itself. PennyLane's own gates are known to be right. Of others it is found out whether nothing
-gets lost on the way, and whether matrix, decomposition, generator and frequencies belong to one
-gate (`qshift.circuits.consistency`).
+qshift flattens a gate (`qml.pytrees.flatten`), changes its angles and puts it together again.
+PennyLane's own gates survive that. A user's class may lose something on the way, hide a tensor
+where no derivative finds it, or have a name that a device takes for another gate. All of this is
+found out here. `user_decompositions` looks at how such a gate is decomposed, and `consistency` at
+whether its matrix, decomposition, generator and frequencies belong to one gate.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
 from pennylane.operation import Operator
 
-from qshift.circuits.formulas import parts as parts_of
 from qshift.circuits.identity import (
     WIDEST_CUSTOM,
     attributes,
@@ -33,7 +30,6 @@ from qshift.inputs import shown
 if TYPE_CHECKING:
     from pennylane.pytrees import PyTreeStructure
 
-_COMPUTE = "Compute with qml.math or TensorFlow there, without float(), NumPy or .numpy()."
 _ADVICE = (
     "Let __init__ take it as an argument and put it into the gate's hyperparameters "
     '(self._hyperparameters = {"name": value}), or override _flatten and _unflatten'
@@ -49,8 +45,9 @@ def require_visible(op: Operator, tensors: Sequence[int]) -> None:
         op: The gate.
         tensors: Which leaves of the flattened gate are tensors.
     """
-    # What is computed from the parameters is a number now.
-    there = _put_together(*_with_numbers(op, tensors)) if tensors else op
+    # With numbers for parameters, what the gate computes from them is a number too: a tensor that
+    # is left comes from elsewhere.
+    there = put_together(*with_numbers(op, tensors)) if tensors else op
     for part in [] if there is None else operators(there):
         kept = [("hyperparameter", part.hyperparameters), ("attribute", attributes(part))]
         for kind, each in kept if is_custom(type(part)) else ():  # type: ignore[arg-type]
@@ -64,7 +61,8 @@ def require_visible(op: Operator, tensors: Sequence[int]) -> None:
 
 
 def lost(op: Operator) -> str | None:
-    """Returns what is lost where a gate is put together again, as a sentence; None for nothing."""
+    """Returns a sentence that says what a gate loses when it is flattened and put together again;
+    None if it loses nothing."""
     leaves, structure = qml.pytrees.flatten(op)
     try:
         with qml.QueuingManager.stop_recording():
@@ -98,11 +96,12 @@ def lost(op: Operator) -> str | None:
 
 
 def _misplaced(op: Operator, leaves: Sequence[Any], structure: PyTreeStructure) -> str | None:
-    """Says if a leaf of a flattened gate is another parameter than the one it stands for."""
+    """Returns a sentence if the leaves of a flattened gate are not its parameters in their order;
+    None if they are."""
     if len(leaves) != len(op.data) or any(qml.math.ndim(leaf) for leaf in leaves):
         return None
     numbers = [0.1 + 0.01 * i for i in range(len(leaves))]
-    there = _put_together(numbers, structure)  # not every gate takes every number
+    there = put_together(numbers, structure)  # not every gate takes every number
     found = numbers if there is None else [float(x) for x in there.data]
     if np.array_equal(found, numbers):
         return None
@@ -113,133 +112,20 @@ def _misplaced(op: Operator, leaves: Sequence[Any], structure: PyTreeStructure) 
     )
 
 
-def withdraws_rules(kind: type[Operator]) -> bool:
-    """Whether a gate says ``grad_method = None``, in place of what another one says that it is a
-    subclass of: then only its decomposition can be differentiated."""
-    said = [vars(each)["grad_method"] for each in kind.__mro__ if "grad_method" in vars(each)]
-    return bool(said) and said[0] is None and any(isinstance(method, str) for method in said)
+def with_numbers(op: Operator, tensors: Any) -> tuple[Any, ...]:
+    """Flattens a gate, with made-up numbers in place of those leaves that are tensors.
 
-
-def decomposed(op: Operator, tensors: Sequence[int], problem: str | None) -> list[Operator] | None:
-    """Returns what a gate decomposes into, or None if it does not.
-
-    Args:
-        op: The gate.
-        tensors: Which leaves of the flattened gate are tensors.
-        problem: Why it cannot be put together again, if so.
-
-    Raises:
-        UnsupportedError: If derivatives would not find their way through the decomposition, or it
-            cannot be compared with the gate's matrix.
+    Returns:
+        (leaves, structure), as of `qml.pytrees.flatten`.
     """
-    leaves = qml.pytrees.flatten(op)[0]
-    given = [leaves[i] for i in tensors]
-    try:
-        with qml.QueuingManager.stop_recording(), _followed(given) as follows:
-            parts = parts_of(op)
-    except (AttributeError, TypeError, NotImplementedError) as error:  # tensors without .numpy()
-        raise UnsupportedError(
-            f"{op.name} cannot be decomposed when its parameters are tensors "
-            f"({type(error).__name__}: {error}). {_COMPUTE}"
-        ) from error
-    if parts is None:
-        return None
-    versions: list[Any] = []  # at some numbers, and where one of them has moved
-    for moved in (None, *tensors):
-        there = _elsewhere(op, tensors, moved, problem)
-        if moved is None and op.has_matrix and not withdraws_rules(type(op)):
-            _require_comparable(op, there, problem)
-        with qml.QueuingManager.stop_recording():
-            versions.append(None if there is None else parts_of(there))
-    if None in versions:
-        raise UnsupportedError(f"{problem}.")
-    if len({tuple((type(part), part.wires) for part in made) for made in (parts, *versions)}) > 1:
-        raise UnsupportedError(
-            f"{op.name} decomposes into other gates at some angles than at others, so that its "
-            "derivatives cannot be had from its parts. Write a decomposition without cases."
-        )
-    found, at, *others = (qml.pytrees.flatten(list(made))[0] for made in (parts, *versions))
-    for i, tensor, other in zip(tensors, given, others, strict=True):
-        for leaf, number, moved in zip(found, at, other, strict=True):
-            if not np.array_equal(number, moved) and not follows(leaf, tensor):
-                raise UnsupportedError(
-                    f"The decomposition of {op.name} makes a number of its parameter {i}, by which "
-                    f"there would be no derivative then. {_COMPUTE}"
-                )
-    return parts
-
-
-class _followed:
-    """Within it, what is computed from some tensors is followed; afterwards, says whether another
-    tensor is computed from one of them."""
-
-    def __init__(self, tensors: Any) -> None:
-        self._tensors = [t for t in tensors if qml.math.get_interface(t) == "tensorflow"]
-        self._tape: Any = nullcontext()
-        if self._tensors:
-            import tensorflow as tf  # Late: gates of other frameworks have no such tensors.
-
-            self._tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
-
-    def __enter__(self) -> Any:
-        tape = self._tape.__enter__()
-        if tape is not None:
-            tape.watch(self._tensors)
-        return self._is_computed
-
-    def __exit__(self, *error: Any) -> None:
-        self._tape.__exit__(*error)
-
-    def _is_computed(self, leaf: Any, tensor: Any) -> bool:
-        if leaf is tensor:
-            return True
-        if not any(tensor is each for each in self._tensors):  # another framework's
-            return qml.math.get_interface(leaf) == qml.math.get_interface(tensor)
-        alike = qml.math.get_interface(leaf) == "tensorflow"
-        return alike and self._tape.gradient(leaf, tensor) is not None
-
-
-def _require_comparable(op: Operator, there: Any, problem: Any) -> None:
-    """Raises UnsupportedError unless a gate's matrix, if it has one, is that of its parts."""
-    from qshift.circuits.consistency import (  # Late: that module needs this one.
-        matrix_of,
-        require_one_gate,
-    )
-
-    if len(op.wires) > WIDEST_CUSTOM:
-        return
-    if problem and (there is None or matrix_of(there) is None):
-        raise UnsupportedError(f"{problem}.")
-    require_one_gate(there)
-
-
-def _elsewhere(op: Operator, tensors: Any, moved: Any, problem: Any) -> Any:
-    """Returns a gate with numbers as parameters, one of which may be moved, or None."""
-    leaves, structure = _with_numbers(op, tensors)
-    if moved is not None:
-        leaves[moved] = leaves[moved] + 0.3
-    if problem is None:
-        return _put_together(leaves, structure)
-    if len(leaves) != len(op.data):
-        return None
-    try:
-        copied = copy.deepcopy(op)
-        copied.data = tuple(leaves)
-    except Exception:  # whatever a user's class may raise
-        return None
-    return copied
-
-
-def _with_numbers(op: Operator, tensors: Any) -> tuple[Any, ...]:
-    """Flattens a gate, and puts numbers in place of tensors."""
     leaves, structure = qml.pytrees.flatten(op)
     for i in tensors:
         leaves[i] = np.full(qml.math.shape(leaves[i]), 0.4 + 0.1 * i)[()]
     return leaves, structure
 
 
-def _put_together(leaves: Sequence[Any], structure: PyTreeStructure) -> Any:
-    """Returns a gate, or None if its class does not take what flattening gives."""
+def put_together(leaves: Sequence[Any], structure: PyTreeStructure) -> Any:
+    """Returns the gate of some leaves, or None if its class does not take them."""
     try:
         with qml.QueuingManager.stop_recording():
             return qml.pytrees.unflatten(leaves, structure)
@@ -247,16 +133,27 @@ def _put_together(leaves: Sequence[Any], structure: PyTreeStructure) -> Any:
         return None
 
 
+def as_matrix(op: Operator) -> Operator | None:
+    """Returns a gate whose parameters are numbers as a `qml.QubitUnitary`; None if it has no matrix
+    or is too wide."""
+    if not op.has_matrix or len(op.wires) > WIDEST_CUSTOM:
+        return None
+    with qml.QueuingManager.stop_recording():
+        return qml.QubitUnitary(op.matrix(), wires=op.wires)
+
+
 def unmistakable(op: Operator) -> Operator:
-    """Returns a gate, or its matrix if a device may take it for one of PennyLane's: devices know
-    gates by their names, or by the classes that they are subclasses of."""
+    """Returns a gate, as a matrix if a device may mistake it for one of PennyLane's.
+
+    Devices know gates by their names, or by the classes that they are subclasses of.
+    """
     if not contains_custom(op) or not any(map(_mistaken_for, operators(op))):
         return op
-    return _as_matrix(op) or op
+    return as_matrix(op) or op
 
 
 def _mistaken_for(op: Operator) -> list[Any]:
-    """Returns PennyLane's gates with the name of a user's gate, or that its class is made from."""
+    """Returns PennyLane's gates that have the name of a user's gate, or are its base classes."""
     if not is_custom(type(op)):  # type: ignore[arg-type]
         return []
     own = [kind for kind in type(op).__mro__ if not is_custom(kind)]
@@ -287,21 +184,6 @@ def require_unmistakable(op: Operator) -> None:
                     f"{kind.__name__}, by its name or as a subclass of that. Give it a name of its "
                     "own and derive it from qml.operation.Operation, or use qshift.qnode."
                 )
-
-
-def in_place_of(op: Operator) -> list[Operator] | None:
-    """Returns other gates that do what a constant gate does, which cannot be put together again:
-    its matrix, or its parts; None if there are none."""
-    matrix = _as_matrix(op)
-    return decomposed(op, (), "") if matrix is None else [matrix]
-
-
-def _as_matrix(op: Operator) -> Operator | None:
-    """Returns a gate with numbers as parameters as a matrix, if it has one of a handy size."""
-    if not op.has_matrix or len(op.wires) > WIDEST_CUSTOM:
-        return None
-    with qml.QueuingManager.stop_recording():
-        return qml.QubitUnitary(op.matrix(), wires=op.wires)
 
 
 def _tensors(value: Any) -> list:

@@ -18,7 +18,7 @@ from qshift.cli.commands import CommandError, show
 from qshift.errors import JobError, QShiftError
 from qshift.ledger.ledger import Ledger, default_path
 from qshift.ledger.liveness import elapsed
-from qshift.ledger.tables import Record
+from qshift.ledger.records import Record
 
 _MOST_ROWS = 40
 _LONGEST_RUN = 40  # characters of its name that are listed
@@ -260,10 +260,10 @@ def _handle(job: Record, ledger: Ledger | None, waits: bool = False) -> Any:
         return target.job(job.job_id, job.instance, doubted, elapsed(job.posted))
     if not job.posts:
         return None
-    from qshift.executors.qiskit import arrivals
+    from qshift.executors.qiskit import unconfirmed_jobs
 
-    seconds = arrivals.GRACE if waits else 0.0
-    found = arrivals.await_arrival(lambda: target.find(job.tag), job.tag, seconds)
+    seconds = unconfirmed_jobs.GRACE if waits else 0.0
+    found = unconfirmed_jobs.await_arrival(lambda: target.find(job.tag), job.tag, seconds)
     if found is not None and ledger is not None:
         ledger.sent(job, found.id, found.instance)
     return found

@@ -148,8 +148,9 @@ class Executor(ABC):
         points = np.asarray(points, dtype=float)
         if not len(points):
             return np.empty((0, circuit.num_values))
-        values = self.run(circuit, points, call or Call(next(self._calls)))
-        values = self._checked("run", values, (len(points), circuit.num_values))
+        values = np.asarray(self.run(circuit, points, call or Call(next(self._calls))), float)
+        if values.shape != (len(points), circuit.num_values):
+            raise self._misshapen("run", values, (len(points), circuit.num_values))
         if Tracker.open:
             self._record(circuit, len(points))
         return values
@@ -166,8 +167,11 @@ class Executor(ABC):
         if not len(points):
             self.require_gradients(circuit)
             return np.empty(shape)
-        gradients = self._checked("differentiate", self.differentiate(circuit, points), shape)
-        Tracker.record(batches=1, circuits=len(points))
+        gradients = np.asarray(self.differentiate(circuit, points), float)
+        if gradients.shape != shape:
+            raise self._misshapen("differentiate", gradients, shape)
+        if Tracker.open:
+            Tracker.record(batches=1, circuits=len(points))
         return gradients
 
     def _record(self, circuit: Circuit, points: int) -> None:
@@ -175,12 +179,9 @@ class Executor(ABC):
         shots, jobs = points * self.shots(circuit), self.jobs(circuit, points)
         Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
 
-    def _checked(self, method: str, found: Any, shape: tuple[int, ...]) -> np.ndarray:
-        values: np.ndarray = np.asarray(found, dtype=float)
-        if values.shape != shape:
-            axes = "points, values" if len(shape) == 2 else "points, values, parameters"
-            raise ValueError(
-                f"{type(self).__name__}.{method} has to return an array of the shape {shape} "
-                f"({axes}), but returned one of {values.shape}."
-            )
-        return values
+    def _misshapen(self, method: str, found: np.ndarray, shape: tuple[int, ...]) -> ValueError:
+        axes = "points, values" if len(shape) == 2 else "points, values, parameters"
+        return ValueError(
+            f"{type(self).__name__}.{method} has to return an array of the shape {shape} "
+            f"({axes}), but returned one of {found.shape}."
+        )

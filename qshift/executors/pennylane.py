@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pennylane as qml
@@ -27,11 +26,6 @@ from qshift.progress import track
 if TYPE_CHECKING:
     from pennylane.operation import Operator
 
-# Devices that evaluate a broadcast tape at once; the others would take it apart again.
-_BROADCASTING = {"default.qubit"}
-_MOST_AMPLITUDES = 2**22  # at once, 64 MiB: bounds memory and keeps the caches warm
-_MOST_TAPES = 1000
-
 
 class PennyLaneExecutor(Executor):
     """Runs circuits on a PennyLane device, many points in one broadcast tape where it can.
@@ -39,6 +33,11 @@ class PennyLaneExecutor(Executor):
     Args:
         device: A PennyLane device.
         seed: Seed of the samples; None for fresh ones.
+        broadcasting: Names of devices that evaluate a broadcast tape at once; others would take it
+            apart again.
+        most_amplitudes: How many amplitudes a broadcast tape may have in all, which bounds memory
+            and keeps the caches warm.
+        most_tapes: How many tapes go to the device at once.
 
     Raises:
         UnsupportedError: If a seed is given and the device does not take one.
@@ -47,8 +46,18 @@ class PennyLaneExecutor(Executor):
     # `differentiates` says no: through the public interface, adjoint differentiation takes one tape
     # per point and gains nothing over shifted circuits.
 
-    def __init__(self, device: qml.devices.Device, seed: int | Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        device: qml.devices.Device,
+        seed: int | Sequence[int] | None = None,
+        *,
+        broadcasting: Collection[str] = ("default.qubit",),
+        most_amplitudes: int = 2**22,  # 64 MiB
+        most_tapes: int = 1000,
+    ) -> None:
         super().__init__(device, seed)
+        self._broadcasting = broadcasting
+        self._most_amplitudes, self._most_tapes = most_amplitudes, most_tapes
         inherit(device)
         if seed is not None and _backend(device) is None and not _generators(device):
             raise UnsupportedError(
@@ -60,7 +69,7 @@ class PennyLaneExecutor(Executor):
         """See `Executor`."""
         broadcast = self._broadcasts(circuit)
         wires = len(self.device.wires or circuit.wires)
-        size = max(1, _MOST_AMPLITUDES >> wires) if broadcast else _MOST_TAPES
+        size = max(1, self._most_amplitudes >> wires) if broadcast else self._most_tapes
         chunks = [points[i : i + size] for i in range(0, len(points), size)]
         values = [
             self._values(circuit, chunk, broadcast, call)
@@ -182,7 +191,7 @@ class PennyLaneExecutor(Executor):
         return flatten(circuit, result, 1)
 
     def _broadcasts(self, circuit: Circuit) -> bool:
-        return self.device.name in _BROADCASTING and all(
+        return self.device.name in self._broadcasting and all(
             broadcasts(circuit.operations[slot.operation]) for slot in circuit.slots
         )
 
@@ -199,17 +208,13 @@ def _with_matrices(circuit: Circuit, tape: QuantumScript) -> QuantumScript:
 
 
 _lending = Lock()
-_locks: WeakKeyDictionary[qml.devices.Device, Lock] = WeakKeyDictionary()
-
-
-_lineages: WeakKeyDictionary[qml.devices.Device, tuple[int, ...]] = WeakKeyDictionary()
 
 
 @contextmanager
 def _alone(device: qml.devices.Device) -> Iterator[None]:
     """A context in which no other thread uses a device: most keep the state that they are working
-    on."""
-    with _locks.setdefault(device, Lock()):
+    on. The device has the lock, as several executors may run on it."""
+    with vars(device).setdefault("_qshift_lock", Lock()):
         inherit(device)
         yield
 
@@ -219,15 +224,16 @@ def inherit(device: qml.devices.Device) -> None:
 
     Otherwise all children would draw the same. A device is known from when this is first called.
     """
-    if _lineages.setdefault(device, lineage()) is lineage():
+    known = vars(device)
+    if known.setdefault("_qshift_lineage", lineage()) == lineage():
         return
-    with _locks.setdefault(device, Lock()):
-        if _lineages[device] is not lineage():
+    with known.setdefault("_qshift_lock", Lock()):
+        if known["_qshift_lineage"] != lineage():
             owners = [each for each in _generators(device) if isinstance(each._rng, Generator)]
             rngs = {id(each._rng): descendant(each._rng) for each in owners}
             for each in owners:
                 each._rng = rngs[id(each._rng)]
-            _lineages[device] = lineage()
+            known["_qshift_lineage"] = lineage()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
 """Quantum circuits as Keras 3 layers."""
 
 from qshift.keras.layer import QuantumLayer as QuantumLayer
-from qshift.keras.layer import register as register
+from qshift.keras.saving import register as register

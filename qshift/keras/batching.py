@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.dry_run import rehearsal
-from qshift.keras.rows import are_separate, has_own_gradients
+from qshift.keras.row_independence import are_separate, has_own_gradients
 from qshift.tensorflow_internals import deferred_captures
 
 Shapes = tuple[int, ...] | dict[str, "Shapes"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,16 +19,11 @@ from qshift.errors import UnsupportedError
 from qshift.fallbacks import warn_slower
 from qshift.keras import keras_internals as keras_internals  # which changes Keras
 from qshift.keras.batching import Reading, joined, map_shapes, read
-from qshift.keras.copies import give, take
-from qshift.tensorflow_internals import is_watched, vectorise, wrapped
+from qshift.keras.saving import found, reference
+from qshift.keras.vectorized_samples import squeeze_samples_only, without_derivatives
+from qshift.keras.weights import serialized, shape, specs
+from qshift.tensorflow_internals import is_watched
 from qshift.tensors import dense
-
-_SERIALIZABLE = {
-    "initializer": keras.initializers,
-    "regularizer": keras.regularizers,
-    "constraint": keras.constraints,
-}
-_PLAIN = ("trainable", "dtype")
 
 
 @keras.saving.register_keras_serializable(package="qshift")
@@ -117,10 +112,10 @@ class QuantumLayer(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.supports_jit = False
         self.input_arg = self._input_arg if input_arg is None else input_arg
-        self.weight_shapes = {name: _shape(shape) for name, shape in weight_shapes.items()}
+        self.weight_shapes = {name: shape(size) for name, size in weight_shapes.items()}
         self.output_dim = _output_dim(output_dim)
         _check_signature(qnode, self.weight_shapes, self.input_arg)
-        self.weight_specs = _specs(weight_specs or {}, self.weight_shapes)
+        self.weight_specs = specs(weight_specs or {}, self.weight_shapes)
         self._registered = qnode
         self.qnode = from_qnode(qnode)
         self._angles = {
@@ -205,11 +200,11 @@ class QuantumLayer(keras.layers.Layer):
 
         def one(sample: tf.Tensor) -> Any:
             results = self._sample(reading, sample, weights)
-            _squeeze_samples_only(sample.graph)
+            squeeze_samples_only(sample.graph)
             return results
 
         results = tf.vectorized_map(one, samples)
-        return _without_derivatives(results, self._name) if reading.own_gradients else results
+        return without_derivatives(results, self._name) if reading.own_gradients else results
 
     def _one_by_one(self, reading: Reading, samples: tf.Tensor, weights: Any) -> tf.Tensor:
         """Calls the qnode for each sample, where TensorFlow cannot trace or map its function."""
@@ -303,34 +298,18 @@ class QuantumLayer(keras.layers.Layer):
         """Returns the layer's settings; the qnode by the name it is found by (see `register`)."""
         return {
             **super().get_config(),
-            "qnode": _reference(self._registered),
+            "qnode": reference(self._registered),
             "weight_shapes": {name: list(shape) for name, shape in self.weight_shapes.items()},
             "output_dim": self.output_dim,
-            "weight_specs": {
-                name: {
-                    key: _SERIALIZABLE[key].serialize(value) if key in _SERIALIZABLE else value
-                    for key, value in spec.items()
-                }
-                for name, spec in self.weight_specs.items()
-            },
+            "weight_specs": serialized(self.weight_specs),
             "input_arg": self.input_arg,
         }
 
     @classmethod
     def from_config(cls, config: dict) -> QuantumLayer:
         """Makes a layer of its settings."""
-        name = config["qnode"]
-        found = (
-            getattr(name, "qnode", None) or take(name) or keras.saving.get_registered_object(name)
-        )
-        if found is None:
-            raise ValueError(
-                f"The layer {config.get('name')!r} was saved with a qnode called {name!r}, which "
-                "is not registered. Import the module that defines it, decorated with "
-                "@qshift.keras.register, or load with "
-                f"custom_objects={{{name!r}: the_qnode}}."
-            )
-        return super().from_config({**config, "qnode": found})
+        qnode = found(config["qnode"], config.get("name"))
+        return super().from_config({**config, "qnode": qnode})
 
     def __deepcopy__(self, memo: dict) -> QuantumLayer:
         """Returns a layer with the same qnode and a copy of the weights."""
@@ -340,140 +319,6 @@ class QuantumLayer(keras.layers.Layer):
 
     def __repr__(self) -> str:
         return f"<QuantumLayer name={self.name}, qnode={self._name}, built={self.built}>"
-
-
-def register(
-    qnode: qml.QNode | None = None, *, package: str = "Custom", name: str | None = None
-) -> Callable | qml.QNode:
-    """Decorates a qnode so that saved models find it again when they are loaded.
-
-    The file of a model holds the qnode's name, never its code. The process that loads the model
-    imports the module that defines the qnode. Also usable as ``register(package=..., name=...)``.
-    `keras.saving.register_keras_serializable` does the same, without the checks.
-
-    Args:
-        qnode: The qnode.
-        package: Where the name belongs to, as in Keras.
-        name: The name; that of the quantum function if not given.
-
-    Raises:
-        TypeError: If it is not a qnode.
-        ValueError: If another quantum function has this name already, or a lambda has none.
-
-    Example:
-        >>> @qshift.keras.register
-        ... @qshift.qnode(qshift.device("simulator"))
-        ... def circuit(inputs, weights):
-        ...     qml.RX(inputs[0] + weights, wires=0)
-        ...     return qml.expval(qml.Z(0))
-    """
-    if qnode is None:
-        return lambda qnode: register(qnode, package=package, name=name)
-    if not isinstance(qnode, qml.QNode):
-        raise TypeError(
-            f"register takes a qnode, got {type(qnode).__name__}. Put @qshift.keras.register above "
-            "@qshift.qnode(device), not below it."
-        )
-    if name is None and qnode.__name__ == "<lambda>":
-        raise ValueError("A lambda has no name to find it by. Give register(name=...).")
-    registered = f"{package}>{name or qnode.__name__}"
-    earlier = keras.saving.get_registered_object(registered)
-    # Running a notebook's cell again defines the same function again.
-    if earlier is not None and _home(earlier) != _home(qnode):
-        raise ValueError(
-            f"{_home(qnode)} cannot be registered as {registered!r}, which is {_home(earlier)} "
-            "already. Give register(name=...) or register(package=...)."
-        )
-    return keras.saving.register_keras_serializable(package, name)(qnode)
-
-
-def _home(qnode: qml.QNode) -> str:
-    return f"{qnode.__module__}.{qnode.__qualname__}"
-
-
-class _Reference:
-    """Stands for a qnode in settings, which Keras copies in depth."""
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return self
-
-
-class _Name(_Reference, str):
-    """The name of a qnode that is not registered: whoever loads it has to say what it is, and
-    whoever is handed it has the qnode as well, as for `keras.models.clone_model`."""
-
-    qnode: qml.QNode
-
-
-@dataclass
-class _Nameless(_Reference):
-    """A qnode that nobody could find by a name, so that it can be handed on but not saved."""
-
-    qnode: qml.QNode
-    reason: str
-
-    def get_config(self) -> Any:
-        raise ValueError(
-            f"A model with the qnode {_home(self.qnode)} cannot be saved: it would not be found "
-            f"again when loading, as it {self.reason}. Decorate it with @qshift.keras.register "
-            "(for a lambda, register(name=...)), or save the weights only, with model.save_weights."
-        )
-
-
-def _reference(qnode: qml.QNode) -> str | _Nameless:
-    """Returns what stands for a qnode in the settings of a layer."""
-    name = keras.saving.get_registered_name(qnode)
-    if keras.saving.get_registered_object(name) is qnode:
-        return name
-    handed = give(qnode)
-    if handed is not None:
-        return handed
-    if name != qnode.__name__:
-        return _Nameless(qnode, "was registered anew since")
-    if "<lambda>" in qnode.__qualname__ or "<locals>" in qnode.__qualname__:
-        return _Nameless(qnode, "is not registered")
-    reference = _Name(name)
-    reference.qnode = qnode
-    return reference
-
-
-def _without_derivatives(results: Any, name: str) -> Any:
-    """Refuses derivatives that TensorFlow would give in place of a user's own."""
-
-    @tf.custom_gradient
-    def refuse(*tensors: tf.Tensor) -> tuple[list[tf.Tensor], Callable[..., Any]]:
-        def gradient(*cotangents: tf.Tensor) -> None:
-            raise UnsupportedError(
-                f"{name} has a tf.custom_gradient, which TensorFlow drops where it vectorises the "
-                "calls for all samples. Write it for a whole batch, with inputs[..., i] for "
-                "feature i, or put what has the gradient into a layer before this one. In eager "
-                "mode it works as it is."
-            )
-
-        return [tf.identity(tensor) for tensor in tensors], gradient
-
-    return tf.nest.pack_sequence_as(results, refuse(*tf.nest.flatten(results)))
-
-
-def _squeeze_samples_only(graph: tf.Graph) -> None:
-    """Has TensorFlow vectorise those ops rightly that squeeze all axes of length one, as `tf.norm`
-    does: it would squeeze the axis of the samples as well, if there is only one."""
-
-    def convert(inputs: Any) -> Any:
-        axes = [i + 1 for i, size in enumerate(inputs.op.inputs[0].shape) if size == 1]
-        tensor = inputs.stacked_input(0)
-        return wrapped(tf.squeeze(tensor, axes) if axes else tensor, True)
-
-    for op in graph.get_operations():
-        squeezes_all = op.type == "Squeeze" and not op.get_attr("squeeze_dims")
-        if squeezes_all and op.inputs[0].shape.is_fully_defined():
-            vectorise(op, convert)
-
-
-def _shape(size: Any) -> tuple[int, ...]:
-    if isinstance(size, Iterable):
-        return tuple(int(n) for n in size)
-    return (int(size),) if size > 1 else ()
 
 
 def _output_dim(given: Any) -> int | tuple[int, ...] | None:
@@ -511,24 +356,3 @@ def _check_signature(qnode: qml.QNode, weight_shapes: Any, input_arg: str) -> No
             f"weight_shapes must give a shape for every argument of {signature} but "
             f"{input_arg!r}; it {problem}."
         )
-
-
-def _specs(weight_specs: Any, weight_shapes: Any) -> dict[str, dict[str, Any]]:
-    """Returns the specifications of weights with names replaced by Keras's objects."""
-    specs = {}
-    for weight, spec in weight_specs.items():
-        if weight not in weight_shapes:
-            raise ValueError(
-                f"weight_specs names {weight!r}, which is not a weight: {list(weight_shapes)}."
-            )
-        unknown = [key for key in spec if key not in _SERIALIZABLE and key not in _PLAIN]
-        if unknown:
-            raise ValueError(
-                f"weight_specs[{weight!r}] has {unknown}; expected some of "
-                f"{[*_SERIALIZABLE, *_PLAIN]}."
-            )
-        specs[weight] = {
-            key: _SERIALIZABLE[key].get(value) if key in _SERIALIZABLE else value
-            for key, value in spec.items()
-        }
-    return specs

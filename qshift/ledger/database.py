@@ -1,12 +1,11 @@
-"""The ledger's file: opened anew for each transaction, and read also where it cannot be written.
+"""The ledger's file: opened anew for each transaction, and readable where it cannot be written.
 
-Every transaction writes all of its changes or none, also if the process is killed or the power
-fails. A file of an earlier version is brought to this one when it is first opened.
+A transaction writes all of its changes or none, also if the process is killed or the power fails. A
+file of an earlier version is brought up to date when it is first opened.
 """
 
 from __future__ import annotations
 
-import atexit
 import errno
 import logging
 import os
@@ -23,26 +22,27 @@ from qshift.forks import Lock
 from qshift.ledger import schema
 
 PATIENCE = 60.0  # seconds to wait for other processes' transactions
-_SAID = 3.0  # seconds of them after which it is said what is waited for
 _log = logging.getLogger("qshift")
-
-# Private copies of files that cannot be written: path -> (what the original was like, directory).
-_copies: dict[Path, tuple[tuple, str]] = {}
-_lock = Lock()
 
 
 class LedgerError(QShiftError, OSError):
     """A ledger that cannot be used. Nothing is sent then.
 
     Attributes:
-        problem: What is wrong with it, without the way out of those who have not sent anything.
+        problem: What is wrong with it, without the advice for those who have not sent anything.
+
+    Example:
+        >>> from qshift.ledger import Ledger
+        >>> Ledger(".")
+        Traceback (most recent call last):
+        qshift.ledger.database.LedgerError: . cannot be a ledger: it is a directory. ...
     """
 
     problem = ""
 
 
 class ReadOnlyLedgerError(LedgerError):
-    """A ledger that has not all that is wanted, and cannot be written."""
+    """A ledger that lacks some of the points that are wanted, and cannot be written."""
 
 
 class Database:
@@ -50,10 +50,16 @@ class Database:
 
     Args:
         path: The file. It and its directory are made when they are first written to.
+        patience: Seconds to wait for other processes' transactions. After a twentieth of it a
+            warning says what is waited for.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
         self.path = path
+        self._patience = patience
+        # A private copy, if it cannot be written, and what the original was like then.
+        self._copied: tuple[tuple, tempfile.TemporaryDirectory] | None = None
+        self._lock = Lock()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -89,7 +95,7 @@ class Database:
 
     @property
     def is_writable(self) -> bool:
-        """Whether it can be written, as far as that shows before it is tried."""
+        """Whether its permissions allow writing; a full disk, for instance, shows only later."""
         there = self.path.exists()
         return os.access(self.path.parent, os.W_OK) and (not there or os.access(self.path, os.W_OK))
 
@@ -102,7 +108,7 @@ class Database:
                 return db
             db.close()
             with self.writing():
-                pass  # it is up to date now, or an error
+                pass  # which brings it up to date, or raises
             return self._begun(self.path, "BEGIN")
         if Path(f"{self.path}-shm").exists():  # another process has opened it, and may write
             try:
@@ -115,33 +121,28 @@ class Database:
         return self._begun(self._copy(), "BEGIN")
 
     def _copy(self) -> Path:
-        """Returns a copy, up to date: SQLite reads no write-ahead log where it cannot write."""
+        """Returns the path of a copy that is up to date: where SQLite cannot write, it does not
+        read a write-ahead log."""
         parts = [Path(f"{self.path}{end}") for end in ("", "-wal")]
         parts = [part for part in parts if part.exists()]
         state = tuple((part.stat().st_mtime_ns, part.stat().st_size) for part in parts)
-        with _lock:
-            before, directory = _copies.get(self.path, (None, None))
-            if before != state:
-                if directory is None:
-                    directory = tempfile.mkdtemp(prefix="qshift-ledger-")
-                    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-                for old in Path(directory).iterdir():
-                    old.unlink()
+        with self._lock:
+            if self._copied is None or self._copied[0] != state:
+                directory = tempfile.TemporaryDirectory(prefix="qshift-ledger-")
                 for part in parts:
-                    shutil.copyfile(part, Path(directory, part.name))
-                with Database(Path(directory, self.path.name)).writing():
+                    shutil.copyfile(part, Path(directory.name, part.name))
+                with Database(Path(directory.name, self.path.name)).writing():
                     pass
-                _copies[self.path] = state, directory
-            assert directory is not None
-            return Path(directory, self.path.name)
+                self._copied = state, directory
+            return Path(self._copied[1].name, self.path.name)
 
     def _begun(self, path: Path, begin: str) -> sqlite3.Connection:
-        """Opens a file and begins a transaction, when other processes have finished theirs."""
+        """Opens a file and begins a transaction, after waiting for those of other processes."""
         start, said = time.monotonic(), False
         while True:
-            db = sqlite3.connect(path, timeout=_SAID, isolation_level=None)
+            db = sqlite3.connect(path, timeout=self._patience / 20, isolation_level=None)
             try:
-                # What was damaged is not to stop what can be read.
+                # Text that is damaged must not keep other rows from being read.
                 db.text_factory = lambda text: text.decode(errors="surrogateescape")
                 if begin != "BEGIN" and not schema.version(db):
                     db.execute("PRAGMA journal_mode = WAL")
@@ -152,7 +153,7 @@ class Database:
             except BaseException as error:
                 db.close()
                 locked = _is(error, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-                if not locked or time.monotonic() - start > PATIENCE:
+                if not locked or time.monotonic() - start > self._patience:
                     raise
             if not said:
                 said = True
@@ -161,20 +162,34 @@ class Database:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Says what is wrong with the file, and the way out."""
+        """Turns errors into a LedgerError that says what is wrong with the file and what to do."""
         try:
             yield
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             if isinstance(error, QShiftError):
                 raise
             kind = ReadOnlyLedgerError if _is_read_only(error) else LedgerError
-            problem = f"The ledger {self.path} cannot be used: {error}. {_hint(error)}".rstrip()
+            hint = self._hint(error)
+            problem = f"The ledger {self.path} cannot be used: {error}. {hint}".rstrip()
             raised = kind(
                 f"{problem} Give the device ledger= (or set QSHIFT_LEDGER to) another file, or "
                 "ledger=False to do without."
             )
             raised.problem = problem
             raise raised from error
+
+    def _hint(self, error: BaseException) -> str:
+        """Returns what an error of SQLite's means and the way out, where it does not say so."""
+        if _is(error, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return (
+                "It is damaged, or no ledger. Put a copy from a backup in its place; of a damaged "
+                "file `sqlite3 FILE .recover` saves what is left. "
+            )
+        if _is(error, sqlite3.SQLITE_BUSY):
+            return f"Another process has kept it locked for {self._patience:.0f} s; end that one. "
+        if _is(error, sqlite3.SQLITE_FULL) or getattr(error, "errno", None) == errno.ENOSPC:
+            return "Make room on its disk. "
+        return ""
 
 
 def _bring_up_to_date(db: sqlite3.Connection) -> None:
@@ -183,24 +198,10 @@ def _bring_up_to_date(db: sqlite3.Connection) -> None:
 
 
 def _is(error: BaseException, *codes: int) -> bool:
-    """Whether an error is one of SQLite's, given without their refinements."""
+    """Whether an error is one of SQLite's, given by its primary codes."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in codes
 
 
 def _is_read_only(error: BaseException) -> bool:
     refused = getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS)
     return refused or _is(error, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
-
-
-def _hint(error: BaseException) -> str:
-    """Says what an error of SQLite's means, where it does not say so itself."""
-    if _is(error, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return (
-            "It is damaged, or no ledger. Put a copy from a backup in its place; of a damaged file "
-            "`sqlite3 FILE .recover` saves what is left. "
-        )
-    if _is(error, sqlite3.SQLITE_BUSY):
-        return f"Another process has kept it locked for {PATIENCE:.0f} s; end that one. "
-    if _is(error, sqlite3.SQLITE_FULL) or getattr(error, "errno", None) == errno.ENOSPC:
-        return "Make room on its disk. "
-    return ""

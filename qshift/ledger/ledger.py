@@ -1,34 +1,38 @@
 """The ledger: what was sent to a backend and what came back, so that it is paid for once.
 
-It is a SQLite file. A point is one circuit at given angles. Its key says what is measured, in which
-run, and which draw of it this is (`qshift.executors.qiskit.digests`). Before a job is sent, one
-transaction claims the points that it is going to measure. Before each request that may create it
-goes out, that is written down; then its id is; when its results arrive, one transaction stores them
-all. Wherever a process is killed, the next one that asks for the same points finds out here how far
-the last one has come.
+The ledger is a SQLite file. A point in it is one circuit at given angles; its key says what is
+measured, in which run, and which repetition of the measurement it is
+(`qshift.executors.qiskit.digests`). A job goes through these steps, each of them one transaction:
 
-Processes may use a ledger at the same time, also in several containers; SQLite's write-ahead log
-cannot be shared by several computers over a network file system. Nothing is pickled, and there are
-no tokens in it: only the names of accounts and instances.
+1. It is recorded, and with that the points that it is going to measure are claimed.
+2. Before each request to the service that may create the job, the request is recorded.
+3. When the service has answered, its id is recorded.
+4. When the results arrive, all of them are stored.
+
+If a process is killed after any of these, the next one that wants the same points finds out here
+how far the job has come, and goes on from there.
+
+Several processes may use a ledger at the same time, also in several containers, but not on several
+computers: SQLite's write-ahead log does not work over a network file system. Nothing in the file is
+pickled. It holds the names of accounts and instances, but no tokens.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qshift.forks import Lock
-from qshift.ledger import tables
-from qshift.ledger.database import Database, LedgerError, ReadOnlyLedgerError
-from qshift.ledger.liveness import is_alive, moment, this_process
-from qshift.ledger.tables import Draft, Point, Record
+from qshift.ledger import damage, tables
+from qshift.ledger.database import PATIENCE, Database, LedgerError, ReadOnlyLedgerError
+from qshift.ledger.heartbeat import HEARTBEAT, Heartbeat
+from qshift.ledger.liveness import moment
+from qshift.ledger.records import Claims, Draft, Point, Record
+from qshift.ledger.schema import damaged
 from qshift.places import home
 
 if TYPE_CHECKING:
@@ -36,45 +40,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Claims", "Draft", "Ledger", "LedgerError", "OvertakenError", "Record", "default_path"]
 
-BEAT = 3.0  # seconds between two signs of life of a process that is at work on jobs
-SILENCE = 15.0  # seconds without one, after which a process that cannot be looked up is gone
-
-# Jobs that threads of this process are sending or running: (path, id).
-_at_work: set[tuple[Path, int]] = set()
-# Ledgers in which this process has looked for damage.
-_examined: set[Path] = set()
-# What was last heard of processes that cannot be looked up, and when, on this process's own clock:
-# (path, id) -> (owner, touched, seconds).
-_heard: dict[tuple[Path, int], tuple[str, float, float]] = {}
-_lock = Lock()
-_heart: threading.Thread | None = None
 _log = logging.getLogger("qshift")
 
 
 class OvertakenError(LedgerError):
-    """A job that another process has taken over, as it took this one for gone."""
-
-
-@dataclass
-class Claims:
-    """How things stand with the points that somebody wants.
-
-    Attributes:
-        results: Key -> what was measured.
-        mine: Jobs to be sent by whoever made these claims.
-        doubtful: The same, of processes that are gone. If there were `posts`, a service may have
-            them already.
-        sent: Jobs that are at a service.
-        others: Keys that another process, or another thread, is about to send, or is simulating.
-        elsewhere: Jobs of these that are sent by processes which cannot be looked up.
-    """
-
-    results: dict[bytes, bytes] = field(default_factory=dict)
-    mine: list[Record] = field(default_factory=list)
-    doubtful: list[Record] = field(default_factory=list)
-    sent: list[Record] = field(default_factory=list)
-    others: list[bytes] = field(default_factory=list)
-    elsewhere: list[Record] = field(default_factory=list)
+    """A job that another process has taken over, because it believed that this one had ended."""
 
 
 def default_path() -> Path:
@@ -99,11 +69,24 @@ class Ledger:
 
     Args:
         path: The file. It and its directory are made when they are needed.
+        heartbeat: Says which jobs this process is at work on, and whether others are at theirs;
+            None for the one that all ledgers of this process share.
+        patience: Seconds to wait for other processes that have locked the file.
 
     All methods raise LedgerError if the file cannot be used.
+
+    Example:
+        >>> ledger = Ledger("ledger.sqlite")
+        >>> [job.state for job in ledger.jobs()]
+        []
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        heartbeat: Heartbeat | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         try:
             given = Path(path).expanduser()
         except RuntimeError as error:
@@ -119,7 +102,13 @@ class Ledger:
                 f"{given} cannot be a ledger: it is a directory. Give a file in it, such as "
                 f"{given / 'ledger.sqlite'}, which need not exist."
             )
-        self._file = Database(self.path)
+        self._file = Database(self.path, patience)
+        self._heartbeat = HEARTBEAT if heartbeat is None else heartbeat
+        self._is_examined = False  # whether damage was looked for
+
+    def __reduce__(self) -> Any:
+        """A copy has the same file."""
+        return Ledger, (self.path,)
 
     def read(self, wanted: Sequence[bytes]) -> dict[bytes, bytes]:
         """Returns those results that are there, without changing anything.
@@ -150,24 +139,22 @@ class Ledger:
         remote: bool,
         **columns: str,
     ) -> Claims:
-        """Looks points up, and claims those that nobody has measured or is about to.
+        """Looks points up, and claims those that have no results and that nobody else is measuring.
 
-        Whoever claims has to `leave` the jobs in the end, `mine` and `doubtful`.
+        The caller has to `leave` the jobs `mine` and `doubtful` in the end.
 
         Args:
             wanted: The points' keys, each once.
-            drafts: Makes the jobs that measure some of the points. What it raises is passed on,
-                and nothing is claimed.
-            remote: Whether jobs outlive the process.
-            **columns: Target, access and run of new jobs, see `qshift.ledger.tables.Record`.
+            drafts: Makes the jobs that measure some of the points. If it raises, nothing is
+                claimed.
+            remote: Whether the jobs run on a service, and outlive this process.
+            **columns: The target, access and run of new jobs, see `qshift.ledger.records.Record`.
         """
-        with _lock:
+        with self._heartbeat.lock:
             with self._writing(len(wanted)) as db:
                 claims = self._claimed(db, wanted, drafts, remote=remote, **columns)
-            ours = [(self.path, record.id) for record in (*claims.mine, *claims.doubtful)]
-            _at_work.update(ours)
-        if ours:
-            _live()
+            ours = (*claims.mine, *claims.doubtful)
+            self._heartbeat.start(self.path, [record.id for record in ours])
         return claims
 
     def _claimed(
@@ -182,7 +169,7 @@ class Ledger:
         free = dict.fromkeys(wanted)
         for point in tables.points(db, wanted):
             if point.key not in free:  # the index of keys does not agree with the table
-                raise self._damaged(tables.damaged(point.job), point.job)
+                raise damage.error(self.path, damaged(point.job), point.job)
             del free[point.key]
             if point.is_sound and point.result is not None:
                 claims.results[point.key] = point.result
@@ -192,80 +179,68 @@ class Ledger:
             free |= dict.fromkeys(self._sort(db, claims, job, points))
         if not free:
             return claims
-        if self.path not in _examined:
-            if damage := tables.damage(db):
-                raise self._damaged(damage)
-            _examined.add(self.path)
+        if not self._is_examined:
+            if what := damage.found(db):
+                raise damage.error(self.path, what)
+            self._is_examined = True
         for draft in drafts([key for key in wanted if key in free]):
-            claims.mine.append(tables.insert(db, draft, owner=this_process(), **columns))
+            claims.mine.append(tables.insert(db, draft, owner=self._heartbeat.owner, **columns))
         return claims
 
     def _sort(
         self, db: sqlite3.Connection, claims: Claims, job: int, points: Sequence[Point]
     ) -> list[bytes]:
-        """Says of a job how things stand with it; returns points of it that are free again."""
+        """Puts a job into the list of `claims` that it belongs to.
+
+        Returns:
+            Keys of points that are free again, as the job was deleted.
+        """
         record, keys = tables.record(db, job), [point.key for point in points]
         if not all(point.is_sound for point in points):
-            claims.sent.append(self._to_be_fetched_again(db, job, record, points))
+            claims.sent.append(damage.to_be_fetched_again(db, self.path, job, points))
         elif record is None or not record.is_sound:
-            raise self._damaged(tables.damaged(job), job)
+            raise damage.error(self.path, damaged(job), job)
         elif record.remote and record.state == "submitted":
             claims.sent.append(record)
-        elif (owner := self._has_owner(record)) is not False:
+        elif (owner := self._heartbeat.has_owner(self.path, record)) is not False:
             claims.others += keys
             if owner is None and record.remote and record.posts:
                 claims.elsewhere.append(record)
         elif record.remote or len(keys) == record.points:
-            us = {"state": "intended", "owner": this_process(), "touched": time.time()}
+            us = {"state": "intended", "owner": self._heartbeat.owner, "touched": time.time()}
             tables.update(db, job, **us)
             (claims.doubtful if record.remote else claims.mine).append(tables.known(db, job))
-        else:  # Of what a process that is gone was simulating, only a part is wanted.
+        else:  # A simulation of a process that has ended, of which only a part is wanted.
             tables.forget(db, [job])
             return keys
         return []
 
-    def _to_be_fetched_again(
-        self,
-        db: sqlite3.Connection,
-        job: int,
-        record: tables.Record | None,
-        points: Sequence[tables.Point],
-    ) -> Record:
-        """Returns a job with results that are damaged here, if a service may have them still."""
-        sealed = [point.is_sealed for point in (*points, *tables.points_of(db, job))]
-        if record is None:
-            raise self._damaged(tables.damaged(job), job, True)
-        is_whole = record.is_sound and all(sealed) and len(record.keys) == record.points
-        is_whole = is_whole and {point.key for point in points} <= {*record.keys}
-        if not (is_whole and record.remote and record.job_id):
-            raise self._damaged(tables.damaged(job), job, False)
-        return record
-
     def leave(self, jobs: Iterable[Record]) -> None:
-        """Gives up what was claimed and has not come to an end.
+        """Gives up claimed jobs that have not ended.
 
-        Jobs at a service are left to whoever wants their results next; others are forgotten.
+        Those at a service are left to the next process that wants their results; the others are
+        deleted.
         """
         jobs = list(jobs)
         if not jobs:
             return
-        with _lock:
+        with self._heartbeat.lock:
             try:
                 with self._file.writing() as db:
                     for record in jobs:
-                        tables.abandon(db, record, this_process())
+                        tables.abandon(db, record, self._heartbeat.owner)
             finally:
-                _at_work.difference_update((self.path, record.id) for record in jobs)
+                self._heartbeat.stop(self.path, [record.id for record in jobs])
 
     def sending(self, job: Record) -> None:
-        """Writes down that a request to create a job is about to go out.
+        """Records that a request to create a job is about to go out.
 
         Raises:
-            OvertakenError: If the job is no longer this process's. It must not be sent then.
+            OvertakenError: If another process owns the job now. It must not be sent then.
         """
         with self._file.writing() as db:
             found = tables.current(db, job)
-            if found is None or (found.state, found.owner) != ("intended", this_process()):
+            if found is None or (found.state, found.owner) != ("intended", self._heartbeat.owner):
                 raise OvertakenError(
                     f"Job {job.id} of the ledger {self.path} was taken over by another process, or "
                     "cancelled, before it was sent. Run this again."
@@ -274,7 +249,7 @@ class Ledger:
             tables.update(db, found.id, **now)
 
     def sent(self, job: Record, job_id: str, instance: str | None = None) -> Record:
-        """Writes down that a job was sent; once more, if it was deleted meanwhile.
+        """Records that a job was sent. A job that was deleted meanwhile is recorded again.
 
         Args:
             job: The job.
@@ -282,8 +257,8 @@ class Ledger:
             instance: A digest of the instance of the service that has it.
 
         Returns:
-            The job as it is recorded now: with another job's id if another process has taken this
-            one for gone, and sent it as well.
+            The job as it is recorded now. Its id is that of another job if another process took
+            this one for ended, and sent the job as well.
         """
         with self._file.writing() as db:
             found = tables.current(db, job)
@@ -303,13 +278,13 @@ class Ledger:
         seconds: float | None,
         job_id: str | None = None,
     ) -> None:
-        """Stores all results of a job, also if it was deleted, or closed, while it ran.
+        """Stores all results of a job, also of one that was deleted or closed while it ran.
 
         Args:
             job: The job.
             results: Key of a point -> what was measured.
-            seconds: That the quantum processor took.
-            job_id: Where it ran, if that is not where it was sent first.
+            seconds: How long the quantum processor took.
+            job_id: The service's id of the job that has run, if not the one that was recorded.
         """
         with self._file.writing() as db:
             if tables.current(db, job) is None:
@@ -335,16 +310,16 @@ class Ledger:
         )
 
     def close(self, job: Record, state: str, message: str, seconds: float | None = None) -> None:
-        """Writes down that a job gives no results. Its points are free to be sent again.
+        """Records that a job gives no results, so that its points can be sent again.
 
         Args:
             job: The job.
             state: ``"failed"``, ``"cancelled"`` or ``"lost"``.
             message: Why.
-            seconds: That the quantum processor took.
+            seconds: How long the quantum processor took.
         """
         with self._file.writing() as db:
-            # A job whose results are damaged in part, and gone from the service, keeps the others.
+            # If some results of a job are damaged and the service has deleted it, the others stay.
             found = tables.current(db, job)
             if found is not None and not tables.free(db, found.id):
                 end = {"state": state, "finished": time.time(), "seconds": seconds}
@@ -355,7 +330,7 @@ class Ledger:
 
         Args:
             jobs: The jobs.
-            lone: Numbers of jobs that are not there, of which there are results.
+            lone: Numbers of jobs that are not recorded, but whose results are.
         """
         numbers = [job.id for job in jobs] + list(lone)
         if numbers:
@@ -365,7 +340,7 @@ class Ledger:
     def unsound(self) -> set[int]:
         """Returns the numbers of jobs of which something is damaged."""
         with self._file.reading() as db:
-            return tables.unsound(db) if db else set()
+            return damage.unsound(db) if db else set()
 
     def recoverable(self, number: int) -> Record:
         """Returns a job with damaged results that a service may have still.
@@ -375,7 +350,7 @@ class Ledger:
         """
         with self._file.reading() as db:
             assert db is not None, "what is damaged has a file"
-            return self._to_be_fetched_again(db, number, tables.record(db, number), [])
+            return damage.to_be_fetched_again(db, self.path, number)
 
     def jobs(self) -> list[Record]:
         """Returns all jobs, oldest first, without the keys of their points."""
@@ -396,51 +371,12 @@ class Ledger:
         with self._file.reading() as db:
             found = tables.points_of(db, job.id) if db else []
         if not job.is_sound or not all(point.is_sound for point in found):
-            raise self._damaged(tables.damaged(job.id), job.id)
+            raise damage.error(self.path, damaged(job.id), job.id)
         return [(point.pub, point.angles, point.result) for point in found]
-
-    def _damaged(self, what: str, job: int | None = None, lone: bool = False) -> LedgerError:
-        """Returns the error for what is not as it was written.
-
-        Args:
-            what: What is damaged.
-            job: The job, if it is no more than that.
-            lone: Whether there is no such job, but results that say so.
-        """
-        prune = ""
-        if job is not None:
-            which = "what belongs to no job (qshift jobs prune)"
-            if not lone:
-                which = f"that job (qshift jobs prune {job})"
-            prune = (
-                f", or delete {which}: what it has measured is then measured again, and on "
-                "hardware paid for again"
-            )
-        return LedgerError(
-            f"The ledger {self.path} is damaged: {what}. Nothing of it was used, and nothing was "
-            f"sent. Put a copy from a backup in its place{prune}. Another file (ledger=, "
-            "QSHIFT_LEDGER) starts empty."
-        )
-
-    def _has_owner(self, job: Record) -> bool | None:
-        """Whether somebody is about to send a job, or to simulate it; None if that is not sure."""
-        if job.owner is None:
-            return False
-        if job.owner == this_process():
-            return (self.path, job.id) in _at_work
-        alive = is_alive(job.owner)
-        if alive is not None:
-            return alive
-        last = (job.owner, job.touched)
-        *before, since = _heard.get((self.path, job.id), (None, None, 0.0))
-        if last != tuple(before):
-            _heard[self.path, job.id] = (*last, time.monotonic())
-            return None
-        return None if time.monotonic() - since < SILENCE else False
 
     @contextmanager
     def _writing(self, points: int) -> Iterator:
-        """Opens the file for one transaction, which is to measure points."""
+        """Opens the file for one transaction that claims points, of which the error is to tell."""
         try:
             with self._file.writing() as db:
                 yield db
@@ -449,44 +385,3 @@ class Ledger:
                 f"{error} It lacks {points} points that are wanted, and what is sent has to be "
                 "written down before. Nothing was sent; what it has can be read."
             ) from error
-
-
-def _live() -> None:
-    """Has a thread say now and then that this process is still at work."""
-    global _heart
-    with _lock:
-        if _heart is None or not _heart.is_alive():  # as it is not in a fork
-            _heart = threading.Thread(target=_beat, name="qshift-ledger", daemon=True)
-            _heart.start()
-
-
-def _beat() -> None:
-    while True:
-        time.sleep(BEAT)
-        with _lock:
-            busy = set(_at_work)
-            if not busy:
-                global _heart
-                _heart = None
-                return
-        _touch(busy)
-
-
-def _touch(busy: set[tuple[Path, int]]) -> None:
-    """Writes down that this process is still at work on jobs, given as (path, id)."""
-    for path in {path for path, _ in busy if path.exists()}:
-        try:
-            with Database(path).writing() as db:
-                for job in (job for where, job in busy if where == path):
-                    tables.touch(db, job, this_process())
-        except LedgerError:  # whoever is at work there will find out
-            pass
-
-
-def _forked() -> None:
-    """A fork has not the threads that are at work."""
-    _at_work.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)

@@ -1,8 +1,8 @@
-"""Which process this is, whether another one is still there, and time that no clock setting moves.
+"""Names of processes, whether the process of a name still runs, and a clock that nobody can set.
 
-Processes of several containers, or computers, may share a ledger. A process can only be looked up
-where its id means the same as here: in the same boot of the same kernel and the same namespace of
-process ids. Elsewhere "there is no such process" says nothing.
+Processes of several containers, or computers, may share a ledger. A process can be looked up only
+where its id means the same as here: in the same boot of the same kernel, and in the same namespace
+of process ids. Elsewhere it says nothing that no process of that id is found.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ _NO_KERNEL = "-"
 
 
 def this_process() -> str:
-    """Returns what identifies this process: where its id holds, the id, and when it started.
+    """Returns a name for this process: where its id holds, the id, and when it started.
 
-    Process ids come back, and so does the start of one that a clock was set back behind.
+    The start is part of it as ids are used again. On Linux it is counted from the boot, as clocks
+    can be set.
     """
     return _name(os.getpid())
 
@@ -35,7 +36,7 @@ def _name(pid: int) -> str:
         started = _start(pid if shown is None else "self", shown)
     except (OSError, ValueError):
         started = None
-    if started is None:  # without its start it cannot be told from a later one of the same id
+    if started is None:  # without it, a later process of the same id would have the same name
         return f"{uuid.uuid4().hex} {pid} 0"
     return f"{place} {pid} {started}"
 

@@ -1,7 +1,7 @@
 """The ledger's tables: how they are made, brought up to date, and guarded by checksums.
 
-Every row has a checksum, so that what a disk or a memory has changed is noticed. A point has two:
-`seal` of what it is, and `checksum` of that and of its result.
+Every row has a checksum, by which a change by a faulty disk or memory is noticed. A point has two:
+`seal` covers all but its result, and `checksum` covers the result as well.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ CREATE TABLE points (
 );
 CREATE INDEX points_of_jobs ON points (job, pub, place);
 """
-# What version 2 has beyond version 1, so that a new file is as one that was brought up to date.
+# What version 2 adds to version 1. A new file goes through both, so that it is the same as an old
+# file that was brought up to date.
 _SINCE_1 = """
 ALTER TABLE jobs ADD COLUMN posts INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN posted TEXT;
@@ -62,7 +63,7 @@ JOB = (
 
 
 def digest(*parts: Any) -> bytes:
-    """Returns 8 bytes that only these values have, by what they are and of which kind."""
+    """Returns an 8-byte digest of values and their types."""
     made = hashlib.blake2b(digest_size=8)
     for part in parts:
         text = part if isinstance(part, bytes) else repr(part).encode(errors="surrogateescape")
@@ -81,7 +82,7 @@ def version(db: sqlite3.Connection) -> int:
 
 
 def require_known(db: sqlite3.Connection) -> None:
-    """Raises OSError for a file with tables that are not those of a ledger, or of a newer one."""
+    """Raises OSError for a file that is no ledger, or that a newer release has written."""
     found = version(db)
     if found > VERSION:
         raise OSError(
@@ -93,11 +94,11 @@ def require_known(db: sqlite3.Connection) -> None:
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Makes the tables of this version, with all that those of an earlier one have."""
+    """Makes the tables of this version; what an earlier version has recorded stays."""
     if not version(db):
         _execute(db, _SCHEMA)
     _execute(db, _SINCE_1)
-    # What was being sent by an earlier release may have reached the service.
+    # Earlier releases did not count requests: any of these jobs may have reached the service.
     db.execute("UPDATE jobs SET posts = 1 WHERE remote AND state IN ('intended', 'submitted')")
     for row in db.execute(f"SELECT {', '.join(JOB)} FROM jobs").fetchall():
         db.execute("UPDATE jobs SET checksum = ? WHERE id = ?", (of_job(row), row[0]))
@@ -113,3 +114,8 @@ def migrate(db: sqlite3.Connection) -> None:
 def _execute(db: sqlite3.Connection, statements: str) -> None:
     for statement in statements.split(";\n"):
         db.execute(statement)
+
+
+def damaged(job: int) -> str:
+    """Says that what is recorded of a job is not what was written."""
+    return f"what it has of job {job} is damaged: it does not match its checksum"

@@ -1,128 +1,17 @@
-"""Rows of the ledger's tables: jobs and the points that they measure."""
+"""Reading and writing the rows of the ledger's tables, each function within one transaction."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from qshift.ledger.schema import JOB, digest, of_job
+from qshift.ledger.records import Draft, Point, Record
+from qshift.ledger.schema import JOB, damaged, digest, of_job
 
 _MOST_MARKS = 500  # older SQLites take up to 999 parameters in a statement
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A job that is to be sent.
-
-    Attributes:
-        primitive: ``"estimator"`` or ``"sampler"``.
-        circuit: What it runs, for people.
-        pubs: (key, angles) of its points, PUB by PUB. Angles are float64[P] as bytes.
-        shots: Of all its points and bases; 0 for exact results.
-        seed: Of a simulator.
-    """
-
-    primitive: str
-    circuit: str
-    pubs: Sequence[Sequence[tuple[bytes, bytes]]]
-    shots: int
-    seed: int | None
-
-
-@dataclass(frozen=True)
-class Record:
-    """A job as it is recorded.
-
-    Attributes:
-        id: Its number in the ledger.
-        tag: By which a service finds it.
-        job_id: Where it runs; None before it was sent.
-        state: ``"intended"``, ``"submitted"``; ``"done"``, ``"failed"``, ``"cancelled"`` or
-            ``"lost"``.
-        target: Name of the backend.
-        access: By which account and instance of the service it is reached: their names, as JSON.
-        remote: Whether it outlives the process.
-        primitive, circuit, seed, shots: As in a `Draft`.
-        run: Name of the run.
-        points: How many it measures.
-        created: Unix time, for people.
-        finished: Unix time, for people.
-        seconds: That the quantum processor took.
-        message: Why there are no results.
-        owner: The process that is sending it, or running it; None if it is at a service.
-        touched: Unix time at which its owner has last said that it is still at it. Others see by
-            its changes that the owner lives; what it is says nothing, as clocks are set.
-        posts: How many requests to create it may have reached the service.
-        posted: When the last of them began, see `qshift.ledger.liveness.moment`.
-        instance: A digest of the instance of the service that has it.
-        is_sound: Whether all this is as it was written.
-        pubs: Keys of the points, PUB by PUB; those of failed and cancelled jobs are free again.
-        angles: Of the points, in the order of `keys`: float64[P] as bytes.
-    """
-
-    id: int
-    tag: str
-    job_id: str | None
-    state: str
-    target: str
-    access: str
-    remote: bool
-    primitive: str
-    circuit: str
-    run: str
-    seed: int | None
-    shots: int
-    points: int
-    created: float
-    finished: float | None
-    seconds: float | None
-    message: str | None
-    owner: str | None
-    touched: float
-    posts: int
-    posted: str | None
-    instance: str | None
-    is_sound: bool
-    pubs: tuple[tuple[bytes, ...], ...]
-    angles: tuple[bytes, ...]
-
-    @property
-    def keys(self) -> list[bytes]:
-        """The keys of its points, in order."""
-        return [key for pub in self.pubs for key in pub]
-
-    @property
-    def sizes(self) -> list[int]:
-        """The number of points in each PUB."""
-        return [len(pub) for pub in self.pubs]
-
-
-class Point(NamedTuple):
-    """A point as it is recorded.
-
-    Attributes:
-        key: Identifies what is measured.
-        job: The number of the job that measures it.
-        pub: The PUB of the job that it is in.
-        place: The row of the PUB.
-        angles: float64[P] as bytes.
-        result: What was measured; None before that.
-        is_sealed: Whether all but the result is as it was written.
-        is_sound: Whether the result is as well.
-    """
-
-    key: bytes
-    job: int
-    pub: int
-    place: int
-    angles: bytes
-    result: bytes | None
-    is_sealed: bool
-    is_sound: bool
 
 
 _JOB = f"SELECT {', '.join(JOB)}, checksum FROM jobs"
@@ -149,7 +38,7 @@ def _record(
 
 
 def points(db: sqlite3.Connection, keys: Sequence[bytes]) -> list[Point]:
-    """Returns those of some points that there are."""
+    """Returns the points of some keys, as far as they are recorded."""
     found: list[Point] = []
     for first in range(0, len(keys), _MOST_MARKS):
         some = keys[first : first + _MOST_MARKS]
@@ -163,6 +52,11 @@ def points_of(db: sqlite3.Connection, job: int) -> list[Point]:
     """Returns the points of a job, in their order."""
     where = "WHERE job = ? ORDER BY pub, place"
     return list(map(_point, db.execute(f"SELECT {_POINT} FROM points {where}", (job,))))
+
+
+def all_points(db: sqlite3.Connection) -> Iterator[Point]:
+    """Yields all points."""
+    return map(_point, db.execute(f"SELECT {_POINT} FROM points"))
 
 
 def jobs(db: sqlite3.Connection) -> list[Record]:
@@ -183,12 +77,12 @@ def record(db: sqlite3.Connection, job: int) -> Record | None:
 
 
 def current(db: sqlite3.Connection, job: Record) -> Record | None:
-    """Returns a job as it is recorded now, if it was not deleted.
+    """Returns a job as it is recorded now; None if it was deleted.
 
-    Its tag tells it from another job: a file that was deleted counts from 1 again.
+    The job is found by its tag: if the file was deleted, another job may have its number.
 
     Raises:
-        OSError: If a job of its number is not as it was written, and may be this one.
+        OSError: If the job of its number is damaged, as it may be this one.
     """
     row = db.execute("SELECT id FROM jobs WHERE tag = ?", (job.tag,)).fetchone()
     if row is not None:
@@ -200,12 +94,12 @@ def current(db: sqlite3.Connection, job: Record) -> Record | None:
 
 
 def restored(db: sqlite3.Connection, job: Record, keys: Collection[bytes]) -> Record:
-    """Returns a job as it is recorded now, after recording again what of it was deleted.
+    """Records again what was deleted of a job, and returns the job as it is recorded then.
 
     Args:
         db: The database.
-        job: The job, as it was.
-        keys: Of those of its points that are wanted. Those stay away that another job has now.
+        job: The job as it was.
+        keys: The keys of its points that are recorded again, unless another job has them now.
     """
     found = current(db, job)
     if found is None:
@@ -226,12 +120,12 @@ def restored(db: sqlite3.Connection, job: Record, keys: Collection[bytes]) -> Re
 
 
 def insert(db: sqlite3.Connection, draft: Draft, **others: Any) -> Record:
-    """Writes down a job that is about to be sent.
+    """Records a job that is about to be sent.
 
     Args:
         db: The database.
         draft: The job.
-        **others: Further columns.
+        **others: Further columns of its row.
     """
     now = time.time()
     columns = {
@@ -261,7 +155,7 @@ def insert(db: sqlite3.Connection, draft: Draft, **others: Any) -> Record:
 
 
 def known(db: sqlite3.Connection, job: int) -> Record:
-    """Returns a job that is there."""
+    """Returns the job of a number that is recorded."""
     found = record(db, job)
     assert found is not None, f"job {job} is missing"
     return found
@@ -275,7 +169,7 @@ def _inserted(db: sqlite3.Connection, columns: Mapping[str, Any]) -> int:
 
 
 def _insert_points(db: sqlite3.Connection, job: int, layout: Sequence[tuple[Any, ...]]) -> None:
-    """Writes points down, given as (key, PUB, row of the PUB, angles)."""
+    """Records points of a job, given as (key, PUB, row of the PUB, angles)."""
     rows = [(key, job, *others) for key, *others in layout]
     db.executemany(
         "INSERT INTO points (key, job, pub, place, angles, seal) VALUES (?, ?, ?, ?, ?, ?)",
@@ -287,7 +181,7 @@ def update(db: sqlite3.Connection, job: int, **columns: Any) -> None:
     """Changes columns of a job.
 
     Raises:
-        OSError: If the job is not as it was written; its checksum would not show that any longer.
+        OSError: If the job is damaged. With a new checksum that would not be noticed any longer.
     """
     found = db.execute(f"{_JOB} WHERE id = ?", (job,)).fetchone()
     if found is None:  # it was deleted meanwhile
@@ -301,7 +195,7 @@ def update(db: sqlite3.Connection, job: int, **columns: Any) -> None:
 
 
 def touch(db: sqlite3.Connection, job: int, owner: str) -> None:
-    """Writes down that the owner of a job is still at it."""
+    """Records a sign of life of the owner of a job."""
     where = "WHERE id = ? AND owner = ?"
     db.execute(f"UPDATE jobs SET touched = ? {where}", (time.time(), job, owner))
 
@@ -322,7 +216,7 @@ def store(db: sqlite3.Connection, job: int, results: Mapping[bytes, bytes]) -> N
 
 
 def free(db: sqlite3.Connection, job: int) -> int:
-    """Deletes the points of a job that have no result that can be used; returns how many have."""
+    """Deletes the points of a job that have no result, or a damaged one; returns how many stay."""
     found = points_of(db, job)
     db.executemany(
         "DELETE FROM points WHERE key = ?",
@@ -332,12 +226,12 @@ def free(db: sqlite3.Connection, job: int) -> int:
 
 
 def abandon(db: sqlite3.Connection, job: Record, owner: str) -> None:
-    """Leaves a job at a service to others; forgets another one, unless it has come to an end.
+    """Gives up a job: one at a service loses its owner, another one is deleted if it has not ended.
 
     Args:
         db: The database.
         job: The job.
-        owner: Who leaves it; what is another's already stays as it is.
+        owner: The process that gives it up. If another one owns the job, nothing happens.
     """
     found = current(db, job)
     if found is None or found.owner != owner:
@@ -349,38 +243,7 @@ def abandon(db: sqlite3.Connection, job: Record, owner: str) -> None:
 
 
 def forget(db: sqlite3.Connection, jobs: Iterable[int]) -> None:
-    """Deletes jobs and the results they gave."""
+    """Deletes jobs, given by their numbers, and their points."""
     for job in jobs:
         db.execute("DELETE FROM points WHERE job = ?", (job,))
         db.execute("DELETE FROM jobs WHERE id = ?", (job,))
-
-
-def damage(db: sqlite3.Connection) -> str | None:
-    """Says what of a file is damaged so that recorded points might not be found; None for nothing.
-
-    Results that are damaged are found when they are read.
-    """
-    (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-    if said != "ok":
-        return said
-    sound = {}
-    for job in jobs(db):
-        sound[job.id] = job.is_sound
-        if not job.is_sound:
-            return damaged(job.id)
-    for point in map(_point, db.execute(f"SELECT {_POINT} FROM points")):
-        if not point.is_sealed or point.job not in sound:
-            return damaged(point.job)
-    return None
-
-
-def unsound(db: sqlite3.Connection) -> set[int]:
-    """Returns the numbers of jobs of which something is not as it was written."""
-    found = {job.id for job in jobs(db) if not job.is_sound}
-    points = map(_point, db.execute(f"SELECT {_POINT} FROM points"))
-    return found | {point.job for point in points if not point.is_sound}
-
-
-def damaged(job: int) -> str:
-    """Says that what is recorded of a job is not what was written."""
-    return f"what it has of job {job} is damaged: it does not match its checksum"

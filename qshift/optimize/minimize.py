@@ -96,8 +96,8 @@ def minimize(
     Args:
         fn: A function of one tensor: a QNode, whose derivatives of all orders then go out as one
             batch per step (PennyLane's own are converted by `qshift.from_qnode`), or any TensorFlow
-            function. It is compiled with `tf.function`
-            where that is possible; an interruption then waits for the end of a step.
+            function. It is compiled with `tf.function` where that is possible; an interruption then
+            waits for the end of a step.
         x0: The point to start from, of any shape. Its dtype is the one that ``fn`` gets; integers
             become float64.
         optimizer: ``"newton"``: x <- x - learning_rate (H + damping I)^-1 g;
@@ -124,6 +124,15 @@ def minimize(
         CheckpointError: The checkpoint cannot be read or belongs to another problem.
         SingularHessianError: The Newton step does not exist.
         ValueError: The optimizer is unknown, ``x0`` empty, or ``fn`` not scalar or not finite.
+
+    Example:
+        >>> @qshift.qnode(qshift.device("simulator"))
+        ... def energy(x):
+        ...     qml.RX(x[0], wires=0)
+        ...     return qml.expval(qml.Z(0))
+        >>> result = qshift.minimize(energy, [3.0], optimizer="newton")
+        >>> round(result.value, 9), result.converged
+        (-1.0, True)
     """
     x0 = np.asarray(x0)
     x0 = x0 if np.issubdtype(x0.dtype, np.floating) else x0.astype(float)

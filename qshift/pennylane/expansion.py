@@ -18,7 +18,7 @@ from pennylane.tape import QuantumScript
 
 from qshift.circuits import user_gates
 from qshift.circuits.decomposition import decompose, hides, innermost
-from qshift.circuits.formulas import as_real, is_complex
+from qshift.circuits.scalars import as_real, is_complex
 from qshift.circuits.terms import split, times
 from qshift.errors import UnsupportedError
 

@@ -20,29 +20,17 @@ from pennylane.tape import QuantumScript
 from qshift.circuits import spectra as gates
 from qshift.circuits.circuit import Circuit, Slot
 from qshift.circuits.hermitian import require_hermitian
-from qshift.circuits.pennylane_internals import is_recorded
 from qshift.circuits.readout import read
 from qshift.circuits.unitary import require_unitary
 from qshift.circuits.user_observables import require_one_observable
 from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.pennylane.expansion import is_angle
-from qshift.rules.planner import Frequencies, Index, Planner, Point, Recipe
-from qshift.rules.shifting import FAR, exact_base, largest_frequency, reduced
+from qshift.pennylane.shifted_tapes import like, rows, shifted
+from qshift.rules.planner import Frequencies, Index, Planner, Recipe
 
 if TYPE_CHECKING:
     from pennylane.measurements import MeasurementProcess
     from pennylane.operation import Operator
-
-FAR_SINGLE = 10.0  # radians, in single precision
-_MOST_AMPLITUDES = 2**22  # of one broadcast tape, 64 MiB
-
-
-class _Shifted(QuantumScript):
-    """A tape at shifted angles, whose derivatives are of higher order.
-
-    Shifted again, many such tapes are equal. PennyLane's cache finds that out if they are not
-    broadcast.
-    """
 
 
 @dataclass(frozen=True)
@@ -120,7 +108,7 @@ class Derivatives:
         points = [points[k] for k in order]
         self._coefficients = step.coefficients.toarray()[:, order]
         self._known = [f0] if f0 is not None and points[:1] == [()] else []
-        tapes, self._sizes = _shifted(tape, circuit, points[len(self._known) :], broadcast)
+        tapes, self._sizes = shifted(tape, circuit, points[len(self._known) :], broadcast)
         self.tapes = tapes
 
     def read(self, results: Any, entries: Callable[[dict], Any]) -> tuple[Any, ...]:
@@ -157,8 +145,8 @@ class Derivatives:
             return {}
         several = len(self._mask) > 1
         leaves = [outcome[m] if several else outcome for outcome in outcomes]
-        table = _rows(leaves, [None] * len(self._known) + self._sizes)
-        combined = qml.math.tensordot(_like(self._coefficients, table), table, [[1], [0]])
+        table = rows(leaves, [None] * len(self._known) + self._sizes)
+        combined = qml.math.tensordot(like(self._coefficients, table), table, [[1], [0]])
         return {
             index: row if self._mask[m, k] else qml.math.zeros_like(row)
             for k, index in enumerate(self._needed)
@@ -291,123 +279,3 @@ def _require_rules(tape: QuantumScript, circuit: Circuit, columns: Collection[in
                 "not trainable, for instance with qml.numpy.array(..., requires_grad=False)."
             )
     circuit.require_rules(columns)
-
-
-def _shifted(
-    tape: QuantumScript, circuit: Circuit, points: list[Point], broadcast: bool | None
-) -> tuple[list[_Shifted], list[Any]]:
-    """Returns tapes at points, and for each the number of points it is broadcast over, or None."""
-    moved = {column for point in points for column, _, _ in point}
-    if broadcast is None:
-        broadcast = _can_broadcast(tape, [circuit.slots[column] for column in moved])
-    elif broadcast and tape.batch_size is not None:
-        raise UnsupportedError(
-            "broadcast=True: the tape is broadcast itself. Use broadcast=None or broadcast=False."
-        )
-    size = max(1, _MOST_AMPLITUDES >> len(tape.wires)) if broadcast else 1
-    chunks = [points[i : i + size] for i in range(0, len(points), size)]
-    sizes = [len(chunk) if len(chunk) > 1 else None for chunk in chunks]
-    return [_moved(tape, circuit, chunk) for chunk in chunks], sizes
-
-
-def _can_broadcast(tape: QuantumScript, slots: Sequence[Slot]) -> bool:
-    operations = [tape.operations[slot.operation] for slot in slots]
-    return (
-        tape.batch_size is None
-        and not isinstance(tape, _Shifted)
-        and not any(isinstance(op, MidMeasureMP) for op in tape.operations)
-        and all(gates.broadcasts(op) for op in operations)
-        and not any(
-            _is_recorded(op.data[slot.parameter])
-            for op, slot in zip(operations, slots, strict=True)
-        )
-    )
-
-
-def _is_recorded(parameter: Any) -> bool:
-    """Whether what is computed from a parameter now may be differentiated, or compiled.
-
-    PennyLane does not differentiate broadcast tapes.
-    """
-    interface = qml.math.get_interface(parameter)
-    if interface == "autograd":
-        return is_recorded(parameter)
-    if interface == "torch":
-        import torch
-
-        return parameter.requires_grad and torch.is_grad_enabled()
-    return qml.math.requires_grad(parameter)
-
-
-def _moved(tape: QuantumScript, circuit: Circuit, points: Sequence[Point]) -> _Shifted:
-    """Returns the tape at one point, or broadcast over several."""
-    if points == [()] and tuple(tape.measurements) == circuit.measurements:
-        return tape
-    operations = list(tape.operations)
-    moves = [{column: (scale, shift) for column, scale, shift in point} for point in points]
-    for position, slots in circuit.slots_by_operation.items():
-        moved = [slot for slot in slots if any(slot.start in move for move in moves)]
-        if not moved:
-            continue
-        changes = {}
-        for slot in moved:
-            scales, shifts = np.array([move.get(slot.start, (1.0, 0.0)) for move in moves]).T
-            if len(points) == 1:
-                scales, shifts = scales[0], shifts[0]
-            x = _near(operations[position].data[slot.parameter], slot)
-            if (scales != 1.0).any():
-                x = x * _like(scales, x)
-            changes[slot.parameter] = x + _like(shifts, x)
-        operations[position] = _bound(operations[position], changes)
-    trainable = [i for i in tape.trainable_params if is_angle(tape, i)]
-    return _Shifted(operations, circuit.measurements, shots=tape.shots, trainable_params=trainable)
-
-
-def _near(x: Any, slot: Slot) -> Any:
-    """Returns an angle less whole periods, if it is large; with the same derivatives."""
-    largest, base = largest_frequency(slot.spectrum), exact_base(slot.spectrum)
-    single = any(name in str(getattr(x, "dtype", "")) for name in ("float32", "float16"))
-    far = qml.math.abs(x) * largest > (FAR_SINGLE if single else FAR)
-    if qml.math.is_abstract(x):
-        return x if base is None else qml.math.where(far, _less_periods(x, base), x)
-    if not qml.math.any(far):
-        return x
-    if base is None:
-        reduced(
-            np.asarray(qml.math.unwrap([x])[0], float), slot.spectrum, f"A parameter of {slot.gate}"
-        )
-        return x
-    return qml.math.where(far, _less_periods(x, base), x)
-
-
-def _less_periods(x: Any, base: Any) -> Any:
-    return qml.math.arctan2(qml.math.sin(base * x), qml.math.cos(base * x)) / base
-
-
-def _bound(op: Operator, changes: Any) -> Operator:
-    """Returns a gate with some of its parameters replaced."""
-    if isinstance(op, qml.ops.Conditional):
-        return qml.ops.Conditional(op.meas_val, _bound(op.base, changes))
-    # PennyLane's bind_new_parameters miscounts the parameters inside of some generators.
-    leaves, structure = qml.pytrees.flatten(op)
-    places = gates.data_positions(op, leaves)
-    for parameter, x in changes.items():
-        leaves[places.index(parameter)] = x
-    return qml.pytrees.unflatten(leaves, structure)
-
-
-def _rows(leaves: Sequence[Any], sizes: Sequence[Any]) -> Any:
-    """Stacks results of tapes; those of broadcast tapes have a row for each point already."""
-    if not any(sizes):
-        return qml.math.stack(leaves)
-    rows = [
-        leaf if size else qml.math.stack([leaf]) for leaf, size in zip(leaves, sizes, strict=True)
-    ]
-    return rows[0] if len(rows) == 1 else qml.math.concatenate(rows)
-
-
-def _like(array: Any, tensor: Any) -> Any:
-    """Returns an array in the interface of a tensor, and in its dtype unless that has integers."""
-    array = qml.math.convert_like(array, tensor)
-    has_integers = "int" in str(getattr(tensor, "dtype", type(tensor)))
-    return array if has_integers else qml.math.cast_like(array, tensor)

@@ -17,8 +17,9 @@ from qshift.circuits import spectra
 from qshift.errors import NoShiftRuleError, QShiftWarning, UnsupportedError
 from qshift.pennylane.expansion import decomposed, expand, has_trainable_coefficients, is_angle
 from qshift.pennylane.tape_derivatives import Derivatives
+from qshift.rules.frequencies import period
 from qshift.rules.planner import Frequencies, Index, Recipe, Spectrum
-from qshift.rules.shift_rule import period, shift_rule
+from qshift.rules.shift_rule import shift_rule
 
 
 def param_shift(
@@ -63,6 +64,14 @@ def param_shift(
     Raises:
         NoShiftRuleError: For a gate without an exact rule.
         UnsupportedError: For states, samples, entropies and postselected outcomes.
+
+    Example:
+        >>> @qml.qnode(qml.device("default.qubit"), diff_method=qshift.param_shift)
+        ... def energy(x):
+        ...     qml.RX(x, wires=0)
+        ...     return qml.expval(qml.Z(0))
+        >>> round(float(qml.grad(energy)(qml.numpy.array(0.4))), 6)  # -sin(0.4)
+        -0.389418
     """
     if not tape.trainable_params:
         return _nothing_trainable(tape, "gradient")
@@ -111,6 +120,15 @@ def param_shift_hessian(
         UnsupportedError: For states, samples, entropies and postselected outcomes; for a QNode
             whose gate parameters are not affine in its arguments, as the Hessian by these would
             need more than the Hessian by the gate parameters.
+
+    Example:
+        >>> @qml.qnode(qml.device("default.qubit"), diff_method=qshift.param_shift)
+        ... def energy(x):
+        ...     qml.RX(x, wires=0)
+        ...     return qml.expval(qml.Z(0))
+        >>> x = qml.numpy.array(0.4, requires_grad=True)
+        >>> round(float(qshift.param_shift_hessian(energy)(x)), 6)  # -cos(0.4)
+        -0.921061
     """
     if not tape.trainable_params:
         return _nothing_trainable(tape, "Hessian")

@@ -18,7 +18,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from qshift.rules.shift_rule import design, is_equidistant, odd_grid, period, target
+from qshift.rules.frequencies import is_equidistant, period
+from qshift.rules.shift_rule import design, odd_grid, target
 
 _Frequencies = tuple[tuple[float, ...], ...]  # of each parameter
 _Point = tuple[tuple[int, float], ...]  # (parameter, shift) of those that are moved

@@ -5,14 +5,14 @@ A partial derivative is a multi-index, written as a sorted tuple of parameters: 
 moved parameters, each `(parameter, scale, shift)`: the circuit runs with `scale * x + shift` in
 place of `x`; parameters that are not named stay where they are, so `()` is the unshifted circuit.
 
-With the objective ``"circuits"`` a planner looks for the fewest new points, subset by subset of the
-parameters (`qshift.rules.fewest_points`).
+With the objective ``"circuits"`` a planner looks for the fewest new points, for one subset of the
+parameters after the other (`qshift.rules.fewest_points`).
 
-With ``"shots"`` every partial derivative has the least variance for its own number of shots: what
-is minimised is sum |c_k| over its points, the standard deviation per root-shot of
-sum_k c_k f(x + s_k) when shots are spread in proportion to |c_k|. The least is
-prod_j Omega_j^(n_j), with Omega_j the largest frequency of parameter j and n_j its order; products
-of one-parameter rules (`shift_rule`) reach it, and points that coincide are merged.
+With ``"shots"`` it gives every partial derivative the least variance for its own number of shots.
+If shots are spread in proportion to |c_k|, the standard deviation of sum_k c_k f(x + s_k) is
+sum |c_k| over the root of their number, so sum |c_k| is minimised. Its least value is
+prod_j Omega_j^(n_j), with Omega_j the largest frequency of parameter j and n_j the order by it.
+Products of one-parameter rules (`shift_rule`) reach that, and points that coincide are merged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from scipy import sparse
 
 from qshift.errors import NoShiftRuleError
 from qshift.rules.fewest_points import fewest, wrap
-from qshift.rules.shift_rule import period, shift_rule
+from qshift.rules.frequencies import period
+from qshift.rules.shift_rule import shift_rule
 from qshift.rules.sources import Index as Index
 from qshift.rules.sources import Sources, sources
 
@@ -39,9 +40,9 @@ Point = tuple[Coordinate, ...]
 _Term = tuple[float, float, float]  # coefficient, scale, shift
 
 OBJECTIVES = ("circuits", "shots")
-_NARROWEST = 1e-3  # gap between frequencies, relative to the largest
-_LARGEST_SPACE = 1000  # dimensions up to which the linear algebra on a subset is worth its time
-_MOST_REMEMBERED = 256  # in eager mode requests depend on data, so their number has no bound
+_NARROWEST = 1e-3  # the least gap between frequencies, relative to the largest of them
+_LARGEST_SPACE = 1000  # dimensions beyond which the linear algebra on a subset takes too long
+_MOST_REMEMBERED = 256  # requests in a cache; in eager mode they depend on data, so may be many
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Recipe:
     def rule(self, order: int) -> list[tuple[float, float, float]]:
         """Returns the recipe of a higher order, as triples (coefficient, scale, shift)."""
         negligible = 1e-14 * sum(abs(c) for c, _, _ in self.terms) ** order
-        # Shifts are rounded as they are large themselves, whatever the scale of the parameter.
+        # Shifts are rounded relative to the largest one, whatever the scale of the parameter.
         unit = 1 / (max(abs(s) for _, _, s in self.terms) or 1.0)
         terms = {(1.0, 0.0): (1.0, 0.0)}  # {(scale, rounded shift): (coefficient, shift)}
         for _ in range(order):
@@ -93,7 +94,11 @@ def multi_indices(parameters: Iterable[int], order: int) -> list[Index]:
 
 
 def indices_along(axes: Iterable[Axes]) -> tuple[Index, ...]:
-    """Returns the partial derivatives that arrays of derivatives consist of, each once."""
+    """Returns the partial derivatives that are entries of some arrays of derivatives, each once.
+
+    Args:
+        axes: The arrays, each given as the parameters that its axes run over.
+    """
     found: dict[Index, None] = {}
     for each in axes:
         groups = [multi_indices(parameters, n) for parameters, n in Counter(each).items()]
@@ -105,9 +110,10 @@ def indices_along(axes: Iterable[Axes]) -> tuple[Index, ...]:
 class Planner:
     """Plans the circuits of one circuit structure, remembering every plan it has made.
 
-    Plans form a tree: a node is the list of points a call has already evaluated, an edge a request
-    for partial derivatives, and the node below it has the points that were missing appended. So a
-    training step that asks for the same derivatives as the last one plans nothing.
+    Plans form a tree. A node is the list of points that a call has already evaluated, an edge is a
+    request for partial derivatives, and the node at its end has the points that were missing as
+    well. A training step that asks for the same derivatives as the one before follows the same
+    edges, so that nothing is planned again.
 
     Args:
         spectra: One entry per parameter; None where no exact rule is known.
@@ -116,7 +122,7 @@ class Planner:
 
     Attributes:
         mask: mask(indices) returns bool[M, len(indices)]: which measurements can depend on all the
-            parameters of a partial derivative at once. The others' is exactly zero.
+            parameters of a partial derivative. Of the other measurements it is exactly zero.
         sources: sources(indices, adjoint) returns the `Sources` of partial derivatives.
     """
 
@@ -149,7 +155,11 @@ class Planner:
 
 
 class Known(dict[Point, int]):
-    """Points in the order of their evaluation, {point: position}, also found by their support."""
+    """Points in the order of their evaluation, {point: position}.
+
+    Attributes:
+        by_support: The points by the parameters that they move.
+    """
 
     def __init__(self, points: Iterable[Point] = ()) -> None:
         super().__init__()
@@ -175,7 +185,7 @@ class Known(dict[Point, int]):
 
 @dataclass(frozen=True)
 class Step:
-    """One request served: what to run, and how to read the derivatives off all points so far.
+    """What to run for one request, and how the derivatives follow from all points so far.
 
     Attributes:
         new_points: The points that were missing.
@@ -202,7 +212,7 @@ class Node:
 
     def _cheapest(self, indices: tuple[Index, ...]) -> Step:
         direct = self._plan(indices)
-        # A compiled function may ask for the Hessian before the gradient, or for the Hessian alone.
+        # The lower orders may be asked for later: a compiled function may want the Hessian first.
         lower = tuple(sorted(_below(indices), key=lambda index: (len(index), index)))
         if not direct.new_points or self.planner.objective == "shots":
             return direct
@@ -210,13 +220,14 @@ class Node:
             return direct
 
         def cost(step: Step) -> int:
-            # As likely as not, the lower orders come later.
+            # The chance that the lower orders are asked for later is taken for one half.
             return 2 * len(step.new_points) + len(step.node.request(lower).new_points)
 
         return min(self._plan_after(lower, indices), direct, key=cost)
 
     def _plan_after(self, lower: tuple[Index, ...], indices: tuple[Index, ...]) -> Step:
-        """Plans `indices` as if `lower` had come first, without the points that only these need."""
+        """Plans `indices` as if `lower` had been asked for before, and leaves out the points that
+        `lower` alone needs."""
         step = self.request(lower).node._plan(indices)
         old, points = len(self.points), step.node.points
         used = np.unique(step.coefficients.indices)
@@ -310,8 +321,8 @@ def _plan_subset(
 
 @lru_cache(maxsize=1024)
 def _is_of_one_scale(frequencies: tuple[float, ...]) -> bool:
-    """Whether frequencies, and what they differ by, are of about the same size: otherwise, the
-    linear algebra on a subset would take small ones for none."""
+    """Whether frequencies and their gaps are of about the same size. The linear algebra on a subset
+    would take much smaller ones for zero."""
     gaps = np.diff([0.0, *sorted(frequencies)])
     return bool(gaps.min(initial=np.inf) >= _NARROWEST * max(frequencies, default=0.0))
 

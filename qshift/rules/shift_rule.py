@@ -19,7 +19,6 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -27,9 +26,14 @@ import numpy as np
 from scipy.linalg import qr
 from scipy.optimize import linprog
 
-_EQUAL = 1e-12  # relative; numbers this close are one number
-_DISTINCT = 1e-12  # relative to the largest frequency; closer ones cannot be told apart
-_LARGEST_DENOMINATOR = 10_000  # of frequency ratios that count as commensurable
+from qshift.rules.frequencies import (
+    EQUAL,
+    checked_frequencies,
+    checked_numbers,
+    multiple,
+    period,
+)
+
 _LARGEST_NORM = 1e8  # of sum|c| / W^n on given shifts: beyond, rounding eats the result
 _LONGEST_WINDOW = 256  # points of the grid tried; x + s still has 12 digits there
 
@@ -46,6 +50,13 @@ class ShiftRule:
         shifts: float64[K], in radians, within (-T/2, T/2] when the spectrum has a period T.
         order: order of the derivative; 0 is the value itself.
         frequencies: the spectrum for which the rule is exact, ascending, in 1/radian.
+
+    Example:
+        >>> rule = qshift.shift_rule(frequencies=(1, 2), order=1)
+        >>> round(float(rule(np.sin, 0.0)), 12)  # the derivative of sin at 0
+        1.0
+        >>> round(rule.norm, 12)
+        2.0
     """
 
     coefficients: np.ndarray
@@ -102,57 +113,16 @@ def shift_rule(
 
     Raises:
         ValueError: if an argument is invalid, or if no exact rule exists for the shifts given.
+
+    Example:
+        >>> qshift.shift_rule(frequencies=(1,), order=1)
+        ShiftRule(order=1, frequencies=(1.0,): + 0.5 f(x + 1.5708) - 0.5 f(x - 1.5708))
+        >>> qshift.shift_rule((1,), shifts=[np.pi / 4]).shifts  # bounds on shifts: give the shifts
+        array([ 0.78539816, -0.78539816])
     """
-    spectrum = tuple(sorted(_checked_frequencies(frequencies)))
-    given = None if shifts is None else tuple(_checked_numbers("shifts", shifts).tolist())
+    spectrum = tuple(sorted(checked_frequencies(frequencies)))
+    given = None if shifts is None else tuple(checked_numbers("shifts", shifts).tolist())
     return _rule(spectrum, _checked_order(order, spectrum), given)
-
-
-def merged(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:
-    """Returns frequencies, ascending and each once.
-
-    Args:
-        values: Frequencies or their negatives, zeros among them, with rounding errors. Those that
-            agree to 1e-12 of the largest are one, and those up to that are zero.
-    """
-    values = np.sort(np.abs(np.asarray(values, dtype=np.float64).ravel()))
-    if not values.size or not values[-1]:
-        return ()
-    # As many as it takes to get from one to the next in small steps are one.
-    first = np.diff(values, prepend=0.0) > _DISTINCT * values[-1]
-    return tuple(values[first].tolist())
-
-
-def distinct(values: np.ndarray, tolerance: float) -> np.ndarray:
-    """Returns values, ascending, of which those that follow one another more closely are one."""
-    values = np.sort(values)
-    return values[np.diff(values, prepend=-np.inf) > tolerance]
-
-
-def period(frequencies: Sequence[float]) -> float | None:
-    """Smallest common period of all frequencies, in radians, or None if they have none.
-
-    Args:
-        frequencies: positive and distinct, in 1/radian. They have a period if they are multiples of
-            one base frequency to 12 digits, and their ratios fractions of small integers
-            (denominators up to 10000).
-    """
-    spectrum = _checked_frequencies(frequencies)
-    count = _multiple(spectrum)
-    return None if count is None else 2 * math.pi * count / max(spectrum)
-
-
-def base_frequency(frequencies: Sequence[float]) -> float | None:
-    """Largest frequency that all frequencies are multiples of, or None; see `period`."""
-    spectrum = _checked_frequencies(frequencies)
-    count = _multiple(spectrum)
-    return None if count is None else max(spectrum) / count
-
-
-def is_equidistant(frequencies: Sequence[float]) -> bool:
-    """Whether the frequencies are w, 2w, ..., Rw, in any order."""
-    spectrum = _checked_frequencies(frequencies)
-    return _multiple(spectrum) == len(spectrum)
 
 
 def odd_grid(frequencies: Sequence[float]) -> np.ndarray:
@@ -167,7 +137,7 @@ def odd_grid(frequencies: Sequence[float]) -> np.ndarray:
     Returns:
         float64[2R], in radians, ascending in absolute value.
     """
-    half = _half_grid(tuple(sorted(_checked_frequencies(frequencies))), 1)
+    half = _half_grid(tuple(sorted(checked_frequencies(frequencies))), 1)
     return np.stack([half, -half], axis=1).ravel()
 
 
@@ -183,7 +153,7 @@ def design(frequencies: Sequence[float], shifts: Sequence[float] | np.ndarray) -
     Returns:
         float64[K, 2R+1].
     """
-    phases = np.outer(_checked_numbers("shifts", shifts), _checked_frequencies(frequencies))
+    phases = np.outer(checked_numbers("shifts", shifts), checked_frequencies(frequencies))
     return np.hstack([np.ones((len(phases), 1)), np.cos(phases), np.sin(phases)])
 
 
@@ -197,35 +167,11 @@ def target(frequencies: Sequence[float], order: int) -> np.ndarray:
     Returns:
         float64[2R+1].
     """
-    spectrum = _checked_frequencies(frequencies)
+    spectrum = checked_frequencies(frequencies)
     powers = np.power(spectrum, _checked_order(order, spectrum))
     # The derivatives of cos at 0 run through 1, 0, -1, 0, those of sin through 0, 1, 0, -1.
     cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[order % 4]
     return np.concatenate([[float(order == 0)], cosine * powers, sine * powers])
-
-
-def _checked_numbers(name: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
-    try:
-        numbers = np.atleast_1d(np.asarray(values, dtype=np.float64))
-    except (TypeError, ValueError):
-        numbers = np.empty(0)
-    if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
-        raise ValueError(f"{name} must be a sequence of one or more finite numbers, got {values!r}")
-    return numbers
-
-
-def _checked_frequencies(frequencies: Sequence[float]) -> tuple[float, ...]:
-    numbers = _checked_numbers("frequencies", frequencies)
-    if numbers.min() <= 0:
-        raise ValueError(
-            f"frequencies must be positive, got {frequencies!r}; leave out zero and the signs"
-        )
-    if (np.diff(np.sort(numbers)) <= _DISTINCT * numbers.max()).any():
-        raise ValueError(
-            f"frequencies must be distinct, got {frequencies!r}; "
-            f"give those that agree to {_DISTINCT:g} of the largest once"
-        )
-    return tuple(numbers.tolist())
 
 
 def _checked_order(order: int, frequencies: tuple[float, ...]) -> int:
@@ -241,17 +187,6 @@ def _checked_order(order: int, frequencies: tuple[float, ...]) -> int:
             f"large as {max(frequencies):g}**{number}; rescale the parameter"
         )
     return number
-
-
-@lru_cache(maxsize=1024)
-def _multiple(frequencies: tuple[float, ...]) -> int | None:
-    """The largest frequency in units of the greatest common divisor of all, if there is one."""
-    ratios = [w / min(frequencies) for w in frequencies]
-    simple = [Fraction(ratio).limit_denominator(_LARGEST_DENOMINATOR) for ratio in ratios]
-    if any(abs(r - s) > _EQUAL * r for r, s in zip(ratios, simple, strict=True)):
-        return None
-    unit = math.lcm(*(ratio.denominator for ratio in simple))
-    return int(max(simple) * unit) if unit <= _LARGEST_DENOMINATOR else None
 
 
 @lru_cache(maxsize=4096)
@@ -278,7 +213,7 @@ def _rule_on(spectrum: _Spectrum, order: int, given: tuple[float, ...]) -> _Pair
         shifts = np.stack([shifts, -shifts], axis=1).ravel()
         shifts = shifts if order % 2 else np.append(0.0, shifts)
     if (full := period(spectrum)) is not None:
-        shifts = shifts - full * np.ceil(shifts / full - 0.5 - _EQUAL)
+        shifts = shifts - full * np.ceil(shifts / full - 0.5 - EQUAL)
     matrix = design(spectrum, shifts).T
     values = target(spectrum, order) / spectrum[-1] ** order
     largest = np.abs(shifts).max() * spectrum[-1]
@@ -326,7 +261,7 @@ def _search(spectrum: _Spectrum, order: int) -> _Pair:
 
     The last window has shifts between those of the grid: what comes nearest if no rule is optimal.
     """
-    half_period = _multiple(spectrum) or math.inf
+    half_period = multiple(spectrum) or math.inf
     longest = min(half_period, max(_LONGEST_WINDOW, 4 * len(spectrum)))
     sizes = dict.fromkeys(min(len(spectrum) << doublings, longest) for doublings in range(10))
     windows = [np.arange(1, n + 1) - 0.5 if order % 2 else np.arange(n + 1.0) for n in sizes]
@@ -373,7 +308,7 @@ def _least_norm(
     rounding = 4e-15 + 4e-16 * largest  # what is small next to this, values cannot tell either
 
     def is_solution(x: np.ndarray) -> bool:
-        allowed = _EQUAL * np.abs(values) + rounding * np.abs(x).sum()
+        allowed = EQUAL * np.abs(values) + rounding * np.abs(x).sum()
         return bool((np.abs(matrix @ x - values) <= allowed).all())
 
     x, _, rank, _ = np.linalg.lstsq(matrix, values, rcond=1e-12)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from qshift.errors import UnsupportedError
+from qshift.rules.frequencies import base_frequency
 from qshift.rules.planner import Frequencies, Point, Recipe, Spectrum
-from qshift.rules.shift_rule import base_frequency
 
 FAR = 1e3  # radians of the largest frequency, from which on whole periods are taken off
 _MOST_TURNS = 64  # of the largest angle that is left when whole periods are taken off

@@ -3,11 +3,16 @@
 import functools
 import math
 
+import nested_tapes
 import numpy as np
+import pennylane as qml
 import pytest
 import tensorflow as tf
+from nested_tapes import gradients
 
 import qshift
+
+assert_all_close = functools.partial(nested_tapes.assert_all_close, atol=1e-12)
 
 
 @pytest.fixture
@@ -26,16 +31,6 @@ def sin(calls):
     return sin
 
 
-def gradients(fn, x, highest=3):
-    """Returns value and elementwise derivatives, from gradient tapes."""
-    if highest == 0:
-        return [fn(x)]
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        lower = gradients(fn, x, highest - 1)
-    return [*lower, tape.gradient(lower[-1], x)]
-
-
 def hessian(fn, x, pfor=True):
     with tf.GradientTape(persistent=not pfor) as outer:
         outer.watch(x)
@@ -49,11 +44,6 @@ def hessian(fn, x, pfor=True):
 def sine_derivatives(x, highest=3, frequency=1.0):
     x = np.asarray(x)
     return [frequency**k * np.sin(frequency * x + k * np.pi / 2) for k in range(highest + 1)]
-
-
-def assert_all_close(actual, expected, atol=1e-12):
-    for order, (a, e) in enumerate(zip(actual, expected, strict=True)):
-        np.testing.assert_allclose(a, e, rtol=0, atol=atol, err_msg=f"order {order}")
 
 
 # --- the story of the note ---
@@ -377,3 +367,20 @@ def test_wrong_frequencies_are_found_by_the_checker():
     wrong = qshift.shift_gradient((1,))(lambda x: np.sin(2 * x))
     with pytest.raises(AssertionError, match="order 1"):
         qshift.check_derivatives(wrong, tf.constant([0.4, 0.3], tf.float64), order=2)
+
+
+def test_layers_with_functions_of_ones_own():
+    @qshift.shift_gradient([1.0])
+    def sine(x):
+        return np.sin(x)
+
+    @qshift.qnode(qshift.device("simulator"))
+    def circuit(inputs, w):
+        qml.RX(inputs[:, 0] + sine(w), 0)
+        return qml.expval(qml.Z(0))
+
+    layer = qshift.keras.QuantumLayer(circuit, {"w": ()}, dtype="float64")
+    x = tf.constant([[0.1], [0.3], [0.5]], tf.float64)
+    layer(x)
+    layer.set_weights([np.array(0.7)])
+    np.testing.assert_allclose(layer(x), np.cos(x[:, 0] + np.sin(0.7)), atol=1e-12)

@@ -7,73 +7,17 @@ import numpy as np
 import pennylane as qml
 import pytest
 import tensorflow as tf
+from closed_forms import cosine_derivatives, cosine_product_derivatives, rotation
+from nested_tapes import NO_PFOR, assert_all_close, gradients, jacobians
 from tensorflow.python.framework import config
 
 import qshift
-
-
-def cosine_product_derivatives(theta, highest=3):
-    """Returns all derivatives of cos(x_0) cos(x_1) cos(x_2) cos(x_3), with an idle x_4."""
-    results = []
-    for order in range(highest + 1):
-        result = np.zeros((5,) * order)
-        for index in itertools.product(range(4), repeat=order):
-            n = np.bincount(index, minlength=4) if order else np.zeros(4)
-            result[index] = np.prod(np.cos(theta[:4] + n * np.pi / 2))
-        results.append(result)
-    return results
-
-
-def cosine_derivatives(x, highest=3):
-    return [math.cos(x + k * math.pi / 2) for k in range(highest + 1)]
-
-
-def rotation(**kwargs):
-    """cos(x)."""
-
-    @qshift.qnode(qml.device("default.qubit"), diff_method="shift", **kwargs)
-    def circuit(x):
-        qml.RX(x, wires=0)
-        return qml.expval(qml.Z(0))
-
-    return circuit
-
-
-def jacobians(fn, x, pfor=(True, True, True), batch=False, persistent=True):
-    """Returns value and derivatives of orders 1 to len(pfor) from nested tapes."""
-
-    def up_to(k):
-        if k == 0:
-            return [fn(x)]
-        with tf.GradientTape(persistent=persistent and not pfor[k - 1]) as tape:
-            tape.watch(x)
-            lower = up_to(k - 1)
-        jacobian = tape.batch_jacobian if batch else tape.jacobian
-        return [*lower, jacobian(lower[-1], x, experimental_use_pfor=pfor[k - 1])]
-
-    return up_to(len(pfor))
-
-
-def gradients(fn, x, highest=3):
-    """Returns value and derivatives by a number, from gradient tapes."""
-    if highest == 0:
-        return [fn(x)]
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        lower = gradients(fn, x, highest - 1)
-    return [*lower, tape.gradient(lower[-1], x)]
 
 
 def compiled(fn):
     return tf.function(fn, autograph=False)
 
 
-def assert_all_close(actual, expected, atol=1e-11):
-    for order, (a, e) in enumerate(zip(actual, expected, strict=True)):
-        np.testing.assert_allclose(a, e, rtol=0, atol=atol, err_msg=f"order {order}")
-
-
-NO_PFOR = (False,) * 3
 IMPOSSIBLE = pytest.mark.xfail(
     raises=ValueError,
     reason="TensorFlow cannot vectorise derivatives of two nested loops, whatever the function",

@@ -10,31 +10,19 @@ import numpy as np
 import pennylane as qml
 import pytest
 import tensorflow as tf
+from closed_forms import (
+    COSINE,
+    COSINE_PRODUCT,
+    ONE,
+    SINE,
+    cosine_product_derivatives,
+    derivative_tensor,
+    rotation,
+)
+from nested_tapes import NO_PFOR, assert_all_close, gradients, jacobians
 
 import qshift
 from qshift.autodiff import evaluation
-
-COSINE = 0.0, 1.0  # phase and frequency
-SINE = -math.pi / 2, 1.0
-ONE = 0.0, 0.0
-
-
-def derivative_tensor(terms, x, order):
-    """Returns all derivatives of sum c prod_i cos(w_i x_i + phi_i), terms (c, [(phi_i, w_i)])."""
-    result = np.zeros((len(x),) * order)
-    for index in np.ndindex(result.shape):
-        n = np.bincount(index, minlength=len(x)) if order else np.zeros(len(x))
-        for c, factors in terms:
-            phi, w = np.array(factors).T
-            result[index] += c * np.prod(w**n * np.cos(w * x + phi + n * np.pi / 2))
-    return result
-
-
-COSINE_PRODUCT = [(1, [COSINE] * 4 + [ONE])]
-
-
-def cosine_product_derivatives(theta, highest=3):
-    return [derivative_tensor(COSINE_PRODUCT, theta, k) for k in range(highest + 1)]
 
 
 def multi_output(device="default.qubit", **kwargs):
@@ -77,49 +65,7 @@ def controlled_rotation():
     return circuit, terms
 
 
-def rotation(**kwargs):
-    """cos(x)."""
-
-    @qshift.qnode(qml.device("default.qubit"), diff_method="shift", **kwargs)
-    def circuit(x):
-        qml.RX(x, wires=0)
-        return qml.expval(qml.Z(0))
-
-    return circuit
-
-
-def jacobians(fn, x, pfor=(True, True, True), batch=False):
-    """Returns value and derivatives of orders 1 to len(pfor) from nested tapes."""
-
-    def up_to(k):
-        if k == 0:
-            return [fn(x)]
-        with tf.GradientTape(persistent=not pfor[k - 1]) as tape:
-            tape.watch(x)
-            lower = up_to(k - 1)
-        jacobian = tape.batch_jacobian if batch else tape.jacobian
-        return [*lower, jacobian(lower[-1], x, experimental_use_pfor=pfor[k - 1])]
-
-    return up_to(len(pfor))
-
-
-def gradients(fn, x, highest=3):
-    """Returns value and derivatives by a number, from gradient tapes."""
-    if highest == 0:
-        return [fn(x)]
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        lower = gradients(fn, x, highest - 1)
-    return [*lower, tape.gradient(lower[-1], x)]
-
-
-def assert_all_close(actual, expected, atol=1e-11):
-    for order, (a, e) in enumerate(zip(actual, expected, strict=True)):
-        np.testing.assert_allclose(a, e, rtol=0, atol=atol, err_msg=f"order {order}")
-
-
 EVERY_PFOR = list(itertools.product([True, False], repeat=3))
-NO_PFOR = (False,) * 3  # the fastest where only a few numbers are wanted
 
 
 # --- reverse mode ---

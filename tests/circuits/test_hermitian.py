@@ -258,6 +258,14 @@ def test_gradient_transforms_and_the_estimator_device_look_too(mode):
         qml.grad(function)(qml.numpy.array(0.3, requires_grad=True))
 
 
+@pytest.mark.parametrize(
+    ("power", "problem"), [(qml.pow(qml.S(0), -2), False), (qml.pow(qml.S(0), -1), True)]
+)
+def test_powers_may_be_hermitian_where_the_base_is_not(power, problem):
+    for _ in range(2):
+        assert bool(hermitian.hermitian_problem(power)) == problem
+
+
 def test_matrices_are_looked_at_once(monkeypatch):
     observable = qml.Hermitian(np.diag([1.0, 2.0, 3.0, 5.0]), [0, 1])
     require_hermitian(observable)

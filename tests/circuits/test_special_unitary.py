@@ -286,20 +286,3 @@ def test_layers_of_batches(of_inputs):
         np.testing.assert_allclose(
             layer(batch), [circuit(row[None], layer.weights[0])[0] for row in batch], atol=1e-12
         )
-
-
-def test_layers_with_functions_of_ones_own():
-    @qshift.shift_gradient([1.0])
-    def sine(x):
-        return np.sin(x)
-
-    @qshift.qnode(qshift.device("simulator"))
-    def circuit(inputs, w):
-        qml.RX(inputs[:, 0] + sine(w), 0)
-        return qml.expval(qml.Z(0))
-
-    layer = qshift.keras.QuantumLayer(circuit, {"w": ()}, dtype="float64")
-    x = tf.constant([[0.1], [0.3], [0.5]], tf.float64)
-    layer(x)
-    layer.set_weights([np.array(0.7)])
-    np.testing.assert_allclose(layer(x), np.cos(x[:, 0] + np.sin(0.7)), atol=1e-12)

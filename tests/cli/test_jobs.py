@@ -15,7 +15,7 @@ from service import INSTANCES
 import qshift
 from qshift.cli.main import main
 from qshift.errors import OptionError
-from qshift.executors.qiskit import arrivals, waiting
+from qshift.executors.qiskit import unconfirmed_jobs, waiting
 from qshift.executors.qiskit.device import EstimatorDevice
 from qshift.ledger import tables
 from qshift.ledger.ledger import Ledger
@@ -163,7 +163,7 @@ def left(circuit, loopback, ledger, monkeypatch):
 def test_deleted_jobs_are_closed_and_the_others_fetched(
     loopback, left, jobs, capsys, ledger, circuit, monkeypatch
 ):
-    monkeypatch.setattr(arrivals, "GRACE", 1.0)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 1.0)
     loopback.ask("delete", [left[0], left[3]])
     loopback.ask("queue", {"delay": 0})
     assert main(["jobs"]) == 0
@@ -209,14 +209,14 @@ def test_what_cannot_be_fetched_does_not_keep_the_others(loopback, left, capsys,
 
 
 def test_a_job_of_another_instance_is_not_lost(loopback, left, capsys, ledger, monkeypatch):
-    monkeypatch.setattr(arrivals, "GRACE", 1.0)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 1.0)
     monkeypatch.setenv("QISKIT_IBM_INSTANCE", INSTANCES["open"])
     assert "belongs to another account or instance" in refused(capsys, "fetch", 1)
     assert {job.state for job in ledger.jobs()} == {"submitted"}
 
 
 def test_a_deleted_job_that_is_cancelled_is_lost(loopback, left, jobs, ledger, monkeypatch):
-    monkeypatch.setattr(arrivals, "GRACE", 1.0)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 1.0)
     loopback.ask("delete", [left[0]])
     assert statuses(jobs("cancel", 1, 2)) == {1: "lost", 2: "cancelled"}
     assert [job.state for job in ledger.jobs()][:2] == ["lost", "cancelled"]
@@ -225,7 +225,7 @@ def test_a_deleted_job_that_is_cancelled_is_lost(loopback, left, jobs, ledger, m
 def test_a_job_that_may_be_on_its_way_is_looked_for_before_it_is_cancelled(
     loopback, jobs, ledger, circuit, monkeypatch
 ):
-    monkeypatch.setattr(arrivals, "GRACE", 8.0)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 8.0)
     loopback.ask("queue", {"delay": 600})
 
     def struck(*_):
@@ -234,7 +234,7 @@ def test_a_job_that_may_be_on_its_way_is_looked_for_before_it_is_cancelled(
     slow = {"kind": "timeout", "seconds": 0.1, "match": "POST /jobs$", "times": 1}
     loopback.faults(slow | {"after": True, "late": 5.0})
     with monkeypatch.context() as patch:
-        patch.setattr(arrivals, "await_arrival", struck)
+        patch.setattr(unconfirmed_jobs, "await_arrival", struck)
         with pytest.raises(KeyboardInterrupt):
             circuit(X)
     assert statuses(jobs()) == {1: "not sent yet", 2: "not sent yet"}
@@ -307,7 +307,7 @@ def test_runs_have_names(tmp_path, monkeypatch, capsys, ledger):
         "import pennylane as qml\ndef f(x):\n    qml.RX(x, 0)\n    return qml.expval(qml.Z(0))\n"
     )
     (tmp_path / "mine.toml").write_text(
-        'description = "Aer with a ledger"\nbackend = "aer"\nshots = 100\n[options]\nledger = true'
+        'description = "Aer"\nbackend = "aer"\nshots = 1000000\n[options]\nledger = true'
     )
 
     def evaluate(*arguments):

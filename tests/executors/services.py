@@ -7,6 +7,8 @@ from qshift.executors.qiskit import digests, estimator
 from qshift.executors.qiskit.device import EstimatorDevice
 from qshift.executors.qiskit.targets import LocalTarget
 from qshift.ledger import ledger as ledgers
+from qshift.ledger.heartbeat import Heartbeat
+from qshift.ledger.liveness import this_process
 
 
 class KilledError(BaseException):
@@ -63,10 +65,10 @@ class RemoteTarget(LocalTarget):
         super().__init__("aer", level, options or {})
         self.service = service
 
-    def submit(self, primitive, pubs, seed, exact=False, tags=(), sending=lambda: None):
+    def submit(self, submission):
         self.service.watch("submit")
-        sending()
-        job = RemoteJob(self.service, super().submit(primitive, pubs, seed, exact), tags)
+        submission.sending()
+        job = RemoteJob(self.service, super().submit(submission), submission.tags)
         self.service.jobs[job.id] = job
         self.service.watch("submitted")
         return job
@@ -91,9 +93,8 @@ def process(monkeypatch, name="1"):
     """What runs in here belongs to a process that is gone afterwards."""
     with monkeypatch.context() as patch:
         patch.setattr(estimator, "_draws", digests.Draws())
-        gone = f"{ledgers.this_process().split()[0]} 99999999 {name}.0"
-        patch.setattr(ledgers, "this_process", lambda: gone)
-        patch.setattr(ledgers, "_at_work", set())
+        gone = f"{this_process().split()[0]} 99999999 {name}.0"
+        patch.setattr(ledgers, "HEARTBEAT", Heartbeat(process=lambda: gone))
         leave = ledgers.Ledger.leave
         patch.setattr(ledgers.Ledger, "leave", lambda self, jobs: None)
         try:

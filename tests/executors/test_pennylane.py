@@ -24,7 +24,6 @@ import qshift
 from qshift import Tracker
 from qshift.autodiff.evaluation import Evaluation
 from qshift.errors import UnsupportedError
-from qshift.executors import pennylane
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.rules.planner import OBJECTIVES, multi_indices
 
@@ -81,14 +80,13 @@ def test_mixed_states():
 
 
 @pytest.mark.parametrize("name, count, wires", GATES)
-def test_broadcasting_agrees_with_single_tapes(name, count, wires, monkeypatch):
+def test_broadcasting_agrees_with_single_tapes(name, count, wires):
     circuit = gate_circuit(name, count, wires)
     points = random_points(circuit, 4)
     points[:, 1] = points[0, 1]  # one parameter stays where it is
-    executor = PennyLaneExecutor(qml.device("default.qubit"))
-    broadcast = executor(circuit, points)
-    monkeypatch.setattr(pennylane, "_BROADCASTING", set())
-    single = executor(circuit, points)
+    broadcast = PennyLaneExecutor(qml.device("default.qubit"))(circuit, points)
+    one_by_one = PennyLaneExecutor(qml.device("default.qubit"), broadcasting=())
+    single = one_by_one(circuit, points)
     np.testing.assert_allclose(broadcast, single, atol=1e-12)
     np.testing.assert_allclose(broadcast, truth(circuit, points, wires=4), atol=1e-10)
 
@@ -104,24 +102,22 @@ def test_any_parameters_may_move(moving):
 
 @pytest.mark.parametrize("name", ["default.qubit", "lightning.qubit"])
 @pytest.mark.parametrize("size, batches", [(1, 7), (3, 3), (7, 1), (100, 1)])
-def test_chunks_do_not_change_results(name, size, batches, monkeypatch):
+def test_chunks_do_not_change_results(name, size, batches):
     circuit = several()
     points = random_points(circuit, 7)
-    monkeypatch.setattr(pennylane, "_MOST_AMPLITUDES", size * 2**3)
-    monkeypatch.setattr(pennylane, "_MOST_TAPES", size)
     runs = device(name)
+    executor = PennyLaneExecutor(runs, most_amplitudes=size * 2**3, most_tapes=size)
     with Tracker() as tracker, qml.Tracker(runs) as sent:
-        values = PennyLaneExecutor(runs)(circuit, points)
+        values = executor(circuit, points)
     np.testing.assert_allclose(values, truth(circuit, points), atol=1e-10)
     assert sent.totals["batches"] == batches
     assert (tracker.totals["circuits"], tracker.totals["batches"]) == (7, 1)
 
 
-def test_circuits_larger_than_the_limit_run_one_by_one(monkeypatch):
-    monkeypatch.setattr(pennylane, "_MOST_AMPLITUDES", 2)
+def test_circuits_larger_than_the_limit_run_one_by_one():
     circuit = several()
     points = random_points(circuit, 3)
-    values = PennyLaneExecutor(device("default.qubit"))(circuit, points)
+    values = PennyLaneExecutor(device("default.qubit"), most_amplitudes=2)(circuit, points)
     np.testing.assert_allclose(values, truth(circuit, points), atol=1e-10)
 
 

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -15,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qshift.ledger import database, schema
+from qshift.ledger import damage, schema
 from qshift.ledger import ledger as ledgers
-from qshift.ledger import tables as records
 from qshift.ledger.database import Database, LedgerError, ReadOnlyLedgerError
+from qshift.ledger.heartbeat import Heartbeat
 from qshift.ledger.ledger import Ledger
-from qshift.ledger.tables import Draft
+from qshift.ledger.records import Draft
 
 COLUMNS = {"target": "ibm:ibm_one", "access": "{}", "run": "r"}
 VERSION_1 = """
@@ -42,10 +43,8 @@ PRAGMA user_version = 1;
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch):
-    """As for a new process."""
-    monkeypatch.setattr(ledgers, "_examined", set())
-    monkeypatch.setattr(ledgers, "_at_work", set())
-    monkeypatch.setattr(database, "_copies", {})
+    """As for a new process, which writes no signs of life while a test looks at a file."""
+    monkeypatch.setattr(ledgers, "HEARTBEAT", Heartbeat(beat=3600.0))
 
 
 def key(i):
@@ -122,8 +121,8 @@ def test_an_old_file_is_brought_up_to_date(old):
     assert old.points(jobs[0]) == [(0, b"12345678", result(2)), (0, b"12345678", result(3))]
 
 
-def test_what_an_old_file_has_is_not_sent_again(old, monkeypatch):
-    monkeypatch.setattr(ledgers, "SILENCE", -1.0)
+def test_what_an_old_file_has_is_not_sent_again(old):
+    old = Ledger(old.path, Heartbeat(silence=-1.0))
     claim(old, *range(2, 8))  # its processes cannot be looked up; they give no sign of life
     claims = claim(old, *range(2, 10))
     assert set(claims.results) == {key(2), key(3)}
@@ -210,9 +209,8 @@ def test_a_simulated_result_that_was_changed_is_an_error_with_a_way_out(tmp_path
 def test_nothing_is_sent_where_something_may_be_recorded_that_is_not_found(statement, tmp_path):
     ledger = filled(tmp_path / "ledger")
     change(ledger, statement, key(6))
-    ledgers._examined.clear()
     with pytest.raises(LedgerError, match="is damaged: .*Nothing .* sent. Put a copy from a back"):
-        claim(ledger, 6, 100)
+        claim(Ledger(ledger.path), 6, 100)
     assert len(ledger.jobs()) == 4
     assert read(ledger, 1) == {key(1): result(1)}  # and the others are still of use
 
@@ -241,7 +239,6 @@ def test_flipped_bits_are_errors_and_never_numbers(tmp_path):
         for end in ("-wal", "-shm"):
             Path(f"{ledger.path}{end}").unlink(missing_ok=True)
         ledger.path.write_bytes(broken)
-        ledgers._examined.clear()
         try:
             claims = claim(ledger, *wanted)
             assert not claims.mine and not claims.others, bit
@@ -276,7 +273,7 @@ def as_nobody(code, *arguments):
 READER = """
 import sys
 from qshift.ledger import Ledger, LedgerError
-from qshift.ledger.tables import Draft
+from qshift.ledger.records import Draft
 ledger = Ledger(sys.argv[1])
 print(len(ledger.jobs()), len(ledger.read([b"%016d" % i for i in range(2, 100)])))
 try:
@@ -343,11 +340,13 @@ def test_a_directory_that_cannot_be_written(place):
 
 
 def test_a_copy_is_made_anew_when_the_original_changes(place, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
     ledger = filled(place / "ledger")
     monkeypatch.setattr(Database, "is_writable", False)
     assert len(ledger.jobs()) == 4
-    first = dict(database._copies)
-    assert len(ledger.jobs()) == 4 and dict(database._copies) == first
+    copies = list(Path(tempfile.gettempdir()).glob("qshift-ledger-*"))
+    assert len(ledger.jobs()) == 4
+    assert list(Path(tempfile.gettempdir()).glob("qshift-ledger-*")) == copies
     filled(place / "other", jobs=5)
     shutil.copy(place / "other", ledger.path)
     assert len(ledger.jobs()) == 5
@@ -358,7 +357,7 @@ def test_a_full_disk_is_an_error_before_anything_is_sent(tmp_path):
     code = """
     import resource, signal, sys
     from qshift.ledger import Ledger, LedgerError
-    from qshift.ledger.tables import Draft
+    from qshift.ledger.records import Draft
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
     def drafts(keys):
@@ -379,17 +378,15 @@ def test_a_full_disk_is_an_error_before_anything_is_sent(tmp_path):
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200_000
 
 
-def test_a_locked_ledger_is_waited_for_and_then_an_error(tmp_path, monkeypatch, caplog):
+def test_a_locked_ledger_is_waited_for_and_then_an_error(tmp_path, caplog):
     ledger = filled(tmp_path / "ledger")
-    monkeypatch.setattr(database, "_SAID", 0.05)
     lock = sqlite3.connect(ledger.path, isolation_level=None, check_same_thread=False)
     lock.execute("BEGIN IMMEDIATE")
-    monkeypatch.setattr(database, "PATIENCE", 0.3)
+    impatient = Ledger(ledger.path, patience=0.3)
     with pytest.raises(LedgerError, match="is locked. Another process has kept it locked for 0 s"):
-        claim(ledger, 1, 100)
+        claim(impatient, 1, 100)
     assert "Waiting for another process that has locked the ledger" in caplog.text
-    assert len(read(ledger, 1)) == 1  # which it does not stand in the way of
-    monkeypatch.setattr(database, "PATIENCE", 60.0)
+    assert len(read(impatient, 1)) == 1  # which it does not stand in the way of
     threading.Timer(0.3, lock.execute, ["COMMIT"]).start()
     start = time.monotonic()
     assert len(claim(ledger, 1, 100).mine) == 1 and time.monotonic() - start < 30
@@ -412,5 +409,5 @@ def test_examining_a_ledger_is_quick(tmp_path):
     ledger = filled(tmp_path / "ledger", jobs=2, points=20_000)
     start = time.monotonic()
     with ledger._file.reading() as db:
-        assert records.damage(db) is None
+        assert damage.found(db) is None
     assert time.monotonic() - start < 20

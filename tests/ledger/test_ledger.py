@@ -9,8 +9,9 @@ import pytest
 from qshift.errors import QShiftError
 from qshift.ledger import ledger as ledgers
 from qshift.ledger import liveness
+from qshift.ledger.heartbeat import Heartbeat
 from qshift.ledger.ledger import Ledger, LedgerError
-from qshift.ledger.tables import Draft
+from qshift.ledger.records import Draft
 
 COLUMNS = {"target": "aer", "access": "{}", "run": "r"}
 
@@ -36,9 +37,9 @@ def claim(ledger, names, remote=True, make=drafts):
     return ledger.claim(keys(*names), make, remote=remote, **COLUMNS)
 
 
-def another_process(monkeypatch, name):
-    monkeypatch.setattr(ledgers, "this_process", lambda: name)
-    monkeypatch.setattr(ledgers, "_at_work", set())
+def of_process(ledger, name, **options):
+    """Returns the ledger as a process of this name has it."""
+    return Ledger(ledger.path, Heartbeat(process=lambda: name, **options))
 
 
 GONE = f"{liveness.this_process().split()[0]} 99999999 1.0"
@@ -76,13 +77,12 @@ def test_what_cannot_be_sent_is_not_claimed(ledger):
     assert ledger.jobs() == [] and len(claim(ledger, "ab").mine) == 1
 
 
-def test_jobs_of_processes_that_are_gone(ledger, monkeypatch):
-    with monkeypatch.context() as patch:
-        another_process(patch, GONE)
-        first, second, third = claim(ledger, "abcdef").mine
-        ledger.sent(second, "id")
-        simulated, other = claim(ledger, "uvwx", remote=False).mine
-        ledger.sent(simulated, "local")
+def test_jobs_of_processes_that_are_gone(ledger):
+    gone = of_process(ledger, GONE)
+    first, second, third = claim(gone, "abcdef").mine
+    gone.sent(second, "id")
+    simulated, other = claim(gone, "uvwx", remote=False).mine
+    gone.sent(simulated, "local")
     claims = claim(ledger, "abcdef")
     assert [job.id for job in claims.doubtful] == [first.id, third.id]
     assert [job.id for job in claims.sent] == [second.id] and not claims.mine
@@ -93,36 +93,29 @@ def test_jobs_of_processes_that_are_gone(ledger, monkeypatch):
     assert ledger.job(simulated.id) == claims.mine[0] and ledger.job(other.id) is None
 
 
-def test_jobs_of_processes_that_live(ledger, monkeypatch):
+def test_jobs_of_processes_that_live(ledger):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         name = pool.apply(liveness.this_process)
-        with monkeypatch.context() as patch:
-            another_process(patch, name)
-            claim(ledger, "ab")
+        claim(of_process(ledger, name), "ab")
         assert claim(ledger, "ab").others == keys("a", "b")
-        with monkeypatch.context() as patch:
-            # Another process with the same number, or one that is not there any more.
-            another_process(patch, f"{name.rsplit(' ', 1)[0]} 1.0")
-            claim(ledger, "cd")
+        # Another process with the same number, or one that is not there any more.
+        claim(of_process(ledger, f"{name.rsplit(' ', 1)[0]} 1.0"), "cd")
         assert len(claim(ledger, "cd").doubtful) == 1
 
 
 def test_jobs_of_processes_that_cannot_be_looked_up(ledger, monkeypatch):
     """As in another container: whether they live is told by their own signs of life alone."""
-    elsewhere = "elsewhere 12 1.0"
-    with monkeypatch.context() as patch:
-        another_process(patch, elsewhere)
-        unsent, sent = claim(ledger, "efgh").mine
-        ledger.sending(sent)
-    monkeypatch.setattr(ledgers, "SILENCE", 0.4)
+    heartbeat = Heartbeat(beat=60.0, process=lambda: "elsewhere 12 1.0")
+    elsewhere = Ledger(ledger.path, heartbeat)
+    unsent, sent = claim(elsewhere, "efgh").mine
+    elsewhere.sending(sent)
+    ledger = Ledger(ledger.path, Heartbeat(silence=0.4))
     claims = claim(ledger, "efgh")
     assert claims.others == keys("e", "f", "g", "h") and not claims.doubtful
     assert [job.id for job in claims.elsewhere] == [sent.id]  # a service may have that one
     for _ in range(4):
         time.sleep(0.15)
-        with monkeypatch.context() as patch:
-            another_process(patch, elsewhere)
-            ledgers._touch({(ledger.path, job.id) for job in (unsent, sent)})
+        heartbeat.touch(ledger.path, [unsent.id, sent.id])
         assert len(claim(ledger, "efgh").others) == 4
     # Whatever a clock shows, and whichever way it was set.
     for step in (-3600, 3600):
@@ -135,23 +128,23 @@ def test_jobs_of_processes_that_cannot_be_looked_up(ledger, monkeypatch):
     assert not claims.others and claim(ledger, "ef").others == keys("e", "f")  # ours now
 
 
-def test_signs_of_life(ledger, monkeypatch):
-    monkeypatch.setattr(ledgers, "BEAT", 0.05)
-    monkeypatch.setattr(ledgers, "_at_work", set())
-    monkeypatch.setattr(ledgers, "_heart", None)
+def test_signs_of_life(ledger):
+    heartbeat = Heartbeat(beat=0.05)
+    ledger = Ledger(ledger.path, heartbeat)
     (job,) = claim(ledger, "ab").mine
     deadline = time.monotonic() + 20
     while ledger.job(job.id).touched == job.touched:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert ledger.job(job.id).is_sound
-    heart = ledgers._heart
+    assert heartbeat.is_beating
     ledger.leave([job])
-    heart.join(20)
-    assert ledgers._heart is None
+    while heartbeat.is_beating:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
-def test_each_request_is_written_down_before_it_goes_out(ledger, monkeypatch):
+def test_each_request_is_written_down_before_it_goes_out(ledger):
     job, other = claim(ledger, "abcd").mine
     assert (job.posts, job.posted) == (0, None)
     for posts in (1, 2):
@@ -159,10 +152,9 @@ def test_each_request_is_written_down_before_it_goes_out(ledger, monkeypatch):
         found = ledger.job(job.id)
         assert found.posts == posts and 0 <= liveness.elapsed(found.posted) < 60
     assert ledger.job(other.id).posts == 0
-    with monkeypatch.context() as patch:  # one that takes this one for gone, wrongly
-        another_process(patch, "elsewhere 1 1")
-        patch.setattr(ledgers, "is_alive", lambda name: False)
-        assert len(claim(ledger, "abcd").doubtful) == 2
+    # One that takes this one for gone, wrongly.
+    other_process = of_process(ledger, "elsewhere 1 1", is_alive=lambda name: False)
+    assert len(claim(other_process, "abcd").doubtful) == 2
     for each in (job, other):
         with pytest.raises(ledgers.OvertakenError, match=f"Job {each.id} of the ledger .* taken"):
             ledger.sending(each)

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from analytic import Circuit, Executor
 from rich.console import Console
 
 from qshift.autodiff.evaluation import Evaluation
@@ -141,33 +142,18 @@ def test_light_cones():
 @pytest.mark.parametrize("spectra", [[(1.0,)] * 3, [(0.5, 1.0), (1.0, 3.0)], [(1.0,), ()]])
 def test_the_plan_is_what_is_run(spectra, objective, adjoint):
     """Order by order, as nested tapes ask."""
-
-    class Circuit:
-        num_parameters, num_values = len(spectra), 1
-
-        def planner(self, objective):
-            return planner(spectra, objective)
-
-    class Executor:
-        counts = []
-
-        def __call__(self, circuit, points, call):
-            self.counts.append(len(points))
-            return np.zeros((len(points), 1))
-
-        def gradients(self, circuit, points):
-            self.counts.append(len(points))
-            return np.zeros((len(points), 1, circuit.num_parameters))
-
     columns = range(len(spectra))
     plan = Plan.of(planner(spectra, objective), up_to(columns, 3), points=2, adjoint=adjoint)
     executor = Executor()
-    x = np.zeros((2, len(spectra)))
-    evaluation = Evaluation(Circuit(), executor, x, objective, adjoint)
+    circuit = Circuit(
+        np.ones(len(spectra)), list(map(Frequencies, spectra)), np.ones((2, len(spectra)), bool)
+    )
+    evaluation = Evaluation(circuit, executor, np.zeros((2, len(spectra))), objective, adjoint)
     for order in plan.orders:
-        executor.counts = []
+        before = len(executor.sizes), len(executor.gradient_sizes)
         evaluation.partials(tuple(multi_indices(columns, order.order)))
-        assert executor.counts == [order.circuits] * order.batches
+        ran = executor.sizes[before[0] :] + executor.gradient_sizes[before[1] :]
+        assert ran == [order.circuits] * order.batches
 
 
 def test_total(four):

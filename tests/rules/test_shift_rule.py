@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import spectra
 
+from qshift.rules.frequencies import period
 from qshift.rules.shift_rule import (
     ShiftRule,
     design,
-    is_equidistant,
     odd_grid,
-    period,
     shift_rule,
     target,
 )
@@ -35,39 +35,6 @@ SPECTRA = [
     (1, math.sqrt(2)),
     (1, math.sqrt(2), math.sqrt(3), math.pi),
 ]
-
-
-def equidistant():
-    return st.builds(
-        lambda count, base: tuple(base * m for m in range(1, count + 1)),
-        st.integers(1, 6),
-        st.floats(0.1, 3),
-    )
-
-
-def commensurable():
-    return st.builds(
-        lambda numbers, unit: tuple(number * unit for number in numbers),
-        st.lists(st.integers(1, 40), min_size=1, max_size=6, unique=True),
-        st.sampled_from([1, 0.5, 0.1, 1 / 3, math.pi]),
-    )
-
-
-def incommensurable():
-    primes = [2, 3, 5, 7, 11, 13, 17, 19]
-    return st.lists(st.sampled_from(primes), min_size=2, max_size=5, unique=True).map(
-        lambda numbers: tuple(math.sqrt(number) for number in numbers)
-    )
-
-
-def separated():
-    """Arbitrary frequencies, no two closer than 0.05."""
-    gaps = st.lists(st.floats(0.05, 1), min_size=1, max_size=5)
-    return gaps.map(lambda values: tuple(np.cumsum(values).tolist()))
-
-
-def spectra():
-    return st.one_of(equidistant(), commensurable(), incommensurable(), separated())
 
 
 class Polynomial:
@@ -364,46 +331,6 @@ def test_shifts_without_an_exact_rule_are_refused(frequencies, order, shifts):
     assert "leave shifts out" in message
 
 
-@pytest.mark.parametrize(
-    ("frequencies", "expected"),
-    [
-        ((1,), 2 * np.pi),
-        ((0.5, 1), 4 * np.pi),
-        ((1, 3), 2 * np.pi),
-        ((2, 4, 6), np.pi),
-        ((2, 3), 2 * np.pi),
-        ((0.3, 0.1), 20 * np.pi),
-        ((1 / 3, 1 / 7), 42 * np.pi),
-        ((1.234, 0.777), 2000 * np.pi),
-        ((1, 5000), 2 * np.pi),
-        ((math.sqrt(2), 3 * math.sqrt(2)), math.sqrt(2) * np.pi),
-        ((1, math.sqrt(2)), None),
-        ((1, 1.41421356), None),
-        ((math.pi, 1), None),
-        ((1, 1 + 1e-6), None),
-    ],
-)
-def test_period(frequencies, expected):
-    if expected is None:
-        assert period(frequencies) is None
-    else:
-        assert period(frequencies) == pytest.approx(expected, rel=1e-12)
-
-
-@fast
-@given(st.one_of(equidistant(), commensurable()))
-def test_period_is_common_and_smallest(frequencies):
-    full = period(frequencies)
-    turns = np.array(frequencies) * full / (2 * np.pi)
-    assert turns == pytest.approx(turns.round(), rel=1e-11)
-    assert math.gcd(*turns.round().astype(int).tolist()) == 1
-
-
-def test_is_equidistant():
-    assert all(map(is_equidistant, [(1,), (0.7,), (1, 2), (1, 0.5), (0.1, 0.2, 0.3), (3, 1, 2)]))
-    assert not any(map(is_equidistant, [(1, 3), (2, 3), (1, 2, 4), (1, math.sqrt(2)), (1, 2.001)]))
-
-
 def test_odd_grid_of_equidistant_spectra():
     grid = odd_grid((0.5, 1, 1.5))
     odd_multiples = np.arange(-5, 6, 2) * np.pi / 6 / 0.5
@@ -441,28 +368,6 @@ def test_design_and_target_are_the_basis_and_its_derivatives():
     assert target((2, 0.5), 2).tolist() == [0, -4, -0.25, 0, 0]
     assert target((2, 0.5), 3).tolist() == [0, 0, 0, -8, -0.125]
     assert target((2, 0.5), 4).tolist() == [0, 16, 0.0625, 0, 0]
-
-
-@pytest.mark.parametrize("function", [shift_rule, period, is_equidistant, odd_grid])
-@pytest.mark.parametrize(
-    ("frequencies", "reason"),
-    [
-        ((), "one or more"),
-        (None, "finite"),
-        ("abc", "finite"),
-        ((1j,), "finite"),
-        (((1, 2), (3, 4)), "sequence"),
-        ((1, math.nan), "finite"),
-        ((1, math.inf), "finite"),
-        ((0, 1), "positive"),
-        ((-1, 2), "positive"),
-        ((1, 2, 1), "distinct"),
-        ((1, 1 + 1e-13), "distinct"),
-    ],
-)
-def test_bad_frequencies(function, frequencies, reason):
-    with pytest.raises(ValueError, match=f"frequencies must be .*{reason}"):
-        function(frequencies)
 
 
 @pytest.mark.parametrize("order", [-1, 1.0, 1.5, None, "1"])

@@ -119,11 +119,11 @@ def program(
     import tensorflow as tf
 
     import qshift
-    from qshift.executors.qiskit import arrivals
+    from qshift.executors.qiskit import unconfirmed_jobs
     from qshift.executors.qiskit.device import EstimatorDevice
 
     if underway is not None:
-        arrivals.GRACE = underway
+        unconfirmed_jobs.GRACE = underway
     _tell(phase, post)
     device = EstimatorDevice(backend="ibm:ibm_manila", ledger=path, max_parameter_values=values)
 

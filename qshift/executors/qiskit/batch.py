@@ -11,7 +11,7 @@ import numpy as np
 from qshift.errors import JobError, QShiftError
 from qshift.executors.qiskit import digests, waiting
 from qshift.executors.qiskit.budget import Budget
-from qshift.executors.qiskit.job import Job
+from qshift.executors.qiskit.job import Job, Submission
 from qshift.executors.qiskit.job_splitting import Limits, Load, pack
 from qshift.executors.qiskit.pub_results import unpacked
 from qshift.executors.qiskit.targets import Target
@@ -184,7 +184,9 @@ class Batch:
     ) -> Job:
         arguments = [self._pubs[i].arguments(rows) for i, rows in parcel.parts]
         exact = not self._pubs[parcel.parts[0][0]].shots
-        job = self._target.submit(parcel.primitive, arguments, parcel.seed, exact, tags, sending)
+        job = self._target.submit(
+            Submission(parcel.primitive, arguments, parcel.seed, exact, tags, sending)
+        )
         loads = [(self._pubs[i].load.executions, len(rows)) for i, rows in parcel.parts]
         Tracker.record(jobs=1, shots=sum(executions * rows for executions, rows in loads))
         for i, rows in parcel.parts:

@@ -6,7 +6,7 @@ qshift never sees more of a token than that, and stores, prints and logs none.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import requests
@@ -15,6 +15,7 @@ from qiskit.providers.exceptions import QiskitBackendNotFoundError
 
 from qshift.errors import AccountError, OptionError, QShiftError, ServiceError
 from qshift.executors.qiskit import transport
+from qshift.executors.qiskit.job import Submission
 from qshift.executors.qiskit.qiskit_internals import (
     VERSION,
     AccountNotFoundError,
@@ -157,45 +158,36 @@ class Connection:
 
     def submit(
         self,
-        kind: str,
+        submission: Submission,
         mode: BackendV2 | Session,
-        pubs: Sequence,
         options: Mapping[str, Any],
-        seed: int | None,
-        tags: Sequence[str],
         max_time: int | None,
-        sending: Callable[[], None],
     ) -> tuple[str, str]:
         """Submits a job, in one attempt; returns its id, and a digest of the instance it is in.
 
         Args:
-            kind: ``"estimator"`` or ``"sampler"``.
+            submission: What it runs. Its tags go before those in the options.
             mode: A backend, session or batch.
-            pubs: As for `qiskit_internals.run_locally`.
             options: As for `qiskit_internals.run_locally`.
-            seed: As for `qiskit_internals.run_locally`.
-            tags: Of the job, before those in the options.
             max_time: QPU seconds after which it is cancelled; None for the service's limit.
-            sending: Is called when the request that creates the job is about to go out; what it
-                raises keeps it from going out.
         """
         environment = dict(options.get("environment", {}))
-        environment["job_tags"] = [*tags, *environment.get("job_tags", ())]
+        environment["job_tags"] = [*submission.tags, *environment.get("job_tags", ())]
         more: dict[str, Any] = {"environment": environment}
         if max_time is not None:
             more["max_execution_time"] = max_time
-        made = primitive(kind, mode, options, seed, **more)
+        made = primitive(submission.primitive, mode, options, submission.seed, **more)
         service, asked = self._service, False
 
         def watch(creates: bool) -> None:
             nonlocal asked
             asked = True
             if creates:
-                sending()
+                submission.sending()
 
         token = transport.watch.set(watch)
         try:
-            job_id = transport.name(made.run(pubs).job_id())
+            job_id = transport.name(made.run(submission.pubs).job_id())
             return job_id, _digest(service.active_instance())
         except Exception as error:
             is_ours = isinstance(error, QShiftError | IBMInputValueError)

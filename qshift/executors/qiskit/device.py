@@ -72,6 +72,15 @@ class EstimatorDevice(qml.devices.Device):
 
     Raises:
         OptionError: For a backend or option that there is not. Nothing runs then.
+
+    Example:
+        >>> device = qml.device("qshift.estimator", wires=2, backend="aer", seed=1)
+        >>> @qml.qnode(device, diff_method=qshift.param_shift)
+        ... def energy(x):
+        ...     qml.RX(x, wires=0)
+        ...     return qml.expval(qml.Z(0))
+        >>> float(energy(0.0))
+        1.0
     """
 
     name = "qshift.estimator"

@@ -15,7 +15,7 @@ from qiskit.circuit import ParameterExpression
 from qiskit.quantum_info import SparsePauliOp
 
 from qshift.executors.executor import Call
-from qshift.executors.qiskit import canonical
+from qshift.executors.qiskit import canonical_options
 from qshift.forks import Lock
 
 
@@ -62,8 +62,8 @@ def of_observables(observables: Iterable[SparsePauliOp]) -> bytes:
 
 
 def of_options(options: Mapping[str, Any], is_complete: bool = True) -> bytes:
-    """Returns what identifies nested options; see `qshift.executors.qiskit.canonical.text`."""
-    return canonical.text(options, is_complete).encode()
+    """Returns what identifies nested options; see `canonical_options.text`."""
+    return canonical_options.text(options, is_complete).encode()
 
 
 def of_points(prefix: bytes, points: np.ndarray) -> list[bytes]:

@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a job is to run, for `Target.submit`.
+
+    Attributes:
+        primitive: ``"estimator"`` or ``"sampler"``.
+        pubs: Each with its precision, or for a sampler with its shots.
+        seed: Of a simulator's samples, positive; None for fresh ones.
+        exact: Whether all precisions are zero, which hardware cannot do.
+        tags: By which `find` finds the job, where jobs live on a service.
+        sending: Is called there before each request that may create the job; what it raises keeps
+            the request from going out.
+    """
+
+    primitive: str
+    pubs: Sequence
+    seed: int | None = None
+    exact: bool = False
+    tags: Sequence[str] = ()
+    sending: Callable[[], None] = lambda: None
 
 
 class Job(Protocol):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +17,9 @@ from pennylane.operation import Operator
 from pennylane.ops import Prod, SProd, Sum
 from pennylane.pauli import PauliSentence, PauliWord
 from qiskit.quantum_info import PauliList, SparsePauliOp
-from scipy.linalg import hadamard
 
 from qshift.circuits.circuit import Circuit
-from qshift.circuits.pauli import decompose
+from qshift.circuits.pauli import decompose, signs, z_words
 from qshift.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -193,9 +191,8 @@ def _of_probabilities(
         )
     terms = []
     rotation = measurement.diagonalizing_gates() if measurement.obs is not None else []
-    signs = hadamard(2 ** len(wires)) / 2 ** len(wires)
-    for bits, weight in zip(product((0, 1), repeat=len(wires)), signs, strict=True):
-        word = PauliWord({wire: "Z" for wire, bit in zip(wires, bits, strict=True) if bit})
+    transform = signs(len(wires)) / 2 ** len(wires)
+    for word, weight in zip(z_words(wires), transform, strict=True):
         sentence = PauliSentence({word: 1.0})
         if rotation and word:
             unitary = qml.matrix(qml.prod(*rotation[::-1], qml.I(wires)), wire_order=wires)

@@ -8,10 +8,11 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qshift.errors import JobError, OptionError, QShiftError
-from qshift.executors.qiskit import arrivals, digests, waiting
+from qshift.executors.qiskit import digests, unconfirmed_jobs, waiting
 from qshift.executors.qiskit.batch import Batch, Parcel, unpacked_job
 from qshift.executors.qiskit.job import Job
 from qshift.executors.qiskit.pub_results import decoded, encoded
@@ -244,7 +245,7 @@ class RecordedBatch(Batch):
         if not self._target.is_remote or found.job_id == job.id:
             return job
         if found.state in ("submitted", "done"):  # by a process that took this one for gone
-            return arrivals.only_one([self._joined(found), job], record.tag)
+            return unconfirmed_jobs.only_one([self._joined(found), job], record.tag)
         job.cancel()  # as somebody has closed its record while it was being sent
         if job.status() == "done":
             return job
@@ -261,15 +262,16 @@ class RecordedBatch(Batch):
         if not record.posts:
             return None
         passed = elapsed(record.posted)
-        longest = arrivals.LONGEST_REQUEST + arrivals.GRACE
-        seconds = 0.0 if passed is not None and passed > longest else arrivals.GRACE
-        return arrivals.await_arrival(lambda: self._target.find(record.tag), record.tag, seconds)
+        longest = unconfirmed_jobs.LONGEST_REQUEST + unconfirmed_jobs.GRACE
+        seconds = 0.0 if passed is not None and passed > longest else unconfirmed_jobs.GRACE
+        find = partial(self._target.find, record.tag)
+        return unconfirmed_jobs.await_arrival(find, record.tag, seconds)
 
     def _arrived(self, records: Sequence[Record]) -> bool:
         """Whether one of the jobs is at the service that are sent by who knows which processes."""
         for record in records:
             if found := self._target.find(record.tag):
-                job = arrivals.only_one(found, record.tag)
+                job = unconfirmed_jobs.only_one(found, record.tag)
                 self._ledger.sent(record, job.id, job.instance)
                 return True
         return False

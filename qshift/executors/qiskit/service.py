@@ -7,14 +7,16 @@ import math
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from qiskit.providers import BackendV2
 
 from qshift.errors import OptionError, ServiceError
-from qshift.executors.qiskit import arrivals
+from qshift.executors.qiskit import unconfirmed_jobs
+from qshift.executors.qiskit.job import Submission
 from qshift.executors.qiskit.retry import never_went_out, persist, understood
 from qshift.executors.qiskit.service_job import ServiceJob
 from qshift.executors.qiskit.targets import Target
@@ -109,15 +111,7 @@ class ServiceTarget(Target):
         updated = properties and properties.last_update_date.isoformat()
         return self.backend_name, self._device.backend_version, updated
 
-    def submit(
-        self,
-        primitive: str,
-        pubs: Sequence,
-        seed: int | None,
-        exact: bool = False,
-        tags: Sequence[str] = (),
-        sending: Callable[[], None] = lambda: None,
-    ) -> ServiceJob:
+    def submit(self, submission: Submission) -> ServiceJob:
         """Submits a job and returns it; see `Target.submit`.
 
         The first tag has to be this job's alone: if no clear answer comes, the service is asked for
@@ -127,12 +121,12 @@ class ServiceTarget(Target):
             AccountError: If there is no account, or the service refuses it.
             ServiceError: If the job cannot be submitted.
         """
-        tags = [str(tag) for tag in tags] or [f"qshift-{uuid.uuid4().hex}"]
+        tags = list(map(str, submission.tags)) or [f"qshift-{uuid.uuid4().hex}"]
         limit = self._max_time if self._mode == "job" else None
         ends: list[float] = []  # of requests that may have reached the service
 
         def noted() -> None:
-            sending()
+            submission.sending()
             ends.append(math.inf)
 
         def doubted() -> str | None:
@@ -140,8 +134,8 @@ class ServiceTarget(Target):
 
         def attempt() -> Any:
             if ends:
-                left = max(0.0, ends[-1] + arrivals.GRACE - time.monotonic())
-                arrived = arrivals.await_arrival(
+                left = max(0.0, ends[-1] + unconfirmed_jobs.GRACE - time.monotonic())
+                arrived = unconfirmed_jobs.await_arrival(
                     lambda: self.find(tags[0]), tags[0], left, self.sleep
                 )
                 if arrived:
@@ -151,7 +145,7 @@ class ServiceTarget(Target):
             before = len(ends)
             try:
                 submitted = self._connection.submit(
-                    primitive, mode, pubs, self._options, seed, tags, limit, noted
+                    replace(submission, tags=tags, sending=noted), mode, self._options, limit
                 )
             except Exception as error:
                 if len(ends) > before:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qshift.errors import JobError, QShiftError, ServiceError
-from qshift.executors.qiskit import arrivals, waiting
+from qshift.executors.qiskit import unconfirmed_jobs, waiting
 from qshift.executors.qiskit.pub_results import require_results
 from qshift.executors.qiskit.retry import MissingError, diagnose
 from qshift.inputs import is_real
@@ -78,7 +78,7 @@ class ServiceJob:
                 return self._target._ask(answered, what)
             except MissingError as error:
                 # Of a job that has just come the service need not know everywhere.
-                if time.monotonic() - self._sent > arrivals.GRACE:
+                if time.monotonic() - self._sent > unconfirmed_jobs.GRACE:
                     raise self._lost(error) from None
             self._target.sleep(pause)
 
@@ -102,7 +102,7 @@ class ServiceJob:
             return
         this = ServiceJob(self._target, self.id, self.instance)
         others = [job for job in self._target.find(self._doubted) if job.id != self.id]
-        used = arrivals.only_one([this, *others], self._doubted)
+        used = unconfirmed_jobs.only_one([this, *others], self._doubted)
         self.id, self.instance = used.id, used.instance
 
     def status(self) -> str:

@@ -6,7 +6,7 @@ All of them are a `Target`: they transpile a circuit once, and run PUBs of it as
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -18,14 +18,13 @@ from qiskit.transpiler import TranspilerError
 
 from qshift.errors import OptionError, UnsupportedError
 from qshift.executors.qiskit import transpile_cache
-from qshift.executors.qiskit.floats import default_floats
-from qshift.executors.qiskit.job import Job, LocalJob
+from qshift.executors.qiskit.job import Job, LocalJob, Submission
+from qshift.executors.qiskit.subnormals import default_floats
 from qshift.forks import Lock, lineage
 from qshift.inputs import did_you_mean
 from qshift.tracker import Tracker
 
 _LEVEL = 2  # the lowest one that heeds what the backend says of the errors of its gates
-_MOST_CIRCUITS = 256
 _WIDEST_DENSITY_MATRIX = 13  # qubits: 1 GiB
 _HELP = (
     'expected "aer", "aer:FakeManilaV2" (Aer with its noise), "fake:FakeManilaV2", "ibm:NAME" or '
@@ -94,9 +93,11 @@ class Target:
         access: By which account and instance a service is reached: keywords of `target`.
         level: The transpiler's optimization level.
         former_level: What was its default in releases before this one.
+        most_circuits: How many transpiled circuits it keeps in memory.
     """
 
     former_level = 1
+    most_circuits = 256
     is_remote = is_aer = is_exact = False
     longest_job = math.inf
     access: Mapping[str, str] = {}
@@ -112,7 +113,7 @@ class Target:
         self._is_default_level = optimization_level is None
         self.level = _LEVEL if optimization_level is None else int(optimization_level)
         self._options = dict(options)
-        self._circuits: LRUCache[Hashable, QuantumCircuit] = LRUCache(_MOST_CIRCUITS)
+        self._circuits: LRUCache[Hashable, QuantumCircuit] = LRUCache(self.most_circuits)
         self._lock = Lock()
         if options:
             from qshift.executors.qiskit import qiskit_internals as runtime
@@ -182,10 +183,10 @@ class Target:
         return found
 
     def _transpile(self, circuit: QuantumCircuit) -> QuantumCircuit:
-        from qshift.executors.qiskit.working import Working
+        from qshift.executors.qiskit.broken_gates import WorkingGates
 
         Tracker.record(transpilations=1)
-        return Working(self._device).transpile(circuit, self.level, _TRANSPILER_SEED)
+        return WorkingGates(self._device).transpile(circuit, self.level, _TRANSPILER_SEED)
 
     def seconds(self, circuit: QuantumCircuit) -> float | None:
         """Returns how many seconds a quantum processor takes to run a circuit once.
@@ -213,25 +214,8 @@ class Target:
         except (TranspilerError, qiskit.QiskitError):  # a gate without a duration
             return None
 
-    def submit(
-        self,
-        primitive: str,
-        pubs: Sequence,
-        seed: int | None,
-        exact: bool = False,
-        tags: Sequence[str] = (),
-        sending: Callable[[], None] = lambda: None,
-    ) -> Job:
-        """Submits a job and returns it, without waiting.
-
-        Args:
-            primitive: ``"estimator"`` or ``"sampler"``.
-            pubs: Each with its precision, or for a sampler with its shots.
-            seed: Of a simulator's samples, positive; None for fresh ones.
-            exact: Whether all precisions are zero, which hardware cannot do.
-            tags: By which `find` finds it, where jobs live on a service.
-            sending: Is called there before each request that may create the job.
-        """
+    def submit(self, submission: Submission) -> Job:
+        """Submits a job and returns it, without waiting."""
         raise NotImplementedError
 
 
@@ -326,26 +310,19 @@ class LocalTarget(Target):
         """Returns what the device that is faked would take; None for Aer."""
         return None if self.is_aer else super().seconds(circuit)
 
-    def submit(
-        self,
-        primitive: str,
-        pubs: Sequence,
-        seed: int | None,
-        exact: bool = False,
-        tags: Sequence[str] = (),
-        sending: Callable[[], None] = lambda: None,
-    ) -> LocalJob:
+    def submit(self, submission: Submission) -> LocalJob:
         """Runs a job; see `Target.submit`. Tags have no effect, and nothing is sent."""
         self._require_threads()
         LocalTarget._used_in = lineage()
-        if exact:
+        if submission.exact:
             from qiskit_aer.primitives import EstimatorV2
 
             # With noise Aer would otherwise run 1024 random trajectories. Readout errors are not
             # in there: nothing is read out.
             method = {"method": "density_matrix"} if self._fake else {}
             estimator = EstimatorV2.from_backend(self._backend, options={"run_options": method})
-            return LocalJob(estimator.run(pubs))
+            return LocalJob(estimator.run(submission.pubs))
         from qshift.executors.qiskit import qiskit_internals as runtime
 
+        primitive, pubs, seed = submission.primitive, submission.pubs, submission.seed
         return LocalJob(runtime.run_locally(primitive, self._backend, pubs, self._options, seed))

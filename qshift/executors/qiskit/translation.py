@@ -20,8 +20,8 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter, library
 
 from qshift.circuits.circuit import Circuit
-from qshift.circuits.formulas import has_decomposition, parts
 from qshift.circuits.pauli import decompose
+from qshift.circuits.smooth_decompositions import has_decomposition, parts
 from qshift.circuits.spectra import standard_name
 from qshift.errors import UnsupportedError
 from qshift.rules.shifting import largest_frequency
@@ -31,7 +31,7 @@ _NOTHING = {"GlobalPhase", "Identity"}  # expectation values do not depend on th
 # PennyLane's name -> Qiskit's gate with the same matrix, parameters and order of wires. Without
 # controlled rotations: Aer 0.17 does not bind their parameters (qiskit-aer issue 2403) and leaves
 # them out without a word. No hardware has them, so nothing is lost.
-_GATES: dict[str, type] = {
+GATES: dict[str, type] = {
     **{"PauliX": library.XGate, "PauliY": library.YGate, "PauliZ": library.ZGate},
     **{"Hadamard": library.HGate, "S": library.SGate, "T": library.TGate, "SX": library.SXGate},
     **{"Adjoint(S)": library.SdgGate, "Adjoint(T)": library.TdgGate},
@@ -74,9 +74,9 @@ def translate(circuit: Circuit, wires: Sequence, after: Sequence[Operator] = ())
             if name == "Barrier":
                 result.barrier(qubits)
             elif name == "QubitUnitary":  # Qiskit's first qubit is the least significant one
-                result.append(_GATES[name](*arguments), qubits[::-1])
+                result.append(GATES[name](*arguments), qubits[::-1])
             else:
-                result.append(_GATES[name](*arguments), qubits)
+                result.append(GATES[name](*arguments), qubits)
     return result
 
 
@@ -139,7 +139,7 @@ def _parts(op: Operator, moving: bool) -> Iterator[Operator]:
     name = standard_name(op)
     if name in _NOTHING:
         return
-    if name in _GATES or name == "Barrier":
+    if name in GATES or name == "Barrier":
         yield op
         return
     found = None

@@ -17,7 +17,7 @@ from qiskit import QuantumCircuit, qpy
 from qshift.executors.qiskit import digests
 from qshift.places import home
 
-_MOST_FILES = 1000
+MOST_FILES = 1000
 
 
 def directory() -> Path:
@@ -51,8 +51,14 @@ def load(key: str) -> QuantumCircuit | None:
     return circuit
 
 
-def save(key: str, circuit: QuantumCircuit) -> None:
-    """Stores a circuit, if the directory can be written to; readers never see half of it."""
+def save(key: str, circuit: QuantumCircuit, most: int = MOST_FILES) -> None:
+    """Stores a circuit, if the directory can be written to; readers never see half of it.
+
+    Args:
+        key: Of the circuit, see `key`.
+        circuit: The transpiled circuit.
+        most: How many files there may be. The oldest are deleted.
+    """
     temporary = None
     try:
         folder = directory()
@@ -61,16 +67,16 @@ def save(key: str, circuit: QuantumCircuit) -> None:
         with os.fdopen(handle, "wb") as stream:
             qpy.dump(circuit, stream)
         os.replace(temporary, folder / f"{key}.qpy")
-        _prune(folder)
+        _prune(folder, most)
     except (OSError, RuntimeError):
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def _prune(folder: Path) -> None:
+def _prune(folder: Path, most: int) -> None:
     """Deletes the oldest files if there are too many."""
     files = list(folder.glob("*.qpy"))
-    if len(files) > _MOST_FILES:
+    if len(files) > most:
         ages = {file: file.stat().st_mtime for file in files}
-        for file in sorted(files, key=ages.__getitem__)[: len(files) - _MOST_FILES * 9 // 10]:
+        for file in sorted(files, key=ages.__getitem__)[: len(files) - most * 9 // 10]:
             file.unlink(missing_ok=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from contextlib import nullcontext
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pennylane as qml
@@ -23,34 +23,42 @@ from qshift.executors.simulator.lightning_internals import (
     pauli_z,
 )
 from qshift.executors.simulator.measurement_bases import NotCoveredError
+from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
 if TYPE_CHECKING:
     from pennylane.operation import Operator
 
-# lightning shares the observables out among OpenMP's threads, and waits for these even where one
-# of them has nothing to do. It is worth while for several observables of large states only.
-_MOST_WIRES_ALONE = 13
 _openmp = ThreadpoolController().select(user_api="openmp")
 
 
 class Adjoint:
-    """Differentiates a circuit by its gates' angles, where `Kernels` have run it.
+    """Differentiates a circuit by its gates' angles, at the point that `Kernels` have run last.
 
     Args:
         kernels: The circuit's kernels.
         circuit: The circuit, which is not kept alive.
         wire_map: Wire label -> position.
+        thresholds: From how many wires on several threads are worth while.
+
+    Attributes:
+        threads: Makes a context for all calls in which as many threads run as are worth while.
 
     Raises:
         NotCoveredError: If lightning does not differentiate one of its gates or measurements.
     """
 
-    def __init__(self, kernels: Kernels, circuit: Circuit, wire_map: dict) -> None:
+    def __init__(
+        self,
+        kernels: Kernels,
+        circuit: Circuit,
+        wire_map: dict,
+        thresholds: Thresholds = DEFAULT,
+    ) -> None:
         if not all(isinstance(m, ExpectationMP) for m in circuit.measurements):
             raise NotCoveredError
-        self._kernels, self._wire_map = kernels, wire_map
+        self._kernels = kernels
         self._shape = (len(circuit.measurements), circuit.num_parameters)
-        # Lightning counts gates with parameters, so that constant ones must not have any.
+        # Lightning numbers the gates that have parameters, so constant gates must not have any.
         gates = [
             matrix_gate(gate.op, gate.position, wire_map)
             if gate.parameters and not gate.columns
@@ -78,11 +86,10 @@ class Adjoint:
         with warnings.catch_warnings():  # of complex coefficients, which `bases` knows to be real
             warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
             self._observables = observable_list(observables, wire_map)
-
-    def threads(self) -> Any:
-        """Returns a context for all calls in which as many threads run as are worth while."""
-        large = len(self._wire_map) > _MOST_WIRES_ALONE and len(self._observables) > 1
-        return nullcontext() if large else _openmp.limit(limits=1)
+        # Lightning shares the observables out among OpenMP's threads, and waits for all of them,
+        # also for those that have nothing to do.
+        large = len(wire_map) > thresholds.most_wires_alone and len(observables) > 1
+        self.threads = nullcontext if large else partial(_openmp.limit, limits=1)
 
     def __call__(self, row: list[float]) -> np.ndarray:
         """Returns the first derivatives float64[M, P] at the state that `Kernels.run` left.
@@ -108,8 +115,8 @@ _NO_MATRIX = np.empty(0, complex)
 
 
 def _serializable(observable: Operator) -> Operator:
-    """Returns an observable of words or a matrix; lightning takes sparse ones for those of all
-    wires, in order."""
+    """Returns an observable as words or a matrix: lightning would apply a sparse one to all wires
+    in their order."""
     if observable.pauli_rep is not None:
         return observable
     matrix = qml.matrix(observable, wire_order=observable.wires)

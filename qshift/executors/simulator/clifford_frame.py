@@ -1,7 +1,8 @@
-"""Gates as rotations about Pauli words, with the Clifford gates moved behind all of them.
+"""Gates as rotations about Pauli words, with all Clifford gates moved behind them.
 
-Moving a Clifford gate behind a rotation turns the rotation's word into another one (Litinski 2019,
-Quantum 3:128, Sec. 1), and what no longer stands between rotations costs nothing.
+Moving a Clifford gate behind a rotation turns the rotation's word into another word (Litinski 2019,
+Quantum 3:128, Sec. 1). Clifford gates that no longer stand between rotations cost nothing per
+point: together they are one unitary.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pennylane as qml
 
-from qshift.circuits.formulas import has_decomposition
 from qshift.circuits.identity import contains_custom
-from qshift.circuits.pauli import decompose
+from qshift.circuits.pauli import decompose, sign
+from qshift.circuits.smooth_decompositions import has_decomposition
 from qshift.circuits.spectra import has_no_effect
 from qshift.executors.simulator.measurement_bases import NotCoveredError
 
@@ -42,11 +43,10 @@ class Word(NamedTuple):
         return Word(self.x ^ other.x, self.z ^ other.z, phase % 4)
 
     def entries(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (int[size], complex[size]): the only column with an entry in each row, and that
-        entry."""
+        """Returns the matrix as (int[size], complex[size]): for each row, the column of its only
+        entry, and the entry."""
         columns = np.arange(size) ^ self.x
-        signs = 1.0 - 2.0 * (np.bitwise_count(columns & self.z) % 2)
-        return columns, 1j**self.phase * signs
+        return columns, 1j**self.phase * sign(columns, self.z)
 
     def matrix(self, size: int) -> np.ndarray:
         columns, values = self.entries(size)
@@ -56,7 +56,7 @@ class Word(NamedTuple):
 
 
 class Frame:
-    """Rotations before, and a Clifford unitary after all of them.
+    """A circuit as rotations, and a Clifford unitary after all of them.
 
     Args:
         wire_map: Wire label -> position.
@@ -72,7 +72,7 @@ class Frame:
         self.rotations: list[tuple[Word, int, float]] = []
         self.unitary = np.eye(2 ** len(wire_map), dtype=complex)
         self._known: dict[tuple, list[tuple[Word, float]]] = {}  # what gates are made of
-        # What a word that follows the unitary is, if it precedes it, for X and Z on each bit.
+        # For X and Z on each bit: the word that, before the unitary, does what this does after it.
         self._images = [[Word(1 << b, 0, 0), Word(0, 1 << b, 0)] for b in range(len(wire_map))]
 
     def add(self, op: qml.operation.Operator, columns: list[int]) -> None:
@@ -82,7 +82,7 @@ class Frame:
         bits = [len(self.wire_map) - 1 - self.wire_map[wire] for wire in reversed(op.wires)]
         matrix = np.ascontiguousarray(op.matrix(), complex) if op.has_matrix else None
         if columns:
-            # What a user's gate does at other angles, only its matrix says.
+            # A user's gate may not do at other angles what its generator says.
             single = len(columns) == len(op.data) == 1 and not contains_custom(op)
             if not single or matrix is None or not op.has_generator:
                 raise NotCoveredError
@@ -114,7 +114,7 @@ class Frame:
         return self._known[key]
 
     def _before(self, word: Word, bits: Sequence[int]) -> Word:
-        """Moves a word on some bits to before the unitary."""
+        """Returns the word that does before the unitary what a word on some bits does after it."""
         found = Word(0, 0, word.phase)
         for mask, which in ((word.x, 0), (word.z, 1)):
             for i, bit in enumerate(bits):

@@ -1,7 +1,7 @@
-"""A circuit as calls of pennylane-lightning's compiled kernels.
+"""A circuit as a list of calls of pennylane-lightning's compiled kernels.
 
-Nothing about a circuit but its angles changes between two points, so everything else is looked up
-once, and a point costs one call per gate.
+Between two points of a circuit only the angles change. So wires, controls and kernels are looked up
+once, and each point then costs one call per gate.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ import pennylane as qml
 from pennylane.ops.op_math import Adjoint, Controlled
 
 from qshift.circuits.circuit import Circuit
-from qshift.circuits.formulas import has_decomposition
+from qshift.circuits.smooth_decompositions import has_decomposition
 from qshift.circuits.spectra import has_no_effect, standard_name
 from qshift.executors.simulator.lightning_internals import Measurements, StateVector
-from qshift.executors.simulator.measurement_bases import WIDEST_MATRIX, Basis, NotCoveredError
+from qshift.executors.simulator.measurement_bases import Basis, NotCoveredError
 from qshift.executors.simulator.prefix_order import in_order, stops
+from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
 if TYPE_CHECKING:
     from pennylane.operation import Operator
 
     from qshift.circuits.circuit import Slot
 
-# Gates with kernels that take their parameters as PennyLane does.
-_KERNELS = frozenset(
+# Gates that have a kernel which takes the same parameters as in PennyLane.
+KERNELS = frozenset(
     "CNOT CRX CRY CRZ CRot CSWAP CY CZ ControlledPhaseShift DoubleExcitation DoubleExcitationMinus "
     "DoubleExcitationPlus GlobalPhase Hadamard IsingXX IsingXY IsingYY IsingZZ MultiRZ PSWAP "
     "PauliX PauliY PauliZ PhaseShift RX RY RZ Rot S SWAP SX SingleExcitation SingleExcitationMinus "
     "SingleExcitationPlus T Toffoli".split()
 )
-_MOST_AMPLITUDES = 2**22  # of saved states: 64 MiB
 
 
 @dataclass
 class Gate:
-    """A gate as the kernels take it.
+    """A gate with the arguments of its kernel.
 
     Attributes:
         op: The gate.
-        position: Its position in the circuit.
-        name: Its kernel; "QubitUnitary" for a matrix.
-        wires: Wires it acts on.
-        inverse: Whether it is the inverse of what the name says.
-        controls, values: Wires that control it, and their values.
-        parameters: Its parameters: a column of the point (int), or a number (float).
-        columns: Of the point, that it depends on.
+        position: Its position among the circuit's operations.
+        name: The name of its kernel; "QubitUnitary" if it is applied as a matrix.
+        wires: The positions of the wires it acts on, without those that control it.
+        inverse: Whether the kernel applies the inverse.
+        controls, values: The positions of the wires that control it, and the values they need.
+        parameters: For each parameter a column of the point (int), or a constant (float).
+        columns: All columns of the point that the gate depends on.
     """
 
     op: qml.operation.Operator
@@ -72,13 +72,26 @@ def _matrix(op: Operator) -> np.ndarray:
     return np.ascontiguousarray(op.matrix(), dtype=complex)
 
 
-def matrix_gate(op: Operator, position: int, wire_map: dict, columns: Sequence[int] = ()) -> Gate:
-    """Returns a gate as its matrix.
+def matrix_gate(
+    op: Operator,
+    position: int,
+    wire_map: dict,
+    columns: Sequence[int] = (),
+    widest: int = DEFAULT.widest_matrix,
+) -> Gate:
+    """Returns a gate that is applied as a matrix.
+
+    Args:
+        op: The gate.
+        position: Its position among the circuit's operations.
+        wire_map: Wire label -> position.
+        columns: All columns of the point that the gate depends on.
+        widest: On how many wires it may act.
 
     Raises:
-        NotCoveredError: If it has none of a handy size.
+        NotCoveredError: If it has no matrix, or acts on more wires.
     """
-    if not op.has_matrix or len(op.wires) > WIDEST_MATRIX:
+    if not op.has_matrix or len(op.wires) > widest:
         raise NotCoveredError(f"{op.name} has no kernel, and no matrix of few wires")
     wires = [wire_map[wire] for wire in op.wires]
     return Gate(op, position, "QubitUnitary", wires, False, [], [], [], list(columns))
@@ -89,25 +102,25 @@ def _is_wrapped(op: Operator) -> bool:
 
 
 class Kernels:
-    """A circuit, prepared for lightning's kernels. Not thread-safe.
-
-    Does not keep the circuit alive.
+    """A circuit that runs on lightning's kernels. Not thread-safe; does not keep the circuit alive.
 
     Args:
         circuit: The circuit.
-        measured: Bases to measure in.
+        measured: The bases to measure in.
         wire_map: Wire label -> position.
-        state: A state vector of as many wires, which may be shared.
-        latest: Where the state at the latest single point is kept, as a gradient is asked for after
-            the value as a rule; shared, with room for one.
+        state: A state vector on as many wires. Several circuits may use the same one.
+        latest: Holds the final state of the latest run at a single point, {key: state}. A gradient
+            mostly follows the value at the same point, and then starts from that state. Several
+            circuits may use the same dict.
+        thresholds: What may be saved, and how wide matrices may be.
 
     Attributes:
-        moving: The gates from the first on that depends on the point.
-        start: What the gates before these make of |0...0>, complex[2**n]; None for itself.
+        moving: The gates that run at each point: all from the first that depends on the point.
+        start: The state before these gates, complex[2**n]; None for |0...0>.
         state: The state vector.
 
     Raises:
-        NotCoveredError: If the kernels do not cover it.
+        NotCoveredError: If a gate has no kernel, no decomposition and no matrix of few wires.
     """
 
     def __init__(
@@ -117,9 +130,11 @@ class Kernels:
         wire_map: dict,
         state: StateVector,
         latest: dict,
+        thresholds: Thresholds = DEFAULT,
     ) -> None:
         self._circuit, self._wire_map, self.state = weakref.proxy(circuit), wire_map, state
         self._latest, self._own = latest, object()
+        self._thresholds = thresholds
         self._reset, self._update = state.resetStateVector, state.updateData
         gates = self._gates()
         first = next((i for i, gate in enumerate(gates) if gate.columns), len(gates))
@@ -128,7 +143,7 @@ class Kernels:
         self._steps = self._compile()
         uses = [(i, column) for i, gate in enumerate(self.moving) for column in gate.columns]
         self._uses = np.array(uses, dtype=int).reshape(-1, 2).T
-        self._grain = 1 + len(self._steps) // (1 + _MOST_AMPLITUDES // state.size())
+        self._grain = 1 + len(self._steps) // (1 + thresholds.most_amplitudes // state.size())
         self._measurements = Measurements(state)
         self._readings = [self._reading(basis) for basis in measured]
 
@@ -161,7 +176,7 @@ class Kernels:
         base, inverse = op, False
         controls: list[int] = []
         values: list[bool] = []
-        while _is_wrapped(base) and (controls or standard_name(base) not in _KERNELS):
+        while _is_wrapped(base) and (controls or standard_name(base) not in KERNELS):
             if isinstance(base, Adjoint):
                 inverse = not inverse
             else:
@@ -172,12 +187,16 @@ class Kernels:
         start = {slot.parameter: slot.start for slot in slots}
         columns = [column for slot in slots for column in slot.columns]
         scalars = None not in start and all(np.ndim(parameter) == 0 for parameter in base.data)
-        if standard_name(base) not in _KERNELS or not scalars:
-            return matrix_gate(op, position, self._wire_map, columns)
+        if standard_name(base) not in KERNELS or not scalars:
+            return self._matrix_gate(op, position, columns)
         parameters = [start.get(i, float(np.real(value))) for i, value in enumerate(base.data)]
         if not has_kernel(base.name, len(wires), len(controls), len(parameters)):
-            return matrix_gate(op, position, self._wire_map, columns)
+            return self._matrix_gate(op, position, columns)
         return Gate(op, position, base.name, wires, inverse, controls, values, parameters, columns)
+
+    def _matrix_gate(self, op: Operator, position: int, columns: Sequence[int]) -> Gate:
+        widest = self._thresholds.widest_matrix
+        return matrix_gate(op, position, self._wire_map, columns, widest)
 
     def _fixed_state(self, gates: Sequence[Gate]) -> np.ndarray | None:
         """Returns the state after the gates before the first that moves; None for |0...0>."""
@@ -194,7 +213,7 @@ class Kernels:
         return self._saved()
 
     def _kernel(self, gate: Gate) -> tuple[Any, tuple[Any, ...]]:
-        """Returns a kernel and its arguments but the parameters."""
+        """Returns the kernel of a gate, and its arguments without the parameters."""
         if gate.name != "QubitUnitary":
             targets = (gate.wires, gate.inverse)
             return getattr(self.state, gate.name), (
@@ -209,14 +228,15 @@ class Kernels:
         def moving(_: Any) -> None:
             key = self._point[gate.columns].tobytes()
             if key not in known:
-                known.clear()  # neighbours have most in common
+                known.clear()  # points with the same angles here follow one another
                 known[key] = _matrix(self._circuit.bound(gate.position, self._point[None]))
             apply(known[key], wires, False)
 
         return moving, ()
 
     def _compile(self) -> list[tuple[Any, ...]]:
-        """Returns (kernel, its arguments but the parameters, which of these are its own)."""
+        """Returns a call for each gate of `moving`: (kernel, its arguments without the parameters,
+        the first of its parameters in a row of `_rows`, the one after its last)."""
         constants: list[float] = []
         order: list[int] = []
         steps = []
@@ -233,20 +253,24 @@ class Kernels:
         return steps
 
     def _rows(self, points: np.ndarray) -> list[list[float]]:
-        """Returns, for each point float64[P], the parameters of all gates one after another."""
+        """Returns, for each point float64[P], the parameters of all gates of `moving` in a row."""
         if len(self._constants):
             constants = np.broadcast_to(self._constants, (len(points), len(self._constants)))
             points = np.hstack([points, constants])
         return points[:, self._order].tolist()
 
     def run(self, points: np.ndarray) -> Iterator[tuple[int, list[float]]]:
-        """Brings the state vector into the circuit's final state at each point float64[N, P].
+        """Runs the circuit at each point float64[N, P], and leaves the final state in `state`.
+
+        Points that share what their first gates do follow one another (`prefix_order`), and start
+        from a saved state.
 
         Yields:
-            A point's index, and the parameters of each gate in `moving`; not in the points' order.
+            The index of a point, and the parameters of all gates of `moving` in a row; in any
+            order of the points.
         """
         rows = self._rows(points)
-        alone = len(points) == 1 and self.state.size() <= _MOST_AMPLITUDES
+        alone = len(points) == 1 and self.state.size() <= self._thresholds.most_amplitudes
         key = (self._own, points.tobytes()) if alone else None
         if key in self._latest:
             self._update(self._latest[key])
@@ -288,13 +312,14 @@ class Kernels:
         return state
 
     def own_parameters(self, row: list[float]) -> list[list[float]]:
-        """Returns a row of `run` as the parameters of each gate in `moving`."""
+        """Returns a row that `run` gave as one list of parameters for each gate of `moving`."""
         return [row[start:stop] for _, _, start, stop in self._steps]
 
     def _reading(
         self, basis: Basis
     ) -> tuple[list[tuple[Any, ...]], tuple[Any, ...], list[tuple[Any, ...]]]:
-        """Returns the kernels that rotate into a basis, what to read there, and the way back."""
+        """Returns the kernels that rotate into a basis, the arguments for reading probabilities
+        there, and the kernels that rotate back."""
         there = [self._rotation(*rotation) for rotation in basis.rotations]
         back = [
             self._rotation(gate, wires, not inverse)
@@ -314,10 +339,8 @@ class Kernels:
         return self.state.applyMatrix, (gate, wires, inverse)
 
     def probabilities(self) -> list[np.ndarray]:
-        """Returns the probabilities float64[2**k] of the outcomes in each basis.
-
-        Leaves the state in the last one.
-        """
+        """Returns the probabilities float64[2**k] of the outcomes in each basis. The state is left
+        rotated into the last basis."""
         found: list[np.ndarray] = []
         back: Sequence[tuple] = ()
         for there, wires, undo in self._readings:
@@ -330,7 +353,8 @@ class Kernels:
 
 @lru_cache(maxsize=4096)
 def has_kernel(name: str, wires: int, controls: int, parameters: int) -> bool:
-    """Whether this release of lightning has a gate, for so many wires, controls, parameters."""
+    """Whether this release of lightning has a kernel of a name for so many wires, controls and
+    parameters."""
     state = StateVector(max(1, wires + controls))
     targets = (list(range(wires)), False, [0.1] * parameters)
     control = (list(range(wires, wires + controls)), [True] * controls) if controls else ()

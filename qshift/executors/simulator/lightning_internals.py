@@ -1,8 +1,8 @@
 """Every name of pennylane-lightning that qshift uses, each with what it must do.
 
-All of them are undocumented: lightning's public interface is its devices, through which circuits
-run where a release lacks one of these. No other module imports lightning. What is promised here is
-tested alone, in tests/executors/simulator/test_lightning_internals.py.
+All of them are undocumented, as lightning's public interface is its devices. If a release lacks one
+of these names, circuits run through that interface. No other module imports lightning. What each
+name must do is tested alone, in tests/executors/simulator/test_lightning_internals.py.
 """
 
 from __future__ import annotations
@@ -94,6 +94,6 @@ def jacobian(
 
 
 def generator_of(device: qml.devices.Device) -> np.random.Generator | None:
-    """Returns what a device of lightning draws its samples by, seeded with the device; None if
-    this release has it elsewhere."""
+    """Returns the random number generator of a lightning device, which the device's seed has
+    seeded; None if this release keeps it elsewhere."""
     return getattr(device, "_rng", None)

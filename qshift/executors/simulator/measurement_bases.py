@@ -1,7 +1,7 @@
-"""What to measure a state in: every value of a circuit as an average over outcomes.
+"""The bases to measure a state in: every value of a circuit is an average over outcomes in one.
 
-Observables that commute qubit by qubit share a basis, so exact probabilities and samples of it
-serve all of them.
+Observables that commute qubit by qubit share a basis, so that one set of probabilities, or of
+samples, gives all of their values.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import pennylane as qml
 from pennylane.measurements import MeasurementProcess
 from pennylane.pauli import PauliWord
 
+from qshift.circuits.pauli import sign
+from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
+
 if TYPE_CHECKING:
     from pennylane.operation import Operator
 
-WIDEST_MATRIX = 10  # wires; wider matrices and their eigenvectors are not worth having
-_MOST_WEIGHTS = 2**24  # of all bases: 128 MiB
-
 
 class NotCoveredError(Exception):
-    """Compiled kernels do not cover this; the reason is given where users want to know it."""
+    """The compiled kernels do not cover a circuit. The message is empty where it is of no use to
+    users, for instance as the device will raise an error of its own."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,12 @@ class Basis:
     """A basis to measure in.
 
     Attributes:
-        rotations: Gates (name or matrix, wires, inverse) that turn it into the computational one.
+        rotations: Gates (name or matrix, wires, inverse) that rotate it into the computational
+            basis.
         wires: The k wires whose outcomes matter.
-        columns: Of the values that this basis contributes to.
-        weights: float64[2**k, len(columns)], what each outcome contributes; None for 1 and 0.
+        columns: The values of the circuit that this basis contributes to.
+        weights: float64[2**k, len(columns)], what each outcome contributes to each of these; None
+            if the values are the probabilities of the outcomes themselves.
     """
 
     rotations: tuple[tuple[str | np.ndarray, tuple[int, ...], bool], ...]
@@ -44,7 +47,10 @@ class Basis:
 
 
 def bases(
-    measurements: Sequence[MeasurementProcess], sizes: Sequence[int], wire_map: dict
+    measurements: Sequence[MeasurementProcess],
+    sizes: Sequence[int],
+    wire_map: dict,
+    thresholds: Thresholds = DEFAULT,
 ) -> list[Basis]:
     """Returns the bases that give all values of fixed expectation values and probabilities.
 
@@ -52,6 +58,7 @@ def bases(
         measurements: The measurements.
         sizes: How many values each gives.
         wire_map: Wire label -> position.
+        thresholds: How many weights there may be, and how wide matrices.
 
     Raises:
         NotCoveredError: If an observable has neither Pauli words nor a matrix of a handy size, or
@@ -67,9 +74,9 @@ def bases(
                 entry = words.setdefault(word.map_wires(wire_map), {})
                 entry[column] = entry.get(column, 0.0) + float(np.real(coefficient))
         else:
-            found.append(_of_matrix(measurement.obs, column, wire_map))
+            found.append(_of_matrix(measurement.obs, column, wire_map, thresholds))
     groups = [_Group({word: words[word] for word in group}) for group in _commuting(words)]
-    if sum(group.size for group in groups) > _MOST_WEIGHTS:
+    if sum(group.size for group in groups) > thresholds.most_weights:
         raise NotCoveredError("observables have too many Pauli words of too many wires")
     found += [group.basis() for group in groups]
     # The last one's rotations need not be undone.
@@ -111,11 +118,11 @@ class _Group:
                 rotations.append(("S", (wire,), True))
             if letter in "XY":
                 rotations.append(("Hadamard", (wire,), False))
-        weights = np.zeros((2 ** len(self._wires), len(self._columns)))
+        outcomes = np.arange(2 ** len(self._wires))
+        weights = np.zeros((len(outcomes), len(self._columns)))
         for word, entry in self._words.items():
-            signs: np.ndarray = np.ones(1)
-            for wire in self._wires:
-                signs = np.kron(signs, (1.0, -1.0) if wire in word else (1.0, 1.0))
+            bits = sum(wire in word and 1 << i for i, wire in enumerate(reversed(self._wires)))
+            signs = sign(outcomes, bits)
             for column, coefficient in entry.items():
                 weights[:, np.searchsorted(self._columns, column)] += coefficient * signs
         return Basis(tuple(rotations), self._wires, self._columns, weights)
@@ -132,9 +139,9 @@ def _of_probabilities(
     return Basis(tuple(rotations), wires, columns, None)
 
 
-def _of_matrix(observable: Operator, column: Any, wire_map: Any) -> Basis:
+def _of_matrix(observable: Operator, column: Any, wire_map: Any, thresholds: Thresholds) -> Basis:
     wires = tuple(wire_map[wire] for wire in observable.wires)
-    if not wires or len(wires) > WIDEST_MATRIX or not observable.has_matrix:
+    if not wires or len(wires) > thresholds.widest_matrix or not observable.has_matrix:
         raise NotCoveredError(f"{observable.name} has no Pauli words, and no matrix of few wires")
     matrix = qml.matrix(observable, wire_order=observable.wires)
     columns = np.array([column])

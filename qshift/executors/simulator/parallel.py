@@ -13,14 +13,16 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from typing import Any
 
 from qshift.executors.simulator.measurement_bases import NotCoveredError
+from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 from qshift.fallbacks import warn_slower
 from qshift.forks import lineage
 
-_PATIENCE = 5.0  # seconds that a batch must still take for starting processes to be worth while
 _AHEAD = 2  # chunks for each process, so that it does not wait for the next
 
 
-def spread(chunks: Sequence, here: Callable, there: Callable) -> Iterator:
+def spread(
+    chunks: Sequence, here: Callable, there: Callable, thresholds: Thresholds = DEFAULT
+) -> Iterator:
     """Yields (chunk, result) for all chunks, in any order.
 
     All are computed in this process, unless that takes long and there are further cores.
@@ -30,6 +32,7 @@ def spread(chunks: Sequence, here: Callable, there: Callable) -> Iterator:
         here: Computes the result of one chunk.
         there: Says how another process computes it: a function and its arguments, which can be
             pickled and give the same result. Raises whatever it likes if there is no way.
+        thresholds: When other processes are started, and how many.
     """
     pending, start, done = deque(chunks), time.monotonic(), 0
     futures: dict[Any, Any] = {}
@@ -42,9 +45,9 @@ def spread(chunks: Sequence, here: Callable, there: Callable) -> Iterator:
         else:
             wait(futures, return_when=FIRST_COMPLETED)
         left = len(pending) * (time.monotonic() - start) / max(done, 1)
-        if helpers is None and left > _PATIENCE:
+        if helpers is None and left > thresholds.patience:
             # A fork has its parent's pool, but not the thread that works with it.
-            helpers = 0 if lineage() else _cores() - 1
+            helpers = 0 if lineage() else (thresholds.processes or _cores()) - 1
         for future in [future for future in futures if future.done()]:
             chunk = futures.pop(future)
             if future.exception() is None:

@@ -1,8 +1,8 @@
 """A circuit of few wires as rotations about Pauli words, run at many points at once.
 
-What `words` makes of a circuit is a sequence of exp(-i angle/2 P), each of them the same few array
-operations for all points, and a unitary that the measurements absorb. Rotations in a row whose
-angles are the same at all points act as one matrix.
+`clifford_frame` writes a circuit as a sequence of rotations exp(-i angle/2 P) and a unitary after
+them, which the measurements absorb. One rotation is a few array operations for all points together.
+Consecutive rotations whose angles are the same at all points are multiplied to one matrix.
 """
 
 from __future__ import annotations
@@ -19,45 +19,46 @@ from qshift.circuits.circuit import Circuit
 from qshift.executors.simulator.clifford_frame import Frame, apply
 from qshift.executors.simulator.kernels import Kernels
 from qshift.executors.simulator.measurement_bases import Basis, NotCoveredError
+from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
 if TYPE_CHECKING:
     from pennylane.operation import Operator
-
-# By the number of wires, how many points times gates per rotation it takes to be faster than
-# lightning's kernels, as measured on the rings of benchmarks/; on more wires nothing is enough.
-_FEWEST_VALUES = (24, 24, 24, 24, 24, 36, 36)
-_FEWEST_GRADIENTS = (9, 9, 9, 9, 9, 15, 15, 30)
-FEWEST_POINTS = 5  # so that it may pay at all
-_MOST_WIRES_FUSED = 5  # beyond, products of matrices take longer than rotations one by one
-_MOST_FUSED = 2**20  # numbers in the matrices of rotations that are fused: 16 MiB
-_MOST_NUMBERS = 2**17  # in the states of one chunk: 1 MiB, so that they stay in the cache
 
 # For products this small, BLAS's threads wait longer than they work.
 _blas = ThreadpoolController().select(user_api="blas")
 
 
 class Rotations:
-    """A circuit, prepared. Does not keep the circuit alive.
+    """A circuit that runs at many points at once. Does not keep the circuit alive.
 
     Args:
-        kernels: Its gates.
+        kernels: The circuit's gates.
         circuit: The circuit.
-        measured: Bases to measure in.
+        measured: The bases to measure in.
+        thresholds: When it pays, and how much it may hold.
 
     Raises:
         NotCoveredError: If there are too many wires, or a gate is neither a Clifford gate nor made
             of rotations about words that commute.
     """
 
-    def __init__(self, kernels: Kernels, circuit: Circuit, measured: list[Basis]) -> None:
+    def __init__(
+        self,
+        kernels: Kernels,
+        circuit: Circuit,
+        measured: list[Basis],
+        thresholds: Thresholds = DEFAULT,
+    ) -> None:
         wire_map = {wire: i for i, wire in enumerate(circuit.wires)}
-        if not may_pay(len(wire_map), True, np.inf):
+        self._thresholds = thresholds
+        if not thresholds.rotations_pay(len(wire_map), True, np.inf):
             raise NotCoveredError
         frame = Frame(wire_map)
         for gate in kernels.moving:
             frame.add(gate.op, gate.columns)
         self._wires, self._gates = len(wire_map), len(kernels.moving)
         self._size = size = 2 ** len(wire_map)
+        self._fuses = len(wire_map) <= thresholds.most_fused_wires
         self._start = _planes(np.eye(1, size)[0] if kernels.start is None else kernels.start)
         if not frame.rotations:
             raise NotCoveredError
@@ -80,9 +81,10 @@ class Rotations:
 
     def pay(self, points: int, gradients: bool) -> bool:
         """Whether so many points take less time than on lightning's kernels."""
-        # What values fuse is used again by the gradients that come after them in a training.
+        # In a training, gradients follow the values and use the same products again.
         gradients = gradients or any(words is not None for *_, words in self._fused.values())
-        return may_pay(self._wires, gradients, points * self._gates / len(self._moves))
+        points_per_rotation = points * self._gates / len(self._moves)
+        return self._thresholds.rotations_pay(self._wires, gradients, points_per_rotation)
 
     def probabilities(self, points: np.ndarray) -> list[np.ndarray]:
         """Returns the probabilities float64[N, 2**k] of the outcomes in each basis.
@@ -104,8 +106,8 @@ class Rotations:
     def gradients(self, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P] of expectation values.
 
-        By adjoint differentiation (Jones and Gacon 2020, arXiv:2009.02823): the final states and
-        what the observables make of them go back through the circuit.
+        By adjoint differentiation (Jones and Gacon 2020, arXiv:2009.02823): the final states, and
+        the observables applied to them, go back through the circuit together.
 
         Args:
             points: float64[N, P].
@@ -142,19 +144,20 @@ class Rotations:
         return self._halving @ np.vstack([points.T, np.ones(len(points))])
 
     def _chunks(self, count: int, states: int) -> list[Any]:
-        size = max(1, _MOST_NUMBERS // (2 * self._size * states))
+        size = max(1, self._thresholds.most_numbers // (2 * self._size * states))
         return [slice(i, i + size) for i in range(0, count, size)]
 
     def _runs(self, halves: np.ndarray, gradients: bool) -> Any:
-        """Cuts the rotations into runs that are fused or not.
+        """Cuts the rotations into runs, and multiplies those whose angles all points share.
 
         Returns:
-            (first, last + 1, fused) of each: None, or what they do together, and their words as
-            they act before them (None without gradients).
+            (first, last + 1, fused) of each run. `fused` is None for rotations that act one by one.
+            Otherwise it is their product, and each of their words moved to before the run, which
+            gradients need (None without gradients).
         """
         runs = []
-        same = (halves == halves[:, :1]).all(axis=1) & (self._size <= 2**_MOST_WIRES_FUSED)
-        most = _MOST_FUSED // self._size**2
+        same = (halves == halves[:, :1]).all(axis=1) & self._fuses
+        most = self._thresholds.most_fused // self._size**2
         for fuse, together in groupby(range(len(same)), same.__getitem__):
             group = list(together)
             for i in range(0, len(group), most):
@@ -166,7 +169,8 @@ class Rotations:
         return runs
 
     def _fuse(self, first: int, stop: int, halves: np.ndarray, gradients: bool) -> tuple[Any, ...]:
-        # Values, gradients and shifted gradients of one step of a training come here in turn.
+        # The products are kept: values, gradients and shifted gradients of one training step ask
+        # for them in turn.
         key = stop, halves.tobytes()
         if first not in self._fused or self._fused[first][0] != key:
             self._fused[first] = key, self._products(first, stop, halves), None
@@ -175,14 +179,14 @@ class Rotations:
             index, factors = np.arange(stop - first)[:, None], self._factors[first:stop]
             moved = factors[:, :, None] * products[index, self._sources[first:stop]]
             words = products.conj().swapaxes(1, 2) @ moved
-            # The real part of a word is symmetric and the imaginary part is not, so that their sum
-            # has both.
+            # The real part of a word is symmetric and its imaginary part antisymmetric, so both
+            # can be read off their sum.
             words = (words.real + words.imag).reshape(len(words), -1)
             self._fused[first] = key, products, words
         return _planes_of(products[-1]), words
 
     def _products(self, first: int, stop: int, halves: np.ndarray) -> Any:
-        """Returns what the first k of some rotations do, for each k: complex[K, 2**n, 2**n]."""
+        """Returns the products of the first 1, 2, ... K rotations: complex[K, 2**n, 2**n]."""
         rows, factors = np.arange(self._size), self._factors[first:stop]
         products = np.zeros((stop - first, self._size, self._size), complex)
         products[:, rows, rows] = np.cos(halves)[:, None]
@@ -213,14 +217,14 @@ class Rotations:
         return moved
 
 
-def may_pay(wires: int, gradients: bool, points: float) -> bool:
-    """Whether so many points (times gates per rotation) are enough for `Rotations` to be faster."""
-    fewest = _FEWEST_GRADIENTS if gradients else _FEWEST_VALUES
-    return wires < len(fewest) and points >= fewest[wires]
-
-
 def _turn(states: np.ndarray, moved: np.ndarray, half: Any) -> Any:
-    """Rotates states, given -i times the word times them. Overwrites both where they suffice."""
+    """Returns rotated states; overwrites its arguments where they have room for the result.
+
+    Args:
+        states: The states.
+        moved: The states multiplied by -i times the word.
+        half: Half of each angle.
+    """
     if (half == half[0]).all():
         half = half[:1]
     cosine, sine = np.cos(half), np.sin(half)
@@ -253,12 +257,13 @@ def _planes(vector: np.ndarray) -> np.ndarray:
 
 
 def _planes_of(matrix: np.ndarray) -> np.ndarray:
-    """Returns a matrix that acts on real parts above imaginary parts."""
+    """Returns a complex matrix as a real one, which acts on real parts above imaginary parts."""
     return np.block([[matrix.real, -matrix.imag], [matrix.imag, matrix.real]])
 
 
 def _real(columns: Any, values: np.ndarray) -> tuple[Any, ...]:
-    """Returns (rows, signs) of a matrix of `Word.entries` that acts on real above imaginary."""
+    """Returns (rows, signs) of a matrix with the entries of `Word.entries`, which acts on real
+    parts above imaginary parts."""
     size, crosses = len(columns), bool(values[0].imag)
     rows = np.concatenate([columns + size * crosses, columns + size * (not crosses)])
     signs = values.imag if crosses else values.real
@@ -266,7 +271,7 @@ def _real(columns: Any, values: np.ndarray) -> tuple[Any, ...]:
 
 
 def _marginal(probabilities: np.ndarray, wires: Any) -> Any:
-    """Sums probabilities [2**n, N] over all wires but some: [2**k, N]."""
+    """Returns the probabilities of outcomes on k wires, [2**k, N], from those on all, [2**n, N]."""
     count = len(probabilities).bit_length() - 1
     if wires == tuple(range(count)):
         return probabilities

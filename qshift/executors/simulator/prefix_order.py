@@ -1,8 +1,8 @@
-"""In which order to run points, so that they share what their first gates do.
+"""The order in which points run, so that they share the states after their first gates.
 
-Shifted points agree with each other up to the first gate that is shifted differently. Sorted by
-their angles in the order of the gates, those that agree longest are neighbours, as words are in a
-dictionary, and each can start from a state that one before it has passed through.
+Two shifted points have the same state up to the first gate whose angle differs. Points are sorted
+by their angles in the order of the gates, as words are in a dictionary. Those that agree longest
+are neighbours then, and each point can start from a state that an earlier one has passed through.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ def in_order(points: np.ndarray, steps: np.ndarray, count: int) -> tuple[list[in
         count: The number of steps.
 
     Returns:
-        The order, and how many steps each has in common with the one before (0 for the first).
+        The order, and how many steps each point has in common with the one before it (0 for the
+        first).
     """
     if len(points) < 2 or not len(steps):
         return list(range(len(points))), [0] * len(points)
@@ -32,10 +33,11 @@ def in_order(points: np.ndarray, steps: np.ndarray, count: int) -> tuple[list[in
 
 
 def stops(common: list[int]) -> list[list[int]]:
-    """Says where each point's state has to be saved for later ones, from the last to the first.
+    """Returns, for each point, the steps after which its state is saved for later points, the last
+    step first.
 
     Args:
-        common: How many steps each has in common with the one before.
+        common: How many steps each point has in common with the one before, see `in_order`.
     """
     saves: list[list[int]] = [[] for _ in common]
     passing: list[int] = []  # points, each of which starts later than the one before it in here

@@ -21,28 +21,27 @@ from qshift.executors.simulator.kernels import Kernels
 from qshift.executors.simulator.lightning_internals import StateVector, generator_of
 from qshift.executors.simulator.measurement_bases import Basis, NotCoveredError, bases
 from qshift.executors.simulator.parallel import spread
-from qshift.executors.simulator.pauli_rotations import FEWEST_POINTS, Rotations, may_pay
+from qshift.executors.simulator.pauli_rotations import Rotations
+from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 from qshift.fallbacks import warn_slower
 from qshift.forks import Lock, descendant, in_children
 from qshift.progress import track
 
-_MOST_PROBABILITIES = 2**20  # at once: 8 MiB
-_MOST_POINTS = 1000  # at once, so that progress can be shown
 _NEVER = 1e-14  # probabilities up to here are zeros
 _LACKING = (NotCoveredError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass
 class _Program:
-    """A circuit, prepared.
+    """All that is kept of a circuit between two batches.
 
     Attributes:
-        kernels: Its gates.
-        measured: Bases that give its values.
-        adjoint: Its gradients; None if lightning does not have them.
+        kernels: Runs it at one point after the other.
+        measured: The bases that give its values.
+        adjoint: Gives its gradients; None if lightning does not have them.
         at_once: How many points are run at once, at most.
-        rotations: Its gates for many points at once; None if it is not made of rotations, False
-            as long as nobody has asked.
+        rotations: Runs it at many points at once; None if it is not made of rotations, False if
+            that has not been tried yet.
     """
 
     kernels: Kernels
@@ -60,12 +59,19 @@ class LightningExecutor(Executor):
     Args:
         device: A lightning.qubit device.
         seed: Seed of the samples, as for `PennyLaneExecutor`.
+        thresholds: When which way of running points pays.
     """
 
     differentiates_gates = True
 
-    def __init__(self, device: qml.devices.Device, seed: int | Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        device: qml.devices.Device,
+        seed: int | Sequence[int] | None = None,
+        thresholds: Thresholds = DEFAULT,
+    ) -> None:
         super().__init__(device, seed)
+        self._thresholds = thresholds
         self._general = PennyLaneExecutor(device, seed)
         self._wires = device.wires
         self._rng = generator_of(device) or np.random.default_rng()
@@ -76,7 +82,8 @@ class LightningExecutor(Executor):
         in_children(self)
 
     def inherit(self) -> None:
-        """In a fork: leaves what another thread of the parent may have been at work on."""
+        """Forgets, in the child of a fork, the states that a thread of the parent may have been
+        changing, and takes random numbers of its own."""
         self._rng = descendant(self._rng)
         for known in (self._states, self._latest, self._programs):
             known.clear()
@@ -151,29 +158,38 @@ class LightningExecutor(Executor):
         if not wires or (self._wires and not self._wires.contains_wires(wires)):
             raise NotCoveredError  # the device says what is wrong
         positions = {wire: i for i, wire in enumerate(wires)}
+        thresholds = self._thresholds
         if len(wires) not in self._states:
             self._states[len(wires)] = StateVector(len(wires))
-        measured = bases(circuit.measurements, circuit.sizes, positions)
-        kernels = Kernels(circuit, measured, positions, self._states[len(wires)], self._latest)
+        measured = bases(circuit.measurements, circuit.sizes, positions, thresholds)
+        kernels = Kernels(
+            circuit, measured, positions, self._states[len(wires)], self._latest, thresholds
+        )
         try:
-            adjoint = Adjoint(kernels, circuit, positions)
+            adjoint = Adjoint(kernels, circuit, positions, thresholds)
         except _LACKING as error:
             adjoint = None
             if not isinstance(error, NotCoveredError):
                 warn_slower("Gradients come from shifted circuits instead of adjoint ones", error)
         outcomes = sum(2 ** len(basis.wires) for basis in measured)
-        at_once = max(1, min(_MOST_POINTS, _MOST_PROBABILITIES // max(1, outcomes)))
+        few = thresholds.most_probabilities // max(1, outcomes)
+        at_once = max(1, min(thresholds.most_points, few))
         return _Program(kernels, measured, adjoint, at_once)
 
     def _rotations(
         self, circuit: Circuit, program: _Program, points: int, gradients: bool
     ) -> Rotations | None:
-        """Returns what runs all points at once, if that is faster than one after the other."""
+        """Returns the `Rotations` of a circuit if they are faster than its kernels."""
         if program.rotations is False:
-            if points < FEWEST_POINTS or not may_pay(len(circuit.wires), gradients, 2 * points):
+            wires, thresholds = len(circuit.wires), self._thresholds
+            if points < thresholds.fewest_points:
+                return None
+            if not thresholds.rotations_pay(wires, gradients, 2 * points):
                 return None
             try:
-                program.rotations = Rotations(program.kernels, circuit, program.measured)
+                program.rotations = Rotations(
+                    program.kernels, circuit, program.measured, thresholds
+                )
             except _LACKING as error:
                 program.rotations = None
                 if not isinstance(error, NotCoveredError):
@@ -195,7 +211,7 @@ class LightningExecutor(Executor):
                 pickled = _pickled(circuit)
             return _elsewhere, pickled, points[chunk], gradients
 
-        found = spread(chunks, lambda chunk: here(points[chunk]), there)
+        found = spread(chunks, lambda chunk: here(points[chunk]), there, self._thresholds)
         return track(found, len(points), lambda item: item[0].stop - item[0].start, "circuits")
 
     def _gradients(self, circuit: Circuit, program: _Program, points: np.ndarray) -> np.ndarray:
@@ -234,7 +250,7 @@ class LightningExecutor(Executor):
 
 
 def _unusual(error: Any) -> Exception | str | None:
-    """Returns why kernels do not run a circuit, unless the device will say so itself."""
+    """Returns why kernels do not run a circuit, where users want to know; None otherwise."""
     if not isinstance(error, NotCoveredError):
         return error  # another release of lightning, with other internals
     return str(error) or None

@@ -17,7 +17,7 @@ from services import KilledError, RemoteJob, Service, process, remote
 
 import qshift
 from qshift.errors import JobError, LimitError, OptionError
-from qshift.executors.qiskit import arrivals, digests, estimator, recorded_batch
+from qshift.executors.qiskit import digests, estimator, recorded_batch, unconfirmed_jobs
 from qshift.executors.qiskit.batch import Batch
 from qshift.executors.qiskit.device import EstimatorDevice
 from qshift.executors.qiskit.estimator import EstimatorExecutor
@@ -387,7 +387,7 @@ def test_a_killed_program_goes_on(moment, after, number, devices, path, undistur
         pytest.fail("it was not killed")
     if service:
         submissions = list(service.jobs)
-    monkeypatch.setattr(arrivals, "GRACE", 0.3)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 0.3)
     np.testing.assert_array_equal(numbers(devices(), 5, steps=1), undisturbed)
     jobs = Ledger(path).jobs()
     assert [job.state for job in jobs] == ["done"] * 4  # estimator and sampler, value and gradient
@@ -406,7 +406,7 @@ def test_another_program_wants_a_part_of_what_a_killed_one_has_left(
         what, after = MOMENTS[moment]
         patch.setattr(*what, killed_at(0, after, getattr(*what)))
         run(points)
-    monkeypatch.setattr(arrivals, "GRACE", 0.3)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 0.3)
     with qshift.Tracker() as tracker:
         energies = run(points[:, 1])[0], *run(points[:, :2])[0]
     sent = 1 if devices.service else 2  # the estimator's job was sent; the sampler's was not

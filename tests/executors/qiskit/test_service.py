@@ -23,8 +23,9 @@ from service import INSTANCES, TOKEN
 
 import qshift
 from qshift.errors import AccountError, JobError, OptionError, ServiceError
-from qshift.executors.qiskit import arrivals, retry
+from qshift.executors.qiskit import retry, unconfirmed_jobs
 from qshift.executors.qiskit.device import EstimatorDevice
+from qshift.executors.qiskit.job import Submission
 from qshift.executors.qiskit.service import ServiceTarget
 
 SHOTS = 20_000
@@ -40,7 +41,7 @@ def quick(monkeypatch):
         time.sleep(min(seconds, 0.02))
 
     monkeypatch.setattr(ServiceTarget, "sleep", staticmethod(sleep))
-    monkeypatch.setattr(arrivals, "GRACE", 0.3)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 0.3)
     return waits
 
 
@@ -209,8 +210,8 @@ def pubs(target):
 def test_jobs_are_found_again(loopback, quick):
     loopback.ask("queue", {"delay": 600, "ahead": 3})
     target = ibm().target
-    first = target.submit("estimator", pubs(target), 1, tags=("one",))
-    second = target.submit("estimator", pubs(target), 1, tags=("two",))
+    first = target.submit(Submission("estimator", pubs(target), 1, tags=("one",)))
+    second = target.submit(Submission("estimator", pubs(target), 1, tags=("two",)))
     assert first.status() == "queued" and second.queue_position() == 5
     other = ibm().target  # as in another process
     assert [job.id for job in other.find("two")] == [second.id]
@@ -241,7 +242,7 @@ def test_no_fault_of_submission_makes_two_jobs(loopback, quick, kind, after):
     loopback.faults(
         {"kind": kind, "after": after, "match": "POST /jobs$", "times": 1, "seconds": seconds}
     )
-    job = target.submit("estimator", work, 1, tags=("mine",))
+    job = target.submit(Submission("estimator", work, 1, tags=("mine",)))
     assert len(job.result()) == 1
     counts = loopback.counts()
     assert counts["jobs"] == counts["by_tag"]["mine"] == 1
@@ -257,7 +258,7 @@ def test_a_submission_is_not_repeated_before_it_is_known_whether_it_arrived(loop
         {"kind": "503", "match": "GET /jobs$", "times": 9},
         {"kind": "reset", "match": "GET /jobs$", "times": 5},
     )
-    target.submit("estimator", work, 1, tags=("mine",)).result()
+    target.submit(Submission("estimator", work, 1, tags=("mine",))).result()
     assert loopback.counts()["jobs"] == loopback.counts()["requests"]["POST /jobs"] == 1
 
 
@@ -285,7 +286,7 @@ def test_every_question_about_a_backend_is_repeated(loopback, quick):
 
 def test_a_service_that_stays_away_is_an_error_that_says_how_to_go_on(loopback, quick):
     target = ibm().target
-    job = target.submit("estimator", pubs(target), 1)
+    job = target.submit(Submission("estimator", pubs(target), 1))
     loopback.faults({"kind": "429", "seconds": 200})
     with pytest.raises(ServiceError, match="asks to wait 200 s.*keep running.*Run this again") as e:
         job.status()
@@ -299,16 +300,16 @@ def test_a_service_that_stays_away_is_an_error_that_says_how_to_go_on(loopback, 
 
 def test_credentials_that_expire_are_renewed_once(loopback, quick):
     target = ibm().target
-    job = target.submit("estimator", pubs(target), 1)
+    job = target.submit(Submission("estimator", pubs(target), 1))
     loopback.ask("expire", {})
     assert len(job.result()) == 1
     loopback.ask("expire", {})
-    assert len(target.submit("estimator", pubs(target), 1).result()) == 1
+    assert len(target.submit(Submission("estimator", pubs(target), 1)).result()) == 1
     loopback.faults({"kind": "401", "match": " /(jobs|backends)"})
     with pytest.raises(AccountError, match="refuses the credentials.*save_acc.*Nothing is lost"):
         job.status()
     with pytest.raises(AccountError, match="refuses the credentials"):
-        target.submit("estimator", pubs(target), 1)
+        target.submit(Submission("estimator", pubs(target), 1))
     assert loopback.counts()["jobs"] == 2
 
 
@@ -336,7 +337,7 @@ def test_jobs_that_fail(loopback, quick):
     device.qshift_shots = 2000
     target = device.target
     ((isa, observable, values, _),) = pubs(target)
-    job = target.submit("estimator", [(isa, observable, values, 0.01)], 1)
+    job = target.submit(Submission("estimator", [(isa, observable, values, 0.01)], 1))
     with pytest.raises(JobError, match="maximum execution time.*Raise max_time="):
         job.result()
 

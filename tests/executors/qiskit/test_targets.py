@@ -1,11 +1,14 @@
 """Backends, and the transpiled circuits that they keep."""
 
-from qshift.executors.qiskit import targets
+from qshift.executors.qiskit.targets import LocalTarget
+
+
+class Forgetful(LocalTarget):
+    most_circuits = 2
 
 
 def test_what_was_not_used_for_longest_is_transpiled_again(monkeypatch):
-    monkeypatch.setattr(targets, "_MOST_CIRCUITS", 2)
-    target, transpiled = targets.target("aer", None, {}, least_qubits=1), []
+    target, transpiled = Forgetful("aer", None, {}), []
     monkeypatch.setattr(target, "_from_disk_or_transpiled", lambda made: transpiled.append(made))
     for key in "abacab":
         target.transpiled(key, lambda key=key: key)

@@ -79,13 +79,13 @@ def gate_of(name):
     return qml.adjoint(op, lazy=False) if name.startswith("Adjoint(") else op
 
 
-@pytest.mark.parametrize("name", translation._GATES)
+@pytest.mark.parametrize("name", translation.GATES)
 def test_gates_have_the_same_matrices_in_both(name):
     op = gate_of(name)
     assert op.name == name
     circuit = Circuit((op,), (), (), (), qml.measurements.Shots(None))
     translated = translation.translate(circuit, op.wires)
-    assert [each.operation.base_class for each in translated.data] == [translation._GATES[name]]
+    assert [each.operation.base_class for each in translated.data] == [translation.GATES[name]]
     # Qiskit's first qubit is the least significant one.
     matrix = Operator(translated.reverse_bits()).data
     np.testing.assert_allclose(matrix, qml.matrix(op, wire_order=op.wires), atol=1e-12)
@@ -98,4 +98,4 @@ def test_gates_are_those_of_pennylane_qiskit():
     controlled = {"CRX", "CRY", "CRZ", "CPhase"}
     assert {
         name: gate for name, gate in table.items() if name not in others | controlled
-    } == translation._GATES
+    } == translation.GATES

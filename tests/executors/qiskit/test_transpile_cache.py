@@ -143,12 +143,11 @@ def test_files_may_be_deleted_at_any_time(tracker):
     assert tracker.totals["transpilations"] == 2
 
 
-def test_the_oldest_files_make_room(monkeypatch):
-    monkeypatch.setattr(transpile_cache, "_MOST_FILES", 10)
+def test_the_oldest_files_make_room():
     for i in range(11):
-        transpile_cache.save(f"key{i}", sample())
+        transpile_cache.save(f"key{i}", sample(), most=10)
         file = transpile_cache.directory() / f"key{i}.qpy"
         os.utime(file, (i, i))
-    transpile_cache.save("last", sample())
+    transpile_cache.save("last", sample(), most=10)
     left = {file.stem for file in transpile_cache.directory().iterdir()}
     assert "last" in left and "key0" not in left and len(left) <= 11

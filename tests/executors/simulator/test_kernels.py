@@ -11,24 +11,17 @@ from pennylane_lightning.lightning_qubit_ops import StateVectorC128
 from references import angles, compiled, exact, random_points, truth
 
 from qshift.executors.simulator import kernels
-from qshift.executors.simulator.kernels import Kernels
+from qshift.executors.simulator.kernels import KERNELS, Kernels
 from qshift.executors.simulator.measurement_bases import NotCoveredError, bases
+from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
 LABELS = ["b", 3, "a", -1, 0, "c"]
 
 # name -> (parameters, wires)
+ANY_WIRES = {"GlobalPhase": 1, "MultiRZ": 3}
 CATALOGUE = {
-    **dict.fromkeys("PauliX PauliY PauliZ Hadamard S SX T".split(), (0, 1)),
-    **dict.fromkeys("CNOT CY CZ SWAP".split(), (0, 2)),
-    **dict.fromkeys("CSWAP Toffoli".split(), (0, 3)),
-    **dict.fromkeys("RX RY RZ PhaseShift GlobalPhase".split(), (1, 1)),
-    **dict.fromkeys("CRX CRY CRZ ControlledPhaseShift PSWAP".split(), (1, 2)),
-    **dict.fromkeys("IsingXX IsingXY IsingYY IsingZZ".split(), (1, 2)),
-    **{f"SingleExcitation{kind}": (1, 2) for kind in ("", "Plus", "Minus")},
-    **{f"DoubleExcitation{kind}": (1, 4) for kind in ("", "Plus", "Minus")},
-    "MultiRZ": (1, 3),
-    "Rot": (3, 1),
-    "CRot": (3, 2),
+    name: (getattr(qml, name).num_params, getattr(qml, name).num_wires or ANY_WIRES[name])
+    for name in sorted(KERNELS)
 }
 
 NESTINGS = {
@@ -100,17 +93,18 @@ def _unitary(size, seed=3):
     return np.linalg.qr(rng.normal(size=(size, size)) + 1j * rng.normal(size=(size, size)))[0]
 
 
-def prepared(circuit, wires=None):
+def prepared(circuit, wires=None, thresholds=DEFAULT):
     """Returns the kernels of a circuit, and its bases."""
     labels = wires or qml.wires.Wires.all_wires([op.wires for op in circuit.operations])
     positions = {wire: i for i, wire in enumerate(labels)}
     measured = bases(circuit.measurements, circuit.sizes, positions)
-    return Kernels(circuit, measured, positions, StateVectorC128(len(labels)), {}), measured
+    state = StateVectorC128(len(labels))
+    return Kernels(circuit, measured, positions, state, {}, thresholds), measured
 
 
-def probabilities(circuit, points, wires=None):
+def probabilities(circuit, points, wires=None, thresholds=DEFAULT):
     """Runs a circuit that measures probabilities: float64[N, 2**n]."""
-    kernels, measured = prepared(circuit, wires)
+    kernels, measured = prepared(circuit, wires, thresholds)
     assert len(measured) == 1
     values = np.full((len(points), 2 ** len(measured[0].wires)), np.nan)
     for i, _ in kernels.run(points):
@@ -135,10 +129,6 @@ def assert_right(circuit, count=3):
     points = random_points(circuit, count)
     expected = truth(circuit, points, LABELS)
     np.testing.assert_allclose(probabilities(circuit, points, LABELS), expected, atol=1e-10)
-
-
-def test_the_catalogue_is_complete():
-    assert set(CATALOGUE) == kernels._KERNELS
 
 
 @pytest.mark.one_in(2)
@@ -217,14 +207,14 @@ def test_state_preparations_in_the_middle_are_not_covered():
         prepared(circuit)
 
 
-def test_wide_matrices_are_not_covered(monkeypatch):
-    monkeypatch.setattr(kernels, "WIDEST_MATRIX", 2)
+def test_wide_matrices_are_not_covered():
+    narrow = Thresholds(widest_matrix=2)
     wires = [0, 1, 2]
     gate = qml.PauliRot(angles(1)[0], "X" * len(wires), wires)
     with pytest.raises(NotCoveredError):
-        prepared(compiled([gate], [qml.probs(wires=[0])]))
+        prepared(compiled([gate], [qml.probs(wires=[0])]), thresholds=narrow)
     # Controls are not part of a matrix.
-    prepared(compiled([qml.MultiControlledX(wires)], [qml.probs(wires=[0])]))
+    prepared(compiled([qml.MultiControlledX(wires)], [qml.probs(wires=[0])]), thresholds=narrow)
 
 
 DECOMPOSED = {
@@ -235,14 +225,14 @@ DECOMPOSED = {
 
 @pytest.mark.parametrize("name", DECOMPOSED)
 @pytest.mark.parametrize("when", ["fixed", "constant"])
-def test_constant_gates_are_decomposed(name, when, monkeypatch):
-    monkeypatch.setattr(kernels, "WIDEST_MATRIX", 2)
+def test_constant_gates_are_decomposed(name, when):
+    narrow = Thresholds(widest_matrix=2)
     moving, constant = qml.RX(angles(1)[0], 0), DECOMPOSED[name]()
     gates = [constant, moving] if when == "fixed" else [moving, constant]
     wires = max(gates[0].wires.tolist() + gates[1].wires.tolist()) + 1
     circuit = compiled([*gates, qml.Hadamard(1)], [qml.probs(wires=range(wires))])
     points = random_points(circuit, 2)
-    values = probabilities(circuit, points, list(range(wires)))
+    values = probabilities(circuit, points, list(range(wires)), narrow)
     np.testing.assert_allclose(values, exact(circuit, points), atol=1e-10)
 
 
@@ -291,13 +281,14 @@ def shifted(point, pairs=False):
 @pytest.mark.parametrize("most", [0, 1, 3 * 2**4, 2**30])
 @pytest.mark.parametrize("matrices", [False, True])
 @pytest.mark.parametrize("pairs", [False, True])
-def test_shifted_points(most, matrices, pairs, monkeypatch):
-    monkeypatch.setattr(kernels, "_MOST_AMPLITUDES", most)
+def test_shifted_points(most, matrices, pairs):
+    saving = Thresholds(most_amplitudes=most)
     circuit = layers(4, matrices=matrices)
     bases = random_points(circuit, 2)
     points = np.vstack([shifted(point, pairs) for point in bases] + [bases])
-    alone = np.vstack([probabilities(circuit, point[None]) for point in points])
-    np.testing.assert_array_equal(probabilities(circuit, points), alone)
+    alone = np.vstack([probabilities(circuit, x[None], thresholds=saving) for x in points])
+    together = probabilities(circuit, points, thresholds=saving)
+    np.testing.assert_array_equal(together, alone)
     np.testing.assert_allclose(alone[::7], truth(circuit, points[::7], 4), atol=1e-10)
 
 
@@ -336,12 +327,12 @@ def test_shifted_points_run_fewer_gates(monkeypatch):
     assert sum(count) < 0.6 * len(points) * len(program.moving)
 
 
-def test_saved_states_are_bounded(monkeypatch):
+def test_saved_states_are_bounded():
     wires, most = 12, 5
-    monkeypatch.setattr(kernels, "_MOST_AMPLITUDES", most * 2**wires)
+    saving = Thresholds(most_amplitudes=most * 2**wires)
     circuit = layers(wires, count=1)
     points = shifted(random_points(circuit, 1)[0])
-    program, _ = prepared(circuit)
+    program, _ = prepared(circuit, thresholds=saving)
     tracemalloc.start()
     for _ in program.run(points):
         pass

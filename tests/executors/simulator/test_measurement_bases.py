@@ -6,8 +6,8 @@ import pytest
 import scipy
 from random_circuits import random_hermitian, random_observable, random_word
 
-from qshift.executors.simulator import measurement_bases
 from qshift.executors.simulator.measurement_bases import NotCoveredError, bases
+from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
 WIRES = ["b", 2, "a"]
 
@@ -57,10 +57,11 @@ def expected(measurements, state, wires):
     return np.concatenate(result)
 
 
-def assert_right(measurements, wires=WIRES, count=None):
+def assert_right(measurements, wires=WIRES, count=None, thresholds=DEFAULT):
     """Checks the values of measurements; returns their bases."""
     state = random_state(len(wires))
-    found = bases(measurements, sizes(measurements), {wire: i for i, wire in enumerate(wires)})
+    positions = {wire: i for i, wire in enumerate(wires)}
+    found = bases(measurements, sizes(measurements), positions, thresholds)
     right = expected(measurements, state, wires)
     np.testing.assert_allclose(values(found, state, len(right)), right, atol=1e-12)
     assert count is None or len(found) == count
@@ -173,11 +174,12 @@ def test_what_is_not_covered(make):
         bases([qml.expval(make())], [1], {wire: wire for wire in range(11)})
 
 
-def test_weights_are_bounded(monkeypatch):
+def test_weights_are_bounded():
     words = [qml.prod(*(qml.Z(w) if w % 2 else qml.X(w) for w in range(5)))]
     words.append(qml.prod(*(qml.Y(w) for w in range(5))))
     measurements = [qml.expval(word) for word in words]
-    monkeypatch.setattr(measurement_bases, "_MOST_WEIGHTS", 2 * 2**5)
-    assert_right(measurements, range(5), count=2)
+    few = Thresholds(most_weights=2 * 2**5)
+    assert_right(measurements, range(5), count=2, thresholds=few)
     with pytest.raises(NotCoveredError):
-        bases([*measurements, qml.expval(qml.X(0))], [1] * 3, {w: w for w in range(5)})
+        more = [*measurements, qml.expval(qml.X(0))]
+        bases(more, [1] * 3, {w: w for w in range(5)}, few)

@@ -5,8 +5,8 @@ import pytest
 
 from qshift import fallbacks
 from qshift.errors import SlowerWarning
-from qshift.executors.simulator import parallel
 from qshift.executors.simulator.parallel import spread
+from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
 
 def square(x):
@@ -26,14 +26,11 @@ def die(x):
     os._exit(1)
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(parallel, "_PATIENCE", 0.0)
-    monkeypatch.setattr(parallel, "_cores", lambda: 2)
+IMPATIENT = Thresholds(patience=0.0, processes=2)
 
 
-def squares(chunks, there, here=square):
-    found = dict(spread(chunks, here, there))
+def squares(chunks, there, here=square, thresholds=DEFAULT):
+    found = dict(spread(chunks, here, there, thresholds))
     assert {x: y for x, (y, _) in found.items()} == {x: x**2 for x in chunks}
     return {process for _, process in found.values()}
 
@@ -46,7 +43,7 @@ def test_no_chunks():
     assert list(spread([], square, lambda x: (square, x))) == []
 
 
-def test_long_batches_are_shared(impatient, tmp_path):
+def test_long_batches_are_shared(tmp_path):
     mark = tmp_path / "mark"
 
     def slow_square(x):
@@ -54,22 +51,22 @@ def test_long_batches_are_shared(impatient, tmp_path):
             time.sleep(0.05)
         return square(x)
 
-    processes = squares(range(2000), lambda x: (leave_a_mark, x, mark), slow_square)
+    processes = squares(range(2000), lambda x: (leave_a_mark, x, mark), slow_square, IMPATIENT)
     assert len(processes) == 2 and os.getpid() in processes
 
 
-def test_one_core_is_not_shared(impatient, monkeypatch):
-    monkeypatch.setattr(parallel, "_cores", lambda: 1)
-    assert squares(range(20), lambda x: (square, x)) == {os.getpid()}
+def test_one_core_is_not_shared():
+    alone = Thresholds(patience=0.0, processes=1)
+    assert squares(range(20), lambda x: (square, x), thresholds=alone) == {os.getpid()}
 
 
 @pytest.mark.parametrize("there", [lambda x: (fail, x), lambda x: (die, x), lambda x: 1 / 0])
-def test_what_fails_elsewhere_is_computed_here(impatient, there, monkeypatch):
-    monkeypatch.setattr(fallbacks, "_said", set())
+def test_what_fails_elsewhere_is_computed_here(there):
+    fallbacks._warn_once.cache_clear()
     with pytest.warns(SlowerWarning, match="runs in this process alone"):
-        assert squares(range(20), there) == {os.getpid()}
+        assert squares(range(20), there, thresholds=IMPATIENT) == {os.getpid()}
 
 
-def test_what_fails_here_fails(impatient):
+def test_what_fails_here_fails():
     with pytest.raises(RuntimeError, match="not here"):
-        list(spread(range(20), fail, lambda x: (fail, x)))
+        list(spread(range(20), fail, lambda x: (fail, x), IMPATIENT))

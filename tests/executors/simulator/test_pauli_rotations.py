@@ -1,5 +1,7 @@
 """All points at once, against one after the other and against default.qubit."""
 
+import dataclasses
+import functools
 import gc
 import tracemalloc
 import weakref
@@ -10,23 +12,35 @@ import pytest
 from random_circuits import RandomCircuit
 from references import angles, compiled, exact, random_points
 
+from qshift.executors import registry
 from qshift.executors.simulator import pauli_rotations, simulator
 from qshift.executors.simulator.simulator import LightningExecutor
+from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
+
+AT_ONCE = Thresholds(fewest_values=(0,) * 8, fewest_gradients=(0,) * 8)
+NEVER = Thresholds(fewest_values=(), fewest_gradients=())
+WAYS = {
+    "at once": AT_ONCE,
+    "in chunks": dataclasses.replace(AT_ONCE, most_numbers=2**8, most_fused=2**10),
+    "never": Thresholds(fewest_values=(np.inf,) * 8, fewest_gradients=(np.inf,) * 8),
+}
+chosen = {"thresholds": DEFAULT}  # by the fixture
 
 
-def executor(seed=None):
-    return LightningExecutor(qml.device("lightning.qubit"), seed)
+def executor(seed=None, thresholds=None):
+    thresholds = thresholds or chosen["thresholds"]
+    return LightningExecutor(qml.device("lightning.qubit"), seed, thresholds)
 
 
-@pytest.fixture(params=["at once", "in chunks", "never"])
+@pytest.fixture(params=list(WAYS))
 def always(request, monkeypatch):
     """Whether points are run at once, however few they are, or one after the other."""
-    fewest = np.inf if request.param == "never" else 0
-    monkeypatch.setattr(pauli_rotations, "_FEWEST_VALUES", (fewest,) * 8)
-    monkeypatch.setattr(pauli_rotations, "_FEWEST_GRADIENTS", (fewest,) * 8)
-    if request.param == "in chunks":
-        monkeypatch.setattr(pauli_rotations, "_MOST_NUMBERS", 2**8)
-        monkeypatch.setattr(pauli_rotations, "_MOST_FUSED", 2**10)
+    thresholds = WAYS[request.param]
+    monkeypatch.setitem(chosen, "thresholds", thresholds)
+    monkeypatch.setattr(registry, "_makers", dict(registry._makers))
+    registry.register(
+        "lightning.qubit", functools.partial(LightningExecutor, thresholds=thresholds)
+    )
     ran = []
     for name in ("probabilities", "gradients"):
         method = getattr(pauli_rotations.Rotations, name)
@@ -101,13 +115,12 @@ def test_values_and_gradients(wires, moving, always):
 
 
 @pytest.mark.parametrize("wires", [3, 5, 7])
-def test_the_same_numbers_as_one_point_after_the_other(wires, monkeypatch):
+def test_the_same_numbers_as_one_point_after_the_other(wires):
     circuit = layers(wires, observables(wires))
     points = points_of(circuit, slice(0, 4), 60)
     at_once = executor()(circuit, points), executor().gradients(circuit, points)
-    monkeypatch.setattr(pauli_rotations, "_FEWEST_VALUES", ())
-    monkeypatch.setattr(pauli_rotations, "_FEWEST_GRADIENTS", ())
-    one_by_one = executor()(circuit, points), executor().gradients(circuit, points)
+    run = executor(thresholds=NEVER)
+    one_by_one = run(circuit, points), run.gradients(circuit, points)
     for found, expected in zip(at_once, one_by_one, strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
@@ -178,7 +191,7 @@ def test_few_points_and_many_wires_go_one_by_one(monkeypatch):
 
 def test_values_use_what_gradients_have_fused():
     circuit, run = layers(3, observables(3)), executor()
-    points = points_of(circuit, [0], pauli_rotations._FEWEST_GRADIENTS[3] + 1)
+    points = points_of(circuit, [0], DEFAULT.fewest_gradients[3] + 1)
     alone = run(circuit, points)
     assert not run._programs[circuit].rotations  # too few values
     run.gradients(circuit, points)
@@ -197,15 +210,14 @@ def test_gates_that_are_not_covered_go_one_by_one(always):
     assert not always
 
 
-def test_seeded_samples_are_the_same_either_way(monkeypatch):
+def test_seeded_samples_are_the_same_either_way():
     """Also where some outcomes never occur, up to rounding."""
     a, b = angles(2)
     ops = [qml.RX(a, 0), qml.CNOT([0, 1]), qml.Hadamard(2), qml.RZ(b, 2), qml.Hadamard(2)]
     circuit = compiled(ops, [qml.probs(wires=[0, 1, 2]), qml.expval(qml.X(1))], shots=50)
     points = np.random.default_rng(0).choice([0.0, np.pi / 2, np.pi, 0.3], size=(100, 2))
     at_once = executor(3)(circuit, points)
-    monkeypatch.setattr(pauli_rotations, "_FEWEST_VALUES", ())
-    assert np.array_equal(executor(3)(circuit, points), at_once)
+    assert np.array_equal(executor(3, NEVER)(circuit, points), at_once)
 
 
 def test_memory_is_bounded():

@@ -27,17 +27,18 @@ from references import (
 )
 
 from qshift import Tracker, fallbacks
-from qshift.circuits import spectra
+from qshift.circuits.spectra import SUITS_ADJOINT
 from qshift.errors import SlowerWarning, UnsupportedError
 from qshift.executors import registry
 from qshift.executors.executor import Call
 from qshift.executors.pennylane import PennyLaneExecutor
-from qshift.executors.simulator import adjoint, kernels, parallel, simulator
+from qshift.executors.simulator import adjoint, kernels, simulator
 from qshift.executors.simulator.simulator import LightningExecutor
+from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
 
-def make(wires=None, seed=None):
-    return LightningExecutor(qml.device("lightning.qubit", wires=wires), seed)
+def make(wires=None, seed=None, thresholds=DEFAULT):
+    return LightningExecutor(qml.device("lightning.qubit", wires=wires), seed, thresholds)
 
 
 def covered(executor, circuit):
@@ -178,13 +179,13 @@ def test_errors_are_the_device_s():
 
 
 @pytest.mark.parametrize("shots", [None, 10])
-def test_chunks(shots, monkeypatch):
+def test_chunks(shots):
     circuit = several(shots)
     points = random_points(circuit, 7)
     whole = make(seed=3)(circuit, points)
-    monkeypatch.setattr(simulator, "_MOST_PROBABILITIES", 40)
+    in_chunks = make(seed=3, thresholds=Thresholds(most_probabilities=40))
     with Tracker() as tracker:
-        np.testing.assert_allclose(make(seed=3)(circuit, points), whole, rtol=1e-13)
+        np.testing.assert_allclose(in_chunks(circuit, points), whole, rtol=1e-13)
     assert (tracker.totals["circuits"], tracker.totals["batches"]) == (7, 1)
 
 
@@ -199,7 +200,7 @@ def test_memory_for_many_points():
     executor(circuit, points)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 6 * 8 * simulator._MOST_PROBABILITIES
+    assert peak < 6 * 8 * DEFAULT.most_probabilities
 
 
 def test_twenty_wires():
@@ -407,12 +408,8 @@ def test_samples_and_exact_values_and_gradients_in_turn():
 
 # --- gradients ---
 
-SUITABLE = {name: 1 for name in "RX RY RZ PhaseShift".split()}
-SUITABLE |= {name: 2 for name in "CRX CRY CRZ ControlledPhaseShift".split()}
-SUITABLE |= {name: 2 for name in "IsingXX IsingXY IsingYY IsingZZ MultiRZ".split()}
-SUITABLE |= {f"SingleExcitation{kind}": 2 for kind in ("", "Plus", "Minus")}
-SUITABLE |= {f"DoubleExcitation{kind}": 4 for kind in ("", "Plus", "Minus")}
-SUITABLE |= {"GlobalPhase": 1}
+ANY_WIRES = {"GlobalPhase": 1, "MultiRZ": 2}
+SUITABLE = {name: getattr(qml, name).num_wires or ANY_WIRES[name] for name in sorted(SUITS_ADJOINT)}
 
 CONTROLS = {
     "plain": lambda gate: gate,
@@ -456,10 +453,6 @@ def assert_gradients(circuit, count=2, executor=None):
     gradients = executor.gradients(circuit, points)
     assert gradients.shape == (count, circuit.num_values, circuit.num_parameters)
     np.testing.assert_allclose(gradients, slopes(circuit, points), atol=1e-8)
-
-
-def test_all_suitable_gates_are_tested():
-    assert set(SUITABLE) == spectra._SUITS_ADJOINT
 
 
 @pytest.mark.parametrize("control", CONTROLS)
@@ -590,10 +583,9 @@ def test_gradients_by_nothing():
     np.testing.assert_array_equal(make().gradients(circuit, np.ones((2, 1))), np.zeros((2, 1, 1)))
 
 
-def test_gradients_in_chunks_are_counted_once(monkeypatch):
-    monkeypatch.setattr(simulator, "_MOST_POINTS", 2)
+def test_gradients_in_chunks_are_counted_once():
     circuit = several(adjoint=True, probs=False)
-    executor = make(5)
+    executor = make(5, thresholds=Thresholds(most_points=2))
     assert_gradients(circuit, count=5, executor=executor)
     with Tracker() as tracker:
         executor.gradients(circuit, random_points(circuit, 5))
@@ -699,7 +691,7 @@ def test_without_a_class(where, name, monkeypatch):
     monkeypatch.delattr(importlib.import_module(compiled_classes.__name__ + where), name)
     for module in ("simulator", "kernels", "adjoint", "lightning_internals"):
         monkeypatch.delitem(sys.modules, f"qshift.executors.simulator.{module}")
-    monkeypatch.setattr(fallbacks, "_said", set())
+    fallbacks._warn_once.cache_clear()
     with pytest.warns(SlowerWarning, match=f"public interface.*{name}"):
         executor = registry.executor(qml.device("lightning.qubit"))
     assert type(executor) is PennyLaneExecutor
@@ -709,7 +701,7 @@ def test_without_the_serializer(monkeypatch):
     monkeypatch.setitem(sys.modules, "pennylane_lightning.lightning_base._serialize", None)
     for module in ("simulator", "kernels", "adjoint", "lightning_internals"):
         monkeypatch.delitem(sys.modules, f"qshift.executors.simulator.{module}")
-    monkeypatch.setattr(fallbacks, "_said", set())
+    fallbacks._warn_once.cache_clear()
     with pytest.warns(SlowerWarning, match="public interface.*_serialize"):
         executor = registry.executor(qml.device("lightning.qubit"))
     assert type(executor) is PennyLaneExecutor
@@ -777,15 +769,15 @@ def test_what_other_processes_find_is_the_same(gradients):
 
 
 @pytest.mark.parametrize("gradients", [False, True])
-def test_long_batches_are_the_same_whoever_runs_them(gradients, monkeypatch):
-    monkeypatch.setattr(simulator, "_MOST_POINTS", 10)
+def test_long_batches_are_the_same_whoever_runs_them(gradients):
+    def run(thresholds):
+        executor = make(thresholds=thresholds)
+        return (executor.gradients if gradients else executor)(circuit, points)
+
     circuit = several(adjoint=True, probs=False)
-    points, executor = random_points(circuit, 300), make()
-    run = executor.gradients if gradients else executor
-    alone = run(circuit, points)
-    monkeypatch.setattr(parallel, "_PATIENCE", -1.0)
-    monkeypatch.setattr(parallel, "_cores", lambda: 2)
+    points = random_points(circuit, 300)
+    alone = run(Thresholds(most_points=10))
     with Tracker() as tracker:
-        together = run(circuit, points)
+        together = run(Thresholds(most_points=10, patience=-1.0, processes=2))
     np.testing.assert_allclose(together, alone, atol=1e-12)
     assert tracker.totals["circuits"] == 300 and tracker.totals["batches"] == 1

@@ -9,8 +9,8 @@ import tensorflow as tf
 from qiskit.quantum_info import random_unitary
 
 import qshift
-from qshift.executors.qiskit import floats
-from qshift.executors.qiskit.floats import default_floats
+from qshift.executors.qiskit import subnormals
+from qshift.executors.qiskit.subnormals import default_floats
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="flags are set on Linux only")
 
@@ -33,11 +33,11 @@ def test_small_numbers_are_none_in_threads_of_tensorflow():
 
 
 def test_where_flags_cannot_be_set_nothing_is_transpiled_wrongly(monkeypatch):
-    monkeypatch.setattr(floats, "_library", lambda: None)
+    monkeypatch.setattr(subnormals, "_library", lambda: None)
 
     def error():
         try:
-            with floats.default_floats():
+            with subnormals.default_floats():
                 return b"none"
         except qshift.UnsupportedError as error:
             return str(error).encode()

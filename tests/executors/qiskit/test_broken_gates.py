@@ -19,8 +19,8 @@ from qiskit_ibm_runtime.fake_provider import (
 
 import qshift
 from qshift.errors import UnsupportedError
+from qshift.executors.qiskit.broken_gates import WorkingGates
 from qshift.executors.qiskit.device import EstimatorDevice
-from qshift.executors.qiskit.working import Working
 
 LEVELS = range(4)
 
@@ -100,7 +100,7 @@ def test_what_is_broken_is_never_used(fault, most, level):
     qubits = {*fault.get("qubits", ()), *fault.get("readout", ())}
     for wires in range(1, most + 1):
         for wanted in (chain(wires), circuit(wires, []), QuantumCircuit(wires)):
-            made = Working(device).transpile(wanted, level, seed=0)
+            made = WorkingGates(device).transpile(wanted, level, seed=0)
             assert not used(made) & dead(device.target)
             places = made.layout.final_index_layout() if made.layout else range(wires)
             assert not qubits & {*places}, "a wire without gates may be measured as well"
@@ -108,7 +108,7 @@ def test_what_is_broken_is_never_used(fault, most, level):
             if wanted.data:
                 require_same(made, wanted)
     with pytest.raises(UnsupportedError, match="fake_manila has no place for .* calls broken"):
-        Working(device).transpile(chain(most + 1), level, seed=0)
+        WorkingGates(device).transpile(chain(most + 1), level, seed=0)
 
 
 @pytest.mark.filterwarnings("ignore:Properties of fake_nighthawk")
@@ -117,15 +117,15 @@ def test_what_is_broken_is_never_used(fault, most, level):
 def test_on_devices_as_they_were(kind, wires, level):
     device = kind()
     assert dead(device.target)
-    made = Working(device).transpile(chain(wires), level, seed=0)
+    made = WorkingGates(device).transpile(chain(wires), level, seed=0)
     assert not used(made) & dead(device.target)
     assert len(used(made, "ecr", "cz")) >= wires - 1
 
 
 def test_a_device_without_a_working_pair_is_refused():
     with pytest.raises(UnsupportedError, match=r"2 wires and 1 gates .* \(0, 14\)"):
-        Working(FakeKyoto()).transpile(chain(2), 2, seed=0)
-    assert Working(FakeKyoto()).transpile(circuit(2, []), 2, seed=0)
+        WorkingGates(FakeKyoto()).transpile(chain(2), 2, seed=0)
+    assert WorkingGates(FakeKyoto()).transpile(circuit(2, []), 2, seed=0)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -135,11 +135,11 @@ def test_what_is_said_to_be_out_of_operation(level):
     gate = SimpleNamespace(gate="cx", qubits=[2, 3])
     properties = SimpleNamespace(faulty_qubits=lambda: [0], faulty_gates=lambda: [gate])
     device.properties = lambda: properties
-    made = Working(device).transpile(chain(2), level, seed=0)
+    made = WorkingGates(device).transpile(chain(2), level, seed=0)
     (pair,) = {frozenset(on) for _, on in used(made, "cx")}
     assert pair in ({1, 2}, {3, 4})
     with pytest.raises(UnsupportedError, match="qubits: 0; pairs of qubits: .2, 3."):
-        Working(device).transpile(chain(3), level, seed=0)
+        WorkingGates(device).transpile(chain(3), level, seed=0)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -149,12 +149,12 @@ def test_where_nothing_is_broken_nothing_changes(level):
     device = FakeManilaV2()
     plain = generate_preset_pass_manager(level, backend=device, seed_transpiler=0)
     wanted = circuit(5, [(0, 1), (2, 1), (3, 1), (4, 3)])  # no two of its layouts are equally good
-    assert Working(device).transpile(wanted, level, seed=0) == plain.run(wanted)
+    assert WorkingGates(device).transpile(wanted, level, seed=0) == plain.run(wanted)
 
 
 def test_a_target_keeps_all_else():
     device = broken(pairs=[(1, 2)])
-    before, after = device.target, Working(device)._target
+    before, after = device.target, WorkingGates(device)._target
     assert after.num_qubits == before.num_qubits and after.dt == before.dt
     assert set(after.operation_names) == set(before.operation_names)
     assert set(after["cx"]) == set(before["cx"]) - {(1, 2), (2, 1)}

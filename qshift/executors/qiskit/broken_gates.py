@@ -22,7 +22,7 @@ _HEEDING = 2  # the lowest level whose layouts heed which gates there are
 _PLACELESS = ("barrier", "delay")  # they do nothing, and every qubit has them
 
 
-class Working:
+class WorkingGates:
     """The gates of a backend that work.
 
     Args:

@@ -16,19 +16,21 @@ from services import KilledError, process
 import qshift
 from qshift.errors import JobError, ServiceError
 from qshift.executors.qiskit import (
-    arrivals,
     connection,
     digests,
     estimator,
     recorded_batch,
     retry,
     transport,
+    unconfirmed_jobs,
     waiting,
 )
 from qshift.executors.qiskit.device import EstimatorDevice
 from qshift.executors.qiskit.service import ServiceTarget
 from qshift.ledger import ledger as ledgers
+from qshift.ledger.heartbeat import Heartbeat
 from qshift.ledger.ledger import Ledger
+from qshift.ledger.liveness import this_process
 
 X = tf.constant([0.2, 0.5, 0.8], tf.float64)
 
@@ -46,7 +48,7 @@ def ledger(tmp_path):
 @pytest.fixture
 def grace(monkeypatch):
     """A shorter one, so that tests need not wait for long."""
-    monkeypatch.setattr(arrivals, "GRACE", 3.0)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 3.0)
 
 
 def run(ledger, **options):
@@ -55,6 +57,11 @@ def run(ledger, **options):
     where = {"ledger": ledger.path if ledger else False, "backend": "ibm:ibm_ideal"}
     device = EstimatorDevice(**where, **options)
     return qshift.qnode(device, shots=400)(circuit)(X)
+
+
+def another_process():
+    """Returns the signs of life of a process that takes all others for gone."""
+    return Heartbeat(process=lambda: "elsewhere 12 1", is_alive=lambda name: False)
 
 
 def interrupt(*_):
@@ -91,7 +98,7 @@ def test_a_job_that_does_not_arrive_is_sent_again_after_the_whole_grace(loopback
     loopback.faults({"kind": "504", "match": "POST /jobs$", "times": 1})
     start = time.monotonic()
     run(ledger)
-    assert time.monotonic() - start > arrivals.GRACE
+    assert time.monotonic() - start > unconfirmed_jobs.GRACE
     assert once(loopback) and loopback.counts()["requests"]["POST /jobs"] == 2
     assert ledger.jobs()[0].posts == 2
 
@@ -115,7 +122,7 @@ def test_a_request_that_cannot_have_arrived_is_sent_again_at_once(
 
 def test_of_two_jobs_for_one_request_one_is_used(loopback, ledger, monkeypatch, caplog):
     """The first is seen only after the grace, so that there is a second; it is cancelled."""
-    monkeypatch.setattr(arrivals, "GRACE", 0.5)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 0.5)
     loopback.ask("queue", {"delay": 8.0})
     loopback.faults({"kind": "504", "match": "POST /jobs$", "after": True, "times": 1, "late": 5.0})
     np.testing.assert_allclose(run(ledger), np.cos(X), atol=0.2)
@@ -130,7 +137,7 @@ def test_of_two_jobs_for_one_request_one_is_used(loopback, ledger, monkeypatch, 
 
 def test_a_second_job_that_another_process_finds_is_cancelled(loopback, ledger, monkeypatch):
     """The program ends before the first one is seen, and the next one waits for the second."""
-    monkeypatch.setattr(arrivals, "GRACE", 0.2)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 0.2)
     loopback.ask("queue", {"delay": 600})
     loopback.faults({"kind": "504", "match": "POST /jobs$", "after": True, "times": 1, "late": 3.0})
     with monkeypatch.context() as patch:
@@ -189,7 +196,7 @@ def test_killed_in_one_post_of_three(loopback, ledger, grace, monkeypatch, numbe
     assert [job.posts for job in ledger.jobs()] == before
     start = time.monotonic()
     np.testing.assert_allclose(run(ledger, max_parameter_values=1), np.cos(X), atol=0.2)
-    assert arrives or time.monotonic() - start > arrivals.GRACE
+    assert arrives or time.monotonic() - start > unconfirmed_jobs.GRACE
     assert once(loopback, jobs=3)
     after = [1] * 3
     after[number - 1] += not arrives
@@ -224,17 +231,20 @@ def test_a_clock_that_is_set_after_a_kill(loopback, ledger, grace, monkeypatch, 
 @pytest.mark.parametrize("arrives", [True, False])
 def test_killed_in_another_container(loopback, ledger, grace, monkeypatch, arrives, caplog):
     """Of the same hostname, so that its process ids look as if they were of this one."""
-    monkeypatch.setattr(ledgers, "SILENCE", 4.0)
+    silence = 4.0
+    monkeypatch.setattr(ledgers, "HEARTBEAT", Heartbeat(silence=silence))
     monkeypatch.setattr(recorded_batch, "_SILENCE", 1.0)
     with killed_in_post(monkeypatch, loopback, 1, arrives=arrives, late=2.0):
-        place, *rest = ledgers.this_process().split(" ")
-        monkeypatch.setattr(ledgers, "this_process", lambda: " ".join([f"{place}0", *rest]))
-        run(ledger)
+        place, *rest = this_process().split(" ")
+        name = " ".join([f"{place}0", "99999999", *rest[1:]])
+        with monkeypatch.context() as patch:
+            patch.setattr(ledgers, "HEARTBEAT", Heartbeat(process=lambda: name))
+            run(ledger)
     start = time.monotonic()
     run(ledger)
     assert once(loopback)
     if arrives:  # the service says so before its silence does
-        assert time.monotonic() - start < ledgers.SILENCE
+        assert time.monotonic() - start < silence
     else:
         assert "Waiting: another process is sending" in caplog.text
 
@@ -242,8 +252,7 @@ def test_killed_in_another_container(loopback, ledger, grace, monkeypatch, arriv
 def test_a_process_of_another_container_is_waited_for(loopback, ledger, monkeypatch):
     """It lives, and only takes long, with no sign of the job at the service."""
     with monkeypatch.context() as patch:
-        patch.setattr(ledgers, "this_process", lambda: "elsewhere 12 1")
-        patch.setattr(ledgers, "_at_work", set())
+        patch.setattr(ledgers, "HEARTBEAT", Heartbeat(process=lambda: "elsewhere 12 1"))
         with pytest.raises(KeyboardInterrupt):
             patch.setattr(
                 ServiceTarget, "submit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
@@ -251,7 +260,7 @@ def test_a_process_of_another_container_is_waited_for(loopback, ledger, monkeypa
             patch.setattr(Ledger, "leave", lambda *_: None)
             run(ledger)
     (job,) = ledger.jobs()
-    monkeypatch.setattr(ledgers, "SILENCE", 1.0)
+    monkeypatch.setattr(ledgers, "HEARTBEAT", Heartbeat(silence=1.0))
 
     def living():
         for _ in range(30):
@@ -274,9 +283,7 @@ def test_a_process_that_was_taken_for_gone_sends_nothing(loopback, ledger, monke
     def stopped(self):
         monkeypatch.setattr(ServiceTarget, "_require_running", running)
         with monkeypatch.context() as patch:
-            patch.setattr(ledgers, "this_process", lambda: "elsewhere 12 1")
-            patch.setattr(ledgers, "is_alive", lambda name: False)
-            patch.setattr(ledgers, "_at_work", set())
+            patch.setattr(ledgers, "HEARTBEAT", another_process())
             run(ledger)
         running(self)
 
@@ -287,7 +294,7 @@ def test_a_process_that_was_taken_for_gone_sends_nothing(loopback, ledger, monke
 
 def test_two_processes_that_have_sent_the_same_use_one_job(loopback, ledger, monkeypatch, caplog):
     """The first was stopped within its request, of which nothing could be seen meanwhile."""
-    monkeypatch.setattr(arrivals, "GRACE", 0.2)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 0.2)
     loopback.ask("queue", {"delay": 4.0})
     send, first = transport.ReadsOnly.send, []
 
@@ -296,9 +303,7 @@ def test_two_processes_that_have_sent_the_same_use_one_job(loopback, ledger, mon
         if request.method == "POST" and request.path_url.endswith("/jobs") and not first:
             first.append(ledger.jobs()[0])
             with monkeypatch.context() as patch:
-                patch.setattr(ledgers, "this_process", lambda: "elsewhere 12 1")
-                patch.setattr(ledgers, "is_alive", lambda name: False)
-                patch.setattr(ledgers, "_at_work", set())
+                patch.setattr(ledgers, "HEARTBEAT", another_process())
                 patch.setattr(ServiceTarget, "find", lambda *_: [])
                 patch.setattr(waiting, "wait", interrupt)
                 with pytest.raises(KeyboardInterrupt):

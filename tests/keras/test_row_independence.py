@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from qshift.keras.rows import are_separate
+from qshift.keras.row_independence import are_separate
 
 N, F = 5, 4
 MATRIX = tf.constant(np.random.default_rng(0).normal(size=(F, F)).astype("float32"))

@@ -1,0 +1,61 @@
+"""Gates with one angle for each state of some wires, as rotations by sums of these angles.
+
+The sums are Walsh-Hadamard transforms. No rotation is left out where its angle is zero, so that
+derivatives by the angles exist there as well.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pennylane as qml
+from pennylane.operation import Operator
+
+from qshift.circuits.pauli import sign, signs
+from qshift.circuits.scalars import is_complex, is_number, phases
+
+
+def select_rotation(op: Operator) -> list[Operator]:
+    """A rotation by the angle that the control wires select, without leaving out angles of zero.
+
+    Mottonen et al. 2004, Phys. Rev. Lett. 93, 130502.
+    """
+    (angles,), axis = op.data, op.hyperparameters["rot_axis"]
+    (target,) = op.hyperparameters["target_wire"]
+    control = op.hyperparameters["control_wires"]
+    matrix, flipped = _gray(len(control))
+    angles = qml.math.tensordot(angles, matrix, axes=[[-1], [1]])
+    found = []
+    for i, bit in enumerate(flipped):
+        found.append((qml.RY if axis == "Y" else qml.RZ)(angles[..., i], wires=target))
+        if bit is not None:  # X turns both around
+            found.append(qml.CNOT([control[-1 - bit], target]))
+    return [qml.Hadamard(target), *found, qml.Hadamard(target)] if axis == "X" else found
+
+
+@lru_cache(maxsize=16)
+def _gray(bits: Any) -> tuple[np.ndarray, tuple[int | None, ...]]:
+    """Returns float64[2**n, 2**n], from the angles of all selections to those of the rotations, and
+    which bit of the Gray code flips after each rotation."""
+    numbers = np.arange(2**bits)
+    code = numbers ^ (numbers >> 1)
+    flips = code ^ np.roll(code, -1)
+    flipped = tuple(int(bit).bit_length() - 1 if bit else None for bit in flips)
+    return sign(code[:, None], numbers) / 2**bits, flipped
+
+
+def diagonal(op: Operator) -> list[Operator] | None:
+    """diag(exp(i phi_k)) is a product of rotations about all words of Z."""
+    (entries,) = op.data
+    if not is_number(entries) and not is_complex(entries):
+        return None  # what may change is no phase
+    size = 2 ** len(op.wires)
+    transform = signs(len(op.wires)) / size
+    means = qml.math.tensordot(phases(entries, op), transform, axes=[[-1], [1]])
+    found = [qml.GlobalPhase(-means[..., 0])]
+    for k in range(1, size):
+        word = [wire for bit, wire in enumerate(reversed(op.wires)) if k >> bit & 1]
+        found.append(qml.MultiRZ(-2 * means[..., k], wires=word))
+    return found
