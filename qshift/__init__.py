@@ -37,6 +37,7 @@ _HOME = {
     "QShiftError": "errors",
     "UnsupportedError": "errors",
     "NoShiftRuleError": "errors",
+    "QShiftWarning": "errors",
     "SlowerWarning": "errors",
 }
 
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from qshift.api.qnode import qnode as qnode
     from qshift.errors import NoShiftRuleError as NoShiftRuleError
     from qshift.errors import QShiftError as QShiftError
+    from qshift.errors import QShiftWarning as QShiftWarning
     from qshift.errors import SlowerWarning as SlowerWarning
     from qshift.errors import UnsupportedError as UnsupportedError
     from qshift.optimize.minimize import minimize as minimize

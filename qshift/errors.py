@@ -19,7 +19,16 @@ class QShiftError(Exception):
     __init__ = Exception.__init__
 
 
-class SlowerWarning(UserWarning):
+class QShiftWarning(UserWarning):
+    """Base class of qshift's own warnings.
+
+    Example:
+        >>> import warnings
+        >>> warnings.filterwarnings("ignore", category=qshift.QShiftWarning)
+    """
+
+
+class SlowerWarning(QShiftWarning):
     """Something runs in a slower way than it could; results are the same.
 
     Each reason is given once in a process.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,3 +36,54 @@ def as_argument(argument: Any) -> Any:
 def dense(sparse: tf.SparseTensor) -> tf.Tensor:
     """Returns a sparse tensor as a dense one; TensorFlow forgets what shape it has."""
     return tf.ensure_shape(tf.sparse.to_dense(sparse), sparse.shape)
+
+
+def common_dtype(numbers: Iterable[Any]) -> tf.DType:
+    """Returns the dtype that numbers have when they are put together with tensors.
+
+    Tensors, variables and arrays decide. A number, Python's or a scalar of NumPy's, takes their
+    precision, which it does not make wider; if it is complex, so is the result. Integers, whatever
+    they are in, take the precision of what is not one. If all that decides are integers, it is as
+    in NumPy: Python's numbers are double precision then.
+
+    Args:
+        numbers: Tensors, variables, arrays and numbers.
+
+    Raises:
+        TypeError: If there is no such dtype.
+    """
+    deciding: list[np.dtype] = []
+    others: list[np.dtype] = []
+    for each in numbers:
+        decides = hasattr(each, "dtype") and not isinstance(each, np.generic)
+        kind = each.dtype if decides else np.asarray(each).dtype
+        (deciding if decides else others).append(np.dtype(tf.as_dtype(kind).as_numpy_dtype))
+    precise = [kind for kind in deciding if _is_inexact(kind)]
+    numeric = [kind for kind in others if _is_inexact(kind)]
+    if not precise:
+        return tf.as_dtype(np.result_type(*deciding, *others))
+    if any(kind.kind == "c" for kind in numeric):
+        precise.append(np.dtype(np.complex64))
+    return tf.as_dtype(np.result_type(*precise))
+
+
+def _is_inexact(kind: np.dtype) -> bool:
+    dtype = tf.as_dtype(kind)
+    return dtype.is_floating or dtype.is_complex  # NumPy does not count bfloat16 among them
+
+
+def stacked(nest: Any, dtype: tf.DType) -> tf.Tensor:
+    """Returns a number, array, tensor or variable, or a nest of them, as one tensor."""
+    if isinstance(nest, list | tuple):
+        if any(hasattr(each, "dtype") or isinstance(each, list | tuple) for each in nest):
+            return tf.stack([stacked(each, dtype) for each in nest])
+        nest = np.asarray(nest)
+    # tf.cast would make single precision of Python's numbers first.
+    decides = hasattr(nest, "dtype") and not isinstance(nest, np.generic)
+    return tf.cast(nest if decides else np.asarray(nest, dtype.as_numpy_dtype), dtype)
+
+
+def of_one_dtype(parts: Sequence[Any]) -> list[tf.Tensor]:
+    """Casts tensors, arrays and numbers, or nests of them, to their common dtype."""
+    dtype = common_dtype(leaf for part in parts for leaf in tf.nest.flatten(part))
+    return [stacked(part, dtype) for part in parts]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,9 +22,6 @@ from qshift.autodiff.angles import LINEARLY, SMOOTHLY, picks
 from qshift.autodiff.contraction import one_order_up
 from qshift.rules.planner import Index, indices_along
 from qshift.tensorflow_internals import is_watched
-
-if TYPE_CHECKING:
-    from pennylane.tape import QuantumScript
 
 
 @dataclass(frozen=True)
@@ -68,21 +65,15 @@ class Contraction:
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(sources)
             call = fn.prepare(args, sources)
-            if call is None or not _is_linear(call):
+            if call is None or call.batch is not None or not is_linear(call):
                 return None
-            slots = call.circuit.slots
-            parameters = [tf.convert_to_tensor(p) for p in call.parameters]
-            moving = [k for k, parameter in enumerate(parameters) if is_watched(parameter)]
-            if any(slots[k].shape for k in moving):
-                return None
-            # What nobody knows may do anything to cotangents.
+            call = call._replace(parameters=list(map(tf.convert_to_tensor, call.parameters)))
+            angles = moving(call)
             least = SMOOTHLY if order <= 1 else LINEARLY
-            if any((call.follows[k] or SMOOTHLY + 1) > least for k in moving):
+            if angles is None or any(angle.follows > least for angle in angles):
                 return None
-            angles = {slots[k].start: tf.math.real(parameters[k]) for k in moving}
-        ways = picks([call.angles[k] for k in moving], sources)
-        rows = _slopes(fn, tape, angles, ways, sources)
-        if any(map(is_watched, parameters)):  # now that the tape above is closed
+        rows = slopes(fn, tape, angles, sources)
+        if any(map(is_watched, call.parameters)):  # now that the tape above is closed
             return None
         columns = next((active for active in call.program.active if active), ())
         jacobians = (
@@ -146,55 +137,88 @@ class Contraction:
 
     def _evaluate(self, indices: Sequence[tuple[int, ...]]) -> np.ndarray:
         """Runs the call, and returns partial derivatives by its angles, [len(indices), *shape]."""
-        program = self.call.program
-        parameters = program.assemble([tensor.numpy() for tensor in self.call.tensors])
-        evaluation = program.start(parameters, number=next(program.calls))
-        (result,) = self.call.compiled.readout.results
-        return result(evaluation.partials(indices)[0].T)
+        return evaluated(self.call, indices)[:, 0]
 
 
-def _is_linear(call: Prepared) -> bool:
-    return (
-        call.batch is None
-        and call.compiled.readout.linear
-        and not call.compiled.circuit.shots.has_partitioned_shots
-    )
+def evaluated(call: Prepared, indices: Sequence[Index]) -> np.ndarray:
+    """Runs a call of linear results, and returns partial derivatives by its angles,
+    float64[len(indices), N, *shape]."""
+    parameters = call.program.assemble([tensor.numpy() for tensor in call.tensors])
+    evaluation = call.program.start(parameters, number=next(call.program.calls))
+    (result,) = call.compiled.readout.results
+    derivatives = np.moveaxis(evaluation.partials(indices), 2, 0)
+    a, n, m = derivatives.shape
+    flat = result(derivatives.reshape(a * n, m))
+    return flat.reshape(a, n, *flat.shape[1:])
 
 
-def _slopes(
-    fn: QNode,
-    tape: QuantumScript,
-    angles: Mapping[int, tf.Tensor],
-    ways: Sequence[Any],
-    sources: Sequence[tf.Tensor],
-) -> Any:
-    """Returns the slopes of angles by the sources.
+def is_linear(call: Prepared) -> bool:
+    """Whether derivatives of a call's results are made of raw values' as the results are."""
+    shots = call.compiled.circuit.shots
+    return call.compiled.readout.linear and not shots.has_partitioned_shots
+
+
+class Angle(NamedTuple):
+    """An angle of a call that somebody watches.
+
+    Attributes:
+        column: Of the circuit.
+        value: A real tensor.
+        follows: How it follows from the sources, `LINEARLY` or `SMOOTHLY`.
+        named: What `angles.angles` says of it.
+    """
+
+    column: int
+    value: tf.Tensor
+    follows: int
+    named: tuple[Hashable, float]
+
+
+def moving(call: Prepared) -> list[Angle] | None:
+    """Returns the angles of a call that are watched, which is recorded where they are complex; None
+    if there are others among the parameters, or it is not known how they follow from the sources:
+    what nobody knows may do anything to cotangents."""
+    angles = []
+    for slot, parameter, follows, named in zip(
+        call.circuit.slots, call.parameters, call.follows, call.angles, strict=True
+    ):
+        if is_watched(parameter):
+            if slot.shape or not follows:
+                return None
+            angles.append(Angle(slot.start, tf.math.real(parameter), follows, named))
+    return angles
+
+
+def slopes(
+    fn: QNode, tape: tf.GradientTape, angles: Sequence[Angle], sources: Sequence[tf.Tensor]
+) -> dict[int, list[tuple[np.ndarray, np.ndarray] | None]]:
+    """Returns the slopes of angles without a batch by the sources.
 
     Args:
         fn: The qnode, which remembers those of angles that are picked out of its arguments.
         tape: Has watched the sources, and recorded the angles.
-        angles: Column -> angle.
-        ways: How each is picked out of the sources, if that is known.
+        angles: The angles.
         sources: The sources.
 
     Returns:
-        Column -> (entries, slopes) by each source.
+        Column -> (entries, slopes) by each source; None for one that the angle does not follow.
     """
     kinds = tuple((source.dtype, tuple(source.shape)) for source in sources)
+    ways = picks([angle.named for angle in angles], sources)
     rows: dict[int, list] = {}
-    for (column, angle), way in zip(angles.items(), ways, strict=True):
-        key = (way, angle.dtype, kinds)
+    for angle, way in zip(angles, ways, strict=True):
+        key = (way, angle.value.dtype, kinds)
         with fn.lock:
             row = fn.slopes.get(key) if way else None
         if row is None:
-            found = tape.gradient(angle, sources)
+            found = tape.gradient(angle.value, sources)
             # Sparse ones of gathered entries among them.
             dense = [slope if slope is None else tf.convert_to_tensor(slope) for slope in found]
             row = [slope if slope is None else _entries(slope.numpy().ravel()) for slope in dense]
             if way:
                 with fn.lock:
                     fn.slopes[key] = row
-        rows[column] = row
+        rows[angle.column] = row
     return rows
 
 

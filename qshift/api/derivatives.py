@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.api.affine import Contraction
+from qshift.api.chain_rule import ChosenPartials
 from qshift.api.conversion import as_own
 from qshift.autodiff.dataflow import assignments, remembered_ops
 from qshift.autodiff.layout import differentiable, highest_order
@@ -37,6 +38,11 @@ def derivatives(
     one job), or in two with adjoint differentiation: values and gradients. A `tf.function` is taken
     as the Python function that it was made of. Others that this calls stay compiled: what they are
     compiled to does not depend on who calls them, so their qnodes take one batch per order.
+
+    With `partials`, nothing is traced for a qnode with one linear result (`qml.expval` of a fixed
+    observable, `qml.probs`). Other functions are traced in every call, as long as they are not in
+    a `tf.function`, and so are qnodes with angles that follow from the arguments by custom
+    gradients, or results that a tape around this call follows.
 
     Args:
         fn: A `QNode`, or any TensorFlow function of qnodes, that returns a tensor. A QNode of
@@ -151,6 +157,17 @@ def _chosen(fn: Callable, args: Any, partials: Any, batched: Any) -> tuple[tf.Te
     if beyond := [i for i in batched if not 0 <= i < len(args)]:
         raise ValueError(f"batched= names argument {beyond[0]}, but there are {len(args)}.")
 
+    before = assignments()
+    found = _by_chain_rule(fn, args, partials, batched) if positions else None
+    if found is not None:
+        return found
+    if assignments() > before:
+        raise UnsupportedError(
+            f"{getattr(fn, '__name__', 'The function')} assigns to variables, and would be called "
+            "a second time, as its angles follow from the arguments in a way that qshift does not "
+            "know. Assign outside of it, or call derivatives in a tf.function, which calls it once."
+        )
+
     def evaluate(*sources: Any) -> Any:
         with request(wanted=Wanted(0, ((), *partials), sources)), remembered_ops():
             return _nested(fn, sources, partials, batched)
@@ -164,9 +181,20 @@ def _chosen(fn: Callable, args: Any, partials: Any, batched: Any) -> tuple[tf.Te
                 *(dict(zip(tensors, given, strict=True)).get(i, arg) for i, arg in enumerate(args))
             )
 
-        with if_traceable():
+        with if_traceable(), retracing():
             return tf.function(traced, autograph=False)(*(args[i] for i in tensors))
     return evaluate(*args)
+
+
+def _by_chain_rule(fn: Any, args: Any, partials: Any, batched: Any) -> tuple[tf.Tensor, ...] | None:
+    """Returns chosen partial derivatives of a qnode whose angles are known well enough, or None."""
+    with request(wanted=Wanted(0, ((), *partials), tuple(args))):
+        chosen = ChosenPartials.of(fn, args, partials, batched)
+    if chosen is None:
+        return None
+    for i in sorted({partial[0] for partial in partials if partial}):
+        _require_connected([None if not chosen.follows(i) else 1], [args[i]], [i])
+    return chosen.evaluate(partials)
 
 
 def _nested(fn: Any, args: Any, partials: Any, batched: Any) -> tuple[Any, ...]:

@@ -39,6 +39,7 @@ from qshift.circuits.pennylane_internals import (
     set_shots,
 )
 from qshift.circuits.recording import by_value
+from qshift.errors import QShiftWarning
 from qshift.executors.registry import executor
 from qshift.forks import Lock
 from qshift.rules.cost import Plan
@@ -222,7 +223,7 @@ class QNode(qml.QNode):
                     f"The new device's shots are {updated.shots.total_shots}, but the qnode keeps "
                     f"its own, {self.shots.total_shots}. Give update(shots=...) or use "
                     "qml.set_shots.",
-                    UserWarning,
+                    QShiftWarning,
                     stacklevel=2,
                 )
             set_shots(updated, self.shots)

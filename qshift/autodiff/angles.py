@@ -16,7 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.dataflow import FUNCTIONS, PICKS, SMOOTH, Made, is_linear, made, name_of, scope
+from qshift.autodiff.dataflow import (
+    DIFFERENTIABLE,
+    FUNCTIONS,
+    PICKS,
+    Made,
+    is_linear,
+    made,
+    name_of,
+    scope,
+)
 from qshift.tensorflow_internals import (
     EagerTensor,
     following,
@@ -93,7 +102,7 @@ def follows(tensors: Sequence[tf.Tensor], ends: Sequence[tf.Tensor]) -> list[int
             return None
         if is_linear(origin.kind, list(map(bool, ways))):
             return max(ways)
-        return SMOOTHLY if origin.kind in SMOOTH else None
+        return SMOOTHLY if origin.kind in DIFFERENTIABLE else None
 
     for tensor in tensors:
         ahead = [tensor]

@@ -37,6 +37,11 @@ LINEAR = PICKS | frozenset(
 # Ops that are linear in each of their inputs.
 BILINEAR = frozenset("BatchMatMulV2 Einsum MatMul Mul".split())
 SMOOTH = LINEAR | FUNCTIONS | BILINEAR | {"RealDiv"}
+# Other ops whose gradients are linear in the cotangent, with derivatives of every order.
+DIFFERENTIABLE = SMOOTH | frozenset(
+    "Abs Acosh Asinh Atan2 Atanh Cosh Cumsum Erf Erfc Expm1 Log1p Maximum Minimum Pow Prod "
+    "Reciprocal Relu Rsqrt SelectV2 Sinh Softplus SquaredDifference".split()
+)
 
 
 class Scope:

@@ -59,7 +59,7 @@ class Wanted:
         if self.partials:
             columns, curved = self._columns(circuit, parameters, watched)
             for partial in self.partials:
-                for blocks in _partitions(partial):
+                for blocks in partitions(partial):
                     each = tuple(_of_block(block, columns, curved) for block in blocks)
                     if all(each):
                         axes.append(each)
@@ -75,6 +75,7 @@ class Wanted:
             for a in self.arguments
         ]
         ends = list(itertools.chain.from_iterable(arguments))
+        parameters = list(map(tf.convert_to_tensor, parameters))  # batches of constants are arrays
         found, bent = origins(parameters, ends), nonlinear(parameters, ends)
         columns: list[tuple[int, ...]] = []
         curved: set[int] = set()
@@ -133,7 +134,7 @@ def request(**asked: Any) -> Iterator[None]:
         _present.reset(token)
 
 
-def _partitions(items: Any) -> Any:
+def partitions(items: Any) -> Any:
     """Returns all ways to put items into blocks.
 
     By the chain rule (Faa di Bruno), a derivative of a function of angles is a sum over these: all
@@ -143,7 +144,7 @@ def _partitions(items: Any) -> Any:
         return [[]]
     first, *rest = items
     result = []
-    for blocks in _partitions(rest):
+    for blocks in partitions(rest):
         result.append([[first], *blocks])
         result += [
             [*blocks[:i], [first, *block], *blocks[i + 1 :]] for i, block in enumerate(blocks)

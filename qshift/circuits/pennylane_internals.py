@@ -31,7 +31,7 @@ from pennylane.workflow.qnode import _to_qfunc_output_type
 from scipy import sparse
 
 from qshift.circuits import recording, shortcuts
-from qshift.tensors import is_tensor
+from qshift.tensors import is_tensor, of_one_dtype
 
 # `AdjointOperation` and `PowOperation`: the classes of what `qml.adjoint` and `qml.pow` make of an
 # `Operation`; of any other operator they make an `Adjoint` or `Pow`.
@@ -166,7 +166,7 @@ _dispatch = _module("math.multi_dispatch")
 _dispatch.requires_grad = _not_if_sparse(_dispatch.requires_grad)
 
 # "coerce" makes one dtype of what is multiplied, added up or stacked by `qml.math`.
-autoray.register_function("tensorflow", "coerce", shortcuts.of_one_dtype)
+autoray.register_function("tensorflow", "coerce", of_one_dtype)
 
 # --- methods of PennyLane's classes, and functions ---
 

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from pennylane.operation import Operator
 from pennylane.ops import LinearCombination
 from pennylane.queuing import AnnotatedQueue, QueuingManager
 
 from qshift.errors import UnsupportedError
+from qshift.tensors import common_dtype, stacked
 
 
 class _Open(threading.local):
@@ -104,8 +104,7 @@ def _read(argument: Any, cls: type) -> Any:
     if issubclass(cls, LinearCombination) and known:  # it takes its coefficients one by one
         return type(argument)(_read(each, cls) for each in argument)
     try:
-        dtype = np.result_type(*map(_dtype, leaves))
-        return _stacked(argument, tf.as_dtype(dtype))
+        return stacked(argument, common_dtype(leaves))
     except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
         raise UnsupportedError(
             f"{cls.__name__} was given a list of tensors that do not make one tensor ({error}). "
@@ -126,21 +125,6 @@ def _is_moving(leaf: Any) -> bool:
 
 def _is_tensor(leaf: Any) -> bool:
     return tf.is_tensor(leaf) or _is_variable(leaf)
-
-
-def _dtype(leaf: Any) -> Any:
-    if _is_tensor(leaf):
-        return tf.as_dtype(leaf.dtype).as_numpy_dtype
-    if isinstance(leaf, complex):
-        return np.complex64  # numbers take the precision of the tensors
-    return np.float32 if isinstance(leaf, int | float) else np.asarray(leaf).dtype
-
-
-def _stacked(nest: Any, dtype: Any) -> tf.Tensor:
-    if type(nest) in (list, tuple):
-        return tf.stack([_stacked(each, dtype) for each in nest])
-    # tf.cast would make single precision of a number first.
-    return tf.cast(nest if _is_tensor(nest) else np.asarray(nest, dtype.as_numpy_dtype), dtype)
 
 
 class _Gates(AnnotatedQueue):

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pennylane as qml
-import tensorflow as tf
 from autograd.extend import Box
 from pennylane.operation import Operator
 from pennylane.ops import LinearCombination, Pow, SProd, Sum
@@ -165,26 +164,6 @@ def of_known_bases(can_commute: Callable) -> Callable:
         return gate.basis is not None and can_commute(gate, controlled)
 
     return called
-
-
-def of_one_dtype(tensors: Sequence[Any]) -> list[tf.Tensor]:
-    """Casts tensors, arrays and numbers to one dtype, which numbers alone do not make wider."""
-    parts, kinds = [], []
-    for part in tensors:
-        leaves = tf.nest.flatten(part)
-        if any(hasattr(leaf, "dtype") and not isinstance(leaf, np.generic) for leaf in leaves):
-            part = tf.convert_to_tensor(part)
-            kinds.append(part.dtype.as_numpy_dtype)
-        else:  # TensorFlow would make single precision of these
-            part = np.asarray(part)
-            kinds.append(_NARROWEST.get(part.dtype.kind, part.dtype))
-        parts.append(part)
-    inexact = [kind for kind in kinds if np.issubdtype(kind, np.inexact)]
-    dtype = np.result_type(*(inexact or kinds))
-    return [tf.cast(part, dtype) for part in parts]
-
-
-_NARROWEST = {"i": np.int8, "f": np.float16, "c": np.complex64}
 
 
 def einsum(indices: str, cotangents: Any, jacobian: Any, **options: Any) -> Any:

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
-import numpy as np
 import pennylane as qml
 import tensorflow as tf
 from pennylane.operation import Operator
 from pennylane.ops import LinearCombination, Prod, SProd, Sum
+
+from qshift.tensors import of_one_dtype
 
 Terms = list[tuple[Any, Operator]]
 
@@ -85,9 +86,5 @@ def times(a: Any, b: Any) -> Any:
         return a
     if not (tf.is_tensor(a) or tf.is_tensor(b)):
         return a * b
-    kinds = {np.asarray(x).dtype if not tf.is_tensor(x) else x.dtype.as_numpy_dtype for x in (a, b)}
-    if len(kinds) > 1:
-        kind = np.result_type(*kinds)
-        # tf.cast makes float32 of Python's numbers first.
-        a, b = (tf.cast(x if tf.is_tensor(x) else np.asarray(x), kind) for x in (a, b))
+    a, b = of_one_dtype((a, b))
     return a * b

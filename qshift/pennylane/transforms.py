@@ -14,7 +14,7 @@ from pennylane.tape import QuantumScript
 from qshift.autodiff import special_unitary_op as special_unitary_op  # which registers itself
 from qshift.circuits import pennylane_internals as pennylane_internals  # which changes PennyLane
 from qshift.circuits import spectra
-from qshift.errors import NoShiftRuleError, UnsupportedError
+from qshift.errors import NoShiftRuleError, QShiftWarning, UnsupportedError
 from qshift.pennylane.expansion import decomposed, expand, has_trainable_coefficients, is_angle
 from qshift.pennylane.tape_derivatives import Derivatives
 from qshift.rules.frequencies import period
@@ -152,7 +152,7 @@ def _positions(argnum: Any, tape: QuantumScript) -> list[int]:
     if not chosen:
         warnings.warn(
             "No trainable parameters were specified for computing the Jacobian.",
-            UserWarning,
+            QShiftWarning,
             stacklevel=3,
         )
     _require_positions(chosen, count)
@@ -225,7 +225,7 @@ def _nothing_trainable(tape: QuantumScript, name: str) -> tuple[Any, ...]:
         f"Attempted to compute the {name} of a tape with no trainable parameters. If this is "
         "unintended, please mark trainable parameters in accordance with the chosen auto "
         "differentiation framework, or via the 'tape.trainable_params' property.",
-        UserWarning,
+        QShiftWarning,
         stacklevel=3,
     )
     nothing: Any = (np.zeros(0),) * len(tape.measurements)

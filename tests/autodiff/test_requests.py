@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import qshift
-from qshift.autodiff.requests import _partitions, checked
+from qshift.autodiff.requests import checked, partitions
 
 GATES, WEIGHTS = 2, 3
 PARTIALS = [(), (0, 0), (0, 0, 1)]
@@ -201,9 +201,9 @@ def test_diagonal(tracker):
 
 
 def test_partitions():
-    found = {frozenset(map(tuple, map(sorted, blocks))) for blocks in _partitions((0, 1, 2))}
+    found = {frozenset(map(tuple, map(sorted, blocks))) for blocks in partitions((0, 1, 2))}
     assert len(found) == 5
-    assert [len(_partitions(tuple(range(n)))) for n in range(5)] == [1, 1, 2, 5, 15]
+    assert [len(partitions(tuple(range(n)))) for n in range(5)] == [1, 1, 2, 5, 15]
     assert all(sorted(itertools.chain(*blocks)) == [0, 1, 2] for blocks in found)
 
 

@@ -200,8 +200,15 @@ def valid(case: Case) -> bool:
         return False
     if any(case.leaf(name).kind != "captured" for name in case.assigned):
         return False
+    if any(set(op.wires) & wires_of(op.inner) for op in walk(case.ops)):  # controls by themselves
+        return False
     outcomes = sum(op.name == "measure" for op in case.ops)
     return all(k < outcomes for k in _outcomes(case)) and bool(case.measurements)
+
+
+def wires_of(ops) -> set[int]:
+    """Returns all wires that gates, and what is in them, act on."""
+    return {wire for op in walk(ops) for wire in op.wires}
 
 
 def _outcomes(case: Case):

@@ -213,7 +213,7 @@ class Gates:
             batched = self.angles.leaves[0]
             angles, wires = (("leaf", batched.name),), wires[: batched.array.shape[1]]
             if len(wires) < batched.array.shape[1]:
-                return self.parametric()
+                return self.parametric(wires)
         if name in ("TrotterProduct", "ApproxTimeEvolution", "CommutingEvolution"):
             numbers = [("number", self.pick([1.0, 0.5, -0.7])) for _ in options["words"]]
             angles = (self.angles.angle(batched=False), *numbers)

@@ -12,6 +12,8 @@ import numpy as np
 from fuzz.gates import Factor
 from fuzz.jets import Jet, Ring
 
+_MOST_STEPS = 64
+
 
 def zero_state(ring: Ring, wires: int) -> Jet:
     amplitudes = np.zeros((2,) * wires, complex)
@@ -68,6 +70,8 @@ def _several(exponent, wires, state):
     """Generators that need not commute: the exponential series, in steps of norm one."""
     exponent = [(x if isinstance(x, Jet) else state.ring.constant(x), g) for x, g in exponent]
     norm = sum(abs(float(x.value)) * np.linalg.norm(g, 2) for x, g in exponent)
+    if norm > _MOST_STEPS:
+        return _multiplied(squared_up(exponent, norm), state, wires)
     steps = max(1, math.ceil(norm))
     for _ in range(steps):
         result = term = state
@@ -77,6 +81,37 @@ def _several(exponent, wires, state):
             result = result + term
         state = result
     return state
+
+
+def squared_up(exponent, norm: float) -> Jet:
+    """exp(-i sum_k x_k G_k) as a matrix: the series of a small part of it, squared again and again,
+    which for angles of a million are few products where steps would be a million."""
+    ring = exponent[0][0].ring
+    halvings = max(0, math.ceil(math.log2(norm)))
+    parts = [x * g for x, g in exponent]
+    part = sum(parts[1:], parts[0]) * (-1j / 2**halvings)
+    result = term = ring.constant(np.eye(part.shape[0], dtype=complex))
+    for k in range(1, 24 + ring.order):
+        term = _product(term, part) * (1 / k)
+        result = result + term
+    for _ in range(halvings):
+        result = _product(result, result)
+    return result
+
+
+def _product(a: Jet, b: Jet) -> Jet:
+    """The product of matrices."""
+    terms = a.coefficients[a.ring.i] @ b.coefficients[a.ring.j]
+    return Jet(a.ring, np.add.reduceat(terms, a.ring.starts, axis=0))
+
+
+def _multiplied(matrix: Jet, state: Jet, wires) -> Jet:
+    """Applies a matrix of jets to some wires."""
+    n, axes = len(wires), [1 + wire for wire in wires]
+    front = np.moveaxis(state.coefficients, axes, range(1, n + 1))
+    flat = Jet(state.ring, front.reshape(state.ring.size, 2**n, -1))
+    moved = _product(matrix, flat).coefficients.reshape(front.shape)
+    return Jet(state.ring, np.moveaxis(moved, range(1, n + 1), axes))
 
 
 def project(state: Jet, wire: int, outcome: int) -> Jet:

@@ -5,12 +5,16 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pennylane as qml
 import pytest
+import tensorflow as tf
 
 from fuzz import report, runner, session
-from fuzz.case import walk
-from fuzz.draw import draw, valid
+from fuzz.case import Op, walk
+from fuzz.draw import draw, valid, wires_of
+from fuzz.draw_angles import Angles
+from fuzz.draw_gates import Gates
 from fuzz.modes import MODES
 from fuzz.script import script
 from fuzz.shrink import shrink, simpler
@@ -151,6 +155,44 @@ def test_a_seed_is_a_case(seed):
     assert draw(seed) == draw(seed)
     assert valid(draw(seed))
     assert MODES[draw(seed).mode].suits(draw(seed))
+
+
+def test_controls_are_other_wires_than_what_is_controlled():
+    """Also where a template does not fit, and another gate is drawn in its place."""
+    features = {"batch", "templates", "wrappers"}
+    kinds = ("ctrl", "Select", "ControlledSequence")
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        gates = Gates(rng, Angles(rng, features, scalars=2), 3, features)
+        assert wires_of([gates.template("AngleEmbedding", (1,))]) <= {1}
+        for op in walk([gates.wrapper(kinds[seed % 3])]):
+            assert not set(op.wires) & wires_of(op.inner), op
+
+
+def test_a_case_whose_controls_are_controlled_is_none():
+    case = eager(draw(0, "tapes"))
+    inner = Op("RY", (("number", 0.3),), (1,))
+    for controls, possible in (((0,), True), ((0, 1), False)):
+        op = Op("ctrl", (), controls, (inner,), {"values": "1" * len(controls)})
+        assert valid(replace(case, ops=(*case.ops, op))) == possible
+
+
+def test_what_tensorflow_cannot_differentiate_twice_is_impossible():
+    @tf.function
+    def twice(x):
+        f = tf.recompute_grad(tf.sin)
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y = f(x)
+            slope = inner.gradient(y, x)
+        return outer.gradient(slope, x)
+
+    with pytest.raises(NotImplementedError) as found:
+        twice(tf.constant(0.3))
+    assert runner._raised(found.value, False).kind == "impossible"
+    assert runner._raised(NotImplementedError("something else"), False).kind == "crash"
 
 
 def test_simpler_cases_end():

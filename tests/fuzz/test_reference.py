@@ -12,7 +12,7 @@ from fuzz.draw import draw
 from fuzz.draw_angles import Angles
 from fuzz.draw_gates import CONSTANT_WIRES, TEMPLATES, Gates
 from fuzz.draw_measurements import Measurements
-from fuzz.gates import PARAMETRIC, gate
+from fuzz.gates import PARAMETRIC, Factor, gate
 from fuzz.jets import ring
 from fuzz.matrices import CONSTANT
 from fuzz.modes import MODES
@@ -21,7 +21,7 @@ from fuzz.own import OWN
 from fuzz.reference import Variables, results
 from fuzz.runner import execute
 from fuzz.source import Source
-from fuzz.states import apply
+from fuzz.states import apply, expectation, zero_state
 
 FEATURES = {"templates", "wrappers"}
 OTHERS = (
@@ -179,6 +179,31 @@ def test_derivatives_of_a_classical_function_are_those_of_tensorflow(seed):
         tolerance = 1e-9 if control.dtype == "float64" else 2e-4
         scale = max(1.0, np.abs(right).max())
         np.testing.assert_allclose(value, right, atol=tolerance * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("wires", [(1,), (2, 0)])
+def test_large_angles_of_generators_that_do_not_commute(wires):
+    """By squaring, as by many small steps; a million takes no longer than a hundred."""
+    variables, size = ring(2, 3), 2 ** len(wires)
+    rng = np.random.default_rng(0)
+    generators = rng.normal(size=(2, size, size)) + 1j * rng.normal(size=(2, size, size))
+    generators = [g + g.conj().T for g in generators]
+    state = zero_state(variables, 3)
+    for wire in range(3):
+        turn = Factor((wire,), np.array([[0.6, -0.8], [0.8, 0.6]]))
+        state = apply(turn, state)
+    angles = [variables.parameters(np.array(x), k) for k, x in enumerate((20.0, 17.0))]
+    exponent = tuple(zip(angles, generators, strict=True))
+    found = apply(Factor(wires, None, exponent), state)
+    smaller = tuple((x * 0.01, g) for x, g in exponent)
+    expected = state
+    for _ in range(100):
+        expected = apply(Factor(wires, None, smaller), expected)
+    scale = np.abs(expected.coefficients).max()
+    np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-11 * scale)
+    million = tuple((x * 5e4, g) for x, g in exponent)
+    norm = expectation(np.eye(8), apply(Factor(wires, None, million), state))
+    assert float(norm.value) == pytest.approx(1, abs=1e-8)
 
 
 def test_every_template_that_is_drawn_is_in_the_reference():

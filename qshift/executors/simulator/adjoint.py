@@ -133,6 +133,6 @@ def _has_generator(name: str, wires: int, controls: int) -> bool:
     )
     try:
         jacobian(state, [pauli_z(0)], operations, [0])
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, IndexError):  # the last for a name that it does not look up
         return False
     return True

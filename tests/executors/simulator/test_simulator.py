@@ -744,6 +744,14 @@ def test_without_a_generator(another_release, monkeypatch):
     assert covered(executor, circuit)
 
 
+@pytest.mark.parametrize("name", ["Hadamard", "U1", "NoGate"])
+@pytest.mark.parametrize("controls", [0, 1, 2])
+def test_lightning_says_in_several_ways_that_it_has_no_generator(name, controls, another_release):
+    """What it looks up by name, with controls, is an IndexError."""
+    assert not adjoint._has_generator(name, 1, controls)
+    assert adjoint._has_generator("RX", 1, controls)
+
+
 # --- long batches ---
 
 

@@ -1,0 +1,164 @@
+"""Chosen partial derivatives of a qnode's call, by the chain rule, without tracing.
+
+A derivative by arguments i, j, ... is a sum over all ways to put them into blocks (Faa di Bruno):
+derivatives by one angle for each block, times those of that angle by the block's arguments. The
+former are read off the call's evaluation, the latter are `angle_derivatives`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from qshift.api.affine import evaluated
+from qshift.api.angle_derivatives import AngleDerivatives, Moved, Source, UnsuitedError
+from qshift.api.preparation import Prepared
+from qshift.api.qnode import QNode
+from qshift.autodiff.contraction import one_order_up
+from qshift.autodiff.requests import Partial, partitions
+from qshift.rules.planner import Index
+from qshift.tensorflow_internals import is_watched
+
+
+class _Term(NamedTuple):
+    """One way to put the arguments of a derivative into blocks.
+
+    Attributes:
+        places: Which of the arguments is which, one block after the other.
+        moved: For each block, what its arguments do to the angles.
+        tables: For each block, which derivatives by angles are which, one order up.
+        indices: The derivatives by angles, of the highest order.
+    """
+
+    places: tuple[int, ...]
+    moved: tuple[Moved, ...]
+    tables: tuple[np.ndarray, ...]
+    indices: tuple[Index, ...]
+
+
+class ChosenPartials:
+    """Partial derivatives of a call, ready to be evaluated.
+
+    Args:
+        call: The call.
+        sources: The arguments, by position.
+        moved: What arguments, in ascending order, do to the active angles.
+    """
+
+    def __init__(
+        self,
+        call: Prepared,
+        sources: Mapping[int, Source],
+        moved: Mapping[Partial, Moved],
+    ) -> None:
+        self._call, self._sources, self._moved = call, sources, moved
+
+    @classmethod
+    def of(
+        cls, fn: Callable, args: Sequence[Any], partials: Sequence[Partial], batched: Sequence[int]
+    ) -> ChosenPartials | None:
+        """Looks at what ``fn(*args)`` would run, without running it.
+
+        Args:
+            fn: Any function.
+            args: Its arguments.
+            partials: By the positions of those to differentiate by, which are tensors.
+            batched: Positions of those that keep to their rows.
+
+        Returns:
+            None where there is more to the derivatives than the chain rule: if `fn` is not a qnode
+            with one linear result; if it is not known how its angles follow from the arguments, or
+            these are not real; if the results must be differentiable themselves, because TensorFlow
+            is tracing, or a tape or forward accumulator of the caller follows what they depend on.
+
+        Raises:
+            ValueError: If no angle follows an argument that a derivative is by first.
+        """
+        if not isinstance(fn, QNode) or not tf.executing_eagerly():
+            return None
+        positions = sorted({i for partial in partials for i in partial})
+        sources = {i: Source(args[i], i in batched) for i in positions}
+        tensors = [source.tensor for source in sources.values()]
+        if any(is_watched(tensor) or not tensor.dtype.is_floating for tensor in tensors):
+            return None
+        words = {word for partial in partials for word in _words(partial)}
+        try:
+            angles = AngleDerivatives(fn, args, sources, words)
+        except UnsuitedError:
+            return None
+        return cls(angles.call, sources, angles.moved())
+
+    def follows(self, position: int) -> bool:
+        """Whether any angle follows an argument, be it one that the value does not depend on."""
+        return (position,) in self._moved
+
+    def evaluate(self, partials: Sequence[Partial]) -> tuple[tf.Tensor, ...]:
+        """Runs the call, and returns these derivatives."""
+        terms = [list(self._terms(partial)) for partial in partials]
+        wanted = dict.fromkeys(i for each in terms for term in each for i in term.indices)
+        position = {index: k for k, index in enumerate(wanted)}
+        found = evaluated(self._call, tuple(wanted))
+        return tuple(
+            self._derivative(partial, each, found, position)
+            for partial, each in zip(partials, terms, strict=True)
+        )
+
+    def _terms(self, partial: Partial) -> Iterator[_Term]:
+        for blocks in partitions(range(len(partial))):
+            ordered = [tuple(sorted(block, key=lambda k: partial[k])) for block in blocks]
+            words = [tuple(partial[k] for k in block) for block in ordered]
+            if any(word not in self._moved for word in words):
+                continue
+            indices: tuple[Index, ...] = ((),)
+            tables = []
+            for word in words:
+                indices, table = one_order_up(indices, self._moved[word].columns)
+                tables.append(table)
+            places = tuple(k for block in ordered for k in block)
+            yield _Term(places, tuple(self._moved[w] for w in words), tuple(tables), indices)
+
+    def _derivative(
+        self,
+        partial: Partial,
+        terms: Sequence[_Term],
+        found: np.ndarray,
+        position: Mapping[Index, int],
+    ) -> tf.Tensor:
+        """Returns a derivative, given those by angles [A, N, *shape], and which is which."""
+        rows, shape = found.shape[1], found.shape[2:]
+        by = [self._sources[i] for i in partial]
+        total = np.zeros((rows, *shape, *(source.size for source in by)))
+        flat = found.reshape(*found.shape[:2], math.prod(shape), 1)
+        for term in terms:
+            derivative = flat[[position[index] for index in term.indices]]
+            for moved, table in zip(reversed(term.moved), reversed(term.tables), strict=True):
+                derivative = _contracted(derivative[table], moved.derivatives)
+            sizes = (by[k].size for k in term.places)
+            axes = [1 + len(shape) + term.places.index(k) for k in range(len(by))]
+            one = derivative[0].reshape(rows, *shape, *sizes)
+            total += one.transpose(*range(1 + len(shape)), *axes)
+        total = total.reshape(rows, *shape, *(n for source in by for n in source.shape))
+        dtype = by[-1].tensor.dtype if by else self._call.dtype
+        return tf.cast(tf.constant(total[0] if self._call.batch is None else total), dtype)
+
+
+def _words(partial: Partial) -> list[Partial]:
+    """Returns all blocks of a derivative's arguments, each in ascending order."""
+    return [
+        tuple(sorted(partial[k] for k in block))
+        for blocks in partitions(range(len(partial)))
+        for block in blocks
+    ]
+
+
+def _contracted(derivatives: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Contracts derivatives [A, C, N, S, E] by angles with what entries of arguments do to these,
+    [1 or N, C, X], to [A, N, S, X * E]."""
+    a, c, n, s, e = derivatives.shape
+    x = moved.shape[-1]
+    product = derivatives.transpose(2, 0, 3, 4, 1).reshape(n, a * s * e, c) @ moved
+    return product.reshape(n, a, s, e, x).transpose(1, 0, 2, 4, 3).reshape(a, n, s, x * e)
