@@ -43,7 +43,7 @@ class Slot:
         start: Its first column.
         shape: Shape without broadcasting; () for an angle.
         is_complex: Whether the gate wants a complex array; imaginary parts follow real ones.
-        spectrum: How the circuit depends on it; None where no exact rule is known.
+        spectrum: The frequencies of values as functions of it; None if no exact rule is known.
     """
 
     operation: int
@@ -65,13 +65,13 @@ class Slot:
 
 
 class Parametric:
-    """What derivatives are planned with: parameters in columns, and which values they reach.
+    """What a planner has to know of a circuit: its parameters, and which values depend on them.
 
     Attributes:
         slots: The tensor-valued parameters.
         cones: bool[M, P]: whether a parameter lies in the backward light cone of a measurement.
         num_values: M, the number of values of a point.
-        is_finite: Whether its constants are.
+        is_finite: Whether its constants are finite numbers.
     """
 
     slots: tuple[Slot, ...]
@@ -154,12 +154,12 @@ class Circuit(Parametric):
 
     @cached_property
     def joined(self) -> LRUCache[tuple, Any]:
-        """It as a function of fewer parameters, by which gates share them (`shared_angles`)."""
+        """The same circuit as a function of fewer parameters, {which gates share them: `Joint`}."""
         return LRUCache(256)
 
     @cached_property
     def name(self) -> bytes:
-        """What the circuit is made of, the same in every process."""
+        """A description of the circuit that is the same in every process."""
         gates = [(op.name, op.wires.tolist()) for op in self.operations]
         return repr((gates, [repr(m) for m in self.measurements])).encode()
 

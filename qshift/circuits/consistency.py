@@ -1,8 +1,8 @@
-"""Whether what a user's gate says of itself is said of one gate.
+"""Whether the matrix, decomposition, generator and frequencies of a user's gate agree.
 
-Devices use a gate's matrix or its decomposition, and derivatives follow from its frequencies, its
-recipe or its generator. Where it inherits one of them and overrides another, they may contradict
-each other, and what is then computed is wrong on one device and right on the next.
+Devices use a gate's matrix or its decomposition; derivatives follow from its frequencies, its
+recipe or its generator. If a class inherits one of them and overrides another, they may be those of
+two different gates. Results would then be wrong on some devices and right on others.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from qshift.errors import UnsupportedError
 from qshift.rules.planner import Recipe, Spectrum
 from qshift.rules.shift_rule import shift_rule
 
-_DIFFERENT = 1e-5  # relative
-_SAME = 1e-9  # relative
+_DIFFERENT = 1e-5  # between two matrices of one gate, relative
+_SAME = 1e-9  # between two spectra of one gate, relative
 _STEP = 1e-3  # of differences, times the largest frequency
 
-# What says something about the spectrum, the class that it is from, and the spectrum.
+# (the attribute of a gate that states a spectrum, the class that has the attribute, the spectrum)
 Statement = tuple[str, type, Spectrum]
 
 
 def require_consistent(op: Operator) -> None:
-    """Raises UnsupportedError if a constant gate of a user is two gates."""
+    """Raises UnsupportedError if a constant gate of a user's contradicts itself."""
     if contains_custom(op) and len(op.wires) <= WIDEST_CUSTOM:
         require_one_gate(op)
 
 
 def require_one_gate(op: Operator) -> None:
-    """Raises UnsupportedError if matrix, decomposition and generator of a gate contradict.
+    """Raises UnsupportedError if matrix, decomposition and generator of a gate do not agree.
 
     Args:
         op: A gate with numbers as parameters.
@@ -79,15 +79,15 @@ def _forms(op: Operator) -> list[Any]:
 
 
 def spectrum_of(op: Operator, parameter: int, statements: Sequence[Statement]) -> Spectrum | None:
-    """Returns the spectrum of a parameter, the first that is stated and that the unitary has.
+    """Returns the first stated spectrum of a parameter that agrees with the gate's unitary.
 
     Args:
         op: A gate with numbers as parameters.
         parameter: Which of them.
-        statements: All that is said of the spectrum.
+        statements: All statements about the spectrum.
 
     Raises:
-        UnsupportedError: If what is said by a class of a user is not so.
+        UnsupportedError: If a statement by a user's class does not agree with the unitary.
     """
     unitary, found = _unitary(op, parameter), None
     for source, owner, spectrum in statements:
@@ -104,7 +104,7 @@ def spectrum_of(op: Operator, parameter: int, statements: Sequence[Statement]) -
 
 
 def agree(one: Sequence[Statement], other: Sequence[Statement]) -> bool:
-    """Whether a gate says the same of the spectrum of a parameter at different angles."""
+    """Whether a gate makes the same statements about a spectrum at two sets of angles."""
     if [source for source, _, _ in one] != [source for source, _, _ in other]:
         return False
     return all(_alike(a, b) for (_, _, a), (_, _, b) in zip(one, other, strict=True))
@@ -118,7 +118,7 @@ def _alike(one: Any, other: Any) -> Any:
 
 
 def scale_of(statements: Sequence[Statement]) -> float:
-    """Returns about the largest frequency that is stated; 1 if there is none."""
+    """Returns the order of magnitude of the largest stated frequency; 1 if none is stated."""
     for _, _, spectrum in statements:
         largest = sum(abs(c) for c, _, _ in _terms(spectrum, 1))
         if largest:

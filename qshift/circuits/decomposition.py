@@ -24,7 +24,7 @@ from qshift.circuits.unitary import require_unitary
 from qshift.circuits.user_observables import require_one_operator
 from qshift.errors import UnsupportedError
 
-# Gates whose parameters are data that devices take as they are.
+# Gates that devices take as a whole, with parameters that are data, such as a state or a matrix.
 _WHOLE = (
     qml.operation.StatePrepBase,
     qml.QubitUnitary,
@@ -32,8 +32,8 @@ _WHOLE = (
     qml.BlockEncode,
 )
 
-# Those whose parameters are data that angles are computed from: along normalised states and unitary
-# matrices only, by formulas with cases, or rounded.
+# Gates with parameters that are data which angles are computed from, by formulas that hold for
+# normalised states or unitary matrices only, have cases, or round.
 _PREPARED = tuple(
     getattr(qml, name)
     for name in (
@@ -50,9 +50,9 @@ class Part(NamedTuple):
     Attributes:
         gate: The gate.
         leaves: Its leaves, as of `qml.pytrees.flatten`.
-        structure: The rest of it.
-        data_of: The name of the gate whose data its parameters are computed from, by which there
-            is no derivative; None for parameters like any others.
+        structure: Its structure, as of `qml.pytrees.flatten`.
+        data_of: If its parameters are computed from the data of another gate, by which there is no
+            derivative, the name of that gate; None otherwise.
     """
 
     gate: Operator
@@ -153,8 +153,8 @@ def decompose(
 
 
 def _suits_tapes(op: Operator) -> bool:
-    """Whether PennyLane's tapes replace the angle of a gate, and tell two angles apart: where an
-    adjoint or a power is controlled, they take its angle x + 2 pi for x."""
+    """Whether PennyLane's tapes can change the angle of a gate. They cannot inside of an Evolution,
+    and of a controlled adjoint or power they take the angle x + 2 pi for x."""
     if isinstance(op, Controlled) and isinstance(op.base, SymbolicOp):
         return False
     return not isinstance(innermost(op), Evolution)
@@ -182,11 +182,11 @@ def _of_data(op: Operator, is_tensor: Callable[..., Any]) -> list[Operator] | No
     return found if keeps else None
 
 
-_FUNCTIONS = (FunctionType, MethodType, partial)  # which may know tensors, and make gates of them
+_FUNCTIONS = (FunctionType, MethodType, partial)  # these may hold tensors, and make gates of them
 
 
 def hides(op: Operator, leaves: Sequence[Any], is_tensor: Callable[[Any], bool]) -> bool:
-    """Whether a gate holds tensors that are none of its leaves."""
+    """Whether a gate holds tensors that are not among its leaves."""
     return _holds_others(_settings(op), leaves, is_tensor)
 
 
@@ -197,7 +197,7 @@ def _holds_others(
 
 
 def _settings(op: Operator) -> list:
-    """Returns what a gate holds besides its parameters, and the parameters of gates in there."""
+    """Returns what a gate's hyperparameters hold; of gates in there, their parameters."""
     while isinstance(op, Adjoint | Controlled):
         op = op.base
     if not op.hyperparameters:
@@ -217,7 +217,8 @@ def _settings(op: Operator) -> list:
 
 
 def _phases(op: Operator, leaves: Sequence[Any], tensors: Sequence[int]) -> list[Operator]:
-    """Keeps tensors that no part of a gate holds, as phases: their derivative is zero, not None."""
+    """Returns phases with the tensors that no part of a gate holds, so that the derivative by these
+    is zero and not None."""
     positions, phases = gates.data_positions(op, leaves), []
     for i in tensors:
         dims = qml.math.ndim(leaves[i])
@@ -238,13 +239,17 @@ def _may_hide_a_batch(op: Operator) -> bool:
 def _parts(
     op: Operator, known: bool, checked: Any = None, problem: Any = None
 ) -> list[Operator] | None:
-    """Returns what a gate decomposes into, or None: it does not, or that fails with rules known.
+    """Returns what a gate decomposes into. None if it does not, or if that fails and the gate can
+    do without, as it has rules.
 
     Args:
         op: The gate.
         known: Whether all its tensors have rules.
-        checked: Of a user's gate, which leaves are tensors.
-        problem: Of a user's gate, why it cannot be put together again.
+        checked: Which leaves are tensors, for a user's gate; None for PennyLane's.
+        problem: Why a user's gate cannot be put together again, if so.
+
+    Raises:
+        UnsupportedError: If decomposing it fails, and it has no rules.
     """
     if checked is not None:
         try:

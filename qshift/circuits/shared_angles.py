@@ -1,12 +1,14 @@
 """Gates that share an angle, as one parameter with the joint spectrum.
 
-As a function of an angle that several gates share, an expectation value is the product of their
-trigonometric polynomials taken on the diagonal, so its frequencies are sums of theirs: k gates of
-frequency one give 1, ..., k, whether they commute or not. The gradient then takes 2k points, as
-gate by gate, and all further orders one more, where gate by gate the second alone takes
-1 + 3 k (k - 1) / 2. Light cones leave sums out: of an observable's terms, each depends on the gates
-that reach it. Where the sums are many (angles 2x, 4x, 6x, ...), a gradient takes more points than
-gate by gate, but higher orders may still take fewer.
+Several gates turn by the same angle x. As a function of x, an expectation value is a trigonometric
+polynomial whose frequencies are sums of the gates' own: k gates of frequency one give 1, ..., k,
+whether they commute or not. With x as one parameter the gradient takes 2k points, as many as with
+one parameter per gate, and all higher orders together take one more. With one parameter per gate
+the second order alone takes 1 + 3 k (k - 1) / 2.
+
+Light cones leave sums out, as each term of an observable depends on the gates that reach it only.
+If there are many different sums (angles 2x, 4x, 6x, ...), a gradient takes more points than with
+one parameter per gate, but higher orders may still take fewer.
 """
 
 from __future__ import annotations
@@ -26,21 +28,21 @@ from qshift.rules.planner import Frequencies
 from qshift.rules.shifting import Shifter
 
 _MOST_SUMS = 200  # frequencies of one joint parameter
-_EQUAL = 1e-13  # relative to the largest; closer ones are one
+_EQUAL = 1e-13  # relative to the largest; frequencies that are closer count as one
 _joining = Lock()
-_WIDEST_RANGE = 1e3  # of the frequencies of gates that are joined
+_WIDEST_RANGE = 1e3  # of the frequencies of gates that are joined, the largest to the smallest
 
 
 class Joint(Parametric):
     """A circuit as a function of fewer parameters, some of which move several gates.
 
-    It has the circuit's columns. Derivatives by one that leads others are those by the angle that
-    they share; nothing depends on the others alone.
+    It has as many columns as the circuit. Of gates that share an angle the first one, their leader,
+    has the derivatives by the angle, and those by the others' columns are zero.
 
     Attributes:
         circuit: The circuit.
-        leaders: Which of its slots are parameters here; the others follow one of them.
-        shared: What the parameters with followers are, to be read.
+        leaders: The slots that are parameters here; every other slot follows one of them.
+        shared: A line about each parameter that others follow, for `Plan`.
     """
 
     def __init__(
@@ -79,10 +81,10 @@ class Joint(Parametric):
 
 
 class Spread:
-    """An executor of the circuits that joint structures stand for.
+    """An executor for `Joint`s, which runs the circuits that they are made of.
 
     Args:
-        executor: Runs the circuits.
+        executor: Runs these circuits.
     """
 
     def __init__(self, executor: Any) -> None:
@@ -96,11 +98,11 @@ class Spread:
 
 
 def join(circuit: Circuit, angles: Sequence[tuple[Hashable, float]], order: int) -> Circuit | Joint:
-    """Joins gates with the same angle, where that is cheaper than gate by gate.
+    """Joins gates with the same angle, if that takes fewer points than one parameter per gate.
 
     Args:
         circuit: The circuit.
-        angles: For each slot some name of an angle, and the factor by which it is taken.
+        angles: For each slot a name of its angle, and the factor that the angle is multiplied by.
         order: The highest order of derivatives that is known to be needed.
 
     Returns:
@@ -148,8 +150,10 @@ def _joined(circuit: Circuit, groups: Sequence[dict[int, float]], order: int) ->
 
 
 def _near(circuit: Circuit, group: dict[int, float]) -> list[dict[int, float]]:
-    """Splits gates that share an angle, where the frequencies of some are much larger than those of
-    others: in one rule for all, they would take the digits of what depends on the others only."""
+    """Splits gates that share an angle into groups with frequencies of similar size.
+
+    In one rule for all of them, values that depend on low frequencies only would lose digits.
+    """
     given = {k: circuit.slots[k].spectrum for k in group}
     spectra = {k: each for k, each in given.items() if isinstance(each, Frequencies)}
     if len(spectra) < len(given):
@@ -178,8 +182,8 @@ def _is_cheaper(joint: int, sizes: Sequence[int], order: int) -> bool:
 
 
 def _sums(products: Sequence[Sequence[np.ndarray]]) -> tuple[float, ...] | None:
-    """Returns the frequencies of products of trigonometric polynomials with given frequencies, all
-    products' together; None if these are too many."""
+    """Returns all frequencies of some products of trigonometric polynomials, each product given by
+    the frequencies of its factors; None if they are too many."""
     largest = max((sum(w.max(initial=0.0) for w in each) for each in products), default=0.0)
     if not largest:
         return None

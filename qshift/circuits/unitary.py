@@ -35,9 +35,9 @@ from qshift.errors import UnsupportedError
 if TYPE_CHECKING:
     from pennylane.pytrees import PyTreeStructure
 
-_TOLERANCE = 1e-5  # of U^dagger U, that of single precision
-_WRITTEN = 1e-3  # the same of matrices that are given, which are written with few digits
-_UNKNOWN = 1e-14  # relative to an angle, what its cosine and sine do not know
+_TOLERANCE = 1e-5  # of U^dagger U, for matrices in single precision
+_WRITTEN = 1e-3  # the same for matrices that users give, which may be written with few digits
+_UNKNOWN = 1e-14  # error of cosines and sines, relative to their angle
 _NO_GATES = (Channel, StatePrepBase)
 _BY_MATRIX = (
     qml.QubitUnitary,
@@ -114,7 +114,8 @@ def unitary_matrices(matrices: tf.Tensor, op: Operator) -> tf.Tensor:
 
 
 def _problem(op: Operator) -> str | None:
-    """Says why a gate is not unitary; None if it is, or is no gate but a channel or the like."""
+    """Returns a sentence that says why a gate is not unitary; None if it is, or is no gate but a
+    channel or the like."""
     if isinstance(op, _NO_GATES) or not isinstance(op, Operator):
         return None
     if is_custom(type(op)):  # type: ignore[arg-type]

@@ -1,8 +1,9 @@
 """How a quantum function reads its inputs: one sample at a time, or a whole batch.
 
-Found out by tracing it for a sample and for a batch; nothing is executed. It takes a batch only if
-every op on the way is known to treat the samples alike and separately, and if it makes of made-up
-samples the same as one by one. Otherwise it is called for one sample.
+The function is traced for a sample and for a batch; no circuit runs. It is called for a whole batch
+only if every op on the way is known to treat the samples alike and separately, and if its results
+for made-up samples are the same as for one sample after the other. Otherwise it is called for one
+sample at a time.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ Shapes = tuple[int, ...] | dict[str, "Shapes"]
 
 @dataclass(frozen=True)
 class Reading:
-    """How a quantum function reads samples, [features] each, and what it makes of them.
+    """How a quantum function reads samples, [features] each, and the shape of its results.
 
     Attributes:
         features: Length of a sample.
-        whole: Whether it takes a batch, [N, features], and does to each sample what it does to it
-            alone. Otherwise it takes one sample.
-        shape: Of its results for one sample, joined; a dict of shapes if it returns a dict.
+        whole: Whether it takes a batch, [N, features], and treats each sample as if it were alone.
+            Otherwise it takes one sample.
+        shape: The shape of its results for one sample, joined; a dict of shapes if it returns a
+            dict.
         as_batch: Whether it takes one sample as a batch of one, [1, features].
         traceable: Whether it can be traced; otherwise it works in eager mode only, as it asks for
             the numbers in tensors.
@@ -64,8 +66,8 @@ def read(
         weights: Shapes and dtypes of the weights.
 
     Raises:
-        ValueError: If it takes neither one sample nor a batch, makes one result of a batch, or
-            takes only batches and what it makes of a sample depends on the others.
+        ValueError: If it takes neither one sample nor a batch, returns one result for a whole
+            batch, or takes only batches and its results for a sample depend on the others.
     """
     rows = _odd_size(features, weights)
 
@@ -96,9 +98,9 @@ def read(
 
 
 class _Traced:
-    """What a function makes of one sample, or of a batch, as a graph.
+    """A function of one sample, or of a batch, traced as a graph.
 
-    Variables that it assigns to stay what they are: of the graph only what its results need runs.
+    Only the ops that its results need are run, so that it assigns to no variables.
 
     Attributes:
         outputs: Its results, joined, [N, ...]; N is one for one sample.
@@ -135,8 +137,8 @@ class _Traced:
         return _shape(self.outputs)
 
     def __call__(self, samples: np.ndarray) -> list[np.ndarray]:
-        """Returns its results for samples [N, features], as many at a time as it takes, and as
-        many of them as that divides."""
+        """Returns its results for samples [N, features]. They go in as batches of the size that it
+        was traced for; those that are left over are not used."""
         if self._run is None:
             self._run = self._graph.prune(self._graph.inputs, tf.nest.flatten(self.outputs))
         random = np.random.default_rng(1)
@@ -154,7 +156,8 @@ class _Traced:
 
 
 def _odd_size(features: int, weights: Mapping[str, Any]) -> int:
-    """Returns a size for batches that nothing else has: a prime number that divides no size."""
+    """Returns a prime number that divides the size of no other axis: a batch of that size cannot be
+    mistaken for another axis."""
     sizes = [features, *itertools.chain(*(spec.shape for spec in weights.values()))]
     return next(
         n

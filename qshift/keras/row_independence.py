@@ -1,7 +1,7 @@
 """Whether what TensorFlow has traced treats the rows of a batch alike and separately.
 
-That is so only if it must be: each op on the way is known to keep the rows apart, and to do to each
-the same.
+The answer is yes only if it is certain: if every op on the way is known to keep the rows apart, and
+to do the same to each of them.
 """
 
 from __future__ import annotations

@@ -103,12 +103,16 @@ class Ledger:
                 f"{given / 'ledger.sqlite'}, which need not exist."
             )
         self._file = Database(self.path, patience)
-        self._heartbeat = HEARTBEAT if heartbeat is None else heartbeat
         self._is_examined = False  # whether damage was looked for
+        self._given = heartbeat
 
     def __reduce__(self) -> Any:
         """A copy has the same file."""
         return Ledger, (self.path,)
+
+    @property
+    def _heartbeat(self) -> Heartbeat:
+        return HEARTBEAT if self._given is None else self._given
 
     def read(self, wanted: Sequence[bytes]) -> dict[bytes, bytes]:
         """Returns those results that are there, without changing anything.

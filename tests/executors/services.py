@@ -10,6 +10,8 @@ from qshift.ledger import ledger as ledgers
 from qshift.ledger.heartbeat import Heartbeat
 from qshift.ledger.liveness import this_process
 
+NEVER = 1e6  # seconds between the signs of life of a process that is to be gone
+
 
 class KilledError(BaseException):
     """Stands for the end of a process."""
@@ -94,7 +96,7 @@ def process(monkeypatch, name="1"):
     with monkeypatch.context() as patch:
         patch.setattr(estimator, "_draws", digests.Draws())
         gone = f"{this_process().split()[0]} 99999999 {name}.0"
-        patch.setattr(ledgers, "HEARTBEAT", Heartbeat(process=lambda: gone))
+        patch.setattr(ledgers, "HEARTBEAT", Heartbeat(beat=NEVER, process=lambda: gone))
         leave = ledgers.Ledger.leave
         patch.setattr(ledgers.Ledger, "leave", lambda self, jobs: None)
         try:

@@ -39,7 +39,7 @@ def claim(ledger, names, remote=True, make=drafts):
 
 def of_process(ledger, name, **options):
     """Returns the ledger as a process of this name has it."""
-    return Ledger(ledger.path, Heartbeat(process=lambda: name, **options))
+    return Ledger(ledger.path, Heartbeat(1e6, process=lambda: name, **options))
 
 
 GONE = f"{liveness.this_process().split()[0]} 99999999 1.0"

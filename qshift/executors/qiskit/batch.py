@@ -1,4 +1,4 @@
-"""From PUBs to what was measured, by as few jobs as a target takes them in."""
+"""Running PUBs on a target, in as few jobs as the target allows."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Pub(Protocol):
         points: float64[N, P].
         shots: Of each point and basis; 0 for exact results.
         is_ready: Whether its circuit has been transpiled.
-        load: How much it is. This and `arguments` transpile the circuit, for which the backend
-            has to be there.
+        load: How much it takes to run it. This and `arguments` transpile the circuit, for which the
+            backend has to be reachable.
     """
 
     @property
@@ -49,7 +49,7 @@ class Pub(Protocol):
     def load(self) -> Load: ...
 
     def arguments(self, rows: Sequence[int]) -> tuple:
-        """Returns the PUB of some of its points, as the primitive takes it."""
+        """Returns the PUB of the points in some rows, as the primitive takes it."""
         ...
 
     def prepare(self) -> None:
@@ -57,7 +57,7 @@ class Pub(Protocol):
         ...
 
     def is_answered_by(self, measured: Any) -> bool:
-        """Whether this can be what the primitive has measured at one of its points."""
+        """Whether a result has the form of what the primitive measures at one of its points."""
         ...
 
 
@@ -67,8 +67,8 @@ class Parcel:
 
     Attributes:
         primitive: ``"estimator"`` or ``"sampler"``.
-        parts: (PUB, its rows), each of which is a PUB of the job.
-        seed: Of a simulator.
+        parts: For each PUB of the job, which PUB of the batch it is taken from, and which rows.
+        seed: The seed of a simulator.
     """
 
     primitive: str
@@ -92,8 +92,8 @@ def parcels(
     Args:
         pubs: The PUBs.
         rows: Which rows of each.
-        limits: Of each job.
-        loads: How much the PUBs are, if they are only planned.
+        limits: The limits of each job.
+        loads: How much the PUBs take, if they are not transpiled but only planned.
     """
     kinds: dict[tuple, list[int]] = {}
     for i, pub in enumerate(pubs):
@@ -116,8 +116,8 @@ class Batch:
         limits: What one job may hold.
         budget: What may be sent in all.
         pubs: The PUBs.
-        draws: For each of their points what identifies this draw of it, if samples are to follow
-            from that.
+        draws: For each of their points a digest of what is measured and of which repetition it is;
+            the seeds of jobs are made of these. None for fresh samples.
 
     Attributes:
         results: For each PUB a list with what was measured at each point: float64[2, K], values and
@@ -146,7 +146,7 @@ class Batch:
 
         Raises:
             LimitError: If this would take more than may be sent. Nothing is sent then.
-            JobError: If a job failed, was cancelled, or came back with something else.
+            JobError: If a job failed, was cancelled, or has results that do not fit.
         """
         rows = [range(len(pub.points)) for pub in self._pubs]
         shared = self._parcels(rows)
@@ -237,7 +237,11 @@ class Batch:
             raise JobError(job.id, "failed", _OTHER)
 
     def _interrupted(self, jobs: Sequence[tuple[Any, Job]]) -> tuple[str, ...]:
-        """Decides what becomes of jobs that nobody waits for any longer, and says so."""
+        """Decides whether jobs that are not waited for any longer are cancelled.
+
+        Returns:
+            What was decided, as the arguments of the KeyboardInterrupt.
+        """
         is_remote, named = self._target.is_remote, ", ".join(job.id for _, job in jobs)
         if is_remote and not waiting.shall_cancel([job for _, job in jobs]):
             return (f"{named} left running. {self._way_back()}",)
@@ -257,7 +261,7 @@ class Batch:
         return (told,) if told else ()
 
     def _cancelled(self, parcel: Any) -> None:
-        """Takes note of a job that was cancelled."""
+        """Is called for a job that was cancelled."""
 
     def _failed(self, parcel: Any, job: Job, error: JobError) -> JobError:
         """Returns the error to raise for a job that has no results."""

@@ -1,4 +1,4 @@
-"""What of a backend works: transpiling around the gates and qubits that it calls broken.
+"""Transpiling around the gates and qubits that a backend calls broken.
 
 A backend gives a gate that does not work the error 1, or says that it, or a qubit, is not
 operational. The transpiler minds neither where it lays a circuit out trivially, as it does at its

@@ -1,6 +1,6 @@
-"""What identifies a measurement in every process, and tells repetitions of it apart.
+"""Digests that identify a measurement in every process, and tell repetitions of it apart.
 
-A seeded simulator's samples follow from it, and by it the ledger finds what has been measured.
+The ledger finds results by them, and a seeded simulator's samples follow from them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from qshift.forks import Lock
 
 
 def digest(*parts: bytes) -> bytes:
-    """Returns 16 bytes that only these parts have."""
+    """Returns 16 bytes that identify a sequence of parts."""
     made = hashlib.blake2b(digest_size=16)
     for part in parts:
         made.update(len(part).to_bytes(8, "big"))
@@ -29,7 +29,7 @@ def digest(*parts: bytes) -> bytes:
 
 
 def of_circuit(circuit: QuantumCircuit) -> bytes:
-    """Returns a digest of the gates, on which qubits, and with which parameters."""
+    """Returns a digest of a circuit's gates, their qubits and their parameters."""
     position = {bit: i for i, bit in enumerate((*circuit.qubits, *circuit.clbits))}
     return digest(
         b"%d %d" % (circuit.num_qubits, circuit.num_clbits),
@@ -62,7 +62,7 @@ def of_observables(observables: Iterable[SparsePauliOp]) -> bytes:
 
 
 def of_options(options: Mapping[str, Any], is_complete: bool = True) -> bytes:
-    """Returns what identifies nested options; see `canonical_options.text`."""
+    """Returns nested options as bytes that identify them; see `canonical_options.text`."""
     return canonical_options.text(options, is_complete).encode()
 
 
@@ -70,7 +70,7 @@ def of_points(prefix: bytes, points: np.ndarray) -> list[bytes]:
     """Returns a digest for each point of a circuit.
 
     Args:
-        prefix: Identifies all else.
+        prefix: A digest of everything else that is measured.
         points: float64[N, P].
     """
     start = hashlib.blake2b(prefix, digest_size=16)
@@ -88,10 +88,10 @@ def seed(samples: Iterable[bytes]) -> int:
 
 
 class Draws:
-    """Tells apart how often the same was asked for.
+    """Numbers the repetitions of a measurement, so that each has a digest of its own.
 
-    A draw that was asked for and not delivered, because waiting for it was interrupted, goes to the
-    next who asks for the same.
+    A draw that was not delivered, because waiting for it was interrupted, is given again to the
+    next request for the same.
     """
 
     def __init__(self) -> None:
@@ -105,9 +105,9 @@ class Draws:
         """Returns a digest for each draw: the first of a content, the second, ...
 
         Args:
-            scope: Who may be given what was not delivered.
-            contents: What is measured.
-            seed: If there is one, draws are counted in each call. Otherwise in all the process.
+            scope: Draws that were not delivered are given again within the same scope only.
+            contents: Digests of what is measured.
+            seed: With a seed, repetitions are counted in each call; without, in the whole process.
             call: The call.
         """
         label = repr((*seed, call.number)).encode() if seed else b""
@@ -123,7 +123,7 @@ class Draws:
             return draws
 
     def give_back(self, scope: Hashable, contents: Sequence[bytes], draws: Sequence[bytes]) -> None:
-        """Takes draws back that nobody has got."""
+        """Takes back draws that were not delivered."""
         with self._lock:
             for content, draw in zip(contents, draws, strict=True):
                 self._returned.setdefault((scope, content), []).append(draw)

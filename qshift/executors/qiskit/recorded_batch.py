@@ -1,5 +1,8 @@
-"""Batches that go through the ledger: what it has is read, what is underway is joined, the rest is
-sent."""
+"""Batches that go through the ledger.
+
+Points that the ledger has results of are read. For those that a job is measuring already, that job
+is waited for. Only the others are sent.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +35,15 @@ _log = logging.getLogger("qshift")
 class RecordedBatch(Batch):
     """A batch whose jobs and results are recorded; see `Batch`.
 
-    The backend is asked for nothing before it is known that something is missing.
+    If the ledger has all results, the backend is not contacted.
 
     Args:
-        ledger: Where they are.
-        run: Name of the run.
-        seeded: Whether samples follow from the draws.
-        earlier: For each kind of name that releases before this one have given them: the names of
-            the same draws.
-        former: The same, of draws with options that were the default then.
+        ledger: The ledger.
+        run: The name of the run.
+        seeded: Whether the seeds of jobs are made of the draws.
+        earlier: Earlier releases made other digests of the same draws. For each kind of digest,
+            those of all draws.
+        former: The same, for options that were the default in earlier releases.
         The others: as for `Batch`.
     """
 
@@ -87,7 +90,7 @@ class RecordedBatch(Batch):
 
         Raises:
             LimitError: If this would take more than may be sent. Nothing is sent then.
-            JobError: If a job failed, was cancelled, is gone, or came back with something else.
+            JobError: If a job failed, was cancelled, was deleted, or has results that do not fit.
             LedgerError: If the ledger cannot be used. Nothing is sent then.
         """
         self._recognise()
@@ -100,7 +103,7 @@ class RecordedBatch(Batch):
             while missing:
                 try:
                     claims = self._claim(missing)
-                except _UnpreparedError as error:  # it takes long, so it is not done in there
+                except _UnpreparedError as error:  # takes too long for within a transaction
                     for i in error.pubs:
                         self._pubs[i].prepare()
                     continue
@@ -117,7 +120,7 @@ class RecordedBatch(Batch):
 
     @contextmanager
     def _leaving(self, claimed: Sequence[Record]) -> Iterator[None]:
-        """Gives up, in the end, what was claimed and has not come to an end."""
+        """A context after which the claimed jobs that have not ended are given up."""
         try:
             yield
         except BaseException:
@@ -127,7 +130,12 @@ class RecordedBatch(Batch):
         self._ledger.leave(claimed)
 
     def _recognise(self) -> None:
-        """Takes names that earlier releases have given to points, where these are recorded."""
+        """Uses the digests of earlier releases for points that are recorded by these.
+
+        Raises:
+            OptionError: If points are recorded with an option that was the default then, and
+                measuring them again would cost something.
+        """
         if not (self._earlier or self._former):
             return
         known = self._ledger.known([*self._places, *self._earlier, *self._former])
@@ -156,7 +164,7 @@ class RecordedBatch(Batch):
         return [key for key, ((i, row), *_) in self._places.items() if self.results[i][row] is None]
 
     def _read(self, results: Mapping[bytes, bytes]) -> None:
-        """Fills in what the ledger has."""
+        """Fills in results from the ledger."""
         for key, result in results.items():
             i, _ = self._places[key][0]
             self._fill(key, decoded(self._pubs[i].primitive, result))
@@ -233,7 +241,11 @@ class RecordedBatch(Batch):
         return [(record, self._written(record, job))]
 
     def _written(self, record: Record, job: Job) -> Job:
-        """Writes down that a job is at the service; returns the one that is used for the record."""
+        """Records that a job is at the service.
+
+        Returns:
+            The job to wait for: another one, if another process has sent the same meanwhile.
+        """
         try:
             found = self._ledger.sent(record, job.id, job.instance)
         except LedgerError as error:
@@ -258,7 +270,8 @@ class RecordedBatch(Batch):
         return self._target.job(record.job_id, record.instance, doubted, age)
 
     def _on_service(self, record: Record) -> Job | None:
-        """Returns the job on the service if it was sent."""
+        """Returns the job on the service of a record whose process has ended; None if the job was
+        not sent."""
         if not record.posts:
             return None
         passed = elapsed(record.posted)
@@ -268,7 +281,7 @@ class RecordedBatch(Batch):
         return unconfirmed_jobs.await_arrival(find, record.tag, seconds)
 
     def _arrived(self, records: Sequence[Record]) -> bool:
-        """Whether one of the jobs is at the service that are sent by who knows which processes."""
+        """Whether one of some jobs is at the service whose processes cannot be looked up."""
         for record in records:
             if found := self._target.find(record.tag):
                 job = unconfirmed_jobs.only_one(found, record.tag)
@@ -329,7 +342,8 @@ class RecordedBatch(Batch):
 
 @contextmanager
 def _others(name: str) -> Iterator[Callable[[int], None]]:
-    """Says, where people see it, for what other processes are at that one has to wait."""
+    """A context that shows that other processes are waited for; it gives the function to call with
+    the number of points that they are measuring."""
     start, said = time.monotonic(), False
 
     def say(points: int) -> None:
@@ -348,7 +362,7 @@ class _UnpreparedError(Exception):
     """Circuits have to be transpiled before a job can be made of them.
 
     Attributes:
-        pubs: In which PUBs.
+        pubs: The PUBs of these circuits.
     """
 
     def __init__(self, pubs: Sequence[int]) -> None:
@@ -359,5 +373,5 @@ class _UnpreparedError(Exception):
 def _usage(job: Job) -> float | None:
     try:
         return job.usage()
-    except QShiftError:  # It does not matter so much as to lose results.
+    except QShiftError:  # to know it is not worth losing results
         return None

@@ -1,8 +1,8 @@
-"""What goes wrong between here and a service: what it means, and trying again where that is safe.
+"""Errors of requests to a service: what they mean, and trying again where that is safe.
 
-Requests that only read are repeated. So is a submission, but only once the service has been asked
-whether it has the job already (`persist` leaves that to the action it is given, see `service`).
-Everything else is an error that says what happened and how to go on.
+Requests that only read are repeated. A submission is repeated too, but only after the service has
+been asked whether it has the job already; the action that `persist` is given has to do that (see
+`service`). All other errors say what happened and how to go on.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _T = TypeVar("_T")
 
 
 class UnreadableError(requests.RequestException):
-    """An answer that is none of the service's, such as the login page of a network.
+    """An answer that does not come from the service, such as the login page of a network.
 
-    It says of what kind the answer is, and never what is in it, which may be secret.
+    The message names the kind of answer, but not its content, which may be secret.
     """
 
 
@@ -55,15 +55,16 @@ class MissingError(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """What an error of a client says about the service.
+    """What is wrong with a service, or with the way to it, as an error of its client says.
 
     Attributes:
-        text: In a few words.
+        text: The fault in a few words.
         status: The HTTP status; None if no answer came.
-        wait: Seconds after which the service wants to be asked again, if it said so.
-        is_transient: Whether it may work if it is tried again.
-        patience: Seconds of waiting, after which it is an error.
-        is_missing: Whether the service itself says that there is no such thing.
+        wait: Seconds that the service asks to wait before the next request, if it says so.
+        is_transient: Whether the request may succeed if it is repeated.
+        patience: Seconds for which the request is repeated; then an error is raised.
+        is_missing: Whether the service, and not something in between, says that there is no such
+            thing.
     """
 
     text: str
@@ -80,10 +81,10 @@ class Fault:
 
 
 def diagnose(error: BaseException) -> Fault | None:
-    """Returns the fault behind an error, which clients wrap; None if it is none of the service's.
+    """Returns the fault behind an error, or None if it has nothing to do with the service.
 
     Args:
-        error: As it was raised.
+        error: The error as it was raised. Clients wrap the original ones.
     """
     for each in _chain(error):
         if isinstance(each, UnreadableError):
@@ -112,7 +113,7 @@ def diagnose(error: BaseException) -> Fault | None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yields an error, and what it was raised about."""
+    """Yields an error, its cause, the cause of that, and so on."""
     seen = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -131,10 +132,11 @@ def never_went_out(error: BaseException) -> bool:
 
 
 def understood(action: Callable[[], _T]) -> _T:
-    """Does what asks a service; an answer that it stumbles over is taken for none of the service's.
+    """Calls an action that sends a request, and returns what it returns.
 
     Raises:
-        UnreadableError: In place of errors that have no other meaning.
+        UnreadableError: If reading the answer fails with an error that says nothing about the
+            service: the answer did not come from it then.
     """
     try:
         return action()
@@ -162,12 +164,13 @@ def persist(
     renew: Callable[[], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> _T:
-    """Does something until it works, with longer and longer waits after each transient fault.
+    """Calls an action until it succeeds, with longer and longer waits after transient faults.
 
     Args:
-        action: What to do. It is called again and again, so that it has to be safe to repeat.
+        action: The action. It has to be safe to repeat.
         what: For messages, such as ``"submitting a job"``.
-        renew: Gets new credentials, once, where these were refused; None if nothing can.
+        renew: Gets new credentials; called once, if those in use are refused. None if there is no
+            way to get any.
         sleep: Waits so many seconds.
 
     Returns:
@@ -175,7 +178,7 @@ def persist(
 
     Raises:
         AccountError: If the credentials are refused.
-        ServiceError: For other faults of the service, if they are transient after some minutes.
+        ServiceError: For other faults of the service; for transient ones after some minutes.
     """
     waited, wait = 0.0, FIRST_WAIT
     while True:

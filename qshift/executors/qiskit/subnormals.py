@@ -1,7 +1,7 @@
-"""Floating-point arithmetic as libraries expect it, also in TensorFlow's threads.
+"""Arithmetic with subnormal numbers, those below 2.2e-308, in TensorFlow's threads.
 
-There numbers below 2.2e-308 are taken for zero. Qiskit's decomposition of two-qubit gates is wrong
-then, about once in six times, or says that it failed.
+TensorFlow's threads take them for zero. Qiskit's decomposition of two-qubit gates needs them:
+without, about one result in six is wrong, or it says that it failed.
 """
 
 from __future__ import annotations

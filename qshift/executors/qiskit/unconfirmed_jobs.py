@@ -1,9 +1,9 @@
-"""Jobs of which nobody knows whether they have reached a service: found there, and each once.
+"""Jobs that may have reached a service, which has not confirmed them.
 
 A request that creates a job may be carried out although its answer is an error, or never comes,
-and the job may be in the service's list only seconds later. So nothing is sent a second time
-before the list was looked through for the whole of `GRACE`. What turns up twice all the same is
-cancelled but for one.
+and the job may appear in the service's list only seconds later. So a job is sent again only after
+the list has been searched for its tag during the whole of `GRACE`. If a job turns up twice all the
+same, one is used and the other cancelled.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from qshift.errors import QShiftError
 from qshift.executors.qiskit import waiting
 from qshift.executors.qiskit.job import Job
 
-# Seconds after the end of a request within which the job that it has made is in the list.
+# Seconds after the end of a request by which a job that it has created is in the list.
 GRACE = 15.0
-# Seconds after which the request of a process that was killed has ended, whatever has become of it.
+# Seconds after which the request of a process that was killed has ended, in whichever way.
 LONGEST_REQUEST = 400.0
 _BEST_FIRST = ("done", "running", "queued")
 _log = logging.getLogger("qshift")
@@ -61,7 +61,7 @@ def await_arrival(
 
 
 def only_one(jobs: Sequence[Job], tag: str) -> Job:
-    """Returns the one to use of jobs that were sent for the same, and cancels the others.
+    """Returns the one to use of several jobs that measure the same, and cancels the others.
 
     Args:
         jobs: One or more, oldest first.

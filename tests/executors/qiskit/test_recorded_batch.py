@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pennylane as qml
@@ -443,8 +444,9 @@ def test_a_job_that_comes_back_with_something_else(ledger, path):
     device = remote(service, ledger=path if ledger else False)
     submit = device.target.submit
 
-    def more(primitive, pubs, *rest):
-        return submit(primitive, [*pubs, *pubs[: primitive == "estimator"]], *rest)
+    def more(submission):
+        twice = submission.pubs[: submission.primitive == "estimator"]
+        return submit(replace(submission, pubs=[*submission.pubs, *twice]))
 
     device.target.submit = more
     with pytest.raises(JobError, match=r"results for \[1, 1\] points in its PUBs, not \[1\]"):

@@ -11,7 +11,7 @@ import pennylane as qml
 import pytest
 import tensorflow as tf
 from service import INSTANCES
-from services import KilledError, process
+from services import NEVER, KilledError, process
 
 import qshift
 from qshift.errors import JobError, ServiceError
@@ -61,7 +61,7 @@ def run(ledger, **options):
 
 def another_process():
     """Returns the signs of life of a process that takes all others for gone."""
-    return Heartbeat(process=lambda: "elsewhere 12 1", is_alive=lambda name: False)
+    return Heartbeat(NEVER, process=lambda: "elsewhere 12 1", is_alive=lambda name: False)
 
 
 def interrupt(*_):
@@ -238,7 +238,7 @@ def test_killed_in_another_container(loopback, ledger, grace, monkeypatch, arriv
         place, *rest = this_process().split(" ")
         name = " ".join([f"{place}0", "99999999", *rest[1:]])
         with monkeypatch.context() as patch:
-            patch.setattr(ledgers, "HEARTBEAT", Heartbeat(process=lambda: name))
+            patch.setattr(ledgers, "HEARTBEAT", Heartbeat(beat=NEVER, process=lambda: name))
             run(ledger)
     start = time.monotonic()
     run(ledger)
@@ -252,7 +252,7 @@ def test_killed_in_another_container(loopback, ledger, grace, monkeypatch, arriv
 def test_a_process_of_another_container_is_waited_for(loopback, ledger, monkeypatch):
     """It lives, and only takes long, with no sign of the job at the service."""
     with monkeypatch.context() as patch:
-        patch.setattr(ledgers, "HEARTBEAT", Heartbeat(process=lambda: "elsewhere 12 1"))
+        patch.setattr(ledgers, "HEARTBEAT", Heartbeat(beat=NEVER, process=lambda: "elsewhere 12 1"))
         with pytest.raises(KeyboardInterrupt):
             patch.setattr(
                 ServiceTarget, "submit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
