@@ -30,6 +30,7 @@ class Evaluations:
     """
 
     _MOST_BYTES_OF_ALL = 2**28
+    # Those of all qnodes, which share one bound on memory.
     _all: ClassVar[weakref.WeakSet[Evaluations]] = weakref.WeakSet()
     _lock: ClassVar[Lock] = Lock()
     _uses: ClassVar[Iterator[int]] = itertools.count()

@@ -245,6 +245,8 @@ def _copied(op_type: str, inputs: Sequence[tf.Tensor], attrs: Any) -> tf.Operati
 copy_ops(_copied)
 
 
+# The blocks of `own_errors` that are open, of all threads: TensorFlow runs nodes in threads of its
+# own, which do not know for whom.
 _listening: list[list[Exception]] = []
 
 

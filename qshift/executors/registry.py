@@ -99,6 +99,8 @@ def _lightning(device: qml.devices.Device, seed: Any) -> Executor:
     return LightningExecutor(device, seed)
 
 
+# What makes an executor, by the name of the device. It is of the whole process, since importing the
+# module that has an executor is what registers it.
 _makers: dict[str, Callable[[Any, Any], Executor]] = {
     "qshift.estimator": _estimator,
     "lightning.qubit": _lightning,
