@@ -19,7 +19,7 @@ from qshift.api.affine import Angle, is_linear, moving, slopes
 from qshift.api.preparation import Prepared
 from qshift.api.qnode import QNode
 from qshift.autodiff.angles import LINEARLY
-from qshift.autodiff.dataflow import PICKS, made
+from qshift.autodiff.dataflow import PICKS
 from qshift.autodiff.requests import Partial
 from qshift.tensorflow_internals import is_watched
 
@@ -75,6 +75,7 @@ class AngleDerivatives:
         sources: Those to differentiate by, by position.
         words: The arguments to differentiate by together, as positions in ascending order.
         most: Gradients to ask tapes for. Where it takes more, tracing takes less time.
+        most_entries: Of one derivative of all angles.
 
     Attributes:
         call: The call, which is not run.
@@ -94,13 +95,15 @@ class AngleDerivatives:
         sources: Mapping[int, Source],
         words: set[Partial],
         most: int = 2000,
+        most_entries: int = 2**25,
     ) -> None:
         self._fn, self._args, self._sources = fn, args, sources
         self._words = sorted({word[: k + 1] for word in words for k in range(len(word))})
         self._watched = [source.tensor for source in sources.values()]
-        self._gradients, self._most = 0, most
+        self._gradients, self._most, self._most_entries = 0, most, most_entries
         # What a curved angle takes from an argument, which may be few of its entries.
         self._numbers: dict[tuple[int, int], list[tf.Tensor]] = {}
+        self._places: dict[int, np.ndarray] = {}  # of these numbers
         self._angles: list[Angle] = []
         # Column of a curved angle -> arguments -> its derivatives; of no arguments, the angle.
         self._found: dict[int, dict[Partial, list[_Entry]]] = {}
@@ -111,7 +114,15 @@ class AngleDerivatives:
 
     def moved(self) -> dict[Partial, Moved]:
         """Returns, for arguments that any angle follows, the derivatives of those angles that the
-        value depends on."""
+        value depends on.
+
+        Raises:
+            UnsuitedError: If these have too many entries.
+        """
+        rows, angles = len(self.call.tensors[0]), len(self._angles)
+        for word in {word for found in self._found.values() for word in found}:
+            if rows * angles * math.prod(self._sources[i].size for i in word) > self._most_entries:
+                raise UnsuitedError
         dense = {
             column: {
                 word: self._dense(column, word, entries) for word, entries in found.items() if word
@@ -300,10 +311,16 @@ class AngleDerivatives:
         for axis, (position, each) in enumerate(zip(word, taken, strict=True), 1):
             source = self._sources[position].tensor
             if each[0] is not source:
-                gradients = [self._tape.gradient(number, source) for number in each]
-                picked = [tf.convert_to_tensor(gradient).numpy().ravel() for gradient in gradients]
-                dense = np.moveaxis(np.tensordot(dense, np.stack(picked), (axis, 0)), -1, axis)
+                picked = np.stack([self._picked(number, source) for number in each])
+                dense = np.moveaxis(np.tensordot(dense, picked, (axis, 0)), -1, axis)
         return dense.reshape(rows, -1)
+
+    def _picked(self, number: tf.Tensor, source: tf.Tensor) -> np.ndarray:
+        """Returns the slopes of a number that is picked out of an argument, by all its entries."""
+        if id(number) not in self._places:
+            gradient = tf.convert_to_tensor(self._tape.gradient(number, source))
+            self._places[id(number)] = gradient.numpy().ravel()
+        return self._places[id(number)]
 
 
 def _size(tensor: tf.Tensor) -> int:
@@ -327,7 +344,7 @@ def _numbers(angle: tf.Tensor, source: Source) -> list[tf.Tensor]:
         if _is_picked(tensor, source.tensor):
             numbers.append(tensor)
             continue
-        origin = made(tensor)
+        origin = getattr(tensor, "qshift_made", None)
         inputs = () if origin is None else origin.inputs
         later = [each for each in inputs if id(each) not in seen and is_watched(each)]
         seen.update(map(id, later))
@@ -340,7 +357,7 @@ def _is_picked(tensor: tf.Tensor, source: tf.Tensor) -> bool:
     if _size(tensor) != 1:
         return False
     while tensor is not source:
-        origin = made(tensor)
+        origin = getattr(tensor, "qshift_made", None)
         if origin is None or origin.kind not in PICKS:
             return False
         tensor = origin.inputs[0]

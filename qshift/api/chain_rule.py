@@ -88,9 +88,9 @@ class ChosenPartials:
         words = {word for partial in partials for word in _words(partial)}
         try:
             angles = AngleDerivatives(fn, args, sources, words)
+            return cls(angles.call, sources, angles.moved())
         except UnsuitedError:
             return None
-        return cls(angles.call, sources, angles.moved())
 
     def follows(self, position: int) -> bool:
         """Whether any angle follows an argument, be it one that the value does not depend on."""

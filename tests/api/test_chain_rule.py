@@ -238,6 +238,36 @@ def test_where_it_would_take_too_many_gradients():
         AngleDerivatives(circuit, [w], sources, words, most=2 * (1 + len(W)) - 1)
 
 
+def test_angles_that_take_few_entries_of_many():
+    """Each takes one gradient by x, and two by the one entry of w for all rows."""
+    w = np.linspace(0, 1, 50)
+    circuit = node(lambda x, w: product([w[7] * x, tf.sin(w[31]) * x]))
+    x, w = tf.constant(X), tf.constant(w)
+    sources = {0: Source(x, True), 1: Source(w, False)}
+    AngleDerivatives(circuit, [x, w], sources, {(0,), (1,)}, most=2 * 3)
+    with pytest.raises(UnsuitedError):
+        AngleDerivatives(circuit, [x, w], sources, {(0,), (1,)}, most=2 * 3 - 1)
+    by_w, twice = qshift.derivatives(circuit, x, w, partials=[(1,), (1, 1)], batched=0)
+    assert by_w.shape == (4, 50) and twice.shape == (4, 50, 50)
+    entries = ring(2, 2).parameters(w.numpy()[[7, 31]], 0)
+    for row, found, second in zip(X, by_w.numpy(), twice.numpy(), strict=True):
+        value = (entries[0] * row).cos() * (entries[1].sin() * row).cos()
+        slopes = value.derivative([0, 1])
+        np.testing.assert_allclose(found[[7, 31]], slopes.value, atol=1e-12)
+        np.testing.assert_allclose(
+            second[np.ix_([7, 31], [7, 31])], slopes.derivative([0, 1]).value, atol=1e-12
+        )
+        assert np.count_nonzero(found) == 2 and np.count_nonzero(second) == 4
+
+
+def test_where_derivatives_of_angles_have_too_many_entries():
+    circuit, w = node(lambda w: product([w[0] * w[1], tf.sin(w[2])])), tf.constant(X)
+    sources, words = {0: Source(w, False)}, {(0,), (0, 0)}
+    AngleDerivatives(circuit, [w], sources, words, most_entries=2 * 4 * 4).moved()
+    with pytest.raises(UnsuitedError):
+        AngleDerivatives(circuit, [w], sources, words, most_entries=2 * 4 * 4 - 1).moved()
+
+
 # --- numbers, types and shapes that change ---
 
 
