@@ -19,11 +19,9 @@ import pennylane as qml
 import tensorflow as tf
 from pennylane.operation import Operator
 from pennylane.ops.op_math import (
-    Adjoint,
     ChangeOpBasis,
     Conditional,
     Controlled,
-    ControlledOp,
     Evolution,
     Exp,
     LinearCombination,
@@ -36,7 +34,7 @@ from pennylane.pauli import PauliWord
 
 from qshift.circuits.generators import commuting
 from qshift.circuits.identity import WIDEST_CUSTOM, contains_custom, is_custom, operators
-from qshift.circuits.pennylane_internals import AdjointOperation, PowOperation
+from qshift.circuits.pennylane_internals import ADJOINTS, CONTROLLED, POWERS
 from qshift.circuits.special_unitary import rotations
 from qshift.circuits.terms import pairs, times
 from qshift.errors import UnsupportedError
@@ -392,16 +390,13 @@ def _controlled_rot(op: Operator) -> list[Operator]:
 
 
 _FORMULAS = {
-    Adjoint: _adjoint,
-    AdjointOperation: _adjoint,
+    **dict.fromkeys(ADJOINTS, _adjoint),
+    **dict.fromkeys(CONTROLLED, _controlled),
+    **dict.fromkeys(POWERS, _power),
     ChangeOpBasis: _product,
     Conditional: _conditional,
-    Controlled: _controlled,
-    ControlledOp: _controlled,
     Evolution: _evolution,
     Exp: _exponential,
-    Pow: _power,
-    PowOperation: _power,
     Prod: _product,
     SProd: _scaled,
     qml.CRot: _controlled_rot,

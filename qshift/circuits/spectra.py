@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
-from pennylane.operation import CVOperation, Operator
+from pennylane.operation import Operator
 from pennylane.ops.op_math import Adjoint, Controlled, Evolution, Exp, Pow, SymbolicOp
 from pennylane.ops.qubit.attributes import supports_broadcasting
 
@@ -29,6 +29,9 @@ from qshift.circuits.identity import (
 )
 from qshift.circuits.user_gates import withdraws_rules
 from qshift.rules.planner import Frequencies, Recipe, Spectrum
+
+# PennyLane has no such gates from 0.46 on.
+_OF_CONTINUOUS_VARIABLES: Any = getattr(qml.operation, "CVOperation", ())
 
 _WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)
 
@@ -94,6 +97,9 @@ def data_positions(op: Operator, leaves: Sequence[Any]) -> list[int | None]:
     """
     if len(leaves) == len(op.data):
         return list(range(len(leaves)))
+    before = len(leaves) - len(op.data)
+    if before > 0 and all(a is b for a, b in zip(leaves[before:], op.data, strict=True)):
+        return [None] * before + list(range(len(op.data)))
     positions: list[int | None] = [None] * len(leaves)
     for i, parameter in enumerate(op.data):
         for k in reversed(range(len(leaves))):
@@ -151,7 +157,7 @@ def _first(statements: Iterable[Any]) -> Frequencies | None:
 
 
 def _may_have_rules(op: Operator, key: _Key) -> bool:
-    if not isinstance(op, Operator) or isinstance(op, CVOperation):
+    if not isinstance(op, Operator) or isinstance(op, _OF_CONTINUOUS_VARIABLES):
         return False  # recipes of continuous-variable gates hold for some observables only
     return key.is_concrete and _is_exponential(op)
 

@@ -27,6 +27,7 @@ from qshift.circuits.identity import (
     is_custom,
     operators,
 )
+from qshift.circuits.pennylane_internals import put_data
 from qshift.errors import UnsupportedError
 from qshift.inputs import shown
 
@@ -224,7 +225,7 @@ def _elsewhere(op: Operator, tensors: Any, moved: Any, problem: Any) -> Any:
         return None
     try:
         copied = copy.deepcopy(op)
-        copied.data = tuple(leaves)
+        put_data(copied, leaves)
     except Exception:  # whatever a user's class may raise
         return None
     return copied
