@@ -245,7 +245,7 @@ def _places(
 
 def _is_broadcast(op: Operator, parameter: int | None, leaf: Any) -> bool:
     """Whether a constant of a gate has a batch in front, as inputs that are NumPy arrays may."""
-    if op.batch_size is None:
+    if gates.batch_size(op) is None:
         return False
     if parameter is None:
         raise UnsupportedError(

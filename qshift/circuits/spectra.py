@@ -27,11 +27,17 @@ from qshift.circuits.identity import (
     is_custom,
     kept,
 )
+from qshift.circuits.pennylane_internals import ADJOINTS, CONTROLLED, POWERS
 from qshift.circuits.user_gates import withdraws_rules
 from qshift.rules.planner import Frequencies, Recipe, Spectrum
 
 # PennyLane has no such gates from 0.46 on.
 _OF_CONTINUOUS_VARIABLES: Any = getattr(qml.operation, "CVOperation", ())
+
+_HELD = {*ADJOINTS, *CONTROLLED, *POWERS}
+
+# Gates whose batch PennyLane does not count, in some of its releases.
+_UNCOUNTED = {"GlobalPhase"} if qml.GlobalPhase(np.zeros(2)).batch_size is None else set()
 
 _WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)
 
@@ -63,7 +69,7 @@ def broadcasts(op: Operator) -> bool:
     name = standard_name(op)
     # PennyLane decomposes FermionicSWAP into an exp(), of whose coefficients it asks whether they
     # are true.
-    return name in supports_broadcasting and name != "FermionicSWAP"
+    return name in supports_broadcasting and name != "FermionicSWAP" and name not in _UNCOUNTED
 
 
 def standard_name(op: Operator) -> str | None:
@@ -112,9 +118,22 @@ def data_positions(op: Operator, leaves: Sequence[Any]) -> list[int | None]:
 def ndim(op: Operator, parameter: int) -> int:
     """Returns how many dimensions an entry of ``op.data`` has without a batch."""
     try:
-        return op.ndim_params[parameter]
+        return _holder(op).ndim_params[parameter]
     except (AttributeError, TypeError):  # PennyLane's Evolution has none, and sums have None
         return 0
+
+
+def batch_size(op: Operator) -> int | None:
+    """Returns the size of a gate's batch, or None if there is none."""
+    return _holder(op).batch_size
+
+
+def _holder(op: Operator) -> Operator:
+    """Returns the gate whose parameters are those of an adjoint, power or controlled gate. Some of
+    PennyLane's releases do not ask it what shape they have."""
+    while type(op) in _HELD:  # type: ignore[comparison-overlap]
+        op = op.base
+    return op
 
 
 class _Key:
