@@ -221,6 +221,11 @@ class _Substitute(NamedTuple):
     of: Callable[[Callable], Callable]
 
 
+# What they are asked about; this module may be imported while a function is traced.
+with tf.init_scope():
+    _TENSOR: tf.Tensor = tf.constant([0.5, 0.25], tf.float64)
+    _MATRIX: tf.Tensor = tf.eye(2, dtype=tf.float64)
+
 # `get_interface` first: the others ask it.
 _SUBSTITUTES = (
     _Substitute(
@@ -237,7 +242,6 @@ _SUBSTITUTES = (
     _Substitute("svd", lambda: is_tensor(qml.math.svd(_MATRIX)[0]), _by(_singular)),
     _Substitute("set_index", lambda: qml.math.set_index(_TENSOR, 0, _TENSOR[1]), _by(_set_index)),
 )
-_TENSOR, _MATRIX = tf.constant([0.5, 0.25], tf.float64), tf.eye(2, dtype=tf.float64)
 
 
 def _if_watched(check: Callable) -> bool:
@@ -283,7 +287,7 @@ def _and_tensors(check: Callable, of: Callable) -> Callable:
 
 def _counted() -> Iterator[str]:
     """Has `TensorLike` count TensorFlow's tensors, of which operators and `*` ask it."""
-    if not isinstance(_TENSOR, typing.TensorLike):  # type: ignore[arg-type]
+    if not isinstance(_TENSOR, typing.TensorLike):
         kind: Any = type(typing.InterfaceTensor)
         kind.__instancecheck__ = _and_tensors(kind.__instancecheck__, isinstance)
         kind.__subclasscheck__ = _and_tensors(kind.__subclasscheck__, issubclass)
@@ -291,4 +295,5 @@ def _counted() -> Iterator[str]:
 
 
 # The names of all that PennyLane did not do itself.
-ADDED = (*_registered(), *_substituted(), *_counted())
+with tf.init_scope():
+    ADDED = (*_registered(), *_substituted(), *_counted())

@@ -131,7 +131,7 @@ def batch_size(op: Operator) -> int | None:
 def _holder(op: Operator) -> Operator:
     """Returns the gate whose parameters are those of an adjoint, power or controlled gate. Some of
     PennyLane's releases do not ask it what shape they have."""
-    while type(op) in _HELD:  # type: ignore[comparison-overlap]
+    while type(op) in _HELD:
         op = op.base
     return op
 
