@@ -90,26 +90,35 @@ def plain(result):
     return [type(result).__name__, str(result)]
 
 
+def differentiated(function):
+    with tf.GradientTape() as tape:
+        tape.watch(X)
+        moving = [y for y in tf.nest.flatten(function(X)) if tf.is_tensor(y)]
+        moving = [y for y in moving if y.dtype.is_floating or y.dtype.is_complex]
+    return plain(tape.gradient(moving, X) if moving else None)
+
+
+def traced(function):
+    kinds = []
+
+    @tf.function(autograph=False)
+    def compiled(x):
+        for y in tf.nest.flatten(function(x)):
+            kinds.append([str(y.shape), y.dtype.name] if tf.is_tensor(y) else str(y))
+
+    compiled(X)
+    return kinds
+
+
 def called(function):
-    """Returns what a function returns, eagerly and compiled, and its gradient; or its error."""
-    try:
-        with tf.GradientTape() as tape:
-            tape.watch(X)
-            found = function(X)
-            moving = [y for y in tf.nest.flatten(found) if tf.is_tensor(y)]
-            moving = [y for y in moving if y.dtype.is_floating or y.dtype.is_complex]
-        slope = tape.gradient(moving, X) if moving else None
-        kinds = []
-
-        @tf.function(autograph=False)
-        def traced(x):
-            for y in tf.nest.flatten(function(x)):
-                kinds.append([str(y.shape), y.dtype.name] if tf.is_tensor(y) else str(y))
-
-        traced(X)
-        return [plain(found), plain(slope), kinds]
-    except Exception as error:  # which is compared, too
-        return f"{type(error).__name__}: {error}"[:300]
+    """Returns what a function returns, its gradient, and what it is compiled; or the errors."""
+    found = []
+    for way in (lambda f: plain(f(X)), differentiated, traced):
+        try:
+            found.append(way(function))
+        except Exception as error:  # which is compared, too
+            found.append(f"{type(error).__name__}: {error}"[:300])
+    return found
 
 
 def functions():

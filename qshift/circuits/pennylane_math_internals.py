@@ -295,5 +295,4 @@ def _counted() -> Iterator[str]:
 
 
 # The names of all that PennyLane did not do itself.
-with tf.init_scope():
-    ADDED = (*_registered(), *_substituted(), *_counted())
+ADDED = (*_registered(), *_substituted(), *_counted())

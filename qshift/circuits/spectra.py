@@ -27,7 +27,7 @@ from qshift.circuits.identity import (
     is_custom,
     kept,
 )
-from qshift.circuits.pennylane_internals import ADJOINTS, CONTROLLED, POWERS
+from qshift.circuits.pennylane_internals import ADJOINTS, CONTROLLED, OPERATORS, POWERS
 from qshift.circuits.user_gates import withdraws_rules
 from qshift.rules.planner import Frequencies, Recipe, Spectrum
 
@@ -259,6 +259,8 @@ def _statements(op: Operator, parameter: int) -> Iterator[consistency.Statement]
         if frequencies is not None and frequencies[parameter] is not None:
             values = tuple(map(float, frequencies[parameter]))
             yield "parameter_frequencies", owner, Frequencies(values)
+    for owner, values in _registered(op, parameter):
+        yield "parameter_frequencies", owner, Frequencies(values)
     if len(op.data) == 1:
         found = generators.frequencies(op)
         if found is not None:
@@ -270,6 +272,16 @@ def _stated(op: Operator) -> list[Any] | None:
         return op.parameter_frequencies
     except (AttributeError, qml.exceptions.ParameterFrequenciesUndefinedError):
         return None
+
+
+def _registered(op: Operator, parameter: int) -> Iterator[tuple[type, tuple[float, ...]]]:
+    """Yields the frequencies that are registered for a gate of the new kind, which does not have
+    them itself, and its class that they are registered for."""
+    if isinstance(op, OPERATORS[1:]):
+        known = qml.gradients.parameter_frequencies
+        owner = next(kind for kind in type(op).__mro__ if kind in known.registry)
+        if owner is not OPERATORS[1]:  # that is from a generator, and rounded
+            yield owner, tuple(map(float, known(op)[parameter]))
 
 
 def _owner(op: Operator, name: str) -> type:
