@@ -28,7 +28,8 @@ _NAMES = (str, bytes, type(None), type(Ellipsis), type, types.ModuleType)
 _MOST_OBJECTS = 10_000  # that one object is made of; beyond, it is compared by identity
 # What PennyLane's operators compute when they are asked for it, and what nothing depends on.
 _NOT_COMPARED = {"data", "_data", "_id", "_batch_size", "_ndim_params", "_hyperparameters"}
-_NOT_COMPARED |= {"_bound_args"}  # parameters, wires and settings, of gates of the new kind
+# Of PennyLane 0.46's new kind of gate: parameters, wires and settings; a signature of its class.
+_NOT_COMPARED |= {"_bound_args", "_sig"}
 
 _OPERATORS = (qml.operation.Operator, qml.measurements.MeasurementProcess)
 

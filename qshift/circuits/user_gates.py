@@ -27,7 +27,7 @@ from qshift.circuits.identity import (
     is_custom,
     operators,
 )
-from qshift.circuits.pennylane_internals import put_data
+from qshift.circuits.pennylane_internals import OPERATORS, put_data
 from qshift.errors import UnsupportedError
 from qshift.inputs import shown
 
@@ -118,7 +118,10 @@ def withdraws_rules(kind: type[Operator]) -> bool:
     """Whether a gate says ``grad_method = None``, in place of what another one says that it is a
     subclass of: then only its decomposition can be differentiated."""
     said = [vars(each)["grad_method"] for each in kind.__mro__ if "grad_method" in vars(each)]
-    return bool(said) and said[0] is None and any(isinstance(method, str) for method in said)
+    # PennyLane's gates of the new kind do not say it themselves: it follows from their rules.
+    new = [each for each in kind.__mro__[1:] if issubclass(each, OPERATORS[1:])]
+    stated = any(isinstance(method, str) for method in said) or bool({*new} - {*OPERATORS})
+    return bool(said) and said[0] is None and stated
 
 
 def decomposed(op: Operator, tensors: Sequence[int], problem: str | None) -> list[Operator] | None:
