@@ -63,7 +63,7 @@ def test_what_is_taken_out_of_pennylane_is_missed(without):
     # By none of these is there a derivative left, and there is no error.
     for name in ("stack", "concatenate", "tensordot", "einsum", "dot", "where", "kron"):
         (kind, *_), slope, _ = without["bare"][name]
-        assert (kind, slope) == ("ndarray", ["NoneType", "None"]), name
+        assert kind != "tensor" and slope == ["NoneType", "None"], name
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
