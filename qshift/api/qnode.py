@@ -38,6 +38,7 @@ from qshift.circuits.pennylane_internals import (
     set_pipeline,
     set_shots,
 )
+from qshift.circuits.pennylane_math_internals import known_interface
 from qshift.circuits.recording import by_value
 from qshift.errors import QShiftWarning
 from qshift.executors.registry import executor
@@ -142,7 +143,7 @@ class QNode(qml.QNode):
         qnode_options.check(objective, prefetch, seed, kwargs)
         if "shots" not in kwargs and getattr(device, "qshift_shots", None) is not None:
             kwargs["shots"] = device.qshift_shots
-        super().__init__(func, device, interface=interface, **kwargs)
+        super().__init__(func, device, interface=known_interface(interface), **kwargs)
         self._init_args = {
             "func": func,
             "device": device,
@@ -201,7 +202,7 @@ class QNode(qml.QNode):
 
     @qml.QNode.interface.setter
     def interface(self, value: str | qml.math.Interface) -> None:
-        qml.QNode.interface.fset(self, qnode_options.interface(value))
+        qml.QNode.interface.fset(self, known_interface(qnode_options.interface(value)))
 
     def update(self, **kwargs: Any) -> QNode:
         """Returns a new QNode with some of its settings replaced.

@@ -245,7 +245,7 @@ def _places(
 
 def _is_broadcast(op: Operator, parameter: int | None, leaf: Any) -> bool:
     """Whether a constant of a gate has a batch in front, as inputs that are NumPy arrays may."""
-    if op.batch_size is None:
+    if gates.batch_size(op) is None:
         return False
     if parameter is None:
         raise UnsupportedError(
@@ -327,10 +327,12 @@ def signature(tape: QuantumScript, tensors: type = tf.Tensor) -> Hashable | None
                 ahead += node
             elif kind is float:
                 found.append(node.hex())  # as 0.0 is equal to -0.0, and nan to nothing
-            elif node is None or kind is int or kind is str:
+            elif node is None or kind is int or kind is str or kind is Wires:
                 found += [kind, node]
             elif issubclass(kind, np.number):
                 found += [kind, node.tobytes()]
+            elif kind is np.ndarray and node.dtype == bool:  # what controls are controlled by
+                found += [kind, node.shape, node.tobytes()]
             else:
                 return None
     return tuple(found)

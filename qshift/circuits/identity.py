@@ -30,6 +30,8 @@ _NAMES = (str, bytes, type(None), type(Ellipsis), type, types.ModuleType)
 _MOST_OBJECTS = 10_000
 # Attributes of PennyLane's operators that are caches, or that nothing depends on.
 _NOT_COMPARED = {"data", "_data", "_id", "_batch_size", "_ndim_params", "_hyperparameters"}
+# Of PennyLane 0.46's new kind of gate: parameters, wires and settings; a signature of its class.
+_NOT_COMPARED |= {"_bound_args", "_sig"}
 
 _OPERATORS = (qml.operation.Operator, qml.measurements.MeasurementProcess)
 

@@ -22,9 +22,9 @@ def select_rotation(op: Operator) -> list[Operator]:
 
     Mottonen et al. 2004, Phys. Rev. Lett. 93, 130502.
     """
-    (angles,), axis = op.data, op.hyperparameters["rot_axis"]
-    (target,) = op.hyperparameters["target_wire"]
-    control = op.hyperparameters["control_wires"]
+    settings = {**op.hyperparameters, **getattr(op, "wire_args", {})}  # since PennyLane 0.46
+    (angles,), axis, control = op.data, settings["rot_axis"], settings["control_wires"]
+    (target,) = settings["target_wire"]
     matrix, flipped = _gray(len(control))
     angles = qml.math.tensordot(angles, matrix, axes=[[-1], [1]])
     found = []

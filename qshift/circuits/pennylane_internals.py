@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import operator
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import autoray
@@ -21,20 +22,39 @@ from autograd.extend import Box
 from autograd.tracer import trace_stack
 from pennylane.operation import Operator
 from pennylane.ops import LinearCombination, Prod, SProd, Sum
-from pennylane.ops.op_math.adjoint import AdjointOperation as AdjointOperation
-from pennylane.ops.op_math.pow import PowOperation as PowOperation
+from pennylane.ops.op_math import Adjoint, Controlled, ControlledOp, Pow
+from pennylane.ops.op_math.adjoint import AdjointOperation
+from pennylane.ops.op_math.pow import PowOperation
 from pennylane.ops.qubit import special_unitary
 from pennylane.pauli import PauliSentence
+from pennylane.pytrees import pytrees
 from pennylane.queuing import AnnotatedQueue, QueuingManager
 from pennylane.tape import QuantumTape
+from pennylane.wires import Wires
 from pennylane.workflow.qnode import _to_qfunc_output_type
 from scipy import sparse
 
+from qshift.circuits import pennylane_math_internals as pennylane_math_internals  # changes qml.math
 from qshift.circuits import recording, shortcuts
 from qshift.tensors import is_tensor, of_one_dtype
 
-# `AdjointOperation` and `PowOperation`: the classes of what `qml.adjoint` and `qml.pow` make of an
-# `Operation`; of any other operator they make an `Adjoint` or `Pow`.
+
+def _there(module: str, name: str) -> tuple[Any, ...]:
+    """Returns a class of PennyLane's, or nothing if this release does not have it."""
+    try:
+        return (getattr(importlib.import_module(f"pennylane.{module}"), name),)
+    except (ImportError, AttributeError):
+        return ()
+
+
+# The classes of what `qml.adjoint`, `qml.pow` and `qml.ctrl` make of gates, where these have no
+# class of their own for it. Those that end in 2 are of gates of a new kind, from 0.46 on.
+ADJOINTS = Adjoint, AdjointOperation, *_there("ops.op_math.adjoint2", "Adjoint2")
+POWERS = Pow, PowOperation, *_there("ops.op_math.pow2", "Pow2")
+CONTROLLED = Controlled, ControlledOp, *_there("ops.op_math.controlled2", "ControlledOp2")
+
+# The bases of all operators, of which 0.46 has a second: the new kind of gate.
+OPERATORS = Operator, *_there("operation", "Operator2")
 
 # The matrices, complex[4**n - 1, 2**n, 2**n], and the words, in the same order, that a
 # `qml.SpecialUnitary` on n wires has parameters for.
@@ -47,6 +67,17 @@ def rename(op: Operator, name: str) -> None:
     op._name = name
 
 
+def put_data(op: Operator, data: Sequence[Any]) -> None:
+    """Puts other parameters into an operator, of which it may have no copy. `data` itself can be
+    assigned to only up to 0.45."""
+    if isinstance(op, OPERATORS[1:]):
+        op.arguments.update(zip(op.dynamic_argnames, data, strict=True))
+    elif isinstance(getattr(type(op), "data", None), property) and type(op).data.fset is None:
+        op._data = tuple(data)
+    else:
+        op.data = tuple(data)
+
+
 def is_recorded(number: Any) -> bool:
     """Whether autograd differentiates by a number now. A box outlives the differentiation that it
     was made for, and then has in it what it stood for."""
@@ -54,6 +85,12 @@ def is_recorded(number: Any) -> bool:
         number = number._value
     return isinstance(number, Box)
 
+
+# `qml.pytrees.flatten` finds labels of wires among the numbers in a gate of the new kind. They are
+# none: here they are again what a gate is made of besides. PennyLane itself asks for whole wires.
+if OPERATORS[1:]:
+    pytrees.flatten_registrations[Wires] = lambda wires: ((), (wires.labels,))
+    pytrees.unflatten_registrations[Wires] = lambda _, settings: Wires(settings[0])
 
 # flattened(op): what an operator or measurement is made of, and the rest of it, neither of them
 # looked into: the first step of `qml.pytrees.flatten`.
@@ -115,7 +152,8 @@ def _stop_recording(cls: Any) -> Iterator[None]:
 QueuingManager.stop_recording.__wrapped__.__code__ = _stop_recording.__code__
 
 # What is called to make an operator.
-type(Operator).__call__ = recording.with_arguments_read(type(Operator).__call__)
+for _kind in OPERATORS:
+    type(_kind).__call__ = recording.with_arguments_read(type(_kind).__call__)
 
 # --- what PennyLane's modules see ---
 
@@ -145,9 +183,11 @@ for _name in ("gradients.vjp", "gradients.jvp"):
 for _name in ("ops.functions.dot", "transforms.split_non_commuting"):
     _module(_name).qp = _View(qml, math=_View(qml.math, is_abstract=shortcuts.is_abstract))
 
-# `_can_commute(gate, controlled)` decides which gates `commute_controlled` moves past which.
+# `_can_commute(gate, controlled)` decides which gates `commute_controlled` moves past which, up to
+# PennyLane 0.45. Later releases ask `qml.is_commuting`, which is right.
 _commuting = _module("transforms.optimization.commute_controlled")
-_commuting._can_commute = shortcuts.of_known_bases(_commuting._can_commute)
+if hasattr(_commuting, "_can_commute"):
+    _commuting._can_commute = shortcuts.of_known_bases(_commuting._can_commute)
 
 
 def _not_if_sparse(asked: Any) -> Any:
@@ -175,14 +215,14 @@ for _kind in (Sum, Prod):
 PauliSentence.operation = shortcuts.of_any(PauliSentence.operation, shortcuts.as_operator)
 for _kind in (SProd, Sum, Prod, LinearCombination):
     _kind.simplify = shortcuts.of_any(_kind.simplify, shortcuts.as_it_is, is_tensor)
-for _name in ("__add__", "__radd__"):
-    setattr(Operator, _name, shortcuts.of_any(getattr(Operator, _name), shortcuts.plus))
+for _kind, _name in itertools.product(OPERATORS, ("__add__", "__radd__")):
+    setattr(_kind, _name, shortcuts.of_any(getattr(_kind, _name), shortcuts.plus))
 for _name, _instead in shortcuts.ARITHMETIC.items():
     _method = shortcuts.of_any(getattr(LinearCombination, _name), _instead, is_tensor)
     setattr(LinearCombination, _name, shortcuts.dequeued(_method))
 
 # `qml.pow` is looked up in these by `**`, by decompositions, and by users.
-_power = shortcuts.of_any(qml.pow, shortcuts.power)
+_power = shortcuts.of_any(qml.pow, functools.partial(shortcuts.power, qml.pow))
 for _place in (qml, qml.ops, qml.ops.op_math):
     _place.pow = _power
 

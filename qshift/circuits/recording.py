@@ -136,7 +136,9 @@ class _Gates(AnnotatedQueue):
         op = op if observable is None else observable
         data = getattr(op, "data", ())
         if any(_is_variable_class(type(x)) for x in data):  # type: ignore[arg-type]
-            op.data = tuple(tf.convert_to_tensor(x) if _is_variable(x) else x for x in data)
+            from qshift.circuits.pennylane_internals import put_data  # Late: it needs this module.
+
+            put_data(op, [tf.convert_to_tensor(x) if _is_variable(x) else x for x in data])
         super().append(obj, **kwargs)
 
 

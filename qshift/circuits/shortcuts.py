@@ -22,7 +22,7 @@ import numpy as np
 import pennylane as qml
 from autograd.extend import Box
 from pennylane.operation import Operator
-from pennylane.ops import LinearCombination, Pow, SProd, Sum
+from pennylane.ops import LinearCombination, SProd, Sum
 from pennylane.pauli import PauliSentence
 from pennylane.pytrees import flatten
 from pennylane.typing import TensorLike
@@ -87,9 +87,11 @@ def as_it_is(op: Operator, *_: Any) -> Operator:
     return op
 
 
-def power(base: Operator, z: Any = 1, lazy: bool = True, id: str | None = None) -> Operator:
-    """Returns what `qml.pow` does, also where the exponent is 1."""
-    return Pow(base, z, id=id)
+def power(
+    make: Callable, base: Operator, z: Any = 1, lazy: bool = True, **options: Any
+) -> Operator:
+    """Returns what `qml.pow`, which is given, does, also where the exponent is 1."""
+    return make(base, z, lazy=True, **options)
 
 
 def plus(op: Operator, other: Any) -> Operator:

@@ -18,14 +18,10 @@ import numpy as np
 import pennylane as qml
 from pennylane.operation import Operator
 from pennylane.ops.op_math import (
-    Adjoint,
     ChangeOpBasis,
     Conditional,
-    Controlled,
-    ControlledOp,
     Evolution,
     Exp,
-    Pow,
     Prod,
     SProd,
 )
@@ -33,8 +29,6 @@ from pennylane.ops.op_math import (
 from qshift.circuits.evolutions import evolution, exponential, trotterized
 from qshift.circuits.identity import WIDEST_CUSTOM, contains_custom, is_custom, operators
 from qshift.circuits.multiplexers import diagonal, select_rotation
-from qshift.circuits.pennylane_internals import AdjointOperation, PowOperation
-from qshift.circuits.powers import power
 from qshift.circuits.scalars import is_complex, is_number, phases
 from qshift.circuits.special_unitary import rotations
 from qshift.errors import UnsupportedError
@@ -216,16 +210,13 @@ def _controlled_rot(op: Operator) -> list[Operator]:
 
 
 _DECOMPOSITIONS = {
-    Adjoint: _adjoint,
-    AdjointOperation: _adjoint,
+    **dict.fromkeys(ADJOINTS, _adjoint),
+    **dict.fromkeys(CONTROLLED, _controlled),
+    **dict.fromkeys(POWERS, power),
     ChangeOpBasis: _product,
     Conditional: _conditional,
-    Controlled: _controlled,
-    ControlledOp: _controlled,
     Evolution: evolution,
     Exp: exponential,
-    Pow: power,
-    PowOperation: power,
     Prod: _product,
     SProd: _scaled,
     qml.CRot: _controlled_rot,

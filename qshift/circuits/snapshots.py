@@ -12,6 +12,7 @@ from pennylane.operation import Operator
 from scipy import sparse
 
 from qshift.circuits.identity import attributes, fingerprint, is_custom
+from qshift.circuits.pennylane_internals import put_data
 
 if TYPE_CHECKING:
     from pennylane.pytrees import PyTreeStructure
@@ -66,7 +67,7 @@ def _of_operator(value: Any) -> Any:
         if name not in ("data", "_abc_impl") and not hasattr(type(value), name):
             setattr(copied, name, snapshot(getattr(value, name)))
     if isinstance(value, Operator):
-        copied.data = tuple(map(snapshot, value.data))
+        put_data(copied, tuple(map(snapshot, value.data)))
     return copied
 
 

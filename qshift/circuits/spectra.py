@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
-from pennylane.operation import CVOperation, Operator
+from pennylane.operation import Operator
 from pennylane.ops.op_math import Adjoint, Controlled, Evolution, Exp, Pow, SymbolicOp
 from pennylane.ops.qubit.attributes import supports_broadcasting
 
@@ -26,9 +26,18 @@ from qshift.circuits.identity import (
     is_custom,
     kept,
 )
+from qshift.circuits.pennylane_internals import ADJOINTS, CONTROLLED, OPERATORS, POWERS
 from qshift.circuits.scalars import is_number
 from qshift.circuits.user_decompositions import withdraws_rules
 from qshift.rules.planner import Frequencies, Recipe, Spectrum
+
+# PennyLane has no such gates from 0.46 on.
+_OF_CONTINUOUS_VARIABLES: Any = getattr(qml.operation, "CVOperation", ())
+
+_HELD = {*ADJOINTS, *CONTROLLED, *POWERS}
+
+# Gates whose batch PennyLane does not count, in some of its releases.
+_UNCOUNTED = {"GlobalPhase"} if qml.GlobalPhase(np.zeros(2)).batch_size is None else set()
 
 _WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)
 
@@ -60,7 +69,7 @@ def broadcasts(op: Operator) -> bool:
     name = standard_name(op)
     # PennyLane decomposes FermionicSWAP into an exp(), and asks its coefficients for their truth
     # value, which a batch of several has not.
-    return name in supports_broadcasting and name != "FermionicSWAP"
+    return name in supports_broadcasting and name != "FermionicSWAP" and name not in _UNCOUNTED
 
 
 def standard_name(op: Operator) -> str | None:
@@ -94,6 +103,9 @@ def data_positions(op: Operator, leaves: Sequence[Any]) -> list[int | None]:
     """
     if len(leaves) == len(op.data):
         return list(range(len(leaves)))
+    before = len(leaves) - len(op.data)
+    if before > 0 and all(a is b for a, b in zip(leaves[before:], op.data, strict=True)):
+        return [None] * before + list(range(len(op.data)))
     positions: list[int | None] = [None] * len(leaves)
     for i, parameter in enumerate(op.data):
         for k in reversed(range(len(leaves))):
@@ -106,9 +118,22 @@ def data_positions(op: Operator, leaves: Sequence[Any]) -> list[int | None]:
 def ndim(op: Operator, parameter: int) -> int:
     """Returns how many dimensions an entry of ``op.data`` has without a batch."""
     try:
-        return op.ndim_params[parameter]
+        return _holder(op).ndim_params[parameter]
     except (AttributeError, TypeError):  # PennyLane's Evolution has none, and sums have None
         return 0
+
+
+def batch_size(op: Operator) -> int | None:
+    """Returns the size of a gate's batch, or None if there is none."""
+    return _holder(op).batch_size
+
+
+def _holder(op: Operator) -> Operator:
+    """Returns the gate whose parameters are those of an adjoint, power or controlled gate. Some of
+    PennyLane's releases do not ask it what shape they have."""
+    while type(op) in _HELD:
+        op = op.base
+    return op
 
 
 class _Key:
@@ -151,7 +176,7 @@ def _first(statements: Iterable[Any]) -> Frequencies | None:
 
 
 def _may_have_rules(op: Operator, key: _Key) -> bool:
-    if not isinstance(op, Operator) or isinstance(op, CVOperation):
+    if not isinstance(op, Operator) or isinstance(op, _OF_CONTINUOUS_VARIABLES):
         return False  # recipes of continuous-variable gates hold for some observables only
     return key.is_concrete and _is_exponential(op)
 
@@ -244,6 +269,8 @@ def _statements(op: Operator, parameter: int) -> Iterator[consistency.Statement]
         if frequencies is not None and frequencies[parameter] is not None:
             values = tuple(map(float, frequencies[parameter]))
             yield "parameter_frequencies", owner, Frequencies(values)
+    for owner, values in _registered(op, parameter):
+        yield "parameter_frequencies", owner, Frequencies(values)
     if len(op.data) == 1:
         found = generators.frequencies(op)
         if found is not None:
@@ -255,6 +282,16 @@ def _stated(op: Operator) -> list[Any] | None:
         return op.parameter_frequencies
     except (AttributeError, qml.exceptions.ParameterFrequenciesUndefinedError):
         return None
+
+
+def _registered(op: Operator, parameter: int) -> Iterator[tuple[type, tuple[float, ...]]]:
+    """Yields the frequencies that are registered for a gate of the new kind, which does not have
+    them itself, and its class that they are registered for."""
+    if isinstance(op, OPERATORS[1:]):
+        known = qml.gradients.parameter_frequencies
+        owner = next(kind for kind in type(op).__mro__ if kind in known.registry)
+        if owner is not OPERATORS[1]:  # that is from a generator, and rounded
+            yield owner, tuple(map(float, known(op)[parameter]))
 
 
 def _owner(op: Operator, name: str) -> type:

@@ -17,6 +17,7 @@ import pennylane as qml
 from pennylane.operation import Operator
 
 from qshift.circuits.identity import WIDEST_CUSTOM
+from qshift.circuits.pennylane_internals import OPERATORS, put_data
 from qshift.circuits.smooth_decompositions import parts as parts_of
 from qshift.circuits.user_gates import as_matrix, put_together, with_numbers
 from qshift.errors import UnsupportedError
@@ -28,7 +29,10 @@ def withdraws_rules(kind: type[Operator]) -> bool:
     """Whether a class says ``grad_method = None`` where a base class of it names a method: then
     only the gate's decomposition can be differentiated."""
     said = [vars(each)["grad_method"] for each in kind.__mro__ if "grad_method" in vars(each)]
-    return bool(said) and said[0] is None and any(isinstance(method, str) for method in said)
+    # PennyLane's gates of the new kind do not say it themselves: it follows from their rules.
+    new = [each for each in kind.__mro__[1:] if issubclass(each, OPERATORS[1:])]
+    stated = any(isinstance(method, str) for method in said) or bool({*new} - {*OPERATORS})
+    return bool(said) and said[0] is None and stated
 
 
 def decomposed(op: Operator, tensors: Sequence[int], problem: str | None) -> list[Operator] | None:
@@ -142,7 +146,7 @@ def _elsewhere(op: Operator, tensors: Any, moved: Any, problem: Any) -> Any:
         return None
     try:
         copied = copy.deepcopy(op)
-        copied.data = tuple(leaves)
+        put_data(copied, leaves)
     except Exception:  # whatever a user's class may raise
         return None
     return copied

@@ -15,6 +15,7 @@ import tensorflow as tf
 from random_circuits import tape_derivatives
 
 import qshift
+from qshift.circuits.pennylane_internals import OPERATORS
 
 DEVICE = qml.device("default.qubit")
 
@@ -365,7 +366,8 @@ def test_drawing(diff_method):
 def test_specs(diff_method):
     node = qshift.qnode(qshift.device("simulator"), diff_method=diff_method)(quantum_function)
     resources = qml.specs(node)(tf.constant(X))["resources"]
-    assert dict(resources.gate_types) == {"RX": 1, "RY": 1, "CNOT": 1}
+    counts = "gate_types" if hasattr(resources, "gate_types") else "counts"  # since 0.46
+    assert dict(getattr(resources, counts)) == {"RX": 1, "RY": 1, "CNOT": 1}
 
 
 def test_construct_tape_and_matrix():
@@ -748,6 +750,10 @@ def test_complex_angles_are_errors_in_graphs_too():
         return qml.expval(qml.Z(0))
 
     compiled = tf.function(circuit)
+    if OPERATORS[1:]:  # PennyLane refuses them itself, from 0.46 on
+        with pytest.raises(ValueError, match="Expected float64 but received complex128"):
+            compiled(tf.constant(0.3 + 0.5j, tf.complex128))
+        return
     assert float(compiled(tf.constant(0.3 + 0j, tf.complex128))) == pytest.approx(np.cos(0.3))
     with pytest.raises(tf.errors.InvalidArgumentError, match="angle is real"):
         compiled(tf.constant(0.3 + 0.5j, tf.complex128))

@@ -18,8 +18,8 @@ RAISING = np.array([[0, 1], [0, 0.0]])
 class ByMatrix(qml.operation.Operator):
     num_wires = 1
 
-    def __init__(self, matrix, wires, id=None):
-        super().__init__(wires=wires, id=id)
+    def __init__(self, matrix, wires):
+        super().__init__(wires=wires)
         self._hyperparameters = {"matrix": matrix}
 
     @staticmethod
@@ -30,8 +30,8 @@ class ByMatrix(qml.operation.Operator):
 class ByEigenvalues(qml.operation.Operator):
     num_wires = 1
 
-    def __init__(self, values, wires, id=None):
-        super().__init__(wires=wires, id=id)
+    def __init__(self, values, wires):
+        super().__init__(wires=wires)
         self._hyperparameters = {"values": values}
 
     @staticmethod

@@ -62,7 +62,7 @@ def test_controls_their_values_and_work_wires_are_kept():
     assert [part.base.name for part in found] == ["Rot", "PhaseShift", "PhaseShift"]
     for part in found:
         assert part.control_wires.tolist() == ["b", "a"]
-        assert part.control_values == [False, True]
+        assert list(part.control_values) == [False, True]
         assert part.work_wires.tolist() == ["w"]
         assert part.target_wires.tolist() == ["t"]
     wires = ["t", "a", "b"]

@@ -124,7 +124,7 @@ def test_an_evolution_has_the_spectrum_of_its_own_hamiltonian():
         qml.pow(qml.CRX(0.3, wires=[0, 1]), 0.5, lazy=True),
         qml.ctrl(qml.pow(qml.RX(0.3, wires=1), 0.5, lazy=True), control=0),
         qml.exp(qml.Z(0), -0.3j),
-        qml.Displacement(0.1, 0.2, wires=0),
+        *[getattr(qml, name)(0.1, 0.2, wires=0) for name in ["Displacement"] if hasattr(qml, name)],
         qml.StronglyEntanglingLayers(np.zeros((1, 2, 3)), wires=[0, 1]),
         qml.prod(qml.RX(0.1, 0), qml.RY(0.2, 1)),
     ],

@@ -94,9 +94,9 @@ class StretchedParts(Stretched):
 class Attribute(Gate):
     """Keeps a factor outside of its hyperparameters, and decomposes."""
 
-    def __init__(self, angle, wires, k=1.0, id=None):
+    def __init__(self, angle, wires, k=1.0):
         self.k = k
-        super().__init__(angle, wires=wires, id=id)
+        super().__init__(angle, wires=wires)
 
     def generator(self):
         return qml.Hamiltonian([-0.5 * self.k], [qml.X(self.wires)])
@@ -111,8 +111,8 @@ class Matrix(Gate):
     k = 1.0
     has_matrix = True
 
-    def __init__(self, angle, wires, k=None, id=None):
-        super().__init__(angle, wires=wires, id=id)
+    def __init__(self, angle, wires, k=None):
+        super().__init__(angle, wires=wires)
         if k is not None:
             self.k = k
 
@@ -126,8 +126,8 @@ class Matrix(Gate):
 class Mangled(Gate):
     has_matrix = True
 
-    def __init__(self, angle, wires, k=1.0, id=None):
-        super().__init__(angle, wires=wires, id=id)
+    def __init__(self, angle, wires, k=1.0):
+        super().__init__(angle, wires=wires)
         self.__k = k
 
     def generator(self):
@@ -141,9 +141,9 @@ class Slots(Gate):
     __slots__ = ("k",)
     has_matrix = True
 
-    def __init__(self, angle, wires, k=1.0, id=None):
+    def __init__(self, angle, wires, k=1.0):
         self.k = k
-        super().__init__(angle, wires=wires, id=id)
+        super().__init__(angle, wires=wires)
 
     def generator(self):
         return qml.Hamiltonian([-0.5 * self.k], [qml.X(self.wires)])
@@ -156,9 +156,9 @@ class Closure(Gate):
     parameter_frequencies = [(3,)]
     has_matrix = True
 
-    def __init__(self, angle, wires, function=lambda x: x, id=None):
+    def __init__(self, angle, wires, function=lambda x: x):
         self.function = function
-        super().__init__(angle, wires=wires, id=id)
+        super().__init__(angle, wires=wires)
 
     def matrix(self, wire_order=None):
         return rx(self.function(self.data[0]))
@@ -170,9 +170,9 @@ class Computed(Gate):
     parameter_frequencies = [(3,)]
     has_matrix = True
 
-    def __init__(self, angle, wires, k=3.0, id=None):
+    def __init__(self, angle, wires, k=3.0):
         self.turned = k * angle
-        super().__init__(angle, wires=wires, id=id)
+        super().__init__(angle, wires=wires)
 
     def matrix(self, wire_order=None):
         return rx(self.turned)
@@ -183,9 +183,9 @@ class Table(Gate):
 
     has_matrix = True
 
-    def __init__(self, angle, wires, table=None, options=None, tags=(), id=None):
+    def __init__(self, angle, wires, table=None, options=None, tags=()):
         self._hyperparameters = {"table": table, "options": options, "tags": tags}
-        super().__init__(angle, wires=wires, id=id)
+        super().__init__(angle, wires=wires)
 
     @property
     def factor(self):
@@ -217,8 +217,8 @@ class Scaled(Gate):
 
     parameter_frequencies = [(1,)]
 
-    def __init__(self, angle, wires, id=None):
-        super().__init__(3 * angle, wires=wires, id=id)
+    def __init__(self, angle, wires):
+        super().__init__(3 * angle, wires=wires)
 
     @staticmethod
     def compute_matrix(angle):
@@ -296,9 +296,9 @@ class Hidden(Gate):
     parameter_frequencies = [(3,)]
     has_matrix = True
 
-    def __init__(self, angle, wires, id=None):
+    def __init__(self, angle, wires):
         self.k = WEIGHT * 1.0
-        super().__init__(angle, wires=wires, id=id)
+        super().__init__(angle, wires=wires)
 
     def matrix(self, wire_order=None):
         return rx(self.k * self.data[0])
@@ -310,9 +310,9 @@ class Hyper(Gate):
     parameter_frequencies = [(3,)]
     has_matrix = True
 
-    def __init__(self, angle, wires, k=None, id=None):
+    def __init__(self, angle, wires, k=None):
         self._hyperparameters = {"k": k}
-        super().__init__(angle, wires=wires, id=id)
+        super().__init__(angle, wires=wires)
 
     def matrix(self, wire_order=None):
         return rx(self.hyperparameters["k"] * self.data[0])
