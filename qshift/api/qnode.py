@@ -16,7 +16,7 @@ from cachetools import LRUCache
 from pennylane.tape import QuantumScript
 
 from qshift.api import qnode_options
-from qshift.api.copies import reduced, restored
+from qshift.api.pickling import reduced, restored
 from qshift.api.pipeline import apply
 from qshift.api.preparation import Preparation, Prepared
 from qshift.autodiff import special_unitary_op as special_unitary_op  # which registers itself
@@ -196,7 +196,7 @@ class QNode(qml.QNode):
         return reduced(self)
 
     def state(self) -> tuple:
-        """Returns what it is made of, as `copies.restored` takes it."""
+        """Returns what it is made of, as `pickling.restored` takes it."""
         shots = has_own_shots(self), self.shots
         return type(self), self._init_args, shots, pipeline(self), self.calls.made
 

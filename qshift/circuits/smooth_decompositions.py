@@ -17,18 +17,13 @@ from typing import Any
 import numpy as np
 import pennylane as qml
 from pennylane.operation import Operator
-from pennylane.ops.op_math import (
-    ChangeOpBasis,
-    Conditional,
-    Evolution,
-    Exp,
-    Prod,
-    SProd,
-)
+from pennylane.ops.op_math import ChangeOpBasis, Conditional, Evolution, Exp, Prod, SProd
 
 from qshift.circuits.evolutions import evolution, exponential, trotterized
 from qshift.circuits.identity import WIDEST_CUSTOM, contains_custom, is_custom, operators
 from qshift.circuits.multiplexers import diagonal, select_rotation
+from qshift.circuits.pennylane_internals import ADJOINTS, CONTROLLED, POWERS
+from qshift.circuits.powers import power
 from qshift.circuits.scalars import is_complex, is_number, phases
 from qshift.circuits.special_unitary import rotations
 from qshift.errors import UnsupportedError

@@ -324,11 +324,11 @@ def test_after_a_failure(final, executor):
     """In eager mode one may ask again; the ops of a compiled function that run together may not."""
     circuit, x, asked = Circuit(), np.ones((1, 3)), []
 
-    def unreliable(*arguments):
+    def unreliable(*arguments, call):
         asked.append(1)
         if len(asked) == 1:
             raise ConnectionError("gone")
-        return executor(*arguments)
+        return executor(*arguments, call)
 
     evaluation = Evaluation(circuit, unreliable, x, "circuits")
     evaluation.final = final
