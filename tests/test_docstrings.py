@@ -27,18 +27,6 @@ PUBLIC |= {
     for module, names in MODULES.items()
     for name in names
 }
-# Docstrings of qshift/api/qnode.py are still without examples, or without arguments.
-UNFINISHED = pytest.mark.xfail(strict=True, reason="to be written")
-EXPLAINED = [
-    pytest.param(name, marks=UNFINISHED)
-    if name in ("qshift.QNode", "qshift.qnode", "qshift.from_qnode")
-    else name
-    for name in PUBLIC
-]
-WITH_EXAMPLES = [
-    pytest.param(name, marks=UNFINISHED) if name in ("qshift.QNode", "qshift.from_qnode") else name
-    for name in PUBLIC
-]
 
 
 def arguments(public):
@@ -52,7 +40,7 @@ def arguments(public):
     return [name for name in parameters if name not in ("self", "cls")]
 
 
-@pytest.mark.parametrize("name", EXPLAINED)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_is_explained(name):
     text = inspect.getdoc(PUBLIC[name])
     assert "\nExample:\n" in text and ">>> " in text
@@ -90,7 +78,7 @@ AROUND = {
 }
 
 
-@pytest.mark.parametrize("name", WITH_EXAMPLES)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_the_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "_makers", dict(registry._makers))

@@ -23,6 +23,15 @@ def from_qnode(qnode: qml.QNode, **kwargs: Any) -> QNode:
 
     Raises:
         TypeError: If it is not a QNode.
+
+    Example:
+        >>> @qml.qnode(qml.device("default.qubit"))
+        ... def circuit(x):
+        ...     qml.RX(x, wires=0)
+        ...     return qml.expval(qml.Z(0))
+        >>> energy = qshift.from_qnode(circuit)
+        >>> float(energy(tf.constant(0.0, tf.float64)))
+        1.0
     """
     if not isinstance(qnode, qml.QNode):
         raise TypeError(

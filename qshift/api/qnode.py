@@ -124,6 +124,17 @@ class QNode(qml.QNode):
             measurements other than the above, for gate parameters without an exact shift rule
             that a tape is watching, for transforms that lose parameters, and where adjoint
             differentiation was asked for and the device does not offer it.
+
+    Example:
+        >>> def circuit(x):
+        ...     qml.RX(x, wires=0)
+        ...     return qml.expval(qml.Z(0))
+        >>> energy = qshift.QNode(circuit, qshift.device("simulator"))
+        >>> x = tf.Variable(0.4, dtype=tf.float64)
+        >>> with tf.GradientTape() as tape:
+        ...     value = energy(x)
+        >>> round(float(tape.gradient(value, x)), 6)  # -sin(0.4)
+        -0.389418
     """
 
     def __init__(
@@ -376,7 +387,19 @@ def qnode(
 ) -> Callable[..., Any]:
     """Decorates a quantum function: it becomes a `qshift.QNode` on the given device.
 
-    Takes the keywords of `qml.qnode`, and ``objective=``, ``prefetch=``, ``seed=``; see `QNode`.
+    Args:
+        device: Any PennyLane device, for instance from `qshift.device`.
+        interface: ``"auto"``, ``"tf"`` or ``"tensorflow"``.
+        diff_method: How derivatives are found, see `QNode`.
+        **kwargs: The other keywords of `qml.qnode`, and ``objective=``, ``prefetch=``, ``seed=``;
+            see `QNode`.
+
+    Returns:
+        What makes a `qshift.QNode` of a quantum function.
+
+    Raises:
+        UnsupportedError: When it decorates a function, for a keyword's value that qshift has no
+            meaning for.
 
     Example:
         >>> @qshift.qnode(qshift.device("simulator"))

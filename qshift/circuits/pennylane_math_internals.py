@@ -10,6 +10,7 @@ module is to change PennyLane, in the whole process. `pennylane_internals` does 
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -221,8 +222,10 @@ class _Substitute(NamedTuple):
     of: Callable[[Callable], Callable]
 
 
-# What they are asked about; this module may be imported while a function is traced.
-with tf.init_scope():
+# What they are asked about. It is in a graph of its own, as this module may be imported while a
+# function is traced, and must not start TensorFlow's threads, which a fork would lack.
+_GRAPH = tf.Graph()
+with _GRAPH.as_default():
     _TENSOR: tf.Tensor = tf.constant([0.5, 0.25], tf.float64)
     _MATRIX: tf.Tensor = tf.eye(2, dtype=tf.float64)
 
@@ -235,9 +238,12 @@ _SUBSTITUTES = (
     ),
     _Substitute("requires_grad", lambda: _if_watched(qml.math.requires_grad), _looking_at_tapes),
     _Substitute("in_backprop", lambda: _if_watched(qml.math.in_backprop), _looking_at_tapes),
-    _Substitute("is_abstract", lambda: _in_a_graph(qml.math.is_abstract), _knowing_graphs),
+    _Substitute("is_abstract", lambda: qml.math.is_abstract(_TENSOR), _knowing_graphs),
     _Substitute("detach", lambda: not _if_watched(_detached_is_watched), _by(tf.stop_gradient)),
-    _Substitute("expm", lambda: is_tensor(qml.math.expm(_MATRIX)), _by(tf.linalg.expm)),
+    # To call it would start TensorFlow's threads, so it is looked at.
+    _Substitute(
+        "expm", lambda: "tensorflow" in _code(qml.math.expm).co_consts, _by(tf.linalg.expm)
+    ),
     _Substitute("norm", lambda: is_tensor(qml.math.norm(_TENSOR)), _by(tf.norm)),
     _Substitute("svd", lambda: is_tensor(qml.math.svd(_MATRIX)[0]), _by(_singular)),
     _Substitute("set_index", lambda: qml.math.set_index(_TENSOR, 0, _TENSOR[1]), _by(_set_index)),
@@ -250,13 +256,12 @@ def _if_watched(check: Callable) -> bool:
         return check(_TENSOR)
 
 
+def _code(function: Callable) -> Any:
+    return inspect.unwrap(function).__code__
+
+
 def _detached_is_watched(tensor: Any) -> bool:
     return is_watched(qml.math.detach(tensor))
-
-
-def _in_a_graph(check: Callable) -> bool:
-    with tf.Graph().as_default():
-        return check(tf.zeros([2], tf.float64))
 
 
 def _substituted() -> Iterator[str]:
@@ -295,4 +300,5 @@ def _counted() -> Iterator[str]:
 
 
 # The names of all that PennyLane did not do itself.
-ADDED = (*_registered(), *_substituted(), *_counted())
+with _GRAPH.as_default():
+    ADDED = (*_registered(), *_substituted(), *_counted())
