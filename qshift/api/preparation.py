@@ -37,7 +37,7 @@ class Prepared(NamedTuple):
         compiled: Its tape, taken apart.
         circuit: What is differentiated: its circuit, or that as a function of fewer parameters.
         parameters: One tensor for each slot of `circuit`.
-        angles: The `provenance.angles` of these.
+        angles: The names of these, as of `angles.angles`.
         batch: Size of the batch; None if there is none.
         program: The circuit as a differentiable function of packed parameters.
         tensors: The packed parameters.
