@@ -18,6 +18,27 @@ def is_real(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def argument_positions(given: Any, count: int, name: str) -> tuple[int, ...]:
+    """Returns which of some arguments are meant, counted from 0.
+
+    Args:
+        given: A position or several; negative ones count from the end.
+        count: How many arguments there are.
+        name: What messages call `given`.
+
+    Raises:
+        ValueError: If it is something else, or there is no such argument.
+    """
+    positions = (given,) if is_integer(given) else given
+    if not isinstance(positions, Iterable) or not all(map(is_integer, positions)):
+        raise ValueError(f"{name} must be the position of an argument or several, got {given!r}.")
+    found = tuple(map(int, positions))
+    for i in found:
+        if not -count <= i < count:
+            raise ValueError(f"{name} names argument {i}, but there are {count} arguments.")
+    return tuple([i % count for i in found])
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Returns " (did you mean ...?)" for the nearest of some names; nothing if none is near."""
     near = difflib.get_close_matches(name, list(names), n=1)

@@ -85,7 +85,9 @@ def plain(result):
         return [type(result).__name__, *map(plain, result)]
     if tf.is_tensor(result):
         kind = result.dtype.name
-        numbers = tf.cast(result, tf.complex128) if kind != "bool" else result
+        if kind == "bool":
+            return ["tensor", kind, result.numpy().tolist()]
+        numbers = tf.cast(tf.convert_to_tensor(result), tf.complex128)  # of slices, too
         return ["tensor", kind, np.round(numbers.numpy(), 10).astype(str).tolist()]
     return [type(result).__name__, str(result)]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pennylane as qml
 
@@ -46,23 +46,29 @@ def from_qnode(qnode: qml.QNode, **kwargs: Any) -> QNode:
     return converted
 
 
+# Conversions of QNodes that are not this library's to add anything to; they die with them.
+_converted: WeakKeyDictionary[qml.QNode, tuple[tuple, QNode]] = WeakKeyDictionary()
+
+
 def as_own(fn: Callable) -> Callable:
     """Returns a function, as a `QNode` if it is a QNode of PennyLane's own.
 
-    PennyLane's has no derivatives beyond ``max_diff``, of which it says nothing. Of those used last
-    each is converted once, so that its circuits are known and its calls are counted.
+    PennyLane's has no derivatives beyond ``max_diff``, of which it says nothing. Each is converted
+    once, so that its circuits are known and its calls counted, and again if it has changed.
 
     Raises:
         UnsupportedError: For settings that qshift has no meaning for; see `from_qnode`.
     """
-    return fn if not isinstance(fn, qml.QNode) or isinstance(fn, QNode) else _converted(fn)
-
-
-@functools.lru_cache(maxsize=64)
-def _converted(qnode: qml.QNode) -> QNode:
-    try:
-        return from_qnode(qnode)
-    except UnsupportedError as error:
-        raise UnsupportedError(
-            f"{qnode} is a QNode of PennyLane's, and qshift.from_qnode cannot convert it: {error}"
-        ) from error
+    if not isinstance(fn, qml.QNode) or isinstance(fn, QNode):
+        return fn
+    made_of = fn.func, fn.device, fn.shots, tuple(pipeline(fn))
+    before, converted = _converted.get(fn, (None, None))
+    if converted is None or before != made_of:
+        try:
+            converted = from_qnode(fn)
+        except UnsupportedError as error:
+            raise UnsupportedError(
+                f"{fn} is a QNode of PennyLane's, and qshift.from_qnode cannot convert it: {error}"
+            ) from error
+        _converted[fn] = made_of, converted
+    return converted

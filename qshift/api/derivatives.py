@@ -13,10 +13,12 @@ from qshift.api.affine import Contraction
 from qshift.api.chain_rule import ChosenPartials
 from qshift.api.conversion import as_own
 from qshift.autodiff.dataflow import assignments, remembered_ops
+from qshift.autodiff.dry_run import rehearsal
 from qshift.autodiff.layout import differentiable, highest_order
 from qshift.autodiff.requests import Wanted, checked, request
-from qshift.autodiff.tracing import if_traceable
+from qshift.autodiff.tracing import call_compiled
 from qshift.errors import UnsupportedError
+from qshift.inputs import argument_positions, is_integer
 
 
 class EndsError(ValueError):
@@ -98,7 +100,7 @@ def derivatives(
             f"There is nothing to differentiate by, with argnums={argnums} and arguments {given}. "
             "Give floating-point tensors, arrays or numbers."
         )
-    single = isinstance(argnums, int) or (argnums is None and len(inputs) == 1)
+    single = is_integer(argnums) or (argnums is None and len(inputs) == 1)
     if diagonal and not single:
         raise ValueError("diagonal=True needs a single argument, see argnums.")
     before = assignments()
@@ -152,10 +154,8 @@ def _split(array: Any, sources: Sequence[tf.Tensor], dtype: tf.DType, k: int, si
 def _chosen(fn: Callable, args: Any, partials: Any, batched: Any) -> tuple[tf.Tensor, ...]:
     """Returns chosen partial derivatives; see `derivatives`."""
     partials = checked(partials, len(args))
-    batched = (batched,) if isinstance(batched, int) else tuple(batched)
+    batched = argument_positions(batched, len(args), "batched")
     args, positions = differentiable(args, sorted({i for partial in partials for i in partial}))
-    if beyond := [i for i in batched if not 0 <= i < len(args)]:
-        raise ValueError(f"batched= names argument {beyond[0]}, but there are {len(args)}.")
 
     before = assignments()
     found = _by_chain_rule(fn, args, partials, batched) if positions else None
@@ -177,12 +177,12 @@ def _chosen(fn: Callable, args: Any, partials: Any, batched: Any) -> tuple[tf.Te
         tensors = [i for i, arg in enumerate(args) if isinstance(arg, tf.Tensor)]
 
         def traced(*given: Any) -> Any:
-            return evaluate(
-                *(dict(zip(tensors, given, strict=True)).get(i, arg) for i, arg in enumerate(args))
-            )
+            found = dict(zip(tensors, given, strict=True))
+            return evaluate(*(found.get(i, arg) for i, arg in enumerate(args)))
 
-        with if_traceable(), retracing():
-            return tf.function(traced, autograph=False)(*(args[i] for i in tensors))
+        with retracing():
+            compiled = tf.function(traced, autograph=False)
+            return call_compiled(compiled, [args[i] for i in tensors], lambda: evaluate(*args))
     return evaluate(*args)
 
 
@@ -280,7 +280,7 @@ def _by_tapes(
         if k == 1:
             _require_connected(jacobians, sources, positions)
         elif missing := [i for i, j in zip(positions, jacobians, strict=True) if j is None]:
-            _require_constant(fn, args, positions, missing, lower)
+            _require_constant(fn, args, positions, missing, k - 1)
         jacobians = [
             tf.zeros([*target.shape, *shape], target.dtype) if jacobian is None else jacobian
             for jacobian, shape in zip(jacobians, shapes, strict=True)
@@ -336,27 +336,32 @@ def _require_connected(
         )
 
 
-def _require_constant(fn: Any, args: Any, positions: Any, missing: Any, found: Any) -> None:
+def _require_constant(fn: Any, args: Any, positions: Any, missing: Any, order: int) -> None:
     """Raises EndsError if a derivative depends on arguments, though TensorFlow cannot see how.
 
-    It looks at the numbers nearby, which are the same if a function is linear, or is by pieces.
+    It looks at the numbers nearby, which are the same if a function is linear, or is by pieces. No
+    qnode of qshift's is run for that: what stands in for it has derivatives of every order, too.
     Nothing is looked at while TensorFlow traces.
 
     Args:
         fn: The function.
         args: Its arguments.
         positions: Of those that are differentiated by.
-        missing: Of those by which there is no derivative of the last of `found`.
-        found: The derivatives that there are.
+        missing: Of those by which there is no derivative of order `order`.
+        order: The order of the derivatives that there are.
     """
     if not tf.executing_eagerly():
         return
-    args = list(args)
+    moved = list(args)
     for i in missing:
-        args[i] = args[i] + 1e-3 * (1 + tf.abs(args[i]))
-    order, sources = len(found) - 1, [args[i] for i in positions]
-    nearby = _by_tapes(fn, args, sources, positions, order, single=False)[-1]
-    pairs = zip(tf.nest.flatten(found[-1]), tf.nest.flatten(nearby), strict=True)
+        moved[i] = moved[i] + 1e-3 * (1 + tf.abs(moved[i]))
+
+    def highest(args: Sequence[Any]) -> Any:
+        sources = [args[i] for i in positions]
+        return _by_tapes(fn, args, sources, positions, order, single=False)[-1]
+
+    with rehearsal():
+        pairs = zip(tf.nest.flatten(highest(args)), tf.nest.flatten(highest(moved)), strict=True)
     if not all(np.allclose(a, b, rtol=1e-5, atol=0, equal_nan=True) for a, b in pairs):
         raise EndsError(
             f"The derivative of order {order} depends on argument {', '.join(map(str, missing))}, "

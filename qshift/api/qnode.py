@@ -43,6 +43,7 @@ from qshift.circuits.recording import by_value
 from qshift.errors import QShiftWarning
 from qshift.executors.registry import executor
 from qshift.forks import Lock
+from qshift.inputs import is_integer
 from qshift.rules.cost import Plan
 from qshift.tensorflow_internals import could_record
 from qshift.tensors import as_argument, is_tensor
@@ -170,8 +171,8 @@ class QNode(qml.QNode):
         self.objective = objective
         self.seed = seed
         ahead = int(kwargs.get("grad_on_execution") is True)
-        if isinstance(prefetch, int):
-            orders = max(prefetch, ahead)
+        if is_integer(prefetch):
+            orders = max(int(prefetch), ahead)  # type: ignore[arg-type]
             self.prefetch: int | tuple[Partial, ...] = orders
             wanted = Wanted(orders)
         else:

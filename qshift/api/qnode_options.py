@@ -95,7 +95,9 @@ def check(
             raise ValueError(
                 f"seed must be None, a non-negative integer or a sequence of these, got {seed!r}."
             )
-    if isinstance(prefetch, int | float | str) and (not isinstance(prefetch, int) or prefetch < 0):
+    order: Any = prefetch
+    is_order = is_integer(order)
+    if isinstance(order, int | float | str) and not is_order or is_order and order < 0:
         raise ValueError(
             "prefetch must be an order, 0, 1, 2, ..., or a list of partial derivatives such as "
             f"[(0, 0), (0, 0, 1)], got {prefetch!r}."

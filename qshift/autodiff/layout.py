@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from qshift.autodiff.dataflow import origins
 from qshift.errors import UnsupportedError
+from qshift.inputs import argument_positions
 from qshift.tensorflow_internals import could_record, following
 
 if TYPE_CHECKING:
@@ -200,11 +201,9 @@ def differentiable(args: Sequence[Any], argnums: Any) -> tuple[list[Any], list[i
     if argnums is None:
         positions = [i for i, arg in enumerate(args) if _is_floating(arg)]
     else:
-        positions = [argnums] if isinstance(argnums, int) else list(argnums)
+        positions = list(argument_positions(argnums, len(args), "argnums"))
     args = list(args)
     for i in positions:
-        if not -len(args) <= i < len(args):
-            raise ValueError(f"argnums names argument {i}, but there are {len(args)} arguments.")
         dtype = None if tf.is_tensor(args[i]) or hasattr(args[i], "dtype") else tf.float64
         # A copy: one tensor may be given as two arguments.
         args[i] = tf.identity(tf.convert_to_tensor(args[i], dtype=dtype))

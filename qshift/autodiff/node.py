@@ -107,14 +107,6 @@ class Node(Protocol):
         ...
 
 
-class ContractingNode(Node, Protocol):
-    """A node that contracts with its last input."""
-
-    def of_all(self, call: Any, inputs: Any, loop: str) -> tf.Tensor:
-        """Returns the results [L, N, ...] for L different last inputs [L, N, ...]."""
-        ...
-
-
 def run(node: Node, call: EagerCall | tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
     """Runs a node, or adds it to the graph that is being traced.
 
@@ -260,7 +252,7 @@ def own_errors() -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         # Other threads may be running graphs as well.
-        own = (each for each in raised if str(each) in error.message)
+        own = (x for x in raised if f"{type(x).__name__}: {x}" in error.message)
         raise next(own, error) from None
     finally:
         _listening[:] = [other for other in _listening if other is not raised]

@@ -159,8 +159,8 @@ class _Contraction:
         return inputs[:-1]
 
     def needs(self, inputs: Any) -> tuple[Index, ...]:
-        if inputs is None:  # values' derivatives are as good as always needed, others may not be
-            return self.upper.indices if len(self.lower.indices) == 1 else ()
+        if inputs is None:  # a gradient of the values is hardly ever taken for nothing, others are
+            return self.upper.indices if self.lower.indices == ((),) else ()
         return self._needed(inputs[-1]).indices
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -42,15 +41,23 @@ class Itself(tf.types.experimental.TraceType):
         return hash(self._value)
 
 
-@contextmanager
-def if_traceable() -> Iterator[None]:
-    """Around a call of a compiled function: what cannot be traced, because it looks at the numbers,
-    is left for the eager way behind; what fails when it runs comes out as it is."""
+def call_compiled(function: Any, tensors: Sequence[tf.Tensor], eagerly: Callable[[], Any]) -> Any:
+    """Calls a `tf.function`, or does it eagerly where it cannot be traced as it looks at numbers.
+
+    What fails when it runs comes out as it is, and is not tried again.
+
+    Args:
+        function: The function.
+        tensors: Its arguments.
+        eagerly: Does the same without it.
+    """
     try:
-        with own_errors():
-            yield
+        function.get_concrete_function(*tensors)
     except (TypeError, AttributeError, NotImplementedError, UntraceableError) as error:
         reason = " ".join(str(error).split())[-200:]
         warn_slower(
             "A function cannot be compiled and runs eagerly", f"{type(error).__name__}: {reason}"
         )
+        return eagerly()
+    with own_errors():
+        return function(*tensors)

@@ -59,26 +59,38 @@ class Executor(ABC):
 
     Args:
         device: The device.
-        seed: Seed of the samples, an int or several; None for fresh samples. The default is to keep
-            it as `seed`; what cannot use it should refuse it.
+        seed: Seed of the samples, an int or several; None for fresh samples.
+
+    Raises:
+        UnsupportedError: If a seed is given and the class does not say `takes_seed`.
 
     Attributes:
         device: As given.
         seed: As given; `qshift.executors.seeding.generator` makes random numbers of it.
         differentiates_gates: Whether `differentiates` may say yes, once circuits are decomposed
             into gates that devices differentiate.
+        takes_seed: Whether `run` draws its samples from `seed`.
 
     Example:
+        >>> from qshift.executors.pennylane import flatten
         >>> from qshift.executors.registry import register
         >>> @register("my.device")
         ... class MyExecutor(Executor):
         ...     def run(self, circuit, points, call):
-        ...         return [self.device.values(tape) for tape in circuit.bind_each(points)]
+        ...         results = self.device.execute(circuit.bind_each(points))
+        ...         return np.concatenate([flatten(circuit, result) for result in results])
     """
 
     differentiates_gates = False
+    takes_seed = False
 
     def __init__(self, device: Any, seed: int | Sequence[int] | None = None):
+        if seed is not None and not self.takes_seed:
+            raise UnsupportedError(
+                f"seed= was given, but {type(self).__name__}, which runs the circuits, takes none. "
+                "Leave it out, or let its run() draw samples from self.seed and say "
+                "takes_seed = True."
+            )
         self.device = device
         self.seed = seed
         self._calls = Calls()
@@ -148,9 +160,10 @@ class Executor(ABC):
         points = np.asarray(points, dtype=float)
         if not len(points):
             return np.empty((0, circuit.num_values))
-        values = np.asarray(self.run(circuit, points, call or Call(next(self._calls))), float)
-        if values.shape != (len(points), circuit.num_values):
-            raise self._misshapen("run", values, (len(points), circuit.num_values))
+        values = self.run(circuit, points, call or Call(next(self._calls)))
+        shape: tuple[int, ...] = (len(points), circuit.num_values)
+        if getattr(values, "shape", ()) != shape or values.dtype != float:
+            values = self._as_numbers("run", values, shape)
         if Tracker.open:
             self._record(circuit, len(points))
         return values
@@ -167,9 +180,13 @@ class Executor(ABC):
         if not len(points):
             self.require_gradients(circuit)
             return np.empty(shape)
-        gradients = np.asarray(self.differentiate(circuit, points), float)
-        if gradients.shape != shape:
-            raise self._misshapen("differentiate", gradients, shape)
+        gradients = self.differentiate(circuit, points)
+        if (
+            type(gradients) is not np.ndarray
+            or gradients.dtype != float
+            or gradients.shape != shape
+        ):
+            gradients = self._as_numbers("differentiate", gradients, shape)
         if Tracker.open:
             Tracker.record(batches=1, circuits=len(points))
         return gradients
@@ -179,9 +196,22 @@ class Executor(ABC):
         shots, jobs = points * self.shots(circuit), self.jobs(circuit, points)
         Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
 
-    def _misshapen(self, method: str, found: np.ndarray, shape: tuple[int, ...]) -> ValueError:
-        axes = "points, values" if len(shape) == 2 else "points, values, parameters"
-        return ValueError(
-            f"{type(self).__name__}.{method} has to return an array of the shape {shape} "
-            f"({axes}), but returned one of {found.shape}."
-        )
+    def _as_numbers(self, method: str, found: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns what a subclass has returned as float64[shape]."""
+        try:
+            numbers = np.asarray(found)
+            described = f"one of {numbers.shape}"
+        except ValueError:
+            numbers, described = np.empty(0), "rows of different lengths"
+        if numbers.shape != shape:
+            axes = "points, values" if len(shape) == 2 else "points, values, parameters"
+            raise ValueError(
+                f"{type(self).__name__}.{method} has to return an array of the shape {shape} "
+                f"({axes}), but returned {described}."
+            )
+        if numbers.dtype.kind not in "fiub":
+            raise ValueError(
+                f"{type(self).__name__}.{method} has to return real numbers, but returned "
+                f"{numbers.dtype} ones."
+            )
+        return numbers.astype(float)

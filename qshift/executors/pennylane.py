@@ -46,6 +46,8 @@ class PennyLaneExecutor(Executor):
     # `differentiates` says no: through the public interface, adjoint differentiation takes one tape
     # per point and gains nothing over shifted circuits.
 
+    takes_seed = True
+
     def __init__(
         self,
         device: qml.devices.Device,

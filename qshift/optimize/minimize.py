@@ -211,7 +211,7 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
     import qshift
     from qshift.api.conversion import as_own
     from qshift.api.derivatives import retracing
-    from qshift.autodiff.tracing import if_traceable
+    from qshift.autodiff.tracing import call_compiled
 
     fn = as_own(fn)
     if isinstance(fn, qshift.QNode):
@@ -236,9 +236,8 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
         x = tf.constant(x)
         if direct:
             return up_to_order(x, order)
-        with if_traceable(), retracing():
-            return up_to(order)(x)
-        return up_to_order(x, order)
+        with retracing():
+            return call_compiled(up_to(order), [x], lambda: up_to_order(x, order))
 
     def derivatives(x: np.ndarray, order: int, step: int) -> tuple:
         if isinstance(fn, qshift.QNode):

@@ -1,11 +1,13 @@
 """The callable a user holds: keywords, structure, plans, other devices and PennyLane's tools."""
 
 import copy
+import gc
 import importlib.util
 import pickle
 import re
 import subprocess
 import sys
+import weakref
 
 import cloudpickle
 import numpy as np
@@ -284,6 +286,64 @@ def test_linear_functions_have_zeros_for_higher_derivatives():
     for function in (lambda x: 3.0 * x[0] - x[1], lambda x: tf.reduce_sum(tf.abs(x))):
         _, _, second, third = qshift.derivatives(function, x, order=3)
         assert not np.any(second) and not np.any(third)
+
+
+@pytest.mark.parametrize("shots", [None, 50])
+def test_functions_linear_in_an_argument_are_told_without_running_circuits(shots, tracker):
+    node = qshift.qnode(DEVICE, shots=shots, seed=None if shots is None else 1)(cosine)
+    x, y = tf.constant(0.7, tf.float64), tf.constant(0.4, tf.float64)
+    value, first, second = qshift.derivatives(lambda x: x * node(y), x, order=2)
+    assert second == 0 and float(value) == pytest.approx(0.7 * float(first))
+    assert abs(first - np.cos(0.4)) < (1e-12 if shots is None else 0.6)
+    assert tracker.totals["circuits"] == 1
+
+
+def test_a_qnode_of_pennylanes_that_has_changed_is_converted_anew():
+    node, x = pennylanes("default.qubit", "parameter-shift"), tf.constant(0.4, tf.float64)
+    assert float(qshift.derivatives(node, x, order=0)[0]) == pytest.approx(np.cos(0.4))
+    function = node.func
+
+    def shifted(x):
+        return function(x + 1.0)
+
+    node.func = shifted
+    assert float(qshift.derivatives(node, x, order=0)[0]) == pytest.approx(np.cos(1.4))
+    gone = weakref.ref(node)
+    del node
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("number", [0, np.int64(0), -2])
+def test_positions_of_arguments_may_be_any_integers(number):
+    x, y = tf.constant(0.5, tf.float64), tf.constant(3.0, tf.float64)
+    _, first = qshift.derivatives(lambda x, y: x**2 * y, x, y, order=1, argnums=number)
+    assert float(first) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("wrong", [True, "0", 0.0, [0.5]])
+def test_what_is_no_position_of_an_argument(wrong):
+    with pytest.raises(ValueError, match="argnums must be the position of an argument or several"):
+        qshift.derivatives(lambda x: x, 0.5, order=1, argnums=wrong)
+    with pytest.raises(ValueError, match="batched must be the position"):
+        qshift.derivatives(lambda x: x, 0.5, partials=[(0,)], batched=wrong)
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError])
+def test_devices_that_fail_are_not_taken_for_functions_that_cannot_be_compiled(error, monkeypatch):
+    node, asked = qshift.qnode(DEVICE)(cosine), []
+
+    class Failing(type(node.preparation.executor)):
+        def run(self, circuit, points, call):
+            asked.append(len(points))
+            raise error("broken")
+
+    monkeypatch.setattr(node.preparation, "executor", Failing(DEVICE))
+    with pytest.raises(error, match="broken"):
+        qshift.derivatives(
+            lambda x: node(x) ** 2, tf.constant(0.4, tf.float64), partials=[(), (0,)]
+        )
+    assert len(asked) == 1
 
 
 def test_from_qnode_refuses_functions():

@@ -531,20 +531,6 @@ def test_equal_calls_are_not_merged(tracker):
     assert tracker.totals["circuits"] == 2
 
 
-def differential_equation(circuit, weights, x):
-    """Gradient by the weights of the squared residual of f'' + f = 0 at x."""
-    with tf.GradientTape() as outer:
-        with tf.GradientTape() as middle:
-            middle.watch(x)
-            with tf.GradientTape() as inner:
-                inner.watch(x)
-                value = circuit(weights, x)
-            first = inner.gradient(value, x)
-        second = middle.gradient(first, x)
-        loss = tf.reduce_sum((second + value) ** 2)
-    return outer.gradient(loss, weights)
-
-
 def test_data_that_nobody_watches_costs_nothing(tracker):
     @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(weights, x):

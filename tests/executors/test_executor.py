@@ -21,6 +21,8 @@ SHOTS = 200
 class OwnExecutor(Executor):
     """All that a user has to write."""
 
+    takes_seed = True
+
     def run(self, circuit, points, call):
         rows = []
         for point, tape in zip(points, circuit.bind_each(points), strict=True):
@@ -129,6 +131,35 @@ def test_an_empty_batch_runs_nothing(kind, executor, circuit, tracker):
     values = executor(circuit, np.empty((0, circuit.num_parameters)))
     assert values.shape == (0, circuit.num_values) and values.dtype == np.float64
     assert not any(tracker.totals.values())
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (lambda points: np.zeros((len(points), 7)) + 1j, "real numbers, but returned complex128"),
+        (lambda points: [[0.0] * (k + 1) for k in range(len(points))], "rows of different lengths"),
+        (lambda points: [["zero"] * 7 for _ in points], "real numbers, but returned <U4"),
+    ],
+)
+def test_results_that_are_no_real_numbers_are_refused(values, message, tracker):
+    class Wrong(Executor):
+        def run(self, circuit, points, call):
+            return values(points)
+
+    executor, circuit = Wrong(OwnDevice()), several()
+    with pytest.raises(ValueError, match=f"Wrong.run has to return.*{message}"):
+        executor(circuit, random_points(circuit, 2))
+    assert not any(tracker.totals.values())
+
+
+def test_a_seed_that_nobody_uses_is_refused():
+    class Unseeded(Executor):
+        def run(self, circuit, points, call):
+            return np.zeros((len(points), circuit.num_values))
+
+    assert Unseeded(OwnDevice()).seed is None
+    with pytest.raises(UnsupportedError, match="seed= was given, but Unseeded"):
+        Unseeded(OwnDevice(), 3)
 
 
 def test_no_parameters(kind, executor):

@@ -136,6 +136,8 @@ class EstimatorExecutor(Executor):
     together, so that the same program gives the same numbers again.
     """
 
+    takes_seed = True
+
     def __init__(self, device: EstimatorDevice, seed: int | None = None) -> None:
         super().__init__(device, device.seed if seed is None else seed)
         self._target = device.target

@@ -63,6 +63,7 @@ class LightningExecutor(Executor):
     """
 
     differentiates_gates = True
+    takes_seed = True
 
     def __init__(
         self,
