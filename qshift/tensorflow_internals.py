@@ -81,6 +81,30 @@ _count_tapes(tf.GradientTape, "_push_tape", "_pop_tape")
 _count_tapes(tf.autodiff.ForwardAccumulator, "_push_accumulator", "_pop_accumulator")
 
 
+def _mark_watched(kind: type, method: str) -> None:
+    """Has a class of tapes mark the tensors that it is told to watch."""
+    watch = getattr(kind, method)
+
+    @functools.wraps(watch)
+    def marked(self: Any, tensors: Any, *others: Any) -> None:
+        watch(self, tensors, *others)
+        for tensor in tf.nest.flatten(tensors, expand_composites=True):
+            if isinstance(tensor, tf.Tensor):
+                tensor.qshift_watched = True
+
+    setattr(kind, method, marked)
+
+
+_mark_watched(tf.GradientTape, "watch")
+_mark_watched(tf.autodiff.ForwardAccumulator, "_watch")
+
+
+def was_told_to_watch(tensor: tf.Tensor) -> bool:
+    """Whether a tape or forward accumulator was told to watch a tensor, from which on it follows
+    what it may not have followed before."""
+    return hasattr(tensor, "qshift_watched")
+
+
 def is_watched(tensor: tf.Tensor) -> bool:
     """Returns whether any open tape or forward accumulator follows a tensor."""
     return following([tensor]) != 0

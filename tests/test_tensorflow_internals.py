@@ -303,3 +303,17 @@ def test_tensors_of_graphs_iterate_where_they_may():
 
     found = tf.function(entries, autograph=False)(tf.constant([0.1, 0.2]))
     np.testing.assert_allclose([float(each) for each in found], [2, 0.1, 0.2], rtol=1e-6)
+
+
+def test_what_tapes_are_told_to_watch_is_known():
+    x, y, z = (tf.constant(0.5) for _ in range(3))
+    with tf.GradientTape() as tape:
+        tape.watch([x])
+    with tf.autodiff.ForwardAccumulator(y, tf.constant(1.0)):
+        pass
+    assert [internals.was_told_to_watch(each) for each in (x, y, z, x + y)] == [
+        True,
+        True,
+        False,
+        False,
+    ]

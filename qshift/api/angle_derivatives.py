@@ -8,7 +8,7 @@ an angle has no batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -170,6 +170,8 @@ class AngleDerivatives:
             raise UnsuitedError
         self.call = call._replace(parameters=list(map(tf.convert_to_tensor, call.parameters)))
         rows = int(call.tensors[0].shape[0])
+        if not rows:
+            raise UnsuitedError
         for source in self._sources.values():
             if source.in_rows and (call.batch is None or source.tensor.shape[:1] != [rows]):
                 raise UnsuitedError
@@ -300,6 +302,8 @@ class AngleDerivatives:
         for row, each in zip(dense, found, strict=True):
             if each is not None:
                 row[:] = each.numpy().ravel()
+        if np.isinf(dense).any():  # what infinity times zero is, is for TensorFlow to decide
+            raise UnsuitedError
         taken = [self._taken(column, position) for position in word]
         dense = dense.T.reshape(
             rows,
@@ -311,8 +315,13 @@ class AngleDerivatives:
         for axis, (position, each) in enumerate(zip(word, taken, strict=True), 1):
             source = self._sources[position].tensor
             if each[0] is not source:
-                picked = np.stack([self._picked(number, source) for number in each])
-                dense = np.moveaxis(np.tensordot(dense, picked, (axis, 0)), -1, axis)
+                placed = np.zeros((source.shape.num_elements(), *np.delete(dense.shape, axis)))
+                for number, derivatives in zip(each, np.moveaxis(dense, axis, 0), strict=True):
+                    gradient = tf.convert_to_tensor(self._tape.gradient(number, source))
+                    picked = gradient.numpy().ravel()
+                    for entry in np.flatnonzero(picked):  # others get nothing, be it NaN or not
+                        placed[entry] += derivatives * picked[entry]
+                dense = np.moveaxis(placed, 0, axis)
         return dense.reshape(rows, -1)
 
     def _picked(self, number: tf.Tensor, source: tf.Tensor) -> np.ndarray:
@@ -336,20 +345,32 @@ def _numbers(angle: tf.Tensor, source: Source) -> list[tf.Tensor]:
     whole = [source.tensor]
     if source.in_rows or source.size < 2:
         return whole
-    numbers, seen, ahead = [], {id(angle)}, [angle]
+    numbers: dict[int, tf.Tensor] = {}
+    seen, ahead = {id(angle)}, [angle]
     while ahead:
         tensor = ahead.pop()
         if tensor is source.tensor:
             return whole
         if _is_picked(tensor, source.tensor):
-            numbers.append(tensor)
+            numbers[id(tensor)] = tensor
             continue
         origin = getattr(tensor, "qshift_made", None)
-        inputs = () if origin is None else origin.inputs
-        later = [each for each in inputs if id(each) not in seen and is_watched(each)]
-        seen.update(map(id, later))
-        ahead += later
-    return numbers or whole
+        for each in () if origin is None else origin.inputs:
+            if id(each) not in seen and is_watched(each):
+                seen.add(id(each))
+                ahead.append(each)
+    # A gradient by one of them includes what follows from it, such as another of them.
+    if any(id(each) in numbers for tensor in numbers.values() for each in _before(tensor, source)):
+        return whole
+    return list(numbers.values()) or whole
+
+
+def _before(picked: tf.Tensor, source: Source) -> Iterator[tf.Tensor]:
+    """Yields what a number was picked from, one pick after the other, but for the source."""
+    origin = getattr(picked, "qshift_made", None)
+    while origin is not None and origin.inputs[0] is not source.tensor:
+        yield origin.inputs[0]
+        origin = getattr(origin.inputs[0], "qshift_made", None)
 
 
 def _is_picked(tensor: tf.Tensor, source: tf.Tensor) -> bool:

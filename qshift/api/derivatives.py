@@ -188,11 +188,11 @@ def _chosen(fn: Callable, args: Any, partials: Any, batched: Any) -> tuple[tf.Te
 
 def _by_chain_rule(fn: Any, args: Any, partials: Any, batched: Any) -> tuple[tf.Tensor, ...] | None:
     """Returns chosen partial derivatives of a qnode whose angles are known well enough, or None."""
-    with request(wanted=Wanted(0, ((), *partials), tuple(args))):
+    with request(wanted=Wanted(0, partials, tuple(args))):
         chosen = ChosenPartials.of(fn, args, partials, batched)
     if chosen is None:
         return None
-    for i in sorted({partial[0] for partial in partials if partial}):
+    for i in sorted({i for partial in partials for i in partial}):
         _require_connected([None if not chosen.follows(i) else 1], [args[i]], [i])
     return chosen.evaluate(partials)
 
@@ -223,6 +223,9 @@ def _nested(fn: Any, args: Any, partials: Any, batched: Any) -> tuple[Any, ...]:
                 else found[partial[:-1]]
                 for partial in wanted
             }
+        if k == 1 and not tf.executing_eagerly():  # where what is not used is not run
+            for i in sorted({i for partial in lower for i in partial} - {p[0] for p in wanted}):
+                _require_connected([tape.gradient(found[()], args[i])], [args[i]], [i])
         for partial, target in targets.items():
             i, axes = partial[-1], target.shape.rank
             result = tape.jacobian(target, args[i]) if axes else tape.gradient(target, args[i])
@@ -269,6 +272,8 @@ def _by_tapes(
             tape.watch(sources)
             lower = up_to(k - 1)
             flat = [tf.reshape(t, [-1]) for t in tf.nest.flatten(lower[-1])]
+            if len({t.dtype for t in flat}) > 1:  # as those of the arguments
+                flat = [tf.cast(t, tf.float64) for t in flat]
             target = tf.concat(flat, 0) if len(flat) > 1 else flat[0]
         # A first derivative that does not exist is a mistake; higher ones of a linear function are
         # zero, which TensorFlow calls unconnected too.

@@ -33,6 +33,7 @@ from qshift.tensorflow_internals import (
     has_state,
     is_watched,
     open_tapes,
+    was_told_to_watch,
 )
 from qshift.tensors import constant
 
@@ -182,7 +183,7 @@ class _Names:
         if eager and not tapes:
             return None
         origin = getattr(tensor, "qshift_made", None)
-        if origin is None or origin.scope is not self._scope:
+        if origin is None or origin.scope is not self._scope or was_told_to_watch(tensor):
             return None
         if not (origin.recorded if eager else _knows_own_gradient(origin, tensor.op, tensor)):
             return None

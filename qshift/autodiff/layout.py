@@ -212,6 +212,8 @@ def differentiable(args: Sequence[Any], argnums: Any) -> tuple[list[Any], list[i
 
 def _is_floating(arg: Any) -> bool:
     try:
+        if hasattr(arg, "dtype"):  # tensors, variables, Keras's among them, and arrays
+            return tf.as_dtype(arg.dtype).is_floating
         return qml.math.get_dtype_name(qml.math.asarray(arg)).startswith("float")
     except (TypeError, ValueError, AttributeError, LookupError):
         return False

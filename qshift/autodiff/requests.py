@@ -55,7 +55,10 @@ class Wanted:
             parameters: One tensor for each slot.
             watched: The columns that can be differentiated by.
         """
-        axes = [(watched,) * k for k in range(self.order + 1)]
+        # Order 0 is the value, which need not be among chosen derivatives.
+        axes = [
+            (watched,) * k for k in range(self.order + 1) if k or self.order or not self.partials
+        ]
         if self.partials:
             columns, curved = self._columns(circuit, parameters, watched)
             for partial in self.partials:

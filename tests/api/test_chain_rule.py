@@ -354,12 +354,11 @@ def test_arguments_that_do_not_matter(traced):
         return qml.expval(qml.Z(0))
 
     fn, args = node(circuit), (0.3, 0.4, 0.5)
-    by_outside, mixed, unused = qshift.derivatives(fn, *args, partials=[(1,), (0, 1), (0, 2)])
-    assert [float(each) for each in (by_outside, mixed, unused)] == [0.0, 0.0, 0.0]
-    with pytest.raises(ValueError, match="does not depend on argument 2"):
-        qshift.derivatives(fn, *args, partials=[(0,), (2,)])
-    with pytest.raises(ValueError, match="does not depend on argument 2"):
-        qshift.derivatives(fn, *args, partials=[(2, 0)])
+    by_outside, mixed = qshift.derivatives(fn, *args, partials=[(1,), (0, 1)])
+    assert [float(each) for each in (by_outside, mixed)] == [0.0, 0.0]
+    for partials in ([(0,), (2,)], [(2, 0)], [(0, 2)]):
+        with pytest.raises(ValueError, match="does not depend on argument 2"):
+            qshift.derivatives(fn, *args, partials=partials)
     assert not traced
 
 
@@ -453,3 +452,95 @@ def test_a_function_that_assigns_is_called_once_or_not_at_all():
     value, _ = compiled(tf.constant(0.7, tf.float64))
     assert float(value) == pytest.approx(np.cos(np.sin(0.7)))
     assert float(calls) == 1
+
+
+PICKED_TWICE = {
+    "product": lambda x: x[0] * (a := x[0]) * a,
+    "sum": lambda x: tf.sin((a := x[0]) + a),
+    "list": lambda x: tf.sin(tf.add_n([(a := x[0]), a])),
+    "axis": lambda x: (a := x[0]) * tf.reduce_prod(a[None]),
+    "reshaped": lambda x: tf.sin(a := x[0]) * tf.reduce_sum(tf.reshape(a, [1])),
+    "product of matrices": lambda x: (
+        (tf.reshape(a := x[0], [1, 1]) @ tf.constant([[0.5, 0.2]], tf.float64))[0, 0] * a
+    ),
+    "slice": lambda x: tf.squeeze(z := x[:1]) * tf.reduce_sum(tf.square(z)),
+    "sum of a slice": lambda x: tf.reduce_sum((z := x[:1]) + z * z) * z[0],
+    "cast": lambda x: tf.sin(a := x[0]) * tf.cast(tf.cast(a, tf.float32), tf.float64),
+}
+
+
+@pytest.mark.parametrize("angle", PICKED_TWICE.values(), ids=PICKED_TWICE)
+def test_a_number_that_reaches_an_angle_twice_counts_once_for_each_way(angle):
+    @qshift.qnode(qshift.device("simulator"))
+    def node(x):
+        qml.RX(angle(x), wires=0)
+        qml.RY(x[1], wires=0)
+        return qml.expval(qml.Z(0))
+
+    x = tf.constant([0.3, 0.7], tf.float64)
+    found = qshift.derivatives(node, x, partials=[(0,), (0, 0)])
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = node(x)
+        gradient = tape.gradient(value, x)
+    np.testing.assert_allclose(found[0], gradient, atol=1e-7)
+    np.testing.assert_allclose(found[1], outer.jacobian(gradient, x), atol=1e-6)
+
+
+def test_infinite_slopes_stay_where_they_are():
+    @qshift.qnode(qshift.device("simulator"))
+    def node(w):
+        for wire, k in enumerate((0, 1)):
+            qml.RX(tf.sqrt(w[k]) + 0.1, wires=wire)
+        qml.RY(0.2 * w[2], wires=0)
+        qml.CNOT([0, 1])
+        return qml.expval(qml.Z(1))
+
+    w = tf.Variable([0.0, 0.5, 0.7], dtype=tf.float64)
+    with tf.GradientTape() as tape:
+        value = node(w)
+    (found,) = qshift.derivatives(node, w, partials=[(0,)])
+    expected = tape.gradient(value, w).numpy()
+    assert np.isinf(expected[0]) and np.isfinite(expected[1:]).all()
+    np.testing.assert_allclose(found, expected)
+
+
+@pytest.mark.parametrize("way", ["qnode", "function"])
+@pytest.mark.parametrize("partial", [(1,), (0, 1), (1, 0)])
+def test_arguments_without_effect_are_named_wherever_they_stand(way, partial):
+    @qshift.qnode(qshift.device("simulator"))
+    def node(x, y):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    fn = node if way == "qnode" else lambda x, y: 1.0 * node(x, y)
+    x, y = tf.constant(0.3, tf.float64), tf.constant(0.4, tf.float64)
+    with pytest.raises(ValueError, match="does not depend on argument 1"):
+        qshift.derivatives(fn, x, y, partials=[partial])
+
+
+def test_an_empty_batch():
+    @qshift.qnode(qshift.device("simulator"))
+    def node(x, w):
+        qml.RX(x, wires=0)
+        qml.RY(w[0] * w[1], wires=0)
+        return qml.expval(qml.Z(0))
+
+    x, w = tf.constant([], tf.float64), tf.constant([0.1, 0.2], tf.float64)
+    found = qshift.derivatives(node, x, w, partials=[(0,), (1,)], batched=0)
+    assert [tuple(each.shape) for each in found] == [(0,), (0, 2)]
+
+
+def test_the_value_is_run_only_if_it_is_asked_for(tracker):
+    @qshift.qnode(qml.device("default.qubit"))
+    def node(x):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    x = tf.constant(0.3, tf.float64)
+    for partials, circuits in (([(0,)], 2), ([(), (0,)], 3), ([(0, 0)], 2)):
+        tracker.reset()
+        qshift.derivatives(node, x, partials=partials)
+        assert tracker.totals["circuits"] == circuits

@@ -366,3 +366,37 @@ def test_a_tape_that_did_not_record(tapes, compile):
     assert float(last) == pytest.approx(-np.sin(0.8))
     for other in others:
         assert float(other) == pytest.approx(-2 * np.sin(0.8))
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("watched_first", [False, True])
+def test_a_multiple_that_a_tape_is_told_to_watch_is_an_angle_of_its_own(persistent, watched_first):
+    watched = []
+
+    @qshift.qnode(qshift.device("simulator"))
+    def circuit(x):
+        y = -x
+        inner.watch(y)
+        watched.append(y)
+        for gate, angle in zip((qml.RX, qml.RY), (y, x) if watched_first else (x, y), strict=True):
+            gate(angle, wires=0)
+        qml.RX(0.4, wires=0)
+        return qml.expval(qml.Z(0))
+
+    x = tf.constant(0.3, tf.float64)
+    with tf.GradientTape(persistent=persistent) as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            value = circuit(x)
+    found = inner.gradient(value, watched[0]), outer.gradient(value, x)
+
+    def closed(a, b):  # of RX(a), RY(b), RX(0.4)
+        return tf.cos(a) * tf.cos(b) * np.cos(0.4) - tf.sin(a) * np.sin(0.4)
+
+    y = tf.constant(-0.3, tf.float64)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, y])
+        expected = closed(y, x) if watched_first else closed(x, y)
+    by_x, by_y = tape.gradient(expected, [x, y])
+    np.testing.assert_allclose(value, expected)
+    np.testing.assert_allclose(found, [by_y, by_x - by_y], atol=1e-9)
