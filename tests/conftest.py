@@ -26,8 +26,14 @@ def pytest_addoption(parser):
     )
 
 
+# Files with the longest tests, which begin first, so that no process is left alone with one.
+LONGEST = ("test_notebooks.py", "test_kills.py", "test_examples.py")
+
+
 def pytest_collection_modifyitems(config, items):
-    """Leaves out most of the tests that are one in n; which, follows from their names."""
+    """Puts the longest tests first, and leaves out most of those that are one in n; which, follows
+    from their names."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if config.getoption("--thorough"):
         return
     chosen, groups = set(), collections.defaultdict(list)
