@@ -317,8 +317,7 @@ class AngleDerivatives:
             if each[0] is not source:
                 placed = np.zeros((source.shape.num_elements(), *np.delete(dense.shape, axis)))
                 for number, derivatives in zip(each, np.moveaxis(dense, axis, 0), strict=True):
-                    gradient = tf.convert_to_tensor(self._tape.gradient(number, source))
-                    picked = gradient.numpy().ravel()
+                    picked = self._picked(number, source)
                     for entry in np.flatnonzero(picked):  # others get nothing, be it NaN or not
                         placed[entry] += derivatives * picked[entry]
                 dense = np.moveaxis(placed, 0, axis)
