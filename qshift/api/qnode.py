@@ -89,6 +89,11 @@ class QNode(qml.QNode):
     Works in `tf.function`, but not with its ``jit_compile=True``: XLA cannot run circuits. A call
     in a `tf.vectorized_map` that does not depend on what is mapped over is one call for all.
 
+    Gates whose angles are multiples of one tensor, for certain, are differentiated together, by
+    that tensor. So derivatives are by arguments, variables and what follows from them outside of
+    the quantum function; a tensor that the quantum function itself computes and hands out may get
+    the derivative of all these gates, or none, unless a tape is told to watch it there.
+
     Only derivatives that are used are evaluated. If q gates of frequency one turn by x, then f,
     df/dx, d2f/dx2 and their derivatives by each of P weights take (2 q + 1) (2 P + 1) circuits by
     shift for each x of a batch, in eager mode, in a `tf.function` and in a compiled Keras `fit`;
