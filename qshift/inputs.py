@@ -31,11 +31,11 @@ def argument_positions(given: Any, count: int, name: str) -> tuple[int, ...]:
     """
     positions = (given,) if is_integer(given) else given
     if not isinstance(positions, Iterable) or not all(map(is_integer, positions)):
-        raise ValueError(f"{name} must be the position of an argument or several, got {given!r}.")
+        raise ValueError(f"{name}= must be the position of an argument or several, got {given!r}.")
     found = tuple(map(int, positions))
     for i in found:
         if not -count <= i < count:
-            raise ValueError(f"{name} names argument {i}, but there are {count} arguments.")
+            raise ValueError(f"{name}= names argument {i}, but there are {count} arguments.")
     return tuple([i % count for i in found])
 
 

@@ -323,9 +323,9 @@ def test_positions_of_arguments_may_be_any_integers(number):
 
 @pytest.mark.parametrize("wrong", [True, "0", 0.0, [0.5]])
 def test_what_is_no_position_of_an_argument(wrong):
-    with pytest.raises(ValueError, match="argnums must be the position of an argument or several"):
+    with pytest.raises(ValueError, match="argnums= must be the position of an argument or several"):
         qshift.derivatives(lambda x: x, 0.5, order=1, argnums=wrong)
-    with pytest.raises(ValueError, match="batched must be the position"):
+    with pytest.raises(ValueError, match="batched= must be the position"):
         qshift.derivatives(lambda x: x, 0.5, partials=[(0,)], batched=wrong)
 
 

@@ -28,6 +28,8 @@ def restored(monkeypatch):
 class Constant(Executor):
     """Values that do not depend on anything."""
 
+    takes_seed = True
+
     def run(self, circuit, points, call):
         return np.full((len(points), circuit.num_values), 0.25)
 
