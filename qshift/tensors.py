@@ -55,7 +55,7 @@ def common_dtype(numbers: Iterable[Any]) -> tf.DType:
     deciding: list[np.dtype] = []
     others: list[np.dtype] = []
     for each in numbers:
-        decides = hasattr(each, "dtype") and not isinstance(each, np.generic)
+        decides = _decides(each)
         kind = each.dtype if decides else np.asarray(each).dtype
         (deciding if decides else others).append(np.dtype(tf.as_dtype(kind).as_numpy_dtype))
     precise = [kind for kind in deciding if _is_inexact(kind)]
@@ -65,6 +65,11 @@ def common_dtype(numbers: Iterable[Any]) -> tf.DType:
     if any(kind.kind == "c" for kind in numeric):
         precise.append(np.dtype(np.complex64))
     return tf.as_dtype(np.result_type(*precise))
+
+
+def _decides(number: Any) -> bool:
+    """Whether something is a tensor, variable or array, rather than a number beside these."""
+    return hasattr(number, "dtype") and not isinstance(number, np.generic)
 
 
 def _is_inexact(kind: np.dtype) -> bool:
@@ -79,8 +84,7 @@ def stacked(nest: Any, dtype: tf.DType) -> tf.Tensor:
             return tf.stack([stacked(each, dtype) for each in nest])
         nest = np.asarray(nest)
     # tf.cast would make single precision of Python's numbers first.
-    decides = hasattr(nest, "dtype") and not isinstance(nest, np.generic)
-    return tf.cast(nest if decides else np.asarray(nest, dtype.as_numpy_dtype), dtype)
+    return tf.cast(nest if _decides(nest) else np.asarray(nest, dtype.as_numpy_dtype), dtype)
 
 
 def of_one_dtype(parts: Sequence[Any]) -> list[tf.Tensor]:

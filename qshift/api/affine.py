@@ -58,19 +58,16 @@ class Contraction:
             themselves, because TensorFlow is tracing, or a tape or forward accumulator of the
             caller follows what they depend on.
         """
-        if not isinstance(fn, QNode) or not tf.executing_eagerly():
-            return None
-        if any(is_watched(source) or not source.dtype.is_floating for source in sources):
+        if not isinstance(fn, QNode) or not may_be_prepared(sources):
             return None
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(sources)
-            call = fn.prepare(args, sources)
-            if call is None or call.batch is not None or not is_linear(call):
+            found = prepared(fn, args, sources)
+            if found is None:
                 return None
-            call = call._replace(parameters=list(map(tf.convert_to_tensor, call.parameters)))
-            angles = moving(call)
+            call, angles = found
             least = SMOOTHLY if order <= 1 else LINEARLY
-            if angles is None or any(angle.follows > least for angle in angles):
+            if call.batch is not None or any(angle.follows > least for angle in angles):
                 return None
         rows = slopes(fn, tape, angles, sources)
         if any(map(is_watched, call.parameters)):  # now that the tape above is closed
@@ -152,12 +149,6 @@ def evaluated(call: Prepared, indices: Sequence[Index]) -> np.ndarray:
     return flat.reshape(a, n, *flat.shape[1:])
 
 
-def is_linear(call: Prepared) -> bool:
-    """Whether derivatives of a call's results are made of raw values' as the results are."""
-    shots = call.compiled.circuit.shots
-    return call.compiled.readout.linear and not shots.has_partitioned_shots
-
-
 class Angle(NamedTuple):
     """An angle of a call that somebody watches.
 
@@ -174,10 +165,37 @@ class Angle(NamedTuple):
     named: tuple[Hashable, float]
 
 
-def moving(call: Prepared) -> list[Angle] | None:
-    """Returns the angles of a call that are watched, which is recorded where they are complex; None
-    if there are others among the parameters, or it is not known how they follow from the sources:
-    what nobody knows may do anything to cotangents."""
+def may_be_prepared(sources: Sequence[tf.Tensor]) -> bool:
+    """Whether somebody may differentiate by sources in a way of his own: in eager mode, unless
+    results must be differentiable themselves, by a tape of the caller's that follows one of them.
+    """
+    return tf.executing_eagerly() and not any(
+        is_watched(source) or not source.dtype.is_floating for source in sources
+    )
+
+
+def prepared(
+    fn: QNode, args: Sequence[Any], sources: Sequence[tf.Tensor]
+) -> tuple[Prepared, list[Angle]] | None:
+    """Returns what a qnode's call would run, and its angles that are watched, which is recorded
+    where they are complex.
+
+    Args:
+        fn: The qnode.
+        args: Of its quantum function.
+        sources: Those that a tape watches.
+
+    Returns:
+        None if the call has more than one linear result, of whose raw values its derivatives are
+        made as it is itself; if others than angles are watched, or it is not known how these follow
+        from the sources: what nobody knows may do anything to cotangents.
+    """
+    call = fn.prepare(args, sources)
+    if call is None or not call.compiled.readout.linear:
+        return None
+    if call.compiled.circuit.shots.has_partitioned_shots:
+        return None
+    call = call._replace(parameters=list(map(tf.convert_to_tensor, call.parameters)))
     angles = []
     for slot, parameter, follows, named in zip(
         call.circuit.slots, call.parameters, call.follows, call.angles, strict=True
@@ -186,7 +204,7 @@ def moving(call: Prepared) -> list[Angle] | None:
             if slot.shape or not follows:
                 return None
             angles.append(Angle(slot.start, tf.math.real(parameter), follows, named))
-    return angles
+    return call, angles
 
 
 def slopes(
@@ -211,10 +229,10 @@ def slopes(
         with fn.lock:
             row = fn.slopes.get(key) if way else None
         if row is None:
-            found = tape.gradient(angle.value, sources)
-            # Sparse ones of gathered entries among them.
-            dense = [slope if slope is None else tf.convert_to_tensor(slope) for slope in found]
-            row = [slope if slope is None else _entries(slope.numpy().ravel()) for slope in dense]
+            row = [
+                None if slope is None else nonzero(slope)
+                for slope in tape.gradient(angle.value, sources)
+            ]
             if way:
                 with fn.lock:
                     fn.slopes[key] = row
@@ -222,9 +240,12 @@ def slopes(
     return rows
 
 
-def _entries(slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    entries = np.flatnonzero(slopes)
-    return entries, slopes[entries]
+def nonzero(gradient: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which entries of a gradient are not zero, and these; those by gathered entries are
+    sparse."""
+    flat = tf.convert_to_tensor(gradient).numpy().ravel()
+    entries = np.flatnonzero(flat)
+    return entries, flat[entries]
 
 
 def _jacobian(rows: Any, i: int, columns: Sequence[int], size: int) -> np.ndarray | None:

@@ -8,14 +8,14 @@ an angle has no batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
-from qshift.api.affine import Angle, is_linear, moving, slopes
+from qshift.api.affine import Angle, nonzero, prepared, slopes
 from qshift.api.preparation import Prepared
 from qshift.api.qnode import QNode
 from qshift.autodiff.angles import LINEARLY
@@ -103,7 +103,8 @@ class AngleDerivatives:
         self._gradients, self._most, self._most_entries = 0, most, most_entries
         # What a curved angle takes from an argument, which may be few of its entries.
         self._numbers: dict[tuple[int, int], list[tf.Tensor]] = {}
-        self._places: dict[int, np.ndarray] = {}  # of these numbers
+        # By the id of such a number, where in the argument it is, and its slope.
+        self._places: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._angles: list[Angle] = []
         # Column of a curved angle -> arguments -> its derivatives; of no arguments, the angle.
         self._found: dict[int, dict[Partial, list[_Entry]]] = {}
@@ -165,20 +166,16 @@ class AngleDerivatives:
         return innermost
 
     def _prepare(self) -> None:
-        call = self._fn.prepare(self._args, self._watched)
-        if call is None or not is_linear(call):
+        found = prepared(self._fn, self._args, self._watched)
+        if found is None:
             raise UnsuitedError
-        self.call = call._replace(parameters=list(map(tf.convert_to_tensor, call.parameters)))
+        self.call, self._angles = call, angles = found
         rows = int(call.tensors[0].shape[0])
         if not rows:
             raise UnsuitedError
         for source in self._sources.values():
             if source.in_rows and (call.batch is None or source.tensor.shape[:1] != [rows]):
                 raise UnsuitedError
-        angles = moving(self.call)
-        if angles is None:
-            raise UnsuitedError
-        self._angles = angles
         for angle in angles:
             if angle.follows > LINEARLY:
                 self._found[angle.column] = {(): [angle.value]}
@@ -315,19 +312,19 @@ class AngleDerivatives:
         for axis, (position, each) in enumerate(zip(word, taken, strict=True), 1):
             source = self._sources[position].tensor
             if each[0] is not source:
-                placed = np.zeros((source.shape.num_elements(), *np.delete(dense.shape, axis)))
-                for number, derivatives in zip(each, np.moveaxis(dense, axis, 0), strict=True):
-                    picked = self._picked(number, source)
-                    for entry in np.flatnonzero(picked):  # others get nothing, be it NaN or not
-                        placed[entry] += derivatives * picked[entry]
+                by_numbers = np.moveaxis(dense, axis, 0)
+                placed = np.zeros((_size(source), *by_numbers.shape[1:]))
+                for number, derivatives in zip(each, by_numbers, strict=True):
+                    # Other entries get nothing, be it NaN or not.
+                    for entry, slope in zip(*self._picked(number, source), strict=True):
+                        placed[entry] += derivatives * slope
                 dense = np.moveaxis(placed, 0, axis)
         return dense.reshape(rows, -1)
 
-    def _picked(self, number: tf.Tensor, source: tf.Tensor) -> np.ndarray:
-        """Returns the slopes of a number that is picked out of an argument, by all its entries."""
+    def _picked(self, number: tf.Tensor, source: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Returns of which entries of an argument a number is picked, and its slopes by these."""
         if id(number) not in self._places:
-            gradient = tf.convert_to_tensor(self._tape.gradient(number, source))
-            self._places[id(number)] = gradient.numpy().ravel()
+            self._places[id(number)] = nonzero(self._tape.gradient(number, source))
         return self._places[id(number)]
 
 
@@ -345,13 +342,15 @@ def _numbers(angle: tf.Tensor, source: Source) -> list[tf.Tensor]:
     if source.in_rows or source.size < 2:
         return whole
     numbers: dict[int, tf.Tensor] = {}
+    before: set[int] = set()
     seen, ahead = {id(angle)}, [angle]
     while ahead:
         tensor = ahead.pop()
         if tensor is source.tensor:
             return whole
-        if _is_picked(tensor, source.tensor):
+        if (way := _way(tensor, source.tensor)) is not None:
             numbers[id(tensor)] = tensor
+            before.update(map(id, way))
             continue
         origin = getattr(tensor, "qshift_made", None)
         for each in () if origin is None else origin.inputs:
@@ -359,26 +358,19 @@ def _numbers(angle: tf.Tensor, source: Source) -> list[tf.Tensor]:
                 seen.add(id(each))
                 ahead.append(each)
     # A gradient by one of them includes what follows from it, such as another of them.
-    if any(id(each) in numbers for tensor in numbers.values() for each in _before(tensor, source)):
-        return whole
-    return list(numbers.values()) or whole
+    return whole if before & set(numbers) else list(numbers.values()) or whole
 
 
-def _before(picked: tf.Tensor, source: Source) -> Iterator[tf.Tensor]:
-    """Yields what a number was picked from, one pick after the other, but for the source."""
-    origin = getattr(picked, "qshift_made", None)
-    while origin is not None and origin.inputs[0] is not source.tensor:
-        yield origin.inputs[0]
-        origin = getattr(origin.inputs[0], "qshift_made", None)
-
-
-def _is_picked(tensor: tf.Tensor, source: tf.Tensor) -> bool:
-    """Whether a tensor is one number that is picked out of a source."""
+def _way(tensor: tf.Tensor, source: tf.Tensor) -> list[tf.Tensor] | None:
+    """Returns, for one number that is picked out of a source, what was picked on the way there;
+    None for any other tensor."""
     if _size(tensor) != 1:
-        return False
+        return None
+    way = []
     while tensor is not source:
         origin = getattr(tensor, "qshift_made", None)
         if origin is None or origin.kind not in PICKS:
-            return False
+            return None
         tensor = origin.inputs[0]
-    return True
+        way.append(tensor)
+    return way[:-1]

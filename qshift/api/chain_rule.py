@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from qshift.api.affine import evaluated
+from qshift.api.affine import evaluated, may_be_prepared
 from qshift.api.angle_derivatives import AngleDerivatives, Moved, Source, UnsuitedError
 from qshift.api.preparation import Prepared
 from qshift.api.qnode import QNode
 from qshift.autodiff.contraction import one_order_up
 from qshift.autodiff.requests import Partial, partitions
 from qshift.rules.planner import Index
-from qshift.tensorflow_internals import is_watched
 
 
 class _Term(NamedTuple):
@@ -74,17 +73,11 @@ class ChosenPartials:
             with one linear result; if it is not known how its angles follow from the arguments, or
             these are not real; if the results must be differentiable themselves, because TensorFlow
             is tracing, or a tape or forward accumulator of the caller follows what they depend on.
-
-        Raises:
-            ValueError: If no angle follows an argument that a derivative is by first.
         """
-        if not isinstance(fn, QNode) or not tf.executing_eagerly():
-            return None
         positions = sorted({i for partial in partials for i in partial})
-        sources = {i: Source(args[i], i in batched) for i in positions}
-        tensors = [source.tensor for source in sources.values()]
-        if any(is_watched(tensor) or not tensor.dtype.is_floating for tensor in tensors):
+        if not isinstance(fn, QNode) or not may_be_prepared([args[i] for i in positions]):
             return None
+        sources = {i: Source(args[i], i in batched) for i in positions}
         words = {word for partial in partials for word in _words(partial)}
         try:
             angles = AngleDerivatives(fn, args, sources, words)

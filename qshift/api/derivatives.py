@@ -158,7 +158,7 @@ def _chosen(fn: Callable, args: Any, partials: Any, batched: Any) -> tuple[tf.Te
     args, positions = differentiable(args, sorted({i for partial in partials for i in partial}))
 
     before = assignments()
-    found = _by_chain_rule(fn, args, partials, batched) if positions else None
+    found = _by_chain_rule(fn, args, partials, positions, batched) if positions else None
     if found is not None:
         return found
     if assignments() > before:
@@ -186,14 +186,16 @@ def _chosen(fn: Callable, args: Any, partials: Any, batched: Any) -> tuple[tf.Te
     return evaluate(*args)
 
 
-def _by_chain_rule(fn: Any, args: Any, partials: Any, batched: Any) -> tuple[tf.Tensor, ...] | None:
+def _by_chain_rule(
+    fn: Any, args: Any, partials: Any, positions: Sequence[int], batched: Any
+) -> tuple[tf.Tensor, ...] | None:
     """Returns chosen partial derivatives of a qnode whose angles are known well enough, or None."""
     with request(wanted=Wanted(0, partials, tuple(args))):
         chosen = ChosenPartials.of(fn, args, partials, batched)
     if chosen is None:
         return None
-    for i in sorted({i for partial in partials for i in partial}):
-        _require_connected([None if not chosen.follows(i) else 1], [args[i]], [i])
+    followed = [chosen.follows(i) or None for i in positions]
+    _require_connected(followed, [args[i] for i in positions], positions)
     return chosen.evaluate(partials)
 
 
@@ -202,6 +204,7 @@ def _nested(fn: Any, args: Any, partials: Any, batched: Any) -> tuple[Any, ...]:
     lower: set[tuple[int, ...]] = {
         partial[:k] for partial in partials for k in range(len(partial) + 1)
     } | {()}
+    positions = sorted({i for partial in lower for i in partial})
 
     def up_to(k: int) -> dict[tuple[int, ...], tf.Tensor]:
         if k == 0:
@@ -214,7 +217,7 @@ def _nested(fn: Any, args: Any, partials: Any, batched: Any) -> tuple[Any, ...]:
             return {(): value}
         wanted = sorted(partial for partial in lower if len(partial) == k)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch([args[i] for i in sorted({i for partial in lower for i in partial})])
+            tape.watch([args[i] for i in positions])
             found = up_to(k - 1)
             # A row of the value depends on no other row of the argument.
             targets = {
@@ -224,8 +227,9 @@ def _nested(fn: Any, args: Any, partials: Any, batched: Any) -> tuple[Any, ...]:
                 for partial in wanted
             }
         if k == 1 and not tf.executing_eagerly():  # where what is not used is not run
-            for i in sorted({i for partial in lower for i in partial} - {p[0] for p in wanted}):
-                _require_connected([tape.gradient(found[()], args[i])], [args[i]], [i])
+            others = [i for i in positions if (i,) not in lower]
+            gradients = [tape.gradient(found[()], args[i]) for i in others]
+            _require_connected(gradients, [args[i] for i in others], others)
         for partial, target in targets.items():
             i, axes = partial[-1], target.shape.rank
             result = tape.jacobian(target, args[i]) if axes else tape.gradient(target, args[i])

@@ -211,8 +211,6 @@ class Preparation:
         batch = batch_size(circuit, parameters)
         tensors, _, _, watched = parts(circuit, parameters, batch)
         axes = wanted.axes(circuit, parameters, watched)
-        if wanted.partials and () not in wanted.partials:
-            axes = tuple(each for each in axes if each)  # without the value
         return Plan.of(
             circuit.planner(self._objective_of(run)),
             axes,

@@ -55,10 +55,9 @@ class Wanted:
             parameters: One tensor for each slot.
             watched: The columns that can be differentiated by.
         """
-        # Order 0 is the value, which need not be among chosen derivatives.
-        axes = [
-            (watched,) * k for k in range(self.order + 1) if k or self.order or not self.partials
-        ]
+        # The value need not be among chosen derivatives.
+        orders = range(self.order + 1) if self.order or not self.partials else ()
+        axes = [(watched,) * k for k in orders]
         if self.partials:
             columns, curved = self._columns(circuit, parameters, watched)
             for partial in self.partials:

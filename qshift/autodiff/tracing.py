@@ -51,13 +51,11 @@ def call_compiled(function: Any, tensors: Sequence[tf.Tensor], eagerly: Callable
         tensors: Its arguments.
         eagerly: Does the same without it.
     """
-    try:
-        function.get_concrete_function(*tensors)
-    except (TypeError, AttributeError, NotImplementedError, UntraceableError) as error:
-        reason = " ".join(str(error).split())[-200:]
-        warn_slower(
-            "A function cannot be compiled and runs eagerly", f"{type(error).__name__}: {reason}"
-        )
-        return eagerly()
-    with own_errors():
-        return function(*tensors)
+    with own_errors():  # of what raises TensorFlow's errors, as it runs
+        try:
+            return function(*tensors)
+        except (TypeError, AttributeError, NotImplementedError, UntraceableError) as error:
+            reason = " ".join(str(error).split())[-200:]
+            reason = f"{type(error).__name__}: {reason}"
+            warn_slower("A function cannot be compiled and runs eagerly", reason)
+    return eagerly()

@@ -181,11 +181,7 @@ class Executor(ABC):
             self.require_gradients(circuit)
             return np.empty(shape)
         gradients = self.differentiate(circuit, points)
-        if (
-            type(gradients) is not np.ndarray
-            or gradients.dtype != float
-            or gradients.shape != shape
-        ):
+        if getattr(gradients, "shape", ()) != shape or gradients.dtype != float:
             gradients = self._as_numbers("differentiate", gradients, shape)
         if Tracker.open:
             Tracker.record(batches=1, circuits=len(points))
