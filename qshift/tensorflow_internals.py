@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import operator
 import secrets
 import threading
 from collections.abc import Callable, Sequence
@@ -99,10 +100,10 @@ _mark_watched(tf.GradientTape, "watch")
 _mark_watched(tf.autodiff.ForwardAccumulator, "_watch")
 
 
-def was_told_to_watch(tensor: tf.Tensor) -> bool:
-    """Whether a tape or forward accumulator was told to watch a tensor, from which on it follows
-    what it may not have followed before."""
-    return hasattr(tensor, "qshift_watched")
+tf.Tensor.qshift_watched = False
+# was_told_to_watch(tensor): whether a tape or forward accumulator was told to watch a tensor, from
+# which on it follows what it may not have followed before.
+was_told_to_watch: Callable[[tf.Tensor], bool] = operator.attrgetter("qshift_watched")
 
 
 def is_watched(tensor: tf.Tensor) -> bool:
@@ -140,7 +141,12 @@ _process, _tokens = secrets.token_hex(8), itertools.count()
 
 
 def python_op(
-    function: Callable, inputs: Sequence[tf.Tensor], dtype: tf.DType, *, stateful: bool
+    function: Callable,
+    inputs: Sequence[tf.Tensor],
+    dtype: tf.DType,
+    *,
+    stateful: bool,
+    vectorised: Callable[[LoopInputs], list] | None = None,
 ) -> tf.Tensor:
     """Adds an op that calls a Python function to the graph that is being traced.
 
@@ -155,6 +161,7 @@ def python_op(
         dtype: Of the result.
         stateful: Whether TensorFlow runs the op at every execution and in its place; otherwise it
             may leave it out, if nobody uses it, and run it once for a whole loop.
+        vectorised: Vectorises the op, see `vectorise`.
     """
     token = f"qshift-{_process}-{next(_tokens)}"
     script_ops._py_funcs._funcs[token] = function
@@ -163,7 +170,10 @@ def python_op(
         owner.qshift_functions = [*getattr(owner, "qshift_functions", ()), function]
         owner = getattr(owner, "outer_graph", None)
     make = gen_script_ops.py_func if stateful else gen_script_ops.py_func_stateless
-    return make(input=inputs, token=token, Tout=[dtype])[0]
+    result = make(input=inputs, token=token, Tout=[dtype])[0]
+    if vectorised is not None:
+        vectorise(result.op, vectorised)
+    return result
 
 
 PYTHON_OP = "PyFuncStateless"  # the type of such ops, unless they are stateful
@@ -243,6 +253,19 @@ def iterate_in_graphs(when: Callable[[], bool]) -> None:
     tf.Tensor._disallow_iteration, tf.Tensor.__len__ = refuse_outside, length_inside
 
 
+def always_run(graph: tf.Graph) -> list[tf.Operation]:
+    """Returns the ops that every execution of a traced function's graph runs: those that its
+    results, or what it assigns or prints, are computed from."""
+    found: dict[str, tf.Operation] = {}
+    ahead = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
+    while ahead:
+        op = ahead.pop()
+        if op.name not in found:
+            found[op.name] = op
+            ahead += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    return list(found.values())
+
+
 # --- vectorised loops: an op's `pfor_converter` takes `LoopInputs` and returns wrapped tensors ---
 
 LoopInputs = pfor._PforInput
@@ -253,6 +276,11 @@ wrapped = pfor.wrap  # (tensor, whether it has one entry for each turn of the lo
 def vectorise(op: tf.Operation, converter: Callable) -> None:
     """Has TensorFlow vectorise an op in a graph by converter(inputs: LoopInputs)."""
     op.pfor_converter = converter
+
+
+def turns(inputs: LoopInputs) -> tf.Tensor:
+    """Returns the number of turns of the loop that is being vectorised."""
+    return inputs.pfor.loop_len_vector[0]
 
 
 def copy_ops(copy: Callable) -> None:

@@ -263,6 +263,37 @@ def test_graphs_ask_for_inputs_when_they_run():
     assert in_graph(lambda: internals.deferred_captures(tf.compat.v1.get_default_graph())) == []
 
 
+def test_graphs_say_which_ops_always_run():
+    total = tf.Variable(1.0)
+
+    @tf.function
+    def function(x):
+        tf.cos(x, name="unused")
+        total.assign_add(tf.sin(x, name="assigned"))
+        tf.print(tf.exp(x, name="printed"))
+        return tf.tanh(x, name="returned")
+
+    graph = function.get_concrete_function(tf.TensorSpec([])).graph
+    names = {op.name for op in internals.always_run(graph)}
+    assert {"assigned", "printed", "returned"} <= names and "unused" not in names
+    assert len(names) == len(internals.always_run(graph))
+
+
+def test_vectorised_loops_say_how_many_turns_they_take():
+    found = []
+
+    def body(x):
+        y = tf.sin(x)
+        internals.vectorise(y.op, convert)
+        return y
+
+    def convert(inputs: internals.LoopInputs):
+        found.append(internals.turns(inputs))
+        return [internals.wrapped(inputs.stacked_input(0) * tf.cast(found[-1], tf.float32), True)]
+
+    np.testing.assert_array_equal(tf.vectorized_map(body, tf.constant([1.0, 2.0, 3.0])), [3, 6, 9])
+
+
 def test_ops_are_given_converters():
     def body(x):
         y = tf.sin(x)

@@ -6,7 +6,7 @@ of these are the same, so each is evaluated once, and a table says which is whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +50,7 @@ class Block:
         lower: The multi-indices a.
         columns: The part's columns.
         active: Those of them that values depend on.
+        num_values: M.
 
     Attributes:
         upper: The multi-indices a + j, for active j.
@@ -57,9 +58,14 @@ class Block:
     """
 
     def __init__(
-        self, lower: Sequence[Index], columns: Sequence[int], active: Sequence[int]
+        self,
+        lower: Sequence[Index],
+        columns: Sequence[int],
+        active: Sequence[int],
+        num_values: int,
     ) -> None:
         self.columns, self._lower, self._active = columns, lower, active
+        self._num_values = num_values
         self.upper, self.table = one_order_up(lower, active)
         place = {column: i for i, column in enumerate(columns)}
         self._places = [place[column] for column in active]
@@ -82,19 +88,27 @@ class Block:
         found = one_order_up(self._lower, [self._active[j] for j in kept])
         return Needed(*found, tangent[:, kept])
 
-    def pulled(self, cotangent: np.ndarray, derivatives: np.ndarray) -> np.ndarray:
-        """Contracts a cotangent with derivatives [N, M, A, J]: [N, columns]."""
+    def pull(self, cotangent: tf.Tensor, evaluate: Callable) -> np.ndarray:
+        """Contracts a cotangent [N, M, A] with the derivatives that it needs: [N, columns].
+
+        Args:
+            cotangent: The cotangent.
+            evaluate: From multi-indices to derivatives [N, M, len(indices)].
+        """
+        indices, table, cotangent = self.for_cotangent(cotangent)
         result = np.zeros((len(cotangent), len(self.columns)))
-        result[:, self._places] = np.einsum("nma,nmaj->nj", cotangent, derivatives)
+        if indices:
+            derivatives = evaluate(indices)[:, :, table]
+            result[:, self._places] = np.einsum("nma,nmaj->nj", cotangent, derivatives)
         return result
 
-    def pushed(self, tangent: np.ndarray, derivatives: np.ndarray) -> np.ndarray:
-        """Contracts a tangent with derivatives [N, M, A, J]: [N, M, A]."""
-        return np.einsum("nj,nmaj->nma", tangent, derivatives)
-
-    def all_of(self, derivatives: tf.Tensor) -> tf.Tensor:
-        """Returns [N, M, A, J] of the derivatives in `upper` [N, M, A']."""
-        return tf.gather(derivatives, self.table, axis=2)
+    def push(self, tangent: tf.Tensor, evaluate: Callable) -> np.ndarray:
+        """Contracts a tangent [N, columns] with the derivatives that it needs: [N, M, A]; see
+        `pull`."""
+        indices, table, tangent = self.for_tangent(tangent)
+        if not indices:
+            return np.zeros((len(tangent), self._num_values, len(self._lower)))
+        return np.einsum("nj,nmaj->nma", tangent, evaluate(indices)[:, :, table])
 
     def pick(self, tangent: tf.Tensor) -> tf.Tensor:
         """Takes the active columns out of all of the part's."""

@@ -43,17 +43,18 @@ class Table:
 
     Args:
         shape: Of the values at one point.
-        parameters: float64[N, P], the unshifted points of the call.
+        parameters: float64[N, P], the unshifted points of the call, less whole periods of those
+            that are large.
         node: An empty plan.
         shifted: Moves the parameters to the points of a plan.
     """
 
-    __slots__ = ("_node", "_parameters", "_shifted", "_values")
+    __slots__ = ("parameters", "_node", "_shifted", "_values")
 
     def __init__(
         self, shape: tuple[int, ...], parameters: np.ndarray, node: Node, shifted: Shifter
     ) -> None:
-        self._parameters, self._shifted = parameters, shifted
+        self.parameters, self._shifted = parameters, shifted
         self._node = node
         self._values = np.empty((0, len(parameters), *shape))
 
@@ -71,7 +72,10 @@ class Table:
         step = self._node.step(indices)
         one = self._values.shape[1:]  # the values of one point of the plan
         if step.new_points:
-            new = function(self._shifted(self._parameters, step.new_points))
+            points = self.parameters
+            if step.new_points != ((),):
+                points = self._shifted(points, step.new_points)
+            new = function(points)
             new = new.reshape(len(step.new_points), *one)
             self._values = np.concatenate([self._values, new]) if len(self._values) else new
             self._node = step.node
@@ -139,13 +143,14 @@ class Evaluation:
         self._adjoint = adjoint
         self._prefetch = tuple(prefetch)
         self._call = Call(number)
-        self._lock: AbstractContextManager = nullcontext() if alone else Lock()
         self._planner = planner = circuit.planner(objective)
         shifted = getattr(circuit, "shifted", None)
         self._shifted = shifted or Shifter(planner.spectra, "Parameter {}".format)
         self._values = Table((circuit.num_values,), parameters, planner.root, self._shifted)
+        self._values.parameters = self._shifted.near(parameters)
         self._gradients: Table | None = None  # as long as nobody has asked
         self._together: tuple[tuple[Index, ...], np.ndarray] = (), np.empty(0)
+        self._lock: AbstractContextManager = nullcontext() if alone else Lock()
 
     @property
     def nbytes(self) -> int:
@@ -197,7 +202,7 @@ class Evaluation:
             shape = circuit.num_values, circuit.num_parameters
             if self._gradients is None:
                 root = self._planner.root
-                self._gradients = Table(shape, self.parameters, root, self._shifted)
+                self._gradients = Table(shape, self._values.parameters, root, self._shifted)
             run = partial(self._where_finite, partial(self._executor.gradients, circuit), shape)
             gradients = self._gradients.partials(sources.gradients, run)  # [rows, N, M, P]
             result[sources.by_gradients] = gradients[sources.rows, :, :, sources.columns]

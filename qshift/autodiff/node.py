@@ -7,8 +7,9 @@ function twice). Here the gradient finds its inputs on the op that is being diff
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ import tensorflow as tf
 
 from qshift.autodiff.calls import EvaluatedCalls
 from qshift.autodiff.evaluation import Evaluation
-from qshift.autodiff.one_batch import register, siblings
+from qshift.autodiff.one_batch import siblings
 from qshift.rules.planner import Index
 from qshift.tensorflow_internals import (
     PYTHON_OP,
@@ -30,7 +31,7 @@ from qshift.tensorflow_internals import (
     python_op,
     record_operation,
     stop_recording,
-    vectorise,
+    turns,
     wrapped,
 )
 
@@ -51,11 +52,11 @@ class EagerCall:
     def __init__(self, calls: EvaluatedCalls, number: int, evaluation: Evaluation) -> None:
         self.evaluation = evaluation
         self._calls, self._number = calls, number
-        self._ticket: Callable[[], tf.Tensor | None] = lambda: None
+        self._ticket: weakref.ref[tf.Tensor] | None = None
 
     def ticket(self) -> tf.Tensor:
         """Returns what graphs in which derivatives are computed know the call by."""
-        ticket = self._ticket()
+        ticket = self._ticket and self._ticket()
         if ticket is None:
             with tf.init_scope():
                 ticket = tf.constant(self._number, tf.int64)
@@ -65,23 +66,36 @@ class EagerCall:
         return ticket
 
 
+class Source(Protocol):
+    """What partial derivatives are read from: an `Evaluation`, or the execution of a graph."""
+
+    def partials(
+        self, indices: Sequence[Index], also: tuple[tuple[Index, ...], ...] = ()
+    ) -> np.ndarray: ...
+
+
 class Node(Protocol):
-    """A function of (call, *inputs) that TensorFlow runs as one op."""
+    """A function of a circuit's angles, and of what else it is given, that TensorFlow runs as one
+    op.
+
+    Attributes:
+        program: The circuit's. Its parameters are the first inputs, one for each part.
+        shape: Of the result at one point.
+    """
+
+    program: Any
+    shape: tuple[int, ...]
 
     def __call__(
-        self, call: Any, *inputs: Any, also: tuple[tuple[Index, ...], ...] = ()
+        self, source: Source, *inputs: Any, also: tuple[tuple[Index, ...], ...] = ()
     ) -> np.ndarray:
-        """Returns the numbers.
+        """Returns the numbers, float64[N, *shape].
 
         Args:
-            call: What this belongs to: an `EagerCall`, or the number that a ticket says.
+            source: What derivatives at the angles are read from.
             *inputs: float64[N, ...] each.
             also: Partial derivatives that other nodes will ask for, of the same call and angles.
         """
-        ...
-
-    def angles(self, inputs: Sequence) -> Sequence:
-        """Returns those of the inputs that the circuit's angles are in."""
         ...
 
     def needs(self, inputs: Sequence | None) -> tuple[Index, ...]:
@@ -90,10 +104,6 @@ class Node(Protocol):
         Args:
             inputs: None if they are not known yet, but for the angles.
         """
-        ...
-
-    def shape(self, inputs: Sequence[tf.Tensor]) -> Sequence[int | None]:
-        """Returns the static shape of the result, [N, ...]."""
         ...
 
     def gradient(
@@ -123,7 +133,8 @@ def run(node: Node, call: EagerCall | tf.Tensor, inputs: Sequence[tf.Tensor]) ->
         float64[N, ...].
     """
     if tf.executing_eagerly():
-        result = tf.constant(node(call, *inputs))
+        assert isinstance(call, EagerCall), "tickets are for graphs"
+        result = tf.constant(node(call.evaluation, *inputs))
     else:
         ticket = call.ticket() if isinstance(call, EagerCall) else call
         result = _graph_op(node, ticket, inputs)
@@ -153,14 +164,22 @@ class _InGraph:
         self.node = node
         self._graph = weakref.ref(graph)
         self._others: list[tuple[Node, bool]] | None = None
-        self.name, self.key = "", ()  # of the op, and by which others belong to it
+        # See `one_batch.InGraph`.
+        self.name, self.key, self.inputs = "", (), ()
+
+    def belongs_to(self, op: tf.Operation) -> None:
+        """Says by which op it is called first, before copies of it."""
+        self.name, self.inputs = op.name, tuple([each.name for each in op.inputs])
+        self.key = self.inputs[: 1 + len(self.node.program.columns)]
 
     def __call__(self, ticket: Any, *inputs: Any) -> Any:
         if self._others is None:
-            self._others = siblings(self._graph(), self.name, self.key)
+            self._others = siblings(self._graph(), self, _call_of)
         try:
             also = tuple(each.needs(inputs if same else None) for each, same in self._others)
-            return self.node(ticket, *inputs, also=also)
+            program = self.node.program
+            angles = inputs[: len(program.columns)]
+            return self.node(program.execution(int(ticket), angles), *inputs, also=also)
         except Exception as error:
             for raised in _listening:
                 raised.append(error)
@@ -175,42 +194,42 @@ def _graph_op(node: Any, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.T
     """
     graph = tf.compat.v1.get_default_graph()
     call = _InGraph(node, graph)
+    converter = functools.partial(_vectorised, node)
     with stop_recording(), graph.gradient_override_map({PYTHON_OP: _GRADIENT}):
-        result = python_op(call, [ticket, *inputs], tf.float64, stateful=False)
-    result.set_shape(node.shape(inputs))
-    ticket, *inputs = result.op.inputs
-    call.name = result.op.name
-    call.key = tuple(tensor.name for tensor in (ticket, *node.angles(inputs)))
-    register(graph, call.key, call.name, node, tuple(each.name for each in result.op.inputs))
-    vectorise(result.op, _vectorised)
+        result = python_op(
+            call, [ticket, *inputs], tf.float64, stateful=False, vectorised=converter
+        )
+    result.set_shape([inputs[0].shape[0], *node.shape])
+    call.belongs_to(result.op)
     return result
 
 
-def _node(op: tf.Operation) -> Any:
-    """Returns what an op made by `_graph_op`, or a copy of it, runs."""
-    return called_by(op.get_attr("token")).node
+def _call_of(op: tf.Operation) -> _InGraph | None:
+    """Returns what an op made by `_graph_op`, or a copy of it, calls; None of other ops."""
+    call = called_by(op.get_attr("token")) if op.type == PYTHON_OP else None
+    return call if isinstance(call, _InGraph) else None
 
 
 @tf.RegisterGradient(_GRADIENT)
 def _gradient(op: tf.Operation, cotangent: tf.Tensor) -> list[tf.Tensor | None]:
     ticket, *inputs = op.inputs
-    return [None, *_node(op).gradient(ticket, inputs, cotangent, [True] * len(inputs))]
+    node = called_by(op.get_attr("token")).node
+    return [None, *node.gradient(ticket, inputs, cotangent, [True] * len(inputs))]
 
 
-def _vectorised(inputs: LoopInputs) -> list[Any]:
+def _vectorised(node: Any, inputs: LoopInputs) -> list[Any]:
     """Runs a loop of calls as one.
 
     Where only what an op contracts with depends on the loop, nothing more is evaluated; where the
     angles do, it is a call with a longer batch.
     """
     op = inputs.op
-    node = _node(op)
     tensors, stacked, _ = zip(*(inputs.input(i) for i in range(inputs.num_inputs)), strict=True)
     if stacked[0]:
         raise NotVectorisedError("the ticket depends on the loop")
     if not any(stacked[:-1]) and hasattr(node, "of_all"):
         return [wrapped(node.of_all(tensors[0], tensors[1:], "l"), True)]
-    length = inputs.pfor.loop_len_vector[0]
+    length = turns(inputs)
     longer = []
     for tensor, is_stacked in zip(tensors[1:], stacked[1:], strict=True):
         if not is_stacked:

@@ -6,69 +6,56 @@ the function is traced: those that its results, or what it assigns or prints, ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from qshift.tensorflow_internals import always_run
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from qshift.autodiff.node import Node
 
 
-class _Ops:
-    """The ops of one graph, which keeps them as its attribute `qshift_ops`.
+class InGraph(Protocol):
+    """What an op of a graph calls.
 
     Attributes:
-        alike: Names of the ticket and the angles' tensors -> name of an op -> its node and the
-            names of its inputs.
-    """
-
-    def __init__(self) -> None:
-        self.alike: dict[tuple, dict[str, tuple[Node, tuple[str, ...]]]] = {}
-        self._used: frozenset[str] | None = None
-
-    def used(self, graph: Any) -> frozenset[str]:
-        """Returns the names of the ops that every execution of a traced graph runs."""
-        if self._used is None:
-            used: set[str] = set()
-            ahead = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
-            while ahead:
-                op = ahead.pop()
-                if op.name not in used:
-                    used.add(op.name)
-                    ahead += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
-            self._used = frozenset(used)
-        return self._used
-
-
-def register(graph: Any, key: tuple, name: str, node: Node, inputs: tuple[str, ...]) -> None:
-    """Adds an op to those of a graph.
-
-    Args:
-        graph: The graph.
+        node: What the op runs.
+        name: Of the op; TensorFlow's copies of it have other names.
         key: Names of the ticket and of the tensors that the circuit's angles are in.
-        name: Of the op.
-        node: What it runs.
-        inputs: Names of all its inputs.
+        inputs: Names of all inputs of the op.
     """
-    if not hasattr(graph, "qshift_ops"):
-        graph.qshift_ops = _Ops()
-    graph.qshift_ops.alike.setdefault(key, {})[name] = node, inputs
+
+    node: Node
+    name: str
+    key: tuple[str, ...]
+    inputs: tuple[str, ...]
 
 
-def siblings(graph: Any, name: str, key: tuple) -> list[tuple[Node, bool]]:
-    """Returns the nodes that every execution of a traced graph runs at the same angles, and
-    whether all their inputs are the same.
+def siblings(
+    graph: Any, call: InGraph, calls: Callable[[tf.Operation], InGraph | None]
+) -> list[tuple[Node, bool]]:
+    """Returns the nodes that every execution of a traced graph runs at the same angles as an op,
+    and whether all their inputs are the same.
 
     Most ops of a traced gradient lead nowhere, as TensorFlow traces gradients by everything.
+
+    Args:
+        graph: The graph in which the op was made; None if it is gone.
+        call: What the op calls.
+        calls: Says of an op what it calls, if that is a node.
     """
     if graph is None or not hasattr(graph, "outputs"):
         return []
-    ops: _Ops = graph.qshift_ops
-    used = ops.used(graph)
-    if name not in used:
+    if not hasattr(graph, "qshift_calls"):  # by name; the graph has been traced, so it stays so
+        found = ((op.name, calls(op)) for op in always_run(graph))
+        graph.qshift_calls = {name: each for name, each in found if each and each.name == name}
+    together = graph.qshift_calls
+    if together.get(call.name) is not call:
         return []  # run as a copy that TensorFlow made
-    found = ops.alike[key]
-    _, inputs = found[name]
     return [
-        (node, its_inputs == inputs)
-        for other, (node, its_inputs) in found.items()
-        if other != name and other in used
+        (other.node, other.inputs == call.inputs)
+        for other in together.values()
+        if other is not call and other.key == call.key
     ]

@@ -18,6 +18,7 @@ computed from. TensorFlow traces derivatives by all parts and prunes those that 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from qshift.rules.planner import Index
 
 if TYPE_CHECKING:
     from qshift.autodiff.contraction import Needed
-    from qshift.autodiff.node import EagerCall
+    from qshift.autodiff.node import Source
     from qshift.autodiff.program import Program
 
 
@@ -43,12 +44,13 @@ class Partials:
 
     def __init__(self, program: Program, indices: tuple[Index, ...]) -> None:
         self.program, self.indices = program, indices
+        self.shape = program.circuit.num_values, len(indices)
         self._contractions: dict[tuple[type, int], _Contraction] = {}
 
     def __call__(
-        self, call: EagerCall, *tensors: tf.Tensor, also: tuple[Any, ...] = ()
+        self, source: Source, *tensors: tf.Tensor, also: tuple[Any, ...] = ()
     ) -> np.ndarray:
-        return self.program.evaluate(call, tensors, self.indices, also)
+        return source.partials(self.indices, also)
 
     def gradient(
         self, call: Any, tensors: Sequence[tf.Tensor], cotangent: tf.Tensor, wanted: Sequence[bool]
@@ -66,7 +68,7 @@ class Partials:
         pushed = [self.push(part, call, tensors, tangents[part]) for part in moving]
         idle = [part for part, columns in enumerate(active) if columns == ()]
         if idle or not pushed:
-            shape = [tf.shape(tensors[0])[0], *self.shape(tensors)[1:]]
+            shape = [tf.shape(tensors[0])[0], *self.shape]
             followed = [x[part] for x in (tensors, tangents) for part in idle]
             pushed.append(zeros_that_follow(tf.zeros(shape, tf.float64), followed))
         return tf.add_n(pushed)
@@ -95,16 +97,8 @@ class Partials:
             return contraction.of_all(call, inputs)
         return run(contraction, call, inputs)
 
-    # Of a `Node`, besides:
-
-    def angles(self, tensors: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-        return tensors
-
     def needs(self, tensors: Any) -> tuple[Index, ...]:
         return self.indices
-
-    def shape(self, tensors: Sequence[tf.Tensor]) -> list[int | None]:
-        return [tensors[0].shape[0], self.program.circuit.num_values, len(self.indices)]
 
 
 class _Contraction:
@@ -119,27 +113,21 @@ class _Contraction:
     gradient: Callable[..., Sequence[tf.Tensor | None]]
     tangent: Callable[..., tf.Tensor]
     of_all: Callable[..., tf.Tensor]
-    shape: Callable[[Sequence[tf.Tensor]], Sequence[int | None]]
+    shape: tuple[int, ...]
     _needed: Callable[[Any], Needed]  # what contracting with a vector takes
-    _contracted: Callable[[Any, np.ndarray], np.ndarray]  # of a vector and derivatives
+    _contracted: Callable[[Any, Callable], np.ndarray]  # of a vector and what finds derivatives
 
     def __init__(self, lower: Partials, part: int) -> None:
         self.lower, self.part, self.program = lower, part, lower.program
         columns, active = self.program.columns[part], self.program.active[part]
         assert active is not None, "nobody can differentiate by this part"
-        self.block = Block(lower.indices, columns, active)
+        self.block = Block(lower.indices, columns, active, self.program.circuit.num_values)
         self.upper = self.program.partials(self.block.upper)
 
     def __call__(
-        self, call: EagerCall, *inputs: tf.Tensor, also: tuple[Any, ...] = ()
+        self, source: Source, *inputs: tf.Tensor, also: tuple[Any, ...] = ()
     ) -> np.ndarray:
-        *tensors, vector = inputs
-        indices, table, vector = self._needed(vector)
-        if indices:
-            derivatives = self.program.evaluate(call, tensors, indices, also)[:, :, table]
-        else:
-            derivatives = np.zeros((len(vector), self.program.circuit.num_values, *table.shape))
-        return self._contracted(vector, derivatives)
+        return self._contracted(inputs[-1], partial(source.partials, also=also))
 
     def _by_tensors(
         self,
@@ -155,8 +143,9 @@ class _Contraction:
         collected = self.block.collect(cotangent, tangent)
         return self.upper.gradient(call, tensors, collected, wanted)
 
-    def angles(self, inputs: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-        return inputs[:-1]
+    def _all(self, derivatives: tf.Tensor) -> tf.Tensor:
+        """Returns the D_(a + j) [N, M, A, J], given each of them once."""
+        return tf.gather(derivatives, self.block.table, axis=2)
 
     def needs(self, inputs: Any) -> tuple[Index, ...]:
         if inputs is None:  # a gradient of the values is hardly ever taken for nothing, others are
@@ -169,7 +158,8 @@ class Pullback(_Contraction):
 
     def __init__(self, lower: Partials, part: int) -> None:
         super().__init__(lower, part)
-        self._needed, self._contracted = self.block.for_cotangent, self.block.pulled
+        self._needed, self._contracted = self.block.for_cotangent, self.block.pull
+        self.shape = (len(self.block.columns),)
 
     def gradient(
         self, call: Any, inputs: Sequence[tf.Tensor], tangent: tf.Tensor, wanted: Sequence[bool]
@@ -180,17 +170,14 @@ class Pullback(_Contraction):
 
     def tangent(self, call: Any, inputs: Any, tangents: Any) -> Any:
         (*tensors, cotangent), (*moves, of_cotangent) = inputs, tangents
-        moved = self.block.all_of(self.upper.tangent(call, tensors, moves))
+        moved = self._all(self.upper.tangent(call, tensors, moves))
         by_tensors = self.block.spread(tf.einsum("nma,nmaj->nj", cotangent, moved))
         return self.lower.pull(self.part, call, tensors, of_cotangent) + by_tensors
 
     def of_all(self, call: Any, inputs: Sequence[tf.Tensor], loop: str = "") -> tf.Tensor:
         *tensors, cotangent = inputs
-        derivatives = self.block.all_of(run(self.upper, call, tensors))
+        derivatives = self._all(run(self.upper, call, tensors))
         return self.block.spread(tf.einsum(f"{loop}nma,nmaj->{loop}nj", cotangent, derivatives))
-
-    def shape(self, inputs: Sequence[tf.Tensor]) -> list[int | None]:
-        return [inputs[0].shape[0], len(self.block.columns)]
 
 
 class Pushforward(_Contraction):
@@ -198,7 +185,8 @@ class Pushforward(_Contraction):
 
     def __init__(self, lower: Partials, part: int) -> None:
         super().__init__(lower, part)
-        self._needed, self._contracted = self.block.for_tangent, self.block.pushed
+        self._needed, self._contracted = self.block.for_tangent, self.block.push
+        self.shape = lower.shape
 
     def gradient(
         self,
@@ -213,14 +201,11 @@ class Pushforward(_Contraction):
 
     def tangent(self, call: Any, inputs: Any, tangents: Any) -> Any:
         (*tensors, tangent), (*moves, of_tangent) = inputs, tangents
-        moved = self.block.all_of(self.upper.tangent(call, tensors, moves))
+        moved = self._all(self.upper.tangent(call, tensors, moves))
         by_tensors = tf.einsum("nj,nmaj->nma", self.block.pick(tangent), moved)
         return self.lower.push(self.part, call, tensors, of_tangent) + by_tensors
 
     def of_all(self, call: Any, inputs: Sequence[tf.Tensor], loop: str = "") -> tf.Tensor:
         *tensors, tangent = inputs
-        derivatives = self.block.all_of(run(self.upper, call, tensors))
+        derivatives = self._all(run(self.upper, call, tensors))
         return tf.einsum(f"{loop}nj,nmaj->{loop}nma", self.block.pick(tangent), derivatives)
-
-    def shape(self, inputs: Sequence[tf.Tensor]) -> list[int | None]:
-        return self.lower.shape(inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -91,28 +91,35 @@ class Program:
             parameters[:, columns] = array
         return parameters
 
-    def evaluate(
-        self,
-        call: EagerCall,
-        arrays: Sequence[tf.Tensor],
-        indices: tuple[Index, ...],
-        also: tuple[tuple[Index, ...], ...] = (),
-    ) -> np.ndarray:
-        """Returns partial derivatives of a call, float64[N, M, A].
+    def execution(self, number: int, arrays: Sequence[np.ndarray]) -> Execution:
+        """Returns what a graph that is being executed reads derivatives from.
 
         Args:
-            call: An `EagerCall`, or the number that a ticket says.
+            number: Of the call, as its ticket says.
             arrays: The program's tensors.
-            indices: Which derivatives.
-            also: What others will ask for, to be evaluated in the same batch.
+        """
+        return Execution(self, number, arrays)
+
+
+class Execution(NamedTuple):
+    """One execution of a call in a graph; see `Program.execution`."""
+
+    program: Program
+    number: int
+    arrays: Sequence[np.ndarray]
+
+    def partials(
+        self, indices: Sequence[Index], also: tuple[tuple[Index, ...], ...] = ()
+    ) -> np.ndarray:
+        """See `Evaluation.partials`.
 
         Raises:
             NoShiftRuleError: If a parameter has no exact rule.
         """
-        if isinstance(call, EagerCall):
-            return call.evaluation.partials(indices, also)
+        program = self.program
         # What is traced may ask by parameters without a rule; only now it is sure to be used.
         asked_for = itertools.chain(indices, *also)
-        self.circuit.require_rules(j for index in asked_for for j in index)
-        evaluation = self.calls.find(int(call), self.assemble(arrays), self.start)
+        program.circuit.require_rules(j for index in asked_for for j in index)
+        parameters = program.assemble(self.arrays)
+        evaluation = program.calls.find(self.number, parameters, program.start)
         return evaluation.partials(indices, also)

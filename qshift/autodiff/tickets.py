@@ -16,7 +16,6 @@ from qshift.tensorflow_internals import (
     is_saving,
     python_op,
     takes_captures,
-    vectorise,
     wrapped,
 )
 
@@ -28,9 +27,14 @@ def graph_ticket(numbers: Calls) -> tf.Tensor:
     `tf.function` draws the numbers of its calls in the order in which they were written.
     """
     _guard()
-    ticket = python_op(lambda: np.array(next(numbers), np.int64), [], tf.int64, stateful=True)
+    ticket = python_op(
+        lambda: np.array(next(numbers), np.int64),
+        [],
+        tf.int64,
+        stateful=True,
+        vectorised=lambda inputs: _draw_once(inputs, numbers),
+    )
     ticket.set_shape([])
-    vectorise(ticket.op, lambda inputs: _draw_once(inputs, numbers))
     return ticket
 
 

@@ -111,8 +111,6 @@ class Shifter:
         Raises:
             UnsupportedError: If a parameter is too large to be moved.
         """
-        if points == ((),):
-            return self.near(parameters)
         moves = [
             (k, column, a, factor * s)
             for k, point in enumerate(points)
