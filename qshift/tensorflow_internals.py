@@ -146,7 +146,7 @@ def python_op(
     dtype: tf.DType,
     *,
     stateful: bool,
-    vectorised: Callable[[LoopInputs], list] | None = None,
+    vectorised: Callable[[Any], list] | None = None,
 ) -> tf.Tensor:
     """Adds an op that calls a Python function to the graph that is being traced.
 
@@ -278,8 +278,8 @@ def vectorise(op: tf.Operation, converter: Callable) -> None:
     op.pfor_converter = converter
 
 
-def turns(inputs: LoopInputs) -> tf.Tensor:
-    """Returns the number of turns of the loop that is being vectorised."""
+def turns(inputs: Any) -> tf.Tensor:
+    """Returns the number of turns of the loop that is being vectorised, given `LoopInputs`."""
     return inputs.pfor.loop_len_vector[0]
 
 

@@ -165,7 +165,9 @@ class _InGraph:
         self._graph = weakref.ref(graph)
         self._others: list[tuple[Node, bool]] | None = None
         # See `one_batch.InGraph`.
-        self.name, self.key, self.inputs = "", (), ()
+        self.name = ""
+        self.key: tuple[str, ...] = ()
+        self.inputs: tuple[str, ...] = ()
 
     def belongs_to(self, op: tf.Operation) -> None:
         """Says by which op it is called first, before copies of it."""

@@ -44,7 +44,7 @@ class Partials:
 
     def __init__(self, program: Program, indices: tuple[Index, ...]) -> None:
         self.program, self.indices = program, indices
-        self.shape = program.circuit.num_values, len(indices)
+        self.shape: tuple[int, ...] = program.circuit.num_values, len(indices)
         self._contractions: dict[tuple[type, int], _Contraction] = {}
 
     def __call__(
