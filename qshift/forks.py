@@ -32,7 +32,7 @@ class Lock(_thread.RLock):  # type: ignore[misc]  # typeshed has it final
     __slots__ = ()
 
     def __init__(self) -> None:
-        in_children(self)
+        _heirs.add(self)
 
     def __reduce__(self) -> Any:
         """A copy of what it protects has a lock of its own."""

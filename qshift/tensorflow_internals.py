@@ -111,6 +111,11 @@ def is_watched(tensor: tf.Tensor) -> bool:
     return following([tensor]) != 0
 
 
+# x[i] is `__getitem__` of one of these classes; the classes of eager tensors and of variables that
+# are made from them have none of their own.
+INDEXED: tuple[Any, ...] = tf.Tensor, tf.Variable
+
+
 # --- ops ---
 
 

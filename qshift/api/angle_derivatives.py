@@ -19,7 +19,7 @@ from qshift.api.affine import Angle, nonzero, prepared, slopes
 from qshift.api.preparation import Prepared
 from qshift.api.qnode import QNode
 from qshift.autodiff.angles import LINEARLY
-from qshift.autodiff.dataflow import PICKS
+from qshift.autodiff.op_kinds import PICKS
 from qshift.autodiff.requests import Partial
 from qshift.tensorflow_internals import is_watched
 

@@ -12,9 +12,9 @@ import tensorflow as tf
 from qshift.api.affine import Contraction
 from qshift.api.chain_rule import ChosenPartials
 from qshift.api.conversion import as_own
-from qshift.autodiff.dataflow import assignments, remembered_ops
 from qshift.autodiff.dry_run import rehearsal
 from qshift.autodiff.layout import differentiable, highest_order
+from qshift.autodiff.remembered_ops import assignments, remembered_ops
 from qshift.autodiff.requests import Wanted, checked, request
 from qshift.autodiff.tracing import call_compiled
 from qshift.errors import UnsupportedError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from pennylane.measurements import ExpectationMP, VarianceMP
 from pennylane.tape import QuantumScript
 from pennylane.wires import Wires
 
-from qshift.autodiff.angles import angles
+from qshift.autodiff.angles import Angles, Step
 from qshift.autodiff.calls import EvaluatedCalls
 from qshift.autodiff.evaluation import Evaluation
 from qshift.autodiff.layout import batch_size, parts
@@ -37,7 +37,7 @@ class Prepared(NamedTuple):
         compiled: Its tape, taken apart.
         circuit: What is differentiated: its circuit, or that as a function of fewer parameters.
         parameters: One tensor for each slot of `circuit`.
-        angles: The names of these, as of `angles.angles`.
+        angles: The names of these, as of `Angles.named`.
         batch: Size of the batch; None if there is none.
         program: The circuit as a differentiable function of packed parameters.
         tensors: The packed parameters.
@@ -70,6 +70,11 @@ class Prepared(NamedTuple):
             return tf.squeeze(result, [0]) if self.batch is None else result
 
         return self.compiled.results(values, finish)
+
+
+def _number(angle: tf.Tensor) -> tf.Tensor:
+    """Returns an angle as a constant of derivatives."""
+    return tf.constant(angle.numpy()) if tf.executing_eagerly() else tf.stop_gradient(angle)
 
 
 class Preparation:
@@ -125,6 +130,7 @@ class Preparation:
         circuit: Any = compiled.circuit
         parameters: Sequence[tf.Tensor] = compiled.parameters
         names: list[tuple] = []
+        steps: Mapping[Hashable, Step] = {}
         ahead: list[Wanted] = []
         if could_record() or not tf.executing_eagerly():
             if request.wanted and (wanted := request.wanted_here()):
@@ -132,9 +138,9 @@ class Preparation:
             if self._wanted.order or self._wanted.partials:
                 ahead.append(replace(self._wanted, arguments=arguments))
             order = max((wanted.highest for wanted in ahead), default=0)
-            circuit, parameters, names = self._joined(compiled, order)
+            circuit, parameters, names, steps = self._joined(compiled, order)
         batch = batch_size(circuit, parameters)
-        tensors, columns, active, watched = parts(circuit, parameters, batch)
+        tensors, columns, active, watched = parts(circuit, parameters, batch, steps)
         axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
         key = (circuit, columns, active, axes)
         with self._lock:
@@ -146,18 +152,19 @@ class Preparation:
 
     def _joined(
         self, compiled: Compiled, order: int
-    ) -> tuple[Any, Sequence[tf.Tensor], list[tuple]]:
-        """Returns what is differentiated (a circuit or a `Joint`), its parameters, their angles."""
-        parameters, names = list(compiled.parameters), angles(compiled.parameters)
+    ) -> tuple[Any, Sequence[tf.Tensor], list[tuple], Mapping[Hashable, Step]]:
+        """Returns what is differentiated (a circuit or a `Joint`), its parameters, their angles,
+        and how these follow from other tensors."""
+        parameters, angles = list(compiled.parameters), Angles()
+        names = angles.named(parameters)
         circuit: Any = join(compiled.circuit, names, order)
         if circuit is not compiled.circuit:
             # What follows another angle is moved with it, from where it is itself.
             leaders = set(circuit.leaders)
             parameters = [
-                each if k in leaders else tf.stop_gradient(each)
-                for k, each in enumerate(parameters)
+                each if k in leaders else _number(each) for k, each in enumerate(parameters)
             ]
-        return circuit, parameters, names
+        return circuit, parameters, names, angles.steps
 
     def _program(
         self,
@@ -207,7 +214,7 @@ class Preparation:
         """Says what a circuit with its derivatives costs, of which nothing is run."""
         compiled = self.compile(tape)
         run = compiled.circuit
-        circuit, parameters, _ = self._joined(compiled, wanted.highest)
+        circuit, parameters, _, _ = self._joined(compiled, wanted.highest)
         batch = batch_size(circuit, parameters)
         tensors, _, _, watched = parts(circuit, parameters, batch)
         axes = wanted.axes(circuit, parameters, watched)

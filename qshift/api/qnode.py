@@ -6,7 +6,7 @@ import copy
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
@@ -21,12 +21,12 @@ from qshift.api.pipeline import apply
 from qshift.api.preparation import Preparation, Prepared
 from qshift.autodiff import special_unitary_op as special_unitary_op  # which registers itself
 from qshift.autodiff.angles import follows
-from qshift.autodiff.dataflow import remembered_ops
 from qshift.autodiff.layout import (
     differentiable,
     highest_order,
     result_dtype,
 )
+from qshift.autodiff.remembered_ops import indexed, remembered_ops
 from qshift.autodiff.requests import Partial, Wanted, checked, present, request
 from qshift.autodiff.tracing import Itself
 from qshift.autodiff.unrolling import explained, unrolled
@@ -45,7 +45,6 @@ from qshift.executors.registry import executor
 from qshift.forks import Lock
 from qshift.inputs import is_integer
 from qshift.rules.cost import Plan
-from qshift.tensorflow_internals import could_record
 from qshift.tensors import as_argument, is_tensor
 
 if TYPE_CHECKING:
@@ -289,8 +288,7 @@ class QNode(qml.QNode):
         """Around all that is done with the tensors of a call before it is run."""
         try:
             if tf.executing_eagerly():
-                # With nothing recording, nobody can ask for derivatives of what is run now.
-                with remembered_ops() if could_record() else nullcontext():
+                with indexed():
                     yield
             else:
                 with remembered_ops(), unrolled():

@@ -16,16 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.dataflow import (
-    DIFFERENTIABLE,
-    FUNCTIONS,
-    PICKS,
-    Made,
-    is_linear,
-    made,
-    name_of,
-    scope,
-)
+from qshift.autodiff.dataflow import name_of
+from qshift.autodiff.op_kinds import DIFFERENTIABLE, FUNCTIONS, PICKS, is_linear
+from qshift.autodiff.remembered_ops import Made, made, scope
 from qshift.tensorflow_internals import (
     EagerTensor,
     following,
@@ -42,21 +35,9 @@ _LONGEST = 32  # ops in a row that one name tells of
 Angle = tuple[Hashable, float]
 
 
-def angles(tensors: Sequence[tf.Tensor | tf.Variable]) -> list[Angle]:
-    """Returns for each tensor some name of an angle and the constant factor by which it is taken.
-
-    Tensors of the same name are multiples of one another. In eager mode what no tape follows is a
-    constant.
-    """
-    names = _Names()
-    return [
-        names.angle(tensor) if isinstance(tensor, tf.Tensor) else (id(tensor), 1.0)
-        for tensor in tensors
-    ]
-
-
 def picks(named: Sequence[Angle], ends: Sequence[tf.Tensor]) -> list[Hashable | None]:
-    """Returns for each of `angles` how it is picked out of one of `ends`, and times what constant.
+    """Returns for each of `Angles.named` how it is picked out of one of `ends`, and times what
+    constant.
 
     The same entry of another tensor, of the same shape and dtype, is picked in the same way. None
     where more is done to it, as far as is known.
@@ -124,7 +105,7 @@ def _knows_own_gradient(origin: Made, op: tf.Operation, tensor: tf.Tensor) -> bo
     return not has_other_gradient(op) and (origin.recorded or not is_watched(tensor))
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """How a tensor follows from one other.
 
     Attributes:
@@ -143,23 +124,44 @@ class _Step(NamedTuple):
     scales: bool = False
 
 
-class _Names:
-    """Names tensors, in one go: ids and counts of what is there change with time."""
+class Angles:
+    """Names tensors, in one go: ids and counts of what is there change with time.
+
+    Attributes:
+        steps: How those that are named, and those on the way to them, follow from others, by
+            `name_of`; in eager mode by `id`.
+            Tapes that follow the one follow the other, and know the same derivatives by the one,
+            found by way of the other.
+    """
 
     def __init__(self) -> None:
         self._known: dict[Hashable, tuple[Angle, int]] = {}  # with the number of ops it tells of
+        self.steps: dict[Hashable, Step] = {}
         self._writes: dict[int, dict[str, int]] = {}
         self._scope = scope()
 
-    def angle(self, tensor: tf.Tensor) -> Angle:
+    def named(self, tensors: Sequence[tf.Tensor | tf.Variable]) -> list[Angle]:
+        """Returns for each tensor some name of an angle and the constant factor by which it is
+        taken.
+
+        Tensors of the same name are multiples of one another. In eager mode what no tape follows
+        is a constant.
+        """
+        return [
+            self._named(tensor) if isinstance(tensor, tf.Tensor) else (id(tensor), 1.0)
+            for tensor in tensors
+        ]
+
+    def _named(self, tensor: tf.Tensor) -> Angle:
         """Goes back from a tensor to where its name begins, and forward again to its own."""
-        way: list[tuple[Hashable, _Step]] = []
-        eager = tf.executing_eagerly()
-        name = id(tensor) if eager else name_of(tensor)
+        way: list[tuple[Hashable, Step]] = []
+        key = id if tf.executing_eagerly() else name_of
+        name = key(tensor)
         while name not in self._known and (step := self._last_step(tensor)) is not None:
             way.append((name, step))
+            self.steps[name] = step
             tensor = step.other
-            name = id(tensor) if eager else name_of(tensor)
+            name = key(tensor)
         angle, length = self._known.setdefault(name, ((name, 1.0), 0))
         for name, step in reversed(way):
             inner, factor = angle
@@ -175,7 +177,7 @@ class _Names:
             self._known[name] = angle, length
         return angle
 
-    def _last_step(self, tensor: tf.Tensor) -> _Step | None:
+    def _last_step(self, tensor: tf.Tensor) -> Step | None:
         """Returns how a tensor was made, if that makes it a function of one other."""
         if not (tensor.dtype.is_floating or tensor.dtype.is_complex):
             return None  # a multiple is rounded otherwise
@@ -190,16 +192,16 @@ class _Names:
         kind, inputs = origin.kind, origin.inputs
         if kind == "ReadVariableOp":
             version = origin.version if eager else self._version(tensor.op)
-            return _Step(inputs[0], label=(kind, version, tapes))
+            return Step(inputs[0], label=(kind, version, tapes))
         if kind == "Neg":
-            step = _Step(inputs[0], -1.0)
+            step = Step(inputs[0], -1.0)
         elif kind in ("Mul", "RealDiv"):
             found = _multiple(kind, inputs)
             if found is None:
                 return None
             step = found
         elif kind in PICKS or kind in FUNCTIONS:
-            constants = _numbers(inputs[1:])
+            constants = _numbers(inputs[1:]) if len(inputs) > 1 else ()
             if constants is None:
                 return None
             settings = origin.settings
@@ -209,7 +211,7 @@ class _Names:
                 settings = _hashable(settings)
             label = kind, origin.index, settings
             # A cast rounds what it is given.
-            step = _Step(inputs[0], 1.0, 1.0, label, constants, kind in PICKS and kind != "Cast")
+            step = Step(inputs[0], 1.0, 1.0, label, constants, kind in PICKS and kind != "Cast")
         else:
             return None
         # Tapes that follow one of them only do not differentiate through the op. Two stands for two
@@ -234,13 +236,13 @@ class _Names:
         return self._writes[id(graph)][read.name]
 
 
-def _multiple(kind: str, inputs: Sequence[tf.Tensor]) -> _Step | None:
+def _multiple(kind: str, inputs: Sequence[tf.Tensor]) -> Step | None:
     """Returns a product or quotient as a multiple of one input, if the other is a constant."""
     for moving, other in ((0, 1), (1, 0))[: 2 if kind == "Mul" else 1]:
         c = constant(inputs[other])
         if c is not None and not c.shape and c and not np.iscomplexobj(c):
             factors = (float(c), 1.0) if kind == "Mul" else (1.0, float(c))
-            return _Step(inputs[moving], *factors)
+            return Step(inputs[moving], *factors)
     return None
 
 

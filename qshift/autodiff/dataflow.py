@@ -1,153 +1,14 @@
-"""What tensors are computed from.
-
-While TensorFlow traces, every tensor knows the op it comes from, but not which tapes were following
-when it was made. In eager mode it knows neither. `remembered_ops` writes down both.
-"""
+"""What tensors are computed from."""
 
 from __future__ import annotations
 
-import functools
-import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from qshift.tensorflow_internals import (
-    EagerTensor,
-    add_callback,
-    could_record,
-    is_trainable,
-    is_watched,
-    open_tapes,
-    remove_callback,
-)
-
-# Ops that pick or rearrange entries of their first input, which the others say.
-PICKS = frozenset(
-    "Cast ExpandDims GatherV2 Identity ReadVariableOp Reshape Squeeze StridedSlice Unpack".split()
-)
-# Ops of one input that are smooth.
-FUNCTIONS = frozenset("Acos Asin Atan Cos Exp Log Sigmoid Sin Sqrt Square Tan Tanh".split())
-LINEAR = PICKS | frozenset(
-    "AddN AddV2 ConcatV2 Imag Mean Neg Pack Real Slice Sub Sum Tile Transpose".split()
-)
-# Ops that are linear in each of their inputs.
-BILINEAR = frozenset("BatchMatMulV2 Einsum MatMul Mul".split())
-SMOOTH = LINEAR | FUNCTIONS | BILINEAR | {"RealDiv"}
-# Other ops whose gradients are linear in the cotangent, with derivatives of every order.
-DIFFERENTIABLE = SMOOTH | frozenset(
-    "Abs Acosh Asinh Atan2 Atanh Cosh Cumsum Erf Erfc Expm1 Log1p Maximum Minimum Pow Prod "
-    "Reciprocal Relu Rsqrt SelectV2 Sinh Softplus SquaredDifference".split()
-)
-
-
-class Scope:
-    """One block of `remembered_ops`.
-
-    Attributes:
-        reads: Of each variable, by the id of its handle, the latest eager read, and a number that
-            two reads share only if they gave the same.
-    """
-
-    def __init__(self) -> None:
-        self.reads: dict[int, tuple[tf.Tensor, int]] = {}
-
-
-class Made(NamedTuple):
-    """How a tensor was made.
-
-    Attributes:
-        kind: Of the op.
-        inputs: Of the op.
-        settings: Its attributes, as TensorFlow hands them to callbacks.
-        index: Which of its outputs the tensor is.
-        scope: In which it was made.
-        recorded: Whether tapes that were open then recorded the op itself, rather than being told
-            derivatives by somebody, as for a `tf.custom_gradient`.
-        tapes: Those that were open then, see `open_tapes`.
-        version: For an eager read of a variable, see `Scope.reads`.
-    """
-
-    kind: str
-    inputs: tuple[tf.Tensor, ...]
-    settings: Any
-    index: int  # type: ignore[assignment]  # hides a method of tuples
-    scope: Scope
-    recorded: bool
-    tapes: tuple[int, ...]
-    version: int
-
-
-class _Current(threading.local):
-    """The innermost scope of a thread, and how often ops of its scopes have assigned."""
-
-    scope: Scope | None = None
-    assignments = 0
-
-
-_current = _Current()
-
-
-@contextmanager
-def remembered_ops() -> Iterator[None]:
-    """Within it, tensors remember how they were made, for `origins` and `made`."""
-    outer, _current.scope = _current.scope, Scope()
-    adds = add_callback(_remember)
-    try:
-        yield
-    finally:
-        _current.scope = outer
-        if adds:
-            remove_callback(_remember)
-
-
-def _remember(
-    op_type: Any,
-    inputs: tuple[tf.Tensor, ...],
-    attrs: Sequence[Any],
-    outputs: Sequence[tf.Tensor],
-    op_name: str | None = None,
-    graph: Any = None,
-) -> None:
-    scope, kind = _current.scope, tf.compat.as_str(op_type)
-    if scope is None:  # TensorFlow runs something else of its own
-        return
-    if graph is not None and kind not in SMOOTH:
-        return  # the graph knows it, and keeps what is added for ever
-    if not outputs and kind.startswith(("Assign", "Resource")):
-        _current.assignments += 1
-    recorded, version = could_record(), 0
-    if graph is None:
-        if kind == "ReadVariableOp":
-            latest, version = scope.reads.get(id(inputs[0]), (None, -1))
-            if latest is None or not np.array_equal(latest, outputs[0]):
-                version += 1
-                scope.reads[id(inputs[0])] = outputs[0], version
-        elif kind == "Identity":
-            # The last op of each eager `tf.custom_gradient`, which then tells tapes something else.
-            recorded = False
-    tapes = open_tapes()
-    for index, output in enumerate(outputs):
-        output.qshift_made = Made(kind, inputs, attrs, index, scope, recorded, tapes, version)
-
-
-def assignments() -> int:
-    """Returns how often eager ops within `remembered_ops` have assigned to a variable so far."""
-    return _current.assignments
-
-
-# scope() returns the present scope: what tensors of others remember is for this one as if they had
-# always been there, as somebody may differentiate by them.
-scope: Callable[[], Scope | None] = functools.partial(getattr, _current, "scope")
-
-
-def made(tensor: tf.Tensor) -> Made | None:
-    """Returns how a tensor was made in the present scope; None if it was not."""
-    found = getattr(tensor, "qshift_made", None)
-    return found if found is not None and found.scope is _current.scope else None
+from qshift.autodiff.op_kinds import is_linear
+from qshift.tensorflow_internals import EagerTensor, is_trainable, is_watched
 
 
 def name_of(tensor: tf.Tensor | tf.Variable) -> Hashable:
@@ -207,18 +68,6 @@ def nonlinear(tensors: Sequence[tf.Tensor], ends: Sequence) -> list[bool]:
 
     last = set(map(name_of, ends))
     return [bend == 2 for bend in _fold(tensors, last, combine)]
-
-
-def is_linear(kind: str, moves: Sequence[bool]) -> bool:
-    """Whether an op is known to be linear in those of its inputs that move, up to a constant.
-
-    Args:
-        kind: Of the op.
-        moves: Which of its inputs move.
-    """
-    if kind in BILINEAR:
-        return sum(moves) == 1
-    return kind in LINEAR or kind == "RealDiv" and not moves[1]
 
 
 def _fold(tensors: Sequence[tf.Tensor], last: set[Any], combine: Callable) -> list:

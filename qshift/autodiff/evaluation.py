@@ -147,7 +147,8 @@ class Evaluation:
         shifted = getattr(circuit, "shifted", None)
         self._shifted = shifted or Shifter(planner.spectra, "Parameter {}".format)
         self._values = Table((circuit.num_values,), parameters, planner.root, self._shifted)
-        self._values.parameters = self._shifted.near(parameters)
+        if not (np.abs(parameters) <= self._shifted.reach).all():
+            self._values.parameters = self._shifted.near(parameters)
         self._gradients: Table | None = None  # as long as nobody has asked
         self._together: tuple[tuple[Index, ...], np.ndarray] = (), np.empty(0)
         self._lock: AbstractContextManager = nullcontext() if alone else Lock()

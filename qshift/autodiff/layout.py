@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ import pennylane as qml
 import tensorflow as tf
 
 from qshift.autodiff.dataflow import origins
+from qshift.autodiff.entries import blocks
 from qshift.errors import UnsupportedError
 from qshift.inputs import argument_positions
 from qshift.tensorflow_internals import could_record, following
@@ -19,6 +19,7 @@ from qshift.tensorflow_internals import could_record, following
 if TYPE_CHECKING:
     from pennylane.tape import QuantumScript
 
+    from qshift.autodiff.angles import Step
     from qshift.circuits.circuit import Slot
 
 _MOST_PARTS = 8  # derivatives by each are traced anew
@@ -58,16 +59,32 @@ class Parts(NamedTuple):
     watched: tuple[int, ...]
 
 
-def parts(circuit: Any, parameters: Sequence[Any], batch: int | None) -> Parts:
+def parts(
+    circuit: Any,
+    parameters: Sequence[Any],
+    batch: int | None,
+    steps: Mapping[Hashable, Step] | None = None,
+) -> Parts:
     """Packs the parameters, in one part for each set of tensors that they are computed from.
 
     In eager mode, where that is not known, the parameters that are watched are one part. While
     tracing, those without a rule are parts of their own: tapes ask for derivatives by all they
     follow, and only if the result is used there is an error.
+
+    Args:
+        circuit: What has them as slots.
+        parameters: One for each slot.
+        batch: Size of the batch, if there is one.
+        steps: How parameters follow from other tensors, as far as is known; see `Angles`.
     """
     parameters = [tf.convert_to_tensor(parameter) for parameter in parameters]
     eager = tf.executing_eagerly()
     recording = could_record()
+    if eager and not recording and not any(x.dtype.is_complex for x in parameters):
+        numbers = np.empty((1 if batch is None else batch, circuit.num_parameters))
+        for slot, x in zip(circuit.slots, parameters, strict=True):
+            numbers[:, slot.columns] = x.numpy().reshape(-1, slot.size)
+        return Parts([tf.constant(numbers)], (tuple(range(numbers.shape[1])),), (None,), ())
     followed = [recording and following([x]) != 0 for x in parameters]
     labels: list[tuple] = [
         (is_followed, not eager and slot.spectrum is None)
@@ -84,6 +101,11 @@ def parts(circuit: Any, parameters: Sequence[Any], batch: int | None) -> Parts:
     follow: list[int] = []
     can: list[int] = []
     for (is_followed, has_no_rule, *_), slots in kinds.items():
+        plain = [i for i in slots if not (circuit.slots[i].shape or parameters[i].dtype.is_complex)]
+        found = blocks([parameters[i] for i in plain], steps or {})
+        laid_out = [([plain[k] for k in block], numbers) for block, numbers in found]
+        laid_out += [([i], _flat(circuit.slots[i], parameters[i])) for i in slots if i not in plain]
+        slots = [i for block, _ in laid_out for i in block]
         columns.append(tuple(c for i in slots for c in circuit.slots[i].columns))
         moving = tuple(c for c in columns[-1] if c in useful)
         if eager and is_followed and any(circuit.slots[i].spectrum is None for i in slots):
@@ -91,23 +113,15 @@ def parts(circuit: Any, parameters: Sequence[Any], batch: int | None) -> Parts:
         if not has_no_rule:
             (follow if is_followed else can).extend(moving)
         active.append(moving if is_followed or not eager else None)
-        tensors.append(_pack([(circuit.slots[i], parameters[i]) for i in slots], batch))
+        tensors.append(_pack([numbers for _, numbers in laid_out], batch))
     if not tensors:
         return Parts([tf.zeros([1, 0], tf.float64)], ((),), (None,), ())
     watched = follow or ([] if eager else can)
     return Parts(tensors, tuple(columns), tuple(active), tuple(sorted(watched)))
 
 
-def _pack(slots: Sequence[tuple[Slot, tf.Tensor]], batch: int | None) -> tf.Tensor:
-    """Lays parameters out as float64[N, columns]."""
-    blocks = []
-    # Angles without a batch are many as a rule, and for TensorFlow one tensor is less than many.
-    for dtype, group in groupby(slots, _dtype_of_angle):
-        if dtype is not None:
-            angles = tf.stack([parameter for _, parameter in group])
-            blocks.append(tf.expand_dims(angles, 0))
-        else:
-            blocks += [half for pair in group for half in _flat(*pair)]
+def _pack(blocks: Sequence[tf.Tensor], batch: int | None) -> tf.Tensor:
+    """Joins blocks [1 or N, columns] to one tensor, float64[N, all columns]."""
     blocks = [tf.cast(block, tf.float64) for block in blocks]
     rows = 1 if batch is None else batch  # a tensor, if it is not known yet
     blocks = [
@@ -119,20 +133,15 @@ def _pack(slots: Sequence[tuple[Slot, tf.Tensor]], batch: int | None) -> tf.Tens
     return blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=1)
 
 
-def _dtype_of_angle(pair: tuple[Slot, tf.Tensor]) -> tf.DType | None:
-    """Returns the dtype of a real angle without a batch; None for everything else."""
-    slot, parameter = pair
-    alone = parameter.shape.rank == 0 and not parameter.dtype.is_complex
-    return parameter.dtype if alone and not slot.shape else None
-
-
-def _flat(slot: Slot, parameter: tf.Tensor) -> list[tf.Tensor]:
+def _flat(slot: Slot, parameter: tf.Tensor) -> tf.Tensor:
     """Lays a parameter out as [N, columns]; real parts before imaginary ones, if it has these."""
     flat = tf.reshape(parameter, [-1, slot.size // 2 if slot.is_complex else slot.size])
     if not flat.dtype.is_complex:
-        return [flat]
+        return flat
     real, imaginary = tf.math.real(flat), tf.math.imag(flat)
-    return [real, imaginary] if slot.is_complex else [_require_real(real, imaginary, slot)]
+    if slot.is_complex:
+        return tf.concat([real, imaginary], 1)
+    return _require_real(real, imaginary, slot)
 
 
 def _require_real(real: tf.Tensor, imaginary: tf.Tensor, slot: Slot) -> tf.Tensor:

@@ -169,11 +169,6 @@ class _InGraph:
         self.key: tuple[str, ...] = ()
         self.inputs: tuple[str, ...] = ()
 
-    def belongs_to(self, op: tf.Operation) -> None:
-        """Says by which op it is called first, before copies of it."""
-        self.name, self.inputs = op.name, tuple([each.name for each in op.inputs])
-        self.key = self.inputs[: 1 + len(self.node.program.columns)]
-
     def __call__(self, ticket: Any, *inputs: Any) -> Any:
         if self._others is None:
             self._others = siblings(self._graph(), self, _call_of)
@@ -202,7 +197,8 @@ def _graph_op(node: Any, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.T
             call, [ticket, *inputs], tf.float64, stateful=False, vectorised=converter
         )
     result.set_shape([inputs[0].shape[0], *node.shape])
-    call.belongs_to(result.op)
+    call.name, call.inputs = result.op.name, tuple([each.name for each in result.op.inputs])
+    call.key = call.inputs[: 1 + len(node.program.columns)]
     return result
 
 

@@ -93,6 +93,9 @@ class Shifter:
         spectra: How values depend on each column.
         name: What messages call a column.
         moves: For parameters that move several columns, (column, factor) of each.
+
+    Attributes:
+        reach: Up to this size no parameter is too large to be shifted as it is.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class Shifter:
     ) -> None:
         self._spectra, self._name, self._moves = tuple(spectra), name, dict(moves or {})
         self._largest = np.array([largest_frequency(spectrum) for spectrum in spectra])
+        self.reach = FAR / max(self._largest, default=1.0) if self._largest.any() else np.inf
 
     def __call__(self, parameters: np.ndarray, points: Sequence[Point]) -> np.ndarray:
         """Returns float64[K * N, P]: for each of K points, the parameters float64[N, P] moved to

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 import qshift
-from qshift.autodiff.angles import LINEARLY, SMOOTHLY, angles, follows
-from qshift.autodiff.dataflow import remembered_ops
+from qshift.autodiff.angles import LINEARLY, SMOOTHLY, Angles, follows
+from qshift.autodiff.remembered_ops import remembered_ops
 
 SIMULATOR = qshift.device("simulator")
 X = 0.7
@@ -318,10 +318,10 @@ def test_what_was_there_before_is_a_number_of_its_own():
         tape.watch(x)
         with remembered_ops():
             before = x[0]
-            (inside, again) = angles([x[0], before])
+            (inside, again) = Angles().named([x[0], before])
             assert inside == again
         with remembered_ops():
-            assert len({name for name, _ in angles([before, x[0], x[0]])}) == 2
+            assert len({name for name, _ in Angles().named([before, x[0], x[0]])}) == 2
 
 
 @pytest.mark.parametrize("dtypes", [*itertools.product((tf.float32, tf.float64), repeat=2)])

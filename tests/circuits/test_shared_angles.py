@@ -9,8 +9,8 @@ import tensorflow as tf
 from scipy import optimize
 
 import qshift
-from qshift.autodiff.angles import angles
-from qshift.autodiff.dataflow import remembered_ops
+from qshift.autodiff.angles import Angles
+from qshift.autodiff.remembered_ops import remembered_ops
 from qshift.circuits.shared_angles import _is_cheaper, _sums
 
 WIRES = 4
@@ -219,7 +219,7 @@ def test_names_of_angles(compiled):
                 x[0] * y[0], tf.sin(y[0]), tf.sin(y)[0], tf.unstack(y)[0],
                 2 * tf.sin(y[0]), tf.sin(2 * y[0]),
             ]  # fmt: skip
-            names, factors = zip(*angles(tensors), strict=True)
+            names, factors = zip(*Angles().named(tensors), strict=True)
         groups = [names.index(name) for name in names]
         assert groups == [0, 1, 0, 0, groups[4], 5, 5, 7, 8, 9, 10, 8, 12]
         assert [factors[i] for i in (0, 2, 3, 6)] == [1, -3, 0.25, 2]

@@ -1,0 +1,191 @@
+"""Angles that are entries of one tensor, taken out of it together.
+
+TensorFlow would take every `x[i]` by an op, and would add the derivatives up by one more for each.
+What a circuit is given here is the tensor itself, its entries in another order at most, times
+constants. Where that is right is for `qshift.autodiff.angles` to say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from qshift.autodiff.angles import Step
+from qshift.autodiff.dataflow import name_of
+from qshift.autodiff.op_kinds import ENTRIES
+from qshift.tensorflow_internals import EagerTensor
+
+# How the entries of an angle lie in its tensor: alone, or one for each point of a batch, which is
+# the tensor's first axis or its last.
+ALONE, ROWS, COLUMNS = range(3)
+
+
+class Entry(NamedTuple):
+    """Where an angle is in a tensor.
+
+    Attributes:
+        tensor: The tensor.
+        batch: `ALONE`, `ROWS` or `COLUMNS`.
+        position: Which of its entries, or of each of its rows or columns.
+        times, over: The constants by which it is multiplied and divided.
+    """
+
+    tensor: tf.Tensor
+    batch: int
+    position: int
+    times: float = 1.0
+    over: float = 1.0
+
+
+def blocks(
+    angles: Sequence[tf.Tensor], steps: Mapping[Hashable, Step]
+) -> list[tuple[list[int], tf.Tensor]]:
+    """Lays angles side by side, in as few tensors as can be.
+
+    Args:
+        angles: Real; one number each, or one for each of the N points of a batch.
+        steps: How they follow from others, see `Angles`.
+
+    Returns:
+        Each tensor [1 or N, columns], with which of the angles its columns are.
+    """
+    entries: dict[Hashable, list[tuple[int, int, Entry]]] = {}
+    others: dict[Hashable, list[int]] = {}
+    for i, angle in enumerate(angles):
+        if (entry := _entry(angle, steps)) is not None:
+            entries.setdefault((id(entry.tensor), entry.batch), []).append(
+                (entry.position, i, entry)
+            )
+        else:
+            others.setdefault(i if angle.shape.rank else angle.dtype, []).append(i)
+    found = []
+    for each in entries.values():
+        each.sort()
+        found.append(([i for _, i, _ in each], _taken([entry for _, _, entry in each])))
+    for numbers in others.values():
+        stacked = tf.stack([angles[i] for i in numbers], axis=-1)
+        found.append((numbers, tf.reshape(stacked, [-1, len(numbers)])))
+    return found
+
+
+def _entry(angle: tf.Tensor, steps: Mapping[Hashable, Step]) -> Entry | None:
+    """Returns of which tensor an angle is an entry, times a constant."""
+    key: Any
+    key, kind = (id, ENTRIES) if tf.executing_eagerly() else (name_of, "StridedSlice")
+    tensor, times, over = angle, 1.0, 1.0
+    picked: list[tf.Tensor] = []
+    while (step := steps.get(key(tensor))) is not None:
+        if step.label is None:
+            if picked or (times, over) != (1.0, 1.0):  # several would be rounded otherwise
+                break
+            times, over = step.times, step.over
+        elif step.label[0] == kind:
+            picked.append(tensor)
+        else:
+            break
+        tensor = step.other
+    if not picked:
+        return None
+    if len(picked) == 1 and isinstance(angle, EagerTensor) and not angle.shape.rank:
+        _, (position,) = picked[0].qshift_made.settings
+        return Entry(tensor, ALONE, position, times, over)
+    place = _place(tensor, picked[::-1])
+    return None if place is None else Entry(tensor, *place, times, over)
+
+
+def _place(tensor: tf.Tensor, picked: Sequence[tf.Tensor]) -> tuple[int, int] | None:
+    """Returns how a number, or one for each point of a batch, lies in a tensor, and where.
+
+    Args:
+        tensor: The tensor.
+        picked: What is picked out of it, out of that, and so on: at the end, the number.
+    """
+    last = picked[-1]
+    if last.shape.rank == 1 and not tensor.shape.is_fully_defined():
+        return _in_unknown_batch(tensor, picked)
+    if last.shape.rank not in (0, 1) or not tensor.shape.is_fully_defined():
+        return None
+    shape = tuple(tensor.shape)
+    positions = np.arange(tensor.shape.num_elements()).reshape(shape)
+    for each in picked:
+        positions = _pick(each, positions)
+    if not positions.shape:
+        return ALONE, int(positions)
+    return _in_batch(positions, shape) if positions.size else None
+
+
+def _in_batch(positions: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    rows, first = len(positions), int(positions[0])
+    for batch, axis, step in ((ROWS, 0, math.prod(shape[1:])), (COLUMNS, -1, 1)):
+        place, rest = (first, 0) if batch == ROWS else divmod(first, rows)
+        lies = not rest and np.array_equal(positions, first + step * np.arange(rows))
+        if shape[axis] == rows and lies:
+            return batch, place
+    return None
+
+
+def _in_unknown_batch(tensor: tf.Tensor, picked: Sequence[tf.Tensor]) -> tuple[int, int] | None:
+    shape = tensor.shape.as_list()
+    if len(picked) > 1 or isinstance(picked[0], EagerTensor) or shape.count(None) > 1:
+        return None
+    op = picked[0].op
+    whole = op.get_attr("begin_mask") & op.get_attr("end_mask") & ~op.get_attr("new_axis_mask")
+    count = len(tf.get_static_value(op.inputs[3]))
+    numbers = op.get_attr("shrink_axis_mask")
+    all_axes = 2**count - 1
+    if shape[0] is None and whole & 1 and numbers == all_axes - 1:
+        pass  # [:, i, ...]
+    elif shape[0] is None and op.get_attr("ellipsis_mask") == 1 and numbers == all_axes - 1:
+        pass  # [..., i]
+    elif not (shape[-1] is None and numbers == all_axes):  # [i, ...]
+        return None
+    some = tuple([3 if size is None else size for size in shape])
+    return _in_batch(_pick(picked[0], np.arange(math.prod(some)).reshape(some)), some)
+
+
+def _pick(picked: tf.Tensor, positions: np.ndarray) -> np.ndarray:
+    """Does to positions what was done to a tensor."""
+    if isinstance(picked, EagerTensor):
+        shape, which = picked.qshift_made.settings
+        return positions.ravel()[list(which)].reshape(shape)
+    op = picked.op
+    masks = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
+    begin, end, strides = (tf.get_static_value(each) for each in op.inputs[1:])
+    with tf.init_scope():
+        return tf.raw_ops.StridedSlice(
+            input=positions,
+            begin=begin,
+            end=end,
+            strides=strides,
+            **{mask: op.get_attr(mask) for mask in masks},
+        ).numpy()
+
+
+def _taken(wanted: Sequence[Entry]) -> tf.Tensor:
+    """Returns the numbers of some entries of one tensor, [1 or N, len(wanted)].
+
+    Args:
+        wanted: Of one tensor and one way of lying in it.
+    """
+    tensor, batch, _, _, _ = wanted[0]
+    shape = [-1 if size is None else size for size in tensor.shape]
+    if batch == ALONE:
+        numbers = tf.reshape(tensor, [1, math.prod(shape)])
+    elif batch == ROWS:
+        numbers = tf.reshape(tensor, [shape[0], math.prod(shape[1:])])
+    else:
+        numbers = tf.transpose(tf.reshape(tensor, [math.prod(shape[:-1]), shape[-1]]))
+    positions = [entry.position for entry in wanted]
+    if positions != list(range(numbers.shape[1])):
+        # Not `tf.gather`, whose derivative is sparse, which forward accumulators cannot take.
+        each = tf.unstack(numbers, axis=1)
+        numbers = tf.stack([each[position] for position in positions], axis=1)
+    for scale, by in ((tf.multiply, "times"), (tf.divide, "over")):
+        constants = np.array([getattr(entry, by) for entry in wanted])
+        if (constants != 1.0).any():
+            numbers = scale(numbers, tf.constant(constants, numbers.dtype))
+    return numbers

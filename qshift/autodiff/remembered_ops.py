@@ -1,0 +1,299 @@
+"""How tensors are made while a quantum function is recorded: written down, and read by NumPy.
+
+While TensorFlow traces, every tensor knows the op it comes from, but not which tapes were following
+when it was made. In eager mode it knows neither. `remembered_ops` writes down both.
+
+A gate turns by `x[i]` as a rule, which TensorFlow has an op with a gradient of its own for, and
+takes longer than for all else that is done about the gate. So in eager mode the numbers come from
+NumPy (`indexed`). Tapes are told that they are entries of x, and `qshift.autodiff.entries` hands
+all of them to the circuit at once, so that no tape has to go through them one by one.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from qshift.autodiff.op_kinds import ENTRIES, SMOOTH
+from qshift.forks import Lock
+from qshift.tensorflow_internals import (
+    INDEXED,
+    EagerTensor,
+    add_callback,
+    could_record,
+    open_tapes,
+    record_operation,
+    remove_callback,
+)
+
+
+class Scope:
+    """One block of `remembered_ops`.
+
+    Attributes:
+        reads: Of each variable, by the id of its handle, the latest eager read, and a number that
+            two reads share only if they gave the same.
+    """
+
+    def __init__(self) -> None:
+        self.reads: dict[int, tuple[tf.Tensor, int]] = {}
+
+
+class Made(NamedTuple):
+    """How a tensor was made.
+
+    Attributes:
+        kind: Of the op.
+        inputs: Of the op.
+        settings: Its attributes, as TensorFlow hands them to callbacks.
+        index: Which of its outputs the tensor is.
+        scope: In which it was made.
+        recorded: Whether tapes that were open then recorded the op itself, rather than being told
+            derivatives by somebody, as for a `tf.custom_gradient`.
+        tapes: Those that were open then, see `open_tapes`.
+        version: For an eager read of a variable, see `Scope.reads`.
+    """
+
+    kind: str
+    inputs: tuple[tf.Tensor, ...]
+    settings: Any
+    index: int  # type: ignore[assignment]  # hides a method of tuples
+    scope: Scope
+    recorded: bool
+    tapes: tuple[int, ...]
+    version: int
+
+
+class _Read(NamedTuple):
+    """A tensor or variable that was indexed.
+
+    Attributes:
+        given: As which it was.
+        tensor: What it was then.
+        shape: Its shape.
+        numbers: Its entries, one after the other.
+        assignments: How often variables had been assigned to.
+    """
+
+    given: tf.Tensor | tf.Variable
+    tensor: tf.Tensor
+    shape: tuple[int, ...]
+    numbers: np.ndarray
+    assignments: int
+
+
+class _Current(threading.local):
+    """What a thread remembers.
+
+    Attributes:
+        scope: The innermost one.
+        assignments: How often ops of its scopes have assigned.
+        read: What was read within the innermost `indexed`, by id; None outside.
+    """
+
+    scope: Scope | None = None
+    assignments = 0
+    read: dict[int, _Read] | None = None
+
+
+_current = _Current()
+
+
+@contextmanager
+def remembered_ops() -> Iterator[None]:
+    """Within it, tensors remember how they were made, for `origins` and `made`."""
+    outer, _current.scope = _current.scope, Scope()
+    adds = add_callback(_remember)
+    try:
+        yield
+    finally:
+        _current.scope = outer
+        if adds:
+            remove_callback(_remember)
+
+
+def _remember(
+    op_type: Any,
+    inputs: tuple[tf.Tensor, ...],
+    attrs: Sequence[Any],
+    outputs: Sequence[tf.Tensor],
+    op_name: str | None = None,
+    graph: Any = None,
+) -> None:
+    scope, kind = _current.scope, tf.compat.as_str(op_type)
+    if scope is None:  # TensorFlow runs something else of its own
+        return
+    if graph is not None and kind not in SMOOTH:
+        return  # the graph knows it, and keeps what is added for ever
+    if not outputs and kind.startswith(("Assign", "Resource")):
+        _current.assignments += 1
+    recorded, version = could_record(), 0
+    if graph is None:
+        if kind == "ReadVariableOp":
+            latest, version = scope.reads.get(id(inputs[0]), (None, -1))
+            if latest is None or not np.array_equal(latest, outputs[0]):
+                version += 1
+                scope.reads[id(inputs[0])] = outputs[0], version
+        elif kind == "Identity":
+            # The last op of each eager `tf.custom_gradient`, which then tells tapes something else.
+            recorded = False
+    tapes = open_tapes()
+    for index, output in enumerate(outputs):
+        output.qshift_made = Made(kind, inputs, attrs, index, scope, recorded, tapes, version)
+
+
+# assignments() returns how often eager ops within `remembered_ops` have assigned to a variable.
+assignments: Callable[[], int] = functools.partial(getattr, _current, "assignments")
+
+
+# scope() returns the present scope: what tensors of others remember is for this one as if they had
+# always been there, as somebody may differentiate by them.
+scope: Callable[[], Scope | None] = functools.partial(getattr, _current, "scope")
+
+
+def made(tensor: tf.Tensor) -> Made | None:
+    """Returns how a tensor was made in the present scope; None if it was not."""
+    found = getattr(tensor, "qshift_made", None)
+    return found if found is not None and found.scope is _current.scope else None
+
+
+_MOST = 2**14  # entries of a tensor: of more, the positions take longer than TensorFlow does
+
+
+class _Blocks:
+    """The `indexed` blocks that are open, of all threads. As long as there are any, x[i] is by
+    `_asking`; outside, what TensorFlow does for itself takes no longer than ever."""
+
+    def __init__(self) -> None:
+        self._open, self._lock = 0, Lock()
+        self._own = [kind.__getitem__ for kind in INDEXED]
+        self._asking = [_asking(own) for own in self._own]
+
+    def count(self, more: int) -> None:
+        with self._lock:
+            self._open += more
+            for kind, own, asking in zip(INDEXED, self._own, self._asking, strict=True):
+                kind.__getitem__ = asking if self._open else own
+
+
+@contextmanager
+def indexed() -> Iterator[None]:
+    """Within it, eager tensors and variables of this thread are indexed by NumPy, and tensors
+    remember how they were made if anything records."""
+    outer, _current.read = _current.read, {}
+    _blocks.count(1)
+    try:
+        # With nothing recording, nobody can ask for derivatives of what is run now.
+        with remembered_ops() if could_record() else nullcontext():
+            yield
+    finally:
+        _blocks.count(-1)
+        _current.read = outer
+
+
+def _asking(own: Callable) -> Callable:
+    @functools.wraps(own)
+    def item(tensor: tf.Tensor | tf.Variable, index: Any) -> tf.Tensor:
+        known = _current.read
+        if known is None or not tf.executing_eagerly():
+            return own(tensor, index)
+        read = known.get(id(tensor))
+        is_variable = read is not None and read.given is not read.tensor
+        if read is None or is_variable and read.assignments != _current.assignments:
+            read = _read(tensor)
+            if read is None:
+                return own(tensor, index)
+            if read.given is read.tensor or _current.scope:  # assignments are counted
+                known[id(tensor)] = read
+        try:
+            positions = _positions(read.shape, index)
+        except (TypeError, IndexError, ValueError):  # of which TensorFlow may make something
+            return own(tensor, index)
+        result = tf.constant(read.numbers[positions])
+        if could_record():
+            _record(read.tensor, result, index, positions)
+        if read.given is not read.tensor:
+            result.assign = functools.partial(_assign, tensor, index)
+        return result
+
+    return item
+
+
+def _read(given: tf.Tensor | tf.Variable) -> _Read | None:
+    size = given.shape.num_elements()
+    if size is None or size > _MOST or given.dtype not in (tf.float32, tf.float64):
+        return None
+    tensor = given if isinstance(given, EagerTensor) else given.value()
+    if not isinstance(tensor, EagerTensor) or not tensor.device.endswith("CPU:0"):
+        return None
+    numbers = tensor.numpy()
+    return _Read(given, tensor, numbers.shape, numbers.ravel(), _current.assignments)
+
+
+def _positions(shape: tuple[int, ...], index: Any) -> np.ndarray:
+    """Returns which entries of a tensor of some shape an index takes, int[...].
+
+    Raises:
+        TypeError: If the index has anything else than integers, slices and an ellipsis in it.
+        IndexError, ValueError: If a tensor of this shape has no such entries.
+    """
+    index = index if type(index) is tuple else (index,)
+    if all(type(part) is int for part in index) and index:
+        return _entry(shape, index)
+    for part in index:
+        limits = (part.start, part.stop, part.step) if type(part) is slice else (part,)
+        if not all(limit in (None, Ellipsis) or _is_integer(limit) for limit in limits):
+            raise TypeError
+    if None in index or not index:
+        raise TypeError
+    return np.asarray(np.arange(math.prod(shape)).reshape(shape)[index])
+
+
+@functools.lru_cache(maxsize=2**12)
+def _entry(shape: tuple[int, ...], index: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(np.arange(math.prod(shape)).reshape(shape)[index])
+
+
+def _is_integer(limit: Any) -> bool:
+    return isinstance(limit, int | np.integer) and not isinstance(limit, bool)
+
+
+def _record(base: tf.Tensor, result: tf.Tensor, index: Any, positions: np.ndarray) -> None:
+    """Tells tapes and `dataflow` that a tensor holds entries of another one."""
+    shape, dtype = base.shape, base.dtype
+
+    def pulled(cotangent: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            zeros = tf.zeros(shape, dtype)
+            tape.watch(zeros)
+            entries = _by_tensorflow(zeros, index)
+        return [tape.gradient(entries, zeros, cotangent)]
+
+    record_operation(ENTRIES, [result], [base], pulled, lambda x: [_by_tensorflow(x, index)])
+    if current := _current.scope:
+        settings = positions.shape, tuple(positions.ravel().tolist())
+        result.qshift_made = Made(ENTRIES, (base,), settings, 0, current, True, open_tapes(), 0)
+
+
+def _by_tensorflow(tensor: tf.Tensor | tf.Variable, index: Any) -> tf.Tensor:
+    """Returns tensor[index] as it is elsewhere."""
+    inner, _current.read = _current.read, None
+    try:
+        return tensor[index]
+    finally:
+        _current.read = inner
+
+
+def _assign(variable: tf.Variable, index: Any, *args: Any, **options: Any) -> Any:
+    """What `variable[index].assign` is elsewhere."""
+    return _by_tensorflow(variable, index).assign(*args, **options)
+
+
+_blocks = _Blocks()

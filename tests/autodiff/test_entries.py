@@ -1,0 +1,266 @@
+"""Angles that are entries of tensors: taken together, in eager mode and in graphs."""
+
+import threading
+
+import numpy as np
+import pennylane as qml
+import pytest
+import tensorflow as tf
+
+import qshift
+from qshift.tensorflow_internals import INDEXED, always_run
+
+SIMULATOR = qshift.device("simulator")
+X = np.array([[0.3, -0.4, 1.1], [0.7, 0.2, -0.9]])
+
+# What may be done to a tensor of the shape (2, 3) to get at angles.
+ANGLES = {
+    "one by one": lambda x: [x[0, 1], x[1, 2]],
+    "from the end": lambda x: [x[-1, -2], x[-2, 0], x[1][-1]],
+    "all in order": lambda x: [x[i, j] for i in range(2) for j in range(3)],
+    "all in another order": lambda x: [x[i, j] for j in (2, 0, 1) for i in range(2)],
+    "one twice": lambda x: [x[0, 1], x[1, 0], x[0, 1]],
+    "rows": lambda x: [y for row in x for y in row],
+    "unpacked": lambda x: [*x[0], *x[1, 1:]],
+    "slices": lambda x: [x[:, 1][0], x[0, ::-1][0], x[..., 2][1], x[1:, :2][0, 0]],
+    "NumPy's integers": lambda x: [x[np.int64(1), np.int32(0)], x[np.arange(2)[1], 1]],
+    "by a tensor": lambda x: [x[tf.constant(1), 0], x[1, tf.constant(2)]],
+    "with new axes": lambda x: [x[0, tf.newaxis, 1][0], x[1, 2]],
+    "multiples": lambda x: [2 * x[0, 0], -x[0, 1], x[1, 1] / 3, 0.1 * x[1, 2] * 0.7],
+    "multiples before": lambda x: [(2 * x)[0, 0], (-x / 3)[0, 1], 3 * (x / 7)[1, 1]],
+    "functions": lambda x: [tf.sin(x[0, 0]), tf.exp(x)[0, 1], x[1, 1] ** 2, x[0, 0] * x[1, 1]],
+    "other ops": lambda x: [tf.transpose(x)[2, 1], tf.reshape(x, [6])[4], tf.unstack(x[0])[1]],
+    "entries and sums": lambda x: [x[0, 0], x[0, 1] + x[1, 1], tf.reduce_sum(x), x[1, 0]],
+}
+
+
+def circuit_of(angles, device=SIMULATOR):
+    """The cosine of the first angle plus the second, times ... : all mixed derivatives differ."""
+
+    @qshift.qnode(device)
+    def circuit(x):
+        for wire, angle in enumerate(angles(x)):
+            qml.RX(angle, wires=wire)
+            if wire:
+                qml.CNOT([wire, 0])
+        return qml.expval(qml.Z(0))
+
+    return circuit
+
+
+def closed_form(angles):
+    return lambda x: tf.reduce_prod([tf.cos(angle) for angle in angles(x)])
+
+
+def derivatives(function, x):
+    """The value and derivatives to third order, contracted to as many numbers as x has."""
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as middle:
+            middle.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                value = function(x)
+            first = inner.gradient(value, x)
+            total = tf.reduce_sum(first * np.arange(1.0, 7.0).reshape(2, 3))
+        second = middle.gradient(total, x)
+        total = tf.reduce_sum(second * np.arange(3.0, 9.0).reshape(2, 3))
+    return value, first, second, outer.gradient(total, x)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "variable", "compiled", "tapes outside"])
+@pytest.mark.parametrize("angles", ANGLES.values(), ids=ANGLES)
+def test_derivatives_by_entries(angles, kind):
+    circuit, expected = circuit_of(angles), closed_form(angles)
+    x = tf.constant(X) if kind == "tensor" else tf.Variable(X)
+    if kind == "tapes outside":
+        circuit = tf.function(circuit)
+    run = tf.function(derivatives) if kind == "compiled" else derivatives
+    for found, right in zip(run(circuit, x), derivatives(expected, x), strict=True):
+        np.testing.assert_allclose(found, right, atol=1e-12)
+
+
+@pytest.mark.parametrize("pfor", [True, False])
+@pytest.mark.parametrize("angles", ["rows", "one twice", "slices", "functions"])
+def test_hessians_by_entries(angles, pfor):
+    x = tf.constant(X)
+
+    def hessian(function):
+        with tf.GradientTape(persistent=not pfor) as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                value = function(x)
+            first = inner.gradient(value, x)
+        return outer.jacobian(first, x, experimental_use_pfor=pfor)
+
+    found, right = hessian(circuit_of(ANGLES[angles])), hessian(closed_form(ANGLES[angles]))
+    np.testing.assert_allclose(found, right, atol=1e-12)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("angles", ANGLES.values(), ids=ANGLES)
+def test_forward_mode_by_entries(angles, compiled):
+    x, along = tf.constant(X), tf.constant(np.cos(X))
+
+    def slopes(function):
+        with tf.autodiff.ForwardAccumulator(x, along) as forward:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                value = function(x)
+            gradient = tape.gradient(value, x)
+        return forward.jvp(value), forward.jvp(gradient)
+
+    run = tf.function(slopes) if compiled else slopes
+    for found, right in zip(run(circuit_of(angles)), slopes(closed_form(angles)), strict=True):
+        np.testing.assert_allclose(found, right, atol=1e-12)
+
+
+BATCHES = {
+    "rows": lambda x: [x[:, 0], x[:, 2], x[:, 1]],
+    "some rows": lambda x: [x[:, 2], x[..., 0]],
+    "transposed": lambda x: list(tf.transpose(x, [1, 0])),
+    "beside one number": lambda x: [x[:, 1], x[0, 0], x[:, 0] * 2],
+    "reversed": lambda x: [x[::-1, 1], x[:, 0]],
+}
+
+
+@pytest.mark.parametrize("size", [3, None, "eager"])
+@pytest.mark.parametrize("angles", BATCHES.values(), ids=BATCHES)
+def test_derivatives_by_columns_of_a_batch(angles, size):
+    x = tf.constant(np.vstack([X, X[:1] - 0.2]))  # as many rows as columns
+    if size is None:
+        x = x[:2]
+
+    def slope(function, x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                values = function(x)
+            first = tape.gradient(values, x)
+            total = tf.reduce_sum(first * tf.cos(x))
+        return values, first, outer.gradient(total, x)
+
+    def expected(x):
+        product = tf.ones_like(x[:, 0])
+        for angle in angles(x):
+            product *= tf.cos(angle)
+        return product
+
+    circuit = circuit_of(angles)
+    run = slope
+    if size != "eager":
+        signature = [tf.TensorSpec([size, 3], tf.float64)]
+        run = tf.function(
+            lambda function, x: tf.function(
+                lambda x: slope(function, x), input_signature=signature
+            )(x)
+        )
+    for found, right in zip(run(circuit, x), slope(expected, x), strict=True):
+        np.testing.assert_allclose(found, right, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.float32, tf.float64])
+def test_multiples_are_rounded_as_they_are_written(dtype):
+    """In the precision of the tensor, where that is what the quantum function multiplies in."""
+    angles = ANGLES["multiples"]
+    x = tf.Variable(tf.cast(X, dtype))
+    with tf.GradientTape() as tape:
+        found = circuit_of(angles)(x)
+    right = np.prod([np.cos(float(angle)) for angle in angles(x)])
+    rounding = 1e-15 if dtype == tf.float64 else 1e-7
+    assert abs(float(found) - right) < rounding
+    assert tape.gradient(found, x).dtype == dtype
+
+
+def test_what_is_assigned_meanwhile_counts_from_then_on():
+    x = tf.Variable([0.3, 0.4], dtype=tf.float64)
+
+    @qshift.qnode(SIMULATOR)
+    def circuit():
+        qml.RX(x[0], wires=0)
+        x.assign([1.0, 2.0])
+        qml.RX(x[1], wires=0)
+        x[0].assign(0.1)
+        qml.RX(x[0], wires=0)
+        return qml.expval(qml.Z(0))
+
+    with tf.GradientTape() as tape:
+        value = circuit()
+    np.testing.assert_allclose(value, np.cos(0.3 + 2.0 + 0.1), atol=1e-12)
+    np.testing.assert_allclose(tape.gradient(value, x), [-2 * np.sin(2.4), -np.sin(2.4)], atol=1e-9)
+    x.assign([0.3, 0.4])
+    np.testing.assert_allclose(circuit(), np.cos(0.3 + 2.0 + 0.1), atol=1e-12)  # with no tape
+
+
+def test_derivatives_by_an_entry_that_is_watched_on_the_way():
+    x = tf.constant([0.3, 0.4], tf.float64)
+    with tf.GradientTape(persistent=True) as tape:
+
+        @qshift.qnode(SIMULATOR)
+        def circuit(x):
+            entry = x[0]
+            tape.watch(entry)
+            seen.append(entry)
+            qml.RX(entry, wires=0)
+            qml.RX(x[1], wires=0)
+            return qml.expval(qml.Z(0))
+
+        seen = []
+        tape.watch(x)
+        value = circuit(x)
+    np.testing.assert_allclose(tape.gradient(value, seen[0]), -np.sin(0.7), atol=1e-12)
+    np.testing.assert_allclose(tape.gradient(value, x), [-np.sin(0.7)] * 2, atol=1e-12)
+
+
+@pytest.mark.parametrize("index", [2, (0,) * 3, (5, 0), (slice(0, 1), 7)])
+def test_entries_that_there_are_not(index):
+    x = tf.constant(X)
+    with pytest.raises(Exception) as own:
+        x[index]
+    with pytest.raises(type(own.value)) as found, tf.GradientTape():
+        circuit_of(lambda x: [x[index]])(x)
+    assert str(own.value) in str(found.value)
+
+
+def test_tensors_are_indexed_as_ever_outside_and_in_other_threads():
+    own = [kind.__getitem__ for kind in INDEXED]
+    x, seen = tf.Variable(X), []
+
+    def other():
+        with tf.GradientTape() as tape:
+            y = x[0, 1]
+        seen.append(tape.gradient(y, x))
+
+    @qshift.qnode(SIMULATOR)
+    def circuit(x):
+        assert [kind.__getitem__ for kind in INDEXED] != own
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        qml.RX(x[0, 1], wires=0)
+        raise KeyError("after all")
+
+    with pytest.raises(KeyError):
+        circuit(x)
+    assert [kind.__getitem__ for kind in INDEXED] == own
+    assert isinstance(seen[0], tf.Tensor) and seen[0].numpy().tolist() == [[0, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("angles", ["all in order", "all in another order"])
+def test_a_graph_takes_all_entries_by_few_ops(angles):
+    circuit = circuit_of(ANGLES[angles])
+
+    @tf.function
+    def slope(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = circuit(x)
+        return tape.gradient(value, x)
+
+    graph = slope.get_concrete_function(tf.TensorSpec([2, 3], tf.float64)).graph
+    kinds = [op.type for op in always_run(graph)]
+    assert not {"StridedSlice", "StridedSliceGrad", "AddN"} & set(kinds)
+    # One lays the results out.
+    assert kinds.count("Pack") == (1 if angles == "all in order" else 3)
