@@ -1,10 +1,10 @@
 """Which angles of a circuit are the same number, and how they follow from given tensors.
 
-Two angles are taken for multiples of one another only if they must be: computed within the same
-call by the same pure ops from the same tensor, each of which every tape that follows its input
-recorded itself. Then they agree in value and in all derivatives. Ops of one name do not suffice: a
-variable may have been assigned to between two reads, and a `tf.custom_gradient` has the ops of its
-forward pass only.
+Two angles are taken for multiples of one another only if they must be: if both are computed within
+the same call by the same pure ops from the same tensor, and every tape that follows an op's input
+recorded the op itself. Then they agree in value and in all derivatives. Ops with the same names do
+not suffice: a variable may have been assigned to between two reads, and a `tf.custom_gradient` has
+the ops of its forward pass only.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ Angle = tuple[Hashable, float]
 
 
 def angles(tensors: Sequence[tf.Tensor | tf.Variable]) -> list[Angle]:
-    """Returns for each tensor some name of an angle and the constant factor by which it is taken.
+    """Returns for each tensor the name of an angle, and the factor from that angle to the tensor.
 
-    Tensors of the same name are multiples of one another. In eager mode what no tape follows is a
-    constant.
+    Tensors of the same name are multiples of one another. In eager mode, a tensor that no tape
+    follows is a constant.
     """
     names = _Names()
     return [
@@ -56,10 +56,10 @@ def angles(tensors: Sequence[tf.Tensor | tf.Variable]) -> list[Angle]:
 
 
 def picks(named: Sequence[Angle], ends: Sequence[tf.Tensor]) -> list[Hashable | None]:
-    """Returns for each of `angles` how it is picked out of one of `ends`, and times what constant.
+    """Returns for each of `angles` how it is picked out of one of `ends`, and the constant factor.
 
-    The same entry of another tensor, of the same shape and dtype, is picked in the same way. None
-    where more is done to it, as far as is known.
+    The same entry of another tensor of the same shape and dtype is picked in the same way. The
+    result is None where an angle is not known to be such a multiple of one entry.
     """
     places = {name_of(each): i for i, each in enumerate(ends)}
 
@@ -76,15 +76,16 @@ def picks(named: Sequence[Angle], ends: Sequence[tf.Tensor]) -> list[Hashable | 
     return [None if each[0] is None else each for each in found]
 
 
-LINEARLY, SMOOTHLY = 1, 2  # how something follows; 0 for not at all
+LINEARLY, SMOOTHLY = 1, 2  # how a tensor follows from another; 0 stands for not at all
 
 
 def follows(tensors: Sequence[tf.Tensor], ends: Sequence[tf.Tensor]) -> list[int | None]:
-    """Returns how eager tensors follow from `ends`, for certain, in what tapes recorded.
+    """Returns how eager tensors follow from `ends`, for certain, by the ops that tapes recorded.
 
     Returns:
-        For each 0 if it does not, `LINEARLY` (plus a constant) or `SMOOTHLY`; None where that is
-        not known, as with a `tf.custom_gradient`, which may do to cotangents whatever it likes.
+        For each tensor 0 if it does not follow from them, else `LINEARLY` (plus a constant) or
+        `SMOOTHLY`; None where that is not known, as after a `tf.custom_gradient`, whose gradient
+        may be any function of the cotangent.
     """
     known: dict[int, int | None] = {id(end): LINEARLY for end in ends}
 
@@ -125,12 +126,13 @@ def _knows_own_gradient(origin: Made, op: tf.Operation, tensor: tf.Tensor) -> bo
 
 
 class _Step(NamedTuple):
-    """How a tensor follows from one other.
+    """How a tensor is computed from one other tensor, by one op.
 
     Attributes:
-        other: What it follows from.
-        times, over: The numbers by which it is multiplied and divided, if that is all.
-        label: What else is done to it: the op, which of its results this is, and its settings.
+        other: The other tensor.
+        times, over: The constants that it is multiplied and divided by, if the op is a product or
+            quotient.
+        label: For other ops: the op, the position of the tensor among its outputs, its settings.
         constants: The numbers in the op's other inputs.
         scales: Whether a multiple of the other tensor gives the same multiple.
     """
@@ -144,7 +146,7 @@ class _Step(NamedTuple):
 
 
 class _Names:
-    """Names tensors, in one go: ids and counts of what is there change with time."""
+    """Gives names to the tensors of one call: they contain ids, which change later."""
 
     def __init__(self) -> None:
         self._known: dict[Hashable, tuple[Angle, int]] = {}  # with the number of ops it tells of

@@ -1,7 +1,7 @@
 """What tensors are computed from.
 
-While TensorFlow traces, every tensor knows the op it comes from, but not which tapes were following
-when it was made. In eager mode it knows neither. `remembered_ops` writes down both.
+In a graph, every tensor knows the op that made it, but not which tapes were recording at that time.
+In eager mode, tensors know neither. Within `remembered_ops`, both are stored on the tensors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from qshift.tensorflow_internals import (
     remove_callback,
 )
 
-# Ops that pick or rearrange entries of their first input, which the others say.
+# Ops that pick or rearrange entries of their first input, as their other inputs say.
 PICKS = frozenset(
     "Cast ExpandDims GatherV2 Identity ReadVariableOp Reshape Squeeze StridedSlice Unpack".split()
 )
@@ -60,14 +60,14 @@ class Made(NamedTuple):
     """How a tensor was made.
 
     Attributes:
-        kind: Of the op.
-        inputs: Of the op.
-        settings: Its attributes, as TensorFlow hands them to callbacks.
-        index: Which of its outputs the tensor is.
-        scope: In which it was made.
-        recorded: Whether tapes that were open then recorded the op itself, rather than being told
-            derivatives by somebody, as for a `tf.custom_gradient`.
-        tapes: Those that were open then, see `open_tapes`.
+        kind: The op's type.
+        inputs: The op's inputs.
+        settings: The op's attributes, as TensorFlow hands them to callbacks.
+        index: The position of the tensor among the op's outputs.
+        scope: The scope in which the tensor was made.
+        recorded: Whether open tapes recorded the op itself; within a `tf.custom_gradient` they do
+            not, but are told a gradient afterwards.
+        tapes: The tapes that were open when the tensor was made, see `open_tapes`.
         version: For an eager read of a variable, see `Scope.reads`.
     """
 
@@ -82,7 +82,7 @@ class Made(NamedTuple):
 
 
 class _Current(threading.local):
-    """The innermost scope of a thread, and how often ops of its scopes have assigned."""
+    """The innermost scope of a thread, and how often ops in its scopes have assigned variables."""
 
     scope: Scope | None = None
     assignments = 0
@@ -93,7 +93,7 @@ _current = _Current()
 
 @contextmanager
 def remembered_ops() -> Iterator[None]:
-    """Within it, tensors remember how they were made, for `origins` and `made`."""
+    """A context in which tensors remember how they were made, for `origins` and `made`."""
     outer, _current.scope = _current.scope, Scope()
     adds = add_callback(_remember)
     try:
@@ -113,7 +113,7 @@ def _remember(
     graph: Any = None,
 ) -> None:
     scope, kind = _current.scope, tf.compat.as_str(op_type)
-    if scope is None:  # TensorFlow runs something else of its own
+    if scope is None:  # an op that TensorFlow runs for itself
         return
     if graph is not None and kind not in SMOOTH:
         return  # the graph knows it, and keeps what is added for ever
@@ -139,19 +139,19 @@ def assignments() -> int:
     return _current.assignments
 
 
-# scope() returns the present scope: what tensors of others remember is for this one as if they had
-# always been there, as somebody may differentiate by them.
+# scope() returns the present scope. A tensor that was made in another scope counts as given, and
+# has no origin, as somebody may differentiate by it.
 scope: Callable[[], Scope | None] = functools.partial(getattr, _current, "scope")
 
 
 def made(tensor: tf.Tensor) -> Made | None:
-    """Returns how a tensor was made in the present scope; None if it was not."""
+    """Returns how a tensor was made, if it was made in the present scope, else None."""
     found = getattr(tensor, "qshift_made", None)
     return found if found is not None and found.scope is _current.scope else None
 
 
 def name_of(tensor: tf.Tensor | tf.Variable) -> Hashable:
-    """Returns what identifies a tensor or variable, as long as it is alive."""
+    """Returns a key that identifies a tensor or variable as long as it is alive."""
     if isinstance(tensor, tf.Variable):
         tensor = tensor.handle
     if isinstance(tensor, EagerTensor) and not tf.executing_eagerly():
@@ -162,15 +162,15 @@ def name_of(tensor: tf.Tensor | tf.Variable) -> Hashable:
 
 
 def origins(tensors: Sequence[tf.Tensor], ends: Sequence = ()) -> list[frozenset]:
-    """Returns what each tensor is computed from.
+    """Returns for each tensor the names (`name_of`) of those that it is computed from.
 
-    Arguments, variables and captured tensors, each by its `name_of`; of what a tape follows, the
-    tensors from which on it does. Constants count if a tape watches them. In eager mode, what was
-    there before `remembered_ops`.
+    In a graph, these are arguments, variables and captured tensors, and tensors at which a tape
+    begins to follow; constants only if a tape watches them. In eager mode, these are the tensors
+    that were there before `remembered_ops`.
 
     Args:
         tensors: The tensors.
-        ends: Tensors and variables to go no further back than.
+        ends: Tensors and variables whose own origins are not asked for.
     """
 
     def combine(
@@ -188,8 +188,8 @@ def origins(tensors: Sequence[tf.Tensor], ends: Sequence = ()) -> list[frozenset
 
 
 def nonlinear(tensors: Sequence[tf.Tensor], ends: Sequence) -> list[bool]:
-    """Returns whether each tensor may be another than a linear function of the `ends` plus a
-    constant, as far as is known."""
+    """Returns for each tensor whether it may be anything but a linear function of the `ends` plus a
+    constant."""
 
     def combine(
         tensor: tf.Tensor,
@@ -210,11 +210,11 @@ def nonlinear(tensors: Sequence[tf.Tensor], ends: Sequence) -> list[bool]:
 
 
 def is_linear(kind: str, moves: Sequence[bool]) -> bool:
-    """Whether an op is known to be linear in those of its inputs that move, up to a constant.
+    """Whether an op is known to be a linear function, plus a constant, of its inputs that move.
 
     Args:
-        kind: Of the op.
-        moves: Which of its inputs move.
+        kind: The op's type.
+        moves: Which of the op's inputs move.
     """
     if kind in BILINEAR:
         return sum(moves) == 1
@@ -222,13 +222,13 @@ def is_linear(kind: str, moves: Sequence[bool]) -> bool:
 
 
 def _fold(tensors: Sequence[tf.Tensor], last: set[Any], combine: Callable) -> list:
-    """Combines what is found for the inputs of a tensor, and theirs, to what is found for it.
+    """Computes a result for each tensor from the results for its inputs, recursively.
 
     Args:
-        tensors: Where to begin.
-        last: Names of the tensors to go no further back than.
-        combine: From a tensor, its name, its inputs (None where that is the end of it) and what is
-            found for them, to what is found for it.
+        tensors: The tensors.
+        last: Names of tensors whose inputs are not looked at.
+        combine: combine(tensor, name, inputs, results for the inputs) returns the tensor's result;
+            its inputs are None where the recursion ends.
     """
     found: dict[Hashable, Any] = {}
     for tensor in tensors:
@@ -248,7 +248,7 @@ def _fold(tensors: Sequence[tf.Tensor], last: set[Any], combine: Callable) -> li
 
 
 def _inputs(tensor: tf.Tensor) -> list[tf.Tensor] | None:
-    """Returns from what a tensor is computed directly; None where that shall be the end of it."""
+    """Returns the tensors that a tensor is computed from directly; None if it counts as given."""
     if isinstance(tensor, tf.Variable):
         return None
     if isinstance(tensor, EagerTensor):
@@ -259,7 +259,7 @@ def _inputs(tensor: tf.Tensor) -> list[tf.Tensor] | None:
     inputs = [each for each in op.inputs if is_trainable(each)]
     if not inputs:
         return [] if op.type == "Const" and not is_watched(tensor) else None
-    # Every read of a variable is an op of its own.
+    # Each read of a variable is a separate op, so that it stands for the variable.
     if op.type != "ReadVariableOp" and is_watched(tensor) and not any(map(is_watched, inputs)):
         return None
     return inputs

@@ -1,7 +1,8 @@
 """Ops of one execution that share a batch: those with the same ticket and the same angles.
 
-The first that a compiled function runs evaluates for the others, too. Which these are is known once
-the function is traced: those that its results, or what it assigns or prints, are computed from.
+The first of these ops that a compiled function runs evaluates the derivatives of all. Which ops a
+function will run is known once it is traced: those that its results, and what it assigns or prints,
+are computed from.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ class _Ops:
     """The ops of one graph, which keeps them as its attribute `qshift_ops`.
 
     Attributes:
-        alike: Names of the ticket and the angles' tensors -> name of an op -> its node and the
-            names of its inputs.
+        alike: Names of the ticket and the angles' tensors -> name of an op -> the op's node and the
+            names of the op's inputs.
     """
 
     def __init__(self) -> None:
@@ -44,9 +45,9 @@ def register(graph: Any, key: tuple, name: str, node: Node, inputs: tuple[str, .
     Args:
         graph: The graph.
         key: Names of the ticket and of the tensors that the circuit's angles are in.
-        name: Of the op.
-        node: What it runs.
-        inputs: Names of all its inputs.
+        name: The op's name.
+        node: The node that the op runs.
+        inputs: Names of all inputs of the op.
     """
     if not hasattr(graph, "qshift_ops"):
         graph.qshift_ops = _Ops()
@@ -64,7 +65,7 @@ def siblings(graph: Any, name: str, key: tuple) -> list[tuple[Node, bool]]:
     ops: _Ops = graph.qshift_ops
     used = ops.used(graph)
     if name not in used:
-        return []  # run as a copy that TensorFlow made
+        return []  # the op is a copy that TensorFlow made
     found = ops.alike[key]
     _, inputs = found[name]
     return [

@@ -122,7 +122,8 @@ class Planner:
 
     Attributes:
         mask: mask(indices) returns bool[M, len(indices)]: which measurements can depend on all the
-            parameters of a partial derivative. Of the other measurements it is exactly zero.
+            parameters of a partial derivative. The derivative of other measurements is exactly
+            zero.
         sources: sources(indices, adjoint) returns the `Sources` of partial derivatives.
     """
 
@@ -199,7 +200,7 @@ class Step:
 
 
 class Node:
-    """The points a call has evaluated so far."""
+    """A node of the tree of plans: the points that a call has evaluated so far."""
 
     def __init__(self, planner: Planner, points: tuple[Point, ...]):
         self.planner = planner
