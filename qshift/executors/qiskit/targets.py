@@ -1,6 +1,6 @@
-"""Where Qiskit circuits run: Aer, with or without a device's noise, a fake backend, or IBM's.
+"""Targets that run Qiskit circuits: Aer, with or without a device's noise, fake backends, or IBM's.
 
-All of them are a `Target`: they transpile a circuit once, and run PUBs of it as jobs.
+A `Target` transpiles a circuit once, and runs PUBs of it as jobs.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from qshift.forks import Lock, lineage
 from qshift.inputs import did_you_mean
 from qshift.tracker import Tracker
 
-_LEVEL = 2  # the lowest one that heeds what the backend says of the errors of its gates
+_LEVEL = 2  # the lowest level that takes the errors of the backend's gates into account
 _WIDEST_DENSITY_MATRIX = 13  # qubits: 1 GiB
 _HELP = (
     'expected "aer", "aer:FakeManilaV2" (Aer with its noise), "fake:FakeManilaV2", "ibm:NAME" or '
     '"ibm:least-busy"'
 )
-# Transpilation draws random layouts. Always the same ones, so that what a seeded program samples
-# does not depend on them.
+# The transpiler draws random layouts. It always draws the same ones, so that samples of a seeded
+# program do not depend on them.
 _TRANSPILER_SEED = 0
-# What is transpiled in another way than before is not to be found on disk as it was.
+# Raised where qshift transpiles in a new way, so that circuits on disk from before are not used.
 _WAY = "around what is broken, with all numbers"
-# Not all that Aer has: it does not bind the parameters of controlled rotations (qiskit-aer issue
-# 2403), and Qiskit's transpiler gives up where "unitary" is a basis gate beside iswap.
+# Not all gates that Aer has: it does not bind the parameters of controlled rotations (qiskit-aer
+# issue 2403), and Qiskit's transpiler fails where "unitary" is a basis gate beside iswap.
 _AER_GATES = "id x y z h s sdg t tdg sx rx ry rz p u cx cy cz swap rxx ryy rzz".split()
 
 
@@ -53,13 +53,14 @@ def target(
         name: ``"aer"``, ``"aer:CLASS"`` for Aer with the noise, gates and couplings of a class in
             `qiskit_ibm_runtime.fake_provider`, ``"fake:CLASS"`` for that fake backend in the
             runtime's local testing mode, or ``"ibm:NAME"`` for a backend of IBM's service.
-        optimization_level: Of the transpiler, 0 to 3; None for the default, 2.
-        options: Of the primitives, see `qshift.executors.qiskit.qiskit_internals.check_options`.
-        least_qubits: How many qubits it needs, where one can be chosen.
+        optimization_level: The transpiler's level, 0 to 3; None for the default, 2.
+        options: The primitives' options, see
+            `qshift.executors.qiskit.qiskit_internals.check_options`.
+        least_qubits: The number of qubits needed, where a backend can be chosen.
         **service: Further keywords of `service.ServiceTarget`; None for unset.
 
     Raises:
-        OptionError: If there is no such backend, or no such option of the primitives.
+        OptionError: For a backend, or an option of the primitives, that does not exist.
     """
     service = {key: value for key, value in service.items() if value is not None}
     kind = str(name).partition(":")[0]
@@ -81,19 +82,19 @@ class Target:
 
     Args:
         name: As for `target`.
-        optimization_level: Of the transpiler, 0 to 3; None for the default, 2.
-        options: Of the primitives.
+        optimization_level: The transpiler's level, 0 to 3; None for the default, 2.
+        options: The primitives' options.
 
     Attributes:
-        name: As given, or of the one that was found least busy.
+        name: The name as given, or that of the backend that was least busy.
         is_remote: Whether jobs live on a service and outlive this process.
-        is_aer: Whether Aer runs it, which needs no shots.
-        is_exact: Whether it has exact values.
-        longest_job: QPU seconds of the longest job it takes.
-        access: By which account and instance a service is reached: keywords of `target`.
+        is_aer: Whether Aer runs the circuits, which needs no shots.
+        is_exact: Whether the target gives exact values without shots.
+        longest_job: QPU seconds of the longest job that the target takes.
+        access: The account and instance by which a service is reached, as keywords of `target`.
         level: The transpiler's optimization level.
-        former_level: What was its default in releases before this one.
-        most_circuits: How many transpiled circuits it keeps in memory.
+        former_level: The default level of earlier releases.
+        most_circuits: How many transpiled circuits the target keeps in memory.
     """
 
     former_level = 1
@@ -122,11 +123,11 @@ class Target:
 
     @cached_property
     def _device(self) -> BackendV2:
-        """What circuits are transpiled for."""
+        """The backend that circuits are transpiled for."""
         raise NotImplementedError
 
     def _version(self) -> tuple:
-        """Returns what identifies the device and its properties."""
+        """Returns values that identify the device and its present properties."""
         raise NotImplementedError
 
     @property
@@ -136,18 +137,18 @@ class Target:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What of it decides what is measured."""
+        """The settings that measured values depend on."""
         return self._settings(self.level, _measuring(self._options))
 
     @property
     def earlier_settings(self) -> list[dict[str, Any]]:
-        """What releases before this one have taken for that, where it differs."""
+        """The settings as earlier releases recorded them, where these differ from the present."""
         before = self._settings(self.level, self._options)
         return [] if before == self.settings else [before]
 
     @property
     def former_settings(self) -> list[dict[str, Any]]:
-        """The same, with options that were the default then, if the user leaves it at that."""
+        """The settings with the defaults of earlier releases, where the user has not set them."""
         if not self._is_default_level:
             return []
         options = [_measuring(self._options), self._options]
@@ -155,17 +156,18 @@ class Target:
         return found[: 1 + (found[0] != found[1])]
 
     def _settings(self, level: int, options: Mapping[str, Any]) -> dict[str, Any]:
-        asked_for = self._asked_for  # so that the next process finds what the least busy one has
+        asked_for = self._asked_for  # "least-busy" as given, so that the next process finds results
         return {"backend": asked_for, "optimization_level": level, "options": options}
 
     def transpiled(self, key: Hashable, make: Callable[[], QuantumCircuit]) -> QuantumCircuit:
-        """Returns a circuit in the backend's own gates, transpiled when it is first asked for.
+        """Returns a circuit in the backend's own gates.
 
-        It is kept in memory, and on disk for other processes (`transpile_cache`).
+        It is transpiled when it is first needed, and kept in memory, and on disk for other
+        processes (`transpile_cache`).
 
         Args:
             key: Identifies the circuit in this process.
-            make: Returns it.
+            make: Returns the circuit.
         """
         with self._lock:
             if key not in self._circuits:
@@ -191,16 +193,17 @@ class Target:
     def seconds(self, circuit: QuantumCircuit) -> float | None:
         """Returns how many seconds a quantum processor takes to run a circuit once.
 
-        These are the durations of its gates and of measuring all its qubits, along its longest
-        path, and the default repetition delay before the next shot, as the backend itself gives
-        them. They leave out what the service does before and after a job (a few seconds each), what
-        error mitigation and twirling add, and the time between jobs for which a session is paid.
+        The seconds are the durations of gates and of measuring all qubits, along the longest path
+        of the circuit, and the default repetition delay before the next shot, as the backend itself
+        gives them. They leave out the service's work before and after a job (a few seconds each),
+        the circuits that error mitigation and twirling add, and the paid time between the jobs of a
+        session.
 
         Args:
-            circuit: Transpiled; without measurements, those of all its qubits are added.
+            circuit: A transpiled circuit; if it has no measurements, those of all qubits are added.
 
         Returns:
-            None if the backend says no durations, as simulators do not.
+            None if the backend gives no durations, as is the case for simulators.
         """
         device = self._device
         delay = getattr(device, "default_rep_delay", None)
@@ -220,10 +223,10 @@ class Target:
 
 
 def _measuring(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns those options that decide what is measured.
+    """Returns the options that measured values depend on.
 
-    Not those of the environment: tags of the job, how much is logged, who may read it. Nor tables
-    in which there is nothing.
+    Options of the environment are left out (tags of the job, how much is logged, who may read it),
+    and so are empty tables.
     """
     return _filled({name: value for name, value in options.items() if name != "environment"})
 
@@ -294,7 +297,7 @@ class LocalTarget(Target):
 
     @cached_property
     def _backend(self) -> BackendV2:
-        """What circuits run on."""
+        """The backend that circuits run on."""
         if not (self.is_aer and self._fake):
             return self._device
         from qiskit_aer import AerSimulator
@@ -303,11 +306,12 @@ class LocalTarget(Target):
 
     @property
     def is_exact(self) -> bool:  # type: ignore[override]  # which says so itself
-        """Whether it has exact values: Aer, with noise up to what a density matrix can hold."""
+        """Whether the target gives exact values: Aer does, with noise as far as a density matrix of
+        its qubits fits into memory."""
         return self.is_aer and (not self._fake or self.num_qubits <= _WIDEST_DENSITY_MATRIX)
 
     def seconds(self, circuit: QuantumCircuit) -> float | None:
-        """Returns what the device that is faked would take; None for Aer."""
+        """Returns the seconds that the device a fake backend imitates would take; None for Aer."""
         return None if self.is_aer else super().seconds(circuit)
 
     def submit(self, submission: Submission) -> LocalJob:
@@ -317,8 +321,8 @@ class LocalTarget(Target):
         if submission.exact:
             from qiskit_aer.primitives import EstimatorV2
 
-            # With noise Aer would otherwise run 1024 random trajectories. Readout errors are not
-            # in there: nothing is read out.
+            # With noise, Aer would otherwise run 1024 random trajectories. The noise is without
+            # readout errors, as exact values involve no readout.
             method = {"method": "density_matrix"} if self._fake else {}
             estimator = EstimatorV2.from_backend(self._backend, options={"run_options": method})
             return LocalJob(estimator.run(submission.pubs))
