@@ -19,6 +19,8 @@ import pennylane as qml
 from pennylane.pytrees import PyTreeStructure
 from scipy import sparse
 
+from qshift.circuits.pennylane_internals import PAULI_REP, REDUNDANT_ATTRIBUTES
+
 if TYPE_CHECKING:
     from pennylane.operation import Operator
 
@@ -28,11 +30,6 @@ _NUMBERS = (bool, int, float, complex, np.generic, np.ndarray)
 _NAMES = (str, bytes, type(None), type(Ellipsis), type, types.ModuleType)
 # An object made of more objects than this is compared by `is`.
 _MOST_OBJECTS = 10_000
-# Attributes of PennyLane's operators that are caches, or have no influence on results.
-_NOT_COMPARED = {"data", "_data", "_id", "_batch_size", "_ndim_params", "_hyperparameters"}
-# Attributes of PennyLane 0.46's new kind of gate: its parameters, wires and settings, which are its
-# leaves as well, and a signature of its class.
-_NOT_COMPARED |= {"_bound_args", "_sig"}
 
 _OPERATORS = (qml.operation.Operator, qml.measurements.MeasurementProcess)
 
@@ -133,7 +130,7 @@ def attributes(op: Any) -> dict[str, Any]:
         found |= {
             name: value
             for name, value in vars(kind).items()
-            if not (name.startswith("__") or name in ("_abc_impl", "_primitive"))
+            if not (name.startswith("__") or name == "_abc_impl")
             and not isinstance(value, _DESCRIPTORS)
         }
         slots = vars(kind).get("__slots__", ())
@@ -142,10 +139,10 @@ def attributes(op: Any) -> dict[str, Any]:
             if slot not in ("__dict__", "__weakref__") and hasattr(op, name):
                 found[name] = getattr(op, name)
     found |= getattr(op, "__dict__", {})
-    if "_pauli_rep" in found:  # some operators compute it on first use
-        found["_pauli_rep"] = op.pauli_rep
+    if PAULI_REP in found:
+        found[PAULI_REP] = op.pauli_rep
     computed = {name for name in found if _is_computed_once(type(op), name)}
-    return {name: found[name] for name in found if name not in _NOT_COMPARED | computed}
+    return {name: found[name] for name in found if name not in REDUNDANT_ATTRIBUTES | computed}
 
 
 _DESCRIPTORS = (

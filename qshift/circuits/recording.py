@@ -2,8 +2,8 @@
 
 PennyLane keeps one stack of open recordings for the whole process, so a gate that one thread makes
 is recorded by whatever another thread is recording, and two threads that record lock each other
-out. TensorFlow runs ops and pipelines in threads of its own. `pennylane_internals` puts the classes
-of this module into PennyLane, so that each thread has its own stack.
+out. TensorFlow runs ops and pipelines in threads of its own. `pennylane_changes_internals`
+puts the classes of this module into PennyLane, so that each thread has its own stack.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pennylane.operation import Operator
 from pennylane.ops import LinearCombination
 from pennylane.queuing import AnnotatedQueue, QueuingManager
 
+from qshift.circuits.pennylane_internals import put_data
 from qshift.errors import UnsupportedError
 from qshift.tensors import common_dtype, stacked
 
@@ -135,8 +136,6 @@ class _Gates(AnnotatedQueue):
         op = op if observable is None else observable
         data = getattr(op, "data", ())
         if any(_is_variable_class(type(x)) for x in data):  # type: ignore[arg-type]
-            from qshift.circuits.pennylane_internals import put_data  # Late: it needs this module.
-
             put_data(op, [tf.convert_to_tensor(x) if _is_variable(x) else x for x in data])
         super().append(obj, **kwargs)
 

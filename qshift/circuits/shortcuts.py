@@ -1,5 +1,5 @@
 """Functions that replace PennyLane's shortcuts for numbers that are 0 or 1, where something may
-differentiate by them; `pennylane_internals` puts them into PennyLane.
+differentiate by them; `pennylane_changes_internals` puts them into PennyLane.
 
 PennyLane leaves a coefficient of 1 out of `qml.dot`, leaves terms with coefficients near 0 out of
 sums, and does not compute derivatives that are multiplied by numbers near 0. All of these lose

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
+import tensorflow as tf
 from pennylane.operation import Operator
 
+from qshift.circuits.consistency import matrix_of, require_one_gate
 from qshift.circuits.identity import WIDEST_CUSTOM
 from qshift.circuits.pennylane_internals import OPERATORS, put_data
 from qshift.circuits.smooth_decompositions import parts as parts_of
@@ -92,8 +94,6 @@ class _followed:
         self._tensors = [t for t in tensors if qml.math.get_interface(t) == "tensorflow"]
         self._tape: Any = nullcontext()
         if self._tensors:
-            import tensorflow as tf  # Late: gates of other frameworks have no such tensors.
-
             self._tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
 
     def __enter__(self) -> Any:
@@ -116,10 +116,6 @@ class _followed:
 
 def _require_comparable(op: Operator, there: Any, problem: Any) -> None:
     """Raises UnsupportedError unless the gate's matrix, if it has one, is that of its parts."""
-    from qshift.circuits.consistency import (  # Late: that module needs this one.
-        matrix_of,
-        require_one_gate,
-    )
 
     if len(op.wires) > WIDEST_CUSTOM:
         return

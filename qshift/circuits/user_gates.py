@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
+import tensorflow as tf
 from pennylane.operation import Operator
 
 from qshift.circuits.identity import (
@@ -26,6 +27,7 @@ from qshift.circuits.identity import (
 )
 from qshift.errors import UnsupportedError
 from qshift.inputs import shown
+from qshift.tensorflow_internals import is_watched
 
 if TYPE_CHECKING:
     from pennylane.pytrees import PyTreeStructure
@@ -194,10 +196,6 @@ def _tensors(value: Any) -> list:
 
 def _is_followed(tensor: Any) -> bool:
     """Whether something may differentiate by a tensor, or its numbers are not known."""
-    import tensorflow as tf  # Late: gates of other frameworks have no such tensors.
-
-    from qshift.tensorflow_internals import is_watched
-
     if not isinstance(tensor, tf.Tensor):
         return bool(getattr(tensor, "trainable", True))
     return is_watched(tensor) or tf.get_static_value(tensor) is None

@@ -271,7 +271,7 @@ def _handle(job: Record, ledger: Ledger | None, waits: bool = False) -> Any:
 
 @functools.cache  # so that all jobs share one login
 def _target(name: str, access: str) -> Any:
-    from qshift.executors.qiskit.targets import target  # Late: Qiskit takes a second.
+    from qshift.executors.qiskit.backends import target  # Late: Qiskit takes a second.
 
     return target(name, None, {}, least_qubits=1, **json.loads(access))
 

@@ -15,6 +15,7 @@ from pennylane.measurements import ExpectationMP
 from pennylane.tape import QuantumScript
 
 from qshift.circuits.circuit import Circuit
+from qshift.circuits.pennylane_internals import DeviceRandomness
 from qshift.circuits.spectra import broadcasts
 from qshift.circuits.user_gates import unmistakable
 from qshift.errors import UnsupportedError
@@ -61,7 +62,7 @@ class PennyLaneExecutor(Executor):
         self._broadcasting = broadcasting
         self._most_amplitudes, self._most_tapes = most_amplitudes, most_tapes
         inherit(device)
-        if seed is not None and _backend(device) is None and not _generators(device):
+        if seed is not None and _backend(device) is None and not DeviceRandomness(device).is_known:
             raise UnsupportedError(
                 f"seed= was given, but the device {device.name} has no seed that can be set. "
                 "Leave seed= out, or use a simulator such as default.qubit or lightning.qubit."
@@ -232,27 +233,24 @@ def inherit(device: qml.devices.Device) -> None:
         return
     with known.setdefault("_qshift_lock", Lock()):
         if known["_qshift_lineage"] != lineage():
-            owners = [each for each in _generators(device) if isinstance(each._rng, Generator)]
-            rngs = {id(each._rng): descendant(each._rng) for each in owners}
-            for each in owners:
-                each._rng = rngs[id(each._rng)]
+            own = lambda rng: descendant(rng) if isinstance(rng, Generator) else rng  # noqa: E731
+            DeviceRandomness(device).replace(own)
             known["_qshift_lineage"] = lineage()
 
 
 @contextmanager
 def _lent(device: qml.devices.Device, rng: Any) -> Iterator[None]:
     """Lends a device a generator for one run, as others may use the same device."""
-    backend, owners = _backend(device), _generators(device)
-    if owners:
-        before = device._rng
-        for owner in owners:
-            owner._rng = rng
+    randomness = DeviceRandomness(device)
+    if randomness.is_known:
+        before = randomness.get()
+        randomness.replace(lambda _: rng)
         try:
             yield
         finally:
-            for owner in _generators(device):
-                owner._rng = before
+            randomness.replace(lambda _: before)
     else:
+        backend = _backend(device)
         before, state = backend.options.seed_simulator, np.random.get_state()
         seed = int(rng.integers(2**31))
         backend.set_options(seed_simulator=seed)
@@ -262,13 +260,6 @@ def _lent(device: qml.devices.Device, rng: Any) -> Iterator[None]:
         finally:
             backend.set_options(seed_simulator=before)
             np.random.set_state(state)
-
-
-def _generators(device: qml.devices.Device) -> list:
-    """Returns the objects that hold a device's random numbers: the device itself, and the state of
-    lightning devices."""
-    owners = (device, getattr(device, "_statevector", None))
-    return [owner for owner in owners if hasattr(owner, "_rng")]
 
 
 def _backend(device: qml.devices.Device) -> Any:

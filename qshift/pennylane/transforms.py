@@ -12,7 +12,6 @@ import pennylane as qml
 from pennylane.tape import QuantumScript
 
 from qshift.autodiff import special_unitary_op as special_unitary_op  # which registers itself
-from qshift.circuits import pennylane_internals as pennylane_internals  # which changes PennyLane
 from qshift.circuits import spectra
 from qshift.errors import NoShiftRuleError, QShiftWarning, UnsupportedError
 from qshift.pennylane.expansion import decomposed, expand, has_trainable_coefficients, is_angle

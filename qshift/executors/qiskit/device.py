@@ -21,10 +21,10 @@ from qshift.circuits.mid_circuit import defer
 from qshift.errors import OptionError, UnsupportedError
 from qshift.executors.executor import Call, Calls
 from qshift.executors.qiskit import digests
+from qshift.executors.qiskit.backends import target
 from qshift.executors.qiskit.budget import Budget
 from qshift.executors.qiskit.estimator import EstimatorExecutor
 from qshift.executors.qiskit.job_splitting import Limits
-from qshift.executors.qiskit.targets import target
 from qshift.inputs import is_integer
 from qshift.ledger.ledger import Ledger, default_path
 

@@ -1,14 +1,11 @@
-"""Targets that run Qiskit circuits: Aer, with or without a device's noise, fake backends, or IBM's.
-
-A `Target` transpiles a circuit once, and runs PUBs of it as jobs.
-"""
+"""Targets run Qiskit circuits: a target transpiles a circuit once, and runs PUBs of it as jobs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import qiskit
 from cachetools import LRUCache
@@ -16,72 +13,28 @@ from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
 from qiskit.transpiler import TranspilerError
 
-from qshift.errors import OptionError, UnsupportedError
+from qshift.errors import OptionError
 from qshift.executors.qiskit import transpile_cache
-from qshift.executors.qiskit.job import Job, LocalJob, Submission
+from qshift.executors.qiskit.broken_gates import WorkingGates
+from qshift.executors.qiskit.job import Job, Submission
 from qshift.executors.qiskit.subnormals import default_floats
-from qshift.forks import Lock, lineage
-from qshift.inputs import did_you_mean
+from qshift.forks import Lock
 from qshift.tracker import Tracker
 
 _LEVEL = 2  # the lowest level that takes the errors of the backend's gates into account
-_WIDEST_DENSITY_MATRIX = 13  # qubits: 1 GiB
-_HELP = (
-    'expected "aer", "aer:FakeManilaV2" (Aer with its noise), "fake:FakeManilaV2", "ibm:NAME" or '
-    '"ibm:least-busy"'
-)
 # The transpiler draws random layouts. It always draws the same ones, so that samples of a seeded
 # program do not depend on them.
-_TRANSPILER_SEED = 0
-# Raised where qshift transpiles in a new way, so that circuits on disk from before are not used.
+TRANSPILER_SEED = 0
+# A name for how qshift transpiles. A new way needs a new name, so that circuits on disk from
+# before are not used.
 _WAY = "around what is broken, with all numbers"
-# Not all gates that Aer has: it does not bind the parameters of controlled rotations (qiskit-aer
-# issue 2403), and Qiskit's transpiler fails where "unitary" is a basis gate beside iswap.
-_AER_GATES = "id x y z h s sdg t tdg sx rx ry rz p u cx cy cz swap rxx ryy rzz".split()
-
-
-def target(
-    name: str,
-    optimization_level: int | None,
-    options: Mapping[str, Any],
-    least_qubits: int,
-    **service: Any,
-) -> Target:
-    """Returns the target of a name.
-
-    Args:
-        name: ``"aer"``, ``"aer:CLASS"`` for Aer with the noise, gates and couplings of a class in
-            `qiskit_ibm_runtime.fake_provider`, ``"fake:CLASS"`` for that fake backend in the
-            runtime's local testing mode, or ``"ibm:NAME"`` for a backend of IBM's service.
-        optimization_level: The transpiler's level, 0 to 3; None for the default, 2.
-        options: The primitives' options, see
-            `qshift.executors.qiskit.qiskit_internals.check_options`.
-        least_qubits: The number of qubits needed, where a backend can be chosen.
-        **service: Further keywords of `service.ServiceTarget`; None for unset.
-
-    Raises:
-        OptionError: For a backend, or an option of the primitives, that does not exist.
-    """
-    service = {key: value for key, value in service.items() if value is not None}
-    kind = str(name).partition(":")[0]
-    if kind == "ibm":
-        from qshift.executors.qiskit.service import ServiceTarget
-
-        return ServiceTarget(
-            name, optimization_level, options, least_qubits=least_qubits, **service
-        )
-    if kind not in ("aer", "fake") or name == "fake:":
-        raise OptionError("backend", f"there is no {name!r}; {_HELP}")
-    for key in service:
-        raise OptionError(key, f'belongs to backend="ibm:..."; {name} runs on this machine')
-    return LocalTarget(name, optimization_level, options)
 
 
 class Target:
     """A backend, and the circuits that were transpiled for it.
 
     Args:
-        name: As for `target`.
+        name: As for `backends.target`.
         optimization_level: The transpiler's level, 0 to 3; None for the default, 2.
         options: The primitives' options.
 
@@ -91,7 +44,8 @@ class Target:
         is_aer: Whether Aer runs the circuits, which needs no shots.
         is_exact: Whether the target gives exact values without shots.
         longest_job: QPU seconds of the longest job that the target takes.
-        access: The account and instance by which a service is reached, as keywords of `target`.
+        access: The account and instance by which a service is reached, as keywords of
+            `backends.target`.
         level: The transpiler's optimization level.
         former_level: The default level of earlier releases.
         most_circuits: How many transpiled circuits the target keeps in memory.
@@ -176,7 +130,7 @@ class Target:
             return self._circuits[key]
 
     def _from_disk_or_transpiled(self, circuit: QuantumCircuit) -> QuantumCircuit:
-        settings = (self._version(), self.level, _TRANSPILER_SEED, qiskit.__version__, _WAY)
+        settings = (self._version(), self.level, TRANSPILER_SEED, qiskit.__version__, _WAY)
         on_disk = transpile_cache.key(circuit, settings)
         found = transpile_cache.load(on_disk)
         if found is None:
@@ -185,10 +139,8 @@ class Target:
         return found
 
     def _transpile(self, circuit: QuantumCircuit) -> QuantumCircuit:
-        from qshift.executors.qiskit.broken_gates import WorkingGates
-
         Tracker.record(transpilations=1)
-        return WorkingGates(self._device).transpile(circuit, self.level, _TRANSPILER_SEED)
+        return WorkingGates(self._device).transpile(circuit, self.level, TRANSPILER_SEED)
 
     def seconds(self, circuit: QuantumCircuit) -> float | None:
         """Returns how many seconds a quantum processor takes to run a circuit once.
@@ -234,99 +186,3 @@ def _measuring(options: Mapping[str, Any]) -> dict[str, Any]:
 def _filled(options: Mapping[str, Any]) -> dict[str, Any]:
     filled = {k: _filled(v) if isinstance(v, Mapping) else v for k, v in options.items()}
     return {k: v for k, v in filled.items() if not (isinstance(v, Mapping) and not v)}
-
-
-class LocalTarget(Target):
-    """Aer, or a fake backend on Aer; see `target`."""
-
-    _used_in: ClassVar[tuple[int, ...] | None] = None  # the process in which Aer has run first
-
-    def __init__(
-        self, name: str, optimization_level: int | None, options: Mapping[str, Any]
-    ) -> None:
-        super().__init__(name, optimization_level, options)
-        kind, _, self._fake = name.partition(":")
-        self.is_aer = kind == "aer"
-        if self._fake:
-            from qshift.executors.qiskit import qiskit_internals as runtime
-
-            names = runtime.fake_names()
-            if self._fake not in names:
-                hint = did_you_mean(self._fake, names)
-                raise OptionError(
-                    "backend",
-                    f"qiskit_ibm_runtime.fake_provider has no {self._fake!r}{hint}; take the name "
-                    "of a class in there, such as FakeManilaV2 or FakeSherbrooke",
-                )
-
-    @cached_property
-    def _device(self) -> BackendV2:
-        if not self._fake:
-            from qiskit_aer import AerSimulator
-
-            return AerSimulator()
-        from qshift.executors.qiskit import qiskit_internals as runtime
-
-        return runtime.fake_backend(self._fake)
-
-    def _version(self) -> tuple:
-        if not self._fake:
-            return ("aer", _AER_GATES)
-        from qshift.executors.qiskit import qiskit_internals as runtime
-
-        return ("fake", self._fake, runtime.VERSION)
-
-    def _require_threads(self) -> None:
-        """Raises UnsupportedError in the child of a fork that lacks Aer's threads."""
-        if LocalTarget._used_in not in (None, lineage()):
-            raise UnsupportedError(
-                f"This process was forked after {self.name} had run, so it lacks the threads of "
-                "Qiskit's simulators, and would wait for them for ever. Start processes with "
-                'multiprocessing.get_context("spawn"), or use the device in the children only.'
-            )
-
-    def _transpile(self, circuit: QuantumCircuit) -> QuantumCircuit:
-        self._require_threads()
-        if self._fake:
-            return super()._transpile(circuit)
-        from qiskit.transpiler import generate_preset_pass_manager
-
-        Tracker.record(transpilations=1)
-        settings = {"basis_gates": _AER_GATES, "seed_transpiler": _TRANSPILER_SEED}
-        return generate_preset_pass_manager(self.level, **settings).run(circuit)
-
-    @cached_property
-    def _backend(self) -> BackendV2:
-        """The backend that circuits run on."""
-        if not (self.is_aer and self._fake):
-            return self._device
-        from qiskit_aer import AerSimulator
-
-        return AerSimulator.from_backend(self._device)
-
-    @property
-    def is_exact(self) -> bool:  # type: ignore[override]  # which says so itself
-        """Whether the target gives exact values: Aer does, with noise as far as a density matrix of
-        its qubits fits into memory."""
-        return self.is_aer and (not self._fake or self.num_qubits <= _WIDEST_DENSITY_MATRIX)
-
-    def seconds(self, circuit: QuantumCircuit) -> float | None:
-        """Returns the seconds that the device a fake backend imitates would take; None for Aer."""
-        return None if self.is_aer else super().seconds(circuit)
-
-    def submit(self, submission: Submission) -> LocalJob:
-        """Runs a job; see `Target.submit`. Tags have no effect, and nothing is sent."""
-        self._require_threads()
-        LocalTarget._used_in = lineage()
-        if submission.exact:
-            from qiskit_aer.primitives import EstimatorV2
-
-            # With noise, Aer would otherwise run 1024 random trajectories. The noise is without
-            # readout errors, as exact values involve no readout.
-            method = {"method": "density_matrix"} if self._fake else {}
-            estimator = EstimatorV2.from_backend(self._backend, options={"run_options": method})
-            return LocalJob(estimator.run(submission.pubs))
-        from qshift.executors.qiskit import qiskit_internals as runtime
-
-        primitive, pubs, seed = submission.primitive, submission.pubs, submission.seed
-        return LocalJob(runtime.run_locally(primitive, self._backend, pubs, self._options, seed))
