@@ -170,6 +170,17 @@ def python_op(
 PYTHON_OP = "PyFuncStateless"  # the type of such ops, unless they are stateful
 
 
+def function_of(op: tf.Operation) -> Any:
+    """Returns the function that the op of a `python_op`, or a copy of it, calls."""
+    return called_by(op.get_attr("token"))
+
+
+def function_of_copied(op_type: str, attrs: Any) -> Any:
+    """Returns the function that an op which `copy_ops` asks about calls; None if the op is not one
+    of `python_op`, or is stateful."""
+    return called_by(attrs["token"].s) if op_type == PYTHON_OP else None
+
+
 def called_by(token: bytes) -> Any:
     """Returns the function that a `python_op` calls, given the op's attribute "token"; None if
     the op was made in another process."""
@@ -215,6 +226,18 @@ def function_graph() -> tf.Graph | None:
     return graph
 
 
+def final_ops(graph: tf.Graph) -> list[tf.Operation]:
+    """Returns the ops that an execution of a traced function has to run: those that its results
+    come from, and those that assign, print and so on."""
+    return [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
+
+
+def capture_at_call(graph: tf.Graph, ask: Callable[[], Any], dtype: tf.DType, key: str) -> Any:
+    """Adds a scalar to the inputs of a graph that `takes_captures`. TensorFlow calls ask() for it
+    whenever the function is about to be run or saved; the same key gives the same input."""
+    return graph.capture_call_time_value(ask, tf.TensorSpec([], dtype), key=key)
+
+
 def takes_captures(graph: tf.Graph) -> bool:
     """Whether a graph belongs to a compiled function, which may ask for a value whenever it is run.
     Other graphs, such as those of gradients, do not know such values."""
@@ -249,6 +272,11 @@ def iterate_in_graphs(when: Callable[[], bool]) -> None:
 LoopInputs = pfor._PforInput
 NotVectorisedError = pfor.ConversionNotImplementedError  # has TensorFlow run the op in a loop
 wrapped = pfor.wrap  # (tensor, whether it has one entry for each turn of the loop)
+
+
+def loop_length(inputs: Any) -> tf.Tensor:
+    """Returns the number of turns of the loop that is being vectorised."""
+    return inputs.pfor.loop_len_vector[0]
 
 
 def vectorise(op: tf.Operation, converter: Callable) -> None:

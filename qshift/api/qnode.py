@@ -31,6 +31,7 @@ from qshift.autodiff.requests import Partial, Wanted, checked, present, request
 from qshift.autodiff.tracing import Itself
 from qshift.autodiff.unrolling import explained, unrolled
 from qshift.circuits.pennylane_internals import (
+    BaseQNode,
     as_returned,
     has_own_shots,
     output,
@@ -80,7 +81,7 @@ class _Tapes(NamedTuple):
     is_informative: bool
 
 
-class QNode(qml.QNode):
+class QNode(BaseQNode):
     """A quantum function on a device, as a TensorFlow op with exact derivatives of every order.
 
     A subclass of `qml.QNode`: drawing, `qml.specs`, `qml.set_shots` and transforms apply to it.
@@ -128,6 +129,12 @@ class QNode(qml.QNode):
         mcm_method: Mid-circuit measurements are deferred, so None or ``"deferred"``.
         **kwargs: The other keywords of `qml.qnode`, with their default values.
 
+    Attributes:
+        calls: Numbers the calls of this QNode; ``calls.made`` is how many there were.
+        preparation: Turns the tape of a call into a program to run; for qshift's own modules.
+        slopes: A cache of how angles depend on arguments, for `qshift.api.affine`.
+        lock: The lock of this cache.
+
     Raises:
         UnsupportedError: For a keyword's value that qshift has no meaning for; when called, for
             measurements other than the above, for gate parameters without an exact shift rule
@@ -164,7 +171,7 @@ class QNode(qml.QNode):
         if "shots" not in kwargs and getattr(device, "qshift_shots", None) is not None:
             kwargs["shots"] = device.qshift_shots
         super().__init__(func, device, interface=known_interface(interface), **kwargs)
-        self._init_args = {
+        self.settings = {
             "func": func,
             "device": device,
             "interface": interface,
@@ -218,7 +225,7 @@ class QNode(qml.QNode):
     def state(self) -> tuple:
         """Returns what it is made of, as `pickling.restored` takes it."""
         shots = has_own_shots(self), self.shots
-        return type(self), self._init_args, shots, pipeline(self), self.calls.made
+        return type(self), self.settings, shots, pipeline(self), self.calls.made
 
     @qml.QNode.interface.setter
     def interface(self, value: str | qml.math.Interface) -> None:
@@ -235,9 +242,9 @@ class QNode(qml.QNode):
         if not kwargs:
             raise ValueError(
                 "update() was given no setting to replace. "
-                f"Give at least one of {', '.join(self._init_args)}."
+                f"Give at least one of {', '.join(self.settings)}."
             )
-        updated = type(self)(**{**self._init_args, **kwargs})
+        updated = type(self)(**{**self.settings, **kwargs})
         if "shots" not in kwargs and (has_own_shots(self) or updated.shots != self.shots):
             if not has_own_shots(self):
                 warnings.warn(
@@ -271,7 +278,7 @@ class QNode(qml.QNode):
         tape = qml.QNode.construct(call, args, kwargs)
         return tape, output(call)
 
-    def _impl_call(self, *args: Any, **kwargs: Any) -> Any:
+    def returned(self, *args: Any, **kwargs: Any) -> Any:
         request = present()
         with self._tracing(args, kwargs):
             traced = self._tapes(args, kwargs)

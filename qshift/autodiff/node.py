@@ -23,10 +23,12 @@ from qshift.tensorflow_internals import (
     PYTHON_OP,
     LoopInputs,
     NotVectorisedError,
-    called_by,
     copy_ops,
     could_record,
     following,
+    function_of,
+    function_of_copied,
+    loop_length,
     python_op,
     record_operation,
     stop_recording,
@@ -189,7 +191,7 @@ def _graph_op(node: Any, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.T
 
 def _node(op: tf.Operation) -> Any:
     """Returns the node that an op made by `_graph_op`, or a copy of the op, runs."""
-    return called_by(op.get_attr("token")).node
+    return function_of(op).node
 
 
 @tf.RegisterGradient(_GRADIENT)
@@ -211,7 +213,7 @@ def _vectorised(inputs: LoopInputs) -> list[Any]:
         raise NotVectorisedError("the ticket depends on the loop")
     if not any(stacked[:-1]) and hasattr(node, "of_all"):
         return [wrapped(node.of_all(tensors[0], tensors[1:], "l"), True)]
-    length = inputs.pfor.loop_len_vector[0]
+    length = loop_length(inputs)
     longer = []
     for tensor, is_stacked in zip(tensors[1:], stacked[1:], strict=True):
         if not is_stacked:
@@ -228,7 +230,7 @@ def _vectorised(inputs: LoopInputs) -> list[Any]:
 def _copied(op_type: str, inputs: Sequence[tf.Tensor], attrs: Any) -> tf.Operation | None:
     """Copies an op that does not depend on a loop, but comes after an op with a state, such as an
     assertion. A copy that TensorFlow makes itself would have no derivatives."""
-    call = called_by(attrs["token"].s) if op_type == PYTHON_OP else None
+    call = function_of_copied(op_type, attrs)
     if not isinstance(call, _InGraph):
         return None
     ticket, *inputs = inputs

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qshift.tensorflow_internals import final_ops
+
 if TYPE_CHECKING:
     from qshift.autodiff.node import Node
 
@@ -29,7 +31,7 @@ class _Ops:
         """Returns the names of the ops that every execution of a traced graph runs."""
         if self._used is None:
             used: set[str] = set()
-            ahead = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
+            ahead = final_ops(graph)
             while ahead:
                 op = ahead.pop()
                 if op.name not in used:

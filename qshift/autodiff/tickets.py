@@ -15,6 +15,7 @@ from qshift.errors import UnsupportedError
 from qshift.executors.executor import Calls
 from qshift.tensorflow_internals import (
     LoopInputs,
+    capture_at_call,
     function_graph,
     is_saving,
     python_op,
@@ -60,7 +61,7 @@ def _guard() -> tf.Tensor | None:
     if not takes_captures(graph):
         return None
     # Where another compiled function calls this one, TensorFlow asks that one.
-    return graph.capture_call_time_value(_guard, tf.TensorSpec([], tf.int64), key="qshift")
+    return capture_at_call(graph, _guard, tf.int64, "qshift")
 
 
 def _require_no_saving() -> None:

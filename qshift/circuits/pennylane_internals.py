@@ -124,6 +124,32 @@ class DeviceRandomness:
 
 # --- QNodes ---
 
+
+class BaseQNode(qml.QNode):
+    """A PennyLane QNode that leaves its calls to a subclass.
+
+    Attributes:
+        settings: The keywords that the QNode was made with, and their values. PennyLane's own
+            methods read them under another name.
+    """
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self._init_args
+
+    @settings.setter
+    def settings(self, value: dict[str, Any]) -> None:
+        self._init_args = value
+
+    def _impl_call(self, *args: Any, **kwargs: Any) -> Any:
+        # PennyLane calls this method where the QNode is called and not recorded as an instruction.
+        return self.returned(*args, **kwargs)
+
+    def returned(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the result of a call."""
+        raise NotImplementedError
+
+
 # as_returned(results, output, partitioned) returns the results of a tape in the nest in which the
 # quantum function returned its measurements; `partitioned` says whether there is a shot vector.
 as_returned = _to_qfunc_output_type

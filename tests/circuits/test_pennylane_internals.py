@@ -157,3 +157,15 @@ def test_use_changes_redundant_attributes_only(make):
         name: repr(value) for name, value in vars(fresh).items() if name in kept
     }
     assert vars(used).get(internals.PAULI_REP) == used.pauli_rep
+
+
+def test_calls_of_a_qnode_are_left_to_a_subclass():
+    class Mine(internals.BaseQNode):
+        def returned(self, *args, **kwargs):
+            return args, kwargs
+
+    node = Mine(lambda: qml.expval(qml.Z(0)), DEVICE, diff_method="best")
+    assert node(1, x=2) == ((1,), {"x": 2})
+    assert node.settings["device"] is DEVICE and node.settings["diff_method"] == "best"
+    node.settings = {**node.settings, "diff_method": "parameter-shift"}
+    assert qml.QNode.update(node, shots=7).diff_method == "parameter-shift"
