@@ -72,6 +72,7 @@ class Executor(ABC):
         takes_seed: Whether `run` draws its samples from `seed`.
 
     Example:
+        >>> from qshift.executors.executor import Executor
         >>> from qshift.executors.pennylane import flatten
         >>> from qshift.executors.registry import register
         >>> @register("my.device")

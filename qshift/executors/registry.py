@@ -46,6 +46,8 @@ def register(name: str, maker: _Maker | None = None) -> Callable:
         TypeError: If the name is not a string, or the maker cannot be called.
 
     Example:
+        >>> from qshift.executors.executor import Executor
+        >>> from qshift.executors.registry import register
         >>> @register("my.device")
         ... class MyExecutor(Executor): ...
     """

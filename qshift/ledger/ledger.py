@@ -76,6 +76,7 @@ class Ledger:
     All methods raise LedgerError if the file cannot be used.
 
     Example:
+        >>> from qshift.ledger import Ledger
         >>> ledger = Ledger("ledger.sqlite")
         >>> [job.state for job in ledger.jobs()]
         []

@@ -37,6 +37,7 @@ class ServiceTarget(Target):
         The others: as for `qshift.executors.qiskit.device.EstimatorDevice`.
 
     Attributes:
+        connection: The connection to the service, which `ServiceJob` asks as well.
         sleep: The function that waits between attempts and looks.
 
     Raises:
@@ -76,16 +77,16 @@ class ServiceTarget(Target):
         self._mode, self._max_time, self._least_qubits = mode, max_time, least_qubits
         named = {"account": account, "instance": instance}
         self.access = {key: value for key, value in named.items() if value is not None}
-        self._connection = Connection(account, instance)
+        self.connection = Connection(account, instance)
         self._session = None
         self._opening = Lock()
 
-    def _ask(self, action: Callable[[], Any], what: str) -> Any:
+    def ask(self, action: Callable[[], Any], what: str) -> Any:
         """Sends a request that only reads, and repeats it after transient faults."""
         return persist(lambda: understood(action), what, self._renew, self.sleep)
 
     def _renew(self) -> None:
-        self._connection.renew()
+        self.connection.renew()
         self.__dict__.pop("_device", None)
         self._session = self._session and self._session.session_id
 
@@ -97,17 +98,17 @@ class ServiceTarget(Target):
     @cached_property
     def _device(self) -> BackendV2:
         def look_up() -> Any:
-            found = self._connection.backend(wanted, self._least_qubits)
+            found = self.connection.backend(wanted, self._least_qubits)
             found.properties()  # the client keeps them; if this fails later, it never asks again
             return found
 
         wanted = self.backend_name
-        found = self._ask(look_up, f"Looking {wanted} up")
+        found = self.ask(look_up, f"Looking {wanted} up")
         self.name = f"ibm:{found.name}"
         return found
 
     def _version(self) -> tuple:
-        properties = self._ask(self._device.properties, f"Asking for the properties of {self.name}")
+        properties = self.ask(self._device.properties, f"Asking for the properties of {self.name}")
         updated = properties and properties.last_update_date.isoformat()
         return self.backend_name, self._device.backend_version, updated
 
@@ -144,7 +145,7 @@ class ServiceTarget(Target):
             mode = understood(self._open)
             before = len(ends)
             try:
-                submitted = self._connection.submit(
+                submitted = self.connection.submit(
                     replace(submission, tags=tags, sending=noted), mode, self._options, limit
                 )
             except Exception as error:
@@ -176,17 +177,17 @@ class ServiceTarget(Target):
             return self._device
         with self._opening:
             if isinstance(self._session, str):  # only its id is left after credentials were renewed
-                self._session = self._connection.reopened(self._mode, self._session)
+                self._session = self.connection.reopened(self._mode, self._session)
             if self._session is None:
                 device = self._device
-                if self._mode == "session" and self._connection.plan() == "open":
+                if self._mode == "session" and self.connection.plan() == "open":
                     raise OptionError(
                         "mode",
                         'the open plan has no sessions. Take mode="job" (the default: one job for '
                         'all circuits of a batch) or mode="batch", or the instance= of another '
                         "plan.",
                     )
-                self._session = self._connection.open(self._mode, device, self._max_time)
+                self._session = self.connection.open(self._mode, device, self._max_time)
                 weakref.finalize(self, _close, self._session)
             return self._session
 
@@ -209,7 +210,7 @@ class ServiceTarget(Target):
 
     def find(self, tag: str) -> list[ServiceJob]:
         """Returns the jobs on the service that have a tag, oldest first."""
-        found = self._ask(lambda: self._connection.find(tag), f"Looking for jobs tagged {tag}")
+        found = self.ask(lambda: self.connection.find(tag), f"Looking for jobs tagged {tag}")
         return [ServiceJob(self, *each) for each in found]
 
 

@@ -59,7 +59,7 @@ class ServiceJob:
         Raises:
             JobError: If the service no longer has the job.
         """
-        connection = self._target._connection
+        connection = self._target.connection
 
         def answered() -> Any:
             for _ in range(2):
@@ -75,7 +75,7 @@ class ServiceJob:
         what = f"{what} {self.id}"
         for pause in waiting.pauses(2.0):
             try:
-                return self._target._ask(answered, what)
+                return self._target.ask(answered, what)
             except MissingError as error:
                 # Parts of the service may not know yet of a job that has just arrived.
                 if time.monotonic() - self._sent > unconfirmed_jobs.GRACE:
