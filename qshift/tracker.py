@@ -23,7 +23,9 @@ class Tracker:
         1
     """
 
-    open: ClassVar[list[Tracker]] = []  # those that count now
+    # The trackers that count now. They count for the whole process, as executors run in TensorFlow's
+    # threads, which do not know who has opened a tracker.
+    open: ClassVar[list[Tracker]] = []
     _lock: ClassVar[Lock] = Lock()
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from qshift.api.affine import Contraction
+from qshift.api.affine import AffineCall
 from qshift.api.chain_rule import ChosenPartials
 from qshift.api.conversion import as_own
 from qshift.autodiff.dataflow import assignments, remembered_ops
@@ -107,8 +107,8 @@ def derivatives(
         raise ValueError("diagonal=True needs a single argument, see argnums.")
     before = assignments()
     with request(wanted=Wanted(0 if diagonal else order)):
-        contraction = Contraction.of(fn, inputs, sources, order) if order else None
-    if contraction is None:
+        affine = AffineCall.of(fn, inputs, sources, order) if order else None
+    if affine is None:
         if assignments() > before:
             raise UnsupportedError(
                 f"{getattr(fn, '__name__', 'The function')} assigns to variables, and would be "
@@ -119,9 +119,9 @@ def derivatives(
         with request(wanted=Wanted(order)):
             nested = _by_tapes(fn, inputs, sources, positions, order, single)
         return _diagonals(nested, sources[0].shape) if diagonal else nested
-    _require_connected(contraction.jacobians, sources, positions)
-    found = contraction.diagonals(order) if diagonal else contraction.derivatives(order)
-    dtype = contraction.call.dtype
+    _require_connected(affine.jacobians, sources, positions)
+    found = affine.diagonals(order) if diagonal else affine.derivatives(order)
+    dtype = affine.call.dtype
     axes = [min(k, 1) if diagonal else k for k in range(len(found))]
     return tuple(
         _split(array, sources, dtype, k, single) for k, array in zip(axes, found, strict=True)

@@ -14,7 +14,7 @@ from pennylane import QueuingManager
 
 from qshift.executors.executor import Call
 from qshift.forks import Lock
-from qshift.rules.planner import Index, Node, Planner
+from qshift.rules.planner import Index, Planner, PlanNode
 from qshift.rules.shifting import Shifter
 
 _OVERHEAD = 4096  # bytes of an evaluation without its numbers
@@ -52,7 +52,7 @@ class Table:
     __slots__ = ("_node", "_parameters", "_shifted", "_values")
 
     def __init__(
-        self, shape: tuple[int, ...], parameters: np.ndarray, node: Node, shifted: Shifter
+        self, shape: tuple[int, ...], parameters: np.ndarray, node: PlanNode, shifted: Shifter
     ) -> None:
         self._parameters, self._shifted = parameters, shifted
         self._node = node

@@ -133,7 +133,7 @@ class Planner:
         self.spectra = tuple(spectra)
         self.cones = np.asarray(cones, dtype=bool)
         self.objective = objective
-        self.root = Node(self, ())
+        self.root = PlanNode(self, ())
         self.mask = lru_cache(_MOST_REMEMBERED)(self._mask)
         self.sources = lru_cache(_MOST_REMEMBERED)(self._sources)
 
@@ -196,10 +196,10 @@ class Step:
 
     new_points: tuple[Point, ...]
     coefficients: sparse.csr_array
-    node: Node
+    node: PlanNode
 
 
-class Node:
+class PlanNode:
     """A node of the tree of plans: the points that a call has evaluated so far."""
 
     def __init__(self, planner: Planner, points: tuple[Point, ...]):
@@ -237,7 +237,7 @@ class Node:
         return Step(
             new_points,
             step.coefficients[:, np.append(np.arange(old), used)],
-            Node(self.planner, self.points + new_points),
+            PlanNode(self.planner, self.points + new_points),
         )
 
     def _plan(self, indices: tuple[Index, ...]) -> Step:
@@ -260,7 +260,7 @@ class Node:
             shape=(len(indices), len(known)),
         )
         new_points = tuple(known)[len(self.points) :]
-        node = Node(planner, tuple(known)) if new_points else self
+        node = PlanNode(planner, tuple(known)) if new_points else self
         return Step(new_points, coefficients, node)
 
 
