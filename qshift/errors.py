@@ -14,8 +14,8 @@ class QShiftError(Exception):
         ProfileError
     """
 
-    # By this TensorFlow sees that it can make another one of the same class, with a traceback of
-    # the code that a `tf.function` was made from; it would raise a StagingError instead.
+    # Where an error's class has this very method, TensorFlow raises an error of the same class with
+    # a traceback of the code that a `tf.function` was made from, instead of a StagingError.
     __init__ = Exception.__init__
 
 
@@ -40,7 +40,7 @@ class SlowerWarning(QShiftWarning):
 
 
 class UnsupportedError(QShiftError, ValueError):
-    """Something that qshift cannot do exactly, and will not do approximately.
+    """Raised for something that qshift cannot do exactly, and will not do approximately.
 
     Example:
         >>> @qshift.qnode(qshift.device("simulator"))
@@ -54,11 +54,11 @@ class UnsupportedError(QShiftError, ValueError):
 
 
 class UntraceableError(UnsupportedError):
-    """Something that works eagerly, but not while TensorFlow traces a function."""
+    """Raised for something that works in eager mode, but not while TensorFlow traces a function."""
 
 
 class NoShiftRuleError(UnsupportedError):
-    """A derivative by a gate parameter that no exact shift rule is known for.
+    """Raised for a derivative by a gate parameter that no exact shift rule is known for.
 
     Example:
         >>> class Squared(qml.operation.Operation):
@@ -78,7 +78,7 @@ class NoShiftRuleError(UnsupportedError):
 
 
 class OptionError(UnsupportedError):
-    """An option that a device does not have, or not with this value.
+    """Raised for an option that a device does not have, or a value that the option cannot have.
 
     Attributes:
         option: Its name, with dots between the levels of nested tables.
@@ -91,19 +91,19 @@ class OptionError(UnsupportedError):
 
 
 class MissingExtraError(QShiftError, ImportError):
-    """A feature whose packages are not installed; the message names the extra that has them."""
+    """Raised where the packages of a feature are not installed; the message names their extra."""
 
 
 class ServiceError(QShiftError):
-    """A service that did not do what it was asked for; the message says how to go on."""
+    """Raised where a service did not do what it was asked for; the message says how to go on."""
 
 
 class AccountError(ServiceError):
-    """No account at a service, or one that it refuses."""
+    """Raised where no account at a service is found, or the service refuses it."""
 
 
 class JobError(ServiceError):
-    """A job that failed, was cancelled, or is not there any more on a service.
+    """Raised for a job that failed, was cancelled, or no longer exists on its service.
 
     Attributes:
         job_id: The job.
@@ -117,8 +117,8 @@ class JobError(ServiceError):
 
 
 class LimitError(QShiftError):
-    """More than a limit that the user has set."""
+    """Raised before something exceeds a limit that the user has set."""
 
 
 class OpenQASMError(QShiftError, ValueError):
-    """A circuit or an observable that cannot be read."""
+    """Raised for an OpenQASM circuit, or an observable, that cannot be read."""

@@ -20,9 +20,9 @@ EXTRAS = {
 
 
 def require(extra: str, feature: str) -> None:
-    """Raises an error that says what to install, unless an extra is there.
+    """Raises an error that says what to install, unless the packages of an extra are installed.
 
-    Nothing is imported. A package that is there but broken raises its own error when it is.
+    Nothing is imported here: an installed but broken package raises its own error when it is used.
 
     Args:
         extra: A key of `EXTRAS`.

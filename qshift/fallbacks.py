@@ -1,4 +1,4 @@
-"""What is said, once, where something slower takes the place of what usually runs."""
+"""Warnings where a slower way replaces the usual one, each given once in a process."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from qshift.errors import SlowerWarning
 
 
 def warn_slower(what: str, reason: Exception | str) -> None:
-    """Warns that something runs in a slower way, once for each reason in a process.
-
-    Results are the same; they take longer.
+    """Warns that something runs in a slower way with the same results, once for each reason.
 
     Args:
-        what: What does so, and how it runs instead, as a sentence without its full stop.
-        reason: Why.
+        what: A sentence, without its full stop, that says what runs slower, and how it runs.
+        reason: Why the usual way cannot be taken.
     """
     named = isinstance(reason, Exception) and f"{type(reason).__name__}: {reason}"
     _warn_once(f"{what}, which is slower: {named or reason}")

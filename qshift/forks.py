@@ -1,8 +1,8 @@
 """Forked processes: locks that another thread held, and random numbers that all would share.
 
-The child of a fork has the memory of its parent as it was, and only the one thread that forked. A
-lock that another thread held is never released there, a module that it was importing is locked for
-ever, and a generator draws in every child what it draws in the others.
+The child of a fork has a copy of its parent's memory, and only the one thread that forked. In the
+child, a lock that another thread held is never released, a module that another thread was importing
+stays locked for ever, and a random generator draws the same numbers as in every other child.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _forking = threading.local()
 
 
 class Lock(_thread.RLock):  # type: ignore[misc]  # typeshed has it final
-    """A reentrant lock, for `with` statements, which no thread of a parent process holds."""
+    """A reentrant lock for `with` statements. After a fork it is free in the child, unless the
+    thread that forked holds it."""
 
     __slots__ = ()
 
@@ -35,37 +36,40 @@ class Lock(_thread.RLock):  # type: ignore[misc]  # typeshed has it final
         _heirs.add(self)
 
     def __reduce__(self) -> Any:
-        """A copy of what it protects has a lock of its own."""
+        """A copy of the object that holds this lock gets a new lock."""
         return Lock, ()
 
     def inherit(self) -> None:
-        # By this thread, which then has forked within. typeshed does not have these two.
+        # A lock that the forking thread owns stays locked: the fork happened inside its `with`
+        # block. typeshed does not know these two methods.
         if not self._is_owned():  # type: ignore[attr-defined]
             self._at_fork_reinit()  # type: ignore[attr-defined]
 
 
-# Who has to be told in the child of a fork. Python calls one function there, which must find them.
+# The objects whose `inherit` has to run in the child of a fork. They are kept in a module, because
+# `os.register_at_fork` holds the functions that it is given for ever, and would keep every lock.
 _heirs: weakref.WeakSet = weakref.WeakSet()
 
 
 def in_children(owner: Any) -> None:
-    """Has owner.inherit() called in every process that is forked from now on, while it lives.
+    """Has owner.inherit() called in every child process that is forked while the owner lives.
 
-    In no order: what is called must not wait for a `Lock`.
+    The owners are called in no particular order, so `inherit` must not wait for a `Lock`.
     """
     _heirs.add(owner)
 
 
 def lineage() -> tuple[int, ...]:
-    """Returns what no other process that came of the same one by forks has; () for that one."""
+    """Returns numbers that identify this process among all that were forked, directly or not, from
+    one first process; that first process has ()."""
     return _lineage
 
 
 def descendant(rng: np.random.Generator) -> np.random.Generator:
-    """Returns this process's own generator, in place of one that it has from its parent.
+    """Returns a new generator for this process, to replace one that it inherited from its parent.
 
-    Another one each time. It follows from the state of the parent's, which is only looked at: to
-    draw, its lock would have to be free.
+    Each call returns a different generator. Its seed is made from the inherited generator's state,
+    which is read and not advanced, because drawing would need a lock that may never be released.
     """
     state = repr(rng.bit_generator.state).encode()
     entropy = hashlib.blake2b(state, digest_size=16).digest()
@@ -73,14 +77,14 @@ def descendant(rng: np.random.Generator) -> np.random.Generator:
 
 
 def _before() -> None:
-    _forking.number = next(_numbers)  # which no other thread that forks meanwhile has
+    _forking.number = next(_numbers)  # no other thread that forks at the same time has this number
     end = time.monotonic() + _PATIENCE
     while _is_importing() and time.monotonic() < end:
         time.sleep(0.001)
 
 
 def _is_importing() -> bool:
-    """Whether another thread is importing a module, which would never be finished in a child."""
+    """Whether another thread is importing a module: in a child this import would never end."""
     locks = getattr(importlib._bootstrap, "_module_locks", {})
     owners = {getattr(known(), "owner", None) for known in list(locks.values())}
     return bool(owners - {None, threading.get_ident()})

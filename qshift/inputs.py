@@ -1,4 +1,4 @@
-"""What users hand in: numbers that are none, and names that are nearly right."""
+"""Checks of what users pass in: whole and real numbers, argument positions, misspelt names."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 
 def is_integer(value: Any) -> bool:
-    """Whether something is a whole number of any library, and no truth value."""
+    """Whether a value is a whole number of any library, but not a bool."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_real(value: Any) -> bool:
-    """Whether something is a real number of any library, and no truth value."""
+    """Whether a value is a real number of any library, but not a bool."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def argument_positions(given: Any, count: int, name: str) -> tuple[int, ...]:
-    """Returns which of some arguments are meant, counted from 0.
+    """Returns argument positions, given as one or several numbers, counted from 0.
 
     Args:
         given: A position or several; negative ones count from the end.
@@ -27,7 +27,7 @@ def argument_positions(given: Any, count: int, name: str) -> tuple[int, ...]:
         name: What messages call `given`.
 
     Raises:
-        ValueError: If it is something else, or there is no such argument.
+        ValueError: If `given` is neither, or names an argument that does not exist.
     """
     positions = (given,) if is_integer(given) else given
     if not isinstance(positions, Iterable) or not all(map(is_integer, positions)):
@@ -40,12 +40,12 @@ def argument_positions(given: Any, count: int, name: str) -> tuple[int, ...]:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Returns " (did you mean ...?)" for the nearest of some names; nothing if none is near."""
+    """Returns " (did you mean ...?)" with the most similar name, or "" if none is similar."""
     near = difflib.get_close_matches(name, list(names), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def shown(value: Any, length: int = 100) -> str:
-    """Returns a value as messages show it: in one line, cut where it is too long."""
+    """Returns a value as messages show it: in one line, cut off after `length` characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= length else f"{text[: length - 3]}..."

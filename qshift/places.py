@@ -11,13 +11,13 @@ def home(variable: str, default: str) -> Path:
 
     Args:
         variable: The environment variable that names it, such as ``"XDG_DATA_HOME"``.
-        default: Where it is otherwise, below the home directory.
+        default: The directory if the variable is not set, relative to the home directory.
 
     Raises:
         RuntimeError: If the user has no home directory.
     """
     if given := os.environ.get(variable):
         return Path(given).expanduser()
-    if os.environ.get("HOME") == "":  # which Python takes for the root of all files
+    if os.environ.get("HOME") == "":  # Path.home() would be the root of all files
         raise RuntimeError("Could not determine home directory.")
     return Path("~").expanduser() / default

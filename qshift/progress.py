@@ -29,7 +29,7 @@ def progress(
     """Returns a progress display that is silent unless on a terminal or in a notebook.
 
     Args:
-        console: Where to; standard error if not given.
+        console: Where it is drawn; standard error if not given.
         columns: What it shows; by default description, bar, counts and times.
     """
     console = console or stderr()
@@ -46,7 +46,7 @@ def progress(
 
 
 class _InNotebook(Progress):
-    """Drawn into an output of the cell that is running.
+    """A progress display that is drawn into an output of the notebook cell that is running.
 
     In notebooks, rich's own display needs ipywidgets and leaves empty outputs behind.
     """
@@ -86,18 +86,19 @@ class _InNotebook(Progress):
 
 @functools.cache
 def stderr() -> Console:
-    """One console for all displays, so that one inside another is drawn below it, not over it."""
+    """Returns one console for all displays, so that a display that is opened inside another one is
+    drawn below it and not over it."""
     return Console(stderr=True)
 
 
 def track(items: Iterable, total: int, size: Callable, description: str) -> Iterator:
-    """Yields the items; shows a progress bar if they turn out to take long.
+    """Yields the items, and shows a progress bar if that takes longer than a second.
 
     Args:
-        items: What to go through.
-        total: How much all of them count.
-        size: Says how much an item counts.
-        description: What is being counted.
+        items: The items to go through.
+        total: The sum of size(item) over all items.
+        size: size(item) is by how much an item moves the bar.
+        description: The text beside the bar.
     """
     start, done, bar, task = time.monotonic(), 0, None, None
     try:

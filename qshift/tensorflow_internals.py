@@ -1,7 +1,7 @@
 """Every name beneath TensorFlow's public interface that qshift uses, each with what it must do.
 
-No other module names `tensorflow.python`. What is promised here is tested alone, in
-tests/test_tensorflow_internals.py.
+No other module names `tensorflow.python`. tests/test_tensorflow_internals.py tests what this module
+promises, without the rest of qshift.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tensorflow.python.saved_model import save_context
 
 # --- tensors and tapes ---
 
-EagerTensor = ops.EagerTensor  # the class of eager tensors, of which the graph's are none
+EagerTensor = ops.EagerTensor  # the class of eager tensors; tensors of graphs are not among them
 is_trainable = backprop_util.IsTrainable  # whether a tensor's dtype has derivatives
 # record_operation(name, outputs, inputs, backward, forward): open tapes and forward accumulators
 # learn from it how outputs follow from inputs, and nothing else.
@@ -44,7 +44,7 @@ following = gradients_util.PossibleTapeGradientTypes
 
 
 class _Open(threading.local):
-    """The open tapes and forward accumulators of a thread, each by a number of its own."""
+    """The numbers of a thread's open tapes and forward accumulators; each has one of its own."""
 
     def __init__(self) -> None:
         self.numbers: tuple[int, ...] = ()
@@ -101,8 +101,8 @@ _mark_watched(tf.autodiff.ForwardAccumulator, "_watch")
 
 
 tf.Tensor.qshift_watched = False
-# was_told_to_watch(tensor): whether a tape or forward accumulator was told to watch a tensor, from
-# which on it follows what it may not have followed before.
+# was_told_to_watch(tensor): whether a tape or forward accumulator was told to watch a tensor; until
+# then it may not have followed the tensor.
 was_told_to_watch: Callable[[tf.Tensor], bool] = operator.attrgetter("qshift_watched")
 
 
@@ -155,13 +155,13 @@ def python_op(
 ) -> tf.Tensor:
     """Adds an op that calls a Python function to the graph that is being traced.
 
-    As `tf.numpy_function` does, but for two things. The graph owns the function: TensorFlow would
-    keep it, and all that it holds, for ever. And the token by which it is found is one that no
-    other process has: TensorFlow's is the same in every process, so that a graph from elsewhere
-    would run whatever function there has its number.
+    `tf.numpy_function` does the same but for two things. Here the graph owns the function:
+    TensorFlow would keep it, and all that it holds, for ever. And here the token by which the op
+    finds its function differs in every process: TensorFlow's tokens are equal in all processes, so
+    a graph from another process would run whatever function has the same token.
 
     Args:
-        function: From the inputs as arrays to an array.
+        function: The function, from the inputs as arrays to an array.
         inputs: The inputs.
         dtype: Of the result.
         stateful: Whether TensorFlow runs the op at every execution and in its place; otherwise it
@@ -184,14 +184,25 @@ def python_op(
 PYTHON_OP = "PyFuncStateless"  # the type of such ops, unless they are stateful
 
 
+def function_of(op: tf.Operation) -> Any:
+    """Returns the function that the op of a `python_op`, or a copy of it, calls."""
+    return called_by(op.get_attr("token"))
+
+
+def function_of_copied(op_type: str, attrs: Any) -> Any:
+    """Returns the function that an op which `copy_ops` asks about calls; None if the op is not one
+    of `python_op`, or is stateful."""
+    return called_by(attrs["token"].s) if op_type == PYTHON_OP else None
+
+
 def called_by(token: bytes) -> Any:
     """Returns the function that a `python_op` calls, given the op's attribute "token"; None if
-    there is none of this process."""
+    the op was made in another process."""
     return script_ops._py_funcs._funcs.get(token.decode())
 
 
 def has_other_gradient(op: tf.Operation) -> bool:
-    """Whether an op in a graph was given another gradient than ops of its type have."""
+    """Whether an op in a graph has a gradient other than that of its type."""
     return "_gradient_op_type" in op.node_def.attr
 
 
@@ -201,8 +212,8 @@ def has_state(op: tf.Operation) -> bool:
 
 
 def has_users_gradient(op: tf.Operation) -> bool:
-    """Whether an op in a graph was made by a `tf.custom_gradient` that is none of TensorFlow's own,
-    which are the gradients of what is computed."""
+    """Whether an op in a graph was made by a user's `tf.custom_gradient`. TensorFlow has some of
+    its own, whose gradients are those of the function that is computed."""
     if not has_other_gradient(op):
         return False
     function = ops._gradient_registry.lookup(tf.compat.as_str(op.get_attr("_gradient_op_type")))
@@ -229,22 +240,28 @@ def function_graph() -> tf.Graph | None:
     return graph
 
 
+def capture_at_call(graph: tf.Graph, ask: Callable[[], Any], dtype: tf.DType, key: str) -> Any:
+    """Adds a scalar to the inputs of a graph that `takes_captures`. TensorFlow calls ask() for it
+    whenever the function is about to be run or saved; the same key gives the same input."""
+    return graph.capture_call_time_value(ask, tf.TensorSpec([], dtype), key=key)
+
+
 def takes_captures(graph: tf.Graph) -> bool:
-    """Whether a graph is a compiled function's, which may ask for a value whenever it is run:
-    others, as those of gradients, do not know such values."""
+    """Whether a graph belongs to a compiled function, which may ask for a value whenever it is run.
+    Other graphs, such as those of gradients, do not know such values."""
     return type(graph) is func_graph.FuncGraph and graph.structured_input_signature is not None
 
 
 def deferred_captures(graph: tf.Graph) -> list[Callable]:
-    """Returns what a graph asks for further inputs, in their order, whenever it is run: functions
-    that return tensors, nested or not."""
+    """Returns the functions that a graph calls for further inputs whenever it is run, in the order
+    of these inputs. They return tensors, nested or not."""
     return list(graph.deferred_external_captures)
 
 
 def iterate_in_graphs(when: Callable[[], bool]) -> None:
-    """Has tensors of graphs iterate, and have a length, as eager ones do, whenever when() says so.
+    """Lets tensors of graphs iterate, and have a length, as eager ones do, while when() is True.
 
-    TensorFlow asks two methods of theirs, of which one refuses and the other fails.
+    TensorFlow calls two methods of such tensors, and both raise an error otherwise.
     """
     refuse, length = tf.Tensor._disallow_iteration, tf.Tensor.__len__
 
@@ -278,19 +295,19 @@ NotVectorisedError = pfor.ConversionNotImplementedError  # has TensorFlow run th
 wrapped = pfor.wrap  # (tensor, whether it has one entry for each turn of the loop)
 
 
+def loop_length(inputs: Any) -> tf.Tensor:
+    """Returns the number of turns of the loop that is being vectorised."""
+    return inputs.pfor.loop_len_vector[0]
+
+
 def vectorise(op: tf.Operation, converter: Callable) -> None:
     """Has TensorFlow vectorise an op in a graph by converter(inputs: LoopInputs)."""
     op.pfor_converter = converter
 
 
-def turns(inputs: Any) -> tf.Tensor:
-    """Returns the number of turns of the loop that is being vectorised, given `LoopInputs`."""
-    return inputs.pfor.loop_len_vector[0]
-
-
 def copy_ops(copy: Callable) -> None:
-    """Has TensorFlow ask copy(op_type, inputs, attrs) first where it copies an op that does not
-    depend on a loop; what it returns, unless that is None, is taken for the copy."""
+    """Has TensorFlow call copy(op_type, inputs, attrs) where it copies an op that does not depend
+    on a loop. The op that this returns is the copy; where it returns None, TensorFlow copies."""
     create = pfor._create_op
 
     @functools.wraps(create)

@@ -1,4 +1,4 @@
-"""TensorFlow's tensors, as all of qshift takes them."""
+"""Conversions of what users pass in to TensorFlow's tensors, and the dtypes these get."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def is_tensor(parameter: Any) -> bool:
 
 
 def constant(parameter: Any) -> np.ndarray | None:
-    """Returns the numbers in a tensor if they are known and nothing can differentiate by it."""
+    """Returns the numbers in a tensor if they are known and no tape or forward accumulator can
+    differentiate by the tensor, else None."""
     tensor = tf.convert_to_tensor(parameter)
     if not tensor.dtype.is_integer and (tensor.dtype == tf.resource or is_watched(tensor)):
         return None
@@ -24,8 +25,8 @@ def constant(parameter: Any) -> np.ndarray | None:
 
 
 def as_argument(argument: Any) -> Any:
-    """Returns an argument as PennyLane takes it: dense, and what TensorFlow takes for a tensor as
-    one of its own, which Keras's variables are not."""
+    """Returns an argument in a form that PennyLane takes: sparse tensors become dense, and
+    objects that only convert to tensors, such as Keras's variables, become tensors."""
     if isinstance(argument, tf.SparseTensor):
         return dense(argument)
     if not is_tensor(argument) and hasattr(type(argument), "__tf_tensor__"):
@@ -34,23 +35,23 @@ def as_argument(argument: Any) -> Any:
 
 
 def dense(sparse: tf.SparseTensor) -> tf.Tensor:
-    """Returns a sparse tensor as a dense one; TensorFlow forgets what shape it has."""
+    """Returns a sparse tensor as a dense one with its static shape, which TensorFlow drops."""
     return tf.ensure_shape(tf.sparse.to_dense(sparse), sparse.shape)
 
 
 def common_dtype(numbers: Iterable[Any]) -> tf.DType:
     """Returns the dtype that numbers have when they are put together with tensors.
 
-    Tensors, variables and arrays decide. A number, Python's or a scalar of NumPy's, takes their
-    precision, which it does not make wider; if it is complex, so is the result. Integers, whatever
-    they are in, take the precision of what is not one. If all that decides are integers, it is as
-    in NumPy: Python's numbers are double precision then.
+    Tensors, variables and arrays decide the precision. Python's numbers and NumPy's scalars never
+    make it wider, but a complex one makes the result complex. Integers, in tensors or elsewhere,
+    take the precision of the floating-point numbers. If all tensors, variables and arrays have
+    integers, NumPy's rules hold, by which Python's floats are double precision.
 
     Args:
         numbers: Tensors, variables, arrays and numbers.
 
     Raises:
-        TypeError: If there is no such dtype.
+        TypeError: If the numbers have no common dtype.
     """
     deciding: list[np.dtype] = []
     others: list[np.dtype] = []
@@ -68,7 +69,8 @@ def common_dtype(numbers: Iterable[Any]) -> tf.DType:
 
 
 def _decides(number: Any) -> bool:
-    """Whether something is a tensor, variable or array, rather than a number beside these."""
+    """Whether a value is a tensor, variable or array, and not a number of Python's or a scalar of
+    NumPy's."""
     return hasattr(number, "dtype") and not isinstance(number, np.generic)
 
 
@@ -83,7 +85,7 @@ def stacked(nest: Any, dtype: tf.DType) -> tf.Tensor:
         if any(hasattr(each, "dtype") or isinstance(each, list | tuple) for each in nest):
             return tf.stack([stacked(each, dtype) for each in nest])
         nest = np.asarray(nest)
-    # tf.cast would make single precision of Python's numbers first.
+    # tf.cast would convert Python's numbers to single precision first.
     return tf.cast(nest if _decides(nest) else np.asarray(nest, dtype.as_numpy_dtype), dtype)
 
 

@@ -8,12 +8,13 @@ from qshift.forks import Lock
 
 
 class Tracker:
-    """Counts executions of qshift while it is open, those of all threads.
+    """Counts what qshift executes, in all threads, while the tracker is open.
 
     Attributes:
         totals: ``{"circuits", "batches", "jobs", "shots", "transpilations"}``. A circuit is one
-            evaluation of a quantum circuit with given angles, a batch what was sent to the device
-            together. Jobs and transpilations are counted on devices that have them.
+            evaluation of a quantum circuit with given angles; a batch is a number of circuits that
+            were sent to the device together. Jobs and transpilations are counted on devices that
+            have them.
 
     Example:
         >>> with qshift.Tracker() as tracker:
@@ -22,7 +23,9 @@ class Tracker:
         1
     """
 
-    open: ClassVar[list[Tracker]] = []  # those that count now
+    # The trackers that count now. They count for the whole process: executors run in TensorFlow's
+    # threads, which do not know who has opened a tracker.
+    open: ClassVar[list[Tracker]] = []
     _lock: ClassVar[Lock] = Lock()
 
     def __init__(self) -> None:

@@ -150,6 +150,12 @@ def test_functions_are_ops_in_graphs(stateful):
     assert float(used(tf.constant(2.0))) == 4.0 and len(calls) == 1
     unused(tf.constant(2.0))
     assert len(calls) == 1 + stateful
+    graph = used.get_concrete_function(tf.constant(2.0)).graph
+    (op,) = (op for op in graph.get_operations() if op.type.startswith("PyFunc"))
+    attrs = {"token": op.node_def.attr["token"]}
+    assert internals.function_of(op) is double
+    assert internals.function_of_copied(op.type, attrs) is (None if stateful else double)
+    assert internals.function_of_copied("Identity", {}) is None
 
 
 def test_custom_gradients_of_users_are_told_from_tensorflows():
@@ -216,6 +222,18 @@ def test_vectorised_loops_ask_converters():
     np.testing.assert_allclose(found, [11.0, 12.0])
 
 
+def test_converters_learn_the_length_of_the_loop():
+    def body(x):
+        y = tf.sin(x)
+        internals.vectorise(y.op, lambda inputs: [filled(inputs)])
+        return y
+
+    def filled(inputs):
+        return internals.wrapped(tf.fill([internals.loop_length(inputs)], 7.0), True)
+
+    np.testing.assert_array_equal(tf.vectorized_map(body, tf.zeros([3])), [7.0] * 3)
+
+
 def test_converters_may_refuse():
     def refuse(inputs):
         raise internals.NotVectorisedError("not in a test")
@@ -252,7 +270,8 @@ def test_graphs_ask_for_inputs_when_they_run():
 
     def call(x):
         graph = tf.compat.v1.get_default_graph()
-        return x * graph.capture_call_time_value(late, tf.TensorSpec([]), key="late")
+        x = x * internals.capture_at_call(graph, late, tf.float32, "late")
+        return x + 0.0 * internals.capture_at_call(graph, late, tf.float32, "late")
 
     wrapped = tf.compat.v1.wrap_function(call, [tf.TensorSpec([])])
     (found,) = internals.deferred_captures(wrapped.graph)
@@ -277,21 +296,6 @@ def test_graphs_say_which_ops_always_run():
     names = {op.name for op in internals.always_run(graph)}
     assert {"assigned", "printed", "returned"} <= names and "unused" not in names
     assert len(names) == len(internals.always_run(graph))
-
-
-def test_vectorised_loops_say_how_many_turns_they_take():
-    found = []
-
-    def body(x):
-        y = tf.sin(x)
-        internals.vectorise(y.op, convert)
-        return y
-
-    def convert(inputs: internals.LoopInputs):
-        found.append(internals.turns(inputs))
-        return [internals.wrapped(inputs.stacked_input(0) * tf.cast(found[-1], tf.float32), True)]
-
-    np.testing.assert_array_equal(tf.vectorized_map(body, tf.constant([1.0, 2.0, 3.0])), [3, 6, 9])
 
 
 def test_ops_are_given_converters():

@@ -1,5 +1,7 @@
-"""docs/where-things-are.md names every module of qshift once, and no module that there is not."""
+"""docs/where-things-are.md names every module of qshift once, with the first paragraph of its
+docstring, and no other module."""
 
+import ast
 import collections
 import pathlib
 import re
@@ -18,6 +20,13 @@ def test_every_module_has_a_line():
     twice = [name for name, n in collections.Counter(name for name, _ in lines).items() if n > 1]
     assert not twice
     assert {name for name, _ in lines} == MODULES
+    assert dict(lines) == {name: summary(ROOT / "qshift" / name) for name in MODULES}
+
+
+def summary(path):
+    """Returns the first paragraph of a module's docstring in one line."""
+    text = ast.get_docstring(ast.parse(path.read_text()))
+    return " ".join(text.split("\n\n")[0].split())
 
 
 def test_questions_lead_to_what_there_is():

@@ -3,7 +3,10 @@ private in a framework is known to one module."""
 
 import ast
 import collections
+import importlib
+import inspect
 import pathlib
+import re
 
 import pytest
 
@@ -95,25 +98,75 @@ def named(tree: ast.AST):
 def test_private_names_are_behind_the_doors(module):
     tree = ast.parse((PACKAGE / module).read_text())
     assert not [name for name in named(tree) if is_private(name)]
-    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    hidden = {name for name in attributes if name.startswith("_") and not name.startswith("__")}
-    assert not hidden - OURS - {"_replace"}  # which is a named tuple's, and public
+    inside, outside = set(), {name for name in strings(tree) if is_hidden(name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_hidden(node.attr):
+            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            (inside if own or is_call_of_super(node.value) else outside).add(node.attr)
+    # An object has private names of its bases, but those of others only in the same module.
+    # `_replace` is a named tuple's, and public; `_abc_impl` is Python's.
+    assert not inside - set().union(*OURS.values())
+    others = {name for name in outside if "qshift" not in name}
+    assert not others - OURS[module] - {"_replace", "_abc_impl"}
 
 
-def own_names():
-    """Yields what qshift's own modules, classes and objects have."""
-    for module in MODULES:
-        for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
-            if isinstance(node, ast.ClassDef | ast.FunctionDef):
-                yield node.name
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                yield node.id
-            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-                if isinstance(node.value, ast.Name) and node.value.id == "self":
-                    yield node.attr
+def is_hidden(name: str) -> bool:
+    return (
+        name.startswith("_") and not name.startswith("__") and name.isidentifier() and name != "_"
+    )
 
 
-OURS = set(own_names())
+def is_call_of_super(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "super"
+
+
+def strings(tree: ast.AST):
+    """Yields the strings in a module that are no parts of others."""
+    parts = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in node.values
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+            yield node.value
+
+
+def own_names(module):
+    """Yields what the classes and objects of a module have, and its own names."""
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            if isinstance(node.value, ast.Name) and node.value.id == "self":
+                yield node.attr
+
+
+OURS = {module: set(own_names(module)) for module in MODULES}
+
+
+@pytest.mark.parametrize("module", sorted({*MODULES} - {*DOORS} - PYTHONS), ids=str)
+def test_subclasses_of_frameworks_leave_their_private_names_alone(module):
+    text = (PACKAGE / module).read_text()
+    if not re.search(r"^class \w+\(", text, re.M):
+        return
+    for _, kind in inspect.getmembers(importlib.import_module(name_of(module)), inspect.isclass):
+        if kind.__module__ == name_of(module):
+            theirs = [k for k in kind.__mro__ if k.__module__.split(".")[0] in FRAMEWORKS]
+            known = {name for each in theirs for name in hidden_in(inspect.getsource(each))}
+            assert not known & hidden_in(inspect.getsource(kind)), kind
+
+
+def name_of(module: pathlib.Path) -> str:
+    return ".".join(["qshift", *module.with_suffix("").parts]).removesuffix(".__init__")
+
+
+def hidden_in(source: str) -> set[str]:
+    """Returns the private names that a class's methods have, and that they give to objects."""
+    return set(re.findall(r"(?:def |self\.)(_[a-z]\w*)", source))
 
 
 @pytest.mark.parametrize("door", DOORS, ids=str)

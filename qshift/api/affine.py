@@ -1,8 +1,10 @@
 """All derivatives of a qnode's call at once, where its angles are affine in the arguments.
 
 Then the chain rule has a single term: the k-th derivative by the arguments is the k-th derivative
-by the angles with each of its axes contracted with one constant Jacobian, that of the angles by
-the arguments. TensorFlow differentiates the angles only, and traces nothing.
+by the angles, each of whose axes is contracted with one constant matrix, the Jacobian of the angles
+by the arguments. TensorFlow differentiates only the angles, and traces nothing. (`chain_rule` would
+give the same numbers, but it contracts for each combination of arguments separately, which takes
+1.3 to 1.6 times as long for one argument, 7 times for order 4 by three, and it has no diagonals.)
 """
 
 from __future__ import annotations
@@ -25,14 +27,14 @@ from qshift.tensorflow_internals import is_watched
 
 
 @dataclass(frozen=True)
-class Contraction:
-    """A call whose derivatives are those by its angles, contracted.
+class AffineCall:
+    """A call whose angles are affine in the sources, the arguments to differentiate by.
 
     Attributes:
         call: The call.
-        columns: The angles that the value depends on and that follow the sources; J of them.
-        jacobians: Of these angles by each source, float64[J, size of the source]; None for a source
-            that no angle follows, not even one that the value does not depend on.
+        columns: The J angles that the value and the sources are connected by.
+        jacobians: The Jacobian of these angles by each source, float64[J, size of the source]; None
+            for a source that no angle of the call depends on.
     """
 
     call: Prepared
@@ -42,21 +44,20 @@ class Contraction:
     @classmethod
     def of(
         cls, fn: Callable, args: Sequence[Any], sources: Sequence[tf.Tensor], order: int
-    ) -> Contraction | None:
+    ) -> AffineCall | None:
         """Looks at what ``fn(*args)`` would run, without running it.
 
         Args:
             fn: Any function.
-            args: Its arguments.
-            sources: Those to differentiate by, as `args` holds them.
+            args: The function's arguments.
+            sources: The arguments to differentiate by, the same objects as in `args`.
             order: The highest order.
 
         Returns:
-            None where there is more to the derivatives than this: if `fn` is not a qnode with one
-            linear result for one point; if its angles are not known to be affine in the sources (to
-            first order smooth), or these not real; if the results must be differentiable
-            themselves, because TensorFlow is tracing, or a tape or forward accumulator of the
-            caller follows what they depend on.
+            None if `fn` is not a qnode with one linear result for one point; if its angles are not
+            known to be affine in the sources (for order 1, smooth), or the sources are not real; or
+            if the results must be differentiable themselves, because TensorFlow is tracing, or a
+            tape or forward accumulator of the caller follows a tensor that they depend on.
         """
         if not isinstance(fn, QNode) or not may_be_prepared(sources):
             return None
@@ -70,7 +71,7 @@ class Contraction:
             if call.batch is not None or any(angle.follows > least for angle in angles):
                 return None
         rows = slopes(fn, tape, angles, sources)
-        if any(map(is_watched, call.parameters)):  # now that the tape above is closed
+        if any(map(is_watched, call.parameters)):  # by the caller's tapes: the one above is closed
             return None
         columns = next((active for active in call.program.active if active), ())
         jacobians = (
@@ -105,11 +106,11 @@ class Contraction:
         return derivatives
 
     def diagonals(self, order: int) -> list[np.ndarray]:
-        """Runs the call, and returns its value and the derivatives by single entries.
+        """Runs the call, and returns its value and the derivatives by the same entry once, twice...
 
         Returns:
-            float64[*shape, X] for each order from 1, after the value: by each entry of all sources,
-            k times.
+            The value, and for each order k from 1 float64[*shape, X], the k-th derivatives by each
+            of the X entries of all sources.
         """
         jacobian = self._all_slopes()
         moved = [tuple(np.flatnonzero(slopes)) for slopes in jacobian.T]
@@ -129,7 +130,7 @@ class Contraction:
         return diagonals
 
     def _all_slopes(self) -> np.ndarray:
-        """Returns those of all sources, which must have one, side by side."""
+        """Returns the Jacobians of all sources side by side; each source must have one."""
         return np.concatenate([each for each in self.jacobians if each is not None], axis=1)
 
     def _evaluate(self, indices: Sequence[tuple[int, ...]]) -> np.ndarray:
@@ -138,8 +139,8 @@ class Contraction:
 
 
 def evaluated(call: Prepared, indices: Sequence[Index]) -> np.ndarray:
-    """Runs a call of linear results, and returns partial derivatives by its angles,
-    float64[len(indices), N, *shape]."""
+    """Runs a call with one linear result, and returns partial derivatives of the result by the
+    call's angles, float64[len(indices), N, *shape]."""
     parameters = call.program.assemble([tensor.numpy() for tensor in call.tensors])
     evaluation = call.program.start(parameters, number=next(call.program.calls))
     (result,) = call.compiled.readout.results
@@ -150,13 +151,13 @@ def evaluated(call: Prepared, indices: Sequence[Index]) -> np.ndarray:
 
 
 class Angle(NamedTuple):
-    """An angle of a call that somebody watches.
+    """An angle of a call that a tape follows.
 
     Attributes:
-        column: Of the circuit.
-        value: A real tensor.
-        follows: How it follows from the sources, `LINEARLY` or `SMOOTHLY`.
-        named: What `angles.angles` says of it.
+        column: The column of the circuit.
+        value: The angle, a real tensor.
+        follows: How the angle follows from the sources, `LINEARLY` or `SMOOTHLY`.
+        named: The angle's name and factor, from `angles.angles`.
     """
 
     column: int
@@ -166,9 +167,8 @@ class Angle(NamedTuple):
 
 
 def may_be_prepared(sources: Sequence[tf.Tensor]) -> bool:
-    """Whether somebody may differentiate by sources in a way of his own: in eager mode, unless
-    results must be differentiable themselves, by a tape of the caller's that follows one of them.
-    """
+    """Whether derivatives by sources may be computed without tapes around the whole call: in
+    eager mode, if all sources are floating-point and no tape of the caller follows one of them."""
     return tf.executing_eagerly() and not any(
         is_watched(source) or not source.dtype.is_floating for source in sources
     )
@@ -177,18 +177,19 @@ def may_be_prepared(sources: Sequence[tf.Tensor]) -> bool:
 def prepared(
     fn: QNode, args: Sequence[Any], sources: Sequence[tf.Tensor]
 ) -> tuple[Prepared, list[Angle]] | None:
-    """Returns what a qnode's call would run, and its angles that are watched, which is recorded
-    where they are complex.
+    """Returns what a qnode's call would run, and its angles that are watched.
+
+    The open tape records that complex angles become real.
 
     Args:
         fn: The qnode.
-        args: Of its quantum function.
-        sources: Those that a tape watches.
+        args: The arguments of the quantum function.
+        sources: The arguments that a tape watches.
 
     Returns:
-        None if the call has more than one linear result, of whose raw values its derivatives are
-        made as it is itself; if others than angles are watched, or it is not known how these follow
-        from the sources: what nobody knows may do anything to cotangents.
+        None if the call does not have exactly one result that is linear in raw values; if a
+        parameter that is not an angle is watched; or if it is not known how the angles follow from
+        the sources.
     """
     call = fn.prepare(args, sources)
     if call is None or not call.compiled.readout.linear:
@@ -213,13 +214,13 @@ def slopes(
     """Returns the slopes of angles without a batch by the sources.
 
     Args:
-        fn: The qnode, which remembers those of angles that are picked out of its arguments.
-        tape: Has watched the sources, and recorded the angles.
+        fn: The qnode. It remembers the slopes of angles that are picked out of its arguments.
+        tape: The tape that has watched the sources and recorded the angles.
         angles: The angles.
         sources: The sources.
 
     Returns:
-        Column -> (entries, slopes) by each source; None for one that the angle does not follow.
+        Column -> for each source (entries, slopes), or None if the angle does not depend on it.
     """
     kinds = tuple((source.dtype, tuple(source.shape)) for source in sources)
     ways = picks([angle.named for angle in angles], sources)
@@ -241,15 +242,15 @@ def slopes(
 
 
 def nonzero(gradient: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which entries of a gradient are not zero, and these; those by gathered entries are
-    sparse."""
+    """Returns the positions of a gradient's entries that are not zero, and these entries. Gradients
+    by gathered entries are sparse."""
     flat = tf.convert_to_tensor(gradient).numpy().ravel()
     entries = np.flatnonzero(flat)
     return entries, flat[entries]
 
 
 def _jacobian(rows: Any, i: int, columns: Sequence[int], size: int) -> np.ndarray | None:
-    """Returns the Jacobian of some angles by the i-th source, given those of all that move."""
+    """Returns the Jacobian of some angles by the i-th source, given the slopes of all angles."""
     if size and all(row[i] is None for row in rows.values()):
         return None
     jacobian = np.zeros((len(columns), size))

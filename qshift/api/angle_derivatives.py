@@ -1,8 +1,8 @@
 """How the angles of a qnode's call change with its arguments, in any order, without tracing.
 
 The call's angles are recorded by nested tapes, one for each order, and differentiated one by one in
-eager mode. Rows of a batch are kept apart: what is found has an axis for them, of length 1 where
-an angle has no batch.
+eager mode. Rows of a batch are kept apart: the derivatives of angles have an axis for the rows,
+which has length 1 where an angle has no batch.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from qshift.autodiff.op_kinds import PICKS
 from qshift.autodiff.requests import Partial
 from qshift.tensorflow_internals import is_watched
 
-# A derivative's entry, of the shape of an angle; None where it is zero.
+# One entry of a derivative, a tensor of the angle's shape; None where it is zero.
 _Entry: TypeAlias = Any
 
 
 class UnsuitedError(Exception):
-    """The derivatives of a call are not to be had in this way."""
+    """Raised where the angles of a call cannot be differentiated in this way."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Source:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the entries that a row of the batch depends on."""
+        """The shape of the entries that one row of the batch depends on."""
         shape = tuple(self.tensor.shape)
         return shape[1:] if self.in_rows else shape
 
@@ -71,11 +71,11 @@ class AngleDerivatives:
 
     Args:
         fn: The qnode.
-        args: Its arguments.
-        sources: Those to differentiate by, by position.
-        words: The arguments to differentiate by together, as positions in ascending order.
-        most: Gradients to ask tapes for. Where it takes more, tracing takes less time.
-        most_entries: Of one derivative of all angles.
+        args: The qnode's arguments.
+        sources: Position -> argument, for the arguments to differentiate by.
+        words: The derivatives wanted, each as positions of arguments in ascending order.
+        most: The largest number of gradients to ask tapes for. Beyond, tracing takes less time.
+        most_entries: The largest number of entries of one derivative of all angles.
 
     Attributes:
         call: The call, which is not run.
@@ -101,24 +101,25 @@ class AngleDerivatives:
         self._words = sorted({word[: k + 1] for word in words for k in range(len(word))})
         self._watched = [source.tensor for source in sources.values()]
         self._gradients, self._most, self._most_entries = 0, most, most_entries
-        # What a curved angle takes from an argument, which may be few of its entries.
+        # (column, position) -> the tensors that a curved angle depends on: the argument at that
+        # position, or the few numbers that are picked out of it.
         self._numbers: dict[tuple[int, int], list[tf.Tensor]] = {}
-        # By the id of such a number, where in the argument it is, and its slope.
+        # The id of such a number -> the entries of the argument that it is, and its slopes by them.
         self._places: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._angles: list[Angle] = []
-        # Column of a curved angle -> arguments -> its derivatives; of no arguments, the angle.
+        # Column of a curved angle -> arguments -> its derivatives; () -> the angle itself.
         self._found: dict[int, dict[Partial, list[_Entry]]] = {}
         self._tape = self._differentiated(max(map(len, words)))
-        if any(map(is_watched, self.call.parameters)):  # now that all tapes of ours are closed
+        if any(map(is_watched, self.call.parameters)):  # by the caller's tapes; ours are closed
             raise UnsuitedError
         self._straight = self._slopes()
 
     def moved(self) -> dict[Partial, Moved]:
-        """Returns, for arguments that any angle follows, the derivatives of those angles that the
-        value depends on.
+        """Returns the derivatives of the angles that the value depends on, for each combination of
+        arguments by which any angle has a derivative.
 
         Raises:
-            UnsuitedError: If these have too many entries.
+            UnsuitedError: If the derivatives have too many entries.
         """
         rows, angles = len(self.call.tensors[0]), len(self._angles)
         for word in {word for found in self._found.values() for word in found}:
@@ -208,10 +209,12 @@ class AngleDerivatives:
     def _by(
         self, tape: tf.GradientTape, column: int, targets: Sequence[_Entry], position: int
     ) -> list[_Entry] | None:
-        """Differentiates targets that a tape has recorded by what an angle takes of an argument.
+        """Differentiates targets that a tape has recorded by the numbers that an angle takes from
+        an argument.
 
         Returns:
-            One entry after the other, for each target; None if none of them follows the argument.
+            All entries of the first target's derivative, then those of the next; None if no target
+            depends on the argument.
         """
         source, by = self._sources[position], self._taken(column, position)
         found: list[_Entry] = []
@@ -229,7 +232,7 @@ class AngleDerivatives:
     def _in_rows(self, tape: tf.GradientTape, target: tf.Tensor, source: Source) -> list[_Entry]:
         """Differentiates the rows of a target, each by its own row of an argument."""
         self._count(1)
-        found = tape.gradient(target, source.tensor)  # of the sum
+        found = tape.gradient(target, source.tensor)  # the gradient of the sum over rows
         if found is None:
             return [None] * source.size
         self._require_rows(source, target)
@@ -241,7 +244,7 @@ class AngleDerivatives:
     def _for_all_rows(
         self, tape: tf.GradientTape, target: tf.Tensor, by: list[tf.Tensor]
     ) -> list[_Entry]:
-        """Differentiates the rows of a target by what all of them depend on."""
+        """Differentiates the rows of a target by tensors that all rows depend on."""
         rows, entries = target.shape[0], sum(map(_size, by))
         if rows <= entries + 1:
             row_by_row = [
@@ -251,7 +254,8 @@ class AngleDerivatives:
                 None if each[0] is None else tf.stack(each)
                 for each in zip(*row_by_row, strict=True)
             ]
-        # A gradient is linear in the cotangent, and its slopes by that are those of the rows.
+        # A gradient is linear in the cotangent: its derivatives by the cotangent are the gradients
+        # of the rows.
         weights = tf.ones_like(target)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as by_weights:
             by_weights.watch(weights)
@@ -274,12 +278,12 @@ class AngleDerivatives:
                 entries += [None] * _size(tensor)
             elif not tensor.shape.rank:
                 entries.append(each)
-            else:  # sparse ones of gathered entries among them
+            else:  # which may be sparse, where entries were gathered
                 entries += tf.unstack(tf.reshape(tf.convert_to_tensor(each), [-1]))
         return entries
 
     def _taken(self, column: int, position: int) -> list[tf.Tensor]:
-        """Returns what an angle takes of an argument."""
+        """Returns the tensors by which an angle depends on an argument."""
         return self._numbers.get((column, position), [self._sources[position].tensor])
 
     def _count(self, gradients: int) -> None:
@@ -292,14 +296,14 @@ class AngleDerivatives:
             raise UnsuitedError  # all rows of the batch follow all rows of the argument
 
     def _dense(self, column: int, word: Partial, found: Sequence[_Entry]) -> np.ndarray:
-        """Returns derivatives by what an angle takes of some arguments as those by all their
-        entries, float64[1 or N, entries]."""
+        """Returns derivatives by the numbers that an angle takes from some arguments as derivatives
+        by all entries of these arguments, float64[1 or N, entries]."""
         rows = max(_size(each) for each in found if each is not None)
         dense = np.zeros((len(found), rows))
         for row, each in zip(dense, found, strict=True):
             if each is not None:
                 row[:] = each.numpy().ravel()
-        if np.isinf(dense).any():  # what infinity times zero is, is for TensorFlow to decide
+        if np.isinf(dense).any():  # TensorFlow decides what infinity times zero is
             raise UnsuitedError
         taken = [self._taken(column, position) for position in word]
         dense = dense.T.reshape(
@@ -315,14 +319,15 @@ class AngleDerivatives:
                 by_numbers = np.moveaxis(dense, axis, 0)
                 placed = np.zeros((_size(source), *by_numbers.shape[1:]))
                 for number, derivatives in zip(each, by_numbers, strict=True):
-                    # Other entries get nothing, be it NaN or not.
+                    # Other entries stay zero, even where this derivative is NaN.
                     for entry, slope in zip(*self._picked(number, source), strict=True):
                         placed[entry] += derivatives * slope
                 dense = np.moveaxis(placed, 0, axis)
         return dense.reshape(rows, -1)
 
     def _picked(self, number: tf.Tensor, source: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Returns of which entries of an argument a number is picked, and its slopes by these."""
+        """Returns the entries of an argument that a number was picked from, and its slopes by
+        them."""
         if id(number) not in self._places:
             self._places[id(number)] = nonzero(self._tape.gradient(number, source))
         return self._places[id(number)]
@@ -333,10 +338,10 @@ def _size(tensor: tf.Tensor) -> int:
 
 
 def _numbers(angle: tf.Tensor, source: Source) -> list[tf.Tensor]:
-    """Returns the numbers that an angle takes from an argument if that is all it takes, else the
-    argument.
+    """Returns the numbers that an angle takes from an argument if it depends on the argument by
+    these only, else the argument itself.
 
-    To be called while tapes are open.
+    Tapes that record the angle must be open.
     """
     whole = [source.tensor]
     if source.in_rows or source.size < 2:
@@ -357,12 +362,13 @@ def _numbers(angle: tf.Tensor, source: Source) -> list[tf.Tensor]:
             if id(each) not in seen and is_watched(each):
                 seen.add(id(each))
                 ahead.append(each)
-    # A gradient by one of them includes what follows from it, such as another of them.
+    # Where one number is computed from another, the gradient by the latter includes that by the
+    # former, and both together would count it twice.
     return whole if before & set(numbers) else list(numbers.values()) or whole
 
 
 def _way(tensor: tf.Tensor, source: tf.Tensor) -> list[tf.Tensor] | None:
-    """Returns, for one number that is picked out of a source, what was picked on the way there;
+    """Returns, for a number that was picked out of a source, the tensors on its way from there;
     None for any other tensor."""
     if _size(tensor) != 1:
         return None

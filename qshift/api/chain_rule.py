@@ -1,8 +1,9 @@
 """Chosen partial derivatives of a qnode's call, by the chain rule, without tracing.
 
-A derivative by arguments i, j, ... is a sum over all ways to put them into blocks (Faa di Bruno):
-derivatives by one angle for each block, times those of that angle by the block's arguments. The
-former are read off the call's evaluation, the latter are `angle_derivatives`.
+A derivative by arguments i, j, ... is a sum over all ways to put these into blocks (Faa di Bruno).
+Each term is a derivative of the value by one angle for each block, times the derivative of each
+angle by its block's arguments. The derivatives of the value by angles are read off the call's
+evaluation; those of the angles come from `angle_derivatives`.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ class _Term(NamedTuple):
     """One way to put the arguments of a derivative into blocks.
 
     Attributes:
-        places: Which of the arguments is which, one block after the other.
-        moved: For each block, what its arguments do to the angles.
-        tables: For each block, which derivatives by angles are which, one order up.
-        indices: The derivatives by angles, of the highest order.
+        places: Positions in the derivative of the blocks' arguments, one block after the other.
+        moved: For each block, the derivatives of angles by its arguments.
+        tables: For each block, the table of `one_order_up`, from the blocks before it.
+        indices: The derivatives of the value by one angle for each block.
     """
 
     places: tuple[int, ...]
@@ -44,8 +45,8 @@ class ChosenPartials:
 
     Args:
         call: The call.
-        sources: The arguments, by position.
-        moved: What arguments, in ascending order, do to the active angles.
+        sources: Position -> argument.
+        moved: Positions of arguments in ascending order -> derivatives of the active angles.
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class ChosenPartials:
         Args:
             fn: Any function.
             args: Its arguments.
-            partials: By the positions of those to differentiate by, which are tensors.
-            batched: Positions of those that keep to their rows.
+            partials: The derivatives, as positions of arguments, which are tensors.
+            batched: Positions of arguments with a row for each row of the batch.
 
         Returns:
             None where there is more to the derivatives than the chain rule: if `fn` is not a qnode
@@ -121,7 +122,14 @@ class ChosenPartials:
         found: np.ndarray,
         position: Mapping[Index, int],
     ) -> tf.Tensor:
-        """Returns a derivative, given those by angles [A, N, *shape], and which is which."""
+        """Returns a derivative by arguments.
+
+        Args:
+            partial: Which.
+            terms: Its terms.
+            found: Derivatives of the value by angles, [A, N, *shape].
+            position: Index of a derivative by angles -> its position in `found`.
+        """
         rows, shape = found.shape[1], found.shape[2:]
         by = [self._sources[i] for i in partial]
         total = np.zeros((rows, *shape, *(source.size for source in by)))
@@ -149,8 +157,8 @@ def _words(partial: Partial) -> list[Partial]:
 
 
 def _contracted(derivatives: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Contracts derivatives [A, C, N, S, E] by angles with what entries of arguments do to these,
-    [1 or N, C, X], to [A, N, S, X * E]."""
+    """Contracts derivatives by angles [A, C, N, S, E] with derivatives of the angles by an
+    argument's entries [1 or N, C, X]: [A, N, S, X * E]."""
     a, c, n, s, e = derivatives.shape
     x = moved.shape[-1]
     product = derivatives.transpose(2, 0, 3, 4, 1).reshape(n, a * s * e, c) @ moved

@@ -37,10 +37,10 @@ def check_derivatives(
         atol: Absolute tolerance; None for 1e-6 of the largest number compared, and for what
             rounding makes of the differences.
         step: Step of the differences.
-        seed: Of the random direction.
+        seed: The seed of the random direction.
 
     Raises:
-        AssertionError: Naming the order and the argument where they disagree.
+        AssertionError: If they disagree; the message names the order and the argument.
         ValueError: If `order` is not a positive integer, an argument not float64, or so large that
             the step is lost when it is added.
 

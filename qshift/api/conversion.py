@@ -1,4 +1,4 @@
-"""QNodes of PennyLane's own, as qshift's."""
+"""Conversion of PennyLane's own QNodes to qshift's."""
 
 from __future__ import annotations
 
@@ -46,15 +46,16 @@ def from_qnode(qnode: qml.QNode, **kwargs: Any) -> QNode:
     return converted
 
 
-# Conversions of QNodes that are not this library's to add anything to; they die with them.
+# PennyLane's QNode -> its conversion. An entry dies with the QNode; it is kept here and not on the
+# QNode, which is the user's object, and is copied and pickled with all its attributes.
 _converted: WeakKeyDictionary[qml.QNode, tuple[tuple, QNode]] = WeakKeyDictionary()
 
 
 def as_own(fn: Callable) -> Callable:
-    """Returns a function, as a `QNode` if it is a QNode of PennyLane's own.
+    """Returns a function as it is, or converted to a `QNode` if it is a QNode of PennyLane's own.
 
-    PennyLane's has no derivatives beyond ``max_diff``, of which it says nothing. Each is converted
-    once, so that its circuits are known and its calls counted, and again if it has changed.
+    Beyond ``max_diff``, derivatives of PennyLane's QNodes are zero without a warning. A QNode is
+    converted once, so that later calls find its circuits and count on, and again if it has changed.
 
     Raises:
         UnsupportedError: For settings that qshift has no meaning for; see `from_qnode`.

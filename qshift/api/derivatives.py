@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from qshift.api.affine import Contraction
+from qshift.api.affine import AffineCall
 from qshift.api.chain_rule import ChosenPartials
 from qshift.api.conversion import as_own
 from qshift.autodiff.dry_run import rehearsal
@@ -22,7 +22,7 @@ from qshift.inputs import argument_positions, is_integer
 
 
 class EndsError(ValueError):
-    """A derivative that depends on arguments, and has no derivative by them."""
+    """Raised for a derivative that depends on arguments but cannot be differentiated by them."""
 
 
 def derivatives(
@@ -38,8 +38,8 @@ def derivatives(
 
     Each `qshift` qnode that the function calls runs everything it takes in one batch (on hardware,
     one job), or in two with adjoint differentiation: values and gradients. A `tf.function` is taken
-    as the Python function that it was made of. Others that this calls stay compiled: what they are
-    compiled to does not depend on who calls them, so their qnodes take one batch per order.
+    as the Python function that it was made of. A `tf.function` that is called inside stays
+    compiled: its graph does not depend on its caller, so its qnodes take one batch per order.
 
     With `partials`, nothing is traced for a qnode with one linear result (`qml.expval` of a fixed
     observable, `qml.probs`). Other functions are traced in every call, as long as they are not in
@@ -48,10 +48,10 @@ def derivatives(
 
     Args:
         fn: A `QNode`, or any TensorFlow function of qnodes, that returns a tensor. A QNode of
-            PennyLane's own is converted by `qshift.from_qnode`. Inside of a function it cannot be
-            seen: there PennyLane's own derivatives apply, which end at its ``max_diff``, 1 unless
-            it says otherwise, with zeros or None. Convert it yourself.
-        *args: Its arguments; numbers and arrays are converted to tensors.
+            PennyLane's own is converted by `qshift.from_qnode`. One that is called inside of a
+            function cannot be seen and has PennyLane's own derivatives: beyond its ``max_diff``,
+            by default 1, they are zeros or None. Convert it yourself.
+        *args: The function's arguments; numbers and arrays are converted to tensors.
         order: The highest order, an integer; 1 if nothing else is given.
         argnums: Position of the argument to differentiate by, or a tuple of positions. None stands
             for the only argument, or for all of them.
@@ -59,22 +59,24 @@ def derivatives(
             the arguments to differentiate by, one after the other: ``[(), (0, 0), (0, 0, 1)]`` is
             the value, the second derivative by argument 0, and its derivative by argument 1. No
             other derivative is evaluated.
-        batched: With `partials`, positions of arguments broadcast over the points of a batch: row b
-            of the value depends on their row b only, and derivatives by them keep to that row.
-        diagonal: Only derivatives by one entry, with itself for higher orders, of one argument.
+        batched: With `partials`, positions of arguments that have a row for each point of a batch:
+            row b of the value depends on row b of such an argument only, and its derivatives by the
+            argument are those by row b.
+        diagonal: Whether only derivatives by the same entry, once or several times, of one argument
+            are wanted.
 
     Returns:
         A tuple (value, gradient, Hessian, ...), of order + 1 entries. For one argument the k-th is
-        a tensor of shape ``value.shape + k * arg.shape``. For a tuple of arguments it is a tuple
-        of what it would be for each, nested k deep, as in JAX.
+        a tensor of shape ``value.shape + k * arg.shape``. For a tuple of arguments the k-th is a
+        nest of tuples, k deep, as in JAX.
         With `diagonal`, all but the value are of shape ``value.shape + arg.shape``.
         With `partials`, a tuple of one tensor for each, of shape ``value.shape`` and the shapes of
         the arguments, those of batched ones without their first axis.
 
     Raises:
-        ValueError: If the function does not return a single tensor, or one that does not depend on
-            an argument to differentiate by; for partial derivatives that there are not, and for
-            keywords that exclude each other.
+        ValueError: If the function does not return a single tensor, if the tensor does not depend
+            on an argument to differentiate by, if a partial derivative names an argument that does
+            not exist, or if keywords exclude each other.
 
     Example:
         >>> f, f_xx, by_weights = qshift.derivatives(
@@ -83,7 +85,7 @@ def derivatives(
     """
     fn = as_own(fn)
     if isinstance(fn, tf.types.experimental.PolymorphicFunction):
-        fn = fn.python_function  # what is run ahead is part of what a function is compiled to
+        fn = fn.python_function  # a graph is traced for one set of derivatives to run ahead
     if partials is not None:
         if order is not None or argnums is not None or diagonal:
             raise ValueError("Give either partials, or order, argnums and diagonal.")
@@ -105,8 +107,8 @@ def derivatives(
         raise ValueError("diagonal=True needs a single argument, see argnums.")
     before = assignments()
     with request(wanted=Wanted(0 if diagonal else order)):
-        contraction = Contraction.of(fn, inputs, sources, order) if order else None
-    if contraction is None:
+        affine = AffineCall.of(fn, inputs, sources, order) if order else None
+    if affine is None:
         if assignments() > before:
             raise UnsupportedError(
                 f"{getattr(fn, '__name__', 'The function')} assigns to variables, and would be "
@@ -117,9 +119,9 @@ def derivatives(
         with request(wanted=Wanted(order)):
             nested = _by_tapes(fn, inputs, sources, positions, order, single)
         return _diagonals(nested, sources[0].shape) if diagonal else nested
-    _require_connected(contraction.jacobians, sources, positions)
-    found = contraction.diagonals(order) if diagonal else contraction.derivatives(order)
-    dtype = contraction.call.dtype
+    _require_connected(affine.jacobians, sources, positions)
+    found = affine.diagonals(order) if diagonal else affine.derivatives(order)
+    dtype = affine.call.dtype
     axes = [min(k, 1) if diagonal else k for k in range(len(found))]
     return tuple(
         _split(array, sources, dtype, k, single) for k, array in zip(axes, found, strict=True)
@@ -173,7 +175,7 @@ def _chosen(fn: Callable, args: Any, partials: Any, batched: Any) -> tuple[tf.Te
             return _nested(fn, sources, partials, batched)
 
     if tf.executing_eagerly() and positions:
-        # While tracing, TensorFlow leaves out what nobody asks for.
+        # In a graph, TensorFlow leaves out ops whose results nobody uses.
         tensors = [i for i, arg in enumerate(args) if isinstance(arg, tf.Tensor)]
 
         def traced(*given: Any) -> Any:
@@ -189,7 +191,7 @@ def _chosen(fn: Callable, args: Any, partials: Any, batched: Any) -> tuple[tf.Te
 def _by_chain_rule(
     fn: Any, args: Any, partials: Any, positions: Sequence[int], batched: Any
 ) -> tuple[tf.Tensor, ...] | None:
-    """Returns chosen partial derivatives of a qnode whose angles are known well enough, or None."""
+    """Returns chosen partial derivatives of a qnode by `chain_rule`, or None if that cannot be."""
     with request(wanted=Wanted(0, partials, tuple(args))):
         chosen = ChosenPartials.of(fn, args, partials, batched)
     if chosen is None:
@@ -226,7 +228,7 @@ def _nested(fn: Any, args: Any, partials: Any, batched: Any) -> tuple[Any, ...]:
                 else found[partial[:-1]]
                 for partial in wanted
             }
-        if k == 1 and not tf.executing_eagerly():  # where what is not used is not run
+        if k == 1 and not tf.executing_eagerly():  # graphs leave out ops that nobody uses
             others = [i for i in positions if (i,) not in lower]
             gradients = [tape.gradient(found[()], args[i]) for i in others]
             _require_connected(gradients, [args[i] for i in others], others)
@@ -265,24 +267,24 @@ def _by_tapes(
     order: int,
     single: bool,
 ) -> tuple[tf.Tensor, ...]:
-    """Nests tapes around the function, which serves for all functions."""
+    """Differentiates the function by nested tapes, which works for all functions."""
     shapes = [tuple(source.shape) for source in sources]
 
     def up_to(k: int) -> list[tf.Tensor]:
         if k == 0:
             return [_value(fn, args)]
-        # Variables that the function brings along are constants, and must not cost circuits.
+        # Variables that the function brings along are constants here, and must not cost circuits.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
             lower = up_to(k - 1)
             flat = [tf.reshape(t, [-1]) for t in tf.nest.flatten(lower[-1])]
-            if len({t.dtype for t in flat}) > 1:  # as those of the arguments
+            if len({t.dtype for t in flat}) > 1:  # where the arguments have several dtypes
                 flat = [tf.cast(t, tf.float64) for t in flat]
             target = tf.concat(flat, 0) if len(flat) > 1 else flat[0]
-        # A first derivative that does not exist is a mistake; higher ones of a linear function are
-        # zero, which TensorFlow calls unconnected too.
+        # Where TensorFlow finds no first derivative, the user has made a mistake. It finds no
+        # higher derivatives of a linear function either, and these are zero.
         if target.shape == (1,):  # spares TensorFlow a loop
-            gradients = tape.gradient(target, sources)  # sparse ones of gathered entries among them
+            gradients = tape.gradient(target, sources)  # sparse where entries are gathered
             jacobians = [g if g is None else tf.convert_to_tensor(g)[None] for g in gradients]
         else:
             jacobians = tape.jacobian(target, sources)
@@ -311,9 +313,10 @@ def _by_tapes(
 
 @contextlib.contextmanager
 def retracing() -> Iterator[None]:
-    """Keeps TensorFlow from advising against retracing where it is meant, or its own doing.
+    """Silences TensorFlow's advice against retracing, where functions are traced anew on purpose.
 
-    It traces each jacobian anew, and counts functions made at the same place as one.
+    TensorFlow itself traces each jacobian anew, and counts functions that were made in the same
+    line of code as one function.
     """
 
     def other(record: Any) -> bool:
@@ -348,16 +351,16 @@ def _require_connected(
 def _require_constant(fn: Any, args: Any, positions: Any, missing: Any, order: int) -> None:
     """Raises EndsError if a derivative depends on arguments, though TensorFlow cannot see how.
 
-    It looks at the numbers nearby, which are the same if a function is linear, or is by pieces. No
-    qnode of qshift's is run for that: what stands in for it has derivatives of every order, too.
-    Nothing is looked at while TensorFlow traces.
+    The derivative is evaluated at arguments nearby: if the function is linear, or linear by pieces,
+    it is the same there. No circuit is run for that, because values made up in place of a qnode's
+    have derivatives of every order, too. In graphs nothing is checked.
 
     Args:
         fn: The function.
         args: Its arguments.
-        positions: Of those that are differentiated by.
-        missing: Of those by which there is no derivative of order `order`.
-        order: The order of the derivatives that there are.
+        positions: Positions of the arguments that are differentiated by.
+        missing: Positions of the arguments by which TensorFlow finds no further derivative.
+        order: The order of the derivatives that it finds.
     """
     if not tf.executing_eagerly():
         return

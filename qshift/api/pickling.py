@@ -1,4 +1,4 @@
-"""Copies of QNodes, in this process and in others: pickled by name, or as what they are made of."""
+"""Copies of QNodes, in this process and in others: pickled by name, or as their settings."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from qshift.circuits.pennylane_internals import set_pipeline, set_shots
 
 
 def restored(kind: Any, settings: Any, shots: Any, transforms: Any, calls: Any) -> Any:
-    """Makes a QNode of its state; its next call is numbered as that of the original.
+    """Makes a QNode from the state of another one, and goes on with its numbers of calls.
 
     Args:
-        kind: Its class.
-        settings: The arguments that it was made with.
-        shots: Whether it has shots of its own, and its shots.
-        transforms: Those on top of it.
-        calls: The number of its last call.
+        kind: The QNode's class.
+        settings: The arguments that the QNode was made with.
+        shots: Whether the QNode has shots of its own, and its shots.
+        transforms: The transforms on top of the QNode.
+        calls: The number of the QNode's last call.
     """
     made = kind(**settings)
     overrides, shots = shots
@@ -29,7 +29,7 @@ def restored(kind: Any, settings: Any, shots: Any, transforms: Any, calls: Any) 
 
 
 def is_found_by_name(qnode: Any) -> bool:
-    """Whether a QNode is what its module has by its name."""
+    """Whether a QNode's module has this QNode under the name of its quantum function."""
     found = sys.modules.get(qnode.__module__)
     for name in getattr(qnode, "__qualname__", "").split("."):
         found = getattr(found, name, None)
@@ -37,12 +37,12 @@ def is_found_by_name(qnode: Any) -> bool:
 
 
 def reduced(qnode: Any, anywhere: bool = False) -> Any:
-    """Returns what `pickle` makes a QNode of: its name where its module has it, as for functions,
-    otherwise what it is made of.
+    """Returns what `pickle` stores for a QNode: its name where its module has it, as for functions,
+    otherwise its state.
 
     Args:
         qnode: The QNode.
-        anywhere: Whether the other process may be running another program.
+        anywhere: Whether the process that unpickles it may be running another program.
     """
     named = is_found_by_name(qnode) and not (anywhere and qnode.__module__ == "__main__")
     return qnode.__qualname__ if named else (restored, qnode.state())

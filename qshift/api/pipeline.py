@@ -1,4 +1,4 @@
-"""PennyLane's transforms of a qnode's tape, watched for what becomes of the tensors in it.
+"""PennyLane's transforms of a qnode's tape, and a check that they keep the tensors in it.
 
 Some transforms leave gates out where angles happen to cancel, turn tensors into numbers, or compute
 angles by formulas that have no derivative at special angles. Derivatives would then be None, zero
@@ -26,15 +26,15 @@ def apply(pipeline: Any, tape: QuantumScript) -> tuple[tuple[QuantumScript, ...]
         tape: The tape.
 
     Returns:
-        As the pipeline does: tapes, and what makes results of theirs.
+        The pipeline's result: tapes, and a function from their results to the qnode's.
 
     Raises:
-        UnsupportedError: If a tensor that something may differentiate by is lost on the way, or one
-            of PennyLane's transforms computes angles from it that are not affine in it; if a
-            transform looks at numbers that are not known yet, in a graph.
+        UnsupportedError: If a tensor that something may differentiate by is no longer in the tapes,
+            if one of PennyLane's transforms computes angles from it that are not affine in it, or
+            if a transform reads numbers in a graph that are not known yet.
     """
     if not len(pipeline) or pipeline.has_final_transform:
-        # The latter makes something else than the circuit's results.
+        # A final transform returns something else than the circuit's results.
         return pipeline((tape,))
     moving = [p for p in _tensors([tape]) if _may_be_watched(p)]
     if not moving:
@@ -93,7 +93,7 @@ def _transformed(pipeline: Any, tape: QuantumScript) -> Any:
         ) from error
 
 
-# These multiply results by the coefficients of observables afterwards.
+# These transforms multiply results by the coefficients of observables after the circuits have run.
 _SPLITTING = ("split_non_commuting", "split_to_single_terms")
 
 

@@ -34,14 +34,15 @@ class Prepared(NamedTuple):
     """One call of a qnode, ready to run.
 
     Attributes:
-        compiled: Its tape, taken apart.
-        circuit: What is differentiated: its circuit, or that as a function of fewer parameters.
+        compiled: The call's tape, taken apart.
+        circuit: The function that is differentiated: the tape's circuit, or a `Joint` that has it
+            as a function of fewer parameters.
         parameters: One tensor for each slot of `circuit`.
-        angles: The names of these, as of `Angles.named`.
+        angles: The names of the parameters, as `Angles.named` returns them.
         batch: Size of the batch; None if there is none.
         program: The circuit as a differentiable function of packed parameters.
         tensors: The packed parameters.
-        dtype: Of the results.
+        dtype: The dtype of the results.
         follows: How the parameters follow from tensors that the caller has named, as in
             `angles.follows`.
     """
@@ -57,10 +58,10 @@ class Prepared(NamedTuple):
     follows: Sequence[int | None] = ()
 
     def results(self, instead: Callable[[Program, list[tf.Tensor]], tf.Tensor] | None) -> Any:
-        """Runs it, and returns its results as PennyLane lays them out.
+        """Runs the call, and returns its results as PennyLane lays them out.
 
         Args:
-            instead: What makes values in place of running it, if anything does.
+            instead: A function that makes values up, so that nothing is run; None to run the call.
         """
         make = instead or Program.__call__
         values = make(self.program, self.tensors)
@@ -91,8 +92,8 @@ class Preparation:
     Attributes:
         executor: As given.
         calls: Numbers the calls.
-        programs: Of the circuits met so far.
-        compilers: With and without adjoint differentiation.
+        programs: The programs of the circuits met so far.
+        compilers: Whether adjoint differentiation is meant -> the compiler.
     """
 
     def __init__(
@@ -122,9 +123,9 @@ class Preparation:
 
         Args:
             tape: The circuit.
-            dtype: Of the results.
-            arguments: Of the quantum function.
-            request: In the course of which it is called.
+            dtype: The dtype of the results.
+            arguments: The arguments of the quantum function.
+            request: The request that the call belongs to.
         """
         compiled = self.compile(tape)
         circuit: Any = compiled.circuit
@@ -159,7 +160,7 @@ class Preparation:
         names = angles.named(parameters)
         circuit: Any = join(compiled.circuit, names, order)
         if circuit is not compiled.circuit:
-            # What follows another angle is moved with it, from where it is itself.
+            # An angle that is a multiple of another one is moved with it, from its own value.
             leaders = set(circuit.leaders)
             parameters = [
                 each if k in leaders else _number(each) for k, each in enumerate(parameters)
@@ -177,7 +178,7 @@ class Preparation:
         objective, adjoint = self._objective_of(run), self._is_adjoint(run)
         executor = self.executor if circuit is run else Spread(self.executor)
         ahead = indices_along(axes)
-        if ahead == ((),):  # which is asked for anyway, if at all
+        if ahead == ((),):  # the value is evaluated anyway
             ahead = ()
 
         settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
@@ -202,7 +203,7 @@ class Preparation:
         """Whether the device gives first derivatives.
 
         Raises:
-            UnsupportedError: If it was told to and cannot.
+            UnsupportedError: If ``diff_method="adjoint"`` was given and the device does not.
         """
         if self._diff_method == "best":
             return self.executor.differentiates(circuit)
@@ -211,7 +212,7 @@ class Preparation:
         return self._diff_method == "adjoint"
 
     def plan(self, tape: QuantumScript, wanted: Wanted) -> Plan:
-        """Says what a circuit with its derivatives costs, of which nothing is run."""
+        """Returns what a circuit and its derivatives cost; nothing is run."""
         compiled = self.compile(tape)
         run = compiled.circuit
         circuit, parameters, _, _ = self._joined(compiled, wanted.highest)

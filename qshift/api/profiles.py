@@ -147,7 +147,7 @@ def directories() -> list[Path]:
     own = [Path(path) for path in os.environ.get("QSHIFT_DEVICES", "").split(os.pathsep) if path]
     try:
         own.append(home("XDG_CONFIG_HOME", ".config") / "qshift" / "devices")
-    except RuntimeError:  # a user without a home directory has none of them there
+    except RuntimeError:  # a user without a home directory has no profiles there
         pass
     package = Path(__file__).resolve().parents[1]
     # Inside the package where it is installed, beside it in a checkout.
@@ -237,7 +237,7 @@ def device(name: str | os.PathLike, **overrides: Any) -> qml.devices.Device:
     target = _checked(profile(name), own)
     options = {key: value for key, value in overrides.items() if key not in _CHECKS}
     target = replace(target, options={**target.options, **options})
-    if target.precision:  # As many shots as an Estimator makes of it.
+    if target.precision:  # the number of shots that an Estimator takes for this precision
         target = replace(target, shots=math.ceil(target.precision**-2 * (1 - 1e-12)))
     if target.needs_shots and target.shots is None:
         reason = f"{target.name} cannot run without shots; give shots=, or take an exact profile"
@@ -285,7 +285,7 @@ def _checked(base: Profile, table: Mapping[str, Any]) -> Profile:
 
 
 def _build(target: Profile) -> qml.devices.Device:
-    """Builds the PennyLane device, or says in terms of the profile why it cannot be."""
+    """Builds the PennyLane device, or raises a ProfileError that names the key at fault."""
     if target.device.startswith("qiskit."):
         require("pennylane-qiskit", f"The device {target.device}")
     plugins = {entry.name: entry for entry in entry_points(group="pennylane.plugins")}
@@ -315,7 +315,7 @@ def _build(target: Profile) -> qml.devices.Device:
         if name not in ("wires", "shots") and each.kind is not each.VAR_KEYWORD
     ]
     for key in target.options:
-        # Qiskit's devices swallow a seed without using it.
+        # PennyLane's Qiskit devices accept a seed and do not use it.
         if key not in accepted and (key == "seed" or not swallows):
             seed = "; a seed for its samples goes to qshift.qnode" if key == "seed" else ""
             has = f"it has {', '.join(names)}" if names else "it has no options"
@@ -324,15 +324,15 @@ def _build(target: Profile) -> qml.devices.Device:
     wires = {} if target.wires is None else {"wires": target.wires}
     try:
         device = qml.device(target.device, **wires, **target.options)
-    except Exception as error:  # Whatever the plugin raises, the profile is what has to change.
+    except Exception as error:  # whatever the device's plugin raises, the user changes the profile
         reason = f"{target.device} cannot be built: {error}"
         raise ProfileError(target.file, "options", reason) from error
-    inherit(device)  # from here on: a fork's samples are its own
+    inherit(device)  # so that a forked process draws other samples
     return device
 
 
 def _build_estimator(target: Profile) -> qml.devices.Device:
-    """Builds the device that runs circuits on a backend, or says what has to change."""
+    """Builds the device that runs circuits on a backend, or raises an error with the way out."""
     require("qiskit", f"The backend {target.backend}")
     from qshift.executors.qiskit.device import EstimatorDevice  # Late, as PennyLane and Qiskit are.
 

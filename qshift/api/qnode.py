@@ -31,6 +31,7 @@ from qshift.autodiff.requests import Partial, Wanted, checked, present, request
 from qshift.autodiff.tracing import Itself
 from qshift.autodiff.unrolling import explained, unrolled
 from qshift.circuits.pennylane_internals import (
+    BaseQNode,
     as_returned,
     has_own_shots,
     output,
@@ -50,24 +51,24 @@ from qshift.tensors import as_argument, is_tensor
 if TYPE_CHECKING:
     import numpy as np
 
-_OWN = (tf.Tensor, tf.Variable)  # which PennyLane takes as they are
+_OWN = (tf.Tensor, tf.Variable)  # the classes that PennyLane takes for TensorFlow's
 
 
 class _WouldRunError(Exception):
-    """A quantum function calls another qnode, and nothing is to be run."""
+    """Raised where a quantum function calls another qnode while no circuit may be run."""
 
 
 class _Tapes(NamedTuple):
     """A call of a quantum function, recorded.
 
     Attributes:
-        tapes: What to run, after the transforms put on top of the qnode.
-        post_processing: Makes one result of theirs.
-        output: What the function returned.
-        arguments: What it was given, as PennyLane takes it.
-        dtype: Of the results.
+        tapes: The tapes to run, after the transforms put on top of the qnode.
+        post_processing: From the results of the tapes to the qnode's result.
+        output: The return value of the quantum function.
+        arguments: The arguments of the quantum function, as PennyLane takes them.
+        dtype: The dtype of the results.
         partitioned: Whether there is a shot vector.
-        is_informative: Whether nothing is to be run.
+        is_informative: Whether a transform returns information and nothing is to be run.
     """
 
     tapes: Sequence[QuantumScript]
@@ -79,25 +80,27 @@ class _Tapes(NamedTuple):
     is_informative: bool
 
 
-class QNode(qml.QNode):
+class QNode(BaseQNode):
     """A quantum function on a device, as a TensorFlow op with exact derivatives of every order.
 
     A subclass of `qml.QNode`: drawing, `qml.specs`, `qml.set_shots` and transforms apply to it.
     Calls take and give TensorFlow tensors; NumPy arrays and numbers are constants of the circuit.
     float32 parameters give float32 results, float64 ones float64; everything inside is float64.
-    Works in `tf.function`, but not with its ``jit_compile=True``: XLA cannot run circuits. A call
-    in a `tf.vectorized_map` that does not depend on what is mapped over is one call for all.
+    QNodes work in `tf.function`, but not with its ``jit_compile=True``: XLA cannot run circuits. A
+    call in a `tf.vectorized_map` that does not depend on the mapped elements is run once for all of
+    them.
 
-    Gates whose angles are multiples of one tensor, for certain, are differentiated together, by
-    that tensor. So derivatives are by arguments, variables and what follows from them outside of
-    the quantum function; a tensor that the quantum function itself computes and hands out may get
-    the derivative of all these gates, or none, unless a tape is told to watch it there.
+    Gates whose angles are certain to be multiples of one tensor are differentiated together, by
+    that tensor. So a tape can differentiate by arguments, by variables, and by tensors computed
+    from them outside of the quantum function. A tensor that the quantum function itself computes
+    and hands out may get the derivative of all these gates, or none, unless a tape is told to watch
+    it there.
 
     Only derivatives that are used are evaluated. If q gates of frequency one turn by x, then f,
     df/dx, d2f/dx2 and their derivatives by each of P weights take (2 q + 1) (2 P + 1) circuits by
     shift for each x of a batch, in eager mode, in a `tf.function` and in a compiled Keras `fit`;
-    no derivative by two weights is among them. With adjoint differentiation it is one circuit for
-    f and 2 q + 1 differentiated ones.
+    no derivative by two weights is among them. With adjoint differentiation they take one circuit
+    for f and 2 q + 1 differentiated ones.
 
     Args:
         func: A quantum function that returns `qml.expval`, `qml.var` or `qml.probs` measurements.
@@ -107,8 +110,8 @@ class QNode(qml.QNode):
             from shifted circuits; ``"adjoint"``: first derivatives by the device's
             adjoint differentiation and higher ones from these, shifted; ``"best"``: adjoint on
             lightning.qubit where that costs less (exact expectation values, no more of them than
-            parameters), otherwise shift. ``"backprop"`` and ``"hadamard"`` mean exact derivatives
-            to users, and are taken as ``"best"``, which gives the same.
+            parameters), otherwise shift. ``"backprop"`` and ``"hadamard"`` are taken as ``"best"``,
+            which gives the same exact derivatives.
         shots: Shots per circuit, an int or a shot vector; the device's if not given.
         objective: ``"circuits"`` (the default without shots): the fewest circuits; ``"shots"``
             (the default with shots): the least variance for a number of shots (`planner`).
@@ -118,11 +121,18 @@ class QNode(qml.QNode):
             ``[(0, 0), (0, 0, 1)]`` are the second by argument 0 and its derivatives by argument 1.
         seed: Makes samples reproducible from run to run; None draws fresh ones.
         grad_on_execution: True is ``prefetch=1``.
-        cache: True, False or ``"auto"``: a call's circuits are never run twice, nor kept after it.
+        cache: True, False or ``"auto"``, without effect: a call's circuits are never run twice, and
+            results are not kept after it.
         max_diff: Accepted for compatibility; every order works.
         device_vjp: Accepted for compatibility; derivatives are exact either way.
         mcm_method: Mid-circuit measurements are deferred, so None or ``"deferred"``.
         **kwargs: The other keywords of `qml.qnode`, with their default values.
+
+    Attributes:
+        calls: Numbers the calls of this QNode; ``calls.made`` is how many there were.
+        preparation: Turns the tape of a call into a program to run; for qshift's own modules.
+        slopes: A cache of how angles depend on arguments, for `qshift.api.affine`.
+        lock: The lock of this cache.
 
     Raises:
         UnsupportedError: For a keyword's value that qshift has no meaning for; when called, for
@@ -160,7 +170,7 @@ class QNode(qml.QNode):
         if "shots" not in kwargs and getattr(device, "qshift_shots", None) is not None:
             kwargs["shots"] = device.qshift_shots
         super().__init__(func, device, interface=known_interface(interface), **kwargs)
-        self._init_args = {
+        self.settings = {
             "func": func,
             "device": device,
             "interface": interface,
@@ -214,7 +224,7 @@ class QNode(qml.QNode):
     def state(self) -> tuple:
         """Returns what it is made of, as `pickling.restored` takes it."""
         shots = has_own_shots(self), self.shots
-        return type(self), self._init_args, shots, pipeline(self), self.calls.made
+        return type(self), self.settings, shots, pipeline(self), self.calls.made
 
     @qml.QNode.interface.setter
     def interface(self, value: str | qml.math.Interface) -> None:
@@ -231,9 +241,9 @@ class QNode(qml.QNode):
         if not kwargs:
             raise ValueError(
                 "update() was given no setting to replace. "
-                f"Give at least one of {', '.join(self._init_args)}."
+                f"Give at least one of {', '.join(self.settings)}."
             )
-        updated = type(self)(**{**self._init_args, **kwargs})
+        updated = type(self)(**{**self.settings, **kwargs})
         if "shots" not in kwargs and (has_own_shots(self) or updated.shots != self.shots):
             if not has_own_shots(self):
                 warnings.warn(
@@ -247,27 +257,27 @@ class QNode(qml.QNode):
         set_pipeline(updated, copy.copy(pipeline(self)))
         return updated
 
-    # A quantum function is ordinary Python, which AutoGraph must not take apart.
+    # A quantum function is ordinary Python, which AutoGraph must not rewrite.
     @tf.autograph.experimental.do_not_convert
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # A quantum function may call another qnode; what that one runs is not part of it.
+        # A quantum function may call another qnode, whose gates must not be recorded with its own.
         with qml.QueuingManager.stop_recording():
             return super().__call__(*args, **kwargs)
 
     def construct(self, args: Any, kwargs: Any) -> QuantumScript:
-        """Returns the tape of a call; see `qml.QNode`. Nothing of the call is kept."""
+        """Returns the tape of a call; see `qml.QNode`. The QNode does not keep the tape."""
         return self._record(args, kwargs)[0]
 
     def _record(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[QuantumScript, Any]:
-        """Records a call of the quantum function: its tape, and what it returns."""
-        # PennyLane keeps both on the QNode, which several threads may be calling.
+        """Records a call of the quantum function, and returns its tape and its return value."""
+        # PennyLane keeps both on the QNode, but several threads may be calling it.
         call: Any = type(self).__new__(type(self))
         vars(call).update(vars(self))
         call.func = by_value(self.func)
         tape = qml.QNode.construct(call, args, kwargs)
         return tape, output(call)
 
-    def _impl_call(self, *args: Any, **kwargs: Any) -> Any:
+    def returned(self, *args: Any, **kwargs: Any) -> Any:
         request = present()
         with self._tracing(args, kwargs):
             traced = self._tapes(args, kwargs)
@@ -285,7 +295,7 @@ class QNode(qml.QNode):
 
     @contextmanager
     def _tracing(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[None]:
-        """Around all that is done with the tensors of a call before it is run."""
+        """The context in which a call is prepared, before it is run."""
         try:
             if tf.executing_eagerly():
                 with indexed():
@@ -306,12 +316,12 @@ class QNode(qml.QNode):
         args = tuple([x if isinstance(x, _OWN) else as_argument(x) for x in args])
         kwargs = {name: as_argument(argument) for name, argument in kwargs.items()}
         tape, returned = self._record(args, kwargs)
-        dtype = result_dtype(tape)  # as transforms may cast
+        dtype = result_dtype(tape)  # before the transforms, which may cast
         partitioned = tape.shots.has_partitioned_shots
         transforms = pipeline(self)
         if not len(transforms):
             return _Tapes((tape,), tuple, returned, args, dtype, partitioned, False)
-        transforms = copy.copy(transforms)  # which keeps what it is told about a call
+        transforms = copy.copy(transforms)  # PennyLane stores things of a call on it
         transforms.set_classical_component(self, args, kwargs)
         tapes, finish = apply(transforms, tape)
         informative = transforms.is_informative
@@ -321,8 +331,8 @@ class QNode(qml.QNode):
         """Returns what a call would run, or None if it is not one circuit with one result.
 
         Args:
-            args: Of the quantum function.
-            sources: Tensors of which to say how the angles follow from them.
+            args: The arguments of the quantum function.
+            sources: Tensors; `Prepared.follows` says how the angles follow from them.
         """
         if len(pipeline(self)):
             return None
@@ -358,11 +368,11 @@ class QNode(qml.QNode):
         Returns:
             A `qshift.rules.cost.Plan`: circuits, batches, shots, and jobs and QPU seconds on
             devices that have them, per order and in all, and what plain recursion would have
-            executed; readable when printed, also in notebooks. Of hardware and fake backends it
-            has the circuits transpiled, which tells how long they take.
+            executed; readable when printed, also in notebooks. For hardware and fake backends the
+            circuits are transpiled, because their QPU seconds depend on it.
 
         Raises:
-            ValueError: If an order, argument or partial derivative is none.
+            ValueError: If an order is not a whole number, or an argument does not exist.
         """
         if partials is not None:
             if order is not None or argnums is not None:
@@ -382,7 +392,7 @@ class QNode(qml.QNode):
                 return Plan.total([self.preparation.plan(tape, wanted) for tape in traced.tapes])
 
 
-# For `cloudpickle`, which is used to send functions to other programs.
+# `cloudpickle` looks for this method; it is used to send functions to other programs.
 cloudpickle.CloudPickler.dispatch_table[QNode] = functools.partial(reduced, anywhere=True)
 
 
@@ -399,7 +409,7 @@ def qnode(
             see `QNode`.
 
     Returns:
-        What makes a `qshift.QNode` of a quantum function.
+        A decorator that makes a `qshift.QNode` of a quantum function.
 
     Raises:
         UnsupportedError: When it decorates a function, for a keyword's value that qshift has no

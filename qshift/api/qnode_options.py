@@ -1,4 +1,4 @@
-"""The keywords of a qnode: what they may be, and why not something else."""
+"""The keywords of a qnode: which values they may have, and errors that say why not others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qshift.rules.planner import OBJECTIVES
 
 _INTERFACES = ("auto", "tf", "tensorflow", "tf-autograph", "tensorflow-autograph")
 _DIFF_METHODS = ("best", "shift", "parameter-shift", "adjoint")
-# What to users means exact derivatives, which there are, whatever way they are found in.
+# PennyLane's methods that users give for exact derivatives, whichever way these are computed.
 _AS_BEST = ("backprop", "hadamard", qml.gradients.hadamard_grad)
 _NOT_EXACT = {
     "finite-diff": "finite differences are not exact",
@@ -36,7 +36,7 @@ def interface(given: str | qml.math.Interface) -> str:
     """Returns the name of an interface, which is TensorFlow's or ``"auto"``.
 
     Raises:
-        UnsupportedError: If it is another one.
+        UnsupportedError: For the interface of another library.
     """
     name = given.value if isinstance(given, qml.math.Interface) else given
     if name not in _INTERFACES:
@@ -53,7 +53,7 @@ def diff_method(given: str | Callable) -> str:
     ``"backprop"`` and ``"hadamard"`` are taken as ``"best"``, which gives the same derivatives.
 
     Raises:
-        UnsupportedError: If it is none of these, nor one of qshift's.
+        UnsupportedError: If the method is neither one of these nor one of qshift's.
     """
     if getattr(given, "is_qshifts", False) or given is qml.gradients.param_shift:
         return "shift"
@@ -76,17 +76,17 @@ def check(
     seed: Any,
     others: dict[str, Any],
 ) -> None:
-    """Checks the keywords that are taken as they are.
+    """Checks the keywords whose values are not converted.
 
     Args:
-        objective: qshift's.
-        prefetch: qshift's.
-        seed: qshift's.
-        others: Those of `qml.qnode`.
+        objective: See `QNode`.
+        prefetch: See `QNode`.
+        seed: See `QNode`.
+        others: The other keywords, those of `qml.qnode`.
 
     Raises:
         UnsupportedError: For a value that qshift has no meaning for.
-        ValueError: For an objective, order or seed that there is not.
+        ValueError: For an objective, order or seed that does not exist.
     """
     if objective is not None and objective not in OBJECTIVES:
         raise ValueError(f"objective must be None or one of {OBJECTIVES}, got {objective!r}.")

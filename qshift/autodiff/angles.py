@@ -1,10 +1,10 @@
 """Which angles of a circuit are the same number, and how they follow from given tensors.
 
-Two angles are taken for multiples of one another only if they must be: computed within the same
-call by the same pure ops from the same tensor, each of which every tape that follows its input
-recorded itself. Then they agree in value and in all derivatives. Ops of one name do not suffice: a
-variable may have been assigned to between two reads, and a `tf.custom_gradient` has the ops of its
-forward pass only.
+Two angles are taken for multiples of one another only if they must be: if both are computed within
+the same call by the same pure ops from the same tensor, and every tape that follows an op's input
+recorded the op itself. Then they agree in value and in all derivatives. Ops with the same names do
+not suffice: a variable may have been assigned to between two reads, and a `tf.custom_gradient` has
+the ops of its forward pass only.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Angle = tuple[Hashable, float]
 
 
 def picks(named: Sequence[Angle], ends: Sequence[tf.Tensor]) -> list[Hashable | None]:
-    """Returns for each of `Angles.named` how it is picked out of one of `ends`, and times what
-    constant.
+    """Returns for each of `Angles.named` how it is picked out of one of `ends`, and the constant
+    factor.
 
-    The same entry of another tensor, of the same shape and dtype, is picked in the same way. None
-    where more is done to it, as far as is known.
+    The same entry of another tensor of the same shape and dtype is picked in the same way. The
+    result is None where an angle is not known to be such a multiple of one entry.
     """
     places = {name_of(each): i for i, each in enumerate(ends)}
 
@@ -57,15 +57,16 @@ def picks(named: Sequence[Angle], ends: Sequence[tf.Tensor]) -> list[Hashable | 
     return [None if each[0] is None else each for each in found]
 
 
-LINEARLY, SMOOTHLY = 1, 2  # how something follows; 0 for not at all
+LINEARLY, SMOOTHLY = 1, 2  # how a tensor follows from another; 0 stands for not at all
 
 
 def follows(tensors: Sequence[tf.Tensor], ends: Sequence[tf.Tensor]) -> list[int | None]:
-    """Returns how eager tensors follow from `ends`, for certain, in what tapes recorded.
+    """Returns how eager tensors follow from `ends`, for certain, by the ops that tapes recorded.
 
     Returns:
-        For each 0 if it does not, `LINEARLY` (plus a constant) or `SMOOTHLY`; None where that is
-        not known, as with a `tf.custom_gradient`, which may do to cotangents whatever it likes.
+        For each tensor 0 if it does not follow from them, else `LINEARLY` (plus a constant) or
+        `SMOOTHLY`; None where that is not known, as after a `tf.custom_gradient`, whose gradient
+        may be any function of the cotangent.
     """
     known: dict[int, int | None] = {id(end): LINEARLY for end in ends}
 
@@ -106,12 +107,13 @@ def _knows_own_gradient(origin: Made, op: tf.Operation, tensor: tf.Tensor) -> bo
 
 
 class Step(NamedTuple):
-    """How a tensor follows from one other.
+    """How a tensor is computed from one other tensor, by one op.
 
     Attributes:
-        other: What it follows from.
-        times, over: The numbers by which it is multiplied and divided, if that is all.
-        label: What else is done to it: the op, which of its results this is, and its settings.
+        other: The other tensor.
+        times, over: The constants that it is multiplied and divided by, if the op is a product or
+            quotient.
+        label: For other ops: the op, the position of the tensor among its outputs, its settings.
         constants: The numbers in the op's other inputs.
         scales: Whether a multiple of the other tensor gives the same multiple.
     """
@@ -125,13 +127,12 @@ class Step(NamedTuple):
 
 
 class Angles:
-    """Names tensors, in one go: ids and counts of what is there change with time.
+    """Gives names to the tensors of one call: they contain ids, which change later.
 
     Attributes:
-        steps: How those that are named, and those on the way to them, follow from others, by
-            `name_of`; in eager mode by `id`.
-            Tapes that follow the one follow the other, and know the same derivatives by the one,
-            found by way of the other.
+        steps: How the tensors that were named, and those on the way to them, are computed from
+            others. The keys are `name_of`; in eager mode `id`. Tapes that follow a tensor follow
+            the other one of its step, and find the same derivatives by way of it.
     """
 
     def __init__(self) -> None:
@@ -141,11 +142,11 @@ class Angles:
         self._scope = scope()
 
     def named(self, tensors: Sequence[tf.Tensor | tf.Variable]) -> list[Angle]:
-        """Returns for each tensor some name of an angle and the constant factor by which it is
-        taken.
+        """Returns for each tensor the name of an angle, and the factor from that angle to the
+        tensor.
 
-        Tensors of the same name are multiples of one another. In eager mode what no tape follows
-        is a constant.
+        Tensors of the same name are multiples of one another. In eager mode, a tensor that no tape
+        follows is a constant.
         """
         return [
             self._named(tensor) if isinstance(tensor, tf.Tensor) else (id(tensor), 1.0)

@@ -20,7 +20,7 @@ _LARGEST_MATRIX = 2**20  # entries
 def one_order_up(
     indices: Sequence[Index], columns: Sequence[int]
 ) -> tuple[tuple[Index, ...], np.ndarray]:
-    """Returns all a + j, each once, and int[A, J] saying which is which."""
+    """Returns all a + j, each once, and int[A, J]: the position of each a + j among them."""
     position: dict[Index, int] = {}
     table = [
         [position.setdefault(tuple(sorted((*a, j))), len(position)) for j in columns]
@@ -30,12 +30,13 @@ def one_order_up(
 
 
 class Needed(NamedTuple):
-    """What contracting with a vector takes.
+    """The derivatives that a contraction with a vector needs.
 
     Attributes:
         indices: The derivatives.
-        table: Which of them is which a + j; of the vector's zeros there are none.
-        vector: The rest of it.
+        table: The position of each a + j among them, without those that zeros of the vector
+            multiply.
+        vector: The vector without these zeros.
     """
 
     indices: tuple[Index, ...]
@@ -49,12 +50,12 @@ class Block:
     Args:
         lower: The multi-indices a.
         columns: The part's columns.
-        active: Those of them that values depend on.
+        active: The columns of the part that values depend on.
         num_values: M.
 
     Attributes:
-        upper: The multi-indices a + j, for active j.
-        table: int[A, J], which of them is which.
+        upper: The multi-indices a + j, for active j, each once.
+        table: int[A, J]: the position of each a + j in `upper`.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Block:
         self._places = [place[column] for column in active]
 
     def for_cotangent(self, cotangent: tf.Tensor) -> Needed:
-        """Returns what contracting with a cotangent [N, M, A] takes."""
+        """Returns the derivatives that a contraction with a cotangent [N, M, A] needs."""
         cotangent = np.asarray(cotangent)
         rows: Any = np.flatnonzero(cotangent.any(axis=(0, 1)))
         if len(rows) == len(self._lower):
@@ -80,7 +81,7 @@ class Block:
         return Needed(*found, cotangent[:, :, rows])
 
     def for_tangent(self, tangent: Any) -> Needed:
-        """Returns what contracting with a tangent [N, columns] takes."""
+        """Returns the derivatives that a contraction with a tangent [N, columns] needs."""
         tangent = np.asarray(tangent)[:, self._places]
         kept: Any = np.flatnonzero(tangent.any(axis=0))
         if len(kept) == len(self._active):

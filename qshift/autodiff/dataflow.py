@@ -1,4 +1,8 @@
-"""What tensors are computed from."""
+"""What tensors are computed from.
+
+In a graph, every tensor knows the op that made it. In eager mode, those do that are made within
+`qshift.autodiff.remembered_ops.remembered_ops`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from qshift.tensorflow_internals import EagerTensor, is_trainable, is_watched
 
 
 def name_of(tensor: tf.Tensor | tf.Variable) -> Hashable:
-    """Returns what identifies a tensor or variable, as long as it is alive."""
+    """Returns a key that identifies a tensor or variable as long as it is alive."""
     if isinstance(tensor, tf.Variable):
         tensor = tensor.handle
     if isinstance(tensor, EagerTensor) and not tf.executing_eagerly():
@@ -23,15 +27,15 @@ def name_of(tensor: tf.Tensor | tf.Variable) -> Hashable:
 
 
 def origins(tensors: Sequence[tf.Tensor], ends: Sequence = ()) -> list[frozenset]:
-    """Returns what each tensor is computed from.
+    """Returns for each tensor the names (`name_of`) of those that it is computed from.
 
-    Arguments, variables and captured tensors, each by its `name_of`; of what a tape follows, the
-    tensors from which on it does. Constants count if a tape watches them. In eager mode, what was
-    there before `remembered_ops`.
+    In a graph, these are arguments, variables and captured tensors, and tensors at which a tape
+    begins to follow; constants only if a tape watches them. In eager mode, these are the tensors
+    that were there before `remembered_ops`.
 
     Args:
         tensors: The tensors.
-        ends: Tensors and variables to go no further back than.
+        ends: Tensors and variables whose own origins are not asked for.
     """
 
     def combine(
@@ -49,8 +53,8 @@ def origins(tensors: Sequence[tf.Tensor], ends: Sequence = ()) -> list[frozenset
 
 
 def nonlinear(tensors: Sequence[tf.Tensor], ends: Sequence) -> list[bool]:
-    """Returns whether each tensor may be another than a linear function of the `ends` plus a
-    constant, as far as is known."""
+    """Returns for each tensor whether it may be anything but a linear function of the `ends` plus a
+    constant."""
 
     def combine(
         tensor: tf.Tensor,
@@ -71,13 +75,13 @@ def nonlinear(tensors: Sequence[tf.Tensor], ends: Sequence) -> list[bool]:
 
 
 def _fold(tensors: Sequence[tf.Tensor], last: set[Any], combine: Callable) -> list:
-    """Combines what is found for the inputs of a tensor, and theirs, to what is found for it.
+    """Computes a result for each tensor from the results for its inputs, recursively.
 
     Args:
-        tensors: Where to begin.
-        last: Names of the tensors to go no further back than.
-        combine: From a tensor, its name, its inputs (None where that is the end of it) and what is
-            found for them, to what is found for it.
+        tensors: The tensors.
+        last: Names of tensors whose inputs are not looked at.
+        combine: combine(tensor, name, inputs, results for the inputs) returns the tensor's result;
+            its inputs are None where the recursion ends.
     """
     found: dict[Hashable, Any] = {}
     for tensor in tensors:
@@ -97,7 +101,7 @@ def _fold(tensors: Sequence[tf.Tensor], last: set[Any], combine: Callable) -> li
 
 
 def _inputs(tensor: tf.Tensor) -> list[tf.Tensor] | None:
-    """Returns from what a tensor is computed directly; None where that shall be the end of it."""
+    """Returns the tensors that a tensor is computed from directly; None if it counts as given."""
     if isinstance(tensor, tf.Variable):
         return None
     if isinstance(tensor, EagerTensor):
@@ -108,7 +112,7 @@ def _inputs(tensor: tf.Tensor) -> list[tf.Tensor] | None:
     inputs = [each for each in op.inputs if is_trainable(each)]
     if not inputs:
         return [] if op.type == "Const" and not is_watched(tensor) else None
-    # Every read of a variable is an op of its own.
+    # Each read of a variable is a separate op, so that it stands for the variable.
     if op.type != "ReadVariableOp" and is_watched(tensor) and not any(map(is_watched, inputs)):
         return None
     return inputs

@@ -1,4 +1,4 @@
-"""Calls of qnodes without their circuits: everything happens, but made-up numbers stand in."""
+"""Calls of qnodes without running circuits: made-up numbers take the place of their values."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from qshift.tensorflow_internals import function_graph
 
 @contextmanager
 def rehearsal() -> Iterator[None]:
-    """Within it, qnodes run nothing.
+    """A context in which qnodes run no circuits.
 
     Results have the structure, shapes and dtypes of real ones. Their numbers are a fixed function
-    of the circuit's parameters, each number of all of them, so results that agree come from
-    circuits with the same parameters. They have no derivatives. In a graph they are made by ops
-    that treat the rows of a batch alike and separately.
+    of the circuit's parameters, and each number depends on all parameters, so results that agree
+    come from circuits with the same parameters. They have no derivatives. In a graph, the numbers
+    are made by ops that treat the rows of a batch alike and separately.
     """
     with request(instead_of_running=partial(_made_up, function_graph())):
         yield
@@ -32,13 +32,13 @@ def _made_up(graph: tf.Graph | None, program: Program, tensors: list[tf.Tensor])
     """Returns float64[N, M] in [-1, 1] for parameters as `Program` takes them.
 
     Args:
-        graph: Of the function for which this is done; None in eager mode.
-        program: What is not run.
-        tensors: Its parameters.
+        graph: The graph of the function for which the numbers are made; None in eager mode.
+        program: The program that is not run.
+        tensors: The program's parameters.
 
     Raises:
-        UnsupportedError: In a function that is being traced meanwhile, which would give made-up
-            numbers for ever.
+        UnsupportedError: If another function is being traced at the same time: its graph would give
+            made-up numbers for ever.
     """
     if function_graph() is not graph:
         raise UnsupportedError(

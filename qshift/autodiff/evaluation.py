@@ -14,16 +14,17 @@ from pennylane import QueuingManager
 
 from qshift.executors.executor import Call
 from qshift.forks import Lock
-from qshift.rules.planner import Index, Node, Planner
+from qshift.rules.planner import Index, Planner, PlanNode
 from qshift.rules.shifting import Shifter
 
 _OVERHEAD = 4096  # bytes of an evaluation without its numbers
 
 
 class Structure(Protocol):
-    """What is evaluated: a circuit, or any function with the same kind of derivatives.
+    """The function that is evaluated: a circuit, or any function with the same kind of derivatives.
 
-    It may have `is_finite`, whether its constants are, and `shifted`, what moves its parameters.
+    It may have attributes `is_finite`, whether its constants are finite, and `shifted`, a function
+    that moves parameters to the points of a plan.
     """
 
     num_parameters: int
@@ -42,7 +43,7 @@ class Table:
     """Values of one function at the points evaluated so far, and derivatives read off them.
 
     Args:
-        shape: Of the values at one point.
+        shape: The shape of the values at one point.
         parameters: float64[N, P], the unshifted points of the call, less whole periods of those
             that are large.
         node: An empty plan.
@@ -52,7 +53,7 @@ class Table:
     __slots__ = ("parameters", "_node", "_shifted", "_values")
 
     def __init__(
-        self, shape: tuple[int, ...], parameters: np.ndarray, node: Node, shifted: Shifter
+        self, shape: tuple[int, ...], parameters: np.ndarray, node: PlanNode, shifted: Shifter
     ) -> None:
         self.parameters, self._shifted = parameters, shifted
         self._node = node
@@ -66,7 +67,7 @@ class Table:
         """Returns partial derivatives float64[len(indices), N, *shape], running what is missing.
 
         Args:
-            indices: Which.
+            indices: The partial derivatives.
             function: From points float64[N, P] to values float64[N, *shape].
         """
         step = self._node.step(indices)
@@ -87,23 +88,23 @@ class Evaluation:
     """One execution of a circuit at given angles, with all its derivatives.
 
     Derivatives of every order read from the same table, so with finite shots they share the call's
-    samples; only points that are missing are run, all that one request needs in one batch.
-    Thread-safe.
+    samples. Only points that are missing are run, and all that one request needs are one batch. An
+    evaluation is thread-safe.
 
     Args:
-        circuit: What to evaluate.
-        executor: Runs it.
+        circuit: The circuit to evaluate.
+        executor: Runs the circuit.
         parameters: float64[N, P].
         objective: ``"circuits"`` or ``"shots"``.
         adjoint: Whether first derivatives come from the executor and only higher ones from shifts
             (of these first derivatives, which obey the same rules as the values).
         prefetch: Partial derivatives whose points the first batch evaluates as well.
-        number: Of the call.
-        alone: Whether one thread asks, once, so that no other has to wait.
+        number: The number of the call.
+        alone: Whether only one thread uses the evaluation, so that no lock is needed.
 
     Attributes:
-        final: Whether what fails has failed for all: a compiled function runs several ops at once,
-            and when one of them has not got its results, the others shall not try again.
+        final: If True, the first error is kept and raised again, so that the other ops of the same
+            execution of a compiled function do not submit a failed batch again.
     """
 
     __slots__ = (
@@ -149,7 +150,7 @@ class Evaluation:
         self._values = Table((circuit.num_values,), parameters, planner.root, self._shifted)
         if not (np.abs(parameters) <= self._shifted.reach).all():
             self._values.parameters = self._shifted.near(parameters)
-        self._gradients: Table | None = None  # as long as nobody has asked
+        self._gradients: Table | None = None  # made when gradients are needed first
         self._together: tuple[tuple[Index, ...], np.ndarray] = (), np.empty(0)
         self._lock: AbstractContextManager = nullcontext() if alone else Lock()
 
@@ -164,24 +165,24 @@ class Evaluation:
         """Returns partial derivatives, float64[N, M, len(indices)].
 
         Args:
-            indices: Which.
-            also: What others will ask for, to be evaluated in the same batch.
+            indices: The partial derivatives.
+            also: Partial derivatives that other ops will ask for, evaluated in the same batch.
         """
         with self._lock:
             if not any(also):
                 return self._read(tuple(indices))
             together, places = _union(tuple(indices), also)
-            # Each of those who ask does so with the same result, to the last digit.
+            # All ops that share a batch read from one result, which is the same to the last digit.
             if together != self._together[0]:
                 self._together = together, self._read(together)
             return self._together[1][:, :, places]
 
     def _read(self, indices: Sequence[tuple[Any, ...]]) -> np.ndarray:
-        """Returns partial derivatives, evaluated together with those to prefetch."""
+        """Returns partial derivatives; the first call also evaluates those to prefetch."""
         if self._error:
             raise self._error
         try:
-            # What is asked for first may well be all there is to prefetch.
+            # The first request often contains all that is to be prefetched.
             if not set(self._prefetch).issubset(indices):
                 self._known(self._prefetch)
             result = self._known(indices)
@@ -213,10 +214,8 @@ class Evaluation:
     def _where_finite(
         self, run: Callable[..., Any], shape: Sequence[int], points: np.ndarray
     ) -> np.ndarray:
-        """Runs points; where an angle is not finite, nothing is run, and the result not a number.
-
-        Devices differ in what they make of such angles, with shots above all.
-        """
+        """Runs points; at points with an angle that is not finite, results are NaN and nothing is
+        run, because devices differ there, above all with shots."""
         if QueuingManager.recording():
             # A quantum function that is being recorded may need derivatives of another one.
             with QueuingManager.stop_recording():
@@ -232,7 +231,7 @@ class Evaluation:
 
 @lru_cache(maxsize=64)  # an execution of a graph asks for few, but for each of them every time
 def _union(indices: Any, also: Any) -> tuple[tuple[Index, ...], np.ndarray]:
-    """Returns all that is asked for, each once and in one order, and where `indices` are in it."""
+    """Returns the union of all indices in a fixed order, and the positions of `indices` in it."""
     each_once = {*indices, *itertools.chain.from_iterable(also)}
     together = tuple(sorted(each_once, key=lambda index: (len(index), index)))
     position = {index: i for i, index in enumerate(together)}

@@ -1,4 +1,4 @@
-"""Between a user's tensors and the op's: what is differentiated by, and one layout for all."""
+"""From a call's parameters to the op's tensors: one float64[N, columns] for each part."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from qshift.autodiff.angles import Step
     from qshift.circuits.circuit import Slot
 
-_MOST_PARTS = 8  # derivatives by each are traced anew
+_MOST_PARTS = 8  # TensorFlow traces the derivatives by each part separately, which takes time
 
 
 def batch_size(circuit: Any, parameters: Sequence[Any]) -> int | None:
-    """Returns the size of the batch (None if there is none); a tensor if not known yet."""
+    """Returns the size of the batch: None without a batch, a tensor if it is not known yet."""
     known: dict[int, str] = {}
     unknown: list[tf.Tensor] = []
     for slot, parameter in zip(circuit.slots, parameters, strict=True):
@@ -42,15 +42,15 @@ def batch_size(circuit: Any, parameters: Sequence[Any]) -> int | None:
 
 
 class Parts(NamedTuple):
-    """The parameters of a call, sorted by who may differentiate by them.
+    """The parameters of a call, sorted by the tensors that they are computed from.
 
     Attributes:
         tensors: For each part, float64[N, columns].
         columns: For each part, its columns.
-        active: Those of them that values depend on; None for a part that nobody can differentiate
-            by.
-        watched: The active columns with a rule that a tape or forward accumulator follows; while
-            tracing, all of them if none does (one outside may).
+        active: For each part, the columns that values depend on; None for a part that nobody can
+            differentiate by.
+        watched: The active columns with a rule that a tape or forward accumulator follows. In a
+            graph, all active columns with a rule if none follows any: one outside may.
     """
 
     tensors: list[tf.Tensor]
@@ -67,12 +67,12 @@ def parts(
 ) -> Parts:
     """Packs the parameters, in one part for each set of tensors that they are computed from.
 
-    In eager mode, where that is not known, the parameters that are watched are one part. While
-    tracing, those without a rule are parts of their own: tapes ask for derivatives by all they
-    follow, and only if the result is used there is an error.
+    In eager mode these sets are not known, and all watched parameters are one part. In a graph,
+    each parameter without a rule is a part of its own: tapes ask for derivatives by everything
+    they follow, and this is an error only if the result is used.
 
     Args:
-        circuit: What has them as slots.
+        circuit: The circuit or `Joint` whose slots they are.
         parameters: One for each slot.
         batch: Size of the batch, if there is one.
         steps: How parameters follow from other tensors, as far as is known; see `Angles`.
@@ -109,7 +109,7 @@ def parts(
         columns.append(tuple(c for i in slots for c in circuit.slots[i].columns))
         moving = tuple(c for c in columns[-1] if c in useful)
         if eager and is_followed and any(circuit.slots[i].spectrum is None for i in slots):
-            circuit.require_rules(moving)  # what is traced may never be run
+            circuit.require_rules(moving)  # not in graphs, where the derivative may never be run
         if not has_no_rule:
             (follow if is_followed else can).extend(moving)
         active.append(moving if is_followed or not eager else None)
@@ -169,7 +169,7 @@ def result_dtype(tape: QuantumScript) -> tf.DType:
     for parameter in tape.get_parameters(trainable_only=False):
         if isinstance(parameter, tf.Tensor | tf.Variable):
             dtypes.add(parameter.dtype)
-        # PennyLane's NumPy arrays are plain data, though they ask to be differentiated by.
+        # PennyLane's NumPy arrays are plain data here, though PennyLane marks them as trainable.
         elif not isinstance(parameter, np.ndarray | int | float):
             _require_constant(parameter, tape)
     single = dtypes and dtypes <= {tf.float16, tf.bfloat16, tf.float32, tf.complex64}
@@ -192,7 +192,7 @@ def highest_order(order: int, least: int = 0) -> int:
     """Returns an order of derivatives as an int.
 
     Raises:
-        ValueError: If it is not an integer, or less than `least`.
+        ValueError: If the order is not an integer, or less than `least`.
     """
     try:
         number = None if isinstance(order, bool) else operator.index(order)
@@ -214,14 +214,14 @@ def differentiable(args: Sequence[Any], argnums: Any) -> tuple[list[Any], list[i
     args = list(args)
     for i in positions:
         dtype = None if tf.is_tensor(args[i]) or hasattr(args[i], "dtype") else tf.float64
-        # A copy: one tensor may be given as two arguments.
+        # A copy, as one tensor may be given for two arguments.
         args[i] = tf.identity(tf.convert_to_tensor(args[i], dtype=dtype))
     return args, positions
 
 
 def _is_floating(arg: Any) -> bool:
     try:
-        if hasattr(arg, "dtype"):  # tensors, variables, Keras's among them, and arrays
+        if hasattr(arg, "dtype"):  # tensors, arrays, TensorFlow's and Keras's variables
             return tf.as_dtype(arg.dtype).is_floating
         return qml.math.get_dtype_name(qml.math.asarray(arg)).startswith("float")
     except (TypeError, ValueError, AttributeError, LookupError):

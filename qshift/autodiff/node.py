@@ -1,4 +1,4 @@
-"""A function of ours as one op of TensorFlow, in eager mode and in graphs, differentiable again.
+"""A Python function as one op of TensorFlow, in eager mode and in graphs, with derivatives.
 
 `tf.custom_gradient` cannot serve inside graphs: its gradients close over tensors of the graph they
 were made in, and TensorFlow copies graphs (vectorising a jacobian, differentiating a compiled
@@ -24,14 +24,15 @@ from qshift.tensorflow_internals import (
     PYTHON_OP,
     LoopInputs,
     NotVectorisedError,
-    called_by,
     copy_ops,
     could_record,
     following,
+    function_of,
+    function_of_copied,
+    loop_length,
     python_op,
     record_operation,
     stop_recording,
-    turns,
     wrapped,
 )
 
@@ -42,9 +43,9 @@ class EagerCall:
     """A call in eager mode.
 
     Args:
-        calls: Those of its qnode.
-        number: Which of them.
-        evaluation: Its own.
+        calls: The calls of the qnode.
+        number: The number of this call.
+        evaluation: The call's evaluation.
     """
 
     __slots__ = ("evaluation", "_calls", "_number", "_ticket")
@@ -55,7 +56,7 @@ class EagerCall:
         self._ticket: weakref.ref[tf.Tensor] | None = None
 
     def ticket(self) -> tf.Tensor:
-        """Returns what graphs in which derivatives are computed know the call by."""
+        """Returns the tensor by which graphs know the call, where they compute its derivatives."""
         ticket = self._ticket and self._ticket()
         if ticket is None:
             with tf.init_scope():
@@ -94,15 +95,15 @@ class Node(Protocol):
         Args:
             source: What derivatives at the angles are read from.
             *inputs: float64[N, ...] each.
-            also: Partial derivatives that other nodes will ask for, of the same call and angles.
+            also: Partial derivatives that other nodes will ask for, at the same call and angles.
         """
         ...
 
     def needs(self, inputs: Sequence | None) -> tuple[Index, ...]:
-        """Returns the partial derivatives that it will ask for.
+        """Returns the partial derivatives that this node will ask for.
 
         Args:
-            inputs: None if they are not known yet, but for the angles.
+            inputs: The inputs; None if only the angles are known so far.
         """
         ...
 
@@ -120,13 +121,13 @@ class Node(Protocol):
 def run(node: Node, call: EagerCall | tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
     """Runs a node, or adds it to the graph that is being traced.
 
-    Open tapes and forward accumulators learn its derivatives. (Of a `tf.custom_gradient`, forward
-    accumulators differentiate the gradient by its cotangent, which takes all derivatives in place
-    of one direction's.)
+    Open tapes and forward accumulators learn the node's derivatives. (With a `tf.custom_gradient`,
+    forward accumulators would differentiate the gradient by its cotangent, which takes all
+    derivatives in place of those in one direction.)
 
     Args:
-        node: What to run. TensorFlow keeps it for ever if it is tracing, so it must not hold data.
-        call: What this belongs to; in graphs its ticket.
+        node: The node. A graph keeps it for ever, so it must not hold data.
+        call: The call of the qnode; in graphs, its ticket.
         inputs: float64[N, ...] each.
 
     Returns:
@@ -153,11 +154,11 @@ def run(node: Node, call: EagerCall | tf.Tensor, inputs: Sequence[tf.Tensor]) ->
 
 
 class _InGraph:
-    """What an op of a graph calls: a node, and others that share its batch.
+    """The function that an op of a graph calls: it runs a node, in one batch with other nodes.
 
     Args:
         node: The node.
-        graph: In which it is run.
+        graph: The graph in which the node is run.
     """
 
     def __init__(self, node: Any, graph: tf.Graph) -> None:
@@ -186,8 +187,9 @@ class _InGraph:
 def _graph_op(node: Any, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
     """Adds a node to the graph that is being traced.
 
-    Stateless, so that TensorFlow prunes it when nobody uses it, and runs it once when it does not
-    change in a loop. The ticket keeps TensorFlow from folding it or merging it with another call.
+    The op is stateless, so that TensorFlow leaves it out if nobody uses it, and runs it once if it
+    does not change in a loop. The ticket keeps TensorFlow from folding it into a constant or
+    merging it with another call.
     """
     graph = tf.compat.v1.get_default_graph()
     call = _InGraph(node, graph)
@@ -204,22 +206,22 @@ def _graph_op(node: Any, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.T
 
 def _call_of(op: tf.Operation) -> _InGraph | None:
     """Returns what an op made by `_graph_op`, or a copy of it, calls; None of other ops."""
-    call = called_by(op.get_attr("token")) if op.type == PYTHON_OP else None
+    call = function_of(op) if op.type == PYTHON_OP else None
     return call if isinstance(call, _InGraph) else None
 
 
 @tf.RegisterGradient(_GRADIENT)
 def _gradient(op: tf.Operation, cotangent: tf.Tensor) -> list[tf.Tensor | None]:
     ticket, *inputs = op.inputs
-    node = called_by(op.get_attr("token")).node
+    node = function_of(op).node
     return [None, *node.gradient(ticket, inputs, cotangent, [True] * len(inputs))]
 
 
 def _vectorised(node: Any, inputs: LoopInputs) -> list[Any]:
     """Runs a loop of calls as one.
 
-    Where only what an op contracts with depends on the loop, nothing more is evaluated; where the
-    angles do, it is a call with a longer batch.
+    If only the vector that an op contracts with depends on the loop, no further derivatives are
+    evaluated. If the angles depend on it, the loop becomes a call with a longer batch.
     """
     op = inputs.op
     tensors, stacked, _ = zip(*(inputs.input(i) for i in range(inputs.num_inputs)), strict=True)
@@ -227,7 +229,7 @@ def _vectorised(node: Any, inputs: LoopInputs) -> list[Any]:
         raise NotVectorisedError("the ticket depends on the loop")
     if not any(stacked[:-1]) and hasattr(node, "of_all"):
         return [wrapped(node.of_all(tensors[0], tensors[1:], "l"), True)]
-    length = turns(inputs)
+    length = loop_length(inputs)
     longer = []
     for tensor, is_stacked in zip(tensors[1:], stacked[1:], strict=True):
         if not is_stacked:
@@ -242,9 +244,9 @@ def _vectorised(node: Any, inputs: LoopInputs) -> list[Any]:
 
 
 def _copied(op_type: str, inputs: Sequence[tf.Tensor], attrs: Any) -> tf.Operation | None:
-    """Copies an op that does not depend on a loop but comes after something with a state, an
-    assertion for example: TensorFlow would not know derivatives of its copy."""
-    call = called_by(attrs["token"].s) if op_type == PYTHON_OP else None
+    """Copies an op that does not depend on a loop, but comes after an op with a state, such as an
+    assertion. A copy that TensorFlow makes itself would have no derivatives."""
+    call = function_of_copied(op_type, attrs)
     if not isinstance(call, _InGraph):
         return None
     ticket, *inputs = inputs
@@ -254,15 +256,15 @@ def _copied(op_type: str, inputs: Sequence[tf.Tensor], attrs: Any) -> tf.Operati
 copy_ops(_copied)
 
 
-# The blocks of `own_errors` that are open, of all threads: TensorFlow runs nodes in threads of its
-# own, which do not know for whom.
+# The errors raised within each open block of `own_errors`, of all threads. They are kept in the
+# module, because TensorFlow runs nodes in its own threads, which do not know who runs the graph.
 _listening: list[list[Exception]] = []
 
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """Within it, what a node raises when a graph runs it comes out as it is; otherwise TensorFlow
-    makes an error of its own of it."""
+    """A context in which an error of a node that a graph runs is raised unchanged; outside of it,
+    TensorFlow raises an error of its own class instead."""
     raised: list[Exception] = []
     _listening.append(raised)
     try:

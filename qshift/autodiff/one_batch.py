@@ -1,7 +1,8 @@
 """Ops of one execution that share a batch: those with the same ticket and the same angles.
 
-The first that a compiled function runs evaluates for the others, too. Which these are is known once
-the function is traced: those that its results, or what it assigns or prints, are computed from.
+The first of these ops that a compiled function runs evaluates the derivatives of all. Which ops a
+function will run is known once it is traced: those that its results, and what it assigns or prints,
+are computed from.
 """
 
 from __future__ import annotations

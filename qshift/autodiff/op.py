@@ -5,11 +5,11 @@ angles (`Partials`). Its gradient contracts the incoming cotangent with the D_(a
 same function one order up; so is its tangent. TensorFlow recurses as deep as it is asked to, and
 every level reads from the same evaluation.
 
-A contraction (`Pullback`, `Pushforward`) is an op of its own: when it runs the vector is known, and
-what only its zeros would take is not evaluated. It is linear in the vector, and its derivative by
-the angles is a contraction of the same kind one order up. Where TensorFlow vectorises a loop of
-contractions, as in a `tape.jacobian`, derivatives do not depend on the vectors, so they are
-evaluated once.
+A contraction (`Pullback`, `Pushforward`) is an op of its own: when it runs, its vector is known, so
+derivatives that zeros of the vector would multiply are not evaluated. It is linear in the vector,
+and its derivative by the angles is a contraction of the same kind one order up. Where TensorFlow
+vectorises a loop of contractions, as in a `tape.jacobian`, the derivatives do not depend on the
+vectors, so they are evaluated once.
 
 In compiled functions the angles come in parts, one tensor for each set of tensors that they are
 computed from. TensorFlow traces derivatives by all parts and prunes those that lead nowhere.
@@ -109,13 +109,13 @@ class _Contraction:
         part: The part.
     """
 
-    # Of a `Node`, in the subclasses.
+    # Methods of a `Node` that the subclasses define.
     gradient: Callable[..., Sequence[tf.Tensor | None]]
     tangent: Callable[..., tf.Tensor]
     of_all: Callable[..., tf.Tensor]
     shape: tuple[int, ...]
-    _needed: Callable[[Any], Needed]  # what contracting with a vector takes
-    _contracted: Callable[[Any, Callable], np.ndarray]  # of a vector and what finds derivatives
+    _needed: Callable[[Any], Needed]  # from a vector to the derivatives that it needs
+    _contracted: Callable[[Any, Callable], np.ndarray]  # of a vector and what evaluates
 
     def __init__(self, lower: Partials, part: int) -> None:
         self.lower, self.part, self.program = lower, part, lower.program
@@ -148,7 +148,9 @@ class _Contraction:
         return tf.gather(derivatives, self.block.table, axis=2)
 
     def needs(self, inputs: Any) -> tuple[Index, ...]:
-        if inputs is None:  # a gradient of the values is hardly ever taken for nothing, others are
+        # The vector is not known yet. A first derivative that a graph contains is nearly always
+        # needed as a whole; most higher ones are multiplied by zeros.
+        if inputs is None:
             return self.upper.indices if self.lower.indices == ((),) else ()
         return self._needed(inputs[-1]).indices
 

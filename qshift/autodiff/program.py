@@ -22,20 +22,22 @@ from qshift.tensorflow_internals import could_record
 class Program:
     """A circuit whose parameters come in parts, as a differentiable TensorFlow function.
 
-    A derivative by one part evaluates nothing that only another part needs, so TensorFlow can prune
-    the parts that nobody differentiates by.
+    A derivative by one part evaluates nothing that only another part needs, so TensorFlow can leave
+    out the parts that nobody differentiates by.
 
     Args:
         circuit: The circuit.
-        columns: For each part, which of the P parameters it holds. Together, all of them.
+        columns: For each part, which of the P parameters it holds; all parts together hold all.
         active: For each part, the columns that the values depend on, so that only derivatives by
             these need evaluating; None for a part that nobody can differentiate by.
         start: start(parameters, number=k, alone=False) starts the evaluation of call k at
             float64[N, P]; see `Evaluation` for `alone`.
-        calls: Numbers the calls. Programs may share it.
-        reproducible: Whether what compiled functions evaluate together must depend neither on
-            numbers nor on the order in which TensorFlow runs things: what is evaluated in all
-            hardly does, but with samples the derivatives that are read off it do.
+        calls: Numbers the calls; several programs may share it.
+        reproducible: Whether samples are seeded, so that the same compiled function must give the
+            same derivatives each time. Then graphs evaluate all derivatives of a contraction, also
+            those that zeros multiply: with samples, the set of points that are evaluated together
+            decides which samples a derivative is read off, so this set must depend neither on the
+            vectors nor on the order in which TensorFlow runs ops.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Program:
                 require_threads(parameters.size)
             number, alone = next(self.calls), not could_record()
             evaluation = self.start(parameters, number=number, alone=alone)
-            if alone:  # nobody will ask for derivatives
+            if alone:  # nothing records the call, so that nobody can ask for derivatives
                 return tf.constant(evaluation.partials(((),))[:, :, 0])
             call: EagerCall | tf.Tensor = EagerCall(self.calls, number, evaluation)
         else:
@@ -117,7 +119,8 @@ class Execution(NamedTuple):
             NoShiftRuleError: If a parameter has no exact rule.
         """
         program = self.program
-        # What is traced may ask by parameters without a rule; only now it is sure to be used.
+        # A graph may contain derivatives by parameters without a rule; only those that are used,
+        # and so arrive here, are errors.
         asked_for = itertools.chain(indices, *also)
         program.circuit.require_rules(j for index in asked_for for j in index)
         parameters = program.assemble(self.arrays)

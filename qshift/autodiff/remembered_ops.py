@@ -50,14 +50,15 @@ class Made(NamedTuple):
     """How a tensor was made.
 
     Attributes:
-        kind: Of the op.
-        inputs: Of the op.
-        settings: Its attributes, as TensorFlow hands them to callbacks.
-        index: Which of its outputs the tensor is.
-        scope: In which it was made.
-        recorded: Whether tapes that were open then recorded the op itself, rather than being told
-            derivatives by somebody, as for a `tf.custom_gradient`.
-        tapes: Those that were open then, see `open_tapes`.
+        kind: The op's type.
+        inputs: The op's inputs.
+        settings: The op's attributes, as TensorFlow hands them to callbacks; of entries that NumPy
+            read, their shape and positions.
+        index: The position of the tensor among the op's outputs.
+        scope: The scope in which the tensor was made.
+        recorded: Whether open tapes recorded the op itself; within a `tf.custom_gradient` they do
+            not, but are told a gradient afterwards.
+        tapes: The tapes that were open when the tensor was made, see `open_tapes`.
         version: For an eager read of a variable, see `Scope.reads`.
     """
 
@@ -108,7 +109,7 @@ _current = _Current()
 
 @contextmanager
 def remembered_ops() -> Iterator[None]:
-    """Within it, tensors remember how they were made, for `origins` and `made`."""
+    """A context in which tensors remember how they were made, for `origins` and `made`."""
     outer, _current.scope = _current.scope, Scope()
     adds = add_callback(_remember)
     try:
@@ -128,7 +129,7 @@ def _remember(
     graph: Any = None,
 ) -> None:
     scope, kind = _current.scope, tf.compat.as_str(op_type)
-    if scope is None:  # TensorFlow runs something else of its own
+    if scope is None:  # an op that TensorFlow runs for itself
         return
     if graph is not None and kind not in SMOOTH:
         return  # the graph knows it, and keeps what is added for ever
@@ -153,8 +154,8 @@ def _remember(
 assignments: Callable[[], int] = functools.partial(getattr, _current, "assignments")
 
 
-# scope() returns the present scope: what tensors of others remember is for this one as if they had
-# always been there, as somebody may differentiate by them.
+# scope() returns the present scope. A tensor that was made in another scope counts as given, and
+# has no origin, as somebody may differentiate by it.
 scope: Callable[[], Scope | None] = functools.partial(getattr, _current, "scope")
 
 

@@ -31,9 +31,9 @@ class Wanted:
     """Derivatives that will be asked for.
 
     Attributes:
-        order: All up to this order, by whatever is watched.
-        partials: These, too.
-        arguments: What the positions in `partials` stand for: tensors, variables, or nests of them.
+        order: All derivatives up to this order, by everything that is watched, are among them.
+        partials: Further derivatives, as positions of arguments.
+        arguments: The arguments that these positions stand for: tensors, variables, nests of them.
     """
 
     order: int = 0
@@ -48,14 +48,14 @@ class Wanted:
     def axes(
         self, circuit: Circuit, parameters: Sequence[tf.Tensor], watched: tuple[int, ...]
     ) -> tuple[Axes, ...]:
-        """Returns them in terms of the columns of a circuit.
+        """Returns the derivatives in terms of the columns of a circuit.
 
         Args:
             circuit: A circuit or `Joint`.
             parameters: One tensor for each slot.
             watched: The columns that can be differentiated by.
         """
-        # The value need not be among chosen derivatives.
+        # Where single derivatives are chosen, the value need not be among them.
         orders = range(self.order + 1) if self.order or not self.partials else ()
         axes = [(watched,) * k for k in orders]
         if self.partials:
@@ -70,8 +70,8 @@ class Wanted:
     def _columns(
         self, circuit: Any, parameters: Any, watched: Any
     ) -> tuple[list[tuple[int, ...]], set[int]]:
-        """Returns for each argument the watched columns that are computed from it, and of all these
-        the ones that are no linear functions."""
+        """Returns for each argument the watched columns that are computed from it, and those of all
+        these columns that may not be linear functions of the arguments."""
         arguments = [
             [each for each in tf.nest.flatten(a) if isinstance(each, tf.Tensor | tf.Variable)]
             for a in self.arguments
@@ -93,16 +93,18 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for by a function that calls qnodes, which may be anybody's.
+    """What qshift asks of the qnodes that a user's function calls.
 
     Attributes:
-        wanted: Derivatives that will be asked for; the qnodes run all these take in their first
-            batch.
-        instead_of_running: From a program and its tensors to values float64[N, M]; if it is given,
-            nothing is run.
-        refuse: What qnodes raise rather than run anything, if it is given.
-        graph: Of the function that is traced, None in eager mode. Another compiled function that is
-            called meanwhile, and perhaps traced, is called by others as well, who want nothing.
+        wanted: Derivatives that will be asked for. Qnodes run the circuits of all of them in their
+            first batch.
+        instead_of_running: A function from a program and its tensors to values float64[N, M], in
+            place of running circuits; None to run them.
+        refuse: The class of error that qnodes raise before they would run circuits; None to run
+            them.
+        graph: The graph in which the user's function is traced; None in eager mode. `wanted` holds
+            for calls in this graph only: a `tf.function` that the user's function calls has a graph
+            of its own, which other callers use, too.
     """
 
     wanted: Wanted | None = None
@@ -111,21 +113,21 @@ class Request:
     graph: tf.Graph | None = field(default_factory=function_graph)
 
     def wanted_here(self) -> Wanted | None:
-        """Returns what is wanted of a qnode that is called now."""
+        """Returns the derivatives wanted of a qnode that is called now; None in another graph."""
         return self.wanted if self.graph is function_graph() else None
 
 
 _NOTHING = Request(graph=None)
 _present: ContextVar[Request] = ContextVar("request", default=_NOTHING)
-present = _present.get  # the request in the course of which a qnode is called
+present = _present.get  # returns the request that calls of qnodes belong to now
 
 
 @contextmanager
 def request(**asked: Any) -> Iterator[None]:
-    """Within it, qnodes are called in the course of a request.
+    """A context in which calls of qnodes belong to a request.
 
     Args:
-        **asked: As for `Request`; what is not given stays.
+        **asked: Attributes of the `Request`; others stay those of the request around it.
     """
     around = present()
     inner = replace(around, wanted=around.wanted_here(), graph=function_graph())
@@ -167,11 +169,11 @@ def checked(partials: Any, arguments: int | None = None) -> tuple[Partial, ...]:
     """Returns partial derivatives as tuples of positions.
 
     Args:
-        partials: As a user gives them.
+        partials: Partial derivatives as a user gives them.
         arguments: How many arguments there are, if that is known.
 
     Raises:
-        ValueError: If they are something else, or name arguments that there are not.
+        ValueError: If `partials` is not such a list, or names an argument that does not exist.
     """
     example = "such as [(0,), (0, 0), (0, 0, 1)]"
     try:

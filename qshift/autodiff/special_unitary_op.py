@@ -1,9 +1,8 @@
 """The angles omega(theta) of `qshift.circuits.special_unitary` as a TensorFlow op.
 
-It has derivatives of every order: a derivative is a contraction with those of one order more.
-
-(That is not the derivative of the derivatives as they change with theta: the point a stays where it
-is.)
+The op has derivatives of every order: the derivative of its derivatives of order k is a contraction
+with those of order k + 1, at a fixed point a. (The derivatives of order k also change where the
+point a moves with theta; that is not what is meant.)
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ class _Structure:
         self.num_parameters = self.num_values = 4**num_wires - 1
 
     def require_rules(self, _: Any) -> None:
-        """No shift rules are needed."""
+        """Does nothing, as omega has derivatives by all entries of theta."""
 
 
 class _Expansion:
-    """omega near some points.
+    """The values and derivatives of omega at some points, as `Evaluation` has those of circuits.
 
     Args:
         parameters: float64[N, 4**n - 1].
@@ -68,7 +67,7 @@ def _program(num_wires: int, followed: Any) -> Program:
 
 
 def coordinates(theta: Any, num_wires: int) -> Any:
-    """Returns omega, zeros [..., 4**n - 1] that know their derivatives of all orders by theta."""
+    """Returns omega [..., 4**n - 1]: zeros, with derivatives of all orders by theta."""
     theta = tf.cast(tf.convert_to_tensor(theta), tf.float64)
     program = _program(num_wires, not tf.executing_eagerly() or is_watched(theta))
     tensors = [tf.reshape(theta, [-1, theta.shape[-1]])]

@@ -22,10 +22,10 @@ if hasattr(os, "register_at_fork"):
 
 def require_threads(size: int) -> None:
     """Raises UnsupportedError where TensorFlow would wait for ever: in a process that was forked
-    after TensorFlow was first used, and so has none of its threads.
+    after TensorFlow was first used, and so has none of TensorFlow's threads.
 
     Args:
-        size: How many numbers it is to work on.
+        size: How many numbers TensorFlow's op works on.
     """
     if _forked and size > LARGEST_FORKED:
         raise UnsupportedError(

@@ -1,4 +1,7 @@
-"""Which execution of which call an op belongs to: in graphs a ticket, a tensor with its number."""
+"""Tickets: tensors with the number of a call, by which ops of a graph know their call.
+
+The same traced call has another number at each execution of the graph, so it needs a tensor.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from qshift.errors import UnsupportedError
 from qshift.executors.executor import Calls
 from qshift.tensorflow_internals import (
     LoopInputs,
+    capture_at_call,
     function_graph,
     is_saving,
     python_op,
@@ -21,10 +25,10 @@ from qshift.tensorflow_internals import (
 
 
 def graph_ticket(numbers: Calls) -> tf.Tensor:
-    """Returns the next number, another one at each execution of the graph.
+    """Returns a ticket, a tensor that has the next number of a call at each execution of the graph.
 
-    The op is stateful, so TensorFlow neither folds it nor merges it with another, and a
-    `tf.function` draws the numbers of its calls in the order in which they were written.
+    Its op is stateful, so TensorFlow neither folds it into a constant nor merges it with another,
+    and a `tf.function` numbers its calls in the order in which they were written.
     """
     _guard()
     ticket = python_op(
@@ -39,7 +43,8 @@ def graph_ticket(numbers: Calls) -> tf.Tensor:
 
 
 def _draw_once(inputs: LoopInputs, numbers: Calls) -> list[Any]:
-    """A vectorised loop around a call that does not depend on the loop draws one ticket."""
+    """Vectorises the ticket's op: all turns of a loop share one ticket if the call does not depend
+    on the loop."""
     ticket = inputs.op.outputs[0]
     if ticket.graph is not tf.compat.v1.get_default_graph():
         ticket = graph_ticket(numbers)
@@ -47,8 +52,11 @@ def _draw_once(inputs: LoopInputs, numbers: Calls) -> list[Any]:
 
 
 def _guard() -> tf.Tensor | None:
-    """Stands for a number that compiled functions take from outside, so that TensorFlow asks for it
-    whenever it is about to run one or to save it."""
+    """Checks for forks and for SavedModels whenever a compiled function is run or saved.
+
+    In a graph it is a captured number that TensorFlow asks for at these times, by calling this
+    function.
+    """
     require_threads(LARGEST_FORKED + 1)
     _require_no_saving()
     graph = function_graph()
@@ -56,8 +64,8 @@ def _guard() -> tf.Tensor | None:
         return tf.constant(0, tf.int64)
     if not takes_captures(graph):
         return None
-    # Functions that call this one are asked in its place.
-    return graph.capture_call_time_value(_guard, tf.TensorSpec([], tf.int64), key="qshift")
+    # Where another compiled function calls this one, TensorFlow asks that one.
+    return capture_at_call(graph, _guard, tf.int64, "qshift")
 
 
 def _require_no_saving() -> None:

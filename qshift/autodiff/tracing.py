@@ -1,4 +1,4 @@
-"""What is traced by `tf.function`: for which objects, and what to do where that cannot be."""
+"""Tracing by `tf.function`: Python objects as arguments, and functions that cannot be traced."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from qshift.fallbacks import warn_slower
 
 
 class Itself(tf.types.experimental.TraceType):
-    """The type of a Python object as an argument of a `tf.function`: it is traced for each object.
+    """The trace type of a Python object as an argument of a `tf.function`, which is traced anew for
+    each object.
 
-    Where TensorFlow does not know better, it hands out what a decorator has wrapped.
+    For an object without a trace type, TensorFlow passes the function that a decorator has wrapped,
+    in place of the object.
 
     Args:
         value: The object.
@@ -42,16 +44,17 @@ class Itself(tf.types.experimental.TraceType):
 
 
 def call_compiled(function: Any, tensors: Sequence[tf.Tensor], eagerly: Callable[[], Any]) -> Any:
-    """Calls a `tf.function`, or does it eagerly where it cannot be traced as it looks at numbers.
+    """Calls a `tf.function`, or does the same eagerly if the function cannot be traced because it
+    reads numbers of tensors.
 
-    What fails when it runs comes out as it is, and is not tried again.
+    Errors of circuits when the graph runs are raised unchanged, and nothing is tried again.
 
     Args:
-        function: The function.
-        tensors: Its arguments.
-        eagerly: Does the same without it.
+        function: The `tf.function`.
+        tensors: The function's arguments.
+        eagerly: Does the same in eager mode.
     """
-    with own_errors():  # of what raises TensorFlow's errors, as it runs
+    with own_errors():  # as the graph would raise TensorFlow's errors in place of a node's own
         try:
             return function(*tensors)
         except (TypeError, AttributeError, NotImplementedError, UntraceableError) as error:

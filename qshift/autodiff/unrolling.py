@@ -1,8 +1,8 @@
 """While a quantum function is recorded, tensors of a graph iterate as eager ones do.
 
 The gates of a circuit must be known when it is traced, so a loop over a tensor is unrolled.
-AutoGraph would make it part of the graph, and without AutoGraph TensorFlow refuses to iterate, but
-for within `unrolled`.
+AutoGraph would make the loop part of the graph, and without AutoGraph TensorFlow refuses to
+iterate. Within `unrolled`, such loops run in Python.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from qshift.tensorflow_internals import iterate_in_graphs
 
 
 class UnknownSizeError(UntraceableError):
-    """A quantum function that asks for a size which is not known where it is traced."""
+    """Raised where a quantum function needs a size that is not known while it is traced."""
 
 
 class _Depth(threading.local):
-    """How many `unrolled` blocks are open in a thread."""
+    """The number of `unrolled` blocks that are open in a thread."""
 
     open = 0
 
@@ -34,9 +34,9 @@ _depth = _Depth()
 
 @contextmanager
 def unrolled() -> Iterator[None]:
-    """Within it, tensors of a graph can be iterated over and unpacked, and have a length.
+    """A context in which tensors of a graph can be iterated over and unpacked, and have a length.
 
-    The first axis must have a known length.
+    The first axis of such a tensor must have a known length.
     """
     _depth.open += 1
     try:
@@ -49,16 +49,16 @@ iterate_in_graphs(lambda: bool(_depth.open))
 
 
 def explained(error: Exception, name: str, arguments: Sequence[Any]) -> Exception:
-    """Returns what to raise for what a quantum function raised, in a sentence of our own where it
-    does what graphs cannot do, or PennyLane what TensorFlow cannot.
+    """Returns the error to raise for an error that a quantum function raised: one that explains the
+    way out if the function does what graphs cannot do, or PennyLane does what TensorFlow cannot.
 
     Args:
-        error: What it raised.
-        name: Its name.
-        arguments: What it was called with, in any nest.
+        error: The error that the function raised.
+        name: The function's name.
+        arguments: The function's arguments, in any nest.
 
     Returns:
-        The error itself where it says enough.
+        A new error, or the error itself where it says enough.
     """
     if isinstance(error, QShiftError):
         return error
@@ -101,7 +101,7 @@ def explained(error: Exception, name: str, arguments: Sequence[Any]) -> Exceptio
     return error
 
 
-# As TensorFlow writes the number, eagerly and in graphs.
+# The forms in which TensorFlow's messages have the number, in eager mode and in graphs.
 _COMPLEX = re.compile(r"convert \(?-?[\d.+-]*j\)? to EagerTensor|got .*j\)? of type 'complex'")
 
 

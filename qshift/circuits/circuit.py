@@ -40,10 +40,11 @@ class Slot:
         parameter: Position among the gate's parameters, ``op.data``.
         leaf: Position among the leaves of the flattened gate.
         gate: The gate's name, for messages.
-        start: Its first column.
+        start: The parameter's first column in a point.
         shape: Shape without broadcasting; () for an angle.
         is_complex: Whether the gate wants a complex array; imaginary parts follow real ones.
-        spectrum: The frequencies of values as functions of it; None if no exact rule is known.
+        spectrum: The frequencies of values as functions of the parameter; None if no exact rule is
+            known.
     """
 
     operation: int
@@ -65,13 +66,13 @@ class Slot:
 
 
 class Parametric:
-    """What a planner has to know of a circuit: its parameters, and which values depend on them.
+    """The part of a circuit that a planner uses: its parameters, and which values depend on them.
 
     Attributes:
         slots: The tensor-valued parameters.
         cones: bool[M, P]: whether a parameter lies in the backward light cone of a measurement.
         num_values: M, the number of values of a point.
-        is_finite: Whether its constants are finite numbers.
+        is_finite: Whether the circuit's constants are finite numbers.
     """
 
     slots: tuple[Slot, ...]
@@ -154,7 +155,8 @@ class Circuit(Parametric):
 
     @cached_property
     def joined(self) -> LRUCache[tuple, Any]:
-        """The same circuit as a function of fewer parameters, {which gates share them: `Joint`}."""
+        """A cache of the same circuit as functions of fewer parameters: the gates that share a
+        parameter -> `Joint`."""
         return LRUCache(256)
 
     @cached_property
@@ -266,7 +268,7 @@ class Circuit(Parametric):
     def _argument(slot: Slot, points: np.ndarray) -> Any:
         columns = points[:, slot.columns]
         if (columns == columns[:1]).all():
-            columns = columns[:1]  # leave out broadcasting where nothing moves
+            columns = columns[:1]  # no broadcasting where all points have the same number
         if slot.is_complex:
             half = slot.size // 2
             columns = columns[:, :half] + 1j * columns[:, half:]
@@ -277,12 +279,12 @@ class Circuit(Parametric):
 
 
 def _seen(measurement: MeasurementProcess) -> set:
-    """Returns the wires that a measurement looks at."""
+    """Returns the wires that a measurement depends on."""
     return set().union(*terms(measurement))
 
 
 def terms(measurement: MeasurementProcess) -> set[frozenset]:
-    """Returns the wires that each term of a measurement looks at."""
+    """Returns the wires that each term of a measurement depends on."""
     words = None if measurement.obs is None else measurement.obs.pauli_rep
     if isinstance(measurement, ProbabilityMP) or words is None:
         return {frozenset(measurement.wires)}

@@ -38,7 +38,7 @@ from qshift.rules.shifting import largest_frequency
 
 _MATRICES = (qml.QubitUnitary, qml.ControlledQubitUnitary)
 _MOST = 256  # structures that a compiler remembers
-_NAMES = {Wires, str, int, bool, type(None)}  # what settings may be
+_NAMES = {Wires, str, int, bool, type(None)}  # the classes that a gate's settings may have
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Compiled:
     """A tape, taken apart.
 
     Attributes:
-        circuit: What stays the same between calls.
+        circuit: The structure, which is the same in all calls.
         parameters: One tensor per slot, of the slot's shape or broadcast [N, *shape].
-        readout: From raw values to the results asked for.
+        readout: The functions from raw values to the results of the tape.
     """
 
     circuit: Circuit
@@ -60,7 +60,7 @@ class Compiled:
 
         Args:
             values: The values.
-            finish: What to do with each result [N, ...].
+            finish: A function that is applied to each result [N, ...].
         """
         circuit, copies = self.circuit, []
         width = circuit.num_values // circuit.copies
@@ -77,12 +77,12 @@ class Compiled:
 
 
 class _Known(NamedTuple):
-    """What became of tapes of one signature, none of whose gates with tensors were decomposed.
+    """The result for all tapes of one signature, where no gate with tensors had to be decomposed.
 
     Attributes:
-        circuit: Their circuit.
+        circuit: The circuit of these tapes.
         places: Where in such a tape its parameters are, as (gate, parameter) each.
-        readout: Their readout.
+        readout: The readout of these tapes.
     """
 
     circuit: Circuit
@@ -95,7 +95,7 @@ class Compiler:
 
     Args:
         device_wires: The wires that ``qml.probs()`` measures; None for those of the tape.
-        is_tensor: Whether a parameter is a tensor; it must say so of all `tensors`.
+        is_tensor: Whether a parameter is a tensor; it must be True for all objects of `tensors`.
         adjoint: Whether to decompose gates further, into those that devices differentiate.
         constant: Returns the numbers in a tensor if nothing can differentiate by it, or None.
         tensors: The class of tensors, or one of several.
@@ -202,7 +202,7 @@ class Compiler:
         with self._lock:
             circuit = self._circuits.get(key)
         if circuit is None:
-            # What is remembered must not change when the user's arrays do.
+            # A remembered structure must not change when the user's arrays do.
             with qml.QueuingManager.stop_recording():
                 templates = tuple(
                     qml.pytrees.unflatten(*t) if isinstance(t, tuple) else t for t in templates
@@ -210,7 +210,7 @@ class Compiler:
                 templates, raw = snapshot(templates), snapshot(readout.raw)
             for position, op in enumerate(templates):
                 require_real_angles(op)
-                if position not in data_gates:  # whose placeholders may be anything
+                if position not in data_gates:  # the placeholders of these have no meaning
                     require_unitary(op)
                 if position not in moving_gates:
                     require_consistent(op)
@@ -229,8 +229,8 @@ def _places(
     """Returns where in a tape the parameters of its circuit are, as (gate, parameter) each.
 
     Returns:
-        None if one of the gates that have them is another than in the tape, and where parameters
-        are data, arrays or without a rule: their numbers are looked at in each call.
+        None if a gate with parameters is no longer the one in the tape, and where parameters are
+        data, arrays or without a rule, because these are checked in each call.
     """
     given = dict(enumerate(tape.operations))
     if any(given.get(position) is not gate for position, gate in moving.items()):
@@ -258,7 +258,7 @@ def _is_broadcast(op: Operator, parameter: int | None, leaf: Any) -> bool:
 def _slot(
     op: Operator, position: int, parameter: int | None, leaf: Any, value: Any, start: int
 ) -> Slot:
-    """Returns a slot, as yet without a rule."""
+    """Returns a slot, whose spectrum is not known yet."""
     shape = tuple(qml.math.shape(value))
     dims = len(shape) if parameter is None else gates.ndim(op, parameter)
     if len(shape) - dims not in (0, 1):
@@ -284,12 +284,13 @@ def _first(array: np.ndarray) -> np.ndarray:
 
 
 def signature(tape: QuantumScript, tensors: type = tf.Tensor) -> Hashable | None:
-    """Returns something that two tapes share only if they differ in the numbers of tensors alone.
+    """Returns a hashable that is equal for two tapes only if they differ in nothing but the numbers
+    in their tensors.
 
-    Most tapes are made of PennyLane's own gates, whose parameters are numbers and tensors. All that
-    such a tape is, but for the numbers in its tensors, are the classes, wires, settings and numbers
-    found here. (`fingerprint` looks at anything that users may put into a gate, and takes its
-    time.)
+    Most tapes are made of PennyLane's own gates, whose parameters are numbers and tensors. Such a
+    tape is determined by the classes, wires, settings and numbers that are collected here, and the
+    numbers in its tensors. (`fingerprint` also takes anything that users may put into a gate, and
+    is slower.)
 
     Args:
         tape: The tape.
@@ -302,7 +303,7 @@ def signature(tape: QuantumScript, tensors: type = tf.Tensor) -> Hashable | None
     found: list[Any] = [tape.shots]
     for nodes, measured in ((tape.operations, False), (tape.measurements, True)):
         found.append(len(nodes))
-        # A node comes before what it is made of, so that the sequence tells the whole tree.
+        # A node comes before its parts, so that the sequence determines the whole tree.
         ahead = list(nodes)
         while ahead:
             node = ahead.pop()
@@ -331,7 +332,7 @@ def signature(tape: QuantumScript, tensors: type = tf.Tensor) -> Hashable | None
                 found += [kind, node]
             elif issubclass(kind, np.number):
                 found += [kind, node.tobytes()]
-            elif kind is np.ndarray and node.dtype == bool:  # what controls are controlled by
+            elif kind is np.ndarray and node.dtype == bool:  # the control values of a gate
                 found += [kind, node.shape, node.tobytes()]
             else:
                 return None

@@ -1,7 +1,7 @@
 """Whether the matrix, decomposition, generator and frequencies of a user's gate agree.
 
 Devices use a gate's matrix or its decomposition; derivatives follow from its frequencies, its
-recipe or its generator. If a class inherits one of them and overrides another, they may be those of
+recipe or its generator. If a class inherits one of these and overrides another, they may describe
 two different gates. Results would then be wrong on some devices and right on others.
 """
 
@@ -148,7 +148,7 @@ def _matrix(op: Operator) -> Any:
 def _of_parts(op: Operator) -> Any:
     with qml.QueuingManager.stop_recording():
         found = parts(op)
-        # Of a gate that PennyLane does not decompose, a subclass may override the decomposition.
+        # PennyLane does not decompose the gate, but a subclass may define a decomposition.
         if found is None and is_custom(_owner(op, "decomposition")):
             found = op.decomposition()
     if found is None:
@@ -166,12 +166,12 @@ def _of_generator(op: Operator) -> Any:
 
 
 def _computed(matrix: Any) -> Any:
-    """Returns a matrix, or None if there is none of a single point."""
+    """Returns the matrix that a function computes, or None if that fails or is not one matrix."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = matrix()
-    except Exception:  # whatever a user's class may raise; who needs the matrix will say so
+    except Exception:  # a user's class may raise anything; code that needs the matrix reports it
         return None
     return found if found.ndim == 2 and np.isfinite(found).all() else None
 
@@ -186,13 +186,14 @@ def _inherited(op: Operator, *names: Any) -> str:
 
 
 def _owner(op: Operator, name: str) -> type:
-    """Returns the class that an operator has a representation from."""
+    """Returns the class that defines an operator's representation of some name."""
     both = name, f"compute_{name}"
     return next(kind for kind in type(op).__mro__ if any(each in vars(kind) for each in both))
 
 
 def _holds(spectrum: Any, unitary: Any) -> bool:
-    """Whether shift rules give derivatives of a random expectation value, by differences of it."""
+    """Whether the shift rules of a spectrum give the derivatives of a random expectation value, as
+    compared with finite differences."""
     random = np.random.default_rng(0)
     size = len(unitary(0.0))
     real, imaginary = random.normal(size=(2, size))

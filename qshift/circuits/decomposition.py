@@ -24,7 +24,7 @@ from qshift.circuits.unitary import require_unitary
 from qshift.circuits.user_observables import require_one_operator
 from qshift.errors import UnsupportedError
 
-# Gates that devices take as a whole, with parameters that are data, such as a state or a matrix.
+# Gates that devices run as a whole, with parameters that are data, such as a state or a matrix.
 _WHOLE = (
     qml.operation.StatePrepBase,
     qml.QubitUnitary,
@@ -32,8 +32,8 @@ _WHOLE = (
     qml.BlockEncode,
 )
 
-# Gates with parameters that are data which angles are computed from, by formulas that hold for
-# normalised states or unitary matrices only, have cases, or round.
+# Gates with parameters that are data, from which PennyLane computes angles. These formulas hold for
+# normalised states or unitary matrices only, distinguish cases, or round.
 _PREPARED = tuple(
     getattr(qml, name)
     for name in (
@@ -49,9 +49,9 @@ class Part(NamedTuple):
 
     Attributes:
         gate: The gate.
-        leaves: Its leaves, as of `qml.pytrees.flatten`.
-        structure: Its structure, as of `qml.pytrees.flatten`.
-        data_of: If its parameters are computed from the data of another gate, by which there is no
+        leaves: The gate's leaves, from `qml.pytrees.flatten`.
+        structure: The gate's structure, from `qml.pytrees.flatten`.
+        data_of: If the parameters are computed from the data of another gate, by which there is no
             derivative, the name of that gate; None otherwise.
     """
 
@@ -62,7 +62,7 @@ class Part(NamedTuple):
 
     @property
     def is_still(self) -> bool:
-        """Whether derivatives by its parameters are zero by construction."""
+        """Whether derivatives by the gate's parameters are zero by construction."""
         return isinstance(innermost(self.gate), SpecialUnitaryAt)
 
 
@@ -75,7 +75,7 @@ def decompose(
     for_tapes: bool = False,
     data_of: str | None = None,
 ) -> Iterator[Part]:
-    """Decomposes gates with tensor parameters until all of these have exact rules.
+    """Decomposes gates with tensor parameters until all parameters have exact rules.
 
     Args:
         operations: The gates.
@@ -83,13 +83,13 @@ def decompose(
         adjoint: Whether to go on until devices that have adjoint differentiation differentiate each
             of the gates themselves.
         moves: Whether something may differentiate by a tensor.
-        for_tapes: Whether the gates go into PennyLane's tapes. Gates whose parameters are data are
-            not taken apart then, and those are whose angles PennyLane would confuse or not replace.
-        data_of: As for `Part`, of all of them.
+        for_tapes: Whether the gates go into PennyLane's tapes. Then gates whose parameters are data
+            are not decomposed, but gates are whose angles PennyLane would confuse or not replace.
+        data_of: The `data_of` of all parts; see `Part`.
 
     Raises:
-        UnsupportedError: If PennyLane's formula for a gate does not take tensors, or a gate holds
-            tensors that it does not say how to take apart.
+        UnsupportedError: If PennyLane's formula for a gate does not take tensors, or a gate with
+            tensors has no decomposition.
     """
     for op in operations:
         leaves, structure = qml.pytrees.flatten(op)
@@ -115,9 +115,10 @@ def decompose(
         holds_roots = constant and op.hyperparameters and any(map(is_root, operators(op)))
         whole = constant and not holds_roots
         if adjoint and op.data and whole and not gates.suits_adjoint(op) and op.has_matrix:
-            # Devices that differentiate lose count at other gates with parameters, even constant.
+            # Devices that differentiate count parameters wrongly if other gates have some, even
+            # constant ones.
             require_unitary(op)
-            with np.errstate(invalid="ignore"):  # of infinite angles
+            with np.errstate(invalid="ignore"):  # angles may be infinite
                 op = qml.QubitUnitary(op.matrix(), wires=op.wires)
             leaves, structure = qml.pytrees.flatten(op)
         found, source = None, data_of
@@ -153,15 +154,15 @@ def decompose(
 
 
 def _suits_tapes(op: Operator) -> bool:
-    """Whether PennyLane's tapes can change the angle of a gate. They cannot inside of an Evolution,
-    and of a controlled adjoint or power they take the angle x + 2 pi for x."""
+    """Whether PennyLane's tapes can change the angle of a gate. They cannot change it inside of an
+    Evolution, and they take x + 2 pi for x in a controlled adjoint or power."""
     if isinstance(op, Controlled) and isinstance(op.base, SymbolicOp):
         return False
     return not isinstance(innermost(op), Evolution)
 
 
 def innermost(op: Operator) -> Operator:
-    """Returns the gate that another one is the adjoint, a power or a controlled one of."""
+    """Returns the gate inside of adjoints, powers and controlled gates; another gate as it is."""
     while isinstance(op, Adjoint | Conditional | Controlled | Pow) and not isinstance(op, _WHOLE):
         op = op.base
     return op
@@ -182,7 +183,7 @@ def _of_data(op: Operator, is_tensor: Callable[..., Any]) -> list[Operator] | No
     return found if keeps else None
 
 
-_FUNCTIONS = (FunctionType, MethodType, partial)  # these may hold tensors, and make gates of them
+_FUNCTIONS = (FunctionType, MethodType, partial)  # may hold tensors, and make gates of them
 
 
 def hides(op: Operator, leaves: Sequence[Any], is_tensor: Callable[[Any], bool]) -> bool:
@@ -197,7 +198,7 @@ def _holds_others(
 
 
 def _settings(op: Operator) -> list:
-    """Returns what a gate's hyperparameters hold; of gates in there, their parameters."""
+    """Returns the values in a gate's hyperparameters; for gates among them, their parameters."""
     while isinstance(op, Adjoint | Controlled):
         op = op.base
     if not op.hyperparameters:
@@ -217,8 +218,8 @@ def _settings(op: Operator) -> list:
 
 
 def _phases(op: Operator, leaves: Sequence[Any], tensors: Sequence[int]) -> list[Operator]:
-    """Returns phases with the tensors that no part of a gate holds, so that the derivative by these
-    is zero and not None."""
+    """Returns global phases with those tensors of a gate that none of its parts holds, so that the
+    derivative by these tensors is zero and not None."""
     positions, phases = gates.data_positions(op, leaves), []
     for i in tensors:
         dims = qml.math.ndim(leaves[i])
@@ -239,17 +240,17 @@ def _may_hide_a_batch(op: Operator) -> bool:
 def _parts(
     op: Operator, known: bool, checked: Any = None, problem: Any = None
 ) -> list[Operator] | None:
-    """Returns what a gate decomposes into. None if it does not, or if that fails and the gate can
-    do without, as it has rules.
+    """Returns the parts that a gate decomposes into. None if it has no decomposition, or if that
+    fails and is not needed, because the gate has rules.
 
     Args:
         op: The gate.
-        known: Whether all its tensors have rules.
+        known: Whether all of the gate's tensors have rules.
         checked: Which leaves are tensors, for a user's gate; None for PennyLane's.
-        problem: Why a user's gate cannot be put together again, if so.
+        problem: Why a user's gate cannot be put together again; None if it can.
 
     Raises:
-        UnsupportedError: If decomposing it fails, and it has no rules.
+        UnsupportedError: If decomposing the gate fails, and it has no rules.
     """
     if checked is not None:
         try:
@@ -266,7 +267,7 @@ def _parts(
                 return None
             raise
         except (AttributeError, TypeError, ImportError, tf.errors.OpError) as error:
-            # Also tensors without .numpy().
+            # Some of these errors say that tensors of a graph have no .numpy().
             if known:
                 return None
             raise UnsupportedError(

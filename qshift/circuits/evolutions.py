@@ -1,7 +1,7 @@
 """Gates exp(-i t H), as rotations that shift rules apply to, where the terms of H commute.
 
-The decompositions here take H term by term as it stands, with terms whose coefficient is zero now:
-PennyLane's leave these out, and with them the derivative by the coefficient.
+The decompositions here keep all terms of H, also those whose coefficient is zero at the moment.
+PennyLane's decompositions leave these out, and with them the derivative by the coefficient.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def exponential(op: Operator) -> list[Operator] | None:
 
 
 def _as_time(number: Any) -> Any:
-    """Returns a time as a number that PennyLane can multiply by 1j: a tensor has to be complex."""
+    """Returns a time as a number that PennyLane can multiply by 1j; a tensor must be complex for
+    that."""
     is_tensor = tf.is_tensor(number) or isinstance(number, tf.Variable)
     return tf.cast(number, tf.complex128) if is_tensor else number
 
@@ -73,9 +74,9 @@ def _evolved(op: Operator, time: Any) -> list[Operator] | None:
 
 
 def _terms(observable: Operator, factor: Any, op: Operator) -> list[tuple[PauliWord, Any]] | None:
-    """Returns the (word, coefficient) that an observable is the sum of, as they stand, or None.
+    """Returns the pairs (word, coefficient) whose sum is an observable, or None.
 
-    PennyLane leaves out those that are zero, which may be about to change.
+    Unlike in PennyLane, coefficients that are zero are kept: they may be different in another call.
     """
     if isinstance(observable, SProd):
         factor = times(factor, as_real(observable.scalar, op))

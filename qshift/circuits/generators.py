@@ -20,8 +20,8 @@ from qshift.circuits.pauli import sign
 from qshift.errors import UnsupportedError
 from qshift.rules.frequencies import distinct, merged
 
-_WIDEST_MATRIX = 10  # wires; beyond, the eigenvalues are not worth having
-_MOST_SIGNS = 2**16  # of words that commute
+_WIDEST_MATRIX = 10  # wires; for wider generators the eigenvalues take too long
+_MOST_SIGNS = 2**16  # combinations of signs of words that commute
 _MOST_EIGENVALUES = 2**10
 _SAME = 1e-13  # relative; eigenvalues that differ less do so by rounding
 _WIDEST_RANGE = 1e3  # of the coefficients of one generator whose parts commute
@@ -34,9 +34,9 @@ def frequencies(op: Operator) -> tuple[float, ...] | None:
         op: A gate with a number as its parameter.
 
     Returns:
-        None if it has no generator, or one with too many eigenvalues, or one that is a sum of parts
-        of very different sizes that commute: in one rule, the large ones would take the digits of
-        what depends on the others only. `commuting` has such a gate in parts.
+        None if the gate has no generator, or one with too many eigenvalues, or one that is a sum of
+        commuting parts of very different sizes. One rule for the latter would lose the digits of
+        values that depend on the small parts only; `commuting` takes such a gate apart.
     """
     if not getattr(op, "has_generator", False):
         return None
@@ -52,9 +52,10 @@ def frequencies(op: Operator) -> tuple[float, ...] | None:
 
 
 def commuting(op: Evolution) -> list[Operator] | None:
-    """Returns exp(-i t H) as a product: H's Pauli words, those together that do not commute.
+    """Returns exp(-i t H) as a product of exponentials of groups of H's Pauli words, where words of
+    different groups commute.
 
-    PennyLane leaves words out whose coefficients are small.
+    All words are kept; PennyLane leaves out words with small coefficients.
 
     Returns:
         None if H is no sum of Pauli words with real numbers as coefficients, or has only one part.
@@ -111,7 +112,7 @@ def _is_of_several_scales(observable: Operator) -> bool:
 def _eigenvalues(op: Operator) -> tuple[np.ndarray, float] | None:
     """Returns the eigenvalues of a generator, each at least once, and a number to add to them.
 
-    Apart, because of the digits that a large multiple of the identity would take.
+    The number is apart, as a large multiple of the identity would cost the eigenvalues digits.
     """
     if isinstance(op, Controlled) and not is_custom(type(op)):  # type: ignore[arg-type]
         # A controlled gate does nothing (generator 0) unless the control wires agree.
@@ -123,7 +124,7 @@ def _eigenvalues(op: Operator) -> tuple[np.ndarray, float] | None:
             generator = qml.generator(op, format="observable")
         except qml.exceptions.GeneratorUndefinedError:
             return None
-        except qml.exceptions.QuantumFunctionError:  # of a class that may be Hermitian or not
+        except qml.exceptions.QuantumFunctionError:  # a class that may be Hermitian or not
             generator = op.generator()
         if problem := hermitian_problem(generator):
             raise UnsupportedError(
@@ -144,7 +145,7 @@ def _eigenvalues(op: Operator) -> tuple[np.ndarray, float] | None:
 def _of_commuting(sentence: PauliSentence) -> np.ndarray | None:
     """Returns the eigenvalues of a sum of Pauli words that commute, without the identity.
 
-    Each word is a product of a few independent ones, whose signs are free.
+    Each word is a product of a few independent words, and these take all combinations of signs.
     """
     words = [word for word in sentence if word]
     if not all(a.commutes_with(b) for a, b in combinations(words, 2)):
@@ -171,7 +172,7 @@ def _of_commuting(sentence: PauliSentence) -> np.ndarray | None:
             products.append((float(np.real(left_over[PauliWord({})])), factors))
     if 2 ** len(independent) > _MOST_SIGNS:
         return None
-    eigenstates = np.arange(2 ** len(independent))  # which of the factors are -1 there, as bits
+    eigenstates = np.arange(2 ** len(independent))  # bits: which of the factors are -1 in a state
     total = np.zeros(len(eigenstates))
     for word, (its_sign, factors) in zip(words, products, strict=True):
         total += float(np.real(sentence[word])) * its_sign * sign(eigenstates, factors)

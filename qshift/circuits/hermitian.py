@@ -1,6 +1,7 @@
 """Whether an observable is Hermitian, found out from the observable and not from its values.
 
-What is not has complex expectation values, of which devices return the real part, each its own.
+Other operators have complex expectation values. Devices return real numbers for them, and different
+devices return different ones.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from qshift.errors import UnsupportedError
 from qshift.forks import Lock
 from qshift.inputs import shown
 
-_ROUNDING = 1e-12  # relative to all that a coefficient is the sum of
+_ROUNDING = 1e-12  # relative to the sum of the absolute values that a coefficient is the sum of
 _SINGLE, _DOUBLE = 1e-5, 1e-9  # relative to the largest entry of a matrix, by its precision
 WIDEST_MATRIX = 10  # wires
 _WIDEST_SPARSE = 16
-_MOST_BYTES = 2**24  # of the observables that are remembered
-# By fingerprints of observables, what is wrong with them, and how many bytes that takes.
+_MOST_BYTES = 2**24  # for the results that are remembered
+# Fingerprint of an observable -> what is wrong with it, and the number of bytes of the entry.
 _known: LRUCache[Hashable, tuple[str | None, int]] = LRUCache(_MOST_BYTES, itemgetter(1))
 _looking_up = Lock()
 
@@ -35,10 +36,10 @@ _looking_up = Lock()
 def require_hermitian(observable: Operator) -> None:
     """Raises UnsupportedError for an observable that is not Hermitian.
 
-    Rounding is allowed for. Sums and products are if they are as a whole.
+    Rounding is allowed for. Sums and products count as Hermitian if they are so as a whole.
 
     Args:
-        observable: With numbers only.
+        observable: An observable with numbers, without tensors.
     """
     if problem := hermitian_problem(observable):
         raise UnsupportedError(
@@ -49,7 +50,7 @@ def require_hermitian(observable: Operator) -> None:
 
 
 def hermitian_problem(observable: Operator) -> str | None:
-    """Says why an observable with numbers only is not Hermitian; None if it is."""
+    """Returns why an observable with numbers only is not Hermitian; None if it is."""
     words = observable.pauli_rep
     if words is not None and all(map(_is_real, words.values())):
         return None
@@ -74,7 +75,7 @@ def require_real(numbers: Any, what: str) -> None:
 
     Args:
         numbers: Numbers or an array.
-        what: What they are, for the message.
+        what: What the message calls the numbers.
     """
     numbers = np.asarray(numbers)
     if np.iscomplexobj(numbers) and _exceeds(np.imag(numbers), np.abs(numbers), numbers.dtype):
@@ -96,7 +97,7 @@ def rounding(dtype: Any) -> float:
 
 
 def _problem(op: Operator) -> str | None:
-    """Says why an observable is not Hermitian; None if it is."""
+    """Returns why an observable is not Hermitian; None if it is."""
     if op.pauli_rep is not None:
         return _of_words(op)
     if isinstance(op, SProd) and not np.imag(op.scalar):
@@ -148,8 +149,8 @@ def _of_words(op: Operator) -> str | None:
 
 
 def _sizes(op: Operator) -> dict:
-    """Returns for each Pauli word the sum of the absolute values that its coefficient consists of,
-    of which rounding is a small part."""
+    """Returns for each Pauli word the sum of the absolute values of the numbers that add up to its
+    coefficient. The coefficient's rounding error is a small part of that sum."""
     if isinstance(op, SProd):
         return {word: abs(op.scalar) * size for word, size in _sizes(op.base).items()}
     if isinstance(op, Sum):
@@ -173,7 +174,8 @@ def _added(pairs: Any) -> dict:
 
 
 def _of_matrix(op: Operator) -> str | None:
-    """Looks at the matrix of an observable, or at whatever else it says of itself."""
+    """Returns why an observable is not Hermitian, found out from its matrix or its other
+    representations; None if it is."""
     if isinstance(op, qml.Projector) and not is_custom(type(op)):  # type: ignore[arg-type]
         return None
     single = any(getattr(x, "dtype", None) in (np.complex64, np.float32) for x in op.data)

@@ -1,9 +1,9 @@
 """Fingerprints of PennyLane objects, equal only if the objects are identical.
 
-Caches need this: a result that is remembered for one object must not be given for another.
-PennyLane's own comparisons do not serve, as `qml.equal` tolerates small differences, `==` takes 1
-for True, and two gates are equal to PennyLane if their names, parameters and hyperparameters are.
-Here objects are compared by everything that they are made of, users' attributes included.
+Caches use fingerprints as keys, as a result that is remembered for one object must not be given for
+another. PennyLane's own comparisons do not suffice: `qml.equal` tolerates small differences, `==`
+takes 1 for True, and two gates are equal to PennyLane if their names, parameters and
+hyperparameters are. Here objects are compared by all their parts, including users' attributes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import pennylane as qml
 from pennylane.pytrees import PyTreeStructure
 from scipy import sparse
 
+from qshift.circuits.pennylane_internals import PAULI_REP, REDUNDANT_ATTRIBUTES
+
 if TYPE_CHECKING:
     from pennylane.operation import Operator
 
@@ -28,10 +30,6 @@ _NUMBERS = (bool, int, float, complex, np.generic, np.ndarray)
 _NAMES = (str, bytes, type(None), type(Ellipsis), type, types.ModuleType)
 # An object made of more objects than this is compared by `is`.
 _MOST_OBJECTS = 10_000
-# Attributes of PennyLane's operators that are caches, or that nothing depends on.
-_NOT_COMPARED = {"data", "_data", "_id", "_batch_size", "_ndim_params", "_hyperparameters"}
-# Of PennyLane 0.46's new kind of gate: parameters, wires and settings; a signature of its class.
-_NOT_COMPARED |= {"_bound_args", "_sig"}
 
 _OPERATORS = (qml.operation.Operator, qml.measurements.MeasurementProcess)
 
@@ -39,14 +37,14 @@ Tensors = Callable[[Any], Hashable]
 
 
 def fingerprint(value: Any, tensors: Tensors | None = None) -> Hashable:
-    """Returns something hashable that is equal for two values only if they are identical.
+    """Returns a hashable that is equal for two values only if they are identical.
 
     Arrays, containers and objects are compared by their content at the time of the call.
 
     Args:
         value: Anything.
-        tensors: Makes a hashable of a TensorFlow tensor, in place of its numbers. None compares
-            tensors by their numbers, and those of a graph by `is`.
+        tensors: A function from a TensorFlow tensor to a hashable that stands for it. None compares
+            tensors by their numbers, and tensors of a graph by `is`.
     """
     return _Walk(tensors).of(value)
 
@@ -68,7 +66,7 @@ def _structure(
 # Callers tell mypy to ignore the argument: it does not know that classes are hashable.
 @functools.lru_cache(maxsize=4096)
 def is_custom(kind: type) -> bool:
-    """Whether a class of operators is a user's own, so that qshift does not know what it does."""
+    """Whether a class of operators is a user's own and none of PennyLane's."""
     return kind.__module__.partition(".")[0] not in _LIBRARIES
 
 
@@ -77,18 +75,18 @@ def has_custom(structure: PyTreeStructure) -> bool:
     kind = structure.type_
     if kind is None:
         return False
-    # The check for operators leaves out containers, such as that of Autograd's boxes.
+    # Only operators are looked at: the structure also has containers, such as Autograd's boxes.
     custom = is_custom(kind) and issubclass(kind, _OPERATORS)
     return custom or any(map(has_custom, structure.children))
 
 
 def contains_custom(op: Any) -> bool:
-    """Whether an operator, or one that it is made of, is of a user's own class."""
+    """Whether an operator, or an operator inside of it, is of a user's own class."""
     return has_custom(qml.pytrees.flatten(op)[1])
 
 
 def operators(op: Any) -> Iterator[Any]:
-    """Yields an operator and those that it is made of."""
+    """Yields an operator and all operators inside of it."""
     yield op
     for part in _made_of(op):
         if isinstance(part, qml.operation.Operator):
@@ -104,8 +102,8 @@ def _made_of(op: Operator) -> list:
 def kept(op: Any) -> Hashable:
     """Returns a fingerprint of the attributes of users' own operators in an object.
 
-    Flattening gives the object's leaves and its structure; this is what a user's class may keep
-    besides. Tensors are left out.
+    Flattening gives the object's leaves and its structure, but not what a user's class keeps in
+    other attributes. Tensors in them are left out.
     """
     own, walk = [], _Walk(lambda _: None)
 
@@ -123,7 +121,7 @@ def kept(op: Any) -> Hashable:
 def attributes(op: Any) -> dict[str, Any]:
     """Returns the attributes of an object by name, without its parameters and hyperparameters.
 
-    Slots are among them, and so are the attributes of a user's class that are not functions.
+    They include slots, and the attributes of a user's class that are not functions.
     """
     found: dict[str, Any] = {}
     for kind in reversed(type(op).__mro__):
@@ -132,7 +130,7 @@ def attributes(op: Any) -> dict[str, Any]:
         found |= {
             name: value
             for name, value in vars(kind).items()
-            if not (name.startswith("__") or name in ("_abc_impl", "_primitive"))
+            if not (name.startswith("__") or name == "_abc_impl")
             and not isinstance(value, _DESCRIPTORS)
         }
         slots = vars(kind).get("__slots__", ())
@@ -141,10 +139,10 @@ def attributes(op: Any) -> dict[str, Any]:
             if slot not in ("__dict__", "__weakref__") and hasattr(op, name):
                 found[name] = getattr(op, name)
     found |= getattr(op, "__dict__", {})
-    if "_pauli_rep" in found:  # some operators compute it on first use
-        found["_pauli_rep"] = op.pauli_rep
+    if PAULI_REP in found:
+        found[PAULI_REP] = op.pauli_rep
     computed = {name for name in found if _is_computed_once(type(op), name)}
-    return {name: found[name] for name in found if name not in _NOT_COMPARED | computed}
+    return {name: found[name] for name in found if name not in REDUNDANT_ATTRIBUTES | computed}
 
 
 _DESCRIPTORS = (
@@ -175,7 +173,7 @@ class _Walk:
 
     def __init__(self, tensors: Tensors | None) -> None:
         self._tensors = tensors
-        self._seen: dict[int, int] = {}  # by id, the objects that contain the current one
+        self._seen: dict[int, int] = {}  # the id of each object that contains the current one
         self._count = 0
 
     def of(self, value: Any) -> Hashable:
@@ -258,7 +256,7 @@ class _Walk:
     def _of_cell(self, cell: Any) -> Any:
         try:
             return self.of(cell.cell_contents)
-        except ValueError:  # not filled yet
+        except ValueError:  # an empty cell: its variable has no value yet
             return None
 
 

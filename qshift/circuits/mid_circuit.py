@@ -12,7 +12,7 @@ from qshift.errors import UnsupportedError
 
 
 def in_order(tape: QuantumScript) -> Wires:
-    """Returns the wires in the order in which devices without wires of their own number them."""
+    """Returns the wires in the order in which a device that was made without wires numbers them."""
     numbered = zip(tape.map_to_standard_wires().wires, tape.wires, strict=True)
     return Wires([wire for _, wire in sorted(numbered)])
 
@@ -22,7 +22,7 @@ def defer(tape: QuantumScript, device_wires: Wires | None) -> QuantumScript:
 
     Args:
         tape: The tape.
-        device_wires: What wires the device has; None for any.
+        device_wires: The device's wires; None if it takes any.
 
     Raises:
         UnsupportedError: For postselection, for measurements that qshift has no derivatives of, and
@@ -55,7 +55,7 @@ def defer(tape: QuantumScript, device_wires: Wires | None) -> QuantumScript:
             "wires=None for as many as it takes; qml.probs() without wires uses all wires of the "
             "device, and qml.probs(wires=...) only those."
         )
-    # All wires: some of PennyLane's templates look each of theirs up.
+    # All wires must be named: some of PennyLane's templates look up each of their wires.
     names = dict(zip(deferred.wires, deferred.wires, strict=True))
     (mapped,), _ = qml.map_wires(deferred, names | dict(zip(further, spare, strict=False)))
     return mapped

@@ -27,12 +27,12 @@ from qshift.circuits.user_observables import diagonalized
 from qshift.errors import UnsupportedError
 
 _ROUNDING = 1e-15  # relative to the largest term of a product; smaller terms have cancelled
-_WIDEST_RANGE = 1e8  # of the coefficients of one observable, the largest to the smallest
+_WIDEST_RANGE = 1e8  # the largest coefficient of one observable over the smallest
 
 
 @dataclass(frozen=True)
 class Columns:
-    """A result that is raw values as they stand."""
+    """A result that consists of raw values, unchanged."""
 
     columns: int | slice
 
@@ -41,7 +41,7 @@ class Columns:
 
 
 class Raw:
-    """The fixed measurements that results are computed from, each once.
+    """A collection of the fixed measurements that results are computed from, each once.
 
     Attributes:
         measurements: The measurements.
@@ -77,7 +77,7 @@ def mean(observable: Operator, raw: Raw, is_tensor: Callable[[Any], bool]) -> Ca
 
     Args:
         observable: The observable. Its coefficients may be tensors.
-        raw: Where the expectation values that are needed are added.
+        raw: The collection that the fixed measurements are added to.
         is_tensor: Whether a parameter of an observable is a TensorFlow tensor.
 
     Raises:
@@ -99,8 +99,8 @@ def variance(
 def mean_of_outcomes(
     outcomes: Sequence[Any], wires: Sequence, raw: Raw, is_tensor: Callable[[Any], bool]
 ) -> Callable[[Any], Any]:
-    """Returns the function from raw values [N, M] to the mean of a number that depends on what is
-    measured on some wires, [N].
+    """Returns the function from raw values [N, M] to the mean of a number that depends on the
+    outcome of measuring some wires, [N].
 
     Args:
         outcomes: The number, for each of the 2**k outcomes of k wires. May hold tensors.
@@ -125,15 +125,15 @@ def variance_of_outcomes(
 def _variance(mean: Callable, mean_of_square: Callable) -> Callable[[Any], Any]:
     def result(values: tf.Tensor) -> tf.Tensor:
         average = mean(values)
-        # No power: TensorFlow's third derivative of x**2 is no number at 0.
+        # Not a power: TensorFlow's third derivative of x**2 is NaN at 0.
         return mean_of_square(values) - average * average
 
     return result
 
 
 def _of_known_class(observable: Operator) -> Operator:
-    """Returns an observable in a form that every device takes: one of a user's own class as a
-    matrix, as devices know observables by their names."""
+    """Returns an observable that every device knows: devices find observables by their names, so
+    an observable of a user's own class is returned as a matrix."""
     if not contains_custom(observable) or len(observable.wires) > WIDEST_MATRIX:
         return observable
     wires = observable.wires
@@ -147,8 +147,8 @@ def _of_known_class(observable: Operator) -> Operator:
 
 
 def _linear(terms: Sequence[Any]) -> Any:
-    """Returns the function from values [N, M] to sum_k c_k values[:, k]. The column None stands for
-    the identity."""
+    """Returns the function from values [N, M] to sum c * values[:, k] over all terms (c, k). A term
+    (c, None) is c times the identity."""
     if len(terms) == 1:
         ((coefficient, column),) = terms
         if isinstance(coefficient, float) and coefficient == 1.0 and column is not None:
@@ -191,8 +191,8 @@ def _real(coefficient: Any) -> Any:
 
 
 def _diagonal_terms(entries: Any, wires: Any, raw: Any, is_tensor: Callable[[Any], bool]) -> Any:
-    """Returns the (coefficient, column) whose sum is the mean of a diagonal observable, as a sum of
-    words of Z, which every device can measure."""
+    """Returns the terms (coefficient, column) of the mean of a diagonal observable, written as a
+    sum of words of Z, which every device can measure."""
     words = z_words(wires)
     coefficients = [
         sum(float(weight) * entry for weight, entry in zip(weights, entries, strict=True))
@@ -210,8 +210,8 @@ def _diagonal_terms(entries: Any, wires: Any, raw: Any, is_tensor: Callable[[Any
 def _terms(
     observable: Operator, raw: Raw, is_tensor: Callable[..., Any]
 ) -> list[tuple[float, int]]:
-    """Returns the (coefficient, column) whose sum is the mean of an observable. An observable
-    without tensors is measured as a whole."""
+    """Returns the terms (coefficient, column) of the mean of an observable. An observable without
+    tensors is measured as a whole."""
     if not any(is_tensor(parameter) for parameter in observable.data):
         return [(1.0, raw.expval(part)) for part in _by_scale(observable)]
     return [(c, raw.expval(word)) for c, word in _tensor_terms(observable, is_tensor)]
@@ -240,7 +240,7 @@ def _by_scale(observable: Operator) -> list:
 
 
 def _square_terms(observable: Operator, raw: Raw, is_tensor: Callable[..., Any]) -> list[Any]:
-    """Returns the (coefficient, column) whose sum is the mean of an observable's square."""
+    """Returns the terms (coefficient, column) of the mean of an observable's square."""
     if any(is_tensor(parameter) for parameter in observable.data):
         terms = _tensor_terms(observable, is_tensor)
         squares = [(c * c, a, a) for c, a in terms]
@@ -257,7 +257,7 @@ def _square_terms(observable: Operator, raw: Raw, is_tensor: Callable[..., Any])
 
 
 def _product(a: Operator, b: Operator, raw: Raw) -> list[tuple[Any, int | None]]:
-    """Returns the (factor, column) whose sum is the mean of (ab + ba) / 2 of two observables. The
+    """Returns the terms (factor, column) of the mean of (ab + ba) / 2 for two observables. The
     column None stands for the identity."""
     if a.pauli_rep is None or b.pauli_rep is None:
         a, b = _of_known_class(a), _of_known_class(b)
@@ -276,10 +276,10 @@ def _product(a: Operator, b: Operator, raw: Raw) -> list[tuple[Any, int | None]]
 
 
 def _tensor_terms(observable: Operator, is_tensor: Callable[[Any], bool]) -> list[Any]:
-    """Returns the (coefficient, fixed observable) that an observable with tensors is the sum of.
+    """Returns the terms (coefficient, fixed observable) of an observable with tensors.
 
     Raises:
-        UnsupportedError: If a tensor is no coefficient of a linear combination.
+        UnsupportedError: If a tensor is not a coefficient of a linear combination.
     """
     terms = split(observable, is_tensor)
     for _, word in terms:

@@ -18,7 +18,7 @@ from qshift.circuits.scalars import is_complex, is_number, phases
 
 
 def select_rotation(op: Operator) -> list[Operator]:
-    """A rotation by the angle that the control wires select, without leaving out angles of zero.
+    """Returns the parts of a rotation by the angle that the control wires select.
 
     Mottonen et al. 2004, Phys. Rev. Lett. 93, 130502.
     """
@@ -30,15 +30,15 @@ def select_rotation(op: Operator) -> list[Operator]:
     found = []
     for i, bit in enumerate(flipped):
         found.append((qml.RY if axis == "Y" else qml.RZ)(angles[..., i], wires=target))
-        if bit is not None:  # X turns both around
+        if bit is not None:  # conjugation with X changes the sign of both rotations
             found.append(qml.CNOT([control[-1 - bit], target]))
     return [qml.Hadamard(target), *found, qml.Hadamard(target)] if axis == "X" else found
 
 
 @lru_cache(maxsize=16)
 def _gray(bits: Any) -> tuple[np.ndarray, tuple[int | None, ...]]:
-    """Returns float64[2**n, 2**n], from the angles of all selections to those of the rotations, and
-    which bit of the Gray code flips after each rotation."""
+    """Returns the matrix float64[2**n, 2**n] from the selected angles to the rotations' angles, and
+    for each rotation the bit of the Gray code that flips after it."""
     numbers = np.arange(2**bits)
     code = numbers ^ (numbers >> 1)
     flips = code ^ np.roll(code, -1)
@@ -47,10 +47,10 @@ def _gray(bits: Any) -> tuple[np.ndarray, tuple[int | None, ...]]:
 
 
 def diagonal(op: Operator) -> list[Operator] | None:
-    """diag(exp(i phi_k)) is a product of rotations about all words of Z."""
+    """Returns the parts of diag(exp(i phi_k)): rotations about all words of Z."""
     (entries,) = op.data
     if not is_number(entries) and not is_complex(entries):
-        return None  # what may change is no phase
+        return None  # a tensor in it may not be a phase
     size = 2 ** len(op.wires)
     transform = signs(len(op.wires)) / size
     means = qml.math.tensordot(phases(entries, op), transform, axes=[[-1], [1]])

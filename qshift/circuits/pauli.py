@@ -1,6 +1,7 @@
 """Matrices as sums of Pauli words, and the Walsh-Hadamard transform that gives their coefficients.
 
-`qml.pauli_decompose` leaves terms out whose coefficients are below 1e-8, whatever the others are.
+`qml.pauli_decompose` leaves out terms whose coefficients are below 1e-8, however small the other
+coefficients are. Here the bound is relative.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def decompose(matrix: np.ndarray, wires: Sequence) -> PauliSentence:
     smallest = _ROUNDING * np.abs(matrix).max()
     sentence = PauliSentence()
     for x in range(size):
-        # Of the words X^x Z^z: entry [r, r ^ x] is (-1)^((r ^ x) . z).
+        # The matrix of a word X^x Z^z has the entries [r, r ^ x] = (-1)^((r ^ x) . z).
         coefficients = transform @ matrix[rows ^ x, rows] / size
         for z in np.flatnonzero(np.abs(coefficients) > smallest).tolist():
             letters = {}

@@ -1,75 +1,59 @@
-"""Every name beneath PennyLane's and autograd's public interfaces that qshift uses, each with what
-it must do; and all that qshift changes in PennyLane.
+"""Every name beneath PennyLane's and autograd's public interfaces that qshift uses.
 
-No other module imports such a name. What is promised here is tested alone, in
-tests/circuits/test_pennylane_internals.py. To import this module is to change PennyLane, in the
-whole process. What it does instead is found in `recording` and `shortcuts`, here is only where.
+Each has a line on what it must do. `pennylane_changes_internals` has what qshift changes in
+PennyLane; no other module imports such a name. tests/circuits/test_pennylane_internals.py tests
+what this module promises, without the rest of qshift.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib
-import itertools
 import operator
-import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import autoray
 import pennylane as qml
 from autograd.extend import Box
 from autograd.tracer import trace_stack
 from pennylane.operation import Operator
-from pennylane.ops import LinearCombination, Prod, SProd, Sum
 from pennylane.ops.op_math import Adjoint, Controlled, ControlledOp, Pow
 from pennylane.ops.op_math.adjoint import AdjointOperation
 from pennylane.ops.op_math.pow import PowOperation
 from pennylane.ops.qubit import special_unitary
-from pennylane.pauli import PauliSentence
-from pennylane.pytrees import pytrees
-from pennylane.queuing import AnnotatedQueue, QueuingManager
-from pennylane.tape import QuantumTape
-from pennylane.wires import Wires
 from pennylane.workflow.qnode import _to_qfunc_output_type
-from scipy import sparse
-
-from qshift.circuits import pennylane_math_internals as pennylane_math_internals  # changes qml.math
-from qshift.circuits import recording, shortcuts
-from qshift.tensors import is_tensor, of_one_dtype
 
 
 def _there(module: str, name: str) -> tuple[Any, ...]:
-    """Returns a class of PennyLane's, or nothing if this release does not have it."""
+    """Returns (class,) for a class of PennyLane's, or () if this release does not have it."""
     try:
         return (getattr(importlib.import_module(f"pennylane.{module}"), name),)
     except (ImportError, AttributeError):
         return ()
 
 
-# The classes of what `qml.adjoint`, `qml.pow` and `qml.ctrl` make of gates, where these have no
-# class of their own for it. Those that end in 2 are of gates of a new kind, from 0.46 on.
+# The classes of the results of `qml.adjoint`, `qml.pow` and `qml.ctrl`, for gates without a special
+# class for these. Classes that end in 2 are for gates of the new kind, from PennyLane 0.46 on.
 ADJOINTS = Adjoint, AdjointOperation, *_there("ops.op_math.adjoint2", "Adjoint2")
 POWERS = Pow, PowOperation, *_there("ops.op_math.pow2", "Pow2")
 CONTROLLED = Controlled, ControlledOp, *_there("ops.op_math.controlled2", "ControlledOp2")
 
-# The bases of all operators, of which 0.46 has a second: the new kind of gate.
+# The base classes of all operators; PennyLane 0.46 has a second one, for the new kind of gate.
 OPERATORS = Operator, *_there("operation", "Operator2")
 
-# The matrices, complex[4**n - 1, 2**n, 2**n], and the words, in the same order, that a
-# `qml.SpecialUnitary` on n wires has parameters for.
+# The parameters of a `qml.SpecialUnitary` on n wires multiply these matrices,
+# complex[4**n - 1, 2**n, 2**n], and these words, in the same order.
 pauli_basis_matrices = special_unitary.pauli_basis_matrices
 pauli_basis_strings = special_unitary.pauli_basis_strings
 
 
 def rename(op: Operator, name: str) -> None:
-    """Calls an operator of a class of qshift's own what PennyLane calls it, and devices know."""
+    """Gives an operator of one of qshift's classes the name by which devices know its base."""
     op._name = name
 
 
 def put_data(op: Operator, data: Sequence[Any]) -> None:
-    """Puts other parameters into an operator, of which it may have no copy. `data` itself can be
-    assigned to only up to 0.45."""
+    """Replaces the parameters of an operator, in place. Up to PennyLane 0.45, `data` itself can be
+    assigned to."""
     if isinstance(op, OPERATORS[1:]):
         op.arguments.update(zip(op.dynamic_argnames, data, strict=True))
     elif isinstance(getattr(type(op), "data", None), property) and type(op).data.fset is None:
@@ -79,32 +63,99 @@ def put_data(op: Operator, data: Sequence[Any]) -> None:
 
 
 def is_recorded(number: Any) -> bool:
-    """Whether autograd differentiates by a number now. A box outlives the differentiation that it
-    was made for, and then has in it what it stood for."""
+    """Whether autograd differentiates by a number now. A box that is left over from an earlier
+    differentiation only contains its number, or a box of an outer differentiation."""
     while isinstance(number, Box) and number._trace > trace_stack.top:
         number = number._value
     return isinstance(number, Box)
 
 
-# `qml.pytrees.flatten` finds labels of wires among the numbers in a gate of the new kind. They are
-# none: here they are again what a gate is made of besides. PennyLane itself asks for whole wires.
-if OPERATORS[1:]:
-    pytrees.flatten_registrations[Wires] = lambda wires: ((), (wires.labels,))
-    pytrees.unflatten_registrations[Wires] = lambda _, settings: Wires(settings[0])
-
-# flattened(op): what an operator or measurement is made of, and the rest of it, neither of them
-# looked into: the first step of `qml.pytrees.flatten`.
+# flattened(op): (parts, metadata) of an operator or measurement, where parts are not flattened
+# themselves: the first step of `qml.pytrees.flatten`.
 flattened = operator.methodcaller("_flatten")
+
+# Attributes of operators, and of their classes, that hold the parameters and hyperparameters once
+# more, are caches, or do not influence results. The last two are of gates of the new kind.
+REDUNDANT_ATTRIBUTES = frozenset(
+    "data _data _id _batch_size _ndim_params _hyperparameters _primitive _bound_args _sig".split()
+)
+# The attribute in which operators keep `pauli_rep`; some compute it on first use.
+PAULI_REP = "_pauli_rep"
+
+
+# --- devices ---
+
+
+class DeviceRandomness:
+    """The random numbers of a device.
+
+    Lightning's devices have the generator a second time in their state vector. (This is here, as
+    `lightning_internals` cannot be imported where lightning has other names than qshift knows.)
+
+    Args:
+        device: The device.
+
+    Attributes:
+        is_known: Whether the device keeps its generator in a place that qshift knows.
+    """
+
+    def __init__(self, device: qml.devices.Device) -> None:
+        self._device = device
+
+    def _owners(self) -> list[Any]:
+        owners = (self._device, getattr(self._device, "_statevector", None))
+        return [owner for owner in owners if hasattr(owner, "_rng")]
+
+    @property
+    def is_known(self) -> bool:
+        return bool(self._owners())
+
+    def replace(self, new: Callable[[Any], Any]) -> None:
+        """Puts new(generator) in the place of each of the device's generators."""
+        owners = self._owners()
+        news = {id(owner._rng): new(owner._rng) for owner in owners}
+        for owner, rng in [(owner, news[id(owner._rng)]) for owner in owners]:
+            owner._rng = rng
+
+    def get(self) -> Any:
+        """Returns the device's generator."""
+        return self._device._rng
 
 
 # --- QNodes ---
 
-# as_returned(results, output, partitioned): the results of a tape, in the nest that the quantum
-# function returned its measurements in; `partitioned` says whether there is a shot vector.
+
+class BaseQNode(qml.QNode):
+    """A PennyLane QNode that leaves its calls to a subclass.
+
+    Attributes:
+        settings: The keywords that the QNode was made with, and their values. PennyLane's own
+            methods read them under another name.
+    """
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self._init_args
+
+    @settings.setter
+    def settings(self, value: dict[str, Any]) -> None:
+        self._init_args = value
+
+    def _impl_call(self, *args: Any, **kwargs: Any) -> Any:
+        # PennyLane calls this method where the QNode is called and not recorded as an instruction.
+        return self.returned(*args, **kwargs)
+
+    def returned(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the result of a call."""
+        raise NotImplementedError
+
+
+# as_returned(results, output, partitioned) returns the results of a tape in the nest in which the
+# quantum function returned its measurements; `partitioned` says whether there is a shot vector.
 as_returned = _to_qfunc_output_type
 
 
-# output(qnode): what the quantum function returned when the QNode was last constructed.
+# output(qnode): the value that the quantum function returned when the QNode was last constructed.
 output: Callable[[qml.QNode], Any] = operator.attrgetter("_qfunc_output")
 
 
@@ -114,7 +165,7 @@ def set_shots(qnode: qml.QNode, shots: qml.measurements.Shots) -> None:
 
 
 def has_own_shots(qnode: qml.QNode) -> bool:
-    """Whether it has."""
+    """Whether a QNode has shots of its own, in place of its device's."""
     return qnode._shots_override_device
 
 
@@ -128,114 +179,3 @@ pipeline: Callable[[qml.QNode], Any] = operator.attrgetter(_PIPELINE)
 def set_pipeline(qnode: qml.QNode, transforms: Any) -> None:
     """Puts transforms on top of a QNode, in place of those that it has."""
     setattr(qnode, _PIPELINE, transforms)
-
-
-# --- recording ---
-
-# The stack of open recordings, of which PennyLane asks the last, and whether there is one; and
-# locks that are held by whoever records.
-if not isinstance(QueuingManager._active_contexts, recording.Stack):
-    QueuingManager._active_contexts = recording.Stack(QueuingManager._active_contexts)
-AnnotatedQueue._lock = QuantumTape._lock = recording.NoLock()
-
-
-def _stop_recording(cls: Any) -> Iterator[None]:
-    own = cls._active_contexts.open
-    before, own.stack = own.stack, []
-    try:
-        yield
-    finally:
-        own.stack = before
-
-
-# Functions that it decorates hold on to the function that `stop_recording` was made of.
-QueuingManager.stop_recording.__wrapped__.__code__ = _stop_recording.__code__
-
-# What is called to make an operator.
-for _kind in OPERATORS:
-    type(_kind).__call__ = recording.with_arguments_read(type(_kind).__call__)
-
-# --- what PennyLane's modules see ---
-
-
-class _View(types.ModuleType):
-    """A module, as another module sees it: some of its names stand for something else."""
-
-    def __init__(self, module: Any, **others: Any) -> None:
-        super().__init__(module.__name__)
-        self._module = module
-        vars(self).update(others)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
-
-
-def _module(name: str) -> Any:
-    return importlib.import_module(f"pennylane.{name}")  # functions hide some of the modules
-
-
-# `math.allclose` decides in these whether nothing needs to be run, `math.einsum` contracts.
-for _name in ("gradients.vjp", "gradients.jvp"):
-    _changed = {"allclose": shortcuts.are_zeros, "einsum": shortcuts.einsum}
-    _module(_name).math = _View(qml.math, **_changed)
-
-# `qp` is PennyLane in these; `qp.math.is_abstract` decides whether a coefficient is looked at.
-for _name in ("ops.functions.dot", "transforms.split_non_commuting"):
-    _module(_name).qp = _View(qml, math=_View(qml.math, is_abstract=shortcuts.is_abstract))
-
-# `_can_commute(gate, controlled)` decides which gates `commute_controlled` moves past which, up to
-# PennyLane 0.45. Later releases ask `qml.is_commuting`, which is right.
-_commuting = _module("transforms.optimization.commute_controlled")
-if hasattr(_commuting, "_can_commute"):
-    _commuting._can_commute = shortcuts.of_known_bases(_commuting._can_commute)
-
-
-def _not_if_sparse(asked: Any) -> Any:
-    """Takes sparse matrices for constants, whatever is beside them: PennyLane has TensorFlow make
-    tensors of them to find out, which fails."""
-
-    @functools.wraps(asked)
-    def requires_grad(tensor: Any, interface: str | None = None) -> bool:
-        return not sparse.issparse(tensor) and asked(tensor, interface=interface)
-
-    return requires_grad
-
-
-# `requires_grad(tensor, interface=None)` decides in `unwrap` and others what is a constant.
-_dispatch = _module("math.multi_dispatch")
-_dispatch.requires_grad = _not_if_sparse(_dispatch.requires_grad)
-
-# "coerce" makes one dtype of what is multiplied, added up or stacked by `qml.math`.
-autoray.register_function("tensorflow", "coerce", of_one_dtype)
-
-# --- methods of PennyLane's classes, and functions ---
-
-for _kind in (Sum, Prod):
-    _kind.terms = shortcuts.of_any(_kind.terms, shortcuts.all_terms)
-PauliSentence.operation = shortcuts.of_any(PauliSentence.operation, shortcuts.as_operator)
-for _kind in (SProd, Sum, Prod, LinearCombination):
-    _kind.simplify = shortcuts.of_any(_kind.simplify, shortcuts.as_it_is, is_tensor)
-for _kind, _name in itertools.product(OPERATORS, ("__add__", "__radd__")):
-    setattr(_kind, _name, shortcuts.of_any(getattr(_kind, _name), shortcuts.plus))
-for _name, _instead in shortcuts.ARITHMETIC.items():
-    _method = shortcuts.of_any(getattr(LinearCombination, _name), _instead, is_tensor)
-    setattr(LinearCombination, _name, shortcuts.dequeued(_method))
-
-# `qml.pow` is looked up in these by `**`, by decompositions, and by users.
-_power = shortcuts.of_any(qml.pow, functools.partial(shortcuts.power, qml.pow))
-for _place in (qml, qml.ops, qml.ops.op_math):
-    _place.pow = _power
-
-
-def _bound(bind: Any, op: Operator, params: Any) -> Any:
-    """Counts the batch of an operator's new parameters: where PennyLane copies it (`bind`) and
-    puts others in, `_batch_size` would be that of the old ones. `_check_batching()` counts it."""
-    new = bind(op, params)
-    if (vars(new).get("_batch_size") or 0) > 0:
-        new._check_batching()
-    return new
-
-
-# What has no way of its own to be bound is bound as any object is.
-_bind = qml.ops.functions.bind_new_parameters
-_bind.register(Operator, functools.partial(_bound, _bind.dispatch(object)))

@@ -1,10 +1,9 @@
-"""What `qml.math` does with TensorFlow's tensors, where PennyLane itself does not: its support for
-TensorFlow is announced to end.
+"""Support of `qml.math` for TensorFlow's tensors, where PennyLane has none: it is announced to end.
 
-Without it, `qml.math` takes tensors beside anything else for NumPy's: it makes arrays of them, by
-which there is no derivative, and nobody says so. What is found here is put in PennyLane's place one
-by one, and each only where PennyLane has nothing of its own; `ADDED` has the names. To import this
-module is to change PennyLane, in the whole process. `pennylane_internals` does so.
+Without this support, `qml.math` silently turns tensors beside other values into NumPy arrays, which
+have no derivatives. This module adds each function only if PennyLane has none of its own; `ADDED`
+has the names of those that were added. Importing the module changes PennyLane, in the whole
+process; `pennylane_changes_internals` imports it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from qshift.tensors import is_tensor
 
 
 def known_interface(name: str) -> str:
-    """Returns the name of an interface, or that of none if PennyLane knows it no longer."""
+    """Returns the name of an interface, or "auto" if PennyLane no longer knows it."""
     return name if name in {each.value for each in qml.math.Interface} else "auto"
 
 
@@ -36,7 +35,7 @@ def _has_tensors(argument: Any) -> bool:
     return is_tensor(argument)
 
 
-# --- what autoray looks up for TensorFlow ---
+# --- functions that autoray looks up for TensorFlow ---
 
 _INTEGERS = (tf.int32, tf.int64)
 
@@ -93,7 +92,7 @@ def _fft(name: str) -> Callable:
     return transformed
 
 
-# Where autoray finds nothing in TensorFlow.
+# Functions that autoray does not find in TensorFlow.
 _MISSING: dict[str, Callable] = {
     "cond": _cond,
     "eigvalsh": lambda matrix: tf.math.real(tf.linalg.eigvalsh(matrix)),
@@ -107,8 +106,8 @@ _MISSING: dict[str, Callable] = {
     "unstack": tf.unstack,
 }
 
-# Where what it finds has no derivative, or fails, or is of another kind, as TensorFlow's shapes and
-# its NumPy's `where` are.
+# Functions that replace those that autoray finds, as these have no derivative, fail, or return
+# another type, such as TensorFlow's shapes.
 _DIFFERENT: dict[str, Callable] = {
     "asarray": _asarray,
     "block_diag": _block_diagonal,
@@ -123,7 +122,7 @@ _DIFFERENT: dict[str, Callable] = {
 
 
 def _registered() -> Iterator[str]:
-    """Tells autoray what PennyLane has not told it; yields the names."""
+    """Registers the functions with autoray that PennyLane has not registered; yields the names."""
     for name, function in {**_MISSING, **_DIFFERENT}.items():
         try:
             found = autoray.get_lib_fn("tensorflow", name)
@@ -139,7 +138,7 @@ def _registered() -> Iterator[str]:
 
 
 def _finding_tensors(asked: Callable) -> Callable:
-    """Finds TensorFlow's interface also where tensors are beside arrays and numbers."""
+    """Returns a `get_interface` that is "tensorflow" also for tensors beside arrays and numbers."""
 
     def get_interface(*values: Any) -> str:
         if len(values) < 2 or not any(map(is_tensor, values)):
@@ -153,7 +152,7 @@ def _finding_tensors(asked: Callable) -> Callable:
 
 
 def _looking_at_tapes(asked: Callable) -> Callable:
-    """Takes a tensor for one to differentiate by if a tape watches it."""
+    """Returns a function that says of a tensor whether a tape watches it."""
 
     def is_differentiated(tensor: Any, interface: str | None = None) -> bool:
         if interface in (None, "tensorflow") and _is_tensorflows(tensor, interface):
@@ -168,7 +167,7 @@ def _is_tensorflows(tensor: Any, interface: str | None) -> bool:
 
 
 def _knowing_graphs(asked: Callable) -> Callable:
-    """Takes tensors of a graph for what has no value yet."""
+    """Returns an `is_abstract` that is True for tensors of a graph."""
 
     def is_abstract(tensor: Any, like: str | None = None) -> bool:
         if _is_tensorflows(tensor, like):
@@ -179,7 +178,8 @@ def _knowing_graphs(asked: Callable) -> Callable:
 
 
 def _by(function: Callable) -> Callable[[Callable], Callable]:
-    """Has tensors, wherever among the arguments, go to another function."""
+    """Returns a decorator for functions of `qml.math`: if there are tensors among the arguments,
+    `function` is called instead."""
 
     def made(asked: Callable) -> Callable:
         def called(*args: Any, **kwargs: Any) -> Any:
@@ -207,7 +207,7 @@ def _set_index(array: Any, index: int, value: Any) -> tf.Tensor:
 
 
 def _replace(old: Any, new: Any) -> None:
-    """Puts something in place of something else, wherever PennyLane's modules have it."""
+    """Replaces an object by another one in all of PennyLane's modules."""
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] == "pennylane":
             for key in [key for key, value in vars(module).items() if value is old]:
@@ -215,21 +215,22 @@ def _replace(old: Any, new: Any) -> None:
 
 
 class _Substitute(NamedTuple):
-    """A function of `qml.math`, what it must be true of, and what to make of it otherwise."""
+    """A function of `qml.math` by name, a check of whether it knows tensors, and a function that
+    returns its substitute if it does not."""
 
     name: str
     knows_tensors: Callable[[], Any]
     of: Callable[[Callable], Callable]
 
 
-# What they are asked about. It is in a graph of its own, as this module may be imported while a
-# function is traced, and must not start TensorFlow's threads, which a fork would lack.
+# The tensors of these checks. They are in a graph of their own, because this module may be imported
+# while a function is traced, and must not start TensorFlow's threads, which a fork would lack.
 _GRAPH = tf.Graph()
 with _GRAPH.as_default():
     _TENSOR: tf.Tensor = tf.constant([0.5, 0.25], tf.float64)
     _MATRIX: tf.Tensor = tf.eye(2, dtype=tf.float64)
 
-# `get_interface` first: the others ask it.
+# `get_interface` comes first, as the other functions call it.
 _SUBSTITUTES = (
     _Substitute(
         "get_interface",
@@ -240,7 +241,7 @@ _SUBSTITUTES = (
     _Substitute("in_backprop", lambda: _if_watched(qml.math.in_backprop), _looking_at_tapes),
     _Substitute("is_abstract", lambda: qml.math.is_abstract(_TENSOR), _knowing_graphs),
     _Substitute("detach", lambda: not _if_watched(_detached_is_watched), _by(tf.stop_gradient)),
-    # To call it would start TensorFlow's threads, so it is looked at.
+    # `expm` is not called, as that would start TensorFlow's threads: its code is searched instead.
     _Substitute(
         "expm", lambda: "tensorflow" in _code(qml.math.expm).co_consts, _by(tf.linalg.expm)
     ),
@@ -265,11 +266,11 @@ def _detached_is_watched(tensor: Any) -> bool:
 
 
 def _substituted() -> Iterator[str]:
-    """Puts functions in place of those that do not know tensors; yields their names."""
+    """Replaces the functions that do not know tensors; yields their names."""
     for name, knows_tensors, of in _SUBSTITUTES:
         try:
             known = knows_tensors() is not False
-        except Exception:  # whatever PennyLane raises for what it does not know
+        except Exception:  # PennyLane may raise any error for a type that it does not know
             known = False
         if not known:
             old = getattr(qml.math, name)
@@ -277,11 +278,12 @@ def _substituted() -> Iterator[str]:
             yield name
 
 
-# --- what counts as a tensor ---
+# --- classes that count as tensors ---
 
 
 def _and_tensors(check: Callable, of: Callable) -> Callable:
-    """Returns a check of a metaclass that TensorFlow's tensors pass, too."""
+    """Returns an `__instancecheck__` or `__subclasscheck__` that is True for TensorFlow's tensors
+    as well."""
 
     @functools.wraps(check)
     def checked(cls: type, other: Any) -> bool:
@@ -291,7 +293,8 @@ def _and_tensors(check: Callable, of: Callable) -> Callable:
 
 
 def _counted() -> Iterator[str]:
-    """Has `TensorLike` count TensorFlow's tensors, of which operators and `*` ask it."""
+    """Makes TensorFlow's tensors instances of `TensorLike`, which operators and `*` check; yields
+    the name if that was needed."""
     if not isinstance(_TENSOR, typing.TensorLike):
         kind: Any = type(typing.InterfaceTensor)
         kind.__instancecheck__ = _and_tensors(kind.__instancecheck__, isinstance)
@@ -299,6 +302,6 @@ def _counted() -> Iterator[str]:
         yield "TensorLike"
 
 
-# The names of all that PennyLane did not do itself.
+# The names of all functions and classes that were added.
 with _GRAPH.as_default():
     ADDED = (*_registered(), *_substituted(), *_counted())

@@ -47,7 +47,7 @@ def is_root(op: Operator) -> bool:
     """Whether an operator is a fractional power of a rotation.
 
     As a gate it multiplies the rotation's angle. Its matrix in PennyLane is the principal root,
-    which is that of another gate where the angle is far from 0.
+    which is a different gate where the angle is far from 0.
     """
     if not isinstance(op, Pow) or not (isinstance(op.base, Evolution) or _is_rotation(op.base)):
         return False

@@ -1,4 +1,4 @@
-"""What a circuit returns, reduced to expectation values and probabilities of fixed observables.
+"""The results of a circuit, reduced to expectation values and probabilities of fixed observables.
 
 Only these are linear in the state, hence trigonometric polynomials that shift rules apply to.
 Variances, and observables with tensors as coefficients, are functions of them (`moments`), so
@@ -48,12 +48,12 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class Readout:
-    """The fixed measurements of a circuit and how the results asked for follow from them.
+    """The fixed measurements of a circuit, and the functions from these to the circuit's results.
 
     Attributes:
         raw: Expectation values and probabilities of fixed observables.
         sizes: Number of values each raw measurement gives.
-        results: One function per measurement asked for, from raw values [N, M] to [N, ...].
+        results: One function per measurement of the user's, from raw values [N, M] to [N, ...].
     """
 
     raw: tuple[MeasurementProcess, ...]
@@ -62,8 +62,8 @@ class Readout:
 
     @property
     def linear(self) -> bool:
-        """Whether all results are raw values as they stand, so that the same functions make
-        derivatives of the results out of derivatives of the raw values."""
+        """Whether all results are raw values, unchanged: then the same functions lead from
+        derivatives of raw values to derivatives of results."""
         return all(isinstance(result, Columns) for result in self.results)
 
 
@@ -76,7 +76,7 @@ def read(
     """Reduces measurements to fixed expectation values and probabilities.
 
     Args:
-        measurements: What the quantum function returns.
+        measurements: The measurements that the quantum function returns.
         all_wires: Returns the wires that ``qml.probs()`` without wires measures.
         is_tensor: Whether a parameter of an observable is a TensorFlow tensor.
         constant: Returns the numbers in a tensor if nothing can differentiate by it, else None.
@@ -115,13 +115,13 @@ def with_wires(
 
 
 def _settled(measurement: MeasurementProcess) -> MeasurementProcess:
-    """Returns the measurement with users' own observables replaced by what they say of themselves:
+    """Returns the measurement with users' own observables replaced by one of their representations:
     a matrix, words or eigenvalues (`qshift.circuits.user_observables.settled`)."""
     observable = measurement.obs
     if observable is None:
         return measurement
     if type(measurement) is ProbabilityMP:
-        require_one_observable(observable)  # devices diagonalize what they are given
+        require_one_observable(observable)  # devices use what diagonalizes the observable
         return measurement
     known = settled(observable)
     return measurement if known is observable else type(measurement)(obs=known)
@@ -132,7 +132,8 @@ def _with_constants(
 ) -> MeasurementProcess:
     """Returns the measurement, with arrays in place of tensors that nothing differentiates by.
 
-    Coefficients of sums stay: they cost nothing, and their values are not part of the circuit.
+    Coefficients of sums stay tensors: this costs no circuits, and the circuit stays the same when
+    their values change.
     """
     observable = measurement.obs
     if observable is None or not any(map(is_tensor, observable.data)):
@@ -184,8 +185,8 @@ def _result(
 def _of_outcomes(
     measurement: MeasurementProcess, raw: Any, is_tensor: Callable[[Any], bool]
 ) -> Any:
-    """Returns the mean or variance of a function of mid-circuit outcomes. Their measurements have
-    been deferred, so that they are outcomes of wires."""
+    """Returns the mean or variance of a function of mid-circuit outcomes. The measurements have
+    been deferred, so each outcome is that of a wire."""
     if measurement.mv is None:
         outcomes = measurement.eigvals()
     else:

@@ -1,9 +1,9 @@
 """Recording of gates, for each thread by itself.
 
 PennyLane keeps one stack of open recordings for the whole process, so a gate that one thread makes
-falls onto whatever another thread is recording, and two that record lock each other out. TensorFlow
-runs ops and pipelines in threads of its own. With what is found here in their places, the stack is
-one per thread (`pennylane_internals` puts it there).
+is recorded by whatever another thread is recording, and two threads that record lock each other
+out. TensorFlow runs ops and pipelines in threads of its own. `pennylane_changes_internals`
+puts the classes of this module into PennyLane, so that each thread has its own stack.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pennylane.operation import Operator
 from pennylane.ops import LinearCombination
 from pennylane.queuing import AnnotatedQueue, QueuingManager
 
+from qshift.circuits.pennylane_internals import put_data
 from qshift.errors import UnsupportedError
 from qshift.tensors import common_dtype, stacked
 
@@ -31,17 +32,17 @@ class _Open(threading.local):
 
 
 class Stack:
-    """In place of PennyLane's one stack: whoever asks has to do with the thread's own.
+    """A stack that takes the place of PennyLane's: each thread sees its own.
 
     Args:
-        stack: Of the thread that makes it.
+        stack: The stack of the thread that makes this object.
     """
 
     def __init__(self, stack: list) -> None:
         self.open = _Open()
         self.open.stack = stack
 
-    # Every gate asks, so these are found without any code of Python's.
+    # Every gate calls these methods, so they run no Python code.
     append, pop, __getitem__, __iter__, __len__ = (
         property(attrgetter(f"open.stack.{name}"))
         for name in ("append", "pop", "__getitem__", "__iter__", "__len__")
@@ -49,13 +50,13 @@ class Stack:
 
 
 class NoLock:
-    """In place of the locks by which PennyLane has one thread record at a time."""
+    """A lock that never waits, in place of those by which PennyLane lets one thread record."""
 
     acquire = release = staticmethod(bool)  # which does nothing
 
 
 class _Own(threading.local):
-    """How many functions that are made by `by_value` a thread is in."""
+    """The number of functions made by `by_value` that a thread is running."""
 
     depth = 0
 
@@ -64,14 +65,13 @@ _own = _Own()
 
 
 def with_arguments_read(make: Callable) -> Callable:
-    """Has PennyLane's operators read variables and lists of tensors when they are made.
+    """Lets PennyLane's operators read variables and lists of tensors when they are made.
 
-    An operator that holds a variable would be run with what is assigned to it later, whether it is
-    a parameter or an exponent. Of a list of tensors PennyLane makes a NumPy array, by which there
-    is no derivative.
+    An operator that holds a variable, as a parameter or an exponent, would be run with a value that
+    is assigned later. A list of tensors would become a NumPy array, which has no derivatives.
 
     Args:
-        make: Makes an object of a class, given its arguments.
+        make: A function that makes an object of a class, given its arguments.
     """
 
     @functools.wraps(make)
@@ -136,8 +136,6 @@ class _Gates(AnnotatedQueue):
         op = op if observable is None else observable
         data = getattr(op, "data", ())
         if any(_is_variable_class(type(x)) for x in data):  # type: ignore[arg-type]
-            from qshift.circuits.pennylane_internals import put_data  # Late: it needs this module.
-
             put_data(op, [tf.convert_to_tensor(x) if _is_variable(x) else x for x in data])
         super().append(obj, **kwargs)
 
@@ -157,7 +155,7 @@ def _is_variable_class(kind: type) -> bool:
 def by_value(function: Callable) -> Callable:
     """Returns a quantum function whose gates read variables when they are made.
 
-    A gate that holds a variable would be run with what is assigned to it later.
+    A gate that holds a variable would be run with a value that is assigned later.
     """
 
     @functools.wraps(function)

@@ -1,4 +1,4 @@
-"""Numbers, arrays and tensors of any framework: what they are, and what has to hold for them.
+"""Numbers, arrays and tensors of any framework: their kind, and conditions that they must meet.
 
 A condition on a tensor of a TensorFlow graph cannot be decided while the graph is built. `require`
 then puts an assertion into the graph, which raises the same error when the graph runs.
@@ -18,7 +18,7 @@ from qshift.rules.shifting import FAR
 
 
 def is_number(value: Any) -> bool:
-    """Whether a number or array is of no framework that differentiates."""
+    """Whether a value is a plain number or array, of no framework that differentiates."""
     return qml.math.get_interface(value) in ("numpy", "scipy", "builtins")
 
 
@@ -28,16 +28,16 @@ def is_complex(value: Any) -> bool:
 
 
 def rounding_of_product(x: Any, integer: float) -> Any:
-    """Returns the rounding error of ``integer * x``, by Dekker's product, where x is so large that
-    the error would be felt: at x = 1e16 it is as much as a radian.
+    """Returns the rounding error of ``integer * x``, by Dekker's product, for large angles: at
+    x = 1e16 the error is as large as a radian.
 
     Args:
         x: An angle, of any framework.
         integer: The factor.
 
     Returns:
-        integer * x less what `*` makes of it, without a derivative by x; None where nothing is
-        lost, x is a constant, or the factor is no integer.
+        The exact product minus the rounded one, without a derivative by x; None where they are
+        equal, x is a constant, or the factor is not an integer.
     """
     if not is_number(integer) or integer != int(integer) or abs(integer) > 2**26:
         return None
@@ -56,7 +56,8 @@ def rounding_of_product(x: Any, integer: float) -> Any:
 
 
 def as_real(value: Any, op: Operator) -> Any:
-    """Returns a number as a real one; an error, in a graph when it runs, if it is not real."""
+    """Returns a number as a real one, or raises an error if it is not real; in a graph, when the
+    graph runs."""
     if not is_complex(value):
         return value
     message = f"{op.name} has a complex time or coefficient, so it is no unitary gate."
@@ -65,15 +66,15 @@ def as_real(value: Any, op: Operator) -> Any:
 
 def phases(numbers: Any, op: Operator) -> Any:
     """Returns the phases of numbers of modulus one, which are factors or entries of a gate."""
-    far = abs(qml.math.abs(numbers) - 1) >= 1e-5  # False for NaN, which is for others to report
+    far = abs(qml.math.abs(numbers) - 1) >= 1e-5  # False for NaN, which makes results NaN
     message = f"{op.name} has factors that are not of modulus one, so it is no unitary gate."
     near = qml.math.logical_not(far)
     return require(qml.math.angle(numbers), near, UnsupportedError(message))
 
 
 def require(value: Any, condition: Any, error: UnsupportedError) -> Any:
-    """Returns a value, or raises the error if the condition does not hold everywhere; in a graph of
-    TensorFlow's, when it runs."""
+    """Returns a value, or raises the error if the condition does not hold everywhere; in a graph,
+    when the graph runs."""
     if not qml.math.is_abstract(condition):
         if not qml.math.all(condition):
             raise error

@@ -6,7 +6,8 @@ whether they commute or not. With x as one parameter the gradient takes 2k point
 one parameter per gate, and all higher orders together take one more. With one parameter per gate
 the second order alone takes 1 + 3 k (k - 1) / 2.
 
-Light cones leave sums out, as each term of an observable depends on the gates that reach it only.
+Fewer sums occur where light cones are small, as each term of an observable depends only on the
+gates that reach it.
 If there are many different sums (angles 2x, 4x, 6x, ...), a gradient takes more points than with
 one parameter per gate, but higher orders may still take fewer.
 """
@@ -30,14 +31,14 @@ from qshift.rules.shifting import Shifter
 _MOST_SUMS = 200  # frequencies of one joint parameter
 _EQUAL = 1e-13  # relative to the largest; frequencies that are closer count as one
 _joining = Lock()
-_WIDEST_RANGE = 1e3  # of the frequencies of gates that are joined, the largest to the smallest
+_WIDEST_RANGE = 1e3  # the largest frequency of gates that are joined over the smallest
 
 
 class Joint(Parametric):
     """A circuit as a function of fewer parameters, some of which move several gates.
 
-    It has as many columns as the circuit. Of gates that share an angle the first one, their leader,
-    has the derivatives by the angle, and those by the others' columns are zero.
+    It has as many columns as the circuit. The first of the gates that share an angle, their leader,
+    has the derivatives by the angle; derivatives by the other gates' columns are zero.
 
     Attributes:
         circuit: The circuit.
@@ -76,12 +77,13 @@ class Joint(Parametric):
         return Shifter(self.circuit.spectra, self.called, self._moves)
 
     def gather(self, gradients: np.ndarray) -> np.ndarray:
-        """Returns gradients by these parameters for gradients float64[N, M, P] of the circuit."""
+        """Returns gradients by the joint parameters, given gradients float64[N, M, P] by those of
+        the circuit."""
         return gradients @ self._matrix
 
 
 class Spread:
-    """An executor for `Joint`s, which runs the circuits that they are made of.
+    """An executor for `Joint`s, which runs their circuits.
 
     Args:
         executor: Runs these circuits.
@@ -102,7 +104,7 @@ def join(circuit: Circuit, angles: Sequence[tuple[Hashable, float]], order: int)
 
     Args:
         circuit: The circuit.
-        angles: For each slot a name of its angle, and the factor that the angle is multiplied by.
+        angles: For each slot the name of an angle, and the factor that this angle is multiplied by.
         order: The highest order of derivatives that is known to be needed.
 
     Returns:
@@ -152,7 +154,7 @@ def _joined(circuit: Circuit, groups: Sequence[dict[int, float]], order: int) ->
 def _near(circuit: Circuit, group: dict[int, float]) -> list[dict[int, float]]:
     """Splits gates that share an angle into groups with frequencies of similar size.
 
-    In one rule for all of them, values that depend on low frequencies only would lose digits.
+    With one rule for all gates, values that depend on low frequencies only would lose digits.
     """
     given = {k: circuit.slots[k].spectrum for k in group}
     spectra = {k: each for k, each in given.items() if isinstance(each, Frequencies)}
@@ -173,8 +175,8 @@ def _near(circuit: Circuit, group: dict[int, float]) -> list[dict[int, float]]:
 
 
 def _is_cheaper(joint: int, sizes: Sequence[int], order: int) -> bool:
-    """Whether all derivatives up to an order by one parameter with so many frequencies take fewer
-    points than those by several; for the gradient, no more."""
+    """Whether all derivatives up to an order take fewer points with one parameter of `joint`
+    frequencies than with several parameters of `sizes` frequencies; for order 1, not more."""
     if order < 2:
         return len(sizes) > 1 and joint <= sum(sizes)
     pairs = sum(2 * (a + b) - 1 for a, b in itertools.combinations(sizes, 2))

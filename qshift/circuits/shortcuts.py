@@ -1,14 +1,15 @@
-"""What PennyLane does instead of its shortcuts for numbers that are 0 or 1, where something may
-differentiate by them; `pennylane_internals` puts it into PennyLane.
+"""Functions that replace PennyLane's shortcuts for numbers that are 0 or 1, where something may
+differentiate by them; `pennylane_changes_internals` puts them into PennyLane.
 
-A coefficient of 1 is left out of `qml.dot`, terms with coefficients near 0 are left out of sums,
-and derivatives are not asked for where what multiplies them is near 0. All lose derivatives: the
-Hessian of a squared error is zero where the error is. So do products of Hamiltonians that have
-numbers and tensors as coefficients, which become arrays, and Jacobians of several results, which
-become arrays of what autograd differentiates by. And what Hamiltonians are added to or multiplied
-by in a quantum function stays in it as a gate, which it is not; gates move past others in
-`commute_controlled` if the basis of neither is known; numbers beside tensors are rounded to single
-precision; and a gate that is taken out of a batch may go on saying that it is one.
+PennyLane leaves a coefficient of 1 out of `qml.dot`, leaves terms with coefficients near 0 out of
+sums, and does not compute derivatives that are multiplied by numbers near 0. All of these lose
+derivatives: the Hessian of a squared error becomes zero where the error is zero. Derivatives are
+also lost in products of Hamiltonians with numbers and tensors as coefficients, which become arrays,
+and in Jacobians of several results, which become arrays of autograd's boxes. Further mistakes are
+mended here: an operator that a Hamiltonian is added to or multiplied by in a quantum function is
+recorded as a gate; `commute_controlled` moves gates past others if the basis of neither is known;
+numbers beside tensors are rounded to single precision; and a gate that is taken out of a batch may
+keep the batch size.
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ from qshift.tensors import constant, is_tensor
 
 
 def _may_move(number: Any) -> bool:
-    """Whether something may differentiate by a number now or later."""
+    """Whether something may differentiate by a number, now or later."""
     return is_tensor(number) or _moves(number)
 
 
 def _moves(number: Any) -> bool:
-    """Of another framework: whether something differentiates by a number now."""
+    """Whether something differentiates by a number now, which may be of another framework."""
     if qml.math.get_interface(number) == "autograd":
-        return isinstance(number, Box)  # others can be marked, which changes nothing here
+        return isinstance(number, Box)  # a mere mark, as of PennyLane's arrays, does not count
     return qml.math.requires_grad(number)
 
 
 def of_any(function: Callable, instead: Callable, moves: Callable = _may_move) -> Callable:
-    """Returns a function that does something else if tensors are among its arguments, or in the
-    operators that these are.
+    """Returns a function that calls `instead` if tensors are among its arguments, or in operators
+    among them, and `function` otherwise.
 
     Args:
-        function: What it does otherwise.
-        instead: What it does then, with the same arguments.
+        function: The function for arguments without tensors.
+        instead: The function for arguments with tensors.
         moves: Whether a number counts as a tensor.
     """
 
@@ -77,25 +78,25 @@ def as_operator(sentence: PauliSentence, wire_order: Any = ()) -> Operator:
 
 
 def all_terms(op: Operator) -> tuple[list, list[Operator]]:
-    """Returns what `op.terms()` does, also the terms whose coefficients are 0."""
+    """Returns the same as `op.terms()`, with the terms whose coefficients are 0."""
     coefficients, operators = zip(*split(op, _may_move), strict=True)
     return list(coefficients), list(operators)
 
 
 def as_it_is(op: Operator, *_: Any) -> Operator:
-    """Returns what has been simplified to nothing else."""
+    """Returns an operator unchanged, in place of a simplification."""
     return op
 
 
 def power(
     make: Callable, base: Operator, z: Any = 1, lazy: bool = True, **options: Any
 ) -> Operator:
-    """Returns what `qml.pow`, which is given, does, also where the exponent is 1."""
+    """Returns the same as `qml.pow`, which is given, also where the exponent is 1."""
     return make(base, z, lazy=True, **options)
 
 
 def plus(op: Operator, other: Any) -> Operator:
-    """Returns an operator plus another or a number, also where that is 0."""
+    """Returns the sum of an operator and another operator or a number, also where that is 0."""
     if isinstance(other, TensorLike):
         if not _may_move(other) and qml.math.allequal(other, 0):
             return op
@@ -104,8 +105,8 @@ def plus(op: Operator, other: Any) -> Operator:
 
 
 def dequeued(method: Callable) -> Callable:
-    """Returns a method whose operators are recorded as what they have become, and not beside it:
-    there they would be gates."""
+    """Returns a method that takes the operators it combines off the recording, so that only its
+    result is recorded; otherwise they would count as gates."""
 
     @functools.wraps(method)
     def called(*args: Any) -> Operator:
@@ -146,7 +147,7 @@ def _combined(terms: Any) -> Any:
     return LinearCombination([c for c, _ in terms], [op for _, op in terms])
 
 
-# What tensors in Hamiltonians are computed with, by `LinearCombination`'s methods.
+# The functions by which `LinearCombination`'s methods compute with tensors.
 ARITHMETIC = {
     "__add__": _added,
     "__radd__": _added,
@@ -158,8 +159,8 @@ ARITHMETIC = {
 
 
 def of_known_bases(can_commute: Callable) -> Callable:
-    """Returns a function that says whether a gate moves past a controlled one: not if the basis of
-    neither is known, which are no equal bases."""
+    """Returns a function that says whether a gate moves past a controlled one. Where the basis of
+    neither is known it says no; PennyLane takes two unknown bases for equal ones."""
 
     @functools.wraps(can_commute)
     def called(gate: Operator, controlled: Any) -> Any:
@@ -172,22 +173,22 @@ def einsum(indices: str, cotangents: Any, jacobian: Any, **options: Any) -> Any:
     """Contracts as `qml.math.einsum` does.
 
     Raises:
-        TypeError: For what autograd would contract without a derivative.
+        TypeError: Where autograd would contract and lose the derivative.
     """
     if any(isinstance(each, Box) for each in flatten((cotangents, jacobian))[0]):
-        # PennyLane has a slower way for what cannot be contracted. Autograd's contraction makes an
-        # array of these and differentiates by nothing.
+        # After a TypeError, PennyLane takes a slower way. Autograd's contraction would make an
+        # array of these boxes and differentiate by nothing.
         raise TypeError("autograd does not contract nested sequences")
     return qml.math.einsum(indices, cotangents, jacobian, **options)
 
 
 def is_abstract(number: Any, like: str | None = None) -> bool:
-    """Whether what a number is now does not decide, as for a tracer's."""
+    """Whether the present value of a number must not decide anything, as for tracers."""
     return qml.math.is_abstract(number, like) or _may_move(number)
 
 
 def are_zeros(numbers: Any, zero: Any) -> bool:
-    """Whether numbers are zeros, exactly, and nothing differentiates by them."""
+    """Whether numbers are exactly zero and nothing differentiates by them."""
     if isinstance(numbers, list | tuple):
         return all(are_zeros(each, zero) for each in numbers)
     if is_tensor(numbers):

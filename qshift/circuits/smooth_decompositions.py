@@ -1,9 +1,10 @@
-"""What gates are made of: decompositions that have derivatives at every angle.
+"""Decompositions of gates that have derivatives at every angle.
 
-Many of PennyLane's decompositions look at numbers: they leave gates out at special angles, choose
-between cases, or take angles from matrices (`arccos`, `arctan2`, `where`). So they may have no
-derivative, or a wrong one, just where people start: at 0, pi/2 and pi. The decompositions here hold
-at all angles to all orders, with their global phases, which matter where a gate is controlled.
+Many of PennyLane's decompositions depend on the values of angles: they leave gates out at special
+angles, choose between cases, or take angles from matrices (`arccos`, `arctan2`, `where`). So they
+may have no derivative, or a wrong one, just where people start: at 0, pi/2 and pi. The
+decompositions here are right at all angles, to all orders of derivatives, with their global phases,
+which matter where a gate is controlled.
 
 A controlled gate is decomposed as the gate that it controls, and the parts are controlled. An
 adjoint is decomposed likewise, and a product into its factors. Powers, evolutions and multiplexers
@@ -34,8 +35,8 @@ def parts(op: Operator) -> list[Operator] | None:
     not known.
 
     Raises:
-        UnsupportedError: For what is no unitary gate.
-        Exception: What PennyLane's formulas raise for parameters that they do not expect.
+        UnsupportedError: If the operator is not a unitary gate.
+        Exception: Any error of PennyLane's formulas, for parameters that they do not expect.
     """
     decompose = _DECOMPOSITIONS.get(type(op))
     if decompose is not None:
@@ -44,11 +45,11 @@ def parts(op: Operator) -> list[Operator] | None:
 
 
 def has_decomposition(op: Operator) -> bool:
-    """Whether a gate has a decomposition of its own. PennyLane finds some by a gate's name, which
-    may be that of another one."""
+    """Whether a gate has a decomposition of its own. PennyLane finds some decompositions by a
+    gate's name, which a user's gate may share with another gate."""
     try:
         return op.has_decomposition and not any(map(_is_found_by_name, operators(op)))
-    except (AttributeError, TypeError):  # some look at a matrix, which may not take tensors
+    except (AttributeError, TypeError):  # some gates compute a matrix, which may not take tensors
         if not contains_custom(op):
             raise
         return False
@@ -77,7 +78,8 @@ def _controlled(op: Operator) -> list[Operator] | None:
 
 
 def _controlled_phase(op: Operator) -> list[Operator]:
-    """A phase under control is one of the last control's state, under the other controls."""
+    """Returns a controlled global phase as a phase shift of the last control wire, under the other
+    controls."""
     (phase,), wires, values = op.base.data, op.control_wires, op.control_values
     found = [qml.PhaseShift(-phase if values[-1] else phase, wires=wires[-1])]
     if not values[-1]:
@@ -88,8 +90,8 @@ def _controlled_phase(op: Operator) -> list[Operator]:
 
 
 def _require_phase(op: Operator) -> None:
-    """Raises UnsupportedError for a gate of a user's whose decomposition is its matrix up to a
-    phase only, which makes no difference before the gate is controlled."""
+    """Raises UnsupportedError for a user's gate whose decomposition equals its matrix only up to a
+    phase: under a control, the phase makes a difference."""
     if not is_custom(type(op)) or not op.has_matrix:  # type: ignore[arg-type]
         return
     leaves, structure = qml.pytrees.flatten(op)
@@ -104,7 +106,7 @@ def _require_phase(op: Operator) -> None:
 
 
 def _under(op: Operator, part: Operator) -> Operator:
-    """Returns a part of what a gate controls, under its control."""
+    """Returns a part of a controlled gate's base, under the same control."""
     if isinstance(part, qml.Barrier | qml.Snapshot):
         return part
     return qml.ctrl(
@@ -140,7 +142,7 @@ def require_inverse(op: Operator) -> None:
             numbers = [np.full(qml.math.shape(x), 0.7 + 0.3 * i)[()] for i, x in enumerate(leaves)]
             there = qml.pytrees.unflatten(numbers, structure)
             product = _matrix(there.adjoint(), op.wires) @ _matrix(there, op.wires)
-    except Exception:  # whatever a user's class may raise; who needs it will say so
+    except Exception:  # a user's class may raise anything; code that needs the result reports it
         return
     if np.allclose(product, product[0, 0] * np.eye(len(product)), rtol=0, atol=1e-5):
         return
@@ -168,15 +170,16 @@ def _product(op: Operator) -> list[Operator]:
 
 
 def _scaled(op: Operator) -> list[Operator] | None:
-    """A gate times a number is a gate and a global phase."""
+    """Returns a gate times a number of modulus one as the gate and a global phase."""
     scalar = op.scalar
     if not is_number(scalar) and not is_complex(scalar):
-        return None  # what may change is no phase
+        return None  # a tensor may not be a phase
     return [qml.GlobalPhase(-phases(scalar, op)), op.base]
 
 
 def _by_rows(op: Operator) -> list[Operator]:
-    """PennyLane loops over an array, which TensorFlow does not do in graphs."""
+    """Returns the parts of a gate, given its array as a list of rows: PennyLane loops over the
+    array, and TensorFlow's tensors cannot be looped over in graphs."""
     array, *others = op.data
     rows = [array[i] for i in range(qml.math.shape(array)[0])]
     if isinstance(op, qml.GQSP):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def snapshot(value: Any) -> Any:
-    """Returns an object with arrays and containers of its own, also inside of its parts.
+    """Returns a copy of an object, with copies of all arrays and containers in it.
 
     Args:
         value: Operators, measurements, arrays, and containers of these; anything else is returned
@@ -37,7 +37,7 @@ def snapshot(value: Any) -> Any:
 
 
 def _is_mutable(value: Any) -> bool:
-    """Whether there is something in an object that can be changed from outside."""
+    """Whether an object holds something that a user could change later."""
     if isinstance(value, np.ndarray | list | dict | set) or sparse.issparse(value):
         return True
     if isinstance(value, tuple | frozenset):
@@ -60,7 +60,7 @@ def _of_operator(value: Any) -> Any:
         copied = qml.pytrees.unflatten([snapshot(leaf) for leaf in leaves], _with_own(structure))
         if fingerprint(copied) == fingerprint(value):
             return copied
-    except Exception:  # whatever a class may raise that does not take what flattening gives
+    except Exception:  # a user's class may raise anything where it is put together from its leaves
         pass
     copied = copy.copy(value)
     for name in {*getattr(value, "__dict__", {}), *attributes(value)}:

@@ -5,9 +5,10 @@ As a function of theta it is no trigonometric polynomial. But near any point a i
     U(theta) = U(a) exp(i omega_1 P_1) exp(i omega_2 P_2) ...,    omega(a) = 0,
 
 with smooth functions omega of theta. So U(a) stays as a constant, and each omega_j is the angle of
-a Pauli rotation that stands at zero. All derivatives by theta are, by the chain rule, those by
-these angles, which shift rules give, and those of omega, which are found here, of any order.
-(PennyLane's own decomposition takes the first derivatives of omega only.)
+a Pauli rotation, with the value zero. By the chain rule, all derivatives by theta follow from the
+derivatives by these angles, which shift rules give, and the derivatives of omega by theta, which
+this module computes to any order. (PennyLane's own decomposition takes only the first derivatives
+of omega.)
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class SpecialUnitaryAt(qml.SpecialUnitary):
 
 
 def rotations(op: qml.SpecialUnitary) -> list[Operator]:
-    """Returns the gates that a `qml.SpecialUnitary` is made of, at its angles and near them; of one
-    that is a constant, its matrix.
+    """Returns gates whose product is a `qml.SpecialUnitary` at and near its angles, or its matrix
+    if its angles are constant.
 
     Raises:
         UnsupportedError: If the angles are of a framework other than TensorFlow, JAX or autograd.
@@ -59,13 +60,13 @@ def rotations(op: qml.SpecialUnitary) -> list[Operator]:
     ]
     at = qml.math.detach(theta)
     if qml.math.get_interface(at) == "autograd":
-        at = np.asarray(at)  # PennyLane's arrays ask to be differentiated by
+        at = np.asarray(at)  # PennyLane's own arrays count as trainable
     # The factor on the right acts first.
     return [*reversed(turns), SpecialUnitaryAt(at, wires=op.wires)]
 
 
 def _coordinates(theta: Any, num_wires: int) -> Any:
-    """Returns omega [..., 4**n - 1], zeros that know their derivatives by theta."""
+    """Returns omega [..., 4**n - 1]: zeros, with derivatives of all orders by theta."""
     interface = qml.math.get_interface(theta)
     if interface not in IN_FRAMEWORK:
         raise UnsupportedError(
@@ -76,11 +77,11 @@ def _coordinates(theta: Any, num_wires: int) -> Any:
 
 
 def partial_derivatives(theta: np.ndarray, indices: Any, num_wires: int) -> np.ndarray:
-    """Returns partial derivatives of omega by theta, at theta itself.
+    """Returns partial derivatives of omega by theta, at the point a = theta.
 
     Args:
         theta: float64[4**n - 1].
-        indices: Which, as multi-indices.
+        indices: The derivatives, as multi-indices.
         num_wires: n.
 
     Returns:
@@ -103,7 +104,7 @@ def _partial_derivative(theta: Any, index: Index, num_wires: int) -> np.ndarray:
     here = np.kron(np.eye(2**order), np.tensordot(theta, words, 1))
     step = sum(np.kron(_nilpotent(i, order), words[j]) for i, j in enumerate(index))
     moved = expm(-1j * here) @ expm(1j * (here + step))  # U(a)^+ U(theta)
-    # What is left of it behind the rotations by omega must be the identity. Starting from zero,
+    # The rest after the rotations by omega are taken off must be the identity. Starting from zero,
     # each step makes omega right to one more order in the e_i.
     omega = np.zeros((len(theta), 2**order, 2**order))
     for _ in range(order):
@@ -154,9 +155,9 @@ def _tensor(theta: np.ndarray, order: int, num_wires: int) -> np.ndarray:
     return tensor
 
 
-# --- The same as a function that a framework differentiates: a derivative is a contraction with the
-# derivatives of one order more. (That is not the derivative of the derivatives as they change with
-# theta: the point a stays where it is.)
+# --- omega as a function that a framework differentiates: the derivative of its derivatives of
+# order k is a contraction with those of order k + 1, at a fixed point a. (The derivatives of order
+# k also change where the point a moves with theta; that is not what is meant.)
 
 
 @primitive
@@ -177,7 +178,7 @@ defvjp(_in_autograd, _autograd_vjp, argnums=(0,))
 
 
 def _in_jax(order: int, num_wires: int, theta: Any) -> Any:
-    import jax  # imported by whoever made theta
+    import jax  # already imported, as theta is one of its arrays
 
     @partial(jax.custom_jvp, nondiff_argnums=(0,))
     def tensor(order: int, theta: Any) -> Any:
@@ -199,7 +200,7 @@ def _in_jax(order: int, num_wires: int, theta: Any) -> Any:
     return tensor(order, theta)
 
 
-# How omega(theta, num_wires) is made of tensors, by the interface of theta.
+# The interface of theta -> the function omega(theta, num_wires) of its tensors.
 IN_FRAMEWORK = {
     "autograd": lambda theta, num_wires: _in_autograd(theta, 0, num_wires),
     "jax": lambda theta, num_wires: _in_jax(0, num_wires, theta),

@@ -36,15 +36,15 @@ _OF_CONTINUOUS_VARIABLES: Any = getattr(qml.operation, "CVOperation", ())
 
 _HELD = {*ADJOINTS, *CONTROLLED, *POWERS}
 
-# Gates whose batch PennyLane does not count, in some of its releases.
+# Gates whose batch size some of PennyLane's releases do not find.
 _UNCOUNTED = {"GlobalPhase"} if qml.GlobalPhase(np.zeros(2)).batch_size is None else set()
 
 _WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)
 
 _SINE = {(0.5, 1.0, round(np.pi / 2, 9)), (-0.5, 1.0, round(-np.pi / 2, 9))}
 
-# Gates that every device with adjoint differentiation differentiates rightly. default.qubit wants
-# one parameter and a generator; lightning.qubit skips or replaces some gates that have these.
+# Gates that every device with adjoint differentiation differentiates rightly. default.qubit needs
+# gates with one parameter and a generator; lightning.qubit skips or replaces some of these.
 SUITS_ADJOINT = frozenset(
     "RX RY RZ PhaseShift CRX CRY CRZ ControlledPhaseShift IsingXX IsingXY IsingYY IsingZZ MultiRZ "
     "SingleExcitation SingleExcitationPlus SingleExcitationMinus "
@@ -60,15 +60,15 @@ def suits_adjoint(op: Operator) -> bool:
 
 
 def has_no_effect(op: Operator) -> bool:
-    """Whether no expectation value notices a gate."""
+    """Whether a gate changes no expectation value."""
     return isinstance(op, _WITHOUT_EFFECT) and not is_custom(type(op))  # type: ignore[arg-type]
 
 
 def broadcasts(op: Operator) -> bool:
     """Whether devices can run a gate at several angles at once."""
     name = standard_name(op)
-    # PennyLane decomposes FermionicSWAP into an exp(), and asks its coefficients for their truth
-    # value, which a batch of several has not.
+    # PennyLane decomposes FermionicSWAP into an exp(), and takes the truth value of its
+    # coefficients, which fails for a batch.
     return name in supports_broadcasting and name != "FermionicSWAP" and name not in _UNCOUNTED
 
 
@@ -98,8 +98,8 @@ def spectra(op: Operator) -> tuple[Spectrum | None, ...]:
 def data_positions(op: Operator, leaves: Sequence[Any]) -> list[int | None]:
     """Returns, for each leaf of a flattened gate, which entry of ``op.data`` it is.
 
-    It is None for a leaf that is no parameter of the gate, but that the gate's generator depends
-    on, such as a coefficient of the Hamiltonian in an ``Evolution``.
+    The entry is None for a leaf that is no parameter of the gate but that its generator depends on,
+    such as a coefficient of the Hamiltonian in an ``Evolution``.
     """
     if len(leaves) == len(op.data):
         return list(range(len(leaves)))
@@ -129,8 +129,8 @@ def batch_size(op: Operator) -> int | None:
 
 
 def _holder(op: Operator) -> Operator:
-    """Returns the gate whose parameters are those of an adjoint, power or controlled gate. Some of
-    PennyLane's releases do not ask it what shape they have."""
+    """Returns the gate inside of an adjoint, power or controlled gate, which has its parameters and
+    knows their shapes; in some of PennyLane's releases, the outer gate does not."""
     while type(op) in _HELD:
         op = op.base
     return op
@@ -165,7 +165,7 @@ def _spectra(key: _Key) -> tuple[Spectrum | None, ...]:
     if isinstance(op, Adjoint):
         return spectra(op.base)
     if isinstance(op, qml.PauliRot) and not set(op.hyperparameters["pauli_word"]) - {"I"}:
-        return (Frequencies(()),)  # a phase, which PennyLane does not say
+        return (Frequencies(()),)  # a global phase, for which PennyLane states no frequencies
     if isinstance(op, SymbolicOp):
         op = _at_numbers(op, [0.1] * len(op.data))
     return tuple(_first(_statements(op, i)) for i in range(len(op.data)))
@@ -184,7 +184,7 @@ def _may_have_rules(op: Operator, key: _Key) -> bool:
 def _of_custom(key: Any) -> tuple[Spectrum | None, ...]:
     """Returns the spectra of a user's gate, or of a gate made of one, checked against its matrix.
 
-    What the class says of itself is read anew at every call, as it may depend on variables of the
+    The class's statements are read anew at every call, as they may depend on variables of the
     user's program.
     """
     op = key.op
@@ -198,7 +198,7 @@ def _of_custom(key: Any) -> tuple[Spectrum | None, ...]:
     statements = []
     for i in range(len(op.data)):
         stated, again = tuple(_statements(at, i)), tuple(_statements(elsewhere, i))
-        # Frequencies that change with the parameters give no rule.
+        # Frequencies that change with the parameters allow no shift rule.
         statements.append(stated if consistency.agree(stated, again) else ())
     matrices = fingerprint([each for gate in (at, elsewhere) for each in consistency.forms(gate)])
     return _consistent(key, tuple(statements), matrices)
@@ -210,8 +210,8 @@ def _consistent(key: Any, statements: Any, _: Any) -> tuple[Spectrum | None, ...
 
     Args:
         key: The gate.
-        statements: For each parameter, what the gate says of its spectrum.
-        _: A fingerprint of its matrices, so that the cache notices when these change.
+        statements: For each parameter, the gate's statements about its spectrum.
+        _: A fingerprint of the gate's matrices, so that the cache notices when these change.
     """
     op, key.op = key.op, None  # the cache must not keep tensors alive
     # The angles are scaled with the frequencies, so that their products are around one.
@@ -223,8 +223,8 @@ def _consistent(key: Any, statements: Any, _: Any) -> tuple[Spectrum | None, ...
 
 
 def _is_exponential(op: Operator) -> bool:
-    """Whether nothing speaks against a gate being exp(i x G) in each parameter x: powers, complex
-    exponents and withdrawn rules do, also in the gates that it is made of."""
+    """Whether a gate may be exp(i x G) in each parameter x. It is not if the gate, or a gate inside
+    of it, is a fractional power, has a complex exponent, or has withdrawn its rules."""
     if withdraws_rules(type(op)):
         return False
     if isinstance(op, Exp) and not isinstance(op, Evolution):
@@ -237,8 +237,8 @@ def _is_exponential(op: Operator) -> bool:
 
 
 def _at_numbers(op: Operator, numbers: Any) -> Operator:
-    """Returns a gate with numbers in place of its angles, which may be tensors of a graph: an
-    Evolution asks for their values."""
+    """Returns a gate with numbers in place of its angles, which may be tensors of a graph: the
+    methods of an Evolution read the values of its angles."""
     if not op.data:
         return op
     leaves, structure = qml.pytrees.flatten(op)
@@ -248,7 +248,7 @@ def _at_numbers(op: Operator, numbers: Any) -> Operator:
         if position is not None and qml.math.ndim(leaves[i]) == 0
     ]
     if not angles:
-        return op  # as it is: PennyLane cannot put layers of one wire together again
+        return op  # unchanged: PennyLane cannot put layers of one wire together again
     for i, position in angles:
         leaves[i] = numbers[position]
     with qml.QueuingManager.stop_recording():
@@ -256,8 +256,8 @@ def _at_numbers(op: Operator, numbers: Any) -> Operator:
 
 
 def _statements(op: Operator, parameter: int) -> Iterator[consistency.Statement]:
-    """Yields what a gate says of the spectrum of a parameter, the most reliable first: (the
-    attribute that says it, the class that has the attribute, the spectrum)."""
+    """Yields a gate's statements about the spectrum of a parameter, the most reliable first: (the
+    attribute that states it, the class that has the attribute, the spectrum)."""
     recipe = (getattr(op, "grad_recipe", None) or [None] * len(op.data))[parameter]
     if recipe is not None:
         yield "grad_recipe", _owner(op, "grad_recipe"), _from_recipe(recipe)
@@ -285,17 +285,17 @@ def _stated(op: Operator) -> list[Any] | None:
 
 
 def _registered(op: Operator, parameter: int) -> Iterator[tuple[type, tuple[float, ...]]]:
-    """Yields the frequencies that are registered for a gate of the new kind, which does not have
-    them itself, and its class that they are registered for."""
+    """Yields the class and the frequencies that are registered for a gate of the new kind: such a
+    gate has no frequencies as an attribute."""
     if isinstance(op, OPERATORS[1:]):
         known = qml.gradients.parameter_frequencies
         owner = next(kind for kind in type(op).__mro__ if kind in known.registry)
-        if owner is not OPERATORS[1]:  # that is from a generator, and rounded
+        if owner is not OPERATORS[1]:  # the base class computes frequencies and rounds them
             yield owner, tuple(map(float, known(op)[parameter]))
 
 
 def _owner(op: Operator, name: str) -> type:
-    """Returns the class that an operator has an attribute from."""
+    """Returns the class that defines an operator's attribute."""
     return next((kind for kind in type(op).__mro__ if name in vars(kind)), type(op))
 
 

@@ -1,4 +1,4 @@
-"""An observable as the linear combination that it is, whatever its coefficients are now.
+"""Observables as linear combinations, with all terms, whatever values their coefficients have.
 
 PennyLane's `terms()` simplifies: it leaves out terms whose coefficients are 0, and coefficients
 that are 1. Both may be tensors with derivatives.
@@ -29,9 +29,9 @@ def split(observable: Operator, is_tensor: Callable[[Any], bool]) -> Terms:
         is_tensor: Whether a parameter is a tensor.
 
     Returns:
-        Pairs of a coefficient and an operator. Where a tensor is no coefficient of a linear
-        combination, the operator keeps it. All act on wires: PennyLane takes these off identities,
-        which no device measures then.
+        Pairs of a coefficient and an operator. Where a tensor is not a coefficient of a linear
+        combination, the operator keeps it. All operators act on wires: PennyLane makes identities
+        without wires, which no device measures.
     """
     with qml.QueuingManager.stop_recording():
         identity = qml.Identity(observable.wires[:1])
@@ -39,8 +39,8 @@ def split(observable: Operator, is_tensor: Callable[[Any], bool]) -> Terms:
 
 
 def pairs(op: Operator) -> Terms:
-    """Returns the coefficients and operators that an operator adds up if it says so, as they
-    stand."""
+    """Returns the pairs (coefficient, operator) that a linear combination was made from, without
+    simplification."""
     if not isinstance(op, LinearCombination):
         return [(1.0, op)]
     # By index: the coefficients may be one tensor of a graph.

@@ -1,6 +1,7 @@
 """Whether a gate is unitary, found out from the gate and not from its values.
 
-What is not makes expectation values of no state: they exceed what the observable can have.
+After other gates, expectation values are not those of a state: they may exceed the observable's
+largest eigenvalue.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from qshift.errors import UnsupportedError
 if TYPE_CHECKING:
     from pennylane.pytrees import PyTreeStructure
 
-_TOLERANCE = 1e-5  # of U^dagger U, for matrices in single precision
+_TOLERANCE = 1e-5  # for the entries of U^dagger U, for matrices in single precision
 _WRITTEN = 1e-3  # the same for matrices that users give, which may be written with few digits
 _UNKNOWN = 1e-14  # error of cosines and sines, relative to their angle
 _NO_GATES = (Channel, StatePrepBase)
@@ -52,7 +53,7 @@ def require_unitary(op: Operator) -> None:
     """Raises UnsupportedError for a gate that is not unitary. Rounding is allowed for.
 
     Args:
-        op: A gate, or whatever else stands between gates, with numbers as parameters.
+        op: A gate, channel or state preparation, with numbers as parameters.
     """
     if problem := _problem(op):
         raise UnsupportedError(
@@ -67,7 +68,7 @@ def require_real_angles(op: Operator) -> None:
     for part in operators(op):
         numbers = part.data if isinstance(part, Operator) else ()
         if isinstance(part, Exp | SProd) or len(list(operators(part))) > 1:
-            continue  # it multiplies an operator by the number, or is made of others
+            continue  # the number is a factor of an operator, or a parameter of a part
         for i, number in enumerate(numbers):
             if np.iscomplexobj(number) and np.ndim(number) == 0 and np.imag(number) != 0:
                 raise UnsupportedError(
@@ -81,9 +82,9 @@ def require_unitary_now(op: Operator, leaves: list, structure: PyTreeStructure) 
     """Raises UnsupportedError for a gate that is not unitary, if its numbers are known.
 
     Args:
-        op: The gate, or what prepares a state, or a channel.
-        leaves: Its leaves, as of `qml.pytrees.flatten`.
-        structure: The rest of it.
+        op: A gate, channel or state preparation.
+        leaves: The leaves from `qml.pytrees.flatten`.
+        structure: The structure from `qml.pytrees.flatten`.
     """
     unknown = (tf.is_tensor(leaf) and not hasattr(leaf, "numpy") for leaf in leaves)
     if isinstance(op, _NO_GATES) or any(unknown):
@@ -94,14 +95,14 @@ def require_unitary_now(op: Operator, leaves: list, structure: PyTreeStructure) 
 
 
 def unitary_matrices(matrices: tf.Tensor, op: Operator) -> tf.Tensor:
-    """Returns matrices [..., d, d], an array or tensor, if all of them are unitary or not a number.
+    """Returns matrices [..., d, d], an array or tensor, if all of them are unitary or NaN.
 
     Args:
         matrices: The matrices.
         op: The gate that has them.
 
     Raises:
-        UnsupportedError: If one is not; in a graph an InvalidArgumentError, when it runs.
+        UnsupportedError: If one is not unitary; in a graph an InvalidArgumentError, when it runs.
     """
     tensor = tf.cast(tf.convert_to_tensor(matrices), tf.complex128)
     products = tf.matmul(tensor, tensor, adjoint_a=True)
@@ -114,8 +115,8 @@ def unitary_matrices(matrices: tf.Tensor, op: Operator) -> tf.Tensor:
 
 
 def _problem(op: Operator) -> str | None:
-    """Returns a sentence that says why a gate is not unitary; None if it is, or is no gate but a
-    channel or the like."""
+    """Returns a sentence that says why a gate is not unitary; None if it is unitary, or is not a
+    gate but a channel, for example."""
     if isinstance(op, _NO_GATES) or not isinstance(op, Operator):
         return None
     if is_custom(type(op)):  # type: ignore[arg-type]
@@ -139,7 +140,7 @@ def _problem(op: Operator) -> str | None:
         return _of_matrix(op) if any(map(_problem, op.operands)) else None
     if any(np.iscomplexobj(x) and not np.ndim(x) for x in op.data) or any(_inside(op)):
         return _of_parts(op)
-    return None  # of PennyLane's others, angles are the only parameters
+    return None  # PennyLane's other gates have angles as their only parameters
 
 
 def _inside(op: Operator) -> Iterator[bool]:
@@ -156,7 +157,7 @@ def _entries(value: Any) -> Iterable:
 
 
 def _of_exponential(op: Operator) -> str | None:
-    """Of exp(c H)."""
+    """Returns the problem of exp(c H), as `_problem` does."""
     coefficient = -1j * op.param if isinstance(op, Evolution) else op.coeff
     is_imaginary = bool(np.real(coefficient) == 0)
     problem = hermitian_problem(op.base)
@@ -172,7 +173,7 @@ def _of_exponential(op: Operator) -> str | None:
 
 
 def _of_parts(op: Operator) -> str | None:
-    """Of a gate that consists of others."""
+    """Returns the problem of a gate that consists of others, as `_problem` does."""
     if op.has_matrix and len(op.wires) <= WIDEST_MATRIX:
         return _of_matrix(op)
     try:
@@ -180,7 +181,7 @@ def _of_parts(op: Operator) -> str | None:
             found = parts(op)
     except UnsupportedError as error:
         return str(error).rstrip(".")
-    except Exception:  # what PennyLane's formulas raise; who needs them will say so
+    except Exception:  # PennyLane's formulas may raise anything; code that needs them reports it
         return None
     return next(filter(None, map(_problem, found or ())), None)
 
@@ -207,7 +208,7 @@ def _of_matrix(op: Operator, widest: int = WIDEST_MATRIX) -> str | None:
     try:
         with np.errstate(invalid="ignore"), qml.QueuingManager.stop_recording():
             matrix = np.asarray(qml.matrix(op, wire_order=op.wires))
-    except Exception:  # whatever a user's class may raise; who needs the matrix will say so
+    except Exception:  # a user's class may raise anything; code that needs the matrix reports it
         return None
     if matrix.ndim != 2:
         return None  # a batch
@@ -222,7 +223,8 @@ def _uncertainty(op: Operator) -> float:
 
 
 def _said(difference: float, more: float = 0.0) -> str | None:
-    """Numbers that are none are not judged: they give results that are none."""
+    """Returns the sentence for a difference from the identity, or None where it is small enough or
+    NaN: gates with NaN give results that are NaN."""
     if not difference > _TOLERANCE + more:
         return None
     return f"U^dagger U differs from the identity by {difference:.2g}"

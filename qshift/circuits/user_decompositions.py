@@ -1,8 +1,8 @@
-"""Decompositions that users wrote: whether derivatives find their way through them.
+"""Decompositions that users wrote: whether their parts can be differentiated by the parameters.
 
-A decomposition may make plain numbers of its gate's parameters, by which there is no derivative
-then, or be another one at other angles. Both are found out by decomposing the gate several times:
-with the tensors that it has, at some numbers, and where one number has moved.
+A decomposition may turn its gate's parameters into plain numbers, which have no derivative, or may
+consist of other gates at other angles. Both are found out by decomposing the gate several times:
+with its tensors, with some numbers, and with one of these numbers changed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
+import tensorflow as tf
 from pennylane.operation import Operator
 
+from qshift.circuits.consistency import matrix_of, require_one_gate
 from qshift.circuits.identity import WIDEST_CUSTOM
 from qshift.circuits.pennylane_internals import OPERATORS, put_data
 from qshift.circuits.smooth_decompositions import parts as parts_of
@@ -36,16 +38,16 @@ def withdraws_rules(kind: type[Operator]) -> bool:
 
 
 def decomposed(op: Operator, tensors: Sequence[int], problem: str | None) -> list[Operator] | None:
-    """Returns what a user's gate decomposes into, or None if it does not.
+    """Returns the parts that a user's gate decomposes into, or None if it has no decomposition.
 
     Args:
         op: The gate.
         tensors: Which leaves of the flattened gate are tensors.
-        problem: Why it cannot be put together again, if so.
+        problem: Why the gate cannot be put together again; None if it can.
 
     Raises:
-        UnsupportedError: If derivatives would not find their way through the decomposition, or it
-            cannot be compared with the gate's matrix.
+        UnsupportedError: If the decomposition loses derivatives, or cannot be compared with the
+            gate's matrix.
     """
     leaves = qml.pytrees.flatten(op)[0]
     given = [leaves[i] for i in tensors]
@@ -59,7 +61,7 @@ def decomposed(op: Operator, tensors: Sequence[int], problem: str | None) -> lis
         ) from error
     if parts is None:
         return None
-    versions: list[Any] = []  # at some numbers, and where one of them has moved
+    versions: list[Any] = []  # decompositions at some numbers, and with one of these changed
     for moved in (None, *tensors):
         there = _elsewhere(op, tensors, moved, problem)
         if moved is None and op.has_matrix and not withdraws_rules(type(op)):
@@ -85,15 +87,13 @@ def decomposed(op: Operator, tensors: Sequence[int], problem: str | None) -> lis
 
 
 class _followed:
-    """A context that follows what is computed from some tensors. It gives a function that says,
+    """A context that records what is computed from some tensors. It gives a function that says,
     after the context, whether a leaf was computed from one of the tensors."""
 
     def __init__(self, tensors: Any) -> None:
         self._tensors = [t for t in tensors if qml.math.get_interface(t) == "tensorflow"]
         self._tape: Any = nullcontext()
         if self._tensors:
-            import tensorflow as tf  # Late: gates of other frameworks have no such tensors.
-
             self._tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
 
     def __enter__(self) -> Any:
@@ -108,7 +108,7 @@ class _followed:
     def _is_computed(self, leaf: Any, tensor: Any) -> bool:
         if leaf is tensor:
             return True
-        if not any(tensor is each for each in self._tensors):  # another framework's
+        if not any(tensor is each for each in self._tensors):  # a tensor of another framework
             return qml.math.get_interface(leaf) == qml.math.get_interface(tensor)
         alike = qml.math.get_interface(leaf) == "tensorflow"
         return alike and self._tape.gradient(leaf, tensor) is not None
@@ -116,10 +116,6 @@ class _followed:
 
 def _require_comparable(op: Operator, there: Any, problem: Any) -> None:
     """Raises UnsupportedError unless the gate's matrix, if it has one, is that of its parts."""
-    from qshift.circuits.consistency import (  # Late: that module needs this one.
-        matrix_of,
-        require_one_gate,
-    )
 
     if len(op.wires) > WIDEST_CUSTOM:
         return
@@ -133,9 +129,9 @@ def _elsewhere(op: Operator, tensors: Any, moved: Any, problem: Any) -> Any:
 
     Args:
         op: The gate.
-        tensors: Which of its leaves are tensors.
-        moved: Which of these has another number than in a call without it; None for none.
-        problem: Why it cannot be put together again, if so; it is copied then.
+        tensors: Which of the gate's leaves are tensors.
+        moved: The leaf that gets another number than in a call with None.
+        problem: Why the gate cannot be put together again; then it is copied. None if it can.
     """
     leaves, structure = with_numbers(op, tensors)
     if moved is not None:

@@ -2,9 +2,9 @@
 
 qshift flattens a gate (`qml.pytrees.flatten`), changes its angles and puts it together again.
 PennyLane's own gates survive that. A user's class may lose something on the way, hide a tensor
-where no derivative finds it, or have a name that a device takes for another gate. All of this is
-found out here. `user_decompositions` looks at how such a gate is decomposed, and `consistency` at
-whether its matrix, decomposition, generator and frequencies belong to one gate.
+where no derivative finds it, or have a name that a device takes for another gate. This module finds
+that out. `user_decompositions` checks how such a gate is decomposed, and `consistency` whether its
+matrix, decomposition, generator and frequencies belong to one gate.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
+import tensorflow as tf
 from pennylane.operation import Operator
 
 from qshift.circuits.identity import (
@@ -26,6 +27,7 @@ from qshift.circuits.identity import (
 )
 from qshift.errors import UnsupportedError
 from qshift.inputs import shown
+from qshift.tensorflow_internals import is_watched
 
 if TYPE_CHECKING:
     from pennylane.pytrees import PyTreeStructure
@@ -37,16 +39,16 @@ _ADVICE = (
 
 
 def require_visible(op: Operator, tensors: Sequence[int]) -> None:
-    """Raises UnsupportedError if a gate hides a tensor that a derivative may be asked for by.
+    """Raises UnsupportedError if a gate hides a tensor that a tape may differentiate by.
 
-    Only the parameters of a gate, ``op.data``, are differentiated by.
+    qshift differentiates by the parameters of a gate only, ``op.data``.
 
     Args:
         op: The gate.
         tensors: Which leaves of the flattened gate are tensors.
     """
-    # With numbers for parameters, what the gate computes from them is a number too: a tensor that
-    # is left comes from elsewhere.
+    # With numbers for parameters, everything that the gate computes from them is a number too: a
+    # tensor that is still there is none of its parameters.
     there = put_together(*with_numbers(op, tensors)) if tensors else op
     for part in [] if there is None else operators(there):
         kept = [("hyperparameter", part.hyperparameters), ("attribute", attributes(part))]
@@ -125,7 +127,7 @@ def with_numbers(op: Operator, tensors: Any) -> tuple[Any, ...]:
 
 
 def put_together(leaves: Sequence[Any], structure: PyTreeStructure) -> Any:
-    """Returns the gate of some leaves, or None if its class does not take them."""
+    """Returns the gate that some leaves make, or None if its class does not take them."""
     try:
         with qml.QueuingManager.stop_recording():
             return qml.pytrees.unflatten(leaves, structure)
@@ -134,8 +136,8 @@ def put_together(leaves: Sequence[Any], structure: PyTreeStructure) -> Any:
 
 
 def as_matrix(op: Operator) -> Operator | None:
-    """Returns a gate whose parameters are numbers as a `qml.QubitUnitary`; None if it has no matrix
-    or is too wide."""
+    """Returns a gate with numbers for parameters as a `qml.QubitUnitary`; None if it has no matrix
+    or too many wires."""
     if not op.has_matrix or len(op.wires) > WIDEST_CUSTOM:
         return None
     with qml.QueuingManager.stop_recording():
@@ -164,7 +166,7 @@ def _mistaken_for(op: Operator) -> list[Any]:
 def require_unmistakable(op: Operator) -> None:
     """Raises UnsupportedError for a gate that PennyLane's devices take for another one.
 
-    For `qshift.param_shift`, which hands gates over as they are.
+    `qshift.param_shift` needs this check, as it leaves gates as they are.
 
     Args:
         op: A gate, with parameters of any kind.
@@ -176,7 +178,7 @@ def require_unmistakable(op: Operator) -> None:
                 stated = kind.compute_matrix(*numbers, **part.hyperparameters)
                 own = type(part).compute_matrix(*numbers, **part.hyperparameters)
                 same = np.allclose(stated, own, rtol=0, atol=1e-9)
-            except Exception:  # whatever a user's class may raise, or has in other places
+            except Exception:  # a user's class may raise anything, or keep its leaves elsewhere
                 same = False
             if not same:
                 raise UnsupportedError(
@@ -193,11 +195,7 @@ def _tensors(value: Any) -> list:
 
 
 def _is_followed(tensor: Any) -> bool:
-    """Whether a derivative may be asked for by a tensor, or its numbers are not known."""
-    import tensorflow as tf  # Late: gates of other frameworks have no such tensors.
-
-    from qshift.tensorflow_internals import is_watched
-
+    """Whether something may differentiate by a tensor, or its numbers are not known."""
     if not isinstance(tensor, tf.Tensor):
         return bool(getattr(tensor, "trainable", True))
     return is_watched(tensor) or tf.get_static_value(tensor) is None
@@ -208,7 +206,8 @@ def _same(one: Any, other: Any) -> bool:
 
 
 class _Computed:
-    """A tensor, equal to another one that is computed in the same way, or has the same numbers."""
+    """A tensor that compares equal to another if both are computed in the same way, or have the
+    same numbers."""
 
     def __init__(self, tensor: Any) -> None:
         self._tensor = tensor

@@ -1,8 +1,8 @@
-"""Users' own observables: what they are, where their representations contradict each other.
+"""Users' own observables: which observable is meant where their representations differ.
 
-PennyLane takes an observable alone for its matrix, or for its diagonalizing gates, and in sums and
-products for its Pauli words. A class that is made from one of PennyLane's and overrides one of
-these inherits the others, which are another observable's.
+PennyLane uses the matrix or the diagonalizing gates of a single observable, and the Pauli words of
+one in a sum or product. A class that is derived from one of PennyLane's and overrides one of these
+representations inherits the others, which describe another observable.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _DIFFERENT = 1e-9  # relative
 
 
 def settled(observable: Operator) -> Operator:
-    """Returns an observable with what users' own classes in it say of themselves, by whatever they
-    override, in place of what they inherit.
+    """Returns an observable in which users' own classes are replaced by the representation that
+    they override, as the inherited ones describe another observable.
 
     Raises:
         UnsupportedError: If a class contradicts itself.
@@ -41,8 +41,8 @@ def settled(observable: Operator) -> Operator:
 
 
 def require_one_observable(op: Operator) -> None:
-    """Raises UnsupportedError if a user's class in an operator is two observables: for where
-    PennyLane picks one of its representations."""
+    """Raises UnsupportedError if the representations of a user's class in an operator describe two
+    observables, so that results would depend on which of them PennyLane uses."""
     for part in operators(op) if contains_custom(op) else ():
         if _is_own(part) and (problem := _settled(part)[1]):
             raise UnsupportedError(
@@ -52,8 +52,8 @@ def require_one_observable(op: Operator) -> None:
 
 
 def require_one_operator(op: Operator) -> None:
-    """Raises UnsupportedError if a gate is made from a user's observable that is two: products and
-    generators are known by their Pauli words."""
+    """Raises UnsupportedError if a gate is made from a user's observable whose representations
+    differ: products and generators use its Pauli words."""
     while isinstance(op, Adjoint | Conditional | Controlled):
         op = op.base
     if _is_own(op):
@@ -71,7 +71,8 @@ def _is_own(op: Operator) -> bool:
 
 
 def _settled(op: Operator) -> tuple[Operator, str | None]:
-    """Returns what a user's observable is, and which of its representations it is not."""
+    """Returns the observable that a user's class means, and the name of a representation that
+    differs from it, if any does."""
     if len(op.wires) > WIDEST_CUSTOM:
         return op, None
     said = list(_said(op))
@@ -93,7 +94,8 @@ def _settled(op: Operator) -> tuple[Operator, str | None]:
 
 
 def _said(op: Operator) -> Iterator[tuple[str, bool, np.ndarray]]:
-    """Yields what an observable says of itself: by what, whether that is its own, as a matrix."""
+    """Yields the representations of an observable: (name, whether its own class defines it, the
+    representation as a matrix)."""
     ways = {
         "matrix": (op.has_matrix, _matrix, ("matrix", "compute_matrix")),
         "diagonalizing gates": (op.has_diagonalizing_gates, diagonalized, _DIAGONALIZED),
@@ -103,7 +105,7 @@ def _said(op: Operator) -> Iterator[tuple[str, bool, np.ndarray]]:
         try:
             with qml.QueuingManager.stop_recording():
                 matrix = np.asarray(way(op), dtype=complex) if is_there else None
-        except Exception:  # whatever a user's class may raise; who needs it will say so
+        except Exception:  # a user's class may raise anything; code that needs it reports that
             continue
         if matrix is not None:
             yield name, _is_stated(op, methods), matrix
@@ -113,8 +115,8 @@ _DIAGONALIZED = "eigvals", "compute_eigvals", "diagonalizing_gates", "compute_di
 
 
 def _is_stated(op: Operator, methods: Any) -> bool:
-    """Whether one of these is not inherited; of words, which are no method, all that is known is
-    whether the class is made from one of PennyLane's observables."""
+    """Whether a class defines one of these methods itself. Pauli words come from no method, so
+    for them it is whether the class is derived from none of PennyLane's observables."""
     for kind in type(op).__mro__:
         if not is_custom(kind):
             return not methods and kind.__module__ == "pennylane.operation"
@@ -128,7 +130,7 @@ def _matrix(op: Operator) -> Any:
 
 
 def diagonalized(op: Operator) -> np.ndarray:
-    """Returns the matrix of an observable that is known by what diagonalizes it."""
+    """Returns the matrix of an observable from its eigenvalues and diagonalizing gates."""
     rotation = qml.matrix(qml.tape.QuantumScript(op.diagonalizing_gates()), wire_order=op.wires)
     return rotation.conj().T @ np.diag(op.eigvals()) @ rotation
 

@@ -1,4 +1,4 @@
-"""What the commands of the command line do and print."""
+"""The commands of the command line: what they do and print."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from qshift.errors import QShiftError
 if TYPE_CHECKING:
     from qshift.optimize.result import Result
 
-_MOST_ROWS = 60  # of each order in a table
+_MOST_ROWS = 60  # rows for each order in a table
 
 
 class CommandError(QShiftError, ValueError):
-    """A command that cannot be carried out as given."""
+    """Raised for a command that cannot be carried out as given."""
 
 
 def devices(options: argparse.Namespace) -> int:
@@ -41,7 +41,7 @@ def devices(options: argparse.Namespace) -> int:
     for file in profiles.profile_files().values():
         try:
             profile = profiles.read(file)
-        except profiles.ProfileError as error:  # The others are still of use.
+        except profiles.ProfileError as error:  # the other profiles are still listed
             print(f"qshift: error: {error}", file=sys.stderr)
             status = 2
             continue
@@ -54,7 +54,7 @@ def devices(options: argparse.Namespace) -> int:
 
 
 def plan(options: argparse.Namespace) -> int:
-    """Says what derivatives cost."""
+    """Prints what derivatives cost."""
     run = _Run.of(options)
     planned = run.qnode.plan(run.x, order=options.order)
     show(options, run.about() | {"plan": planned.to_dict()}, run.title, planned)
@@ -78,7 +78,7 @@ def evaluate(options: argparse.Namespace) -> int:
     with qshift.Tracker() as tracker:
         found = qshift.derivatives(values, tf.constant(run.x), order=options.order)
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
-    # For each measurement its derivatives of all orders.
+    # All derivatives of the first measurement, then those of the next.
     measurements = [
         [part.reshape(shape + part.shape[1:]) for part in parts]
         for shape, *parts in zip(shapes, *(np.split(d.numpy(), ends) for d in found), strict=True)
@@ -142,9 +142,9 @@ class _Run:
     """A program on a device: a QNode of one vector, which has all arguments flattened into it.
 
     Attributes:
-        program: Where it is from.
+        program: The program's name, which says where it is from.
         qnode: The QNode.
-        device: What its device is called.
+        device: The name of the device.
         arguments: Name -> value of the function's own arguments.
     """
 
@@ -155,8 +155,8 @@ class _Run:
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> _Run:
-        """Loads what the command line names, and checks it without executing a circuit."""
-        # What is quickly seen to be wrong is said before the libraries are loaded.
+        """Loads the program that the command line names, and checks it; runs no circuit."""
+        # Mistakes that are quickly found are reported before the libraries are loaded.
         programs.find(options.program)
         if options.device is not None:
             profiles.profile(options.device)
@@ -220,12 +220,12 @@ class _Run:
 
     @property
     def title(self) -> str:
-        """What every table is called."""
+        """The title of every table."""
         shots = self.qnode.shots.total_shots
         return f"{self.program.name} on {self.device}" + (f", {shots:,} shots" if shots else "")
 
     def about(self) -> dict[str, Any]:
-        """What every JSON output begins with."""
+        """The first entries of every JSON output."""
         return {
             "program": self.program.name,
             "device": self.device,
@@ -236,7 +236,8 @@ class _Run:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Drops what TensorFlow's libraries write to stderr, at any log level, when they load."""
+    """A context that drops the messages that TensorFlow's libraries write to stderr, at any log
+    level, when they load."""
     sys.stderr.flush()
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -251,19 +252,19 @@ def _quiet() -> Iterator[None]:
 def show(
     options: argparse.Namespace, content: Any, *tables: Any, written: Path | None = None
 ) -> None:
-    """Prints the tables, or the content if ``--json -`` says so, and writes it to a file.
+    """Prints the tables, or with ``--json -`` the content, and writes the content to a file.
 
     Args:
-        options: Of the command line.
+        options: The options of the command line.
         content: Plain data.
-        *tables: What to print for people.
-        written: A file that was written as well.
+        *tables: The tables to print.
+        written: Another file that was written, to be mentioned.
     """
     text = json.dumps(content, indent=2, default=np.ndarray.tolist)
     if str(options.json) == "-":
         print(text)
         return
-    # Where nobody is watching, rich takes 80 columns, and tables would lose their ends.
+    # Without a terminal, rich assumes 80 columns, and tables would lose their ends.
     wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
     Console(width=wide, highlight=False, markup=False).print(*tables, sep="\n")
     if options.json:
@@ -273,7 +274,7 @@ def show(
 
 
 def _derivatives_table(run: _Run, derivatives: list[np.ndarray]) -> Table:
-    """Returns a table of the distinct partial derivatives, the first ones if they are many."""
+    """Returns a table of the distinct partial derivatives, or the first ones of many."""
     table = Table()
     table.add_column("order", justify="right")
     table.add_column("by", overflow="fold")
@@ -292,7 +293,7 @@ def _derivatives_table(run: _Run, derivatives: list[np.ndarray]) -> Table:
 
 
 def _result_table(run: _Run, result: Result) -> Table:
-    """Returns a table of where a minimisation ended."""
+    """Returns a table with the result of a minimisation."""
     table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")

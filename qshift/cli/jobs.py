@@ -1,4 +1,4 @@
-"""``qshift jobs``: what the ledger has recorded, and what a service says about it."""
+"""``qshift jobs``: the jobs in the ledger, and their states on their services."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from qshift.ledger.liveness import elapsed
 from qshift.ledger.records import Record
 
 _MOST_ROWS = 40
-_LONGEST_RUN = 40  # characters of its name that are listed
+_LONGEST_RUN = 40  # characters of the name of a run in the list
 _PENDING = ("intended", "submitted")
-# How the ledger finds out whose a job is; it is of no use to others.
+# Columns by which the ledger finds a job's owner; they are of no use to users.
 _HIDDEN = tuple("pubs angles owner touched access posts posted instance is_sound".split())
 
 
@@ -35,7 +35,7 @@ def jobs(options: argparse.Namespace) -> int:
 
 
 def _chosen(options: argparse.Namespace, ledger: Ledger) -> list[Record]:
-    """Returns the jobs that were named; all if none were."""
+    """Returns the jobs that the command line names; all jobs if it names none."""
     found = {job.id: job for job in ledger.jobs()}
     for number in options.jobs:
         if number not in found:
@@ -46,7 +46,7 @@ def _chosen(options: argparse.Namespace, ledger: Ledger) -> list[Record]:
 
 
 def _list(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record]) -> int:
-    """Lists jobs, with what a service says of those that have no results yet."""
+    """Lists jobs, with their states on their services if they have no results yet."""
     statuses = {job.id: job.state for job in chosen}
     if not options.offline:
         statuses |= dict(_statuses(job for job in chosen if job.state in _PENDING))
@@ -69,7 +69,7 @@ def _fetch(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record]
     for job in (job for job in chosen if job.state in _PENDING or job.id in damaged):
         try:
             told[job.id] = _fetch_one(job, ledger, job.id in damaged)
-        except QShiftError as error:  # The others are fetched all the same.
+        except QShiftError as error:  # the other jobs are still fetched
             told[job.id] = getattr(error, "status", "not fetched")
             failures.append(f"job {job.id}: {error}")
     fetched = [job for job in ledger.jobs() if job.id in told]
@@ -82,7 +82,7 @@ def _fetch(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record]
 
 
 def _fetch_one(job: Record, ledger: Ledger, is_damaged: bool) -> str:
-    """Stores the results of a job, if it is done; returns what the service says of it."""
+    """Stores the results of a job, if it is done; returns its state on the service."""
     from qshift.executors.qiskit.batch import unpacked_job
     from qshift.executors.qiskit.pub_results import encoded
 
@@ -117,7 +117,7 @@ def _report(failures: Sequence[str], what: str) -> None:
 
 
 def _cancel(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record]) -> int:
-    """Cancels jobs that were named."""
+    """Cancels the jobs that the command line names."""
     if not options.jobs:
         raise CommandError("name the jobs to cancel by their numbers; `qshift jobs` lists them")
     for job in chosen:
@@ -139,7 +139,7 @@ def _cancel(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record
 
 
 def _cancel_one(job: Record, ledger: Ledger) -> str:
-    """Cancels a job; returns what has become of it."""
+    """Cancels a job; returns the state it then has."""
     handle = _handle(job, ledger, waits=True)
     usage = None
     if handle is not None:
@@ -156,7 +156,7 @@ def _cancel_one(job: Record, ledger: Ledger) -> str:
 
 
 def _export(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record]) -> int:
-    """Writes results that are stored: to --npz as arrays, or to --json."""
+    """Writes stored results to --npz as arrays, or to --json."""
     if options.npz is None and options.json is None:
         raise CommandError("say where to: --npz OUT, --json OUT, or --json - to print it")
     done, content, failures = [], [], []
@@ -164,7 +164,7 @@ def _export(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record
         try:
             content.append(_about(job) | {"pubs": _pubs(ledger, job)})
             done.append(job)
-        except QShiftError as error:  # The others are of use all the same.
+        except QShiftError as error:  # the other jobs are still written
             failures.append(f"job {job.id}: {error}")
     if options.npz:
         arrays: dict[str, Any] = {
@@ -182,7 +182,7 @@ def _export(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record
 
 
 def _prune(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record]) -> int:
-    """Deletes jobs: those named, else failed, cancelled, lost and (--older) old ones."""
+    """Deletes jobs: those that are named, else failed, cancelled, lost and (--older) old ones."""
     lone = set()
     if not options.jobs:
         lone = ledger.unsound() - {job.id for job in ledger.jobs()}
@@ -224,7 +224,7 @@ def _about(job: Record) -> dict:
 
 
 def _pubs(ledger: Ledger, job: Record) -> list[dict]:
-    """Returns what each PUB of a job has measured."""
+    """Returns the points and results of each PUB of a job."""
     from qshift.executors.qiskit.pub_results import decoded
 
     pubs: dict[int, list] = {}
@@ -245,12 +245,12 @@ def _pubs(ledger: Ledger, job: Record) -> list[dict]:
 
 
 def _handle(job: Record, ledger: Ledger | None, waits: bool = False) -> Any:
-    """Returns a job as its service has it; None if it was not sent.
+    """Returns the job on its service; None if it was not sent.
 
     Args:
-        job: The job.
-        ledger: Where it is recorded.
-        waits: Whether to wait for one that may be on its way there.
+        job: The record of the job.
+        ledger: The ledger with this record.
+        waits: Whether to wait for a job that may be on its way to the service.
     """
     if not job.remote:
         return None
@@ -269,15 +269,15 @@ def _handle(job: Record, ledger: Ledger | None, waits: bool = False) -> Any:
     return found
 
 
-@functools.cache  # which logs in once for all jobs
+@functools.cache  # so that all jobs share one login
 def _target(name: str, access: str) -> Any:
-    from qshift.executors.qiskit.targets import target  # Late: Qiskit takes a second.
+    from qshift.executors.qiskit.backends import target  # Late: Qiskit takes a second.
 
     return target(name, None, {}, least_qubits=1, **json.loads(access))
 
 
 def _statuses(pending: Iterable[Record]) -> Iterator[tuple[int, str]]:
-    """Yields (number, what the service says) of jobs without results."""
+    """Yields (number, state on the service) of jobs without results."""
     for job in pending:
         if not job.remote:
             yield job.id, "simulated"
@@ -324,12 +324,13 @@ def _table(listed: Sequence[Record], statuses: Mapping[int, str]) -> Table:
 
 
 def _printable(text: str) -> str:
-    """Writes line breaks and the like, which the name of a run may have, as escapes."""
+    """Returns a text with line breaks and similar characters as escapes; names of runs may have
+    them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _age(job: Record) -> str:
-    seconds = max(0.0, time.time() - job.created)  # a clock may have been set back
+    seconds = max(0.0, time.time() - job.created)  # not negative if the clock was set back
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _named_run(getattr(options, "run", None), getattr(options, "fresh", False)):
             return options.carry_out(options)
-    except KeyboardInterrupt as interruption:  # which says what has become of jobs
+    except KeyboardInterrupt as interruption:  # its arguments say what has become of jobs
         print(f"qshift: interrupted. {interruption}".rstrip(". "), file=sys.stderr)
         return 130
     except Exception as error:
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_callers(error: Exception) -> bool:
-    """Whether an error is about what the caller gave, rather than a defect of qshift."""
+    """Whether an error is about the user's input, and not a defect of qshift."""
     libraries = ("pennylane", "qiskit")
     return isinstance(error, QShiftError | ValueError | NotImplementedError | OSError) or type(
         error
@@ -89,7 +89,8 @@ def _joined(arguments: Sequence[str]) -> list[str]:
 
 
 class _Intermixed(argparse.ArgumentParser):
-    """Takes what is no option wherever it stands; argparse's own way to is not for commands."""
+    """A parser that takes positional arguments anywhere among options; argparse's own support for
+    that does not work with commands."""
 
     _is_within = False
 
@@ -204,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextmanager
 def _named_run(name: str | None, fresh: bool) -> Iterator[None]:
-    """Has devices that are made in here take the name of a run."""
+    """A context in which new devices use the name of a run."""
     if fresh:
         made = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         name = made if name is None else f"{name}-{made}"
@@ -234,7 +235,8 @@ def _positive(text: str) -> int:
 
 
 def _file(text: str) -> Path:
-    """Checks that a file can be written before anything is executed whose result goes there."""
+    """Returns the path of a file for results, after checking that it can be written, so that this
+    does not fail after circuits have run."""
     path = Path(text).expanduser()
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"cannot write {text!r}: no such directory, or protected")

@@ -45,7 +45,7 @@ def read(
     Raises:
         OpenQASMError: The circuit or the observable cannot be read, or the circuit has something
             that is neither a gate nor a measurement at its end.
-        MissingExtraError: What reads OpenQASM is not installed.
+        MissingExtraError: The packages that read OpenQASM are not installed.
     """
     require("qasm", "Reading OpenQASM")
     import pennylane as qml
@@ -75,7 +75,7 @@ def read(
 
 
 def _version(text: str, name: str) -> int:
-    """Returns the version that a program says it is of, or else looks like."""
+    """Returns the version that a program states, or else the one that it looks like."""
     uncommented = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
     if not uncommented.strip():
         raise OpenQASMError(f"{name} is empty; expected an OpenQASM program")
@@ -87,7 +87,8 @@ def _version(text: str, name: str) -> int:
 
 
 def _load2(text: str, name: str) -> tuple[QuantumCircuit, dict[str, Any], list[float]]:
-    """Returns a circuit whose written angles are free, label -> parameter, and the angles."""
+    """Returns a circuit in which written angles are parameters, label -> parameter, and the values
+    of the angles."""
     from qiskit import QuantumCircuit, qasm2
     from qiskit.circuit import Parameter
 
@@ -95,7 +96,7 @@ def _load2(text: str, name: str) -> tuple[QuantumCircuit, dict[str, Any], list[f
         try:
             circuit = qasm2.loads(text)
         except qasm2.QASM2ParseError:
-            # Many files use gates that Qiskit used to have in its qelib1.inc.
+            # Many files use gates that earlier releases of Qiskit had in their qelib1.inc.
             legacy = qasm2.LEGACY_CUSTOM_INSTRUCTIONS
             circuit = qasm2.loads(text, custom_instructions=legacy)
     except qasm2.QASM2ParseError as error:
@@ -125,7 +126,7 @@ def _load3(text: str, name: str) -> tuple[QuantumCircuit, dict[str, Any], list[N
 
     from qshift.cli.openqasm_loops import written_out
 
-    complaints = io.StringIO()  # The parser prints what it does not like, and raises without it.
+    complaints = io.StringIO()  # the parser prints its messages, and raises an error without them
     try:
         with contextlib.redirect_stderr(complaints):
             tree = openqasm3.parse(text)
@@ -138,7 +139,7 @@ def _load3(text: str, name: str) -> tuple[QuantumCircuit, dict[str, Any], list[N
         raise OpenQASMError(f"{name} cannot be read: line {error}") from error
     except OpenQASMError:
         raise
-    except Exception as error:  # the converter lets all kinds through
+    except Exception as error:  # the converter may raise any error
         raise OpenQASMError(f"{name} cannot be read: {error}") from error
     declared = [
         statement.identifier.name
@@ -159,7 +160,7 @@ def _gates(circuit: QuantumCircuit, name: str) -> Iterator[tuple[Callable, Seque
     from qiskit.circuit import Delay
 
     measured: set[int] = set()
-    touched: set[int] = set()  # by gates
+    touched: set[int] = set()  # the qubits that a gate has acted on
 
     def walk(circuit: Any, wires: Any) -> Iterator[Any]:
         for instruction in circuit.data:
@@ -247,7 +248,7 @@ def parse_observable(text: str, qubits: int) -> qml.operation.Operator:
         qubits: The number of letters that each word must have.
 
     Raises:
-        OpenQASMError: A term is not readable; it is named.
+        OpenQASMError: A term cannot be read; the message names it.
     """
     import pennylane as qml
 

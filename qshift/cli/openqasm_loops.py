@@ -1,6 +1,6 @@
-"""OpenQASM 3 programs with their loops written out, and the integers in them put in.
+"""OpenQASM 3 programs with loops unrolled and integer constants replaced by their values.
 
-Qiskit's reader has loops in which no qubit's index depends on the variable, and no constants.
+Qiskit's reader knows no constants, and only loops whose variable is in no qubit's index.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from qshift.errors import OpenQASMError
 
 _MOST_STATEMENTS = 100_000
 _LARGEST_EXPONENT = 64
-_NAMES = {"name", "identifier", "target", "qubit"}  # of what is defined, not used
+_NAMES = {"name", "identifier", "target", "qubit"}  # fields with names that a node defines
 _EXACT = {"+": operator.add, "-": operator.sub, "*": operator.mul}
-# Of integers; elsewhere readers differ in what they make of them.
+# Operators on integers. On other operands, readers give them different meanings.
 _ROUNDED = {"/": lambda a, b: int(a / b), "%": operator.mod, "<<": operator.lshift}
 
 
@@ -30,7 +30,7 @@ def written_out(program: ast.Program, name: str) -> ast.Program:
         name: What error messages call it.
 
     Raises:
-        OpenQASMError: If it becomes too long, or an integer is not one.
+        OpenQASMError: If the program becomes too long, or a value is not the integer it has to be.
     """
     program = copy.copy(program)
     program.statements = list(_Writer(name).block(program.statements, {}))
@@ -43,7 +43,7 @@ class _Writer:
         self._count = 0
 
     def block(self, statements: Iterable, known: dict[str, int]) -> Iterator:
-        """Yields the statements that others stand for; `known` learns constants."""
+        """Yields statements without loops and constants; adds the constants to `known`."""
         for statement in statements:
             if isinstance(statement, ast.ConstantDeclaration):
                 value = self._integer(statement.init_expression, known)
@@ -66,7 +66,7 @@ class _Writer:
             yield self._filled(statement, known)
 
     def _filled(self, node: Any, known: Mapping[str, int]) -> Any:
-        """Returns a copy of a node, with numbers in place of names that are known."""
+        """Returns a copy of a node with known names replaced by their values."""
         if isinstance(node, list | tuple):
             return type(node)(self._filled(each, known) for each in node)
         if not isinstance(node, ast.QASMNode):
@@ -95,7 +95,7 @@ class _Writer:
         return node
 
     def _integers(self, node: Any, known: Mapping[str, int]) -> Any:
-        """Fills in what stands where integers are expected."""
+        """Returns a copy of a node that must be an integer, evaluated if its names are known."""
         if isinstance(node, list):
             return [self._integers(each, known) for each in node]
         value = self._integer(node, known)
@@ -110,7 +110,7 @@ class _Writer:
         return self._filled(node, known)
 
     def _values(self, given: Any, known: Mapping[str, int]) -> list[int] | range | None:
-        """Returns the integers that a loop goes through, if they are known."""
+        """Returns the integers that a loop runs over, if they are known."""
         if isinstance(given, ast.DiscreteSet):
             values = [self._integer(each, known) for each in given.values]
             known_values = [value for value in values if value is not None]
@@ -124,7 +124,7 @@ class _Writer:
         if step == 0:
             line = given.span.start_line if given.span else "?"
             raise OpenQASMError(f"{self._name}, line {line}: a step of 0")
-        return range(start, end + (1 if step > 0 else -1), step)  # both ends are in it
+        return range(start, end + (1 if step > 0 else -1), step)  # OpenQASM includes both ends
 
     def _integer(self, node: Any, known: Mapping[str, int]) -> int | None:
         if isinstance(node, ast.IntegerLiteral):
@@ -156,7 +156,7 @@ _EXACT_NAMES = {*_EXACT, "**"}
 
 
 def _literal(value: int, node: Any) -> ast.Expression:
-    """Returns an integer as it is written, at the place of a node."""
+    """Returns an integer literal with the position of a node in the text."""
     literal: ast.Expression = ast.IntegerLiteral(abs(value))
     literal.span = node.span
     if value < 0:

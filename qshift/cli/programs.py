@@ -26,7 +26,7 @@ from qshift.inputs import did_you_mean
 
 
 class ProgramError(QShiftError, ValueError):
-    """A file, function or list of values that does not make a program."""
+    """Raised for a file, function or list of values that does not make a program."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Program:
     """A quantum function and what is known of its arguments.
 
     Attributes:
-        name: Where it is from, e.g. ``"energy.py:cost"``.
+        name: The file and function, e.g. ``"energy.py:cost"``.
         function: A quantum function, which queues gates and returns PennyLane measurements, or a
             PennyLane QNode. Its arguments are given by name.
         parameters: The names of its arguments.
-        required: Those without a default value.
-        start: Name -> value that an argument has unless another one is given, where the file says.
+        required: The names of arguments without a default value.
+        start: Name -> value, for arguments for which the file has a value, if none is given.
     """
 
     name: str

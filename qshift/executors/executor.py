@@ -1,8 +1,8 @@
 """Executors run a circuit at many points: float64[N, P] in, float64[N, M] out.
 
-This one contract joins qshift's mathematics to whatever runs circuits. It is also exactly what one
-Qiskit Estimator PUB with broadcast parameters is. `qshift.executors.registry` says which executor
-belongs to which device.
+`autodiff` and `api` reach devices only through this contract, and know nothing else about them. One
+Qiskit Estimator PUB with broadcast parameters has the same form. `qshift.executors.registry` says
+which executor belongs to which device.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Which call of a qnode circuits are run for: what seeded samples depend on.
+    """A call of a qnode, for which circuits are run. Seeded samples depend on it.
 
     Attributes:
-        number: Counts the calls.
-        draws: How often what was run for it already.
+        number: The number of the call.
+        draws: Digest of a circuit at a point -> how often it was run for this call.
     """
 
     number: int
@@ -51,27 +51,28 @@ class Call:
 
 
 class Executor(ABC):
-    """Runs circuits on a device. Everything above this line knows nothing about devices.
+    """Runs circuits on a device: the base class of all executors.
 
-    A subclass has to write `run`. The other methods have defaults: each point takes the shots of
-    its circuit, there are no jobs, and derivatives come from shifted circuits. TensorFlow calls an
-    executor from several threads at once.
+    A subclass has to define `run`. The other methods have defaults: each point takes the shots of
+    its circuit, there are no jobs, and derivatives come from shifted circuits. An executor must be
+    thread-safe, as TensorFlow calls it from several threads at once.
 
     Args:
         device: The device.
         seed: Seed of the samples, an int or several; None for fresh samples.
 
     Raises:
-        UnsupportedError: If a seed is given and the class does not say `takes_seed`.
+        UnsupportedError: If a seed is given and the class has not set `takes_seed`.
 
     Attributes:
-        device: As given.
-        seed: As given; `qshift.executors.seeding.generator` makes random numbers of it.
-        differentiates_gates: Whether `differentiates` may say yes, once circuits are decomposed
+        device: The device.
+        seed: The seed; `qshift.executors.seeding.generator` makes random numbers of it.
+        differentiates_gates: Whether `differentiates` may be True for circuits that are decomposed
             into gates that devices differentiate.
         takes_seed: Whether `run` draws its samples from `seed`.
 
     Example:
+        >>> from qshift.executors.executor import Executor
         >>> from qshift.executors.pennylane import flatten
         >>> from qshift.executors.registry import register
         >>> @register("my.device")
@@ -99,22 +100,24 @@ class Executor(ABC):
     def run(self, circuit: Circuit, points: np.ndarray, call: Call) -> np.ndarray:
         """Returns the raw values float64[N, M] of a circuit at one or more points float64[N, P].
 
-        The values are those of the circuit's measurements, one after the other; for each entry of
-        a shot vector anew.
+        A row holds the values of all measurements, one after the other; with a shot vector, the
+        values for each of its entries follow one another.
 
         Args:
             circuit: The circuit; `Circuit.bind_each` makes tapes of it.
             points: The angles.
-            call: What seeded samples depend on, besides the seed, the circuit and the point.
+            call: The call for which circuits are run. Seeded samples depend on it, besides the
+                seed, the circuit and the point.
         """
 
     def differentiate(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P] at one or more points.
 
-        Only for ``diff_method="adjoint"`` and for circuits that `differentiates`.
+        Called only with ``diff_method="adjoint"``, and for circuits for which `differentiates` is
+        True.
 
         Raises:
-            UnsupportedError: If the device does not have them.
+            UnsupportedError: If the device does not differentiate.
         """
         raise UnsupportedError(
             f"diff_method='adjoint': {self.name} runs circuits and does not differentiate them. "
@@ -127,7 +130,7 @@ class Executor(ABC):
             self.differentiate(circuit, np.empty((0, circuit.num_parameters)))
 
     def differentiates(self, circuit: Circuit) -> bool:
-        """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
+        """Whether `gradients` gives exact derivatives and costs less than shifted circuits."""
         return False
 
     def shots(self, circuit: Circuit) -> int:
@@ -144,7 +147,7 @@ class Executor(ABC):
 
     @property
     def name(self) -> str:
-        """What messages call the device."""
+        """The name of the device in messages."""
         return str(self.device.name)
 
     def __call__(
@@ -152,7 +155,7 @@ class Executor(ABC):
     ) -> np.ndarray:
         """Returns the raw values float64[N, M] of a circuit at the points float64[N, P].
 
-        Counts as one batch in `Tracker`. Without a call given, each is one of its own.
+        The points count as one batch in `Tracker`. Without `call`, they are a call of their own.
 
         Raises:
             ValueError: If `run` returns another number of values.
@@ -193,7 +196,7 @@ class Executor(ABC):
         Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
 
     def _as_numbers(self, method: str, found: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """Returns what a subclass has returned as float64[shape]."""
+        """Returns the result of a subclass's method as float64[shape], or raises ValueError."""
         try:
             numbers = np.asarray(found)
             described = f"one of {numbers.shape}"

@@ -15,6 +15,7 @@ from pennylane.measurements import ExpectationMP
 from pennylane.tape import QuantumScript
 
 from qshift.circuits.circuit import Circuit
+from qshift.circuits.pennylane_internals import DeviceRandomness
 from qshift.circuits.spectra import broadcasts
 from qshift.circuits.user_gates import unmistakable
 from qshift.errors import UnsupportedError
@@ -33,8 +34,8 @@ class PennyLaneExecutor(Executor):
     Args:
         device: A PennyLane device.
         seed: Seed of the samples; None for fresh ones.
-        broadcasting: Names of devices that evaluate a broadcast tape at once; others would take it
-            apart again.
+        broadcasting: Names of devices that evaluate a broadcast tape at once; other devices would
+            only split it up again.
         most_amplitudes: How many amplitudes a broadcast tape may have in all, which bounds memory
             and keeps the caches warm.
         most_tapes: How many tapes go to the device at once.
@@ -43,8 +44,8 @@ class PennyLaneExecutor(Executor):
         UnsupportedError: If a seed is given and the device does not take one.
     """
 
-    # `differentiates` says no: through the public interface, adjoint differentiation takes one tape
-    # per point and gains nothing over shifted circuits.
+    # `differentiates` is False: through the public interface, adjoint differentiation takes one
+    # tape per point and gains nothing over shifted circuits.
 
     takes_seed = True
 
@@ -61,7 +62,7 @@ class PennyLaneExecutor(Executor):
         self._broadcasting = broadcasting
         self._most_amplitudes, self._most_tapes = most_amplitudes, most_tapes
         inherit(device)
-        if seed is not None and _backend(device) is None and not _generators(device):
+        if seed is not None and _backend(device) is None and not DeviceRandomness(device).is_known:
             raise UnsupportedError(
                 f"seed= was given, but the device {device.name} has no seed that can be set. "
                 "Leave seed= out, or use a simulator such as default.qubit or lightning.qubit."
@@ -107,7 +108,7 @@ class PennyLaneExecutor(Executor):
         """Prepares tapes of a circuit for adjoint differentiation.
 
         Returns:
-            Tapes that the device differentiates, and the configuration to do so in.
+            Tapes that the device differentiates, and the execution configuration for that.
 
         Raises:
             UnsupportedError: If the device or the circuit does not allow it.
@@ -130,8 +131,8 @@ class PennyLaneExecutor(Executor):
                 f"generators, and {', '.join(unknown)} has none. Give it a generator, or use "
                 "diff_method='shift' or diff_method='best'."
             )
-        # First as if for execution: when a device decomposes a constant gate, the tape forgets
-        # which parameters are differentiated by.
+        # Tapes are first preprocessed as if for execution: when a device decomposes a constant
+        # gate, the tape loses its list of trainable parameters.
         try:
             tapes, _ = self.device.preprocess_transforms(qml.devices.ExecutionConfig())(given)
         except qml.exceptions.DeviceError as error:
@@ -151,10 +152,10 @@ class PennyLaneExecutor(Executor):
         return tapes, config
 
     def _mark(self, tapes: Sequence[QuantumScript], gates: Sequence[list[Operator]]) -> None:
-        """Marks which parameters of preprocessed tapes to differentiate by: those of `gates`.
+        """Marks the parameters of `gates` as trainable in preprocessed tapes, and no others.
 
         Raises:
-            UnsupportedError: If the device has replaced one of them.
+            UnsupportedError: If the device has replaced one of the gates.
         """
         for tape, wanted in zip(tapes, gates, strict=True):
             position = {id(entry["op"]): i for i, entry in enumerate(tape.par_info)}
@@ -177,7 +178,7 @@ class PennyLaneExecutor(Executor):
         if circuit.shots and self.seed is not None:
             return np.concatenate([self._sample(circuit, point[None], call) for point in points])
         if circuit.shots and (points == points[:1]).all():
-            broadcast = False  # nothing moves, so PennyLane would sample once for all
+            broadcast = False  # all points are equal, so PennyLane would sample once for all
         tapes = [circuit.bind(points)] if broadcast else circuit.bind_each(points)
         tapes = [_unmistakable(tape) for tape in tapes]
         with _alone(self.device):
@@ -199,8 +200,8 @@ class PennyLaneExecutor(Executor):
 
 
 def _with_matrices(circuit: Circuit, tape: QuantumScript) -> QuantumScript:
-    """Makes matrices of gates whose arrays change; devices that differentiate lose count at some of
-    these."""
+    """Turns gates with arrays that change into matrices; devices that differentiate count the
+    parameters of some of these gates wrongly."""
     operations = list(tape.operations)
     for position in {slot.operation for slot in circuit.slots if slot.shape}:
         op = operations[position]
@@ -214,44 +215,42 @@ _lending = Lock()
 
 @contextmanager
 def _alone(device: qml.devices.Device) -> Iterator[None]:
-    """A context in which no other thread uses a device: most keep the state that they are working
-    on. The device has the lock, as several executors may run on it."""
+    """A context in which no other thread uses a device, as most devices keep the state that they
+    are working on. The lock is on the device, as several executors may use the same one."""
     with vars(device).setdefault("_qshift_lock", Lock()):
         inherit(device)
         yield
 
 
 def inherit(device: qml.devices.Device) -> None:
-    """In the child of a fork: gives a device of the parent's random numbers of its own.
+    """Gives a device new random numbers if this process is a fork and the device is the parent's.
 
-    Otherwise all children would draw the same. A device is known from when this is first called.
+    Otherwise all children would draw the same numbers. The process in which this function is first
+    called with a device counts as the device's own.
     """
     known = vars(device)
     if known.setdefault("_qshift_lineage", lineage()) == lineage():
         return
     with known.setdefault("_qshift_lock", Lock()):
         if known["_qshift_lineage"] != lineage():
-            owners = [each for each in _generators(device) if isinstance(each._rng, Generator)]
-            rngs = {id(each._rng): descendant(each._rng) for each in owners}
-            for each in owners:
-                each._rng = rngs[id(each._rng)]
+            own = lambda rng: descendant(rng) if isinstance(rng, Generator) else rng  # noqa: E731
+            DeviceRandomness(device).replace(own)
             known["_qshift_lineage"] = lineage()
 
 
 @contextmanager
 def _lent(device: qml.devices.Device, rng: Any) -> Iterator[None]:
     """Lends a device a generator for one run, as others may use the same device."""
-    backend, owners = _backend(device), _generators(device)
-    if owners:
-        before = device._rng
-        for owner in owners:
-            owner._rng = rng
+    randomness = DeviceRandomness(device)
+    if randomness.is_known:
+        before = randomness.get()
+        randomness.replace(lambda _: rng)
         try:
             yield
         finally:
-            for owner in _generators(device):
-                owner._rng = before
+            randomness.replace(lambda _: before)
     else:
+        backend = _backend(device)
         before, state = backend.options.seed_simulator, np.random.get_state()
         seed = int(rng.integers(2**31))
         backend.set_options(seed_simulator=seed)
@@ -263,18 +262,12 @@ def _lent(device: qml.devices.Device, rng: Any) -> Iterator[None]:
             np.random.set_state(state)
 
 
-def _generators(device: qml.devices.Device) -> list:
-    """Returns what holds a device's random numbers: itself, and the state of lightning devices."""
-    owners = (device, getattr(device, "_statevector", None))
-    return [owner for owner in owners if hasattr(owner, "_rng")]
-
-
 def _backend(device: qml.devices.Device) -> Any:
     return getattr(getattr(device, "target_device", device), "backend", None)
 
 
 def _unmistakable(tape: QuantumScript) -> QuantumScript:
-    """Returns a tape none of whose gates the device can take for another one."""
+    """Returns a tape in which gates that the device would take for others are matrices."""
     operations = [unmistakable(op) for op in tape.operations]
     if all(new is old for new, old in zip(operations, tape.operations, strict=True)):
         return tape
@@ -289,9 +282,9 @@ def flatten(circuit: Circuit, result: Any, points: int = 1) -> np.ndarray:
     """Lays the results of one tape, as PennyLane's devices return them, out as float64[points, M].
 
     Args:
-        circuit: What the tape was made of.
-        result: Of the tape.
-        points: How many points it has.
+        circuit: The circuit that the tape was made from.
+        result: The tape's result.
+        points: The number of points that the tape is broadcast over.
     """
     copies = result if circuit.shots.has_partitioned_shots else (result,)
     columns = []

@@ -1,6 +1,6 @@
 """Which executor runs circuits on a device: looked up by the device's name.
 
-A device of your own takes one class, which says how its circuits are run, and one line:
+A device of your own takes one class, which runs its circuits, and one line:
 
     >>> from qshift.executors.executor import Executor
     >>> from qshift.executors.registry import register
@@ -9,8 +9,8 @@ A device of your own takes one class, which says how its circuits are run, and o
     ...         return [self.device.values(tape) for tape in circuit.bind_each(points)]
     >>> register("my.device", MyExecutor)
 
-From then on `qshift.qnode` runs circuits by it on each device whose `name` is ``"my.device"``.
-Devices that nobody has registered run through PennyLane's public interface.
+From then on, `qshift.qnode` uses this class for each device whose `name` is ``"my.device"``. Other
+devices run through PennyLane's public interface.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _Maker = TypeVar("_Maker", bound=Callable[[Any, Any], Executor])
 
 
 def register(name: str, maker: _Maker | None = None) -> Callable:
-    """Has circuits on the devices of a name run by an executor.
+    """Registers the executor that runs circuits on devices of a name.
 
     The last registration of a name holds: a cell of a notebook may be run again, and another
-    executor may take the place of one of qshift's own. QNodes keep the one they were made with.
+    executor may replace one of qshift's own. QNodes keep the executor that they were made with.
 
     Args:
         name: The device's `name`, such as ``"lightning.qubit"``.
@@ -43,9 +43,11 @@ def register(name: str, maker: _Maker | None = None) -> Callable:
         The maker, or the decorator of it.
 
     Raises:
-        TypeError: If the name is no text, or the maker cannot be called.
+        TypeError: If the name is not a string, or the maker cannot be called.
 
     Example:
+        >>> from qshift.executors.executor import Executor
+        >>> from qshift.executors.registry import register
         >>> @register("my.device")
         ... class MyExecutor(Executor): ...
     """
@@ -66,14 +68,14 @@ def register(name: str, maker: _Maker | None = None) -> Callable:
 
 
 def executor(device: Any, seed: int | None = None) -> Executor:
-    """Returns what runs circuits on a PennyLane device.
+    """Returns the executor that runs circuits on a PennyLane device.
 
     Args:
         device: The device.
         seed: Seed of the samples; None for fresh ones.
 
     Raises:
-        TypeError: If what was registered for it makes no `Executor`.
+        TypeError: If the maker that was registered for the device does not return an `Executor`.
     """
     made = _makers.get(device.name, PennyLaneExecutor)(device, seed)
     if not isinstance(made, Executor):
@@ -93,14 +95,14 @@ def _estimator(device: Any, seed: Any) -> Executor:
 def _lightning(device: qml.devices.Device, seed: Any) -> Executor:
     try:
         from qshift.executors.simulator.simulator import LightningExecutor
-    except ImportError as error:  # another release of lightning, with other internals
+    except ImportError as error:  # a release of lightning that lacks the names qshift uses
         warn_slower("Circuits run through lightning's public interface", error)
         return PennyLaneExecutor(device, seed)
     return LightningExecutor(device, seed)
 
 
-# What makes an executor, by the name of the device. It is of the whole process, since importing the
-# module that has an executor is what registers it.
+# Name of a device -> the function or class that makes its executor. There is one table for the
+# process, because importing a module with an executor registers it for all qnodes.
 _makers: dict[str, Callable[[Any, Any], Executor]] = {
     "qshift.estimator": _estimator,
     "lightning.qubit": _lightning,

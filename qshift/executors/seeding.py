@@ -16,15 +16,15 @@ def generator(
 ) -> np.random.Generator:
     """Returns the generator of one circuit's samples.
 
-    What it draws follows from the seed, the call's number, the circuit, the point, and how often
-    this was run for that call: not from the order in which TensorFlow happens to run things, nor
-    from what is run together.
+    Its numbers depend on the seed, the call's number, the circuit, the point, and how often the
+    circuit was run at this point for that call. They depend neither on the order in which
+    TensorFlow runs ops nor on which points are run together.
 
     Args:
         seed: An int, or a sequence of these; None for fresh random numbers.
         circuit: The circuit.
         point: float64[P].
-        call: Counts the draw.
+        call: The call for which the circuit is run; it counts the runs.
     """
     if seed is None:
         return np.random.default_rng()

@@ -1,9 +1,9 @@
 """How a quantum function reads its inputs: one sample at a time, or a whole batch.
 
 The function is traced for a sample and for a batch; no circuit runs. It is called for a whole batch
-only if every op on the way is known to treat the samples alike and separately, and if its results
-for made-up samples are the same as for one sample after the other. Otherwise it is called for one
-sample at a time.
+only if every op from inputs to results is known to treat the samples alike and separately, and if
+its results for made-up samples are the same as for one sample after the other. Otherwise it is
+called for one sample at a time.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Reading:
 
     Attributes:
         features: Length of a sample.
-        whole: Whether it takes a batch, [N, features], and treats each sample as if it were alone.
-            Otherwise it takes one sample.
-        shape: The shape of its results for one sample, joined; a dict of shapes if it returns a
-            dict.
-        as_batch: Whether it takes one sample as a batch of one, [1, features].
-        traceable: Whether it can be traced; otherwise it works in eager mode only, as it asks for
-            the numbers in tensors.
+        whole: Whether the function takes a batch, [N, features], and treats each sample as if it
+            were alone. Otherwise it takes one sample.
+        shape: The shape of the joined results for one sample; a dict of shapes if the function
+            returns a dict.
+        as_batch: Whether the function takes one sample as a batch of one, [1, features].
+        traceable: Whether the function can be traced. Otherwise it works in eager mode only, as it
+            reads the numbers in tensors.
         own_gradients: Whether something computed from the samples has a `tf.custom_gradient`,
             which `tf.vectorized_map` would drop.
     """
@@ -62,12 +62,13 @@ def read(
         function: The function.
         name: What messages call it.
         features: Length of a sample.
-        dtype: Of the samples.
+        dtype: The dtype of the samples.
         weights: Shapes and dtypes of the weights.
 
     Raises:
-        ValueError: If it takes neither one sample nor a batch, returns one result for a whole
-            batch, or takes only batches and its results for a sample depend on the others.
+        ValueError: If the function takes neither one sample nor a batch, if it returns one result
+            for a whole batch, or if it takes only batches and its results for a sample depend on
+            the other samples.
     """
     rows = _odd_size(features, weights)
 
@@ -83,7 +84,7 @@ def read(
         if batch_error is not None:
             return _read_eagerly(function, name, features, dtype, weights)
         _require_rows(batch.outputs, name, rows)
-        # What depends on how many samples there are shows in batches of another size.
+        # Batches of another size show whether results depend on the number of samples.
         whole, size = batch.is_separate, 2 if batch.is_separate else 1
         smaller, cannot = traced(size, features)
         if not (whole if cannot else _same(batch, smaller)):
@@ -100,12 +101,13 @@ def read(
 class _Traced:
     """A function of one sample, or of a batch, traced as a graph.
 
-    Only the ops that its results need are run, so that it assigns to no variables.
+    Only the ops that the results need are run, so that no variables are assigned.
 
     Attributes:
-        outputs: Its results, joined, [N, ...]; N is one for one sample.
-        is_separate: Whether it surely treats the samples of a batch alike and separately.
-        has_own_gradients: As a `Reading` says it.
+        outputs: The joined results, [N, ...]; N is one for one sample.
+        is_separate: Whether the function is certain to treat the samples of a batch alike and
+            separately.
+        has_own_gradients: See `own_gradients` of `Reading`.
     """
 
     def __init__(
@@ -137,8 +139,8 @@ class _Traced:
         return _shape(self.outputs)
 
     def __call__(self, samples: np.ndarray) -> list[np.ndarray]:
-        """Returns its results for samples [N, features]. They go in as batches of the size that it
-        was traced for; those that are left over are not used."""
+        """Returns the function's results for samples [N, features]. Samples are passed in batches
+        of the size that the function was traced for; a last, smaller batch is left out."""
         if self._run is None:
             self._run = self._graph.prune(self._graph.inputs, tf.nest.flatten(self.outputs))
         random = np.random.default_rng(1)
@@ -146,7 +148,7 @@ class _Traced:
             tf.constant(random.uniform(0.1, 1, spec.shape), spec.dtype)
             for spec in self._weights.values()
         ]
-        for take in deferred_captures(self._graph.graph):  # anew whenever it is run
+        for take in deferred_captures(self._graph.graph):  # inputs to compute anew at each run
             values += tf.nest.flatten(take())
         size = self.inputs.shape[0] if self.inputs.shape.rank == 2 else 1
         samples = samples[: len(samples) // size * size].reshape([-1, *self.inputs.shape])
@@ -167,35 +169,34 @@ def _odd_size(features: int, weights: Mapping[str, Any]) -> int:
 
 
 def _same(batch: _Traced, other: _Traced) -> bool:
-    """Whether a function makes the same of samples in a batch and fewer at a time.
-
-    As far as made-up samples tell.
+    """Whether two traces of a function, for batches of different sizes, give the same results for
+    made-up samples.
     """
     agreed = []
     rows, features = batch.inputs.shape
     for samples, tolerance in _made_up(rows, features, batch.inputs.dtype.is_complex):
         together, error = _attempt(lambda x=samples: batch(x))
         apart, other_error = _attempt(lambda x=samples: other(x))
-        if error is None and other_error is None:  # functions may want numbers of some kind
+        if error is None and other_error is None:  # functions may refuse samples of some kinds
             agreed.append(_agree(together, apart, tolerance))
     return bool(agreed) and all(agreed)
 
 
 def _made_up(rows: int, features: int, is_complex: bool) -> Iterator[Any]:
-    """Yields samples, and how well what is made of them has to agree."""
+    """Yields samples, and the tolerance within which results for them have to agree."""
     random = np.random.default_rng(0)
     shape = rows, features
     phases = np.exp(1j * random.uniform(-3, 3, shape)) if is_complex else 1.0
     ordinary = random.uniform(0.1, 1, shape) * phases
     yield ordinary / np.linalg.norm(ordinary, axis=1, keepdims=True), 1e-5
-    # Large ones next to small ones, of both signs; then one of zeros, and opposite ones.
+    # Samples with large and small numbers of both signs, zeros, and samples with opposite signs.
     wide = random.normal(size=shape) * 10 ** np.linspace(1.5, -2, rows)[:, None] * phases
     yield wide, 1e-3
     yield np.concatenate([wide[:1], 0 * wide[:1], -wide[: rows - 2]]), 1e-3
 
 
 def _agree(together: Sequence[np.ndarray], apart: Sequence[np.ndarray], tolerance: float) -> bool:
-    """Whether numbers agree but for rounding in single precision, whatever their scale."""
+    """Whether numbers of any scale agree up to rounding in single precision."""
 
     def agree(a: Any, b: Any) -> bool:
         if a.shape[1:] != b.shape[1:]:
@@ -214,7 +215,7 @@ def _read_eagerly(
     dtype: tf.DType,
     weights: Mapping[str, Any],
 ) -> Reading:
-    """Reads a function that asks for the numbers in tensors, so that it cannot be traced."""
+    """Returns the `Reading` of a function that cannot be traced, as it reads numbers in tensors."""
     random = np.random.default_rng(0)
     shape = _odd_size(features, weights), features
     amplitudes = random.uniform(0.1, 1, shape)
@@ -226,7 +227,7 @@ def _read_eagerly(
     }
     failed = []
     with rehearsal():
-        # Some encodings want samples of norm one, some want them to consist of zeros and ones.
+        # Some encodings need samples of norm one, some need samples of zeros and ones.
         for kind in (amplitudes, bits):
             samples = tf.constant(kind, dtype)
             alone, error = _attempt(lambda x=samples: _stacked([function(y, values) for y in x]))
@@ -263,7 +264,8 @@ def _mixing(name: str) -> ValueError:
 
 
 def joined(results: Any) -> Any:
-    """Flattens and concatenates several results [N, ...] to one [N, M]; in a dict, each entry's."""
+    """Flattens and concatenates several results [N, ...] to one [N, M]; in a dict, those of each
+    entry."""
     if isinstance(results, dict):
         return {name: joined(part) for name, part in results.items()}
     if not isinstance(results, list | tuple):

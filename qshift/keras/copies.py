@@ -1,8 +1,8 @@
-"""Copies and pickles of Keras's layers and models take qnodes along that no name finds.
+"""Copies and pickles of Keras's layers and models, which take along qnodes that have no name.
 
-Keras copies and pickles a model as it saves it: by its settings, which hold a qnode's name. A file
-must not hold a qnode itself, but a copy may share it, and a pickle may hold what the pickler takes.
-`keras_internals` puts what is here into Keras.
+Keras copies and pickles a model in the same way as it saves one: by its settings, which hold a
+qnode's name. A file must not hold a qnode itself, but a copy may share it, and a pickle may hold
+it. `keras_internals` puts the functions of this module into Keras.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _taken: ContextVar[Handed | None] = ContextVar("taken", default=None)
 
 
 class Handed:
-    """Qnodes by the names that stand for them in settings, for one copy or pickle."""
+    """The names that stand for qnodes in settings, and these qnodes, for one copy or pickle."""
 
     def __init__(self) -> None:
         self.qnodes: dict[str, qml.QNode] = {}
@@ -30,8 +30,8 @@ class Handed:
 
 
 def give(qnode: qml.QNode) -> str | None:
-    """Returns a name for a qnode in settings if these are for a copy or pickle, which takes the
-    qnode along; None if they are for anything else."""
+    """Returns a name for a qnode in settings while a copy or pickle is made, which takes the qnode
+    along; None at other times."""
     handed = _given.get()
     if handed is None:
         return None
@@ -41,7 +41,7 @@ def give(qnode: qml.QNode) -> str | None:
 
 
 def take(name: str) -> qml.QNode | None:
-    """Returns the qnode of a name that `give` made, while its copy or pickle is being made."""
+    """Returns the qnode of a name that `give` returned, while its copy or pickle is made."""
     handed = _taken.get()
     return None if handed is None else handed.qnodes.get(name)
 
@@ -55,10 +55,10 @@ def _restored(make: Callable, arguments: tuple, handed: Handed) -> Any:
 
 
 def taking_qnodes_along(reduce: Callable) -> Callable:
-    """Returns the `__reduce__` of layers and models, with the qnodes that they hold.
+    """Returns a `__reduce__` for layers and models that includes the qnodes in them.
 
     Args:
-        reduce: The one that has their settings and weights only.
+        reduce: Keras's `__reduce__`, with settings and weights only.
     """
 
     @functools.wraps(reduce)

@@ -1,7 +1,7 @@
 """Every name beneath Keras's public interface that qshift uses, with what it must do.
 
-No other module names `keras.src`. What is promised here is tested alone, in
-tests/keras/test_keras_internals.py. To import this module is to change Keras, in the whole process.
+No other module names `keras.src`. tests/keras/test_keras_internals.py tests what this module
+promises, without the rest of qshift. Importing this module changes Keras, in the whole process.
 """
 
 from __future__ import annotations
@@ -10,6 +10,6 @@ from keras.src.saving.keras_saveable import KerasSaveable
 
 from qshift.keras.copies import taking_qnodes_along
 
-# By it the standard library copies and pickles layers and models. It returns a function and
-# arguments that make one again, from the settings (`get_config`) and the weights.
+# The standard library copies and pickles layers and models by this method. It returns a function
+# and arguments that make the object again, from its settings (`get_config`) and weights.
 KerasSaveable.__reduce__ = taking_qnodes_along(KerasSaveable.__reduce__)

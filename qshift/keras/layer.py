@@ -32,10 +32,10 @@ class QuantumLayer(keras.layers.Layer):
 
     The quantum function has an argument named ``inputs``; its other arguments are the layer's
     weights. It describes the circuit of one sample, so ``inputs`` is a vector, float[features].
-    Functions that are written for a whole batch, ``inputs[:, 0]``, serve as well, if they keep its
-    samples apart: what is made of a sample never depends on the others in its batch. Either way all
-    samples of a batch run as one batch of circuits (but for functions that cannot be traced, as
-    they ask for the numbers in tensors: these work in eager mode only, one sample after another).
+    Functions that are written for a whole batch, ``inputs[:, 0]``, work as well, if they keep its
+    samples apart: results for a sample must not depend on the other samples in its batch. Either
+    way, all samples of a batch run as one batch of circuits. (Functions that cannot be traced,
+    because they read the numbers in tensors, work in eager mode only, one sample after another.)
     The last axis of the layer's inputs holds the features; all axes before it are batch axes, as
     for `keras.layers.Dense`. Complex inputs stay complex.
 
@@ -43,9 +43,9 @@ class QuantumLayer(keras.layers.Layer):
     value, [2**wires] for probabilities. Several measurements are flattened and concatenated, and a
     dict of measurements gives a dict of outputs.
 
-    Works in eager mode, in `fit` and in a `tf.function`, inside other differentiation (a loss may
-    contain derivatives of any order by inputs), and with finite shots. Gradients cost circuits only
-    for what is differentiated. XLA cannot run circuits, so models with this layer are not compiled
+    The layer works in eager mode, in `fit` and in a `tf.function`, inside other differentiation (a
+    loss may contain derivatives of any order by inputs), and with finite shots. Only derivatives
+    that are used cost circuits. XLA cannot run circuits, so models with this layer are not compiled
     by ``jit_compile="auto"``. Under mixed precision angles and results stay in the variables'
     dtype; the output is cast to the compute dtype.
 
@@ -178,15 +178,15 @@ class QuantumLayer(keras.layers.Layer):
 
     @property
     def _samples_dtype(self) -> tf.DType:
-        """Of what the quantum function is given."""
+        """The dtype of the samples that the quantum function is given."""
         real = tf.as_dtype(self.variable_dtype)
         if not self._is_complex:
             return real
         return tf.complex128 if real == tf.float64 else tf.complex64
 
     def _whole(self, reading: Reading, samples: tf.Tensor, weights: Any) -> Any:
-        """Calls the qnode for all samples; one by one if it asks how many there are, and that is
-        not known while `fit` is traced."""
+        """Calls the qnode for all samples, or one by one if the function needs their number, which
+        is not known while `fit` is traced."""
         try:
             return self._quantum(samples, weights)
         except UnknownSizeError:
@@ -196,7 +196,7 @@ class QuantumLayer(keras.layers.Layer):
         return self.qnode(**{self.input_arg: inputs}, **weights)
 
     def _map(self, reading: Reading, samples: tf.Tensor, weights: Any) -> Any:
-        """Calls the qnode for each sample; TensorFlow makes one call with all of it."""
+        """Calls the qnode for each sample; TensorFlow vectorises that to one call for all."""
 
         def one(sample: tf.Tensor) -> Any:
             results = self._sample(reading, sample, weights)
@@ -225,12 +225,12 @@ class QuantumLayer(keras.layers.Layer):
         return tf.nest.map_structure(lambda result: result[0], results)
 
     def _compiled_map(self, reading: Reading, moving: bool) -> Any:
-        """Returns `_map` for eager mode, traced once: its shapes are known, and a `tf.function`
-        would warn that it is traced often, as layers are many and alike.
+        """Returns `_map` for eager mode, traced once with known shapes. A `tf.function` would warn
+        about retracing, as it counts the functions of all layers as one.
 
         Args:
             reading: How the quantum function reads samples.
-            moving: Whether derivatives by the samples may be asked for; if not they cost nothing.
+            moving: Whether derivatives by the samples may be asked for. If not, they cost nothing.
         """
         key = reading.features, self._samples_dtype, moving
         if key not in self._maps:
@@ -307,7 +307,7 @@ class QuantumLayer(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict) -> QuantumLayer:
-        """Makes a layer of its settings."""
+        """Makes a layer from the settings that `get_config` returned."""
         qnode = found(config["qnode"], config.get("name"))
         return super().from_config({**config, "qnode": qnode})
 

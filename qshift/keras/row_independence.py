@@ -1,7 +1,7 @@
-"""Whether what TensorFlow has traced treats the rows of a batch alike and separately.
+"""Whether a traced function treats the rows of a batch alike and separately.
 
-The answer is yes only if it is certain: if every op on the way is known to keep the rows apart, and
-to do the same to each of them.
+The answer is yes only if it is certain: if every op between inputs and results is known to keep the
+rows apart, and to do the same with each of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from qshift.tensorflow_internals import has_users_gradient
 
-# Ops that make each entry of their result of one entry of every input, which are broadcast.
+# Elementwise ops: each entry of the result is computed from one entry of every input. Inputs are
+# broadcast.
 _ENTRIES = frozenset(
     "Abs Acos Acosh AddN AddV2 Angle Asin Asinh Atan Atan2 Atanh BroadcastTo Cast Ceil "
     "CheckNumerics ClipByValue Complex ComplexAbs Conj Cos Cosh Digamma DivNoNan Elu Equal Erf "
@@ -29,8 +30,8 @@ _ENTRIES = frozenset(
 _REDUCTIONS = frozenset("All Any ArgMax ArgMin EuclideanNorm Max Mean Min Prod Sum".split())
 # Ops along axes that their second input names.
 _ALONG = frozenset("Cumprod Cumsum CumulativeLogsumexp ReverseV2".split())
-_HARMLESS = frozenset(["Assert", "PrintV2"])  # ops with a state that nothing is computed from
-_SHAPES = frozenset("Rank Shape ShapeN Size".split())  # ops that see no numbers
+_HARMLESS = frozenset(["Assert", "PrintV2"])  # ops with a state that no result depends on
+_SHAPES = frozenset("Rank Shape ShapeN Size".split())  # ops whose results depend on shapes only
 _MIXED = None
 
 
@@ -41,12 +42,12 @@ def are_separate(outputs: Sequence[tf.Tensor], batch: tf.Tensor) -> bool:
         outputs: Tensors of a graph, [N, ...]. All shapes in it are known.
         batch: The placeholder, [N, ...]. No other size in the graph is N.
     """
-    axes: dict[str, int | None] = {batch.name: 0}  # in which the rows are
+    axes: dict[str, int | None] = {batch.name: 0}  # name of a tensor -> the axis of the rows
     for op in batch.graph.get_operations():
         given = {i: axes[x.name] for i, x in enumerate(op.inputs) if x.name in axes}
         if not given or op.type in _SHAPES:
             continue
-        # What is written into a variable may be read again.
+        # A value that is assigned to a variable may be read again.
         if op.op_def.is_stateful and op.type not in _HARMLESS:
             return False
         places: list[int | None] = [_MIXED] * len(op.outputs)
@@ -68,7 +69,7 @@ def has_own_gradients(inputs: tf.Tensor) -> bool:
 
 
 def _places(op: tf.Operation, given: Mapping[int, int | None]) -> list[int | None]:
-    """Returns in which axis of each output of an op the rows are."""
+    """Returns the axis of the rows in each output of an op."""
     if op.type == "IdentityN":
         return [given.get(i, _MIXED) for i in range(len(op.outputs))]
     rule = _broadcast if op.type in _ENTRIES else _reduce if op.type in _REDUCTIONS else None
@@ -106,7 +107,7 @@ def _constant(tensor: tf.Tensor) -> np.ndarray | None:
 
 
 def _only(given: Mapping[int, int | None], position: int = 0) -> int | None:
-    """Returns the axis of the rows if only one input has them, and that is the right one."""
+    """Returns the axis of the rows if only one input has rows, namely the one at `position`."""
     return given[position] if set(given) == {position} else _MIXED
 
 
@@ -127,7 +128,7 @@ def _broadcast(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
         return _MIXED if axis is _MIXED else axis + rank - op.inputs[0].shape.rank
     rank = op.outputs[0].shape.rank
     if op.type == "Select" and any(x.shape.rank != rank for x in op.inputs):
-        return _MIXED  # a vector of conditions says which rows, not which columns
+        return _MIXED  # a vector of conditions selects rows, not columns
     return _aligned(op.inputs, given, rank)
 
 
@@ -247,7 +248,7 @@ def _gather(op: tf.Operation, given: Mapping[int, Any]) -> Any:
     (axes,) = _axes_of(op.inputs[2], op.inputs[0].shape.rank) or (None,)
     if axes is None or len(given) != 1 or 2 in given:
         return _MIXED
-    if 1 in given:  # an entry of a table for each row
+    if 1 in given:  # the indices depend on the rows: each row takes an entry of a table
         return axes + given[1]
     if given[0] == axes:
         return _MIXED
@@ -255,7 +256,8 @@ def _gather(op: tf.Operation, given: Mapping[int, Any]) -> Any:
 
 
 def _matmul(op: tf.Operation, given: Mapping[int, int | None]) -> Any:
-    """The axes before the last two are broadcast; of these, one is summed over."""
+    """Returns the axis of the rows in a product of matrices: the axes before the last two are
+    broadcast, and one of the last two is summed over."""
     names = ("transpose_a", "transpose_b") if op.type == "MatMul" else ("adj_x", "adj_y")
     rank, ranks = op.outputs[0].shape.rank, [x.shape.rank for x in op.inputs]
     turned = [op.get_attr(name) for name in names]

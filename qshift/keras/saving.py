@@ -1,8 +1,8 @@
 """How a saved model names the qnodes of its layers, and finds them again when it is loaded.
 
 The file of a model holds a name for each qnode, never code: the name that `register` gave, or that
-of the quantum function. A qnode that nobody could find by a name can be copied and pickled with its
-model (`copies`), but a model with it cannot be saved.
+of the quantum function. A qnode that cannot be found by a name can be copied and pickled with its
+model (`copies`), but a model with such a qnode cannot be saved.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ def register(
     """Decorates a qnode so that saved models find it again when they are loaded.
 
     The file of a model holds the qnode's name, never its code. The process that loads the model
-    imports the module that defines the qnode. Also usable as ``register(package=..., name=...)``.
+    has to import the module that defines the qnode. The decorator also takes arguments:
+    ``register(package=..., name=...)``.
     `keras.saving.register_keras_serializable` does the same, without the checks.
 
     Args:
         qnode: The qnode.
-        package: Where the name belongs to, as in Keras.
+        package: The package of the name, as in Keras.
         name: The name; that of the quantum function if not given.
 
     Raises:
-        TypeError: If it is not a qnode.
-        ValueError: If another quantum function has this name already, or a lambda has none.
+        TypeError: If `qnode` is not a qnode.
+        ValueError: If another quantum function has this name already, or if no name is given for a
+            lambda.
 
     Example:
         >>> @qshift.keras.register
@@ -67,7 +69,7 @@ def _home(qnode: qml.QNode) -> str:
 
 
 class _Reference:
-    """Stands for a qnode in settings, which Keras copies in depth."""
+    """An object that stands for a qnode in settings, which Keras copies deeply."""
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self
@@ -76,8 +78,8 @@ class _Reference:
 class _Name(_Reference, str):
     """The name of a qnode that is not registered.
 
-    A file keeps the name only, so whoever loads the model has to give the qnode. Settings that stay
-    in memory, as for `keras.models.clone_model`, have the qnode as well.
+    A file keeps the name only, so the qnode has to be given when the model is loaded. Settings that
+    stay in memory, as for `keras.models.clone_model`, have the qnode as well.
     """
 
     qnode: qml.QNode
@@ -85,7 +87,7 @@ class _Name(_Reference, str):
 
 @dataclass
 class _Nameless(_Reference):
-    """A qnode that nobody could find by a name: settings that stay in memory have it, but they
+    """A qnode that cannot be found by a name. Settings that stay in memory have the qnode, but they
     cannot be saved."""
 
     qnode: qml.QNode
@@ -100,7 +102,7 @@ class _Nameless(_Reference):
 
 
 def reference(qnode: qml.QNode) -> str | _Nameless:
-    """Returns what stands for a qnode in the settings of a layer."""
+    """Returns the name or object that stands for a qnode in the settings of a layer."""
     name = keras.saving.get_registered_name(qnode)
     if keras.saving.get_registered_object(name) is qnode:
         return name
@@ -124,7 +126,7 @@ def found(name: Any, layer: str | None) -> qml.QNode:
         layer: The name of the layer, for messages.
 
     Raises:
-        ValueError: If there is none of this name.
+        ValueError: If no qnode has this name.
     """
     qnode = getattr(name, "qnode", None) or take(name) or keras.saving.get_registered_object(name)
     if qnode is None:

@@ -1,4 +1,4 @@
-"""What goes wrong where TensorFlow vectorises the calls for all samples, and what is done about it.
+"""Corrections where TensorFlow vectorises the calls for all samples and does so wrongly.
 
 `tf.vectorized_map` drops the gradients of a `tf.custom_gradient`, and squeezes the axis of the
 samples away together with the other axes of length one.
@@ -16,7 +16,8 @@ from qshift.tensorflow_internals import vectorise, wrapped
 
 
 def without_derivatives(results: Any, name: str) -> Any:
-    """Refuses derivatives that TensorFlow would give in place of a user's own."""
+    """Returns results that raise an error when they are differentiated, because TensorFlow would
+    ignore the user's own gradients."""
 
     @tf.custom_gradient
     def refuse(*tensors: tf.Tensor) -> tuple[list[tf.Tensor], Callable[..., Any]]:
@@ -34,8 +35,8 @@ def without_derivatives(results: Any, name: str) -> Any:
 
 
 def squeeze_samples_only(graph: tf.Graph) -> None:
-    """Has TensorFlow vectorise those ops rightly that squeeze all axes of length one, as `tf.norm`
-    does: it would squeeze the axis of the samples as well, if there is only one."""
+    """Corrects how TensorFlow vectorises ops that squeeze all axes of length one, such as those of
+    `tf.norm`: with a single sample, TensorFlow would squeeze the axis of the samples as well."""
 
     def convert(inputs: Any) -> Any:
         axes = [i + 1 for i, size in enumerate(inputs.op.inputs[0].shape) if size == 1]

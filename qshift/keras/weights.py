@@ -1,4 +1,4 @@
-"""What a user says of a layer's weights: their shapes, initializers, regularizers, constraints."""
+"""A user's specifications of a layer's weights: shapes, initializers, regularizers, constraints."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def specs(weight_specs: Any, weight_shapes: Any) -> dict[str, dict[str, Any]]:
     """Returns the specifications of weights, with Keras's objects in place of their names.
 
     Args:
-        weight_specs: By the name of a weight, what `keras.layers.Layer.add_weight` takes.
-        weight_shapes: The shapes of all weights by their names.
+        weight_specs: Name of a weight -> keywords of `keras.layers.Layer.add_weight`.
+        weight_shapes: Name of a weight -> shape, for all weights.
 
     Raises:
-        ValueError: If a name is that of no weight, or `add_weight` takes no such thing.
+        ValueError: If no weight has a name, or `add_weight` does not have a keyword.
     """
     specs = {}
     for weight, spec in weight_specs.items():
@@ -53,7 +53,7 @@ def specs(weight_specs: Any, weight_shapes: Any) -> dict[str, dict[str, Any]]:
 
 
 def serialized(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Returns what `specs` returned as settings that Keras saves."""
+    """Returns the specifications from `specs` as settings that Keras can save."""
     return {
         name: {
             key: _SERIALIZABLE[key].serialize(value) if key in _SERIALIZABLE else value

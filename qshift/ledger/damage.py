@@ -1,8 +1,8 @@
-"""What of a ledger is not as it was written, and the error that says so.
+"""Damage to a ledger: where rows are not as they were written, and the error that says so.
 
-A disk or a memory may change what is stored. Each row has a checksum (`schema`), so that a changed
-result is never taken for a measured one. If a row that says which points are recorded is changed,
-points might not be found and would be measured, and paid for, again: then nothing is sent.
+A faulty disk or memory may change stored data. Each row has a checksum (`schema`), so that a
+changed result is never taken for a measured one. If a row that says which points are recorded is
+damaged, points might not be found and would be measured, and paid for, again: then nothing is sent.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from qshift.ledger.schema import damaged
 
 
 def error(path: Path, what: str, job: int | None = None, lone: bool = False) -> LedgerError:
-    """Returns the error for what is not as it was written.
+    """Returns the error for damage to a ledger.
 
     Args:
         path: The ledger's file.
-        what: What is damaged.
-        job: The job, if it is no more than that.
-        lone: Whether there is no such job, but results that say so.
+        what: What is damaged, as the subject of a sentence.
+        job: The number of the job, if the damage concerns one job only.
+        lone: Whether results name this job, but no such job is recorded.
     """
     prune = ""
     if job is not None:
@@ -45,16 +45,16 @@ def error(path: Path, what: str, job: int | None = None, lone: bool = False) -> 
 def to_be_fetched_again(
     db: sqlite3.Connection, path: Path, job: int, points: Sequence[Point] = ()
 ) -> Record:
-    """Returns a job with results that are damaged here, if a service may have them still.
+    """Returns a job with damaged results, if its service may still have them.
 
     Args:
         db: The database.
-        path: Its file, for messages.
+        path: The database's file, for messages.
         job: The number of the job.
-        points: Points that say that they are the job's.
+        points: The points that name this job as theirs.
 
     Raises:
-        LedgerError: If more than its results is damaged, or no service has it.
+        LedgerError: If more than the job's results is damaged, or the job ran on no service.
     """
     record = tables.record(db, job)
     sealed = [point.is_sealed for point in (*points, *tables.points_of(db, job))]
@@ -68,8 +68,8 @@ def to_be_fetched_again(
 
 
 def found(db: sqlite3.Connection) -> str | None:
-    """Returns a sentence if something is damaged so that recorded points might not be found; None
-    if nothing is. Damaged results are not looked for: they are found when they are read.
+    """Returns a sentence if there is damage because of which recorded points might not be found,
+    else None. Damaged results are not looked for here, as they are noticed when they are read.
     """
     (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if said != "ok":
@@ -86,6 +86,6 @@ def found(db: sqlite3.Connection) -> str | None:
 
 
 def unsound(db: sqlite3.Connection) -> set[int]:
-    """Returns the numbers of jobs of which something is not as it was written."""
+    """Returns the numbers of jobs with any damage."""
     jobs = {job.id for job in tables.jobs(db) if not job.is_sound}
     return jobs | {point.job for point in tables.all_points(db) if not point.is_sound}

@@ -27,10 +27,10 @@ _log = logging.getLogger("qshift")
 
 
 class LedgerError(QShiftError, OSError):
-    """A ledger that cannot be used. Nothing is sent then.
+    """Raised for a ledger that cannot be used. Nothing is sent then.
 
     Attributes:
-        problem: What is wrong with it, without the advice for those who have not sent anything.
+        problem: What is wrong with the ledger, without the advice for users who have sent nothing.
 
     Example:
         >>> from qshift.ledger import Ledger
@@ -43,22 +43,22 @@ class LedgerError(QShiftError, OSError):
 
 
 class ReadOnlyLedgerError(LedgerError):
-    """A ledger that lacks some of the points that are wanted, and cannot be written."""
+    """Raised for a ledger that lacks some of the points that are wanted, and cannot be written."""
 
 
 class Database:
     """A file with the tables of `qshift.ledger.schema`.
 
     Args:
-        path: The file. It and its directory are made when they are first written to.
-        patience: Seconds to wait for other processes' transactions. After a twentieth of it a
-            warning says what is waited for.
+        path: The file. The file and its directory are made when they are first written to.
+        patience: Seconds to wait for other processes' transactions. After a twentieth of this time,
+            a warning says that it waits.
     """
 
     def __init__(self, path: Path, patience: float = PATIENCE) -> None:
         self.path = path
         self._patience = patience
-        # A private copy, if it cannot be written, and what the original was like then.
+        # A private copy of a file that cannot be written, and the original's state when copied.
         self._copied: tuple[tuple, Path] | None = None
         self._lock = Lock()
 
@@ -77,7 +77,7 @@ class Database:
                 yield db
                 db.execute("COMMIT")
             finally:
-                db.close()  # which rolls back what was not committed
+                db.close()  # rolls back changes that were not committed
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection | None]:
@@ -96,7 +96,7 @@ class Database:
 
     @property
     def is_writable(self) -> bool:
-        """Whether its permissions allow writing; a full disk, for instance, shows only later."""
+        """Whether the file's permissions allow writing; a full disk, for example, shows later."""
         there = self.path.exists()
         return os.access(self.path.parent, os.W_OK) and (not there or os.access(self.path, os.W_OK))
 
@@ -109,7 +109,7 @@ class Database:
                 return db
             db.close()
             with self.writing():
-                pass  # which brings it up to date, or raises
+                pass  # to open the file brings it up to date, or raises
             return self._begun(self.path, "BEGIN")
         if Path(f"{self.path}-shm").exists():  # another process has opened it, and may write
             try:
@@ -122,15 +122,15 @@ class Database:
         return self._begun(self._copy(), "BEGIN")
 
     def _copy(self) -> Path:
-        """Returns the path of a copy that is up to date: where SQLite cannot write, it does not
-        read a write-ahead log."""
+        """Returns the path of a copy of the file that is up to date, with the write-ahead log,
+        which SQLite does not read where it cannot write."""
         parts = [Path(f"{self.path}{end}") for end in ("", "-wal")]
         parts = [part for part in parts if part.exists()]
         state = tuple((part.stat().st_mtime_ns, part.stat().st_size) for part in parts)
         with self._lock:
             if self._copied is None or self._copied[0] != state:
                 directory = tempfile.mkdtemp(prefix="qshift-ledger-")
-                # Also at the end of the process.
+                # The copy is deleted at the end of the process at the latest.
                 weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
                 for part in parts:
                     shutil.copyfile(part, Path(directory, part.name))
@@ -147,13 +147,13 @@ class Database:
         while True:
             db = sqlite3.connect(path, timeout=self._patience / 20, isolation_level=None)
             try:
-                # Text that is damaged must not keep other rows from being read.
+                # Damaged text must not keep other rows from being read.
                 db.text_factory = lambda text: text.decode(errors="surrogateescape")
                 if begin != "BEGIN" and not schema.version(db):
                     db.execute("PRAGMA journal_mode = WAL")
-                db.execute("PRAGMA synchronous = FULL")  # what is written survives a power failure
+                db.execute("PRAGMA synchronous = FULL")  # transactions survive a power failure
                 db.execute(begin)
-                schema.require_known(db)  # which makes a reading transaction begin as well
+                schema.require_known(db)  # its query also begins a reading transaction
                 return db
             except BaseException as error:
                 db.close()
@@ -184,7 +184,8 @@ class Database:
             raise raised from error
 
     def _hint(self, error: BaseException) -> str:
-        """Returns what an error of SQLite's means and the way out, where it does not say so."""
+        """Returns a text with the meaning of an error of SQLite's and the way out; "" where the
+        error itself says enough."""
         if _is(error, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return (
                 "It is damaged, or no ledger. Put a copy from a backup in its place; of a damaged "

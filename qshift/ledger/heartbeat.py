@@ -1,9 +1,9 @@
-"""Signs of life of processes that are at work on jobs, in the ledger that they share.
+"""Signs of life of processes that are sending or simulating jobs, in the ledger that they share.
 
-A process that has claimed points is about to send a job, or simulates it. If it dies, the next one
-that wants the points has to go on in its place, but only then. Where the other process cannot be
-looked up, as in another container, its signs of life decide: every few seconds a thread writes into
-the ledger that this process is still at work.
+A process that has claimed points is about to send a job, or simulates it. If this process dies, the
+next one that needs the points has to take over, but only then. Where a process cannot be looked up,
+because it runs in another container, its signs of life decide: every few seconds, a thread of a
+working process writes into the ledger that the process is still at work.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from qshift.ledger.records import Record
 
 
 class Heartbeat:
-    """The jobs that threads of this process are at work on, and whether others are at theirs.
+    """Records which jobs this process is at work on, and finds out whether other processes still
+    work on theirs.
 
     Args:
         beat: Seconds between two signs of life.
-        silence: Seconds without one, after which a process that cannot be looked up is gone.
+        silence: Seconds without a sign of life after which a process counts as ended, if it cannot
+            be looked up.
         process: Returns the name of this process.
         is_alive: Whether the process of a name still runs; None if that cannot be known here.
 
     Attributes:
-        lock: Held while jobs are claimed or given up, so that what this process is at work on
-            agrees with what is recorded.
+        lock: Held while jobs are claimed or given up, so that the jobs of this process agree with
+            those that the ledger records for it.
     """
 
     def __init__(
@@ -44,8 +46,8 @@ class Heartbeat:
         self._beat, self._silence = beat, silence
         self._process, self._is_alive = process, is_alive
         self._busy: set[tuple[Path, int]] = set()  # (path, id) of jobs
-        # What was last heard of processes that cannot be looked up, and when, on this process's own
-        # clock: (path, id) -> (owner, touched, seconds).
+        # The last sign of life of processes that cannot be looked up, and when it was noticed, on
+        # this process's own clock: (path, id of a job) -> (owner, touched, seconds).
         self._heard: dict[tuple[Path, int], tuple[str, float, float]] = {}
         self._thread: threading.Thread | None = None
         self.lock = Lock()
@@ -70,7 +72,7 @@ class Heartbeat:
         if jobs:
             with self.lock:
                 self._busy.update((path, job) for job in jobs)
-                if not self.is_beating:  # as it is not in a fork
+                if not self.is_beating:  # the thread does not exist yet, or not in this fork
                     name = "qshift-ledger"
                     self._thread = threading.Thread(target=self._run, name=name, daemon=True)
                     self._thread.start()
@@ -81,7 +83,8 @@ class Heartbeat:
             self._busy.difference_update((path, job) for job in jobs)
 
     def has_owner(self, path: Path, job: Record) -> bool | None:
-        """Whether somebody is about to send a job, or to simulate it; None if that is not sure."""
+        """Whether a running process is about to send a job, or simulates it; None if that is not
+        known."""
         if job.owner is None:
             return False
         if job.owner == self.owner:
@@ -97,14 +100,14 @@ class Heartbeat:
         return None if time.monotonic() - since < self._silence else False
 
     def touch(self, path: Path, jobs: Collection[int]) -> None:
-        """Writes down that this process is still at work on jobs."""
+        """Records a sign of life of this process for jobs."""
         if not path.exists():
             return
         try:
             with Database(path).writing() as db:
                 for job in jobs:
                     tables.touch(db, job, self.owner)
-        except LedgerError:  # whoever is at work there will find out
+        except LedgerError:  # the thread that works on the job meets the same error
             pass
 
     def _run(self) -> None:
@@ -119,5 +122,6 @@ class Heartbeat:
                 self.touch(path, [job for where, job in busy if where == path])
 
 
-# Of this process, which has one name as owner of jobs, whatever ledgers they are in.
+# One for the process, because a process has one name as the owner of jobs in all ledgers, and one
+# thread that gives signs of life.
 HEARTBEAT = Heartbeat()

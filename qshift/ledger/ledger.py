@@ -1,16 +1,16 @@
-"""The ledger: what was sent to a backend and what came back, so that it is paid for once.
+"""The ledger: a record of all jobs and results of backends, so that each point is paid for once.
 
-The ledger is a SQLite file. A point in it is one circuit at given angles; its key says what is
-measured, in which run, and which repetition of the measurement it is
-(`qshift.executors.qiskit.digests`). A job goes through these steps, each of them one transaction:
+The ledger is a SQLite file. A point in it is one circuit at given angles; its key identifies the
+measurement, the run, and the repetition of the measurement (`qshift.executors.qiskit.digests`). A
+job goes through these steps, each of them one transaction:
 
 1. It is recorded, and with that the points that it is going to measure are claimed.
 2. Before each request to the service that may create the job, the request is recorded.
-3. When the service has answered, its id is recorded.
+3. When the service has answered, the job's id is recorded.
 4. When the results arrive, all of them are stored.
 
-If a process is killed after any of these, the next one that wants the same points finds out here
-how far the job has come, and goes on from there.
+If a process is killed after any of these steps, the next process that needs the same points reads
+from the ledger how far the job has come, and goes on from there.
 
 Several processes may use a ledger at the same time, also in several containers, but not on several
 computers: SQLite's write-ahead log does not work over a network file system. Nothing in the file is
@@ -44,14 +44,14 @@ _log = logging.getLogger("qshift")
 
 
 class OvertakenError(LedgerError):
-    """A job that another process has taken over, because it believed that this one had ended."""
+    """Raised for a job that another process has taken over, because it took this one for ended."""
 
 
 def default_path() -> Path:
     """Returns ``$QSHIFT_LEDGER``, or ``qshift/ledger.sqlite`` in ``$XDG_DATA_HOME``.
 
     Raises:
-        LedgerError: If there is neither, nor a home directory.
+        LedgerError: If neither variable is set and the user has no home directory.
     """
     if given := os.environ.get("QSHIFT_LEDGER"):
         return Path(given)
@@ -65,17 +65,18 @@ def default_path() -> Path:
 
 
 class Ledger:
-    """A ledger in a file. Threads and forked processes may share it: every use opens it anew.
+    """A ledger in a file. Threads and forked processes may share it: each use opens the file anew.
 
     Args:
-        path: The file. It and its directory are made when they are needed.
-        heartbeat: Says which jobs this process is at work on, and whether others are at theirs;
-            None for the one that all ledgers of this process share.
+        path: The file. The file and its directory are made when they are needed.
+        heartbeat: Records which jobs this process is at work on, and finds out about other
+            processes; None for the one that all ledgers of this process share.
         patience: Seconds to wait for other processes that have locked the file.
 
     All methods raise LedgerError if the file cannot be used.
 
     Example:
+        >>> from qshift.ledger import Ledger
         >>> ledger = Ledger("ledger.sqlite")
         >>> [job.state for job in ledger.jobs()]
         []
@@ -94,20 +95,20 @@ class Ledger:
         if "\0" in str(given):
             raise LedgerError(f"{str(path)!r} cannot be a ledger: no file has such a name.")
         try:
-            self.path = given.resolve()  # one file is one ledger, however it is spelled
+            self.path = given.resolve()  # so that all spellings of a path are the same ledger
         except (OSError, RuntimeError) as error:  # links that lead to each other
             raise LedgerError(f"{given} cannot be a ledger: {error}. Give another file.") from error
-        if os.path.isdir(self.path):  # which raises nothing
+        if os.path.isdir(self.path):  # unlike Path.is_dir, this never raises
             raise LedgerError(
                 f"{given} cannot be a ledger: it is a directory. Give a file in it, such as "
                 f"{given / 'ledger.sqlite'}, which need not exist."
             )
         self._file = Database(self.path, patience)
-        self._is_examined = False  # whether damage was looked for
+        self._is_examined = False  # whether the file was searched for damage
         self._given = heartbeat
 
     def __reduce__(self) -> Any:
-        """A copy has the same file."""
+        """Makes a copy a ledger in the same file."""
         return Ledger, (self.path,)
 
     @property
@@ -115,13 +116,13 @@ class Ledger:
         return HEARTBEAT if self._given is None else self._given
 
     def read(self, wanted: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Returns those results that are there, without changing anything.
+        """Returns the results that are recorded, without changing anything.
 
         Args:
-            wanted: The points' keys, each once.
+            wanted: The keys of points, each once.
 
         Returns:
-            Key -> what was measured; without results that are damaged.
+            Key -> result; damaged results are left out.
         """
         with self._file.reading() as db:
             found = tables.points(db, wanted) if db else []
@@ -131,7 +132,7 @@ class Ledger:
         return {key: results[key] for key in wanted if key in results}
 
     def known(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Returns those keys that there are points of, measured or not."""
+        """Returns the keys for which points are recorded, measured or not."""
         with self._file.reading() as db:
             return {each.key for each in tables.points(db, keys)} if db else set()
 
@@ -143,14 +144,14 @@ class Ledger:
         remote: bool,
         **columns: str,
     ) -> Claims:
-        """Looks points up, and claims those that have no results and that nobody else is measuring.
+        """Looks points up, and claims those without results that nobody else is measuring.
 
         The caller has to `leave` the jobs `mine` and `doubtful` in the end.
 
         Args:
-            wanted: The points' keys, each once.
-            drafts: Makes the jobs that measure some of the points. If it raises, nothing is
-                claimed.
+            wanted: The keys of points, each once.
+            drafts: Makes the jobs that measure some of the points. If it raises an error, nothing
+                is claimed.
             remote: Whether the jobs run on a service, and outlive this process.
             **columns: The target, access and run of new jobs, see `qshift.ledger.records.Record`.
         """
@@ -172,7 +173,7 @@ class Ledger:
         waiting: dict[int, list[Point]] = {}
         free = dict.fromkeys(wanted)
         for point in tables.points(db, wanted):
-            if point.key not in free:  # the index of keys does not agree with the table
+            if point.key not in free:  # the index of keys and the table disagree: damage
                 raise damage.error(self.path, damaged(point.job), point.job)
             del free[point.key]
             if point.is_sound and point.result is not None:
@@ -197,7 +198,7 @@ class Ledger:
         """Puts a job into the list of `claims` that it belongs to.
 
         Returns:
-            Keys of points that are free again, as the job was deleted.
+            Keys of points that are free again because the job was deleted.
         """
         record, keys = tables.record(db, job), [point.key for point in points]
         if not all(point.is_sound for point in points):
@@ -240,7 +241,7 @@ class Ledger:
         """Records that a request to create a job is about to go out.
 
         Raises:
-            OvertakenError: If another process owns the job now. It must not be sent then.
+            OvertakenError: If another process owns the job now. This one must not send it then.
         """
         with self._file.writing() as db:
             found = tables.current(db, job)
@@ -257,12 +258,12 @@ class Ledger:
 
         Args:
             job: The job.
-            job_id: What the service calls it.
-            instance: A digest of the instance of the service that has it.
+            job_id: The job's id on the service.
+            instance: A digest of the service's instance that has the job.
 
         Returns:
-            The job as it is recorded now. Its id is that of another job if another process took
-            this one for ended, and sent the job as well.
+            The job as it is recorded now. It has another id if another process took this one for
+            ended and sent the job as well.
         """
         with self._file.writing() as db:
             found = tables.current(db, job)
@@ -286,9 +287,9 @@ class Ledger:
 
         Args:
             job: The job.
-            results: Key of a point -> what was measured.
-            seconds: How long the quantum processor took.
-            job_id: The service's id of the job that has run, if not the one that was recorded.
+            results: Key of a point -> result.
+            seconds: QPU seconds of the job.
+            job_id: The service's id of the job that has run, if another one was recorded.
         """
         with self._file.writing() as db:
             if tables.current(db, job) is None:
@@ -334,7 +335,7 @@ class Ledger:
 
         Args:
             jobs: The jobs.
-            lone: Numbers of jobs that are not recorded, but whose results are.
+            lone: Numbers of jobs that are not recorded, though some of their results are.
         """
         numbers = [job.id for job in jobs] + list(lone)
         if numbers:
@@ -342,15 +343,15 @@ class Ledger:
                 tables.forget(db, numbers)
 
     def unsound(self) -> set[int]:
-        """Returns the numbers of jobs of which something is damaged."""
+        """Returns the numbers of jobs with any damage."""
         with self._file.reading() as db:
             return damage.unsound(db) if db else set()
 
     def recoverable(self, number: int) -> Record:
-        """Returns a job with damaged results that a service may have still.
+        """Returns a job with damaged results that its service may still have.
 
         Raises:
-            LedgerError: If more than its results is damaged, or no service has it.
+            LedgerError: If more than the job's results is damaged, or the job ran on no service.
         """
         with self._file.reading() as db:
             assert db is not None, "what is damaged has a file"
@@ -380,7 +381,8 @@ class Ledger:
 
     @contextmanager
     def _writing(self, points: int) -> Iterator:
-        """Opens the file for one transaction that claims points, of which the error is to tell."""
+        """Opens the file for one transaction that claims points; if it cannot be written, the error
+        says how many points are missing."""
         try:
             with self._file.writing() as db:
                 yield db

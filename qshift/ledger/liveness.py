@@ -1,8 +1,8 @@
 """Names of processes, whether the process of a name still runs, and a clock that nobody can set.
 
-Processes of several containers, or computers, may share a ledger. A process can be looked up only
-where its id means the same as here: in the same boot of the same kernel, and in the same namespace
-of process ids. Elsewhere it says nothing that no process of that id is found.
+Processes in several containers may share a ledger. A process can be looked up by its id only in the
+same boot of the same kernel, and in the same namespace of process ids. Elsewhere the id may belong
+to another process, or to none, while the process still runs.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 
 from qshift.extras import require
 
-_STARTED = 19  # where /proc/PID/stat, behind the name, has the start in ticks since the boot
+_STARTED = 19  # the field of /proc/PID/stat, after the name, with the start in ticks since the boot
 _NO_KERNEL = "-"
 
 
 def this_process() -> str:
-    """Returns a name for this process: where its id holds, the id, and when it started.
+    """Returns a name for this process: the place in which its id is valid, the id, and its start.
 
-    The start is part of it as ids are used again. On Linux it is counted from the boot, as clocks
-    can be set.
+    The start is part of the name because ids are used again. On Linux it is counted from the boot,
+    because clocks can be set.
     """
     return _name(os.getpid())
 
@@ -45,7 +45,7 @@ def is_alive(name: str) -> bool | None:
     """Whether a process still runs.
 
     Args:
-        name: As `this_process` returned it there.
+        name: The name that `this_process` returned in that process.
 
     Returns:
         None if that cannot be known here, as in another container, or after another boot.
@@ -53,19 +53,19 @@ def is_alive(name: str) -> bool | None:
     try:
         place, number, started = name.split(" ")
         pid = int(number)
-    except ValueError:  # as an earlier version wrote it, or damaged
+    except ValueError:  # the name is of an earlier version, or damaged
         return None
     if place != this_process().partition(" ")[0]:
         return None
     shown = _place(os.getpid())[1]
     try:
-        if os.name != "nt":  # where signal 0 would end it
+        if os.name != "nt":  # on Windows, signal 0 would end the process
             os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # it is another user's
+    except OSError:  # the process is another user's
         pass
-    if shown is False:  # /proc is that of another namespace
+    if shown is False:  # /proc shows the ids of another namespace
         return None
     try:
         return _start(pid, shown) == started
@@ -77,10 +77,10 @@ def is_alive(name: str) -> bool | None:
 
 @functools.cache
 def _place(pid: int) -> tuple[str, bool | None]:
-    """Returns where this process's id holds, and whether /proc shows such ids.
+    """Returns the place in which this process's id is valid, and whether /proc shows such ids.
 
     Args:
-        pid: Of this process, as a fork may be in another namespace.
+        pid: The id of this process, as a fork may be in another namespace.
 
     Returns:
         (a name, None in place of True and False without Linux's /proc).
@@ -96,7 +96,8 @@ def _place(pid: int) -> tuple[str, bool | None]:
 
 @functools.cache
 def _kernel() -> str:
-    """Returns what identifies this boot of this kernel, and the offset of its times; Linux only."""
+    """Returns a text that identifies this boot of this kernel, and the offset of its times; Linux
+    only."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         uuid.UUID(boot)
@@ -109,17 +110,17 @@ def _kernel() -> str:
 
 
 def _start(pid: int | str, shown: bool | None) -> str | None:
-    """Returns when a process started; None if it is there no longer, but its parent has not heard.
+    """Returns when a process started; None if it has ended, but its parent has not noticed.
 
     On Linux these are ticks since the boot: seconds since 1970 would move when a clock is set.
 
     Args:
         pid: The process, or ``"self"``.
-        shown: As of `_place`.
+        shown: Whether /proc shows the process, as `_place` returns it.
 
     Raises:
         ProcessLookupError: There is no such process; without /proc only.
-        OSError: It cannot be known.
+        OSError: The start cannot be found out.
     """
     if shown is None:
         return _start_elsewhere(os.getpid() if isinstance(pid, str) else pid)
@@ -130,7 +131,7 @@ def _start(pid: int | str, shown: bool | None) -> str | None:
 
 
 def _start_elsewhere(pid: int) -> str | None:
-    """Returns the same without Linux's /proc."""
+    """Returns the same as `_start`, without Linux's /proc."""
     require("qiskit", "The ledger of jobs")
     import psutil  # Late: on Linux the ledger does without.
 
@@ -144,15 +145,15 @@ def _start_elsewhere(pid: int) -> str | None:
 
 
 def moment() -> str:
-    """Returns the time as no setting of a clock moves it, for `elapsed`, in any process."""
+    """Returns the time on a clock that cannot be set, for `elapsed` in this or another process."""
     return f"{_kernel()} {_uptime()!r}"
 
 
 def elapsed(since: str | None) -> float | None:
-    """Returns the seconds that have passed; None if that cannot be known, as after another boot.
+    """Returns the seconds since a moment; None if that cannot be known, as after another boot.
 
     Args:
-        since: What `moment` returned; None if nobody has written that down.
+        since: The moment, as `moment` returned it; None if it was not recorded.
     """
     try:
         kernel, _, then = (since or "").rpartition(" ")
@@ -163,6 +164,6 @@ def elapsed(since: str | None) -> float | None:
 
 
 def _uptime() -> float:
-    if hasattr(time, "CLOCK_BOOTTIME"):  # which goes on while the computer sleeps
+    if hasattr(time, "CLOCK_BOOTTIME"):  # this clock goes on while the computer sleeps
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()

@@ -13,9 +13,9 @@ class Draft:
 
     Attributes:
         primitive: ``"estimator"`` or ``"sampler"``.
-        circuit: What it runs, in words.
-        pubs: (key, angles) of its points, PUB by PUB. Angles are float64[P] as bytes.
-        shots: Those of all its points and bases together; 0 for exact results.
+        circuit: A text that describes the circuits.
+        pubs: (key, angles) of the job's points, PUB by PUB. Angles are float64[P] as bytes.
+        shots: The shots of all points and bases together; 0 for exact results.
         seed: The seed of a simulator.
     """
 
@@ -31,30 +31,30 @@ class Record:
     """A job as it is recorded.
 
     Attributes:
-        id: Its number in the ledger.
-        tag: By this a service finds the job before its id is known.
-        job_id: The service's id; None before it was sent.
+        id: The job's number in the ledger.
+        tag: The tag by which the job is found on its service before its id is known.
+        job_id: The service's id; None before the job was sent.
         state: ``"intended"``, ``"submitted"``; ``"done"``, ``"failed"``, ``"cancelled"`` or
             ``"lost"``.
         target: Name of the backend.
-        access: The names of the account and instance that it is reached by, as JSON.
-        remote: Whether it runs on a service, and outlives the process.
+        access: The names of the account and instance by which the job is reached, as JSON.
+        remote: Whether the job runs on a service, and outlives the process.
         primitive, circuit, seed, shots: As in a `Draft`.
         run: Name of the run.
-        points: The number of points that it measures.
-        created: Unix time at which it was recorded.
-        finished: Unix time at which it ended; None before.
-        seconds: How long the quantum processor took.
+        points: The number of points that the job measures.
+        created: Unix time at which the job was recorded.
+        finished: Unix time at which the job ended; None before.
+        seconds: QPU seconds of the job.
         message: Why there are no results.
-        owner: The process that is sending or simulating it; None if it is at a service.
-        touched: Unix time of its owner's last sign of life. Other processes see that it changes;
-            the number itself tells nothing, as clocks can be set.
-        posts: How many requests to create it may have reached the service.
-        posted: When the last of these began, see `qshift.ledger.liveness.moment`.
-        instance: A digest of the service's instance that has it.
-        is_sound: Whether the checksum matches, so that all this is as it was written.
-        pubs: The keys of its points, PUB by PUB. Failed and cancelled jobs have none.
-        angles: The angles of its points, in the order of `keys`: float64[P] as bytes.
+        owner: The process that is sending or simulating the job; None if it is at a service.
+        touched: Unix time of the owner's last sign of life. Other processes only notice that it
+            changes, and do not compare it with their clocks, which can be set.
+        posts: How many requests to create the job may have reached the service.
+        posted: When the last of these requests began, see `qshift.ledger.liveness.moment`.
+        instance: A digest of the service's instance that has the job.
+        is_sound: Whether the checksum matches, so that the row is as it was written.
+        pubs: The keys of the job's points, PUB by PUB. Failed and cancelled jobs have none.
+        angles: The angles of the job's points, in the order of `keys`: float64[P] as bytes.
     """
 
     id: int
@@ -85,7 +85,7 @@ class Record:
 
     @property
     def keys(self) -> list[bytes]:
-        """The keys of its points, in order."""
+        """The keys of the job's points, in order."""
         return [key for pub in self.pubs for key in pub]
 
     @property
@@ -98,14 +98,14 @@ class Point(NamedTuple):
     """A point as it is recorded.
 
     Attributes:
-        key: Identifies what is measured.
-        job: The number of the job that measures it.
-        pub: The PUB of the job that it is in.
+        key: Identifies the measurement.
+        job: The number of the job that measures the point.
+        pub: The PUB of the job that has the point.
         place: The row of the PUB.
         angles: float64[P] as bytes.
-        result: What was measured; None before that.
-        is_sealed: Whether all but the result is as it was written.
-        is_sound: Whether the result is as well.
+        result: The result; None before the point was measured.
+        is_sealed: Whether everything but the result is as it was written.
+        is_sound: Whether the result is as it was written, too.
     """
 
     key: bytes
@@ -120,16 +120,16 @@ class Point(NamedTuple):
 
 @dataclass
 class Claims:
-    """What is known of some points, and who measures the others.
+    """The results of some points, and the jobs that measure the others.
 
     Attributes:
-        results: Key -> what was measured.
+        results: Key -> result.
         mine: New jobs, which the caller has to send.
-        doubtful: Jobs of processes that have ended, which the caller has to send unless a service
-            has them already. That is possible if they have `posts`.
+        doubtful: Jobs of processes that have ended. The caller has to send those that are not on
+            their service; jobs with `posts` may be there.
         sent: Jobs that are at a service.
         others: Keys of points that another process, or another thread, is sending or simulating.
-        elsewhere: The jobs among these whose processes cannot be looked up from here.
+        elsewhere: The jobs of `others` whose processes cannot be looked up from here.
     """
 
     results: dict[bytes, bytes] = field(default_factory=dict)

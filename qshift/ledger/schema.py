@@ -45,8 +45,8 @@ CREATE TABLE points (
 );
 CREATE INDEX points_of_jobs ON points (job, pub, place);
 """
-# What version 2 adds to version 1. A new file goes through both, so that it is the same as an old
-# file that was brought up to date.
+# The changes from version 1 to version 2. A new file goes through both versions, so that it is the
+# same as an old file that was brought up to date.
 _SINCE_1 = """
 ALTER TABLE jobs ADD COLUMN posts INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN posted TEXT;
@@ -72,7 +72,8 @@ def digest(*parts: Any) -> bytes:
 
 
 def of_job(row: Sequence[Any]) -> bytes:
-    """Returns the checksum of a job, given as the values of `JOB`; `touched` changes without it."""
+    """Returns the checksum of a job, given as the values of `JOB`. It does not cover `touched`,
+    which changes often."""
     return digest(*(v for name, v in zip(JOB, row, strict=True) if name != "touched"))
 
 
@@ -94,7 +95,7 @@ def require_known(db: sqlite3.Connection) -> None:
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Makes the tables of this version; what an earlier version has recorded stays."""
+    """Makes the tables of this version, and keeps the records of earlier versions."""
     if not version(db):
         _execute(db, _SCHEMA)
     _execute(db, _SINCE_1)
@@ -117,5 +118,5 @@ def _execute(db: sqlite3.Connection, statements: str) -> None:
 
 
 def damaged(job: int) -> str:
-    """Says that what is recorded of a job is not what was written."""
+    """Returns a sentence that says that the record of a job is damaged."""
     return f"what it has of job {job} is damaged: it does not match its checksum"

@@ -82,7 +82,7 @@ def current(db: sqlite3.Connection, job: Record) -> Record | None:
     The job is found by its tag: if the file was deleted, another job may have its number.
 
     Raises:
-        OSError: If the job of its number is damaged, as it may be this one.
+        OSError: If the job that has its number is damaged, because that may be this job.
     """
     row = db.execute("SELECT id FROM jobs WHERE tag = ?", (job.tag,)).fetchone()
     if row is not None:
@@ -94,12 +94,12 @@ def current(db: sqlite3.Connection, job: Record) -> Record | None:
 
 
 def restored(db: sqlite3.Connection, job: Record, keys: Collection[bytes]) -> Record:
-    """Records again what was deleted of a job, and returns the job as it is recorded then.
+    """Records the deleted parts of a job again, and returns the job as it is recorded then.
 
     Args:
         db: The database.
         job: The job as it was.
-        keys: The keys of its points that are recorded again, unless another job has them now.
+        keys: The keys of the points to record again, unless another job has them now.
     """
     found = current(db, job)
     if found is None:
@@ -125,7 +125,7 @@ def insert(db: sqlite3.Connection, draft: Draft, **others: Any) -> Record:
     Args:
         db: The database.
         draft: The job.
-        **others: Further columns of its row.
+        **others: Further columns of the job's row.
     """
     now = time.time()
     columns = {
@@ -181,7 +181,7 @@ def update(db: sqlite3.Connection, job: int, **columns: Any) -> None:
     """Changes columns of a job.
 
     Raises:
-        OSError: If the job is damaged. With a new checksum that would not be noticed any longer.
+        OSError: If the job is damaged: a new checksum would hide the damage.
     """
     found = db.execute(f"{_JOB} WHERE id = ?", (job,)).fetchone()
     if found is None:  # it was deleted meanwhile
@@ -226,12 +226,13 @@ def free(db: sqlite3.Connection, job: int) -> int:
 
 
 def abandon(db: sqlite3.Connection, job: Record, owner: str) -> None:
-    """Gives up a job: one at a service loses its owner, another one is deleted if it has not ended.
+    """Gives up a job: a job at a service loses its owner; any other job is deleted if it has not
+    ended.
 
     Args:
         db: The database.
         job: The job.
-        owner: The process that gives it up. If another one owns the job, nothing happens.
+        owner: The process that gives the job up. If another process owns it, nothing happens.
     """
     found = current(db, job)
     if found is None or found.owner != owner:

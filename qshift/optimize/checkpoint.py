@@ -1,4 +1,4 @@
-"""What is kept of a long run in a file, from which an interrupted run goes on."""
+"""Checkpoints: files with the state of a long run, from which an interrupted run goes on."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from qshift.optimize.result import Point
 
 
 class CheckpointError(QShiftError, ValueError):
-    """A checkpoint that cannot be read, or that belongs to another run."""
+    """Raised for a checkpoint that cannot be read, or that belongs to another run."""
 
 
 @dataclass
 class State:
-    """All that a run needs to go on.
+    """The state that a run needs to go on.
 
     Attributes:
         x: The point to evaluate next; None once the run has ended at the last one of `history`.
-        history: What was found so far.
-        memory: What the optimizer keeps from step to step: name -> number or array.
+        history: The points evaluated so far.
+        memory: The optimizer's state between steps: name -> number or array.
     """
 
     x: np.ndarray | None
@@ -55,11 +55,11 @@ class State:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A JSON file with the state of a run and what tells that run from others.
+    """A JSON file with the state of a run and the settings that identify the run.
 
     Attributes:
         path: The file.
-        run: Name -> plain value of whatever the numbers of the run depend on. ``"numbers"`` is
+        run: Name -> plain value of each setting that the run's numbers depend on. ``"numbers"`` is
             compared up to rounding errors, everything else exactly.
     """
 
@@ -70,7 +70,7 @@ class Checkpoint:
         """Returns the state in the file, or None if there is no file.
 
         Raises:
-            CheckpointError: It cannot be read or written, or belongs to another run.
+            CheckpointError: The file cannot be read or written, or belongs to another run.
         """
         if not os.access(self.path.parent, os.W_OK):
             raise CheckpointError(
@@ -99,7 +99,7 @@ class Checkpoint:
         return state
 
     def save(self, state: State) -> None:
-        """Replaces the file at once, so that whatever happens there is a whole one."""
+        """Replaces the file in one step, so that it is complete even if the process is killed."""
         part = self.path.with_name(f"{self.path.name}.part")
         with part.open("w", encoding="utf-8") as file:
             json.dump({"run": self.run, "state": asdict(state)}, file, default=np.ndarray.tolist)
@@ -111,17 +111,17 @@ class Checkpoint:
 def _same(name: str, one: Any, other: Any) -> bool:
     if name != "numbers":
         return one == other
-    # A molecule's coefficients, computed anew, differ in the last digits; those that are zero, in
-    # the last ones of the others.
+    # A molecule's coefficients that are computed again differ in their last digits, and those that
+    # are zero differ by as much as the last digits of the others.
     largest = np.max(np.abs(other), initial=0.0)
     return np.shape(one) == np.shape(other) and np.allclose(one, other, 1e-9, 1e-12 * largest)
 
 
 def identify(fn: Callable, x: np.ndarray) -> dict[str, Any]:
-    """Returns what tells a function from others, as plain values for a `Checkpoint`.
+    """Returns plain values that identify a function, for a `Checkpoint`.
 
-    Of a QNode that is its device, shots, seed, and circuit at the point x; of any other function
-    its name and source.
+    A QNode is identified by its device, shots, seed, and circuit at the point x; any other function
+    by its name and source.
     """
     import tensorflow as tf  # Late: importing it takes long.
 
@@ -131,7 +131,7 @@ def identify(fn: Callable, x: np.ndarray) -> dict[str, Any]:
     fn = as_own(fn)
     if not isinstance(fn, QNode):
         text = getattr(fn, "__qualname__", type(fn).__name__)
-        with suppress(OSError, TypeError):  # no source: typed in, or not a Python function
+        with suppress(OSError, TypeError):  # there is no source: it was typed in, or is not Python
             text += inspect.getsource(fn)
         return {"function": _hash(text)}
     import pennylane as qml

@@ -1,4 +1,4 @@
-"""Minimisation with exact derivatives: Newton's method, its diagonal form, and two of first order.
+"""Minimisation with exact derivatives: Newton's method, its diagonal form, and first-order methods.
 
 Long runs keep a checkpoint, from which an interrupted run goes on with the same numbers.
 """
@@ -22,7 +22,7 @@ from qshift.tracker import Tracker
 
 
 class SingularHessianError(QShiftError, ArithmeticError):
-    """A Newton step that does not exist: the Hessian is zero in a direction of descent."""
+    """Raised if a Newton step does not exist: the Hessian is zero in a direction of descent."""
 
 
 # Update rules. Each returns the direction d of the step x <- x - learning_rate d from the gradient
@@ -30,7 +30,7 @@ class SingularHessianError(QShiftError, ArithmeticError):
 
 
 def _newton(gradient: np.ndarray, hessian: np.ndarray, memory: dict) -> np.ndarray:
-    """H^-1 g; Mari, Bromley, Killoran, PRA 103, 012405 (2021)."""
+    """Returns H^-1 g; Mari, Bromley, Killoran, PRA 103, 012405 (2021)."""
     curvatures, axes = np.linalg.eigh(hessian)
     slopes = axes.T @ gradient
     size = max(np.abs(curvatures).max(), np.linalg.norm(gradient))
@@ -40,12 +40,12 @@ def _newton(gradient: np.ndarray, hessian: np.ndarray, memory: dict) -> np.ndarr
             "there is no Newton step: the Hessian is zero in a direction in which the gradient is "
             "not; give damping (1 is a good start), or choose gradient-descent or adam"
         )
-    # Along directions without any effect, slope and curvature zero, the point stays where it is.
+    # Along directions with slope and curvature zero, the point stays where it is.
     return axes @ np.where(flat, 0.0, slopes / np.where(flat, 1.0, curvatures))
 
 
 def _diagonal_newton(gradient: np.ndarray, hessian: np.ndarray, memory: dict) -> np.ndarray:
-    """g_i / H_ii, given only these entries of H; Mari, Bromley, Killoran (2021)."""
+    """Returns g_i / H_ii, given only these entries of H; Mari, Bromley, Killoran (2021)."""
     return _newton(gradient, hessian, memory)
 
 
@@ -54,7 +54,8 @@ def _gradient_descent(gradient: np.ndarray, hessian: None, memory: dict) -> np.n
 
 
 def _adam(gradient: np.ndarray, hessian: None, memory: dict) -> np.ndarray:
-    """Kingma, Ba, arXiv:1412.6980, algorithm 1, with its constants 0.9, 0.999 and 1e-8."""
+    """Returns the direction of Kingma, Ba, arXiv:1412.6980, algorithm 1, with its constants 0.9,
+    0.999 and 1e-8."""
     step = memory.get("step", 0) + 1
     first = 0.9 * memory.get("first", 0.0) + 0.1 * gradient
     second = 0.999 * memory.get("second", 0.0) + 0.001 * gradient**2
@@ -65,8 +66,8 @@ def _adam(gradient: np.ndarray, hessian: None, memory: dict) -> np.ndarray:
 @dataclass(frozen=True)
 class _Optimizer:
     rule: Callable
-    order: int  # of the derivatives that the rule needs
-    learning_rate: float  # unless the caller says otherwise
+    order: int  # the highest order of derivatives that the rule needs
+    learning_rate: float  # the default
     diagonal: bool = False  # whether the Hessian's diagonal suffices
 
 
@@ -101,12 +102,12 @@ def minimize(
         x0: The point to start from, of any shape. Its dtype is the one that ``fn`` gets; integers
             become float64.
         optimizer: ``"newton"``: x <- x - learning_rate (H + damping I)^-1 g;
-            ``"diagonal-newton"``: the same with only the diagonal of H, of a QNode whose angles are
-            affine in x without paying for more;
+            ``"diagonal-newton"``: the same with only the diagonal of H (for a QNode whose angles
+            are affine in x, only the diagonal is evaluated);
             ``"gradient-descent"``: x <- x - learning_rate g; ``"adam"``: Kingma and Ba's.
         steps: The largest number of steps.
         learning_rate: 1 for the Newton methods and 0.1 for the others by default.
-        damping: What is added to the Hessian's diagonal. With 0, Newton's method heads for the
+        damping: Is added to the Hessian's diagonal. With 0, Newton's method heads for the
             nearest stationary point, be it a minimum or not; the result then says that it has not
             converged.
         tolerance: Stop when the Euclidean norm of the gradient is at most this. With float32 or
@@ -149,7 +150,7 @@ def minimize(
 
     spent = 0
     if state.x is None and not finished():
-        # The run ended here before, where it did without a Hessian and a step.
+        # The run ended at this point before, where neither a Hessian nor a step was needed.
         last = state.history.pop()
         state.x, spent = last.x, last.circuits
     derivatives, bar = _compiled(fn, method.diagonal), progress_display()
@@ -158,12 +159,12 @@ def minimize(
         task = bar.add_task(optimizer, total=steps)
         while state.x is not None:
             x, step = state.x, len(state.history)
-            order = 1 if step == steps else method.order  # at the last point no step is taken
+            order = 1 if step == steps else method.order  # no step follows the last point
             with Tracker() as tracker:
                 value, gradient, hessian = derivatives(x.astype(x0.dtype), order, step)
                 norm = float(np.linalg.norm(gradient))
                 if order < method.order and norm <= tolerance:
-                    # Whether that is a minimum, only the Hessian tells.
+                    # Only the Hessian shows whether this is a minimum.
                     value, gradient, hessian = derivatives(x.astype(x0.dtype), method.order, step)
             lowest = largest = None
             if hessian is not None:
@@ -202,9 +203,9 @@ def _method(optimizer: str, x0: np.ndarray, damping: float, steps: int) -> _Opti
 def _compiled(fn: Callable, diagonal: bool) -> Callable:
     """Returns the function from a point and an order to value, gradient and Hessian.
 
-    These are a float, float64[n] and float64[n, n], or None instead of the Hessian at order 1, for
-    n entries of the point. With `diagonal`, the Hessian is given as zero off its diagonal.
-    TensorFlow traces a Hessian in tenths of a second, so that is done once.
+    These are a float, float64[n] and float64[n, n] for n entries of the point; at order 1, None
+    takes the place of the Hessian. With `diagonal`, entries off the Hessian's diagonal are zero.
+    Tracing a Hessian takes TensorFlow tenths of a second, so that it is done once.
     """
     import tensorflow as tf  # Late: importing it takes long.
 
@@ -215,8 +216,8 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
 
     fn = as_own(fn)
     if isinstance(fn, qshift.QNode):
-        fn = fn.update(seed=fn.seed)  # with a count of its own of its calls
-    direct = diagonal and isinstance(fn, qshift.QNode)  # whose diagonal may be had by itself
+        fn = fn.update(seed=fn.seed)  # a copy that counts its own calls
+    direct = diagonal and isinstance(fn, qshift.QNode)  # the diagonal alone can be evaluated
 
     def checked(value: Any) -> tf.Tensor:
         if not tf.is_tensor(value) or value.shape.rank:
@@ -241,7 +242,7 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
 
     def derivatives(x: np.ndarray, order: int, step: int) -> tuple:
         if isinstance(fn, qshift.QNode):
-            fn.calls.made = step  # a resumed run draws the samples it would have drawn
+            fn.calls.made = step  # so that a resumed run draws the same samples
         value, *found = evaluate(x, order)
         found = [np.reshape(d, -1) for d in (checked(value), *found)]
         if len(found) > 2:

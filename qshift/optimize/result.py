@@ -1,4 +1,4 @@
-"""What a minimisation found, point by point, and where it ended."""
+"""The result of a minimisation: all points that it evaluated, and where it ended."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Point:
-    """What was found at one point.
+    """The results at one point of a minimisation.
 
     Attributes:
         x: The point, float64 of any shape.
         value: The function's value.
-        gradient_norm: The Euclidean norm of its gradient.
-        lowest_curvature: Its Hessian's lowest eigenvalue, of ``"diagonal-newton"`` its lowest
-            diagonal entry; None if there was none evaluated.
-        circuits: How many circuits qshift executed for it.
-        largest_curvature: The largest absolute value among those of which `lowest_curvature` is the
-            lowest, by which rounding is told from curvature.
+        gradient_norm: The Euclidean norm of the gradient.
+        lowest_curvature: The lowest eigenvalue of the Hessian, or its lowest diagonal entry for
+            ``"diagonal-newton"``; None if the Hessian was not evaluated.
+        circuits: How many circuits qshift executed for this point.
+        largest_curvature: The largest absolute value of the same eigenvalues or entries, relative
+            to which a curvature may be rounding.
     """
 
     x: np.ndarray
@@ -39,11 +39,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Result:
-    """Where a minimisation ended.
+    """The result of a minimisation.
 
     Attributes:
         x: The last point, with the shape and dtype of the starting point.
-        history: What was found at the start and after each of the steps.
+        history: The results at the start and after each step.
         optimizer: The name of the optimizer.
         tolerance: The gradient norm to reach.
     """
@@ -74,11 +74,11 @@ class Result:
 
     @property
     def converged(self) -> bool:
-        """Whether it ended at a minimum, as far as the optimizer can know.
+        """Whether the run ended at a minimum, as far as the optimizer can know.
 
-        The gradient norm is at most the tolerance. No curvature is negative, relative to the
-        largest by more than the tolerance, where curvatures were evaluated; where they were not,
-        it is a step that led there.
+        The gradient norm must be at most the tolerance. If curvatures were evaluated at the last
+        point, none may be negative by more than the tolerance times the largest one. If they were
+        not, the point must have been reached by a step.
         """
         if self.gradient_norm > self.tolerance or self._curves_down:
             return False
@@ -104,7 +104,7 @@ class Result:
 
     @property
     def message(self) -> str:
-        """How it ended, in a sentence."""
+        """A sentence that says how the run ended."""
         norm = f"the gradient norm is {self.gradient_norm:.2g}"
         if self.gradient_norm > self.tolerance:
             return f"not converged after {self._steps}: {norm}, the tolerance {self.tolerance:.2g}"
@@ -146,7 +146,7 @@ class Result:
         from matplotlib.ticker import MaxNLocator
 
         norms = np.array([point.gradient_norm for point in self.history], dtype=float)
-        norms[norms == 0] = np.nan  # Zero has no place on a logarithmic axis.
+        norms[norms == 0] = np.nan  # a logarithmic axis has no zero
         style = {"marker": "o", "markersize": 4} if self.steps <= 60 else {"linewidth": 1}
         figure = Figure(figsize=(6.4, 5.2), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True)

@@ -1,7 +1,7 @@
-"""Takes tapes apart into what shift rules can differentiate, for qshift's gradient transforms.
+"""Expands tapes into ones that shift rules can differentiate, for qshift's gradient transforms.
 
-That is gates with exact rules, fixed observables, and scalar parameters. PennyLane carries the
-derivatives through what is taken off: decompositions, coefficients and batches.
+Such tapes have gates with exact rules, fixed observables, and scalar parameters. PennyLane
+differentiates the rest: the angles of decomposed gates, coefficients and batches.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def expand(tape: QuantumScript, *_: Any, **__: Any) -> tuple[list[Any], Callable
     """Decomposes gates until all trainable parameters have exact rules, and separates terms with
     trainable coefficients and batches of trainable parameters.
 
-    Takes the arguments of the transforms it goes before, and ignores them.
+    The function takes the arguments of the gradient transform that follows, and ignores them.
 
     Returns:
-        Tapes, and the function that makes one result of theirs.
+        Tapes, and the function from their results to the result of the given tape.
     """
     tape = decomposed(tape)
     finish: Callable = _first
@@ -48,7 +48,7 @@ def expand(tape: QuantumScript, *_: Any, **__: Any) -> tuple[list[Any], Callable
 
 
 def has_trainable_coefficients(tape: QuantumScript) -> bool:
-    """Whether something differentiates by a number inside of an observable."""
+    """Whether a trainable parameter of a tape is a coefficient in an observable."""
     parameters = tape.get_parameters()
     return any(
         qml.math.requires_grad(x) and not is_angle(tape, i)
@@ -62,7 +62,8 @@ def is_angle(tape: QuantumScript, i: int) -> bool:
 
 
 def decomposed(tape: QuantumScript) -> QuantumScript:
-    """Returns a tape whose trainable parameters all have exact rules, as far as there are any."""
+    """Returns a tape in which gates are decomposed until their trainable parameters have exact
+    rules, or cannot be decomposed further."""
     operations, trainable = [], []
     given, start, end = set(tape.trainable_params), 0, 0
     for op in tape.operations:
@@ -77,7 +78,7 @@ def decomposed(tape: QuantumScript) -> QuantumScript:
             if any(marked):
                 user_gates.require_unmistakable(part)
             for i, x in enumerate(part.data):
-                # What parts have been made from cannot be seen in a concrete JAX array.
+                # A concrete JAX array does not show what it was computed from.
                 moves = qml.math.requires_grad(x) or any(marked) and _is_jax(x)
                 if marked[i] if part is op else moves and not is_still:
                     trainable.append(end)
@@ -90,7 +91,7 @@ def decomposed(tape: QuantumScript) -> QuantumScript:
 
 
 def _with_real_angles(op: Operator) -> Operator:
-    """Returns a gate whose angles are not complex, as those of what is made of evolutions are."""
+    """Returns a gate with real angles; decompositions of evolutions give complex ones."""
     if isinstance(innermost(op), Exp | SProd):
         return op
     parameters = [as_real(x, op) if _is_complex_tensor(x) else x for x in op.data]
@@ -102,13 +103,13 @@ def _with_real_angles(op: Operator) -> Operator:
 
 def _is_complex_tensor(parameter: Any) -> bool:
     if qml.math.get_interface(parameter) != "tensorflow":
-        return False  # other frameworks cast derivatives by themselves
+        return False  # other frameworks convert derivatives by themselves
     return not qml.math.shape(parameter) and is_complex(parameter)
 
 
 def _require_known(op: Operator, marked: bool) -> None:
     """Raises UnsupportedError for a gate that PennyLane would differentiate in some other way, or
-    fails to put numbers into, as it has to where arrays are not NumPy's."""
+    in which it cannot replace the arrays of other frameworks by NumPy's."""
     if hides(op, op.data, qml.math.requires_grad):
         raise UnsupportedError(
             f"{op.name} depends on trainable numbers that are none of its parameters, such as the "
@@ -134,9 +135,9 @@ def _is_jax(parameter: Any) -> bool:
 
 
 def _split(tape: QuantumScript) -> tuple[QuantumScript, Callable[..., Any]]:
-    """Measures terms in place of their sums, whose coefficients then multiply the results.
+    """Measures the terms of sums, and multiplies the results by their coefficients.
 
-    PennyLane's transform for that looks at the coefficients' values, and drops zeros and ones.
+    PennyLane's own transform leaves out coefficients that are zero or one, and their derivatives.
     """
     measurements: list[MeasurementProcess] = []
     parts = []
@@ -195,7 +196,7 @@ def _first(results: Any) -> Any:
 
 def _stacked(results: Any) -> Any:
     """Stacks the results of several tapes, or derivatives of these, leaf by leaf."""
-    # Autograd has a class of its own for tuples that it differentiates.
+    # Autograd has its own class for tuples that it differentiates, which jax's functions refuse.
     if isinstance(results[0], list | tuple) or type(results[0]).__name__ == "SequenceBox":
         return tuple(_stacked(parts) for parts in zip(*results, strict=True))
     return qml.math.stack(results)

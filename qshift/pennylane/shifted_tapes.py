@@ -1,6 +1,6 @@
 """Tapes at the points of a plan, and the rows of their results.
 
-Where it is possible, the points become one tape that is broadcast over them.
+Where possible, one tape is broadcast over all points.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from qshift.pennylane.expansion import is_angle
 from qshift.rules.planner import Point
 from qshift.rules.shifting import FAR, exact_base, largest_frequency, reduced
 
-_FAR_SINGLE = 10.0  # radians from which on whole periods are taken off, in single precision
-_MOST_AMPLITUDES = 2**22  # of one broadcast tape, 64 MiB
+_FAR_SINGLE = 10.0  # radians; in single precision, whole periods are taken off larger angles
+_MOST_AMPLITUDES = 2**22  # amplitudes of one broadcast tape: 64 MiB
 
 
 class Shifted(QuantumScript):
-    """A tape at shifted angles, which is shifted again where derivatives of higher order are taken.
+    """A tape at shifted angles.
 
-    Many of the tapes that come of this are equal, which PennyLane's cache finds out if they are not
-    broadcast.
+    If it is differentiated, it is shifted again, and many of the resulting tapes are equal.
+    PennyLane's cache recognises these if they are not broadcast.
     """
 
 
@@ -40,17 +40,17 @@ def shifted(
     """Returns tapes at points.
 
     Args:
-        tape: The tape as it stands.
-        circuit: The same, with what results are computed from as its measurements.
+        tape: The unshifted tape.
+        circuit: The tape as a circuit, whose measurements are those that are run.
         points: The points.
-        broadcast: Whether one tape may be broadcast over several points; None where that is
+        broadcast: Whether one tape is broadcast over several points; None for where that is
             possible.
 
     Returns:
         The tapes, and for each the number of points it is broadcast over, None if it is not.
 
     Raises:
-        UnsupportedError: If they are to be broadcast, but the tape itself is broadcast.
+        UnsupportedError: If `broadcast` is True, but the tape itself has a batch.
     """
     moved = {column for point in points for column, _, _ in point}
     if broadcast is None:
@@ -80,8 +80,8 @@ def _can_broadcast(tape: QuantumScript, slots: Sequence[Slot]) -> bool:
 
 
 def _is_recorded(parameter: Any) -> bool:
-    """Whether a framework is recording what is computed from a parameter, in order to
-    differentiate or compile it. PennyLane does not differentiate broadcast tapes."""
+    """Whether a framework records computations with a parameter, in order to differentiate or
+    compile them. PennyLane cannot differentiate broadcast tapes."""
     interface = qml.math.get_interface(parameter)
     if interface == "autograd":
         return is_recorded(parameter)
@@ -117,7 +117,7 @@ def _moved(tape: QuantumScript, circuit: Circuit, points: Sequence[Point]) -> Sh
 
 
 def _near(x: Any, slot: Slot) -> Any:
-    """Returns an angle, less whole periods if it is large. Derivatives by the angle stay."""
+    """Returns an angle, with whole periods taken off if it is large; derivatives stay the same."""
     largest, base = largest_frequency(slot.spectrum), exact_base(slot.spectrum)
     single = any(name in str(getattr(x, "dtype", "")) for name in ("float32", "float16"))
     far = qml.math.abs(x) * largest > (_FAR_SINGLE if single else FAR)
@@ -141,7 +141,7 @@ def _bound(op: Operator, changes: Any) -> Operator:
     """Returns a gate with some of its parameters replaced."""
     if isinstance(op, qml.ops.Conditional):
         return qml.ops.Conditional(op.meas_val, _bound(op.base, changes))
-    # PennyLane's bind_new_parameters miscounts the parameters inside of some generators.
+    # PennyLane's bind_new_parameters counts parameters inside of some generators wrongly.
     leaves, structure = qml.pytrees.flatten(op)
     places = gates.data_positions(op, leaves)
     for parameter, x in changes.items():
@@ -154,8 +154,8 @@ def rows(leaves: Sequence[Any], sizes: Sequence[Any]) -> Any:
 
     Args:
         leaves: One result of each tape.
-        sizes: For each tape the number of points it is broadcast over, which its result has a row
-            for each of already; None if it is not broadcast.
+        sizes: For each tape the number of points it is broadcast over, which is the number of rows
+            of its result; None if it is not broadcast.
     """
     if not any(sizes):
         return qml.math.stack(leaves)

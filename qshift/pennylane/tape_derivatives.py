@@ -1,8 +1,8 @@
 """Partial derivatives of the results of a PennyLane tape, from shifted tapes.
 
-All points that they need are found together (by `qshift.rules.planner`), each once, and leave as
-one broadcast tape where that is possible. Everything is computed in the interface of the results,
-so that what differentiates PennyLane's results can differentiate these.
+`qshift.rules.planner` finds the points that all derivatives need together, each once. They run as
+one broadcast tape where that is possible. Derivatives are computed in the interface of the results,
+so that a framework that differentiates PennyLane's results can differentiate these.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Result:
-    """How a result asked for follows from raw ones.
+    """A result of a tape as a function of raw results.
 
     Attributes:
-        columns: Which raw ones.
-        function: From values [N, len(columns)] to [N], a polynomial of degree two; None if it is
-            the raw one as it stands.
+        columns: The raw results that it depends on.
+        function: From values [N, len(columns)] to [N], a polynomial of degree two; None if the
+            result is a raw one itself.
     """
 
     columns: range
@@ -52,14 +52,14 @@ class Derivatives:
 
     Args:
         tape: The tape; its parameters are numbered as in ``tape.trainable_params``.
-        indices: Which partial derivatives, of order one or two.
-        recipes: {parameter: rule} in place of those that are known.
+        indices: The partial derivatives, of order one or two.
+        recipes: {parameter: rule} in place of the rules that qshift knows.
         objective: ``"circuits"`` or ``"shots"``.
         f0: The results of the tape, if known.
-        broadcast: Whether to put shifted tapes together; None where that is possible.
+        broadcast: Whether to put shifted tapes together; None for where that is possible.
 
     Attributes:
-        tapes: What to run.
+        tapes: The tapes to run.
 
     Raises:
         NoShiftRuleError: For a gate without an exact rule.
@@ -96,14 +96,14 @@ class Derivatives:
 
         self._needed = list(self._indices)
         if self._indices and any(result.function for result in self._results):
-            f0 = None  # the results do not tell the raw ones
+            f0 = None  # raw results cannot be computed from results
             lower = {(i,) for index in self._indices if len(index) > 1 for i in index}
             self._needed = [(), *sorted(lower), *self._indices]
         planner = _planner(circuit.spectra, cones.tobytes(), cones.shape, objective)
         step = planner.root.request(tuple(self._needed))
         self._mask: Any = planner.mask(tuple(self._needed)) if self._needed else None
         points = list(step.new_points)
-        # The unshifted tape first, as its results may be known.
+        # The unshifted tape comes first, as its results may be known.
         order = sorted(range(len(points)), key=lambda k: points[k] != ())
         points = [points[k] for k in order]
         self._coefficients = step.coefficients.toarray()[:, order]
@@ -112,15 +112,15 @@ class Derivatives:
         self.tapes = tapes
 
     def read(self, results: Any, entries: Callable[[dict], Any]) -> tuple[Any, ...]:
-        """Makes derivatives of the results of the shifted tapes.
+        """Computes the derivatives from the results of the shifted tapes.
 
         Args:
             results: One for each tape.
-            entries: Lays the {index: derivative} of one measurement out. Indices that were not
-                asked for have zeros.
+            entries: A function from the {index: derivative} of one measurement to its entry in the
+                output. Derivatives that were not asked for are zero.
 
         Returns:
-            As PennyLane lays out the results of a tape, with entries in place of results.
+            The entries in PennyLane's layout of the results of a tape.
         """
         outcomes = [*self._known, *results]
         if not self._tape.shots.has_partitioned_shots:
@@ -141,7 +141,7 @@ class Derivatives:
 
     def _combined(self, outcomes: Sequence[Any], m: int) -> dict[Index, Any]:
         """Returns the derivatives of one raw measurement."""
-        if not outcomes:  # nothing is needed, or all that is cancels
+        if not outcomes:  # no point is needed, or all coefficients cancel
             return {}
         several = len(self._mask) > 1
         leaves = [outcome[m] if several else outcome for outcome in outcomes]
@@ -154,8 +154,8 @@ class Derivatives:
         }
 
     def _composed(self, result: _Result, columns: Sequence[Any]) -> dict[Index, Any]:
-        """Returns the derivatives of a function of raw results, a polynomial of degree two: its
-        central differences are its derivatives, exactly."""
+        """Returns the derivatives of a function of raw results. It is a polynomial of degree two,
+        so its central differences are exactly its derivatives."""
         if not self._indices:
             return {}
         steps = {
@@ -207,7 +207,8 @@ def _planner(
 
 
 def _raw(measurements: Sequence[MeasurementProcess]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Reduces measurements to expectation values and probabilities: these, and the results."""
+    """Reduces measurements to expectation values and probabilities; returns these, and the results
+    as functions of them."""
     raw: list = []
     results = []
     for measurement in measurements:
@@ -234,7 +235,7 @@ def _has_numbers_only(op: Operator) -> bool:
 
 
 def _variance(measurement: MeasurementProcess) -> tuple[tuple[Any, ...], Callable[..., Any]]:
-    """Returns expectation values that a variance follows from, and how."""
+    """Returns expectation values, and the function from these to a variance."""
     outcome = measurement.mv
     if outcome is None:
         readout = read([measurement], tuple, lambda _: False)
@@ -261,7 +262,7 @@ def _cones(tape: QuantumScript, circuit: Circuit) -> np.ndarray:
     """Returns bool[M, P], which raw measurements can depend on which parameters."""
     cones = circuit.cones.copy()
     if any(isinstance(op, MidMeasureMP) for op in tape.operations):
-        cones[:] = True  # outcomes reach further than wires
+        cones[:] = True  # outcomes of mid-circuit measurements influence other wires
     for row, measurement in zip(cones, circuit.measurements, strict=True):
         if isinstance(measurement, ProbabilityMP) and not measurement.wires:
             row[:] = True

@@ -12,7 +12,6 @@ import pennylane as qml
 from pennylane.tape import QuantumScript
 
 from qshift.autodiff import special_unitary_op as special_unitary_op  # which registers itself
-from qshift.circuits import pennylane_internals as pennylane_internals  # which changes PennyLane
 from qshift.circuits import spectra
 from qshift.errors import NoShiftRuleError, QShiftWarning, UnsupportedError
 from qshift.pennylane.expansion import decomposed, expand, has_trainable_coefficients, is_angle
@@ -32,12 +31,12 @@ def param_shift(
 ) -> tuple[list[Any], Callable[..., Any]]:
     """Differentiates a tape, or a QNode, by exact shift rules.
 
-    A gradient transform of PennyLane: ``qml.qnode(dev, diff_method=qshift.param_shift)`` in any
-    interface, ``qshift.param_shift(qnode)(x)``, or ``tapes, fn = qshift.param_shift(tape)``. It
-    takes the place of `qml.gradients.param_shift`, and differs in what follows.
+    It is a gradient transform of PennyLane: ``qml.qnode(dev, diff_method=qshift.param_shift)`` in
+    any interface, ``qshift.param_shift(qnode)(x)``, or ``tapes, fn = qshift.param_shift(tape)``. It
+    takes the place of `qml.gradients.param_shift`, with these differences:
 
-    - Any spectrum: gates whose frequencies are not equidistant get exact rules as well, of the
-      least sum |c_k| (`qshift.shift_rule`).
+    - Any spectrum: gates whose frequencies are not equidistant get exact rules as well, those with
+      the least sum |c_k| (`qshift.shift_rule`).
     - No finite differences: a gate without an exact rule raises an error that names it.
     - Fewer tapes: variances, whatever their observable, come out of the same tapes as expectation
       values, and shifted tapes are broadcast into one.
@@ -97,9 +96,8 @@ def param_shift_hessian(
 ) -> Any:
     """Differentiates a tape, or a QNode, twice by the fewest shifted tapes.
 
-    Takes the place of `qml.gradients.param_shift_hessian`, and differs in that all entries share
-    their tapes, that any spectrum has exact rules, and that variances and shot vectors are
-    supported.
+    It takes the place of `qml.gradients.param_shift_hessian`. Here all entries share their tapes,
+    any spectrum has exact rules, and variances and shot vectors are supported.
 
     Args:
         tape: A tape or QNode that returns expectation values, variances or probabilities.
@@ -234,7 +232,7 @@ def _nothing_trainable(tape: QuantumScript, name: str) -> tuple[Any, ...]:
     return [], lambda _: nothing if copies is None else (nothing,) * copies
 
 
-# Applied to a QNode itself, transforms do not see what is outside of its gates.
+# A transform that is applied to a QNode itself does not see computations outside of the gates.
 
 
 def _expand_direct(tape: QuantumScript, *_: Any, **__: Any) -> Any:
@@ -256,7 +254,7 @@ def _contract_hessian(hessian: Any, cjac: Any, tape: QuantumScript) -> Any:
 
 
 def _transforms(function: Any, cotransform: Any) -> list[Any]:
-    """Returns a function of tapes as a transform, and as one for QNodes."""
+    """Returns a function of tapes as a transform of tapes, and as one of QNodes."""
     return [
         qml.transform(
             function,
@@ -307,7 +305,7 @@ def _require_affine(qnode: Any, args: Any, kwargs: Any, argnums: Any) -> None:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two Jacobians agree, to rounding, whatever their scale."""
+    """Whether two Jacobians of any scale agree up to rounding."""
     a, b = (np.asarray(qml.math.toarray(x)) for x in (a, b))
     tolerance = 1e-4 if a.dtype == np.float32 else 1e-9
     return np.allclose(

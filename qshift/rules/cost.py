@@ -113,7 +113,7 @@ class Plan:
         """Plans partial derivatives, order by order.
 
         Args:
-            planner: Of the circuit.
+            planner: The circuit's planner.
             axes: Which derivatives: for each axis of each, the parameters that it runs over.
             points: Size of the batch.
             shots: Shots per circuit.

@@ -94,7 +94,7 @@ def _centred(m: int, parts: int) -> float:
 
 
 def _evaluations(frequencies: _Frequencies, points: Sequence[_Point]) -> np.ndarray:
-    """Returns what an evaluation at each point sees of each basis function (a tensor product)."""
+    """Returns the value of each basis function (a tensor product) at each point."""
     rows = np.ones((len(points), 1))
     for i, f in enumerate(frequencies if points else ()):
         factor = design(f, [dict(point).get(i, 0.0) for point in points])
@@ -109,7 +109,7 @@ def _functional(frequencies: _Frequencies, orders: Counter[int]) -> np.ndarray:
 
 
 class _Span:
-    """The span of the evaluations taken so far, and what of the targets lies outside it."""
+    """The span of the evaluations taken so far, and the part of each target outside of it."""
 
     def __init__(self, targets: np.ndarray) -> None:
         self._residual = targets.copy()

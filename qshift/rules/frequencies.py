@@ -1,4 +1,4 @@
-"""Spectra as numbers: which frequencies are one, and what period they have in common.
+"""Spectra as numbers: which frequencies are the same one, and what period all have in common.
 
 The frequencies come from eigenvalues, so they carry rounding errors. Two that agree to 1e-12 of
 the largest are one frequency. A spectrum has a period if its frequencies are multiples of one base

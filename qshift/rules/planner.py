@@ -122,7 +122,8 @@ class Planner:
 
     Attributes:
         mask: mask(indices) returns bool[M, len(indices)]: which measurements can depend on all the
-            parameters of a partial derivative. Of the other measurements it is exactly zero.
+            parameters of a partial derivative. The derivative of other measurements is exactly
+            zero.
         sources: sources(indices, adjoint) returns the `Sources` of partial derivatives.
     """
 
@@ -132,7 +133,7 @@ class Planner:
         self.spectra = tuple(spectra)
         self.cones = np.asarray(cones, dtype=bool)
         self.objective = objective
-        self.root = Node(self, ())
+        self.root = PlanNode(self, ())
         self.mask = lru_cache(_MOST_REMEMBERED)(self._mask)
         self.sources = lru_cache(_MOST_REMEMBERED)(self._sources)
 
@@ -195,11 +196,11 @@ class Step:
 
     new_points: tuple[Point, ...]
     coefficients: sparse.csr_array
-    node: Node
+    node: PlanNode
 
 
-class Node:
-    """The points a call has evaluated so far."""
+class PlanNode:
+    """A node of the tree of plans: the points that a call has evaluated so far."""
 
     def __init__(self, planner: Planner, points: tuple[Point, ...]):
         self.planner = planner
@@ -236,7 +237,7 @@ class Node:
         return Step(
             new_points,
             step.coefficients[:, np.append(np.arange(old), used)],
-            Node(self.planner, self.points + new_points),
+            PlanNode(self.planner, self.points + new_points),
         )
 
     def _plan(self, indices: tuple[Index, ...]) -> Step:
@@ -259,7 +260,7 @@ class Node:
             shape=(len(indices), len(known)),
         )
         new_points = tuple(known)[len(self.points) :]
-        node = Node(planner, tuple(known)) if new_points else self
+        node = PlanNode(planner, tuple(known)) if new_points else self
         return Step(new_points, coefficients, node)
 
 

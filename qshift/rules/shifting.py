@@ -1,7 +1,7 @@
 """Points of a plan as numbers: the angles of a call, some of them moved.
 
-What is added to a large angle loses digits: 1e15 + pi/2 is off by 0.07. Whole periods are taken off
-before, which changes no value.
+A shift that is added to a large angle loses digits: 1e15 + pi/2 is off by 0.07. Whole periods are
+therefore taken off large angles first, which changes no value.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from qshift.errors import UnsupportedError
 from qshift.rules.frequencies import base_frequency
 from qshift.rules.planner import Frequencies, Point, Recipe, Spectrum
 
-FAR = 1e3  # radians of the largest frequency, from which on whole periods are taken off
-_MOST_TURNS = 64  # of the largest angle that is left when whole periods are taken off
-_MOST_LOST = 1e-9  # radians of the largest frequency
+# Angles are measured in radians of the largest frequency: angle * frequency.
+FAR = 1e3  # whole periods are taken off larger angles
+_MOST_TURNS = 64  # turns left in an angle, at most, when whole periods are taken off
+_MOST_LOST = 1e-9  # a shift that loses more in rounding is refused
 
 
 def largest_frequency(spectrum: Spectrum | None) -> float:
-    """Returns about how fast values change with a parameter, at most; 0 if that is not known."""
+    """Returns a bound on how fast values change with a parameter, about its largest frequency; 0
+    if that is not known."""
     if isinstance(spectrum, Recipe):
         return sum(abs(c) for c, _, _ in spectrum.terms)
     return max(spectrum.values, default=0.0) if spectrum is not None else 0.0
 
 
 def exact_base(spectrum: Spectrum | None) -> float | None:
-    """Returns the frequency that all of a spectrum are multiples of, if angles times it are exact,
-    or as exact as what devices make of them; None otherwise."""
+    """Returns the frequency that all frequencies of a spectrum are multiples of, if angle times
+    frequency has no rounding error, or no more than devices make; None otherwise."""
     if isinstance(spectrum, Recipe):
         return None if spectrum.period is None else 2 * np.pi / spectrum.period
     if not isinstance(spectrum, Frequencies) or not spectrum.values:
@@ -37,21 +39,21 @@ def exact_base(spectrum: Spectrum | None) -> float | None:
     if base is None:
         return None
     is_short = base * 1024 == round(base * 1024)
-    # Products with a power of two are exact, which those with three are not.
+    # Products with a power of two are exact; those with other factors, such as 3, are not.
     return base / _odd(base) if is_short or len(spectrum.values) == 1 else None
 
 
 def reduced(angles: np.ndarray, spectrum: Spectrum | None, name: str | None) -> np.ndarray:
-    """Takes whole periods off large angles, if there is one.
+    """Takes whole periods off large angles, if their spectrum has a period.
 
     Args:
         angles: float64 of any shape.
-        spectrum: How values depend on them.
-        name: What messages call them; None if they will not be moved.
+        spectrum: How values depend on the angles.
+        name: What messages call the angles; None if they will not be moved.
 
     Raises:
-        UnsupportedError: If there is no period, and an angle is so large that shifting it would
-            lose more than rounding does to values.
+        UnsupportedError: If the spectrum has no period, and an angle is so large that shifting it
+            would lose more digits than values lose by rounding.
     """
     largest = largest_frequency(spectrum)
     with np.errstate(over="ignore"):
@@ -79,8 +81,8 @@ def reduced(angles: np.ndarray, spectrum: Spectrum | None, name: str | None) -> 
 
 
 def _odd(number: float) -> float:
-    """Returns the odd integer that a number is a power of two times; 1 for numbers with many
-    digits."""
+    """Returns the odd factor of a number that is an odd integer times a power of two; 1 where that
+    factor is too large."""
     numerator, _ = number.as_integer_ratio()
     odd = numerator // (numerator & -numerator)
     return float(odd) if odd < _MOST_TURNS else 1.0
@@ -90,7 +92,7 @@ class Shifter:
     """Moves the parameters of a structure to the points of a plan.
 
     Args:
-        spectra: How values depend on each column.
+        spectra: The spectrum of each column.
         name: What messages call a column.
         moves: For parameters that move several columns, (column, factor) of each.
 
@@ -130,17 +132,17 @@ class Shifter:
         return moved.reshape(len(points) * len(parameters), parameters.shape[1])
 
     def near(self, parameters: np.ndarray, moved: Collection[int] = ()) -> np.ndarray:
-        """Returns parameters float64[N, P] less whole periods of those that are large.
+        """Returns parameters float64[N, P], with whole periods taken off large ones.
 
-        Devices compute sines of large angles with all their digits, but not exponentials of
-        matrices, and transpiled gates add to angles.
+        Devices compute sines of large angles to all digits, but not exponentials of matrices, and
+        transpilers add constants to angles.
 
         Args:
             parameters: The parameters.
             moved: Columns that will be moved.
 
         Raises:
-            UnsupportedError: If one of these is too large for that.
+            UnsupportedError: If a column that will be moved is too large for it.
         """
         with np.errstate(over="ignore"):
             far = (np.abs(parameters) * self._largest > FAR).any(axis=0)

@@ -13,12 +13,13 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Sources:
-    """Where partial derivatives are read off.
+    """Which of A partial derivatives are read off shifted values, and which off shifted gradients.
 
     Attributes:
-        by_values: Positions of those that come from shifted values: of the derivatives `values`.
-        by_gradients: Positions of those that come from shifted gradients: entry `columns[i]` of the
-            gradient of the derivative `gradients[rows[i]]`.
+        by_values: Positions of those that come from shifted values, where they are the derivatives
+            `values`.
+        by_gradients: Positions of those that come from shifted gradients. The i-th of them is entry
+            `columns[i]` of the gradient of the derivative `gradients[rows[i]]`.
         mask: bool[M, A], False where a value cannot depend on the parameters; None for all True.
     """
 
@@ -35,9 +36,9 @@ def sources(mask: np.ndarray, indices: tuple[Index, ...], adjoint: bool) -> Sour
     """Returns where partial derivatives are read off.
 
     Args:
-        mask: bool[M, A]: which values can depend on all the parameters of each of them.
+        mask: bool[M, A]: which values can depend on all the parameters of each derivative.
         indices: The partial derivatives; A of them.
-        adjoint: Whether gradients are to be had.
+        adjoint: Whether the device gives gradients.
     """
     seen = np.flatnonzero(mask.any(axis=0))
     by_values = [i for i in seen if not (adjoint and indices[i])]

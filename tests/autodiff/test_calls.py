@@ -3,101 +3,140 @@
 import sys
 import threading
 import time
-import weakref
 
 import numpy as np
 import pennylane as qml
+import pytest
 import tensorflow as tf
 from analytic import Circuit, Executor, orders, run_at_once
 
 import qshift
-from qshift.autodiff.calls import EvaluatedCalls, Evaluations
+from qshift.autodiff.calls import SHARED, Bound, EvaluatedCalls, Evaluations
 from qshift.autodiff.evaluation import Evaluation
 
 
-class Kept:
-    """Stands for an evaluation of a certain size."""
-
-    looked_at = 0
+class Growing:
+    """Stands for an evaluation that grows to a certain size when it is used."""
 
     def __init__(self, parameters, size=0):
         self.parameters = parameters
-        self.size = size
+        self.nbytes, self.size = 0, size
+
+    def partials(self, indices, also=()):
+        self.nbytes = self.size
+        return indices
+
+
+class Counting(Growing):
+    """Counts how often evaluations are weighed."""
+
+    weighed = 0
 
     @property
     def nbytes(self):
-        Kept.looked_at += 1
-        return self.size
+        Counting.weighed += 1
+        return 1
+
+    @nbytes.setter
+    def nbytes(self, _):
+        pass
 
 
 def at(value):
     return np.full((1, 2), float(value))
 
 
+def sized(size):
+    return lambda parameters: Growing(parameters, size)
+
+
+def found(evaluations, call, make=Growing, angle=0):
+    return evaluations.get(call, at(angle), make).evaluation
+
+
+def used(evaluations, call, size):
+    """Uses the evaluation of a call, which grows to a size; returns it."""
+    kept = evaluations.get(call, at(0), sized(size))
+    assert kept.partials("abc") == "abc"
+    return kept.evaluation
+
+
 def test_a_ticket_finds_its_evaluation():
-    evaluations = Evaluations()
-    first = evaluations.get(1, at(0.1), Kept)
-    assert first.parameters is not None and (first.parameters == 0.1).all()
-    assert evaluations.get(1, at(0.1), Kept) is first
-    assert evaluations.get(2, at(0.1), Kept) is not first  # another call: fresh samples
-    assert evaluations.get(1, at(0.2), Kept) is not first  # another turn of a loop
-    assert evaluations.get(1, at(0.1), Kept) is first
+    evaluations = Evaluations(Bound())
+    first = found(evaluations, 1, angle=0.1)
+    assert (first.parameters == 0.1).all()
+    assert found(evaluations, 1, angle=0.1) is first
+    assert found(evaluations, 2, angle=0.1) is not first  # another call: fresh samples
+    assert found(evaluations, 1, angle=0.2) is not first  # another turn of a loop
+    assert found(evaluations, 1, angle=0.1) is first
 
 
 def test_the_least_recently_used_evaluations_are_dropped():
-    evaluations = Evaluations(most=3)
-    kept = [evaluations.get(i, at(0), Kept) for i in range(3)]
-    assert evaluations.get(0, at(0), Kept) is kept[0]  # now 1 is the oldest
-    evaluations.get(3, at(0), Kept)
-    assert evaluations.get(0, at(0), Kept) is kept[0]
-    assert evaluations.get(2, at(0), Kept) is kept[2]
-    assert evaluations.get(1, at(0), Kept) is not kept[1]
+    evaluations = Evaluations(Bound(most=3))
+    kept = [found(evaluations, i) for i in range(3)]
+    assert found(evaluations, 0) is kept[0]  # now 1 is the oldest
+    found(evaluations, 3)
+    assert found(evaluations, 0) is kept[0]
+    assert found(evaluations, 2) is kept[2]
+    assert found(evaluations, 1) is not kept[1]
 
 
 def test_all_evaluations_together_have_a_bound():
-    evaluations = Evaluations(most_bytes=100)
-    kept = []
-    for i in range(10):
-        kept.append(evaluations.get(i, at(0), Kept))
-        kept[-1].size = 40  # it grows as its points are run
-    # Three of 40 exceed 100, so a new one leaves no more than two of the others.
-    assert [evaluations.get(i, at(0), lambda _: None) for i in (9, 8)] == [kept[9], kept[8]]
-    assert all(evaluations.get(i, at(0), Kept) is not kept[i] for i in range(7))
+    bound = Bound(most_bytes=100)
+    one, other = Evaluations(bound), Evaluations(bound)
+    kept = [used(evaluations, i, 40) for i in range(5) for evaluations in (one, other)]
+    # Two of 40 are within 100: the last one of each.
+    assert len(one) == len(other) == 1 and bound.nbytes == 80
+    assert found(one, 4) is kept[8] and found(other, 4) is kept[9]
 
 
-def test_evaluations_that_grow_later_count_too():
-    evaluations = Evaluations(most_bytes=100)
-    first = evaluations.get(0, at(0), Kept)
-    first.size = 10
-    evaluations.get(1, at(0), Kept)
-    assert evaluations.get(0, at(0), Kept) is first
-    first.size = 1000
-    evaluations.get(2, at(0), Kept)
-    assert evaluations.get(0, at(0), Kept) is not first
+def test_evaluations_that_grow_while_others_are_used_count():
+    bound = Bound(most_bytes=100)
+    evaluations = Evaluations(bound)
+    first, second = (evaluations.get(i, at(0), sized(60)) for i in range(2))
+    assert bound.nbytes == 0
+    first.partials(())
+    assert bound.nbytes == 60
+    second.partials(())
+    assert bound.nbytes == 60 and len(evaluations) == 1
+    assert first.partials("still usable") == "still usable" and bound.nbytes == 60
+    assert found(evaluations, 1) is second.evaluation
+
+
+def test_evaluations_that_fail_count():
+    class Failing(Growing):
+        def partials(self, indices, also=()):
+            super().partials(indices)
+            raise ValueError
+
+    bound = Bound()
+    evaluations = Evaluations(bound)
+    with pytest.raises(ValueError):
+        evaluations.get(1, at(0), lambda at: Failing(at, 30)).partials(())
+    assert bound.nbytes == 30
 
 
 def test_a_single_evaluation_may_exceed_the_bound():
-    evaluations = Evaluations(most_bytes=100)
-    large = evaluations.get(0, at(0), Kept)
-    large.size = 1000
-    assert evaluations.get(0, at(0), Kept) is large
+    evaluations = Evaluations(Bound(most_bytes=100))
+    large = used(evaluations, 0, 1000)
+    assert found(evaluations, 0) is large
 
 
 def test_keeping_many_evaluations_does_not_slow_down_new_ones():
     """A compiled training step asks for a new one at every step, for ever."""
-    evaluations = Evaluations()
+    evaluations = Evaluations(Bound())
     for i in range(300):
-        evaluations.get(i, at(0), Kept)
-    Kept.looked_at = 0
+        found(evaluations, i, Counting)
+    Counting.weighed = 0
     for i in range(300, 310):
-        evaluations.get(i, at(0), Kept)
-    assert Kept.looked_at <= 50
+        evaluations.get(i, at(0), Counting).partials(())
+    assert Counting.weighed == 20
 
 
 def test_a_dropped_evaluation_starts_afresh():
     circuit, executor = Circuit(), Executor()
     x = np.random.default_rng(1).uniform(-3, 3, size=(1, 3))
-    evaluations = Evaluations(most=2)
+    evaluations = Evaluations(Bound(most=2))
 
     def start(parameters):
         return Evaluation(circuit, executor, parameters, "circuits")
@@ -109,77 +148,97 @@ def test_a_dropped_evaluation_starts_afresh():
 
 
 def test_threads_get_the_same_evaluation():
-    evaluations = Evaluations()
+    evaluations = Evaluations(Bound())
     made = []
 
     def make(parameters):
         time.sleep(0.01)
         made.append(parameters)
-        return Kept(parameters)
+        return Growing(parameters)
 
-    results = run_at_once([lambda: evaluations.get(7, at(0), make)] * 8)
+    results = run_at_once([lambda: found(evaluations, 7, make)] * 8)
     assert len(made) == 1
     assert all(result is results[0] for result in results)
 
 
-def sized(parameters):
-    made = Kept(parameters)
-    made.size = 50
-    return made
+def test_making_an_evaluation_keeps_no_other_qnode_waiting():
+    bound = Bound()
+    one, other = Evaluations(bound), Evaluations(bound)
+    begun, end = threading.Event(), threading.Event()
+
+    def slow(parameters):
+        begun.set()
+        assert end.wait(60)
+        return Growing(parameters)
+
+    thread = threading.Thread(target=found, args=(one, 1, slow))
+    thread.start()
+    try:
+        assert begun.wait(60)
+        quick = threading.Thread(target=used, args=(other, 1, 10))
+        quick.start()
+        quick.join(60)
+        assert not quick.is_alive() and len(other) == 1
+    finally:
+        end.set()
+        thread.join()
 
 
-def test_what_all_hold_is_counted_and_not_summed(monkeypatch):
-    def held():
-        evaluations = Evaluations()
-        evaluations.get(1, at(0), sized)
-        evaluations.get(2, at(0), sized)
-        return Evaluations._held - sum(Evaluations._gone) - before
-
-    class Unread(weakref.WeakSet):
-        def __iter__(self):
-            raise AssertionError("all are looked at although there is room")
-
-    before = Evaluations._held - sum(Evaluations._gone)
-    monkeypatch.setattr(Evaluations, "_all", Unread())
-    assert held() == 50  # the latest is weighed with the next
-    assert Evaluations._held - sum(Evaluations._gone) == before
+def test_evaluations_of_a_qnode_that_is_gone_do_not_count():
+    bound = Bound()
+    evaluations, stays = Evaluations(bound), Evaluations(bound)
+    for call in range(3):
+        used(evaluations, call, 50)
+    used(stays, 0, 7)
+    assert bound.nbytes == 157
+    del evaluations
+    assert bound.nbytes == 7
 
 
-def test_evaluations_are_made_while_others_make_room(monkeypatch):
-    monkeypatch.setattr(Evaluations, "_MOST_BYTES_OF_ALL", 1)
-    keep, done, evaluations = [], threading.Event(), Evaluations()
+def test_qnodes_share_a_bound():
+    evaluations, before = EvaluatedCalls().evaluations, SHARED.nbytes
+    used(evaluations, 1, 50)
+    assert SHARED.nbytes == before + 50
+
+
+def test_evaluations_are_made_while_others_make_room():
+    bound = Bound(most_bytes=1)
+    keep, done, evaluations = [], threading.Event(), Evaluations(bound)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
 
     def make():
         while not done.is_set():
-            keep.append(Evaluations())
+            keep.append(Evaluations(bound))
+            used(keep[-1], 0, 3)
             del keep[:-50]
 
     thread = threading.Thread(target=make)
     thread.start()
     try:
         for call in range(300):
-            evaluations.get(call, at(0), sized)
+            used(evaluations, call, 50)
     finally:
         sys.setswitchinterval(interval)
         done.set()
         thread.join()
+    keep.clear()
+    assert bound.nbytes == 50 * len(evaluations) <= 50
 
 
-class Marked(Kept):
+class Marked(Growing):
     """Can be referred to weakly, as evaluations can."""
 
 
 def test_calls_in_eager_mode_are_found_as_long_as_they_live():
     calls = EvaluatedCalls()
     own = calls.eager[next(calls)] = Marked(at(np.nan))
-    new = calls.find(1, at(0.1), lambda parameters, number: Marked(parameters, number))
+    new = calls.find(1, at(0.1), lambda parameters, number: Marked(parameters, number)).evaluation
     assert calls.find(1, at(np.nan), None) is own
     assert new is not own and new.final and new.size == 1  # a vectorised loop moves the angles
     del own
     made = calls.find(1, at(np.nan), lambda parameters, number: Marked(parameters, number))
-    assert made.size == 1
+    assert made.evaluation.size == 1
 
 
 def test_derivatives_in_graphs_of_a_call_in_eager_mode_run_it_once():

@@ -14,7 +14,6 @@ import tensorflow as tf
 from core_checks import FUNCTIONS, called
 
 import qshift
-from qshift.circuits import pennylane_internals as pennylane_internals  # which changes PennyLane
 from qshift.circuits import pennylane_math_internals as internals
 
 TESTS = pathlib.Path(__file__).parents[1]
@@ -23,7 +22,7 @@ import json, without_tensorflow
 without_tensorflow.install()
 import core_checks
 bare = core_checks.functions()
-from qshift.circuits import pennylane_internals, pennylane_math_internals
+from qshift.circuits import pennylane_math_internals
 found = {
     "removed": without_tensorflow.REMOVED,
     "added": pennylane_math_internals.ADDED,
@@ -91,7 +90,7 @@ def test_the_core_has_derivatives_that_are_those_of_numbers():
     qshift.check_derivatives(circuit, core_checks.X, core_checks.C, order=1)
 
 
-def test_tensors_of_two_frameworks_are_an_error(without):
+def test_tensors_of_two_frameworks_are_an_error():
     def asked(*values):
         if "pytorch" in values:
             return "torch"

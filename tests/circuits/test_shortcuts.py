@@ -10,7 +10,6 @@ import tensorflow as tf
 from pennylane import numpy as pnp
 
 import qshift
-from qshift.circuits import pennylane_internals as pennylane_internals  # as a qnode does
 
 jax.config.update("jax_enable_x64", True)
 pytestmark = [

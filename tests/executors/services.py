@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from qshift.errors import JobError
 from qshift.executors.qiskit import digests, estimator
 from qshift.executors.qiskit.device import EstimatorDevice
-from qshift.executors.qiskit.targets import LocalTarget
+from qshift.executors.qiskit.local_target import LocalTarget
 from qshift.ledger import ledger as ledgers
 from qshift.ledger.heartbeat import Heartbeat
 from qshift.ledger.liveness import this_process

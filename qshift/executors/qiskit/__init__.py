@@ -2,5 +2,6 @@
 
 from qshift.extras import require
 
-# Here, so that whatever leads to these modules, PennyLane's plugins included, says what is missing.
+# This check is here so that every import of these modules, also by PennyLane's plugins, says which
+# packages are missing.
 require("qiskit", "The device qshift.estimator (aer, fake and ibm backends)")

@@ -1,8 +1,8 @@
 """Every name beneath Aer's public interface that qshift uses, each with what it must do.
 
-No other module reads one. What is promised here is tested alone, in
-tests/executors/qiskit/test_aer_internals.py. Aer itself is not imported: whoever has a noise model
-has done that.
+No other module uses one. tests/executors/qiskit/test_aer_internals.py tests what this module
+promises, without the rest of qshift. This module does not import Aer: where there is a noise model,
+Aer has been imported.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 
 def noise_in(model: Any, steps: Set[tuple[str, tuple[int, ...]]]) -> Any:
-    """Returns that part of a noise model that acts in some steps.
+    """Returns the part of a noise model that acts in some steps.
 
     Args:
         model: A noise model.
-        steps: Pairs of a gate and the qubits it acts on; "measure" for being read out.
+        steps: Pairs of a gate and the qubits it acts on; the gate "measure" stands for readout.
     """
     part = copy.copy(model)
-    # {gate: {qubits: error}}, and {qubits: error} for what is read out.
+    # {gate: {qubits: error}}, and {qubits: error} for readout.
     part._local_quantum_errors = {
         gate: {qubits: error for qubits, error in errors.items() if (gate, qubits) in steps}
         for gate, errors in model._local_quantum_errors.items()
@@ -31,22 +31,22 @@ def noise_in(model: Any, steps: Set[tuple[str, tuple[int, ...]]]) -> Any:
         for qubits, error in model._local_readout_errors.items()
         if ("measure", qubits) in steps
     }
-    part.to_dict = functools.cache(part.to_dict)  # what Aer asks for with each job
+    part.to_dict = functools.cache(part.to_dict)  # Aer calls it with each job
     return part
 
 
 def noise_passes(model: Any) -> list:
-    """Returns the transpiler passes of a noise model: what `to_dict` leaves out."""
+    """Returns the transpiler passes of a noise model, which `to_dict` leaves out."""
     return model._custom_noise_passes
 
 
 def relaxation(each: Any) -> dict[str, Any] | None:
-    """Returns what a pass of a noise model consists of; None if it is not a `RelaxationNoisePass`,
-    but one that may call any function.
+    """Returns the settings of a `RelaxationNoisePass` of a noise model; None for any other pass,
+    which may call any function.
 
     Returns:
-        Its times, probabilities, time step and method by name; "target", a Qiskit target that has
-        the gates' durations, or None; "ops", the classes of operations that it acts on.
+        The pass's times, probabilities, time step and method by name; "target", a Qiskit target
+        with the gates' durations, or None; "ops", the classes of operations that it acts on.
     """
     if type(each).__name__ != "RelaxationNoisePass":
         return None

@@ -22,15 +22,15 @@ _OTHER = "it came back with other results than it was to measure"
 
 
 class Pub(Protocol):
-    """What one PUB runs.
+    """A circuit at some points that runs as one PUB of a primitive.
 
     Attributes:
         primitive: ``"estimator"`` or ``"sampler"``.
         points: float64[N, P].
-        shots: Of each point and basis; 0 for exact results.
-        is_ready: Whether its circuit has been transpiled.
-        load: How much it takes to run it. This and `arguments` transpile the circuit, for which the
-            backend has to be reachable.
+        shots: The shots of each point and basis; 0 for exact results.
+        is_ready: Whether the circuit has been transpiled.
+        load: How much the PUB takes of a job's limits. This and `arguments` transpile the circuit,
+            for which the backend has to be reachable.
     """
 
     @property
@@ -53,21 +53,21 @@ class Pub(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Transpiles its circuit."""
+        """Transpiles the circuit."""
         ...
 
     def is_answered_by(self, measured: Any) -> bool:
-        """Whether a result has the form of what the primitive measures at one of its points."""
+        """Whether a result has the form of a result of the primitive at one of the points."""
         ...
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """What one job measures.
+    """The points that one job measures.
 
     Attributes:
         primitive: ``"estimator"`` or ``"sampler"``.
-        parts: For each PUB of the job, which PUB of the batch it is taken from, and which rows.
+        parts: For each PUB of the job, the PUB of the batch and the rows that it is taken from.
         seed: The seed of a simulator.
     """
 
@@ -91,9 +91,9 @@ def parcels(
 
     Args:
         pubs: The PUBs.
-        rows: Which rows of each.
+        rows: The rows of each PUB that are to be measured.
         limits: The limits of each job.
-        loads: How much the PUBs take, if they are not transpiled but only planned.
+        loads: The loads of the PUBs, if these are only planned and not transpiled.
     """
     kinds: dict[tuple, list[int]] = {}
     for i, pub in enumerate(pubs):
@@ -112,15 +112,15 @@ class Batch:
     """PUBs that are measured together.
 
     Args:
-        target: Where.
-        limits: What one job may hold.
-        budget: What may be sent in all.
+        target: The target that measures.
+        limits: The limits of one job.
+        budget: What the device may send in all.
         pubs: The PUBs.
-        draws: For each of their points a digest of what is measured and of which repetition it is;
-            the seeds of jobs are made of these. None for fresh samples.
+        draws: For each point a digest that identifies the measurement and its repetition, from
+            which the seeds of jobs follow. None for fresh samples.
 
     Attributes:
-        results: For each PUB a list with what was measured at each point: float64[2, K], values and
+        results: For each PUB a list with the result at each point: float64[2, K], values and
             standard errors of K observables, or for a sampler a dictionary outcome -> count.
         sent: For each PUB the points for which a job was sent.
     """
@@ -145,7 +145,7 @@ class Batch:
         """Fills in the results.
 
         Raises:
-            LimitError: If this would take more than may be sent. Nothing is sent then.
+            LimitError: If the device may not send so much. Nothing is sent then.
             JobError: If a job failed, was cancelled, or has results that do not fit.
         """
         rows = [range(len(pub.points)) for pub in self._pubs]
@@ -158,7 +158,7 @@ class Batch:
                     self.results[i][row] = each
 
     def _parcels(self, rows: Sequence[Sequence[int]]) -> list[Parcel]:
-        """Shares some rows of each PUB out among jobs, with the seeds of these."""
+        """Shares some rows of each PUB out among jobs, and gives the jobs seeds."""
         shared = parcels(self._pubs, rows, self._limits)
         if self._draws is None:
             return shared
@@ -171,7 +171,7 @@ class Batch:
         ]
 
     def _spend(self, shared: Sequence[Parcel]) -> None:
-        """Raises LimitError if jobs are more than may be sent."""
+        """Raises LimitError if the device may not send these jobs."""
         parts = [part for parcel in shared for part in parcel.parts]
         seconds = sum(self._pubs[i].load.seconds * len(rows) for i, rows in parts)
         self._budget.spend(len(shared), seconds)
@@ -194,7 +194,7 @@ class Batch:
         return job
 
     def _wait(self, jobs: Sequence[tuple[Any, Job]]) -> Iterator[tuple[Any, list]]:
-        """Yields what each job has measured, PUB by PUB, as soon as it is there.
+        """Yields the results of each job, PUB by PUB, as soon as the job is done.
 
         Raises:
             JobError: For the first job that has no results.
@@ -214,7 +214,7 @@ class Batch:
                     yield parcel, self._measured(parcel, job, results)
                     done += 1
         except KeyboardInterrupt as interruption:
-            # As its message, which is the last thing that people see, below a long traceback.
+            # The message of the exception is the last thing that people see below the traceback.
             interruption.args = self._interrupted(jobs[done:])
             raise
         except JobError as error:
@@ -232,15 +232,15 @@ class Batch:
         return found
 
     def _require(self, job: Job, measured: Iterable[tuple[int, object]]) -> None:
-        """Raises JobError if one of (PUB, what was measured) is not what that PUB measures."""
+        """Raises JobError if a pair (PUB, result) has a result that this PUB cannot have."""
         if not all(self._pubs[i].is_answered_by(each) for i, each in measured):
             raise JobError(job.id, "failed", _OTHER)
 
     def _interrupted(self, jobs: Sequence[tuple[Any, Job]]) -> tuple[str, ...]:
-        """Decides whether jobs that are not waited for any longer are cancelled.
+        """Cancels the jobs that were being waited for, if the user wants that.
 
         Returns:
-            What was decided, as the arguments of the KeyboardInterrupt.
+            The arguments of the KeyboardInterrupt, which say what has become of the jobs.
         """
         is_remote, named = self._target.is_remote, ", ".join(job.id for _, job in jobs)
         if is_remote and not waiting.shall_cancel([job for _, job in jobs]):
@@ -261,7 +261,7 @@ class Batch:
         return (told,) if told else ()
 
     def _cancelled(self, parcel: Any) -> None:
-        """Is called for a job that was cancelled."""
+        """Called for a job that was cancelled; subclasses record it."""
 
     def _failed(self, parcel: Any, job: Job, error: JobError) -> JobError:
         """Returns the error to raise for a job that has no results."""
@@ -279,7 +279,7 @@ def _after(which: str, say: Callable[[str], None]) -> Callable[[str], None]:
 def _is_done(job: Job) -> bool:
     try:
         return job.status() == "done"
-    except QShiftError:  # It is there no longer, or nobody knows.
+    except QShiftError:  # the job no longer exists, or the service does not answer
         return False
 
 
@@ -287,12 +287,12 @@ def unpacked_job(parcel: Any, job: Job, results: Sequence[Any]) -> list[Sequence
     """Returns what was measured at each point of each PUB of a job.
 
     Args:
-        parcel: What was asked for: a parcel, or a record of the ledger.
+        parcel: The parcel, or record of the ledger, that the job was sent for.
         job: The job.
-        results: Its PUB results.
+        results: The job's PUB results.
 
     Raises:
-        JobError: If it is not what was asked for.
+        JobError: If the results do not fit the parcel.
     """
     try:
         found = [unpacked(parcel.primitive, result) for result in results]

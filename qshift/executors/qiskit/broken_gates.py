@@ -1,8 +1,7 @@
 """Transpiling around the gates and qubits that a backend calls broken.
 
-A backend gives a gate that does not work the error 1, or says that it, or a qubit, is not
-operational. The transpiler minds neither where it lays a circuit out trivially, as it does at its
-lower levels.
+A backend reports the error 1 for a gate that does not work, or says that a gate or qubit is not
+operational. At its lower levels, the transpiler lays circuits out trivially and ignores both.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from qiskit.transpiler import Target, TranspilerError, generate_preset_pass_mana
 
 from qshift.errors import UnsupportedError
 
-_BROKEN = 1.0  # an error that leaves nothing of what a gate does
-_HEEDING = 2  # the lowest level whose layouts heed which gates there are
-_PLACELESS = ("barrier", "delay")  # they do nothing, and every qubit has them
+_BROKEN = 1.0  # the error of a gate that does not work
+_HEEDING = 2  # the lowest level whose layouts depend on which gates there are
+_PLACELESS = ("barrier", "delay")  # operations that every qubit has, also without an entry
 
 
 class WorkingGates:
@@ -56,7 +55,7 @@ class WorkingGates:
         new = Target(**{name: getattr(old, name) for name in names})
         for name in old.operation_names:
             kept, properties = None, old[name]
-            if properties is not None and None not in properties:  # it is not the same everywhere
+            if properties is not None and None not in properties:  # qubits have their own entries
                 kept = {on: about for on, about in properties.items() if self._works(name, on)}
             new.add_instruction(old.operation_from_name(name), kept, name=name)
         return new
@@ -67,10 +66,10 @@ class WorkingGates:
         Args:
             circuit: The circuit, without measurements.
             level: The transpiler's optimization level.
-            seed: Of the layouts it draws.
+            seed: The seed of the layouts that the transpiler draws.
 
         Raises:
-            UnsupportedError: If there is no place for it.
+            UnsupportedError: If the working qubits and gates have no place for the circuit.
         """
         settings: dict[str, Any] = {"backend": self._device, "seed_transpiler": seed}
         if not self._broken:
@@ -78,9 +77,11 @@ class WorkingGates:
         settings["target"] = self._target
         try:
             found = self._tried(circuit, level, settings)
-            if found is None:  # laid out where nothing works; so it is said where to
+            # Where the transpiler has used something broken, it is given a layout: the one that it
+            # chooses at a higher level if each qubit has a gate, and so needs a working place.
+            if found is None:
                 touched = circuit.copy()
-                for qubit in touched.qubits:  # that each of them needs a place
+                for qubit in touched.qubits:
                     touched.sx(qubit)
                 places = self._tried(touched, max(level, _HEEDING), settings)
                 if places is not None:
@@ -95,7 +96,7 @@ class WorkingGates:
     def _tried(
         self, circuit: QuantumCircuit, level: int | None, settings: Mapping
     ) -> QuantumCircuit | None:
-        """Returns a circuit transpiled; None if there is something broken in it."""
+        """Returns a transpiled circuit; None if it uses something broken."""
         try:
             found = generate_preset_pass_manager(level, **settings).run(circuit)
         except (TranspilerError, TypeError):
@@ -133,7 +134,7 @@ def _broken(target: Target, properties: Any) -> Iterator[tuple[str, tuple[int, .
                 yield name, qubits
     if properties is None:
         return
-    # These may be missing from the target, so that it has no name for what they lack.
+    # Gates of the properties may be missing from the target, which then has no name for them.
     for qubit in properties.faulty_qubits():
         yield "measure", (qubit,)
     for gate in properties.faulty_gates():

@@ -1,4 +1,4 @@
-"""What a device may send in all, refused before anything is sent."""
+"""Limits on the jobs and QPU seconds that a device may send in all, checked before it sends any."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from qshift.inputs import is_integer, is_real
 
 
 class Budget:
-    """Counts the jobs and QPU seconds that one device has sent off, up to what it may.
+    """Counts the jobs and QPU seconds that one device has sent, up to its limits.
 
     Args:
-        max_jobs: How many jobs; None for any number.
-        max_qpu_seconds: Of a quantum processor, as `QNode.plan` estimates them; None for any.
+        max_jobs: The largest number of jobs; None for no limit.
+        max_qpu_seconds: The most QPU seconds, as `QNode.plan` estimates them; None for no limit.
 
     Raises:
-        OptionError: If one of them is not a positive number.
+        OptionError: If a limit is not a positive number.
     """
 
     def __init__(self, max_jobs: int | None = None, max_qpu_seconds: float | None = None) -> None:
@@ -30,10 +30,10 @@ class Budget:
         self._lock = Lock()
 
     def spend(self, jobs: int, seconds: float) -> None:
-        """Takes note of jobs that are about to be sent.
+        """Counts jobs that are about to be sent.
 
         Raises:
-            LimitError: If they are too many. Nothing is to be sent then.
+            LimitError: If they exceed a limit. Nothing must be sent then.
         """
         with self._lock:
             if self._most_jobs is not None and self._jobs + jobs > self._most_jobs:

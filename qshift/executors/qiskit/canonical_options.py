@@ -1,7 +1,7 @@
-"""Options as plain data that is the same in every process where, and only where, they are the same.
+"""Options as plain data that is equal, in every process, for equal options and for no others.
 
-What is recorded is found again by this. So nothing in it may be cut short, as the `repr` of long
-arrays is, or tell equal objects apart, as their addresses do.
+The ledger finds recorded results by these data. So they must not be shortened, as the `repr` of a
+long array is, and must not differ for equal objects, as addresses do.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def text(options: Mapping[str, Any], is_complete: bool = True) -> str:
     """Returns nested options as JSON. Plain values, lists and tables are as `json` writes them.
 
     Args:
-        options: Tables of options, below the name "options", and what else there is.
-        is_complete: Whether an option is refused if not all that it consists of is known. It is
-            known by its class otherwise.
+        options: Tables of options, below the name "options", and further settings.
+        is_complete: If True, an object that qshift cannot write completely is refused; if False,
+            the name of its class stands for it.
 
     Raises:
-        OptionError: For such an option.
+        OptionError: If an object is refused.
     """
     return json.dumps(_Writer(is_complete).of(options, ()), sort_keys=True)
 
@@ -38,7 +38,7 @@ class _Writer:
     """Turns values into plain data.
 
     Args:
-        is_complete: As of `text`.
+        is_complete: As for `text`.
     """
 
     def __init__(self, is_complete: bool) -> None:
@@ -49,14 +49,14 @@ class _Writer:
 
         Args:
             value: The value.
-            path: Names of the tables that it is in, and its own.
+            path: The names of the tables that hold the value, and the value's own name.
         """
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, _PLAIN):
             return value
         if isinstance(value, np.ndarray) and value.dtype.kind in "biufcOSU":
-            # As lists are, which Qiskit takes for the same.
+            # Written as lists are, because Qiskit makes no difference between the two.
             return self.of(value.tolist(), path) if value.size else ["\0empty", *value.shape]
         if isinstance(value, list | tuple | range):
             return [self.of(each, path) for each in value]
@@ -102,7 +102,7 @@ def _order(plain: Any) -> str:
 
 
 class _UnknownError(Exception):
-    """Something whose content is not known."""
+    """Raised for an object that cannot be written completely."""
 
 
 def _noise_model(model: Any) -> dict:
@@ -112,7 +112,7 @@ def _noise_model(model: Any) -> dict:
 
 
 def _noise(error: Any) -> dict:
-    # The id is drawn anew for equal errors.
+    # The id is left out: it is random, and differs between equal errors.
     steps = [[_step(step) for step in steps] for steps in error.get("instructions", ())]
     return {name: each for name, each in error.items() if name != "id"} | {"instructions": steps}
 
@@ -173,7 +173,8 @@ def _paulis(paulis: Any) -> list:
     return paulis.to_labels()  # with their phases
 
 
-# How objects of Qiskit's are taken apart, by package and class; by these classes and no others.
+# (package, class) -> a function that returns all parts of such an object, for the classes of Qiskit
+# that may occur in options. Objects of other classes are not known.
 _KNOWN: dict[str, Callable[[Any], Any]] = {
     "qiskit_aer.NoiseModel": _noise_model,
     "qiskit_aer.QuantumError": lambda error: _noise(error.to_dict()),

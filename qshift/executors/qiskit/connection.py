@@ -1,6 +1,6 @@
 """IBM's service, with an account that its client has saved or finds in environment variables.
 
-qshift never sees more of a token than that, and stores, prints and logs none.
+Only the client reads tokens; qshift stores, prints and logs none.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ _SAVE = (
 
 
 class Connection:
-    """A connection that is not made before something is asked.
+    """A connection to the service that is made with the first request.
 
-    Every method may raise what the client raises, which `retry` understands.
+    Every method may raise any error of the client; `retry` knows what these mean.
 
     Args:
         account: The name of a saved account; None for the default one, or that of the environment.
@@ -99,7 +99,7 @@ class Connection:
             if fault is not None and (fault.is_transient or fault.is_expired):
                 raise
             stumbled = error.__cause__ or error.__context__
-            if fault is None and stumbled is not None:  # over an answer, of whatever else
+            if fault is None and stumbled is not None:  # the client could not read an answer
                 raise unreadable(stumbled) from error
             reason = fault.text if fault else _line(error)
             raise AccountError(f"IBM's service refuses the account: {reason}. {_SAVE}") from error
@@ -123,7 +123,7 @@ class Connection:
                 return service.least_busy(min_num_qubits=least_qubits)
             return service.backend(name)
         except QiskitBackendNotFoundError as error:
-            # The client takes an answer that does not come for "there is none", and remembers it.
+            # Where no answer comes, the client remembers that there is no such backend.
             devices = [each for client in clients_of(service) for each in client.list_backends()]
             fitting = [
                 each["name"]
@@ -166,10 +166,10 @@ class Connection:
         """Submits a job, in one attempt; returns its id, and a digest of the instance it is in.
 
         Args:
-            submission: What it runs. Its tags go before those in the options.
+            submission: The job. Its tags come before those in the options.
             mode: A backend, session or batch.
             options: As for `qiskit_internals.run_locally`.
-            max_time: QPU seconds after which it is cancelled; None for the service's limit.
+            max_time: QPU seconds after which the job is cancelled; None for the service's limit.
         """
         environment = dict(options.get("environment", {}))
         environment["job_tags"] = [*submission.tags, *environment.get("job_tags", ())]
@@ -193,7 +193,7 @@ class Connection:
             is_ours = isinstance(error, QShiftError | IBMInputValueError)
             if not asked or is_ours or diagnose(error) is not None:
                 raise
-            raise unreadable(error) from error  # before anything was asked, it is about the PUBs
+            raise unreadable(error) from error  # without a request, the error is about the PUBs
         finally:
             transport.watch.reset(token)
 
@@ -210,7 +210,7 @@ class Connection:
 
     def _found(self, job_id: str) -> RuntimeJobV2:
         service, asked = self._service, []
-        # Two clients may be of one instance; the one in use has asked for a token already.
+        # Two clients may belong to one instance; the one in use already has a token.
         by_instance = {instance_of(client): client for client in clients_of(service)}
         by_instance[instance_of(client_of(service))] = client_of(service)
         for client in by_instance.values():
@@ -233,7 +233,7 @@ class Connection:
         raise MissingError(asked)
 
     def forget(self, job_id: str) -> None:
-        """Has the next question about a job ask for it anew."""
+        """Drops the client's object of a job, so that the next question fetches it again."""
         with self._lock:
             self._jobs.pop(job_id, None)
 
@@ -245,7 +245,7 @@ class Connection:
         for client in clients:
             try:
                 listed = transport.listed(client, tag)
-            except Exception as error:  # an instance that refuses us has no job of ours
+            except Exception as error:  # an instance that refuses the account has none of its jobs
                 fault = diagnose(error)
                 if fault is None or fault.status != 403 or len(refusals) == len(clients) - 1:
                     raise
@@ -264,7 +264,7 @@ def _digest(instance: str | None) -> str:
 
 
 def _repeat_reads_only(service: QiskitRuntimeService) -> None:
-    """Sees to it that no request of a client that changes something is repeated by itself."""
+    """Keeps a client from repeating requests that change something by itself."""
     try:
         for client in clients_of(service):
             session = session_of(client)

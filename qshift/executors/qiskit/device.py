@@ -21,10 +21,10 @@ from qshift.circuits.mid_circuit import defer
 from qshift.errors import OptionError, UnsupportedError
 from qshift.executors.executor import Call, Calls
 from qshift.executors.qiskit import digests
+from qshift.executors.qiskit.backends import target
 from qshift.executors.qiskit.budget import Budget
 from qshift.executors.qiskit.estimator import EstimatorExecutor
 from qshift.executors.qiskit.job_splitting import Limits
-from qshift.executors.qiskit.targets import target
 from qshift.inputs import is_integer
 from qshift.ledger.ledger import Ledger, default_path
 
@@ -37,19 +37,19 @@ if TYPE_CHECKING:
 class EstimatorDevice(qml.devices.Device):
     """A device that runs all circuits it is given together as one job of Qiskit's primitives.
 
-    `qshift.qnode` runs its parametrised circuits on it directly; for a `qml.qnode` the circuits
-    that differ in their angles only are put together again. Copies of it in one process are itself,
-    with its budget; pickled, it is made anew of its arguments where it is loaded.
+    `qshift.qnode` runs its parametrised circuits on the device directly; for a `qml.qnode`, the
+    circuits that differ only in their angles are put together again. Copying the device gives the
+    same object, with the same budget; a pickled device is made anew from its arguments.
 
     Args:
         wires: A number of wires, or their labels; None for those of each circuit.
         backend: ``"aer"``, ``"aer:FakeManilaV2"`` (Aer with its noise), ``"fake:FakeManilaV2"``,
             ``"ibm:NAME"`` or ``"ibm:least-busy"``.
-        shots: Of QNodes that do not say otherwise. PennyLane prefers `qml.set_shots`.
-        optimization_level: Of Qiskit's transpiler, 0 to 3; 2 by default, the lowest one that heeds
-            the errors of the backend's gates. Gates and qubits that the backend calls broken are
-            used at no level.
-        seed: Of the samples; a qnode's own goes before it.
+        shots: The shots of QNodes without their own. PennyLane prefers `qml.set_shots`.
+        optimization_level: The level of Qiskit's transpiler, 0 to 3; 2 by default, the lowest one
+            that takes the errors of the backend's gates into account. Gates and qubits that the
+            backend calls broken are used at no level.
+        seed: The seed of the samples, for qnodes without their own.
         max_parameter_values: How many numbers one job may hold; more are split.
         max_executions: How many circuits times shots one job may have; more are split.
         max_payload: How many bytes, about, one job may have; more are split.
@@ -66,12 +66,12 @@ class EstimatorDevice(qml.devices.Device):
         mode: ``"job"`` (the default), ``"batch"`` or ``"session"``, with IBM's backends.
         max_time: QPU seconds after which a job is cancelled; with a batch or session, seconds after
             which that is closed.
-        **options: Of `qiskit_ibm_runtime.EstimatorV2`, such as ``resilience_level=1`` or
-            ``twirling={"enable_gates": True}``; those that SamplerV2 has reach it as well. In
-            local testing mode they have no effect, and a warning says so.
+        **options: Options of `qiskit_ibm_runtime.EstimatorV2`, such as ``resilience_level=1`` or
+            ``twirling={"enable_gates": True}``; SamplerV2 gets those of them that it has. In local
+            testing mode they have no effect, and a warning says so.
 
     Raises:
-        OptionError: For a backend or option that there is not. Nothing runs then.
+        OptionError: For a backend or option that does not exist. Nothing runs then.
 
     Example:
         >>> device = qml.device("qshift.estimator", wires=2, backend="aer", seed=1)
@@ -144,7 +144,7 @@ class EstimatorDevice(qml.devices.Device):
         self.run = _run(os.environ.get("QSHIFT_RUN", "") if run is None else run)
         self.ledger = _ledger(self.target.is_remote if ledger is None else ledger)
         if self.ledger is not None:
-            digests.of_options(self.target.settings)  # which refuses what cannot be found again
+            digests.of_options(self.target.settings)  # refuses options that cannot be recorded
         self._calls = Calls()
         self._compile = Compiler(self.wires, _is_angle, tensors=float)
         self._executor = EstimatorExecutor(self)
@@ -219,11 +219,11 @@ def _ledger(given: Any) -> Ledger | None:
 def _numeric(tape: QuantumScript, wires: Any) -> Any:
     """Returns a tape with floats as the angles of its gates, and arrays as all other constants.
 
-    Such as the coefficients in an Evolution, or the exponent of a power.
+    Other constants are the coefficients in an Evolution, for example, or the exponent of a power.
     """
     tape = defer(tape, wires)
     for op in tape.operations:
-        # Here and by PennyLane, all gates are put together again.
+        # Both this function and PennyLane put all gates together again.
         if op.data and contains_custom(op) and (problem := user_gates.lost(op)):
             raise UnsupportedError(f"{problem}.")
     (tape,), _ = qml.transforms.convert_to_numpy_parameters(tape)
@@ -245,7 +245,7 @@ def _numeric(tape: QuantumScript, wires: Any) -> Any:
 
 @qml.transform
 def _require_measured(tape: QuantumScript) -> Any:
-    """Raises DeviceError for what the device does not return; snapshots have no effect on it."""
+    """Raises DeviceError for measurements that the device does not return; ignores snapshots."""
     for measurement in tape.measurements:
         if type(measurement) not in (ExpectationMP, VarianceMP, ProbabilityMP):
             how = "with finite shots" if tape.shots else "for analytic simulation"

@@ -1,6 +1,6 @@
-"""Digests that identify a measurement in every process, and tell repetitions of it apart.
+"""Digests that identify a measurement in every process, and differ between its repetitions.
 
-The ledger finds results by them, and a seeded simulator's samples follow from them.
+The ledger finds results by their digests, and a seeded simulator's samples follow from them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def of_points(prefix: bytes, points: np.ndarray) -> list[bytes]:
     """Returns a digest for each point of a circuit.
 
     Args:
-        prefix: A digest of everything else that is measured.
+        prefix: A digest of everything but the point: circuit, observables, options.
         points: float64[N, P].
     """
     start = hashlib.blake2b(prefix, digest_size=16)
@@ -83,7 +83,7 @@ def of_points(prefix: bytes, points: np.ndarray) -> list[bytes]:
 
 
 def seed(samples: Iterable[bytes]) -> int:
-    """Returns the seed of a simulator's job from what it measures, positive and below 2**31."""
+    """Returns the seed of a simulator's job, made from digests of its points, below 2**31."""
     return 1 + int.from_bytes(digest(*samples)[:4], "big") % (2**31 - 1)
 
 
@@ -106,7 +106,7 @@ class Draws:
 
         Args:
             scope: Draws that were not delivered are given again within the same scope only.
-            contents: Digests of what is measured.
+            contents: Digests of the measurements.
             seed: With a seed, repetitions are counted in each call; without, in the whole process.
             call: The call.
         """

@@ -35,15 +35,17 @@ _draws = digests.Draws()
 
 @dataclass(frozen=True)
 class _Pub:
-    """What one PUB runs, and where its results belong; see `qshift.executors.qiskit.batch.Pub`.
+    """A circuit at some points as one PUB, and where its results belong in the circuit's values.
+
+    See `qshift.executors.qiskit.batch.Pub`.
 
     Attributes:
         circuit: The circuit.
         preparation: Has the circuit as the primitives run it.
         points: float64[N, P].
-        copy: Which entry of the circuit's shot vector.
-        basis: Which of the bases that are sampled; None for expectation values.
-        shots: In each basis; 0 for exact results.
+        copy: The entry of the circuit's shot vector that the PUB is for.
+        basis: The basis that the PUB samples, by number; None for expectation values.
+        shots: The shots in each basis; 0 for exact results.
     """
 
     circuit: Circuit
@@ -63,17 +65,17 @@ class _Pub:
 
     @property
     def load(self) -> Load:
-        """How much there is to run."""
+        """How much the PUB takes of a job's limits."""
         return self.load_of(self.preparation(self.circuit))
 
     def load_of(self, ready: Prepared) -> Load:
-        """Returns how much there is to run, if the circuit is prepared like this."""
+        """Returns how much the PUB takes of a job's limits, with the circuit in this form."""
         executions = self.shots * (ready.bases if self.basis is None else 1)
         points, parameters = self.points.shape
         return Load(points, parameters, executions, *ready.burden(executions, self.basis))
 
     def is_answered_by(self, measured: Any) -> bool:
-        """Whether this can be what the primitive has measured at one of the points."""
+        """Whether a result has the form of a result of the primitive at one of the points."""
         if self.basis is None:
             observables = len(self.preparation.planned(self.circuit).observables)
             return np.shape(measured) == (2, observables)
@@ -85,7 +87,7 @@ class _Pub:
 
     @property
     def about(self) -> str:
-        """What it runs, for people."""
+        """A text for people that says what the PUB runs."""
         gates, wires = len(self.circuit.operations), len(self.circuit.wires)
         measured = ", ".join(str(each) for each in self.circuit.measurements)
         return f"{gates} gates on {wires} wires, {measured}"
@@ -96,17 +98,17 @@ class _Pub:
         if self.basis is not None:
             circuit = ready.sampled[self.basis]
             return circuit, _bindings(circuit, points), self.shots
-        # The estimator rounds the number of shots up, also where it misses an integer by rounding.
+        # The estimator rounds the number of shots up, even if only rounding makes it no integer.
         precision = (1 + 1e-12) / np.sqrt(self.shots) if self.shots else 0.0
         isa: Any = ready.circuit
         observables = list(ready.observables)
         if not self.shots and not isa.parameters:
-            # Aer has one result for such a circuit, whatever the number of points.
+            # For a circuit without parameters, Aer gives one result, whatever the number of points.
             observables, points = [observables] * len(points), points[:1]
         return isa, observables, _bindings(isa, points[:, None]), precision
 
     def read(self, measured: Sequence, values: np.ndarray) -> None:
-        """Adds what was measured at each point to the values float64[N, copies, M / copies]."""
+        """Adds the results at all points to the values float64[N, copies, M / copies]."""
         block = values[:, self.copy]
         readings = self.preparation.planned(self.circuit).readings
         if self.basis is None:
@@ -126,11 +128,11 @@ class EstimatorExecutor(Executor):
         device: A `qshift.executors.qiskit.device.EstimatorDevice`.
         seed: Seed of a simulator's samples; None for the device's.
 
-    What becomes of shots: an Estimator takes a precision, which is ``1 / sqrt(shots)``. It then
-    measures every point `shots` times in each of the bases that the observables need, one basis
-    for all Pauli words that commute qubit by qubit; error mitigation may add to that. A Sampler
-    takes the shots as they are. Without shots, results are exact, which Aer can do: of the noise
-    model too, if it has one.
+    An Estimator takes a precision in place of shots, which is ``1 / sqrt(shots)``. It then measures
+    every point `shots` times in each of the bases that the observables need, one basis for all
+    Pauli words that commute qubit by qubit; error mitigation may add to that. A Sampler takes the
+    number of shots itself. Without shots results are exact, with the effects of the noise model if
+    there is one; only Aer can do that.
 
     Samples of a seeded qnode follow from the seed, the call's number and the points that are run
     together, so that the same program gives the same numbers again.
@@ -146,30 +148,30 @@ class EstimatorExecutor(Executor):
 
     @property
     def name(self) -> str:
-        """The backend's."""
+        """The name of the backend."""
         return self._target.name
 
     def run(self, circuit: Circuit, points: np.ndarray, call: Call) -> np.ndarray:
-        """See `Executor`; and `run_together`, which raises the same."""
+        """See `Executor`. Raises the same errors as `run_together`."""
         return self.run_together([(circuit, points)], call)[0]
 
     def _record(self, circuit: Circuit, points: int) -> None:
-        """Does nothing: `run_together` counts, and only what was sent."""
+        """Does nothing, as `run_together` counts what was sent."""
 
     def run_together(
         self, requests: Sequence[tuple[Circuit, np.ndarray]], call: Call
     ) -> list[np.ndarray]:
         """Runs several circuits, each at its own points, as one batch.
 
-        It is one job, or two if both expectation values and sampled probabilities are measured,
-        unless the device's limits make it more.
+        The batch is one job, or two if both expectation values and sampled probabilities are
+        measured, unless the device's limits make it more.
 
         Args:
-            requests: (circuit, points float64[N, P]).
-            call: What seeded samples depend on.
+            requests: Pairs (circuit, points float64[N, P]).
+            call: The call for which circuits are run; seeded samples depend on it.
 
         Returns:
-            The raw values float64[N, M] of each.
+            The raw values float64[N, M] of each circuit.
 
         Raises:
             UnsupportedError: For circuits that the backend cannot run. Nothing is submitted then.
@@ -181,7 +183,7 @@ class EstimatorExecutor(Executor):
             finite = np.isfinite(points).all(axis=1) & circuit.is_finite
             results.append((finite, np.full((len(points), circuit.num_values), np.nan)))
             if finite.any():
-                # Transpiled gates add to angles, which takes their digits if they are large.
+                # Transpilers add constants to angles, which costs large angles their digits.
                 sendable.append((circuit, circuit.shifted.near(points[finite])))
         found = iter(self._run(sendable, call) if sendable else ())
         for finite, values in results:
@@ -190,7 +192,7 @@ class EstimatorExecutor(Executor):
         return [values for _, values in results]
 
     def _run(self, requests: Sequence[tuple[Circuit, np.ndarray]], call: Call) -> list[np.ndarray]:
-        """Runs circuits at points with finite angles, at least one each."""
+        """Runs circuits, each at one or more points with finite angles."""
         pubs = [list(self._pubs(*request)) for request in requests]
         batch = self._measure([pub for some in pubs for pub in some], call)
         measured, sent = iter(batch.results), iter(batch.sent)
@@ -206,7 +208,7 @@ class EstimatorExecutor(Executor):
         return results
 
     def _measure(self, pubs: Sequence[_Pub], call: Call) -> Batch:
-        """Has PUBs measured, as far as the ledger does not know the results."""
+        """Measures PUBs; results that the ledger has are read from it."""
         device, ledger = self.device, self.device.ledger
         where = (device.target, device.limits, device.budget, pubs)
         if ledger is None and not self._seed:
@@ -215,8 +217,8 @@ class EstimatorExecutor(Executor):
             return batch
         target = device.target
         scope = (ledger and ledger.path, device.run, self._seed)
-        # What a draw is called here, what earlier releases have called it, and what it was called
-        # when other options were the default.
+        # The digests of this release, those that earlier releases made of the same draws, and those
+        # made when other options were the default.
         kinds = [target.settings], target.earlier_settings, target.former_settings
         if ledger is None:
             kinds = [target.settings], (), ()
@@ -248,8 +250,8 @@ class EstimatorExecutor(Executor):
     def _draws(
         self, pubs: Sequence[_Pub], settings: Any, scope: Any, call: Call
     ) -> tuple[list[list[bytes]], list[list[bytes]]]:
-        """Returns what identifies each draw, and each point, of PUBs."""
-        # Samples of a seeded simulator may follow from less than a ledger has to know.
+        """Returns the digests of all draws, and of all points, of PUBs."""
+        # A seeded simulator's seeds need fewer settings than the ledger.
         settings = digests.of_options(settings, is_complete=self.device.ledger is not None)
         contents = [self._contents(pub, settings) for pub in pubs]
         draws = [
@@ -259,7 +261,7 @@ class EstimatorExecutor(Executor):
         return draws, contents
 
     def _contents(self, pub: _Pub, settings: Any) -> list[bytes]:
-        """Returns what identifies each point of a PUB."""
+        """Returns the digests of all points of a PUB."""
         observed, sampled = self._prepare.content(pub.circuit, settings)
         prefix = observed if pub.basis is None else sampled[pub.basis]
         return digests.of_points(digests.digest(prefix, b"%d" % pub.shots), pub.points)
@@ -279,16 +281,16 @@ class EstimatorExecutor(Executor):
     def seconds(self, circuit: Circuit, points: int) -> float | None:
         """Returns how many QPU seconds a batch takes, as `targets.Target.seconds` does.
 
-        A fake backend says what the one takes that it fakes. None for simulators.
+        A fake backend gives the time of the backend that it imitates. Simulators give None.
         """
         if self._target.is_aer:
             return None
         return sum(load.rows * load.seconds for load in self._plan(circuit, points))
 
     def _plan(self, circuit: Circuit, points: int) -> list[Load]:
-        """Returns how much each PUB of a batch of so many points is.
+        """Returns how much each PUB of a batch of so many points takes of a job's limits.
 
-        Transpiles, where only that tells how long the circuit takes; this is not lost.
+        Where QPU seconds depend on it, the circuit is transpiled; the later run uses the result.
         """
         nowhere = np.broadcast_to(0.0, (points, circuit.num_parameters))
         is_timed = not self._target.is_aer

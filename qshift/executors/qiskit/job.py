@@ -9,16 +9,16 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Submission:
-    """What a job is to run, for `Target.submit`.
+    """A job that is to be submitted by `Target.submit`.
 
     Attributes:
         primitive: ``"estimator"`` or ``"sampler"``.
-        pubs: Each with its precision, or for a sampler with its shots.
-        seed: Of a simulator's samples, positive; None for fresh ones.
+        pubs: The PUBs, each with its precision, or for a sampler with its shots.
+        seed: The seed of a simulator's samples, positive; None for fresh ones.
         exact: Whether all precisions are zero, which hardware cannot do.
-        tags: By which `find` finds the job, where jobs live on a service.
-        sending: Is called there before each request that may create the job; what it raises keeps
-            the request from going out.
+        tags: The tags by which `find` finds the job on a service.
+        sending: A function that is called before each request to a service that may create the job;
+            if it raises an error, the request is not sent.
     """
 
     primitive: str
@@ -33,8 +33,8 @@ class Job(Protocol):
     """A job that was submitted.
 
     Attributes:
-        id: What it is known by where it runs.
-        instance: A digest of the service's instance that has it; None if there is none.
+        id: The job's id at its service, or in this process.
+        instance: A digest of the service's instance that has the job; None without a service.
     """
 
     id: str
@@ -44,24 +44,24 @@ class Job(Protocol):
         """Returns ``"queued"``, ``"running"``, ``"done"``, ``"failed"`` or ``"cancelled"``.
 
         Raises:
-            QShiftError: If it is not there any more, or that cannot be known.
+            QShiftError: If the job no longer exists, or the service does not answer.
         """
         ...
 
     def queue_position(self) -> int | None:
-        """Returns how many jobs are before it, if that is known."""
+        """Returns how many jobs are queued before this one, if that is known."""
         ...
 
     def result(self) -> Sequence[Any]:
         """Waits for the results, one for each PUB.
 
         Raises:
-            QShiftError: If it failed or was cancelled; says why.
+            QShiftError: If the job failed or was cancelled; the message says why.
         """
         ...
 
     def cancel(self) -> None:
-        """Cancels it, if it is not done yet."""
+        """Cancels the job, if it is not done yet."""
         ...
 
     def usage(self) -> float | None:
@@ -70,7 +70,7 @@ class Job(Protocol):
 
 
 class LocalJob:
-    """A job of a simulator in this process, which ends with it.
+    """A job of a simulator in this process.
 
     Args:
         job: A job of Qiskit's primitives.
@@ -100,7 +100,7 @@ class LocalJob:
         """See `Job`."""
 
     def result(self) -> Sequence[Any]:
-        """See `Job`; what goes wrong here is a defect, and raised as it is."""
+        """See `Job`. Errors are raised unchanged: in a simulator they are defects."""
         return self._job.result()
 
     def cancel(self) -> None:

@@ -1,4 +1,4 @@
-"""Sharing the points of a batch out among as few jobs as a service takes them in."""
+"""Splitting the points of a batch into as few jobs as the limits of a job allow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from qshift.errors import UnsupportedError
 
 _VALUE = 11  # bytes of a parameter value in a payload: a float64 in base64
-# What a job has a limit of, and the option that raises it.
+# (what a job has a limit of, the option that raises this limit)
 _LIMITED = (
     ("parameter values", "max_parameter_values"),
     ("executions (shots times measured bases)", "max_executions"),
@@ -20,14 +20,14 @@ _LIMITED = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may hold.
+    """The limits of one job.
 
     Attributes:
-        values: Parameter values in all its PUBs.
+        values: Parameter values in all PUBs.
         executions: Circuits times shots.
         pubs: PUBs.
-        payload: Bytes, about, of its circuits, observables and parameter values.
-        seconds: Of a quantum processor.
+        payload: Bytes, about, of circuits, observables and parameter values.
+        seconds: QPU seconds.
     """
 
     values: int
@@ -39,14 +39,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Load:
-    """How much there is to run of one PUB.
+    """How much one PUB takes of a job's limits.
 
     Attributes:
-        rows: Its number of points.
-        values: Parameter values of each.
-        executions: Circuits times shots of each; 0 for exact results.
-        size: Bytes of its circuit and observables, about.
-        seconds: That a quantum processor takes for each; 0 if that is not known.
+        rows: The number of points.
+        values: Parameter values of each point.
+        executions: Circuits times shots of each point; 0 for exact results.
+        size: Bytes of the circuit and the observables, about.
+        seconds: QPU seconds of each point; 0 if they are not known.
     """
 
     rows: int
@@ -61,17 +61,17 @@ def pack(loads: Sequence[Load], limits: Limits) -> list[list[tuple[int, int, int
 
     Args:
         loads: The PUBs.
-        limits: Of each job.
+        limits: The limits of each job.
 
     Returns:
-        For each job which rows of which PUBs it runs: (PUB, first row, one past the last).
+        For each job the rows of PUBs that it runs, as (PUB, first row, one past the last).
 
     Raises:
         UnsupportedError: If a single point is more than a job may hold.
     """
     jobs: list[list[tuple[int, int, int]]] = []
     most = (limits.values, limits.executions, limits.payload, limits.seconds)
-    left = list(most)  # of the last job
+    left = list(most)  # what is left of the last job's limits
     for i, load in enumerate(loads):
         each = (load.values, load.executions, _VALUE * load.values, load.seconds)
         once = (0, 0, load.size, 0)
@@ -87,7 +87,7 @@ def pack(loads: Sequence[Load], limits: Limits) -> list[list[tuple[int, int, int
             fit = load.rows - first
             for rest, fixed, amount in zip(left, once, each, strict=True):
                 if amount:
-                    # What is 0.1 seconds each fits ten times into a second, rounding or not.
+                    # Ten times 0.1 seconds must fit into a second in spite of rounding.
                     fit = int(max(0, min(fit, (rest - fixed) / amount * (1 + 1e-12))))
                 elif fixed > rest:
                     fit = 0

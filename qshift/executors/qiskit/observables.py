@@ -1,4 +1,4 @@
-"""What Qiskit's primitives measure for a circuit, and how its values follow from that.
+"""From the measurements of a circuit to those of Qiskit's primitives, and back to its values.
 
 An Estimator takes sums of Pauli words, a Sampler measures qubits in the computational basis.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pennylane.measurements import MeasurementProcess
 
 _WIDEST_MATRIX = 6  # wires; an observable without a Pauli representation has up to 4**wires words
-_SMALLEST = 1e-6  # coefficient of a sum; Qiskit's own tolerance is absolute
+_SMALLEST = 1e-6  # the smallest coefficient in a sum; Qiskit's own tolerance is absolute
 _WIDEST_PROBS = 12  # wires; exact probabilities come from 2**wires expectation values
 
 
@@ -35,7 +35,7 @@ class Basis:
     """Probabilities that are read off the same samples.
 
     Attributes:
-        gates: What turns their basis into the computational one.
+        gates: The gates that turn this basis into the computational basis.
         wires: The wires to measure.
         columns: Column of the first probability -> its wires, the first the most significant.
     """
@@ -49,14 +49,15 @@ class Basis:
 class Readings:
     """How the values float64[N, M] of a circuit are measured.
 
-    Those of the estimator are ``expectations @ weights + constants``, for the K observables'
-    expectation values float64[N, K]; in the columns that are sampled these are zero.
+    An estimator gives expectation values float64[N, K] of K observables, from which the values are
+    ``expectations @ weights + constants``. In the columns of sampled probabilities, weights and
+    constants are zero.
 
     Attributes:
         observables: Sums of Pauli words without the identity, qubit i for wire i.
         weights: float64[K, M].
         constants: float64[M].
-        bases: What a sampler measures.
+        bases: The bases in which a sampler measures.
     """
 
     observables: tuple[SparsePauliOp, ...]
@@ -66,12 +67,12 @@ class Readings:
 
 
 def readings(circuit: Circuit, wires: Sequence) -> Readings:
-    """Reduces the measurements of a circuit to what Qiskit's primitives measure.
+    """Reduces the measurements of a circuit to measurements of Qiskit's primitives.
 
     Args:
-        circuit: Its probabilities are sampled if it has shots, otherwise made from expectation
-            values.
-        wires: The order of its wires.
+        circuit: The circuit. With shots its probabilities are sampled, otherwise they are computed
+            from expectation values.
+        wires: The order of the circuit's wires.
 
     Raises:
         UnsupportedError: For an observable that is too wide to be written in Pauli words.
@@ -116,7 +117,7 @@ def readings(circuit: Circuit, wires: Sequence) -> Readings:
 def groups(observables: Sequence[SparsePauliOp]) -> int:
     """Returns how many bases an estimator measures in: sets of words that commute qubit by qubit.
 
-    The way Qiskit's `BackendEstimatorV2` forms them.
+    The sets are those that Qiskit's `BackendEstimatorV2` forms.
     """
     if not observables:
         return 0
@@ -125,12 +126,12 @@ def groups(observables: Sequence[SparsePauliOp]) -> int:
 
 
 def probabilities(counts: dict[int, int], basis: Basis, wires: tuple) -> np.ndarray:
-    """Returns relative frequencies float64[2**len(wires)] from counts of what a basis measured.
+    """Returns relative frequencies float64[2**len(wires)] from the counts of outcomes in a basis.
 
     Args:
-        counts: Outcome -> how often; bit i of an outcome belongs to ``basis.wires[i]``.
-        basis: What was measured.
-        wires: Some of its wires, the first the most significant.
+        counts: Outcome -> count; bit i of an outcome belongs to ``basis.wires[i]``.
+        basis: The basis that was measured.
+        wires: Some of the basis's wires, the first the most significant.
     """
     outcomes = np.array(list(counts), dtype=object)
     index = np.zeros(len(outcomes), dtype=int)
@@ -142,8 +143,8 @@ def probabilities(counts: dict[int, int], basis: Basis, wires: tuple) -> np.ndar
 
 
 def _scaled(sentence: PauliSentence) -> Iterator[tuple[float, PauliSentence]]:
-    """Yields sums and what to multiply them by. Qiskit leaves words out whose coefficients are
-    below 1e-8, so that small ones are in sums of their own."""
+    """Yields pairs (factor, sum) that add up to a sentence. Words with small coefficients are in
+    sums of their own, as Qiskit leaves out words whose coefficients are below 1e-8."""
     if min(map(abs, sentence.values()), default=0.0) >= _SMALLEST:
         yield 1.0, sentence
         return

@@ -1,7 +1,7 @@
-"""What the primitives have measured at a point, as it is kept.
+"""The results of Qiskit's primitives at a point, as qshift keeps them.
 
-Of an estimator float64[2, K], the values of K observables and their standard errors; of a sampler a
-dictionary outcome -> count.
+The result of an estimator is float64[2, K], the values of K observables and their standard errors;
+the result of a sampler is a dictionary outcome -> count.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ REGISTER = "outcomes"  # the classical bits that a sampler's circuits measure in
 
 
 def unpacked(primitive: str, result: Any) -> Sequence:
-    """Returns what a PUB has measured at each of its points.
+    """Returns the results at all points of a PUB.
 
     Args:
         primitive: ``"estimator"`` or ``"sampler"``.
@@ -33,10 +33,10 @@ def unpacked(primitive: str, result: Any) -> Sequence:
 
 
 def require_results(results: Any) -> Sequence:
-    """Returns the results of a job of a service, if they are that.
+    """Returns the results of a job of a service.
 
     Raises:
-        TypeError: If they are something else.
+        TypeError: If they are not results of a primitive.
     """
     if not isinstance(results, PrimitiveResult):
         raise TypeError("the results of a primitive were expected")
@@ -47,14 +47,14 @@ def require_results(results: Any) -> Sequence:
 
 
 def encoded(measured: np.ndarray | dict[int, int]) -> bytes:
-    """Returns what was measured at a point as bytes."""
+    """Returns the result at a point as bytes."""
     if isinstance(measured, dict):
         return json.dumps({hex(outcome): n for outcome, n in sorted(measured.items())}).encode()
     return measured.tobytes()
 
 
 def decoded(primitive: str, stored: bytes) -> np.ndarray | dict[int, int]:
-    """Returns what `encoded` was given."""
+    """Returns the result that `encoded` made these bytes of."""
     if primitive == "sampler":
         return {int(outcome, 16): n for outcome, n in json.loads(stored).items()}
     return np.frombuffer(stored).reshape(2, -1)

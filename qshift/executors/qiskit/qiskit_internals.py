@@ -1,9 +1,9 @@
-"""All that qshift uses of qiskit-ibm-runtime, so that what moves there moves here only. What is
-promised of names beneath the public interface is tested alone, in
-tests/executors/qiskit/test_qiskit_internals.py.
+"""Every name of qiskit-ibm-runtime that qshift uses, so that a change there needs a change only
+here.
 
-Its local testing mode runs the runtime's own primitives on Aer and on fake backends, which have
-the qubits, gates and noise of a real one. Nothing leaves the machine.
+tests/executors/qiskit/test_qiskit_internals.py tests what this module promises of names beneath the
+public interface. The runtime's local testing mode runs its primitives on Aer and on fake backends,
+which have the qubits, gates and noise of a real one. Nothing leaves the machine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from qshift.executors.qiskit.aer_internals import noise_in
 from qshift.forks import Lock
 from qshift.inputs import did_you_mean
 
-__all__ = [  # what others have from here, as they do not import the package themselves
+__all__ = [  # the runtime's names that other modules import from here
     "VERSION",
     "AccountNotFoundError",
     "Batch",
@@ -56,7 +56,7 @@ __all__ = [  # what others have from here, as they do not import the package the
     "session_of",
 ]
 
-# Options that say what qshift says otherwise.
+# Options of the runtime that qshift's own keywords take the place of.
 _ELSEWHERE = {
     "default_shots": "give shots= to the device or the qnode",
     "default_precision": "give precision= or shots= to qshift.device",
@@ -91,12 +91,12 @@ def fake_backend(name: str) -> BackendV2:
 class _Shared:
     """A fake backend that all jobs share, with its noise model, which takes seconds to build.
 
-    A job is given the noise of its own gates. Aer reads a noise model anew with each job, which for
-    all gates of a device with 127 qubits takes a second.
+    A job gets the noise of its own gates only, because Aer reads the noise model again with each
+    job, which takes a second for all gates of a device with 127 qubits.
     """
 
     _starting = Lock()
-    # Of the fake backend.
+    # Methods of the fake backend's class, which the subclass inherits.
     sim: Any
     options: Any
     _setup_sim: Any
@@ -105,7 +105,7 @@ class _Shared:
         return self  # local testing mode copies backends, and each would build a noise model
 
     def run(self, run_input: Any, **options: Any) -> Any:
-        with self._starting:  # a job that comes while the noise model is built would have no noise
+        with self._starting:  # without it, a job during the setup would run without noise
             if self.sim is None:
                 self._setup_sim()  # makes `sim`, and `options.noise_model`
         circuits = [run_input] if isinstance(run_input, QuantumCircuit) else run_input
@@ -121,7 +121,7 @@ class _Shared:
 
 @functools.lru_cache(64)
 def _noise(backend: Any, steps: frozenset[tuple[str, tuple[int, ...]]]) -> Any:
-    """Returns that part of the noise model that acts in some steps, which are (gate, qubits)."""
+    """Returns the part of the noise model that acts in some steps, which are (gate, qubits)."""
     return noise_in(backend.options.noise_model, steps)
 
 
@@ -129,10 +129,11 @@ def check_options(options: Mapping[str, Any]) -> None:
     """Checks options of the primitives, before anything is submitted.
 
     Args:
-        options: Those of the Estimator, in nested tables; a Sampler is given those it has as well.
+        options: The Estimator's options, in nested tables. A Sampler gets those of them that it
+            has.
 
     Raises:
-        OptionError: For a name that there is not, and a value that is not allowed.
+        OptionError: For an option that does not exist, or a value that is not allowed.
     """
     _check_names(options, EstimatorOptions())
     for make in (EstimatorOptions, SamplerOptions):
@@ -144,13 +145,13 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def _invalid(options: Any, error: ValidationError) -> OptionError:
-    """Returns an error that says which value is not allowed, and what is."""
+    """Returns an error that says which value is not allowed, and which values are."""
     found = error.errors(include_url=False)
-    # An option may be of several kinds: that the value is of another one says little.
+    # An option may have values of several kinds; complaints about the other kinds help nobody.
     fault = next((each for each in found if each["type"] != "is_instance_of"), found[0])
     path: list[Any] = []
     value = options
-    for part in fault["loc"]:  # the names of options, and of the classes they are checked by
+    for part in fault["loc"]:  # names of options, and of the classes that check them
         if isinstance(value, Mapping) and part in value:
             path, value = [*path, part], value[part]
     return OptionError(".".join(path), f"got {value!r}: {fault['msg']}")
@@ -199,10 +200,10 @@ def run_locally(
 
     Args:
         kind: ``"estimator"`` or ``"sampler"``.
-        backend: Where to.
+        backend: The backend.
         pubs: Estimator PUBs with their precision, or Sampler PUBs with their shots.
-        options: The Estimator's options; a Sampler is given those that it has as well.
-        seed: Of the simulator's samples, positive; None for fresh ones.
+        options: The Estimator's options; a Sampler gets those of them that it has.
+        seed: The seed of the simulator's samples, positive; None for fresh ones.
     """
     return primitive(kind, backend, options, seed).run(pubs)
 
@@ -224,7 +225,7 @@ def primitive(
 
 
 def client_of(service: QiskitRuntimeService) -> Any:
-    """Returns what the service's requests go out by now. Of it are used
+    """Returns the object that sends the service's requests now. qshift uses its methods
 
     - ``list_backends()``: tables with the "name", "status" and "qubits" of an instance's devices;
     - ``job_get(job_id, exclude_params=True)``: a table with a job's "id", "program" and "created",
@@ -238,7 +239,7 @@ def client_of(service: QiskitRuntimeService) -> Any:
 
 
 def clients_of(service: QiskitRuntimeService) -> set:
-    """Returns what its requests go out by, for each instance that it has come to know."""
+    """Returns the objects that send a service's requests, one for each instance that it knows."""
     return {client_of(service), *service._api_clients.values()}
 
 
@@ -248,5 +249,5 @@ def instance_of(client: Any) -> str | None:
 
 
 def session_of(client: Any) -> requests.Session:
-    """Returns what sends requests, all of them."""
+    """Returns the session of the `requests` package through which a client sends all requests."""
     return client._session

@@ -1,7 +1,7 @@
 """Batches that go through the ledger.
 
-Points that the ledger has results of are read. For those that a job is measuring already, that job
-is waited for. Only the others are sent.
+Results that the ledger has are read from it. For points that a job is already measuring, the batch
+waits for that job. Only the other points are sent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from qshift.executors.qiskit.job_splitting import Limits
     from qshift.executors.qiskit.targets import Target
 
-_SILENCE = 3.0  # seconds of waiting for other processes after which that is logged
+_SILENCE = 3.0  # seconds of waiting for other processes before this is logged
 
 _log = logging.getLogger("qshift")
 
@@ -40,10 +40,10 @@ class RecordedBatch(Batch):
     Args:
         ledger: The ledger.
         run: The name of the run.
-        seeded: Whether the seeds of jobs are made of the draws.
-        earlier: Earlier releases made other digests of the same draws. For each kind of digest,
-            those of all draws.
-        former: The same, for options that were the default in earlier releases.
+        seeded: Whether the seeds of jobs are made from the draws.
+        earlier: The digests that earlier releases made of the same draws, all draws for each kind
+            of digest.
+        former: The same for options that were the default in earlier releases.
         The others: as for `Batch`.
     """
 
@@ -89,7 +89,7 @@ class RecordedBatch(Batch):
         """Fills in the results.
 
         Raises:
-            LimitError: If this would take more than may be sent. Nothing is sent then.
+            LimitError: If the device may not send so much. Nothing is sent then.
             JobError: If a job failed, was cancelled, was deleted, or has results that do not fit.
             LedgerError: If the ledger cannot be used. Nothing is sent then.
         """
@@ -103,7 +103,7 @@ class RecordedBatch(Batch):
             while missing:
                 try:
                     claims = self._claim(missing)
-                except _UnpreparedError as error:  # takes too long for within a transaction
+                except _UnpreparedError as error:  # transpiling takes too long for a transaction
                     for i in error.pubs:
                         self._pubs[i].prepare()
                     continue
@@ -124,16 +124,16 @@ class RecordedBatch(Batch):
         try:
             yield
         except BaseException:
-            with suppress(LedgerError):  # which would hide what has become of jobs
+            with suppress(LedgerError):  # it would hide the error that says what happened to jobs
                 self._ledger.leave(claimed)
             raise
         self._ledger.leave(claimed)
 
     def _recognise(self) -> None:
-        """Uses the digests of earlier releases for points that are recorded by these.
+        """Uses the digests of earlier releases for points that are recorded with these.
 
         Raises:
-            OptionError: If points are recorded with an option that was the default then, and
+            OptionError: If points are recorded with an option that used to be the default, and
                 measuring them again would cost something.
         """
         if not (self._earlier or self._former):
@@ -178,7 +178,7 @@ class RecordedBatch(Batch):
             missing,
             self._drafts,
             remote=self._target.is_remote,
-            target=self._target.name,  # which is known once the backend has been asked for
+            target=self._target.name,  # for the least busy one, known only after it was asked for
             access=json.dumps(self._target.access),
             run=self._run,
         )
@@ -218,7 +218,7 @@ class RecordedBatch(Batch):
             elif all(key in self._places for key in record.keys):
                 self._spend([self._parcel(record)])
                 jobs += self._send_recorded(record)
-            else:  # What is wanted of it is claimed anew.
+            else:  # the points of this job that are wanted are claimed anew
                 self._ledger.forget([record])
         return jobs
 
@@ -256,9 +256,9 @@ class RecordedBatch(Batch):
             ) from error
         if not self._target.is_remote or found.job_id == job.id:
             return job
-        if found.state in ("submitted", "done"):  # by a process that took this one for gone
+        if found.state in ("submitted", "done"):  # by a process that took this one for ended
             return unconfirmed_jobs.only_one([self._joined(found), job], record.tag)
-        job.cancel()  # as somebody has closed its record while it was being sent
+        job.cancel()  # somebody has closed its record while it was being sent
         if job.status() == "done":
             return job
         raise JobError(job.id, found.state, (found.message or "while it was sent").rstrip("."))
@@ -290,7 +290,7 @@ class RecordedBatch(Batch):
         return False
 
     def _collect(self, jobs: Sequence[tuple[Record, Job]]) -> None:
-        """Waits for jobs and stores what they have measured."""
+        """Waits for jobs and stores their results."""
         by_record = {record.id: job for record, job in jobs}
         for record, measured in self._wait(jobs):
             job = by_record[record.id]
@@ -359,7 +359,7 @@ def _others(name: str) -> Iterator[Callable[[int], None]]:
 
 
 class _UnpreparedError(Exception):
-    """Circuits have to be transpiled before a job can be made of them.
+    """Raised where circuits have to be transpiled before they can be put into a job.
 
     Attributes:
         pubs: The PUBs of these circuits.
@@ -373,5 +373,5 @@ class _UnpreparedError(Exception):
 def _usage(job: Job) -> float | None:
     try:
         return job.usage()
-    except QShiftError:  # to know it is not worth losing results
+    except QShiftError:  # the results are worth more than the number of seconds
         return None

@@ -23,8 +23,8 @@ from qshift.errors import AccountError, QShiftError, ServiceError
 
 FIRST_WAIT = 0.5  # seconds; doubled with each failure in a row
 LONGEST_WAIT = 30.0
-PATIENCE = 600.0  # seconds of waiting, after which it is an error
-UNREADABLE_PATIENCE = 60.0  # the same, where it answers with something else than it should
+PATIENCE = 600.0  # seconds of waiting in all, before an error is raised
+UNREADABLE_PATIENCE = 60.0  # the same where answers come that are not the service's
 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 524}
 _KEPT = (
@@ -35,17 +35,17 @@ _T = TypeVar("_T")
 
 
 class UnreadableError(requests.RequestException):
-    """An answer that does not come from the service, such as the login page of a network.
+    """Raised for an answer that does not come from the service, such as a network's login page.
 
     The message names the kind of answer, but not its content, which may be secret.
     """
 
 
 class MissingError(Exception):
-    """A job that no instance of the account has.
+    """Raised for a job that no instance of the account has.
 
     Attributes:
-        asked: Digests of the instances that say so.
+        asked: Digests of the instances that were asked.
     """
 
     def __init__(self, asked: Sequence[str | None]) -> None:
@@ -55,7 +55,7 @@ class MissingError(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a service, or with the way to it, as an error of its client says.
+    """A fault of a service, or of the network on the way to it, read off an error of its client.
 
     Attributes:
         text: The fault in a few words.
@@ -63,8 +63,8 @@ class Fault:
         wait: Seconds that the service asks to wait before the next request, if it says so.
         is_transient: Whether the request may succeed if it is repeated.
         patience: Seconds for which the request is repeated; then an error is raised.
-        is_missing: Whether the service, and not something in between, says that there is no such
-            thing.
+        is_missing: Whether the service itself, and not a proxy or gateway, says that the requested
+            thing does not exist.
     """
 
     text: str
@@ -122,7 +122,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def never_went_out(error: BaseException) -> bool:
-    """Whether a request cannot have reached the service, as no connection came about."""
+    """Whether a request cannot have reached the service, because there was no connection."""
     for each in _chain(error):
         if isinstance(each, requests.RequestException):
             reasons = [getattr(about, "reason", None) for about in each.args]
@@ -135,8 +135,8 @@ def understood(action: Callable[[], _T]) -> _T:
     """Calls an action that sends a request, and returns what it returns.
 
     Raises:
-        UnreadableError: If reading the answer fails with an error that says nothing about the
-            service: the answer did not come from it then.
+        UnreadableError: If reading the answer fails with an error that is not the service's: then
+            the answer did not come from it.
     """
     try:
         return action()
@@ -150,7 +150,7 @@ def understood(action: Callable[[], _T]) -> _T:
 
 
 def unreadable(error: BaseException) -> UnreadableError:
-    """Returns what to raise about an error that came up when an answer was read."""
+    """Returns the UnreadableError for an error that came up when an answer was read."""
     return UnreadableError(
         f"its answer is not what the service answers, so that reading it fails with a "
         f"{type(error).__name__}. Something in between, such as a proxy or the login page of a "
@@ -168,7 +168,7 @@ def persist(
 
     Args:
         action: The action. It has to be safe to repeat.
-        what: For messages, such as ``"submitting a job"``.
+        what: What messages call the action, such as ``"submitting a job"``.
         renew: Gets new credentials; called once, if those in use are refused. None if there is no
             way to get any.
         sleep: Waits so many seconds.
@@ -184,7 +184,7 @@ def persist(
     while True:
         try:
             return action()
-        except QShiftError:  # says all that there is to say already
+        except QShiftError:  # explains itself
             raise
         except Exception as error:
             fault = diagnose(error)
@@ -222,7 +222,7 @@ def _explained(fault: Fault, what: str, waited: float) -> ServiceError:
 
 
 def _message(answer: Any) -> str:
-    """Returns what an answer says is wrong."""
+    """Returns the error message in an answer."""
     try:
         content = answer.json()
         first = content["errors"][0] if "errors" in content else content.get("error", content)
@@ -235,7 +235,7 @@ def _message(answer: Any) -> str:
 
 
 def _has_code(answer: Any) -> bool:
-    """Whether an error has one of the service's own codes, which a gateway's has not."""
+    """Whether an answer has one of the service's own error codes; a gateway's answer has none."""
     try:
         return "code" in answer.json()["errors"][0]
     except (ValueError, KeyError, IndexError, TypeError):

@@ -23,21 +23,22 @@ from qshift.executors.qiskit.targets import Target
 from qshift.forks import Lock
 
 _LEAST_BUSY = "least-busy"
-_LONGEST_JOB = 3 * 3600  # seconds, of any user
-_FILLED = 0.8  # of the time a job may take: it needs some for itself
+_LONGEST_JOB = 3 * 3600  # seconds; the service's limit for all users
+_FILLED = 0.8  # the part of a job's time limit that circuits may fill; the job itself takes some
 
 
 class ServiceTarget(Target):
-    """A backend of IBM's service, which is not contacted before something is asked of it.
+    """A backend of IBM's service. The service is not contacted before it is needed.
 
     Args:
-        name: ``"ibm:NAME"``, or ``"ibm:least-busy"`` for the one that has the shortest queue when
-            it is first asked for; this target then stays with it.
+        name: ``"ibm:NAME"``, or ``"ibm:least-busy"`` for the backend that has the shortest queue
+            when one is first needed; this target then stays with it.
         least_qubits: How many qubits the least busy backend needs.
         The others: as for `qshift.executors.qiskit.device.EstimatorDevice`.
 
     Attributes:
-        sleep: What waits between attempts and looks.
+        connection: The connection to the service, which `ServiceJob` asks as well.
+        sleep: The function that waits between attempts and looks.
 
     Raises:
         OptionError: For a value that is not allowed.
@@ -76,16 +77,16 @@ class ServiceTarget(Target):
         self._mode, self._max_time, self._least_qubits = mode, max_time, least_qubits
         named = {"account": account, "instance": instance}
         self.access = {key: value for key, value in named.items() if value is not None}
-        self._connection = Connection(account, instance)
+        self.connection = Connection(account, instance)
         self._session = None
         self._opening = Lock()
 
-    def _ask(self, action: Callable[[], Any], what: str) -> Any:
-        """Asks the service something that is safe to repeat, and changes nothing."""
+    def ask(self, action: Callable[[], Any], what: str) -> Any:
+        """Sends a request that only reads, and repeats it after transient faults."""
         return persist(lambda: understood(action), what, self._renew, self.sleep)
 
     def _renew(self) -> None:
-        self._connection.renew()
+        self.connection.renew()
         self.__dict__.pop("_device", None)
         self._session = self._session and self._session.session_id
 
@@ -97,25 +98,25 @@ class ServiceTarget(Target):
     @cached_property
     def _device(self) -> BackendV2:
         def look_up() -> Any:
-            found = self._connection.backend(wanted, self._least_qubits)
-            found.properties()  # kept by it; later they would be asked for once only
+            found = self.connection.backend(wanted, self._least_qubits)
+            found.properties()  # the client keeps them; if this fails later, it never asks again
             return found
 
         wanted = self.backend_name
-        found = self._ask(look_up, f"Looking {wanted} up")
+        found = self.ask(look_up, f"Looking {wanted} up")
         self.name = f"ibm:{found.name}"
         return found
 
     def _version(self) -> tuple:
-        properties = self._ask(self._device.properties, f"Asking for the properties of {self.name}")
+        properties = self.ask(self._device.properties, f"Asking for the properties of {self.name}")
         updated = properties and properties.last_update_date.isoformat()
         return self.backend_name, self._device.backend_version, updated
 
     def submit(self, submission: Submission) -> ServiceJob:
         """Submits a job and returns it; see `Target.submit`.
 
-        The first tag has to be this job's alone: if no clear answer comes, the service is asked for
-        it before the job is submitted again.
+        No other job may have the same first tag: if no clear answer comes, the service is searched
+        for this tag before the job is submitted again.
 
         Raises:
             AccountError: If there is no account, or the service refuses it.
@@ -123,7 +124,7 @@ class ServiceTarget(Target):
         """
         tags = list(map(str, submission.tags)) or [f"qshift-{uuid.uuid4().hex}"]
         limit = self._max_time if self._mode == "job" else None
-        ends: list[float] = []  # of requests that may have reached the service
+        ends: list[float] = []  # when requests ended that may have reached the service
 
         def noted() -> None:
             submission.sending()
@@ -144,7 +145,7 @@ class ServiceTarget(Target):
             mode = understood(self._open)
             before = len(ends)
             try:
-                submitted = self._connection.submit(
+                submitted = self.connection.submit(
                     replace(submission, tags=tags, sending=noted), mode, self._options, limit
                 )
             except Exception as error:
@@ -161,7 +162,7 @@ class ServiceTarget(Target):
     def _require_running(self) -> None:
         """Raises ServiceError if the backend is in maintenance. Nothing is submitted then."""
         status = self._device.status()
-        if not status.status_msg:  # which is what the client makes of another answer
+        if not status.status_msg:  # the client could not read the answer
             raise TypeError("the status of a backend was expected")
         if not status.operational:
             raise ServiceError(
@@ -171,22 +172,22 @@ class ServiceTarget(Target):
             )
 
     def _open(self) -> Any:
-        """Returns where jobs are submitted to: the backend, or a session or batch on it."""
+        """Returns the backend, session or batch that jobs are submitted to."""
         if self._mode == "job":
             return self._device
         with self._opening:
-            if isinstance(self._session, str):  # an id, after new credentials
-                self._session = self._connection.reopened(self._mode, self._session)
+            if isinstance(self._session, str):  # only its id is left after credentials were renewed
+                self._session = self.connection.reopened(self._mode, self._session)
             if self._session is None:
                 device = self._device
-                if self._mode == "session" and self._connection.plan() == "open":
+                if self._mode == "session" and self.connection.plan() == "open":
                     raise OptionError(
                         "mode",
                         'the open plan has no sessions. Take mode="job" (the default: one job for '
                         'all circuits of a batch) or mode="batch", or the instance= of another '
                         "plan.",
                     )
-                self._session = self._connection.open(self._mode, device, self._max_time)
+                self._session = self.connection.open(self._mode, device, self._max_time)
                 weakref.finalize(self, _close, self._session)
             return self._session
 
@@ -197,23 +198,23 @@ class ServiceTarget(Target):
         doubted: str | None = None,
         age: float | None = None,
     ) -> ServiceJob:
-        """Returns a job that exists on the service, without asking for it.
+        """Returns a job that exists on the service; sends no request.
 
         Args:
-            job_id: What the service calls it.
-            instance: A digest of the instance that has it; None if that is not known.
-            doubted: Its tag, if it may have been sent more than once.
-            age: Seconds since it was sent, at least.
+            job_id: The job's id on the service.
+            instance: A digest of the instance that has the job; None if that is not known.
+            doubted: The job's tag, if the job may have been sent more than once.
+            age: Seconds since the job was sent, at least.
         """
         return ServiceJob(self, job_id, instance, doubted, age or 0.0)
 
     def find(self, tag: str) -> list[ServiceJob]:
         """Returns the jobs on the service that have a tag, oldest first."""
-        found = self._ask(lambda: self._connection.find(tag), f"Looking for jobs tagged {tag}")
+        found = self.ask(lambda: self.connection.find(tag), f"Looking for jobs tagged {tag}")
         return [ServiceJob(self, *each) for each in found]
 
 
 def _close(session: Any) -> None:
     """Closes a session or batch: its jobs still run, and it is not paid for any longer."""
-    with contextlib.suppress(Exception):  # at exit; the service closes it itself after a while
+    with contextlib.suppress(Exception):  # the service closes it after a while in any case
         session.close()

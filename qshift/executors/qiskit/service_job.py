@@ -1,4 +1,4 @@
-"""A job on IBM's service: asked for, waited for, and told from one that was deleted there."""
+"""A job on IBM's service: its status and results, and errors where it was deleted there."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _STATUS = {
 
 
 class ServiceJob:
-    """A job on the service; see `qshift.executors.qiskit.job.Job`. Each method asks it anew.
+    """A job on the service; see `qshift.executors.qiskit.job.Job`. Each method sends a request.
 
     Args:
-        target: Where it runs.
-        job_id: What the service calls it.
-        instance: A digest of the instance that has it; None if that is not known.
-        doubted: Its tag, if it may have been sent more than once. Others of that tag are looked
-            for, and cancelled, for as long as this one is waited for.
-        age: Seconds since it was sent, at least.
+        target: The target that the job runs on.
+        job_id: The job's id on the service.
+        instance: A digest of the instance that has the job; None if that is not known.
+        doubted: The job's tag, if the job may have been sent more than once. While this job is
+            waited for, other jobs with the tag are looked for and cancelled.
+        age: Seconds since the job was sent, at least.
     """
 
     def __init__(
@@ -50,16 +50,16 @@ class ServiceJob:
         self._target = target
         self._doubted = doubted
         self._sent = time.monotonic() - age
-        self._odd: str | None = None  # a status that is none of the service's
+        self._odd: str | None = None  # a status that the service is not known to have
         self.id, self.instance = job_id, instance
 
     def _ask(self, question: Callable[[Any], Any], what: str) -> Any:
         """Asks the service about the job.
 
         Raises:
-            JobError: If it has it no longer.
+            JobError: If the service no longer has the job.
         """
-        connection = self._target._connection
+        connection = self._target.connection
 
         def answered() -> Any:
             for _ in range(2):
@@ -69,15 +69,15 @@ class ServiceJob:
                     fault = diagnose(error)
                     if fault is None or not fault.is_missing:
                         raise
-                connection.forget(self.id)  # it was there before
-            raise MissingError([self.instance])  # the job is there, and has nothing of the kind
+                connection.forget(self.id)  # the client's object is of a job that existed before
+            raise MissingError([self.instance])  # the job exists, but not what was asked about it
 
         what = f"{what} {self.id}"
         for pause in waiting.pauses(2.0):
             try:
-                return self._target._ask(answered, what)
+                return self._target.ask(answered, what)
             except MissingError as error:
-                # Of a job that has just come the service need not know everywhere.
+                # Parts of the service may not know yet of a job that has just arrived.
                 if time.monotonic() - self._sent > unconfirmed_jobs.GRACE:
                     raise self._lost(error) from None
             self._target.sleep(pause)
@@ -97,7 +97,7 @@ class ServiceJob:
         )
 
     def _settle(self) -> None:
-        """Sees to it that of jobs that were sent for the same there is one, which is this one."""
+        """Cancels other jobs that were sent for the same points, so that only this one is left."""
         if self._doubted is None:
             return
         this = ServiceJob(self._target, self.id, self.instance)
@@ -159,10 +159,10 @@ class ServiceJob:
                 job.cancel()
             except Exception as error:
                 fault = diagnose(error)
-                if fault is None or fault.status != 409:  # it is over already
+                if fault is None or fault.status != 409:  # 409: the job has already ended
                     raise
 
-        self._settle()  # what may have been sent twice is cancelled as often
+        self._settle()  # a second job of the same points, if there is one, is cancelled as well
         self._ask(attempt, "Cancelling job")
 
     def usage(self) -> float | None:
@@ -171,7 +171,7 @@ class ServiceJob:
 
 
 def _number(value: Any) -> float | None:
-    """Returns a number that is in an answer, or None in its place."""
+    """Returns a number from an answer, or None if the answer has something else in its place."""
     if value is not None and not is_real(value):
         raise TypeError("a number was expected")
     return value

@@ -1,7 +1,7 @@
 """Arithmetic with subnormal numbers, those below 2.2e-308, in TensorFlow's threads.
 
-TensorFlow's threads take them for zero. Qiskit's decomposition of two-qubit gates needs them:
-without, about one result in six is wrong, or it says that it failed.
+TensorFlow's threads round these numbers to zero. Qiskit's decomposition of two-qubit gates needs
+them: without, about one result in six is wrong, or raises an error.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ def _library() -> Any:
 
 @contextmanager
 def default_floats() -> Iterator[None]:
-    """Within it, this thread computes with all numbers.
+    """A context in which this thread does not round subnormal numbers to zero.
 
     Raises:
-        UnsupportedError: If it does not, and this is no Linux, where that can be changed.
+        UnsupportedError: If the thread rounds them, and the system is not Linux, where this can be
+            changed.
     """
     library = _library()
     if library is None:

@@ -1,8 +1,8 @@
 """From a `Circuit` to one parametrised Qiskit circuit.
 
 Every scalar gate parameter becomes a Qiskit `Parameter`, so that one transpilation serves for all
-points. Gates without a counterpart in Qiskit are decomposed here rather than before they are
-planned: shift rules for whole gates take fewer circuits than rules for their parts.
+points. Gates without a counterpart in Qiskit are decomposed here and not before derivatives are
+planned, because shift rules for whole gates take fewer circuits than rules for their parts.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from qshift.errors import UnsupportedError
 from qshift.rules.shifting import largest_frequency
 
 _WIDEST_MATRIX = 6  # wires; the synthesis of a general unitary takes 4**wires gates
-_NOTHING = {"GlobalPhase", "Identity"}  # expectation values do not depend on them
-# PennyLane's name -> Qiskit's gate with the same matrix, parameters and order of wires. Without
-# controlled rotations: Aer 0.17 does not bind their parameters (qiskit-aer issue 2403) and leaves
-# them out without a word. No hardware has them, so nothing is lost.
+_NOTHING = {"GlobalPhase", "Identity"}  # gates that change no expectation value
+# PennyLane's name -> Qiskit's gate with the same matrix, parameters and order of wires. Controlled
+# rotations are not in the table: Aer 0.17 does not bind their parameters (qiskit-aer issue 2403)
+# and silently leaves them out. No hardware has them, so nothing is lost.
 GATES: dict[str, type] = {
     **{"PauliX": library.XGate, "PauliY": library.YGate, "PauliZ": library.ZGate},
     **{"Hadamard": library.HGate, "S": library.SGate, "T": library.TGate, "SX": library.SXGate},
@@ -45,7 +45,7 @@ GATES: dict[str, type] = {
     **{"Toffoli": library.CCXGate, "CCZ": library.CCZGate, "CSWAP": library.CSwapGate},
     "QubitUnitary": library.UnitaryGate,
 }
-# Their decompositions have matrices in them that depend on the angle.
+# Gates whose decompositions contain matrices that depend on the angle.
 _SPECIAL = (Controlled, ControlledOp)
 
 
@@ -53,13 +53,13 @@ def translate(circuit: Circuit, wires: Sequence, after: Sequence[Operator] = ())
     """Returns the gates of a circuit as a Qiskit circuit, wire ``wires[i]`` as qubit i.
 
     Args:
-        circuit: The circuit, of P parameters.
-        wires: The order of its wires.
-        after: Constant gates at its end.
+        circuit: The circuit, with P parameters.
+        wires: The order of the circuit's wires.
+        after: Constant gates to add at the end.
 
     Returns:
-        A circuit in Qiskit parameters ``p0`` ... that stand for the columns of a point. Those that
-        nothing depends on are not in it.
+        A circuit with Qiskit parameters ``p0`` ... for the columns of a point. Columns that no gate
+        depends on have no parameter.
 
     Raises:
         UnsupportedError: For a gate that Qiskit cannot run with parameters that change.
@@ -86,10 +86,10 @@ def column(parameter: Parameter) -> int:
 
 
 def _translated(circuit: Circuit, position: int, columns: Sequence[Any]) -> Iterator[tuple]:
-    """Yields (name, wires, arguments of the Qiskit gate) of what one gate consists of.
+    """Yields (name, wires, arguments of the Qiskit gate) for the parts of one gate.
 
-    The angles of the parts are affine functions of the gate's own. They are found by decomposing
-    the gate at some angles, so that PennyLane's decompositions never see a symbol.
+    The angles of the parts are affine functions of the gate's angles. These functions are found by
+    decomposing the gate at some angles, so that PennyLane's decompositions never get a symbol.
     """
     slots = circuit.slots_by_operation.get(position, [])
     for slot in slots:
@@ -101,7 +101,7 @@ def _translated(circuit: Circuit, position: int, columns: Sequence[Any]) -> Iter
                 "unitary with rotations (such as qml.MottonenStatePreparation of a constant)."
             )
     own = [slot.start for slot in slots]
-    # In units in which the largest frequency of each angle is one, whatever its scale.
+    # Angles are in units in which the largest frequency of each is one.
     units = np.array([largest_frequency(slot.spectrum) or 1.0 for slot in slots])
     probes = _probes(len(own))
     points = np.zeros((len(probes), circuit.num_parameters))
@@ -134,7 +134,7 @@ def _parts(op: Operator, moving: bool) -> Iterator[Operator]:
 
     Args:
         op: The gate.
-        moving: Whether its angles change, so that parts may not depend on them in other ways.
+        moving: Whether the gate's angles change, so that matrices of parts must not depend on them.
     """
     name = standard_name(op)
     if name in _NOTHING:
@@ -193,7 +193,7 @@ def _no_gates(gate: str) -> UnsupportedError:
 def _probes(count: int) -> np.ndarray:
     """Returns angles to decompose a gate at: float64[1 + count + 2, count], or [1, 0].
 
-    A generic point, one step along each axis, and two more to check by.
+    The points are a generic one, one step from it along each axis, and two more for a check.
     """
     if not count:
         return np.zeros((1, 0))
@@ -202,7 +202,7 @@ def _probes(count: int) -> np.ndarray:
 
 
 def _aligned(versions: Sequence[Sequence[Operator]], gate: str) -> Iterator[tuple]:
-    """Yields the parts of a gate that belong together, one for each probe."""
+    """Yields, for each part of a gate, its versions at all probes."""
     if len({tuple((part.name, part.wires) for part in parts) for parts in versions}) > 1:
         raise _no_gates(gate)
     yield from zip(*versions, strict=True)
@@ -219,6 +219,6 @@ def _affine(probes: np.ndarray, values: np.ndarray, gate: str) -> tuple[float, n
 
 
 def _tidy(numbers: Any) -> np.ndarray:
-    """Takes rounding errors off numbers like 1/8, for which there are simpler expressions."""
+    """Removes rounding errors from numbers that are simple fractions, such as 1/8."""
     rounded = np.round(numbers, 6) + 0.0
     return np.where(np.abs(numbers - rounded) < 1e-13, rounded, numbers)

@@ -1,8 +1,9 @@
 """Transpiled circuits on disk, for the next process that needs them.
 
-One QPY file each, in ``$XDG_CACHE_HOME/qshift/circuits`` (``~/.cache/qshift/circuits``). The name
-is a digest of all that the result depends on: the circuit before, the backend and its properties,
-the transpiler's settings and version. Files may be deleted at any time.
+Each circuit is a QPY file in ``$XDG_CACHE_HOME/qshift/circuits`` (``~/.cache/qshift/circuits``).
+The file's name is a digest of everything that the result depends on: the circuit before it is
+transpiled, the backend and its properties, the transpiler's settings and version. Files may be
+deleted at any time.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ MOST_FILES = 1000
 
 
 def directory() -> Path:
-    """Returns where the files are.
+    """Returns the directory of the files.
 
     Raises:
-        RuntimeError: If the user has no home directory. There is no place for them then.
+        RuntimeError: If the user has no home directory, and so no place for the files.
     """
     return home("XDG_CACHE_HOME", ".cache") / "qshift" / "circuits"
 
 
 def key(circuit: QuantumCircuit, *settings: Any) -> str:
-    """Returns what identifies the result of transpiling a circuit, the same in every process.
+    """Returns a key for the result of transpiling a circuit, which is the same in every process.
 
     Args:
-        circuit: As `qshift.executors.qiskit.translation.translate` makes it.
-        *settings: All else that the result depends on, as their `repr` shows it.
+        circuit: A circuit made by `qshift.executors.qiskit.translation.translate`.
+        *settings: Everything else that the result depends on; their `repr` must tell them apart.
     """
     return digests.digest(digests.of_circuit(circuit), repr(settings).encode()).hex()
 
@@ -46,7 +47,7 @@ def load(key: str) -> QuantumCircuit | None:
             (circuit,) = qpy.load(stream)
     except FileNotFoundError:
         return None
-    except Exception:  # Cut short, by another version, ...: whatever it is, it can be made again.
+    except Exception:  # a file that cannot be read, for any reason, is made again
         return None
     return circuit
 
@@ -55,9 +56,9 @@ def save(key: str, circuit: QuantumCircuit, most: int = MOST_FILES) -> None:
     """Stores a circuit, if the directory can be written to; readers never see half of it.
 
     Args:
-        key: Of the circuit, see `key`.
+        key: The key, made by the function `key`.
         circuit: The transpiled circuit.
-        most: How many files there may be. The oldest are deleted.
+        most: The largest number of files; the oldest ones beyond it are deleted.
     """
     temporary = None
     try:

@@ -1,4 +1,4 @@
-"""From a `Circuit` to what Qiskit's primitives run: transpiled once, its observables laid out."""
+"""Circuits in the form that Qiskit's primitives run: transpiled once, observables laid out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from qshift.executors.qiskit.pub_results import REGISTER
 from qshift.executors.qiskit.targets import Target
 from qshift.executors.qiskit.translation import translate
 
-_GATE, _WORD = 100, 32  # bytes in a payload, and a little more: a gate, a coefficient
+_GATE, _WORD = 100, 32  # bytes of a gate and of a coefficient in a payload, estimated upwards
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,14 @@ class Prepared:
     """A circuit as the primitives run it.
 
     Attributes:
-        readings: How its values are measured.
-        bases: In how many the estimator measures.
-        circuit: Transpiled, without measurements; None if no expectation values are estimated.
-        observables: As the transpiled circuit's qubits have them.
+        readings: How the circuit's values are measured.
+        bases: The number of bases in which the estimator measures.
+        circuit: The transpiled circuit without measurements; None if no expectation values are
+            estimated.
+        observables: The observables on the qubits of the transpiled circuit.
         sampled: Transpiled circuits with measurements, one for each basis that is sampled.
-        seconds: That a quantum processor takes to run `circuit` once, and each of `sampled`; None
-            where that is not known.
+        seconds: QPU seconds of one run of `circuit`, and of each of `sampled`; None where they are
+            not known.
     """
 
     readings: Readings
@@ -48,11 +49,11 @@ class Prepared:
         """Returns (size, seconds) of one point, as in `qshift.executors.qiskit.job_splitting.Load`.
 
         Args:
-            executions: How often the circuit runs for it.
-            basis: Which of the bases that are sampled; None for expectation values.
+            executions: How often the circuit runs for this point.
+            basis: The number of the basis that is sampled; None for expectation values.
         """
         circuit = self.circuit if basis is None else self.sampled[basis]
-        if circuit is None:  # only planned
+        if circuit is None:  # it was only planned, not transpiled
             return 0, 0.0
         words = sum(map(len, self.observables)) if basis is None else 0
         size = _GATE * len(circuit.data) + words * (circuit.num_qubits + _WORD)
@@ -65,7 +66,7 @@ class Preparation:
 
     Args:
         target: The target.
-        wires: Of the device; empty for those of each circuit.
+        wires: The device's wires; empty if each circuit has its own.
     """
 
     def __init__(self, target: Target, wires: Sequence) -> None:
@@ -79,7 +80,7 @@ class Preparation:
         """Returns a circuit's readings with their observables on its own wires; transpiles nothing.
 
         Raises:
-            UnsupportedError: If the target cannot run it.
+            UnsupportedError: If the target cannot run the circuit.
         """
         if circuit in self._planned:
             return self._planned[circuit]
@@ -90,7 +91,7 @@ class Preparation:
                 'backend="aer:..." instead of "fake:...".'
             )
         wires = self._used(circuit)
-        if not self._target.is_remote:  # which is asked only once something is to be sent
+        if not self._target.is_remote:  # a service is asked only when something is to be sent
             self._require_room(wires)
         found = readings(circuit, wires)
         if not circuit.shots and not self._target.is_exact:
@@ -108,7 +109,7 @@ class Preparation:
         """Returns a circuit as the target runs it.
 
         Raises:
-            UnsupportedError: If it cannot run it.
+            UnsupportedError: If the target cannot run it.
         """
         ready = self._prepared.get(circuit)
         if ready is not None:
@@ -148,14 +149,15 @@ class Preparation:
         return circuit in self._prepared
 
     def content(self, circuit: Circuit, settings: bytes) -> tuple[bytes, tuple[bytes, ...]]:
-        """Returns what identifies a circuit's measurements in every process, but for shots.
+        """Returns digests that identify a circuit's measurements, without shots, in every process.
 
         Args:
             circuit: The circuit.
-            settings: What else decides what is measured: `content.of_options` of `Target.settings`.
+            settings: The settings that results depend on: `digests.of_options` of
+                `Target.settings`.
 
         Returns:
-            For the observables, and for each of the bases that are sampled.
+            A digest for the observables, and one for each basis that is sampled.
         """
         known = self._contents.setdefault(circuit, {})
         if settings not in known:
@@ -180,7 +182,7 @@ class Preparation:
         """Returns the wires of a circuit, in the device's order if it has one.
 
         Raises:
-            UnsupportedError: If the device lacks some.
+            UnsupportedError: If the device lacks some of the wires.
         """
         used = circuit.wires
         wires = list(used)

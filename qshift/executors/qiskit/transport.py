@@ -1,8 +1,8 @@
 """Requests to a service as they go out and come back, beneath the client that makes them.
 
-The client repeats submissions by itself, and takes whatever comes back with the status 200 for an
-answer. Here submissions are never repeated, it is said when one goes out, and an answer that cannot
-be the service's is an error.
+The client repeats submissions by itself, and takes everything that comes back with the status 200
+for an answer. This module keeps it from repeating submissions, reports when one goes out, and
+raises an error for an answer that cannot be the service's.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from urllib3.util import Retry
 
 from qshift.executors.qiskit.retry import UnreadableError
 
-_CONNECT_TIMEOUT, _LONGEST_CONNECT = 5.0, 30.0  # seconds in which there is no connection
-_READ_TIMEOUT, _LONGEST_READ = 60.0, 300.0  # seconds without a byte from the service
+_CONNECT_TIMEOUT, _LONGEST_CONNECT = 5.0, 30.0  # seconds to wait for a connection
+_READ_TIMEOUT, _LONGEST_READ = 60.0, 300.0  # seconds to wait for the next byte of an answer
 _PAGE = 100  # jobs in one answer
 
-# What is called with each request that goes out: whether it is the one that creates a job.
+# A function that is called with each request that goes out, and told whether it creates a job.
 watch: ContextVar[Callable[[bool], None]] = ContextVar("watch", default=lambda creates: None)
 
 
 class ReadsOnly(HTTPAdapter):
-    """Repeats requests that only read, and does not wait forever.
+    """An HTTP adapter that repeats only requests that read, and does not wait for ever.
 
-    The client itself repeats submissions as well: on some statuses, and behind a proxy whenever a
-    connection breaks. A job that was accepted all the same would then run, and be paid for, twice.
+    The client itself also repeats submissions: on some statuses, and behind a proxy whenever a
+    connection breaks. If the first one was accepted nevertheless, the job would run, and be paid
+    for, twice.
     """
 
     def __init__(self) -> None:
@@ -66,9 +67,9 @@ class ReadsOnly(HTTPAdapter):
 
 
 def _require_json(method: str, path: str, answer: requests.Response) -> None:
-    """Raises UnreadableError for an answer that is not the service's, though it says that all is
-    well: the login page of a network, a proxy's, or one that was cut short."""
-    is_text = path.endswith(("/logs", "/results"))  # where a failed job says why, in plain text
+    """Raises UnreadableError for an answer with status 200 that is not the service's: a network's
+    login page, the page of a proxy, or an answer that was cut short."""
+    is_text = path.endswith(("/logs", "/results"))  # plain text, where a failed job says why
     may_be_empty = answer.status_code == 204 or method in ("PUT", "PATCH", "DELETE")
     may_be_empty |= path.endswith("/cancel")
     if answer.status_code >= 300 or is_text or may_be_empty and not answer.content:
@@ -87,7 +88,7 @@ def _require_json(method: str, path: str, answer: requests.Response) -> None:
 def listed(client: Any, tag: str) -> list[dict]:
     """Returns all jobs in an instance that have a tag, as the service describes them.
 
-    An answer of another kind is an error here: to take it for "none" would be to send a job twice.
+    An answer of another form is an error: if it were taken for "none", a job would be sent twice.
     """
     found: list[dict] = []
     while True:
@@ -101,10 +102,10 @@ def listed(client: Any, tag: str) -> list[dict]:
 
 
 def name(value: Any) -> str:
-    """Returns a name that is in an answer.
+    """Returns a name from an answer.
 
     Raises:
-        TypeError: If there is something else in its place.
+        TypeError: If the answer has something else in its place.
     """
     if not isinstance(value, str) or not value:
         raise TypeError("a name was expected")

@@ -1,9 +1,9 @@
-"""Jobs that may have reached a service, which has not confirmed them.
+"""Jobs that may have reached a service although the service has not confirmed them.
 
 A request that creates a job may be carried out although its answer is an error, or never comes,
 and the job may appear in the service's list only seconds later. So a job is sent again only after
-the list has been searched for its tag during the whole of `GRACE`. If a job turns up twice all the
-same, one is used and the other cancelled.
+the list has been searched for its tag during the whole of `GRACE`. If a job still turns up twice,
+one is used and the other is cancelled.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from qshift.errors import QShiftError
 from qshift.executors.qiskit import waiting
 from qshift.executors.qiskit.job import Job
 
-# Seconds after the end of a request by which a job that it has created is in the list.
+# Seconds after the end of a request within which a job that it has created appears in the list.
 GRACE = 15.0
-# Seconds after which the request of a process that was killed has ended, in whichever way.
+# Seconds after which the request of a killed process has ended, with success or without.
 LONGEST_REQUEST = 400.0
 _BEST_FIRST = ("done", "running", "queued")
 _log = logging.getLogger("qshift")
@@ -32,7 +32,7 @@ def await_arrival(
     Args:
         find: Returns the jobs on the service that have the tag.
         tag: The tag, for messages.
-        seconds: How long to look for it, on this process's own clock; 0 for a single look.
+        seconds: How long to look for the job; 0 for a single look.
         sleep: Waits so many seconds.
 
     Returns:
@@ -41,7 +41,7 @@ def await_arrival(
     start, said = time.monotonic(), False
     with waiting.display(f"job tagged {tag}") as say:
         for pause in waiting.pauses(2.0):
-            left = start + seconds - time.monotonic()  # before the look, so that one is at the end
+            left = start + seconds - time.monotonic()  # before the look: the last one is at the end
             if found := find():
                 return only_one(found, tag)
             if left <= 0:
@@ -65,7 +65,7 @@ def only_one(jobs: Sequence[Job], tag: str) -> Job:
 
     Args:
         jobs: One or more, oldest first.
-        tag: Their tag, for messages.
+        tag: The tag of the jobs, for messages.
     """
     if len(jobs) == 1:
         return jobs[0]

@@ -1,4 +1,4 @@
-"""Waiting for jobs: what is shown meanwhile, and what happens to them when that is interrupted."""
+"""Waiting for jobs: the display of their status, and the choice to cancel them on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAVING = "(Ctrl-\\ ends the program, not the job)"
 
 
 def pauses(longest: float = _LONGEST) -> Iterator[float]:
-    """Yields seconds to sleep, more and more."""
+    """Yields seconds to sleep, each longer than the one before."""
     pause = _SHORTEST
     while True:
         yield pause
@@ -30,10 +30,10 @@ def wait(job: Job, say: Callable[[str], None]) -> Sequence:
 
     Args:
         job: The job.
-        say: Is told its status now and then.
+        say: A function that is called with texts about the job's status.
 
     Raises:
-        JobError: If it failed or was cancelled.
+        JobError: If the job failed or was cancelled.
     """
 
     def look(status: str) -> None:
@@ -53,7 +53,7 @@ def until_over(
 
     Args:
         job: The job.
-        look: Is told each status before.
+        look: A function that is called with each status before that.
         sleep: Waits so many seconds.
     """
     for pause in pauses():
@@ -67,13 +67,13 @@ def until_over(
 
 @contextmanager
 def display(name: str) -> Iterator[Callable[[str], None]]:
-    """Shows what is waited for, on terminals and in notebooks.
+    """A context with a display, on terminals and in notebooks, of the job that is waited for.
 
     Args:
-        name: Of the backend.
+        name: The name of the backend.
 
     Yields:
-        What to call with a text that says how things stand.
+        A function to call with a text about the job's status.
     """
     columns = (
         SpinnerColumn(),
@@ -88,12 +88,12 @@ def display(name: str) -> Iterator[Callable[[str], None]]:
 
 
 def _hears_interruptions() -> bool:
-    """Whether Ctrl-C gets here: TensorFlow runs compiled functions in threads of its own."""
+    """Whether Ctrl-C is raised in this thread: TensorFlow runs graphs in threads of its own."""
     return threading.current_thread() is threading.main_thread()
 
 
 def shall_cancel(jobs: Sequence[Job]) -> bool:
-    """Asks on a terminal what is to become of jobs; elsewhere they are left running."""
+    """Asks on a terminal whether to cancel jobs; elsewhere the answer is no."""
     them, listed = ("it", "job") if len(jobs) == 1 else ("them", f"{len(jobs)} jobs")
     print(f"\nWaiting for {listed}: {', '.join(job.id for job in jobs)}", file=sys.stderr)
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
@@ -101,5 +101,5 @@ def shall_cancel(jobs: Sequence[Job]) -> bool:
     print(f"Cancel {them}? Otherwise left running. [y/N] ", end="", file=sys.stderr, flush=True)
     try:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
-    except KeyboardInterrupt:  # once more, by somebody in a hurry, who loses nothing by it
+    except KeyboardInterrupt:  # a second Ctrl-C leaves the jobs running, so that nothing is lost
         return False

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 class NotCoveredError(Exception):
-    """The compiled kernels do not cover a circuit. The message is empty where it is of no use to
-    users, for instance as the device will raise an error of its own."""
+    """Raised where the compiled kernels do not cover a circuit. The message is empty where users
+    need none, for example because the device will raise an error of its own."""
 
 
 @dataclass(frozen=True)

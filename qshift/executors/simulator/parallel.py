@@ -25,18 +25,18 @@ def spread(
 ) -> Iterator:
     """Yields (chunk, result) for all chunks, in any order.
 
-    All are computed in this process, unless that takes long and there are further cores.
+    All chunks are computed in this process, unless that takes long and there are further cores.
 
     Args:
-        chunks: What to compute.
+        chunks: The chunks.
         here: Computes the result of one chunk.
-        there: Says how another process computes it: a function and its arguments, which can be
-            pickled and give the same result. Raises whatever it likes if there is no way.
+        there: there(chunk) returns a function and its arguments, which can be pickled and give the
+            same result in another process. It raises any error if that is not possible.
         thresholds: When other processes are started, and how many.
     """
     pending, start, done = deque(chunks), time.monotonic(), 0
     futures: dict[Any, Any] = {}
-    helpers: int | None = None  # not known yet
+    helpers: int | None = None  # the number of other processes; None if not known yet
     while pending or futures:
         if pending:
             chunk = pending.popleft()

@@ -33,15 +33,15 @@ _LACKING = (NotCoveredError, AttributeError, LookupError, RuntimeError, TypeErro
 
 @dataclass
 class _Program:
-    """All that is kept of a circuit between two batches.
+    """A circuit as the simulator runs it, kept for further batches.
 
     Attributes:
-        kernels: Runs it at one point after the other.
-        measured: The bases that give its values.
-        adjoint: Gives its gradients; None if lightning does not have them.
+        kernels: Runs the circuit at one point after the other.
+        measured: The bases that give the circuit's values.
+        adjoint: Gives the circuit's gradients; None if lightning does not have them.
         at_once: How many points are run at once, at most.
-        rotations: Runs it at many points at once; None if it is not made of rotations, False if
-            that has not been tried yet.
+        rotations: Runs the circuit at many points at once; None if it is not made of rotations,
+            False if that has not been tried yet.
     """
 
     kernels: Kernels
@@ -52,14 +52,14 @@ class _Program:
 
 
 class LightningExecutor(Executor):
-    """Runs circuits on lightning.qubit's compiled classes, thread-safe.
+    """Runs circuits on lightning.qubit's compiled classes, in any number of threads.
 
-    What these do not cover goes through the device's public interface.
+    Circuits that these do not cover run through the device's public interface.
 
     Args:
         device: A lightning.qubit device.
         seed: Seed of the samples, as for `PennyLaneExecutor`.
-        thresholds: When which way of running points pays.
+        thresholds: They decide which way of running points is used.
     """
 
     differentiates_gates = True
@@ -76,7 +76,7 @@ class LightningExecutor(Executor):
         self._general = PennyLaneExecutor(device, seed)
         self._wires = device.wires
         self._rng = generator_of(device) or np.random.default_rng()
-        self._states: dict[int, StateVector] = {}  # by number of wires
+        self._states: dict[int, StateVector] = {}  # number of wires -> state vector
         self._latest: dict[tuple, np.ndarray] = {}
         self._programs: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._lock = Lock()
@@ -199,7 +199,7 @@ class LightningExecutor(Executor):
         return found if found and found.pay(points, gradients) else None
 
     def _spread(self, circuit: Any, program: Any, points: Any, here: Any, gradients: Any) -> Any:
-        """Yields slices of the points and what was found there, with progress."""
+        """Yields slices of the points and the results for them, and shows the progress."""
         size = program.at_once
         chunks = [slice(i, min(i + size, len(points))) for i in range(0, len(points), size)]
         pickled = None
@@ -253,7 +253,7 @@ class LightningExecutor(Executor):
 def _unusual(error: Any) -> Exception | str | None:
     """Returns why kernels do not run a circuit, where users want to know; None otherwise."""
     if not isinstance(error, NotCoveredError):
-        return error  # another release of lightning, with other internals
+        return error  # this release of lightning lacks something that qshift uses
     return str(error) or None
 
 

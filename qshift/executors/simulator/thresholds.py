@@ -1,6 +1,6 @@
-"""When which way of running points pays, and how much memory it may take.
+"""Thresholds by which the simulator chooses how it runs points, and bounds on memory.
 
-The times were measured on the rings of benchmarks/. Nothing here changes results beyond rounding.
+They come from times measured on the rings of benchmarks/, and change results by rounding only.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What decides how the simulator runs points.
+    """The numbers that decide how the simulator runs points.
 
     Attributes:
         fewest_values: By the number of wires, how many points times gates per rotation it takes for

@@ -23,7 +23,8 @@ from qshift.executors.qiskit.batch import Batch
 from qshift.executors.qiskit.device import EstimatorDevice
 from qshift.executors.qiskit.estimator import EstimatorExecutor
 from qshift.executors.qiskit.job import LocalJob
-from qshift.executors.qiskit.targets import LocalTarget, Target
+from qshift.executors.qiskit.local_target import LocalTarget
+from qshift.executors.qiskit.targets import Target
 from qshift.ledger import database
 from qshift.ledger.ledger import Ledger, LedgerError
 

@@ -1,6 +1,6 @@
 """Backends, and the transpiled circuits that they keep."""
 
-from qshift.executors.qiskit.targets import LocalTarget
+from qshift.executors.qiskit.local_target import LocalTarget
 
 
 class Forgetful(LocalTarget):

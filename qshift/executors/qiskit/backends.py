@@ -1,0 +1,51 @@
+"""The targets of all backends that a name may stand for: Aer, fake backends, and IBM's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qshift.errors import OptionError
+from qshift.executors.qiskit.local_target import LocalTarget
+from qshift.executors.qiskit.service import ServiceTarget
+from qshift.executors.qiskit.targets import Target
+
+_HELP = (
+    'expected "aer", "aer:FakeManilaV2" (Aer with its noise), "fake:FakeManilaV2", "ibm:NAME" or '
+    '"ibm:least-busy"'
+)
+
+
+def target(
+    name: str,
+    optimization_level: int | None,
+    options: Mapping[str, Any],
+    least_qubits: int,
+    **service: Any,
+) -> Target:
+    """Returns the target of a backend's name.
+
+    Args:
+        name: ``"aer"``, ``"aer:CLASS"`` for Aer with the noise, gates and couplings of a class in
+            `qiskit_ibm_runtime.fake_provider`, ``"fake:CLASS"`` for that fake backend in the
+            runtime's local testing mode, or ``"ibm:NAME"`` for a backend of IBM's service.
+        optimization_level: The transpiler's level, 0 to 3; None for the default, 2.
+        options: The primitives' options, see
+            `qshift.executors.qiskit.qiskit_internals.check_options`.
+        least_qubits: The number of qubits needed, where a backend can be chosen.
+        **service: Further keywords of `service.ServiceTarget`; None for unset.
+
+    Raises:
+        OptionError: For a backend, or an option of the primitives, that does not exist.
+    """
+    service = {key: value for key, value in service.items() if value is not None}
+    kind = str(name).partition(":")[0]
+    if kind == "ibm":
+        return ServiceTarget(
+            name, optimization_level, options, least_qubits=least_qubits, **service
+        )
+    if kind not in ("aer", "fake") or name == "fake:":
+        raise OptionError("backend", f"there is no {name!r}; {_HELP}")
+    for key in service:
+        raise OptionError(key, f'belongs to backend="ibm:..."; {name} runs on this machine')
+    return LocalTarget(name, optimization_level, options)

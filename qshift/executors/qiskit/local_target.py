@@ -1,0 +1,117 @@
+"""Targets in this process: Aer, with or without a device's noise, and fake backends on Aer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+from qiskit import QuantumCircuit
+from qiskit.providers import BackendV2
+from qiskit.transpiler import generate_preset_pass_manager
+
+from qshift.errors import OptionError, UnsupportedError
+from qshift.executors.qiskit.job import LocalJob, Submission
+from qshift.executors.qiskit.targets import TRANSPILER_SEED, Target
+from qshift.forks import lineage
+from qshift.inputs import did_you_mean
+from qshift.tracker import Tracker
+
+_WIDEST_DENSITY_MATRIX = 13  # qubits: 1 GiB
+# Not all gates that Aer has: it does not bind the parameters of controlled rotations (qiskit-aer
+# issue 2403), and Qiskit's transpiler fails where "unitary" is a basis gate beside iswap.
+_AER_GATES = "id x y z h s sdg t tdg sx rx ry rz p u cx cy cz swap rxx ryy rzz".split()
+
+
+class LocalTarget(Target):
+    """Aer, or a fake backend on Aer; see `backends.target`."""
+
+    _used_in: ClassVar[tuple[int, ...] | None] = None  # the process in which Aer has run first
+
+    def __init__(
+        self, name: str, optimization_level: int | None, options: Mapping[str, Any]
+    ) -> None:
+        super().__init__(name, optimization_level, options)
+        kind, _, self._fake = name.partition(":")
+        self.is_aer = kind == "aer"
+        if self._fake:
+            from qshift.executors.qiskit import qiskit_internals as runtime
+
+            names = runtime.fake_names()
+            if self._fake not in names:
+                hint = did_you_mean(self._fake, names)
+                raise OptionError(
+                    "backend",
+                    f"qiskit_ibm_runtime.fake_provider has no {self._fake!r}{hint}; take the name "
+                    "of a class in there, such as FakeManilaV2 or FakeSherbrooke",
+                )
+
+    @cached_property
+    def _device(self) -> BackendV2:
+        if not self._fake:
+            from qiskit_aer import AerSimulator
+
+            return AerSimulator()
+        from qshift.executors.qiskit import qiskit_internals as runtime
+
+        return runtime.fake_backend(self._fake)
+
+    def _version(self) -> tuple:
+        if not self._fake:
+            return ("aer", _AER_GATES)
+        from qshift.executors.qiskit import qiskit_internals as runtime
+
+        return ("fake", self._fake, runtime.VERSION)
+
+    def _require_threads(self) -> None:
+        """Raises UnsupportedError in the child of a fork that lacks Aer's threads."""
+        if LocalTarget._used_in not in (None, lineage()):
+            raise UnsupportedError(
+                f"This process was forked after {self.name} had run, so it lacks the threads of "
+                "Qiskit's simulators, and would wait for them for ever. Start processes with "
+                'multiprocessing.get_context("spawn"), or use the device in the children only.'
+            )
+
+    def _transpile(self, circuit: QuantumCircuit) -> QuantumCircuit:
+        self._require_threads()
+        if self._fake:
+            return super()._transpile(circuit)
+        Tracker.record(transpilations=1)
+        settings = {"basis_gates": _AER_GATES, "seed_transpiler": TRANSPILER_SEED}
+        return generate_preset_pass_manager(self.level, **settings).run(circuit)
+
+    @cached_property
+    def _backend(self) -> BackendV2:
+        """The backend that circuits run on."""
+        if not (self.is_aer and self._fake):
+            return self._device
+        from qiskit_aer import AerSimulator
+
+        return AerSimulator.from_backend(self._device)
+
+    @property
+    def is_exact(self) -> bool:  # type: ignore[override]  # which says so itself
+        """Whether the target gives exact values: Aer does, with noise as far as a density matrix of
+        its qubits fits into memory."""
+        return self.is_aer and (not self._fake or self.num_qubits <= _WIDEST_DENSITY_MATRIX)
+
+    def seconds(self, circuit: QuantumCircuit) -> float | None:
+        """Returns the seconds that the device a fake backend imitates would take; None for Aer."""
+        return None if self.is_aer else super().seconds(circuit)
+
+    def submit(self, submission: Submission) -> LocalJob:
+        """Runs a job; see `Target.submit`. Tags have no effect, and nothing is sent."""
+        self._require_threads()
+        LocalTarget._used_in = lineage()
+        if submission.exact:
+            from qiskit_aer.primitives import EstimatorV2
+
+            # With noise, Aer would otherwise run 1024 random trajectories. The noise is without
+            # readout errors, as exact values involve no readout.
+            method = {"method": "density_matrix"} if self._fake else {}
+            estimator = EstimatorV2.from_backend(self._backend, options={"run_options": method})
+            return LocalJob(estimator.run(submission.pubs))
+        from qshift.executors.qiskit import qiskit_internals as runtime
+
+        primitive, pubs, seed = submission.primitive, submission.pubs, submission.seed
+        return LocalJob(runtime.run_locally(primitive, self._backend, pubs, self._options, seed))
