@@ -6,6 +6,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # results to the last digit, and no notice
 
 import collections
+import gc
 import json
 import pathlib
 import sys
@@ -26,14 +27,33 @@ def pytest_addoption(parser):
     )
 
 
-# Files with the longest tests, which begin first, so that no process is left alone with one.
-LONGEST = ("test_notebooks.py", "test_kills.py", "test_examples.py")
+# Files that take longest, which begin first, so that no process is left alone with one.
+LONGEST = (
+    "test_unconfirmed_jobs.py",
+    "test_notebooks.py",
+    "test_service.py",
+    "test_examples.py",
+    "test_kills.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Gives a process whole files, so that what the tests of a file share is made once and not once
+    in each process: its fixtures, the programs they start, and all that is remembered."""
+    if config.getoption("dist") != "load":  # which is what `-n` alone asks for
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # the longest first, not those with the most tests
+    return LoadFileScheduling(config, log)
 
 
 def pytest_collection_modifyitems(config, items):
     """Puts the longest tests first, and leaves out most of those that are one in n; which, follows
     from their names."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
     if config.getoption("--thorough"):
         return
     chosen, groups = set(), collections.defaultdict(list)
@@ -47,6 +67,13 @@ def pytest_collection_modifyitems(config, items):
         chosen.update([item for item in group if number(item) % n == 0] or [min(group, key=number)])
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = [item for item in items if item in chosen]
+
+
+def pytest_collection_finish():
+    """Spares the garbage collector what was imported, which stays: millions of objects that every
+    full collection would look at again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

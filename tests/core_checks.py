@@ -123,8 +123,8 @@ def called(function):
     return found
 
 
-def functions():
-    return {name: called(function) for name, function in FUNCTIONS.items()}
+def functions(names=FUNCTIONS):
+    return {name: called(FUNCTIONS[name]) for name in names}
 
 
 # --- qshift ---

@@ -373,9 +373,10 @@ def tape_derivatives(function: Callable, x, order: int) -> list[np.ndarray]:
 
 
 def jax_derivatives(function: Callable, x, order: int) -> list[np.ndarray]:
-    """Returns value, gradient, Hessian, ... of a JAX function."""
-    x, derivatives = jax.numpy.asarray(x), []
-    for _ in range(order + 1):
-        derivatives.append(np.asarray(function(x)))
-        function = jax.jacfwd(function)
-    return derivatives
+    """Returns value, gradient, Hessian, ... of a JAX function, compiled as one: op by op, JAX
+    compiles as many programs as there are ops."""
+    functions = [function]
+    for _ in range(order):
+        functions.append(jax.jacfwd(functions[-1]))
+    derivatives = jax.jit(lambda x: [function(x) for function in functions])
+    return [np.asarray(derivative) for derivative in derivatives(jax.numpy.asarray(x))]

@@ -1,5 +1,6 @@
 """The examples run as a user runs them: as scripts, from anywhere."""
 
+import json
 import os
 import re
 import subprocess
@@ -16,12 +17,27 @@ ROOT = Path(__file__).parents[1]
 GROUND, HARTREE_FOCK = -1.1361891625, -1.1173489211
 
 
-def run(name, directory, *arguments):
+ENVIRONMENT = os.environ | {"COLUMNS": "100", "PYTHONPATH": str(ROOT)}
+
+# Runs scripts one after another, so that TensorFlow and PennyLane are imported once for all.
+ONE_BY_ONE = """
+import json, os, runpy, sys
+
+for line in sys.stdin:
+    *argv, directory = json.loads(line)
+    os.chdir(directory)
+    sys.argv, sys.path[0] = argv, os.path.dirname(argv[0])
+    runpy.run_path(argv[0], run_name="__main__")
+    print("the end of a script", flush=True)
+"""
+
+
+def alone(name, directory, *arguments):
     """Runs an example in a directory; returns what it prints."""
     result = subprocess.run(
         [sys.executable, "-W", "error", ROOT / "examples" / name, *arguments],
         cwd=directory,
-        env=os.environ | {"COLUMNS": "100", "PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
     )
@@ -29,7 +45,33 @@ def run(name, directory, *arguments):
     return result.stdout
 
 
-def h2_newton(directory, *arguments):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Does the same, in a process that has run other examples before."""
+    said = tmp_path_factory.mktemp("said") / "stderr"
+    command = [sys.executable, "-W", "error", "-c", ONE_BY_ONE]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        said.open("w") as stderr,
+        subprocess.Popen(command, **pipes, stderr=stderr, env=ENVIRONMENT) as process,
+    ):
+
+        def run(name, directory, *arguments):
+            assert process.poll() is None, "another example has failed before"
+            path = ROOT / "examples" / name
+            process.stdin.write(json.dumps([*map(str, [path, *arguments, directory])]) + "\n")
+            process.stdin.flush()
+            lines = []
+            for line in process.stdout:
+                if line == "the end of a script\n":
+                    return "".join(lines)
+                lines.append(line)
+            pytest.fail(said.read_text())
+
+        yield run
+
+
+def h2_newton(run, directory, *arguments):
     """Runs the example in a directory; returns its tables' rows as lists of cells."""
     printed = run("h2_newton.py", directory, *arguments)
     lines = (line.strip("│").split("│") for line in printed.splitlines() if "│" in line)
@@ -41,7 +83,7 @@ def h2_newton(directory, *arguments):
 @pytest.fixture(scope="module")
 def exact_run(tmp_path_factory):
     directory = tmp_path_factory.mktemp("h2")
-    return directory, *h2_newton(directory, "--out", "plots/h2.png")
+    return directory, *h2_newton(alone, directory, "--out", "plots/h2.png")
 
 
 def test_double_excitation_converges_in_three_steps_from_zero(exact_run):
@@ -78,8 +120,8 @@ def test_plot_is_saved_where_asked(exact_run):
     assert [path.name for path in exact_run[0].iterdir()] == ["plots"]
 
 
-def test_runs_with_shots(tmp_path):
-    one, three = h2_newton(tmp_path, "--shots", "10000", "--out", "h2.png")
+def test_runs_with_shots(run, tmp_path):
+    one, three = h2_newton(run, tmp_path, "--shots", "10000", "--out", "h2.png")
     assert (tmp_path / "h2.png").is_file()
     for *steps, _ in (one, three):
         energies = np.array([float(row[1]) for row in steps])
@@ -87,7 +129,7 @@ def test_runs_with_shots(tmp_path):
         assert abs(energies[-1] - GROUND) < 0.05
 
 
-def trained(name, directory, *arguments):
+def trained(run, name, directory, *arguments):
     """Runs an example on a differential equation: the first and last loss, and the error."""
     printed = run(name, directory, *arguments)
     number = r"([0-9.e+-]+)"
@@ -107,12 +149,12 @@ EQUATIONS = {
 
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", EQUATIONS)
-def test_equations_are_solved(name, tmp_path):
+def test_equations_are_solved(name, run, tmp_path):
     steps, at_most = EQUATIONS[name]
     tmp_path = tmp_path / "here"
     tmp_path.mkdir()
-    *_, before = trained(name, tmp_path, "--steps", "1", "--out", "before.png")
-    first, last, error = trained(name, tmp_path, "--steps", steps, "--out", "plots/after.png")
+    *_, before = trained(run, name, tmp_path, "--steps", "1", "--out", "before.png")
+    first, last, error = trained(run, name, tmp_path, "--steps", steps, "--out", "plots/after.png")
     assert last < first / 50
     assert error < at_most < before
     image = imread(tmp_path / "plots" / "after.png")[..., :3]
@@ -124,8 +166,8 @@ def test_equations_are_solved(name, tmp_path):
 
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("where", [["--shots", "1000"], ["--device", "fake-manila"]])
-def test_equations_run_unchanged_elsewhere(where, tmp_path):
+def test_equations_run_unchanged_elsewhere(where, run, tmp_path):
     arguments = ["--steps", "1", "--qubits", "1", *where]
-    first, last, error = trained("harmonic_oscillator.py", tmp_path, *arguments)
+    first, last, error = trained(run, "harmonic_oscillator.py", tmp_path, *arguments)
     assert np.isfinite([first, last, error]).all()
     assert (tmp_path / "out" / "harmonic_oscillator.png").is_file()

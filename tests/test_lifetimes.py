@@ -57,23 +57,6 @@ def test_a_saved_model_is_refused(only_nested, custom_gradients, traced, tmp_pat
         tf.saved_model.save(module, str(tmp_path), signatures=signatures, options=options)
 
 
-def test_no_other_process_has_the_tokens_of_this_one():
-    code = (
-        "import tensorflow as tf, pennylane as qml, qshift\n"
-        "node = qshift.qnode(qml.device('default.qubit'))"
-        "(lambda x: (qml.RX(x, 0), qml.expval(qml.Z(0)))[1])\n"
-        "graph = tf.function(node).get_concrete_function(tf.TensorSpec([], tf.float64)).graph\n"
-        "print([op.get_attr('token').decode() for op in graph.get_operations()"
-        " if op.type.startswith('PyFunc')])"
-    )
-    ran = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for _ in range(2)
-    ]
-    first, second = (set(ast.literal_eval(each.stdout.splitlines()[-1])) for each in ran)
-    assert len(first) == len(second) == 2 and not first & second
-
-
 def test_circuits_and_devices_die_with_the_functions_that_run_them():
     def use():
         node = qshift.qnode(qml.device("default.qubit"))(cosine)
@@ -132,6 +115,12 @@ def attempt(kind, results):
     except Exception as error:
         results.put(" ".join(f"{type(error).__name__}: {error}".split()))
 
+def tokens():
+    # Of the first function that this process traces.
+    graph = traced.get_concrete_function(tf.Variable(0.3, dtype=tf.float64)).graph
+    python = [op for op in graph.get_operations() if op.type.startswith("PyFunc")]
+    return [op.get_attr("token").decode() for op in python]
+
 if sys.argv[1] == "used":
     traced(tf.Variable(0.3, dtype=tf.float64))
 context = multiprocessing.get_context("fork")
@@ -142,26 +131,41 @@ for kind in ("eager", "large", "traced", "new"):
     process.join(60)
     assert not process.is_alive(), kind
     print(kind, "|", results.get() if not results.empty() else "nothing", "|")
+print("tokens", "|", tokens())
 """
 
+forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
-@pytest.mark.parametrize("used", [False, True])
-def test_processes_forked_after_tensorflow_was_used(used):
-    """A compiled function there would wait for ever for threads that are gone."""
+
+@functools.cache
+def forked(used):
+    """Returns what a program prints that forks before or after it has used TensorFlow."""
     ran = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORK, "used" if used else "unused"],
         capture_output=True,
         text=True,
         check=True,
     )
-    found = dict(line.split(" | ", 1) for line in ran.stdout.splitlines() if " | " in line)
+    return dict(line.split(" | ", 1) for line in ran.stdout.splitlines() if " | " in line)
+
+
+@forking
+@pytest.mark.parametrize("used", [False, True])
+def test_processes_forked_after_tensorflow_was_used(used):
+    """A compiled function there would wait for ever for threads that are gone."""
+    found = forked(used)
     assert float(found["eager"].rstrip(" |")) == pytest.approx(-np.sin(0.3))
     for kind in ("large", "traced", "new"):
         if used:
             assert "UnsupportedError" in found[kind] and "spawn" in found[kind]
         else:
             assert float(found[kind].rstrip(" |")) == pytest.approx(np.cos(0.3))
+
+
+@forking
+def test_no_other_process_has_the_tokens_of_this_one():
+    first, second = (set(ast.literal_eval(forked(used)["tokens"])) for used in (False, True))
+    assert len(first) == len(second) == 2 and not first & second
 
 
 def test_what_is_run_ahead_belongs_to_the_call_that_asks(tracker):

@@ -46,17 +46,12 @@ def test_every_gate_to_second_order(name):
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("wires", [1, 2, 3, 4, 5, 6])
-@pytest.mark.parametrize("objective", ["circuits", "shots"])
-def test_random_circuits_to_third_order(wires, objective, random_circuits):
-    circuit = random_circuits[wires]
+def test_random_circuits_to_third_order(wires):
+    circuit = RandomCircuit(wires, wires, 3, gates=5, names=FEW_ANGLES)
     size, expected = by_backpropagation(circuit, 3)
-    function = weighted(circuit.qshift(objective=objective, diff_method="shift"), size)
-    assert_derivatives_equal(tape_derivatives(function, circuit.theta, 3), expected)
-
-
-@pytest.fixture(scope="module")
-def random_circuits():
-    return {n: RandomCircuit(n, n, 3, gates=5, names=FEW_ANGLES) for n in range(1, 7)}
+    for objective in ("circuits", "shots"):
+        function = weighted(circuit.qshift(objective=objective, diff_method="shift"), size)
+        assert_derivatives_equal(tape_derivatives(function, circuit.theta, 3), expected)
 
 
 def test_all_derivatives_of_all_values_equal_those_of_jax():

@@ -47,6 +47,7 @@ def test_tapes_inside(cosine_product, tracker, pfor):
         assert tracker.totals["circuits"] == 1 + 2 * 4 + 4 * 6 + 4 * 4
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("pfor", [(True, True, True), (True, False, True), NO_PFOR])
 def test_tapes_outside(cosine_product, tracker, pfor):
     circuit, truth = cosine_product
@@ -136,6 +137,7 @@ def test_value_and_gradient_are_one_batch(shots, seed, tracker):
         assert (tracker.totals["circuits"], tracker.totals["batches"]) == (circuits, 1)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("pfor", [(True, True, True), (False, True, False), NO_PFOR])
 def test_batch_jacobians_with_a_batch_of_unknown_size(pfor):
     @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
@@ -656,11 +658,11 @@ def test_seed_makes_a_run_reproducible(objective):
             second = outer.gradient(gradient, x)
             return value, gradient, second, circuit(2 * x), circuit(3 * x)
 
-        return np.concatenate([np.ravel(r) for _ in range(20) for r in fn(ANGLES)]).tolist()
+        return np.concatenate([np.ravel(r) for _ in range(10) for r in fn(ANGLES)]).tolist()
 
     first = run(7)
     assert first != run(8)
-    for _ in range(3):
+    for _ in range(2):
         assert run(7) == first
 
 

@@ -1,6 +1,8 @@
 """Numbers that are 0 or 1 now, and that something differentiates by."""
 
+import functools
 import itertools
+from math import comb, perm
 
 import jax
 import numpy as np
@@ -66,24 +68,40 @@ def circuit(name, measure=qml.expval):
 
 def expected(name, c, y, measure=qml.expval):
     """Returns value, gradient and Hessian by c and y, from observables' polynomials in c."""
+    terms = polynomial(name)
+    states = [  # and their derivatives by y
+        np.kron([np.cos(turned), -1j * np.sin(turned)], [np.cos(0.2), np.sin(0.2)]) / 2**n
+        for n, turned in enumerate((y + np.arange(3) * np.pi) / 2)
+    ]
+
+    def mean(terms, i, j):
+        """The i-th derivative by c of the j-th by y, of the mean of a polynomial in c."""
+        matrix = sum(perm(k, i) * c ** (k - i) * terms[k] for k in range(i, len(terms)))
+        return sum(
+            comb(j, n) * states[n].conj() @ matrix @ states[j - n] for n in range(j + 1)
+        ).real
+
+    def variance(i, j):
+        squares = np.zeros((9, 4, 4), complex)
+        for k, n in np.ndindex(5, 5):
+            squares[k + n] += terms[k].conj().T @ terms[n]
+        return mean(squares, i, j) - sum(
+            comb(i, k) * comb(j, n) * mean(terms, k, n) * mean(terms, i - k, j - n)
+            for k, n in np.ndindex(i + 1, j + 1)
+        )
+
+    value = functools.partial(mean, terms) if measure is qml.expval else variance
+    return [value(*by) for by in [(0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (1, 1), (0, 2)]]
+
+
+@functools.cache
+def polynomial(name):
+    """Returns the matrices that c^0, ..., c^4 are multiplied by in an observable."""
     nodes = np.array([-1.0, -0.5, 0.5, 1.0, 2.0])  # none of which is a special case
     nodes[[0, 3]] *= 1.1
     matrices = [qml.matrix(OBSERVABLES[name](node), wire_order=[0, 1]) for node in nodes]
     powers = np.vander(nodes, increasing=True)
-    terms = np.linalg.solve(powers, np.reshape(matrices, (5, 16))).reshape(5, 4, 4)
-
-    def value(c, y):
-        cos, sin = jax.numpy.cos(y / 2), jax.numpy.sin(y / 2)
-        state = jax.numpy.kron(
-            jax.numpy.array([cos, -1j * sin]), np.array([np.cos(0.2), np.sin(0.2)])
-        )
-        matrix = sum(c**k * term for k, term in enumerate(terms))
-        image = matrix @ state
-        mean = (state.conj() @ image).real
-        return mean if measure is qml.expval else (image.conj() @ image).real - mean**2
-
-    numbers = [value(c, y), *jax.grad(value, (0, 1))(c, y)]
-    return [*numbers, *np.ravel(jax.hessian(value, (0, 1))(c, y))]
+    return np.linalg.solve(powers, np.reshape(matrices, (5, 16))).reshape(5, 4, 4)
 
 
 def second_order(function, c, y):

@@ -37,7 +37,9 @@ class Fault:
         times: How often it happens; None for always.
         rate: How likely it is.
         seconds: The Retry-After of a status, or how long a timeout, or a slow answer, takes.
-        late: Seconds after which a job that the request creates can be seen.
+        late: Seconds after the request by which a job that it creates can be seen.
+        unseen: How many answers to searches lack such a job, however late they come. A client
+            searches once in each instance, and asks twice in its own.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class Fault:
     rate: float = 1.0
     seconds: float | None = None
     late: float = 0.0
+    unseen: int = 0
 
 
 class Faults:

@@ -71,6 +71,7 @@ class Job:
     cost: int | None
     fault: str | None
     shown: float = 0.0
+    unseen: int = 0
     created: float = field(default_factory=time.time)
     started: float | None = None
     finished: float | None = None

@@ -190,7 +190,7 @@ class Service:
 
     # The runtime service
 
-    def runtime(self, method: str, path: str, query: dict, body: bytes, headers, late=0.0):
+    def runtime(self, method: str, path: str, query: dict, body: bytes, headers, shown, unseen):
         instance = headers.get("Service-CRN", "")
         if instance not in map(crn, PLANS):
             raise refusal(403, 1211, f"There is no instance {instance!r}.")
@@ -214,7 +214,7 @@ class Service:
                     "backend_version": machine.configuration["backend_version"],
                 }
             case "POST", "jobs":
-                return self.create(body, instance, late)
+                return self.create(body, instance, shown, unseen)
             case "GET", "jobs":
                 return self.list(query, instance)
             case "GET", "jobs", name:
@@ -277,11 +277,11 @@ class Service:
     def job(self, name: str, instance: str) -> Job:
         with self.queue.lock:
             job = self.queue.jobs.get(name)
-        if job is None or job.instance != instance or job.shown > time.time():
+        if job is None or job.instance != instance or job.unseen or job.shown > time.time():
             raise refusal(404, 1291, f"There is no job {name!r}.")
         return job
 
-    def create(self, body: bytes, instance: str, late: float):
+    def create(self, body: bytes, instance: str, shown: float, unseen: int):
         text = body.decode()
         request = json.loads(text)
         machine = self.machine(request["backend"])
@@ -313,7 +313,8 @@ class Service:
             instance,
             request.get("cost"),
             fault.kind if fault else None,
-            time.time() + late if late else 0.0,
+            shown,
+            unseen,
         )
         with self.lock:
             self.created.append((job.id, tuple(tags), content))
@@ -328,6 +329,10 @@ class Service:
         jobs = [job for job in jobs if job.shown <= time.time()]
         wanted = set(query.get("tags", []))
         jobs = [job for job in jobs if wanted <= set(job.tags)]
+        hidden = [job for job in jobs if job.unseen]
+        jobs = [job for job in jobs if not job.unseen]
+        for job in hidden:
+            job.unseen -= 1
         if "pending" in query:
             pending = query["pending"] == ["true"]
             jobs = [job for job in jobs if (job.status not in FINAL) == pending]
@@ -451,7 +456,7 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
     def answer(self):
-        service = self.server.service
+        service, arrived = self.server.service, time.time()
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         url = urlsplit(self.path)
         path = (
@@ -468,8 +473,9 @@ class Handler(BaseHTTPRequestHandler):
         elif fault and not fault.after and fault.kind != "cut":  # which needs the answer
             return self.fail(fault)
         try:
-            late = fault.late if fault else 0.0
-            content = self.dispatch(service, path, parse_qs(url.query), body, late)
+            # From when it came: what it takes to read a request is no delay of the service's.
+            seen = (arrived + fault.late, fault.unseen) if fault else (0.0, 0)
+            content = self.dispatch(service, path, parse_qs(url.query), body, *seen)
             answer = Answer(200, content)
         except Answer as raised:
             answer = raised
@@ -479,7 +485,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.fail(fault, answer)
         self.send(answer)
 
-    def dispatch(self, service, path, query, body, late):
+    def dispatch(self, service, path, query, body, *seen):
         match self.host:
             case None:
                 return service.private(self.command, path, body)
@@ -488,7 +494,7 @@ class Handler(BaseHTTPRequestHandler):
         service.authorize(self.headers)
         match self.host:
             case "quantum.cloud.ibm.com":
-                return service.runtime(self.command, path, query, body, self.headers, late)
+                return service.runtime(self.command, path, query, body, self.headers, *seen)
             case "globalcatalog.cloud.ibm.com":
                 return service.catalog(path.rsplit("plan-", 1)[-1])
             case "resource-controller.cloud.ibm.com":

@@ -3,6 +3,7 @@
 import errno
 import io
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -557,35 +558,39 @@ def test_threads_of_one_function(path):
     assert [job.state for job in Ledger(path).jobs()] == ["done"] * 8
 
 
-PROGRAM = """
-import sys
-from concurrent.futures import ThreadPoolExecutor
-import numpy as np, pennylane as qml
-from qshift.circuits.compiler import Compiler
+# Programs are forks of a process that has imported everything already.
+PROGRAMS = """
+import multiprocessing, sys
+import pennylane as qml
 from qshift.executors.qiskit.device import EstimatorDevice
 
 def circuit(x):
     qml.RX(x, wires=0)
     return qml.expval(qml.Z(0))
 
-device = EstimatorDevice(ledger=sys.argv[1])
-qnode = qml.set_shots(qml.QNode(circuit, device), 500)
-print("ready", flush=True)
-sys.stdin.readline()
-print([float(qnode(x)) for x in (0.1, 0.2, 0.3, 0.2)])
+def program(ready, results):
+    device = EstimatorDevice(ledger=sys.argv[1])
+    qnode = qml.set_shots(qml.QNode(circuit, device), 500)
+    ready.wait(60)
+    results.put([float(qnode(x)) for x in (0.1, 0.2, 0.3, 0.2)])
+
+context = multiprocessing.get_context("fork")
+ready, results = context.Barrier(3), context.SimpleQueue()
+programs = [context.Process(target=program, args=(ready, results)) for _ in range(3)]
+for each in programs:
+    each.start()
+for each in programs:
+    each.join()
+    print(results.get())
 """
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
 def test_programs_at_the_same_time_share_their_jobs(path):
-    command = [sys.executable, "-c", PROGRAM, str(path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    programs = [subprocess.Popen(command, **pipes) for _ in range(3)]
-    for program in programs:
-        assert program.stdout.readline() == "ready\n"
-    for program in programs:
-        program.stdin.write("go\n")
-        program.stdin.flush()
-    outputs = [program.communicate()[0] for program in programs]
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAMS, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    outputs = done.stdout.splitlines()
+    assert len(outputs) == 3
     assert outputs[0] == outputs[1] == outputs[2] and len(eval(outputs[0])) == 4
     assert [job.state for job in Ledger(path).jobs()] == ["done"] * 4
 

@@ -90,7 +90,10 @@ def test_other_settings_are_other_circuits(tracker):
         assert tracker.totals["transpilations"] == before
 
 
-def test_other_processes_transpile_nothing(tmp_path):
+def test_other_processes_transpile_nothing(tracker):
+    theta = np.array([0.3, 0.4])
+    here = qml.QNode(layered, EstimatorDevice(backend="aer:FakeManilaV2"))(theta)
+    assert tracker.totals["transpilations"] == 1
     script = (
         "import sys; sys.path[:0] = ['tests/executors/qiskit', 'tests/executors', 'tests']\n"
         "import numpy as np, pennylane as qml, qshift\n"
@@ -101,16 +104,16 @@ def test_other_processes_transpile_nothing(tmp_path):
         "print(tracker.totals['transpilations'], *map(repr, values))\n"
     )
     root = Path(qshift.__file__).parent.parent
-    printed = []
-    for seed in "12":
-        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(root)}
-        command = [sys.executable, "-c", script]
-        done = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, text=True, check=True
-        )
-        printed.append(done.stdout.split(maxsplit=1))
-    assert [count for count, _ in printed] == ["1", "0"]
-    assert printed[0][1] == printed[1][1]
+    other = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"  # here random, if none is set
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=root,
+        env=os.environ | {"PYTHONHASHSEED": other, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split(maxsplit=1) == ["0", " ".join(map(repr, here)) + "\n"]
 
 
 def test_a_directory_that_cannot_be_written_to_is_no_error(tmp_path, monkeypatch, tracker):
