@@ -78,6 +78,13 @@ def put_data(op: Operator, data: Sequence[Any]) -> None:
         op.data = tuple(data)
 
 
+def settings(kind: Any, op: Operator) -> dict[str, Any]:
+    """Returns what `kind.compute_matrix` takes by name, beside the parameters of `op`: gates of the
+    new kind are told their wires."""
+    wires = {"wires": op.wires} if issubclass(kind, OPERATORS[1:]) else {}
+    return {**wires, **op.hyperparameters, **(getattr(op, "wire_args", {}) if wires else {})}
+
+
 def is_recorded(number: Any) -> bool:
     """Whether autograd differentiates by a number now. A box outlives the differentiation that it
     was made for, and then has in it what it stood for."""
@@ -188,6 +195,12 @@ for _name in ("ops.functions.dot", "transforms.split_non_commuting"):
 _commuting = _module("transforms.optimization.commute_controlled")
 if hasattr(_commuting, "_can_commute"):
     _commuting._can_commute = shortcuts.of_known_bases(_commuting._can_commute)
+
+# `custom_ctrl_dispatch(base, control, values, work_wires, work_wire_type)` says in `ctrl` what a
+# controlled gate is called, from 0.46 on by the class that it is made from.
+_controlled = _module("ops.op_math.controlled")
+if hasattr(_controlled, "custom_ctrl_dispatch"):
+    _controlled.custom_ctrl_dispatch = shortcuts.of_its_own_class(_controlled.custom_ctrl_dispatch)
 
 
 def _not_if_sparse(asked: Any) -> Any:

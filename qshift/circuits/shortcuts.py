@@ -8,7 +8,8 @@ numbers and tensors as coefficients, which become arrays, and Jacobians of sever
 become arrays of what autograd differentiates by. And what Hamiltonians are added to or multiplied
 by in a quantum function stays in it as a gate, which it is not; gates move past others in
 `commute_controlled` if the basis of neither is known; numbers beside tensors are rounded to single
-precision; and a gate that is taken out of a batch may go on saying that it is one.
+precision; a gate that is taken out of a batch may go on saying that it is one; and a subclass of a
+user's is taken for the gate that it is made from where it is controlled.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pennylane.pauli import PauliSentence
 from pennylane.pytrees import flatten
 from pennylane.typing import TensorLike
 
+from qshift.circuits.identity import is_custom
 from qshift.circuits.terms import pairs, scaled, split, times
 from qshift.tensors import constant, is_tensor
 
@@ -195,3 +197,23 @@ def are_zeros(numbers: Any, zero: Any) -> bool:
     elif _moves(numbers):
         return False
     return numbers is not None and not np.any(numbers != zero)
+
+
+def of_its_own_class(dispatch: Any) -> Callable:
+    """Returns a single-dispatch function that takes no operator of a user's class for one of
+    PennyLane's: what was registered for a class that PennyLane has is not for subclasses of users.
+
+    Args:
+        dispatch: Made by `functools.singledispatch`; returns NotImplemented where nothing is
+            registered.
+    """
+
+    @functools.wraps(dispatch)  # with `register` and the others
+    def called(base: Any, *args: Any, **kwargs: Any) -> Any:
+        kind = type(base)
+        owner = next(each for each in kind.__mro__ if each in dispatch.registry)
+        if is_custom(kind) and not is_custom(owner):
+            return NotImplemented
+        return dispatch(base, *args, **kwargs)
+
+    return called

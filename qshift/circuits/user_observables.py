@@ -103,8 +103,17 @@ def _said(op: Operator) -> Iterator[tuple[str, bool, np.ndarray]]:
         try:
             with qml.QueuingManager.stop_recording():
                 matrix = np.asarray(way(op), dtype=complex) if is_there else None
-        except Exception:  # whatever a user's class may raise; who needs it will say so
+        except qml.exceptions.OperatorPropertyUndefined:
             continue
+        except Exception as error:  # whatever a user's class may raise
+            if not _is_stated(op, methods):
+                continue
+            raise UnsupportedError(
+                f"The {name} of {op.name}, a class of yours, cannot be computed "
+                f"({type(error).__name__}: {error}), and what it inherits may be another "
+                "observable's. Let its methods take what those of the class that it is derived "
+                "from take, with the same names, or leave them out."
+            ) from error
         if matrix is not None:
             yield name, _is_stated(op, methods), matrix
 
