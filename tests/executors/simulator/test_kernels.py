@@ -19,10 +19,19 @@ LABELS = ["b", 3, "a", -1, 0, "c"]
 
 # name -> (parameters, wires)
 ANY_WIRES = {"GlobalPhase": 1, "MultiRZ": 3}
-CATALOGUE = {
-    name: (getattr(qml, name).num_params, getattr(qml, name).num_wires or ANY_WIRES[name])
-    for name in sorted(KERNELS)
-}
+
+
+def _sizes(kind):
+    """The new kind of gate says it by its arguments, from PennyLane 0.46 on."""
+    parameters = getattr(kind, "dynamic_argnames", None)
+    wires = kind.num_wires
+    if isinstance(wires, property):
+        (wires,) = kind.wire_sizes
+    count = kind.num_params if parameters is None else len(parameters)
+    return count, wires or ANY_WIRES[kind.__name__]
+
+
+CATALOGUE = {name: _sizes(getattr(qml, name)) for name in sorted(KERNELS)}
 
 NESTINGS = {
     "plain": lambda gate, a, b: gate,
