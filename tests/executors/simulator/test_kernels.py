@@ -8,7 +8,7 @@ import numpy as np
 import pennylane as qml
 import pytest
 from pennylane_lightning.lightning_qubit_ops import StateVectorC128
-from references import angles, compiled, exact, random_points, truth
+from references import angles, compiled, exact, gate_sizes, random_points, truth
 
 from qshift.executors.simulator import kernels
 from qshift.executors.simulator.kernels import KERNELS, Kernels
@@ -19,19 +19,7 @@ LABELS = ["b", 3, "a", -1, 0, "c"]
 
 # name -> (parameters, wires)
 ANY_WIRES = {"GlobalPhase": 1, "MultiRZ": 3}
-
-
-def _sizes(kind):
-    """The new kind of gate says it by its arguments, from PennyLane 0.46 on."""
-    parameters = getattr(kind, "dynamic_argnames", None)
-    wires = kind.num_wires
-    if isinstance(wires, property):
-        (wires,) = kind.wire_sizes
-    count = kind.num_params if parameters is None else len(parameters)
-    return count, wires or ANY_WIRES[kind.__name__]
-
-
-CATALOGUE = {name: _sizes(getattr(qml, name)) for name in sorted(KERNELS)}
+CATALOGUE = {name: gate_sizes(name, ANY_WIRES) for name in sorted(KERNELS)}
 
 NESTINGS = {
     "plain": lambda gate, a, b: gate,
