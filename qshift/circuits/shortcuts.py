@@ -212,7 +212,7 @@ def of_its_own_class(dispatch: Any) -> Callable:
     def called(base: Any, *args: Any, **kwargs: Any) -> Any:
         kind = type(base)
         owner = next(each for each in kind.__mro__ if each in dispatch.registry)
-        if is_custom(kind) and not is_custom(owner):
+        if is_custom(kind) and not is_custom(owner):  # type: ignore[arg-type]
             return NotImplemented
         return dispatch(base, *args, **kwargs)
 

@@ -109,7 +109,7 @@ def _said(op: Operator) -> Iterator[tuple[str, bool, np.ndarray]]:
             if not _is_stated(op, methods):
                 continue
             raise UnsupportedError(
-                f"The {name} of {op.name}, a class of yours, cannot be computed "
+                f"The {name} of {type(op).__name__}, a class of yours, cannot be computed "
                 f"({type(error).__name__}: {error}), and what it inherits may be another "
                 "observable's. Let its methods take what those of the class that it is derived "
                 "from take, with the same names, or leave them out."
