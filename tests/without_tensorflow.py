@@ -30,7 +30,7 @@ def is_registration(node: ast.stmt) -> bool:
     """Whether a statement tells autoray how TensorFlow does something."""
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
         key = node.targets[0].slice
-        return isinstance(key, ast.Tuple) and is_name(key.elts[0])
+        return isinstance(key, ast.Tuple) and any(map(is_name, key.elts[:1]))
     call = node.value if isinstance(node, ast.Expr) else None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
         return False

@@ -18,6 +18,7 @@ from pennylane.ops.op_math import Adjoint
 from scipy.linalg import expm
 
 from qshift.circuits.identity import WIDEST_CUSTOM, contains_custom, is_custom, operators
+from qshift.circuits.pennylane_internals import OPERATORS
 from qshift.circuits.smooth_decompositions import parts, require_inverse
 from qshift.errors import UnsupportedError
 from qshift.rules.planner import Recipe, Spectrum
@@ -180,7 +181,7 @@ def _inherited(op: Operator, *names: Any) -> str:
     """Says which of a gate's methods are inherited from one of PennyLane's gates."""
     for name in names:
         owner = _owner(op, name)
-        if not is_custom(owner) and owner not in (Operator, Operation):
+        if not is_custom(owner) and owner not in (*OPERATORS, Operation):
             return f" (the {name} is inherited from {owner.__name__})"
     return ""
 

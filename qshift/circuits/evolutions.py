@@ -108,3 +108,29 @@ def trotterized(op: Operator) -> list[Operator]:
     time by 1j."""
     *others, time = op.data
     return op.compute_decomposition(*others, _as_time(time), wires=op.wires, **op.hyperparameters)
+
+
+def with_real_angles(op: Operator) -> Operator:
+    """Returns a gate that has real angles in place of complex tensors, which times of evolutions
+    are.
+
+    Raises:
+        UnsupportedError: If one of them has an imaginary part; in a graph, when it runs.
+    """
+    parameters = [as_real(x, op) if _is_complex_tensor(x) else x for x in op.data]
+    if all(new is old for new, old in zip(parameters, op.data, strict=True)):
+        return op
+    with qml.QueuingManager.stop_recording():
+        return qml.ops.functions.bind_new_parameters(op, parameters)
+
+
+def _is_complex_tensor(parameter: Any) -> bool:
+    if qml.math.get_interface(parameter) != "tensorflow":
+        return False  # other frameworks cast derivatives by themselves
+    return not qml.math.shape(parameter) and is_complex(parameter)
+
+
+def of_real_time(op: Operator) -> list[Operator]:
+    """Returns the parts of a template for an evolution: rotations, whose angles PennyLane wants
+    real from 0.46 on, whatever the time is."""
+    return with_real_angles(op).decomposition()

@@ -98,6 +98,12 @@ _commuting = _module("transforms.optimization.commute_controlled")
 if hasattr(_commuting, "_can_commute"):
     _commuting._can_commute = shortcuts.of_known_bases(_commuting._can_commute)
 
+# `custom_ctrl_dispatch(base, control, values, work_wires, work_wire_type)` says in `ctrl` what a
+# controlled gate is called, from 0.46 on by the class that it is made from.
+_controlled = _module("ops.op_math.controlled")
+if hasattr(_controlled, "custom_ctrl_dispatch"):
+    _controlled.custom_ctrl_dispatch = shortcuts.of_its_own_class(_controlled.custom_ctrl_dispatch)
+
 
 def _not_if_sparse(asked: Any) -> Any:
     """Returns a `requires_grad` that is False for sparse matrices. PennyLane's own fails beside

@@ -62,6 +62,13 @@ def put_data(op: Operator, data: Sequence[Any]) -> None:
         op.data = tuple(data)
 
 
+def settings(kind: Any, op: Operator) -> dict[str, Any]:
+    """Returns what `kind.compute_matrix` takes by name, beside the parameters of `op`: gates of the
+    new kind are told their wires."""
+    wires = {"wires": op.wires} if issubclass(kind, OPERATORS[1:]) else {}
+    return {**wires, **op.hyperparameters, **(getattr(op, "wire_args", {}) if wires else {})}
+
+
 def is_recorded(number: Any) -> bool:
     """Whether autograd differentiates by a number now. A box that is left over from an earlier
     differentiation only contains its number, or a box of an outer differentiation."""

@@ -8,8 +8,9 @@ also lost in products of Hamiltonians with numbers and tensors as coefficients, 
 and in Jacobians of several results, which become arrays of autograd's boxes. Further mistakes are
 mended here: an operator that a Hamiltonian is added to or multiplied by in a quantum function is
 recorded as a gate; `commute_controlled` moves gates past others if the basis of neither is known;
-numbers beside tensors are rounded to single precision; and a gate that is taken out of a batch may
-keep the batch size.
+numbers beside tensors are rounded to single precision; a gate that is taken out of a batch may
+keep the batch size; and a user's class is taken for the gate that it is derived from where it is
+controlled.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pennylane.pauli import PauliSentence
 from pennylane.pytrees import flatten
 from pennylane.typing import TensorLike
 
+from qshift.circuits.identity import is_custom
 from qshift.circuits.terms import pairs, scaled, split, times
 from qshift.tensors import constant, is_tensor
 
@@ -196,3 +198,23 @@ def are_zeros(numbers: Any, zero: Any) -> bool:
     elif _moves(numbers):
         return False
     return numbers is not None and not np.any(numbers != zero)
+
+
+def of_its_own_class(dispatch: Any) -> Callable:
+    """Returns a single-dispatch function that takes no operator of a user's class for one of
+    PennyLane's: what was registered for a class that PennyLane has is not for subclasses of users.
+
+    Args:
+        dispatch: Made by `functools.singledispatch`; returns NotImplemented where nothing is
+            registered.
+    """
+
+    @functools.wraps(dispatch)  # with `register` and the others
+    def called(base: Any, *args: Any, **kwargs: Any) -> Any:
+        kind = type(base)
+        owner = next(each for each in kind.__mro__ if each in dispatch.registry)
+        if is_custom(kind) and not is_custom(owner):  # type: ignore[arg-type]
+            return NotImplemented
+        return dispatch(base, *args, **kwargs)
+
+    return called

@@ -20,7 +20,7 @@ import pennylane as qml
 from pennylane.operation import Operator
 from pennylane.ops.op_math import ChangeOpBasis, Conditional, Evolution, Exp, Prod, SProd
 
-from qshift.circuits.evolutions import evolution, exponential, trotterized
+from qshift.circuits.evolutions import evolution, exponential, of_real_time, trotterized
 from qshift.circuits.identity import WIDEST_CUSTOM, contains_custom, is_custom, operators
 from qshift.circuits.multiplexers import diagonal, select_rotation
 from qshift.circuits.pennylane_internals import ADJOINTS, CONTROLLED, POWERS
@@ -217,6 +217,8 @@ _DECOMPOSITIONS = {
     Exp: exponential,
     Prod: _product,
     SProd: _scaled,
+    qml.ApproxTimeEvolution: of_real_time,
+    qml.CommutingEvolution: of_real_time,
     qml.CRot: _controlled_rot,
     qml.DiagonalQubitUnitary: diagonal,
     qml.FermionicSWAP: _fermionic_swap,

@@ -34,10 +34,18 @@ from qshift.rules.planner import Frequencies, Recipe, Spectrum
 # PennyLane has no such gates from 0.46 on.
 _OF_CONTINUOUS_VARIABLES: Any = getattr(qml.operation, "CVOperation", ())
 
-_HELD = {*ADJOINTS, *CONTROLLED, *POWERS}
-
 # Gates whose batch size some of PennyLane's releases do not find.
-_UNCOUNTED = {"GlobalPhase"} if qml.GlobalPhase(np.zeros(2)).batch_size is None else set()
+with qml.QueuingManager.stop_recording():
+    _BATCHES = [
+        qml.GlobalPhase(np.zeros(2)),
+        qml.ControlledQubitUnitary(np.array([np.eye(2)] * 2), [0, 1]),
+    ]
+_UNCOUNTED = {gate.name for gate in _BATCHES if gate.batch_size is None}
+
+# Gates whose parameters are those of another one, their base.
+_HELD = {*ADJOINTS, *CONTROLLED, *POWERS}
+if "ControlledQubitUnitary" in _UNCOUNTED:
+    _HELD.add(qml.ControlledQubitUnitary)
 
 _WITHOUT_EFFECT = (qml.Identity, qml.Barrier, qml.GlobalPhase, qml.Snapshot)
 
@@ -117,15 +125,23 @@ def data_positions(op: Operator, leaves: Sequence[Any]) -> list[int | None]:
 
 def ndim(op: Operator, parameter: int) -> int:
     """Returns how many dimensions an entry of ``op.data`` has without a batch."""
+    held = _holder(op)
+    if standard_name(held) in _UNCOUNTED:
+        return 0
+    if parameter >= len(held.data):  # values that wires are controlled on
+        return qml.math.ndim(op.data[parameter])
     try:
-        return _holder(op).ndim_params[parameter]
+        return held.ndim_params[parameter]
     except (AttributeError, TypeError):  # PennyLane's Evolution has none, and sums have None
         return 0
 
 
 def batch_size(op: Operator) -> int | None:
     """Returns the size of a gate's batch, or None if there is none."""
-    return _holder(op).batch_size
+    held = _holder(op)
+    if standard_name(held) in _UNCOUNTED:
+        return next((qml.math.shape(x)[0] for x in held.data if qml.math.ndim(x)), None)
+    return held.batch_size
 
 
 def _holder(op: Operator) -> Operator:

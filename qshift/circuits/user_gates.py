@@ -25,6 +25,7 @@ from qshift.circuits.identity import (
     is_custom,
     operators,
 )
+from qshift.circuits.pennylane_internals import settings
 from qshift.errors import UnsupportedError
 from qshift.inputs import shown
 from qshift.tensorflow_internals import is_watched
@@ -175,8 +176,8 @@ def require_unmistakable(op: Operator) -> None:
         for kind in _mistaken_for(part):
             numbers = [np.full(qml.math.shape(x), 0.4 + 0.1 * i)[()] for i, x in enumerate(op.data)]
             try:
-                stated = kind.compute_matrix(*numbers, **part.hyperparameters)
-                own = type(part).compute_matrix(*numbers, **part.hyperparameters)
+                stated = kind.compute_matrix(*numbers, **settings(kind, part))
+                own = type(part).compute_matrix(*numbers, **settings(type(part), part))
                 same = np.allclose(stated, own, rtol=0, atol=1e-9)
             except Exception:  # a user's class may raise anything, or keep its leaves elsewhere
                 same = False

@@ -105,8 +105,17 @@ def _said(op: Operator) -> Iterator[tuple[str, bool, np.ndarray]]:
         try:
             with qml.QueuingManager.stop_recording():
                 matrix = np.asarray(way(op), dtype=complex) if is_there else None
-        except Exception:  # a user's class may raise anything; code that needs it reports that
+        except qml.exceptions.OperatorPropertyUndefined:
             continue
+        except Exception as error:  # a user's class may raise anything
+            if not _is_stated(op, methods):
+                continue
+            raise UnsupportedError(
+                f"The {name} of {type(op).__name__}, a class of yours, cannot be computed "
+                f"({type(error).__name__}: {error}), and what it inherits may be another "
+                "observable's. Let its methods take what those of the class that it is derived "
+                "from take, with the same names, or leave them out."
+            ) from error
         if matrix is not None:
             yield name, _is_stated(op, methods), matrix
 

@@ -18,7 +18,7 @@ from pennylane.tape import QuantumScript
 
 from qshift.circuits import user_gates
 from qshift.circuits.decomposition import decompose, hides, innermost
-from qshift.circuits.scalars import as_real, is_complex
+from qshift.circuits.evolutions import with_real_angles
 from qshift.circuits.terms import split, times
 from qshift.errors import UnsupportedError
 
@@ -91,20 +91,8 @@ def decomposed(tape: QuantumScript) -> QuantumScript:
 
 
 def _with_real_angles(op: Operator) -> Operator:
-    """Returns a gate with real angles; decompositions of evolutions give complex ones."""
-    if isinstance(innermost(op), Exp | SProd):
-        return op
-    parameters = [as_real(x, op) if _is_complex_tensor(x) else x for x in op.data]
-    if all(new is old for new, old in zip(parameters, op.data, strict=True)):
-        return op
-    with qml.QueuingManager.stop_recording():
-        return qml.ops.functions.bind_new_parameters(op, parameters)
-
-
-def _is_complex_tensor(parameter: Any) -> bool:
-    if qml.math.get_interface(parameter) != "tensorflow":
-        return False  # other frameworks convert derivatives by themselves
-    return not qml.math.shape(parameter) and is_complex(parameter)
+    """Returns a gate whose angles are not complex, as those of what is made of evolutions are."""
+    return op if isinstance(innermost(op), Exp | SProd) else with_real_angles(op)
 
 
 def _require_known(op: Operator, marked: bool) -> None:

@@ -194,18 +194,27 @@ def test_gates_of_unknown_bases_do_not_commute(gate, controlled, direction):
     np.testing.assert_allclose(found, qshift.qnode(DEVICE)(fn)(x), atol=1e-12)
 
 
-def test_what_pennylane_cannot_transform_is_an_error_that_names_the_transform():
-    @qml.transforms.commute_controlled
-    @qshift.qnode(DEVICE)
-    def circuit(x):
-        qml.RX(2.0, 2)
-        qml.prod(qml.RX(0.3, 2), qml.CRX(x, [0, 1]))
-        return qml.expval(qml.Z(0))
+def mixed_product(x):
+    qml.RX(2.0, 2)
+    qml.prod(qml.RX(0.3, 2), qml.CRX(x, [0, 1]))
+    return qml.expval(qml.Z(0))
 
+
+def test_what_pennylane_cannot_transform_is_an_error_that_names_the_transform():
+    """Up to PennyLane 0.45, a product without a basis; later ones have moved nothing past it."""
+    transform = qml.transforms.commute_controlled
+    circuit = transform(qshift.qnode(DEVICE)(mixed_product))
     x = tf.Variable(0.3, dtype=tf.float64)
+    try:
+        expected = transform(qml.qnode(DEVICE)(mixed_product))(0.3)
+    except Exception:
+        expected = None
     for call in (circuit, tf.function(circuit)):
-        with pytest.raises(qshift.UnsupportedError, match="commute_controlled"):
-            call(x)
+        if expected is None:
+            with pytest.raises(qshift.UnsupportedError, match="commute_controlled"):
+                call(x)
+        else:
+            np.testing.assert_allclose(call(x), expected, atol=1e-12)
 
 
 def test_adjoint_differentiation_needs_generators():

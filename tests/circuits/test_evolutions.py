@@ -70,3 +70,22 @@ def test_exponentials_with_imaginary_coefficients_are_evolutions(name, around, c
     found = derivatives(lambda x: qml.exp(EXPONENTS[name](), 1j * x))
     expected = derivatives(lambda x: qml.evolve(EXPONENTS[name](), -x))
     assert found == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_times_of_templates_may_be_complex_tensors(compiled):
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(time):
+        qml.ApproxTimeEvolution(0.7 * qml.X(0), tf.cast(time, tf.complex128), 2)
+        qml.CommutingEvolution(0.5 * qml.Y(1), tf.cast(2.0 * time, tf.complex128))
+        return qml.expval(qml.Z(0) @ qml.Z(1))
+
+    time = tf.constant(0.3, tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(time)
+        value = (tf.function(circuit) if compiled else circuit)(time)
+    first = tape.gradient(value, time)
+    x, y = 1.4 * 0.3, 2.0 * 0.3
+    assert float(value) == pytest.approx(np.cos(x) * np.cos(y), abs=1e-12)
+    slope = -1.4 * np.sin(x) * np.cos(y) - 2.0 * np.cos(x) * np.sin(y)
+    assert float(first) == pytest.approx(slope, abs=1e-12)

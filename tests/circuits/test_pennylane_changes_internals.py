@@ -86,6 +86,19 @@ def test_gates_of_unknown_bases_stay_where_they_are():
     assert tape.operations == [qml.CNOT([0, 1]), qml.X(1)]
 
 
+class OwnPhase(qml.PhaseShift):
+    """A user's gate, which may be another one than its base class."""
+
+
+@pytest.mark.parametrize("control", [[1], [1, 2]])
+def test_users_gates_stay_what_they_are_where_they_are_controlled(control):
+    assert type(qml.ctrl(qml.PhaseShift(0.1, 0), control[:1])) is qml.ControlledPhaseShift
+    own = qml.ctrl(OwnPhase(0.1, 0), control)
+    assert type(own.base) is OwnPhase
+    assert list(own.control_wires) == control
+    assert type(qml.ctrl(qml.ctrl(OwnPhase(0.1, 0), 1), 2).base) is OwnPhase
+
+
 def test_sparse_matrices_are_constants():
     matrix, x = sparse.csr_matrix(np.eye(2)), tf.Variable(0.1)
     requires_grad = changes._module("math.multi_dispatch").requires_grad

@@ -94,6 +94,18 @@ def test_autograd_differentiates_by_boxes_as_long_as_it_does():
     assert not internals.is_recorded(left[0])
 
 
+@pytest.mark.parametrize(
+    "kind, op",
+    [
+        (type(op), op)
+        for op in (qml.RX(0.3, 0), qml.PSWAP(0.3, [0, 1]), qml.PauliRot(0.3, "XY", [0, 1]))
+    ],
+)
+def test_matrices_of_classes_take_parameters_and_settings(kind, op):
+    found = kind.compute_matrix(*op.data, **internals.settings(kind, op))
+    np.testing.assert_allclose(found, op.matrix())
+
+
 def test_a_qnode_keeps_what_its_function_returned():
     node = qml.QNode(lambda: [qml.expval(qml.Z(0)), {"p": qml.probs(wires=0)}], DEVICE)
     node.construct((), {})

@@ -227,8 +227,8 @@ class Scaled(Gate):
 
 class Subclass(qml.RX):
     @staticmethod
-    def compute_matrix(theta):
-        return qml.RX.compute_matrix(3 * theta)
+    def compute_matrix(phi, wires=None):
+        return qml.RX.compute_matrix(3 * phi)
 
     def generator(self):
         return qml.Hamiltonian([-1.5], [qml.X(self.wires)])
@@ -236,8 +236,8 @@ class Subclass(qml.RX):
 
 class OtherMatrix(qml.RX):
     @staticmethod
-    def compute_matrix(theta):
-        return qml.RX.compute_matrix(3 * theta)
+    def compute_matrix(phi, wires=None):
+        return qml.RX.compute_matrix(3 * phi)
 
 
 class OtherParts(qml.RX):

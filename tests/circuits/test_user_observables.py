@@ -15,7 +15,7 @@ class ByMatrix(qml.Z):
     """X, in place of Z."""
 
     @staticmethod
-    def compute_matrix():
+    def compute_matrix(wires=None):
         return X
 
 
@@ -31,14 +31,28 @@ class ByBoth(ByMatrix, ByGates):
 
 class Raising(qml.Z):
     @staticmethod
-    def compute_matrix():
+    def compute_matrix(wires=None):
         return np.array([[0, 1.0], [0, 0]])
 
 
 class Torn(ByMatrix):
     @staticmethod
-    def compute_eigvals():
+    def compute_eigvals(wires=None):
         return np.array([1.0, 2.0])
+
+
+class OtherNames(qml.Z):
+    """Does not take what it is given, by some release of PennyLane: wires, or nothing."""
+
+    @staticmethod
+    def compute_matrix(labels):
+        return X
+
+
+class Failing(qml.Z):
+    @staticmethod
+    def compute_diagonalizing_gates(wires):
+        raise ValueError("none")
 
 
 class Renamed(qml.X):
@@ -108,6 +122,13 @@ def test_what_is_not_hermitian_by_its_own_matrix_is_an_error(around):
 def test_a_class_that_contradicts_itself_is_an_error():
     with pytest.raises(qshift.UnsupportedError, match="matrix and the diagonalizing gates of"):
         results(lambda: Torn(0) @ qml.Z(1), "simulator", qml.expval)
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("kind", [OtherNames, Failing])
+def test_what_cannot_be_computed_is_an_error_and_not_what_is_inherited(kind, around):
+    with pytest.raises(qshift.UnsupportedError, match=f"of {kind.__name__}, a class of yours"):
+        results(lambda: AROUND[around](kind), "simulator", qml.expval)
 
 
 @pytest.mark.parametrize("kind", [ByMatrix, ByGates])

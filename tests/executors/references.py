@@ -154,3 +154,16 @@ def differences(circuit, points, wires=3, step=1e-5):
         for move in moves
     ]
     return np.stack(sides, axis=-1)
+
+
+def gate_sizes(name, any_wires):
+    """How many parameters and wires one of PennyLane's gates has; `any_wires` says how many those
+    take that may have any number."""
+    kind = getattr(qml, name)
+    # The new kind of gate says it by its arguments, from PennyLane 0.46 on.
+    parameters = getattr(kind, "dynamic_argnames", None)
+    wires = kind.num_wires
+    if isinstance(wires, property):
+        (wires,) = kind.wire_sizes
+    count = kind.num_params if parameters is None else len(parameters)
+    return count, wires or any_wires[name]

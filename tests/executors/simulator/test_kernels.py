@@ -8,7 +8,7 @@ import numpy as np
 import pennylane as qml
 import pytest
 from pennylane_lightning.lightning_qubit_ops import StateVectorC128
-from references import angles, compiled, exact, random_points, truth
+from references import angles, compiled, exact, gate_sizes, random_points, truth
 
 from qshift.executors.simulator import kernels
 from qshift.executors.simulator.kernels import KERNELS, Kernels
@@ -19,10 +19,7 @@ LABELS = ["b", 3, "a", -1, 0, "c"]
 
 # name -> (parameters, wires)
 ANY_WIRES = {"GlobalPhase": 1, "MultiRZ": 3}
-CATALOGUE = {
-    name: (getattr(qml, name).num_params, getattr(qml, name).num_wires or ANY_WIRES[name])
-    for name in sorted(KERNELS)
-}
+CATALOGUE = {name: gate_sizes(name, ANY_WIRES) for name in sorted(KERNELS)}
 
 NESTINGS = {
     "plain": lambda gate, a, b: gate,

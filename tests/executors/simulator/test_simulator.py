@@ -20,6 +20,7 @@ from references import (
     assert_independent,
     compiled,
     exact,
+    gate_sizes,
     product,
     random_points,
     several,
@@ -409,7 +410,7 @@ def test_samples_and_exact_values_and_gradients_in_turn():
 # --- gradients ---
 
 ANY_WIRES = {"GlobalPhase": 1, "MultiRZ": 2}
-SUITABLE = {name: getattr(qml, name).num_wires or ANY_WIRES[name] for name in sorted(SUITS_ADJOINT)}
+SUITABLE = {name: gate_sizes(name, ANY_WIRES)[1] for name in sorted(SUITS_ADJOINT)}
 
 CONTROLS = {
     "plain": lambda gate: gate,
@@ -461,6 +462,10 @@ def test_gradients_of_gates(name, control):
     gate = CONTROLS[control](getattr(qml, name)(angles(1)[0], wires=range(SUITABLE[name])))
     circuit = surrounded([gate])
     assert [slot.gate for slot in circuit.slots][1] == gate.name
+    if not getattr(gate, "base", gate).wires and gate.wires:
+        # Phases are on no wires from PennyLane 0.46 on, and lightning wants one beside controls.
+        assert make()._adjoint(circuit) is None
+        return
     assert_gradients(circuit)
 
 
