@@ -260,6 +260,8 @@ class QNode(BaseQNode):
     # A quantum function is ordinary Python, which AutoGraph must not rewrite.
     @tf.autograph.experimental.do_not_convert
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not qml.QueuingManager.recording():
+            return super().__call__(*args, **kwargs)
         # A quantum function may call another qnode, whose gates must not be recorded with its own.
         with qml.QueuingManager.stop_recording():
             return super().__call__(*args, **kwargs)

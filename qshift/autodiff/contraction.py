@@ -56,6 +56,7 @@ class Block:
     Attributes:
         upper: The multi-indices a + j, for active j, each once.
         table: int[A, J]: the position of each a + j in `upper`.
+        is_whole: Whether all columns are active.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Block:
     ) -> None:
         self.columns, self._lower, self._active = columns, lower, active
         self._num_values = num_values
+        self.is_whole = tuple(active) == tuple(columns)
         self.upper, self.table = one_order_up(lower, active)
         place = {column: i for i, column in enumerate(columns)}
         self._places = [place[column] for column in active]
@@ -113,13 +115,13 @@ class Block:
 
     def pick(self, tangent: tf.Tensor) -> tf.Tensor:
         """Takes the active columns out of all of the part's."""
-        if self._active == self.columns:
+        if self.is_whole:
             return tangent
         return tf.gather(tangent, self._places, axis=-1)
 
     def spread(self, gradient: tf.Tensor) -> tf.Tensor:
         """Puts the active columns among zeros for the others."""
-        if self._active == self.columns:
+        if self.is_whole:
             return gradient
         padded = tf.pad(gradient, [[0, 0]] * (gradient.shape.rank - 1) + [[0, 1]])
         place = {column: i for i, column in enumerate(self._active)}

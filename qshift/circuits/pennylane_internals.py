@@ -148,9 +148,10 @@ class BaseQNode(qml.QNode):
     def settings(self, value: dict[str, Any]) -> None:
         self._init_args = value
 
-    def _impl_call(self, *args: Any, **kwargs: Any) -> Any:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
         # PennyLane calls this method where the QNode is called and not recorded as an instruction.
-        return self.returned(*args, **kwargs)
+        cls._impl_call = cls.returned
 
     def returned(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the result of a call."""

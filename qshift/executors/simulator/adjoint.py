@@ -100,8 +100,8 @@ class Adjoint:
         result = np.zeros(self._shape)
         if self._columns:
             parameters = [
-                own if moves else []
-                for own, moves in zip(self._kernels.own_parameters(row), self._moves, strict=True)
+                row[own] if moves else []
+                for own, moves in zip(self._kernels.own, self._moves, strict=True)
             ]
             operations = gate_list(self._names, parameters, *self._gates)
             found = jacobian(

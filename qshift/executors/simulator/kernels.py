@@ -117,6 +117,7 @@ class Kernels:
     Attributes:
         moving: The gates that run at each point: all from the first that depends on the point.
         start: The state before these gates, complex[2**n]; None for |0...0>.
+        own: For each gate of `moving` the place of its parameters in a row that `run` yields.
         state: The state vector.
 
     Raises:
@@ -141,6 +142,7 @@ class Kernels:
         fixed, self.moving = gates[:first], gates[first:]
         self.start = self._fixed_state(fixed)
         self._steps = self._compile()
+        self.own = [slice(start, stop) for _, _, start, stop in self._steps]
         uses = [(i, column) for i, gate in enumerate(self.moving) for column in gate.columns]
         self._uses = np.array(uses, dtype=int).reshape(-1, 2).T
         self._grain = 1 + len(self._steps) // (1 + thresholds.most_amplitudes // state.size())
@@ -310,10 +312,6 @@ class Kernels:
         state = np.empty(self.state.size(), dtype=complex)
         self.state.getState(state)
         return state
-
-    def own_parameters(self, row: list[float]) -> list[list[float]]:
-        """Returns a row that `run` gave as one list of parameters for each gate of `moving`."""
-        return [row[start:stop] for _, _, start, stop in self._steps]
 
     def _reading(
         self, basis: Basis

@@ -297,7 +297,7 @@ def test_each_point_comes_once_with_its_parameters():
     seen = {}
     for i, row in program.run(points):
         assert i not in seen
-        seen[i] = [own for own in program.own_parameters(row) if own]
+        seen[i] = [row[own] for own in program.own if row[own]]
     columns = iter(range(circuit.num_parameters))
     pattern = [([next(columns)] if k % 2 == 0 else [None, next(columns), None]) for k in range(16)]
     for i, point in enumerate(points):
