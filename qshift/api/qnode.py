@@ -91,10 +91,10 @@ class QNode(BaseQNode):
     them.
 
     Gates whose angles are certain to be multiples of one tensor are differentiated together, by
-    that tensor. So a tape can differentiate by arguments, by variables, and by tensors computed
-    from them outside of the quantum function. A tensor that the quantum function itself computes
-    and hands out may get the derivative of all these gates, or none, unless a tape is told to watch
-    it there.
+    that tensor, and angles that are entries of a tensor by the tensor. So a tape can differentiate
+    by arguments, by variables, and by tensors computed from them outside of the quantum function. A
+    tensor that the quantum function itself computes and hands out may get the derivative of all
+    these gates, or none, unless a tape is told to watch it there.
 
     Only derivatives that are used are evaluated. If q gates of frequency one turn by x, then f,
     df/dx, d2f/dx2 and their derivatives by each of P weights take (2 q + 1) (2 P + 1) circuits by

@@ -174,14 +174,28 @@ class _Blocks:
 
     def __init__(self) -> None:
         self._open, self._lock = 0, Lock()
-        self._own = [kind.__getitem__ for kind in INDEXED]
-        self._asking = [_asking(own) for own in self._own]
+        self._own: list[Callable] = []  # what others have put there
+        self._asking: list[Callable] = []
 
-    def count(self, more: int) -> None:
+    def enter(self) -> None:
         with self._lock:
-            self._open += more
+            self._open += 1
+            if self._open > 1:
+                return
+            own = [kind.__getitem__ for kind in INDEXED]
+            if own != self._own:
+                self._own, self._asking = own, [_asking(each) for each in own]
+            for kind, asking in zip(INDEXED, self._asking, strict=True):
+                kind.__getitem__ = asking
+
+    def leave(self) -> None:
+        with self._lock:
+            self._open -= 1
+            if self._open:
+                return
             for kind, own, asking in zip(INDEXED, self._own, self._asking, strict=True):
-                kind.__getitem__ = asking if self._open else own
+                if kind.__getitem__ is asking:
+                    kind.__getitem__ = own
 
 
 @contextmanager
@@ -189,13 +203,13 @@ def indexed() -> Iterator[None]:
     """Within it, eager tensors and variables of this thread are indexed by NumPy, and tensors
     remember how they were made if anything records."""
     outer, _current.read = _current.read, {}
-    _blocks.count(1)
+    _blocks.enter()
     try:
         # With nothing recording, nobody can ask for derivatives of what is run now.
         with remembered_ops() if could_record() else nullcontext():
             yield
     finally:
-        _blocks.count(-1)
+        _blocks.leave()
         _current.read = outer
 
 
