@@ -70,6 +70,7 @@ def test_adjoint_differentiation_of_every_gate(name):
     assert_derivatives_equal(tape_derivatives(function, circuit.theta, 1), expected)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("wires", [1, 3])
 def test_adjoint_differentiation_to_third_order(wires):
     circuit = RandomCircuit(wires, wires, 3, gates=4, names=FEW_ANGLES)

@@ -12,10 +12,12 @@ import ast
 import collections
 import importlib.machinery
 import importlib.util
+import re
 import sys
 
 NAMES = ("tensorflow", "tf", "tf-autograph", "tensorflow-autograph", "tensorflow-macos")
 MEMBERS = ("TF", "TF_AUTOGRAPH")  # of `Interface`
+_NAMED = re.compile(rb"tensorflow|\btf\b|\bTF")  # any of these, in a module's source
 REMOVED = collections.Counter()
 
 
@@ -99,7 +101,10 @@ class Without(ast.NodeTransformer):
 class _Loader(importlib.machinery.SourceFileLoader):
     def get_code(self, fullname):  # not from the file of compiled code, nor into it
         path = self.get_filename(fullname)
-        tree = Without().visit(ast.parse(self.get_data(path), path))
+        source = self.get_data(path)
+        if not _NAMED.search(source):  # as in nine of ten modules; parsing takes long
+            return super().get_code(fullname)
+        tree = Without().visit(ast.parse(source, path))
         return compile(ast.fix_missing_locations(tree), path, "exec")
 
 

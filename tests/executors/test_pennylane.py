@@ -205,7 +205,7 @@ def test_each_call_draws_afresh(name):
 )
 def test_equal_points_have_samples_of_their_own(name, seed):
     """A batch of equal inputs is as many experiments."""
-    shots, count = 50, 300 if name in EXACT[:3] else 8  # Aer takes long for each
+    shots, count = 50, 150 if name in EXACT[:3] else 8  # Aer takes long for each
     circuit = product(shots=shots)
     points = np.tile([[0.5, 0.9]], (count, 1))
     mean = math.cos(0.5) * math.cos(0.9)
@@ -218,7 +218,7 @@ def test_equal_points_have_samples_of_their_own(name, seed):
 @pytest.mark.parametrize("name", SAMPLING)
 def test_different_circuits_have_samples_of_their_own(name):
     """With one seed, too: it seeds the run, not every circuit alike."""
-    shots, count = 50, 300 if name in EXACT[:3] else 8
+    shots, count = 50, 150 if name in EXACT[:3] else 8
     points = np.tile([[0.5]], (count, 1)) + 1e-9 * np.arange(count)[:, None]
     executor = PennyLaneExecutor(device(name, wires=2), seed=5)
     circuits = [
