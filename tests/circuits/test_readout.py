@@ -202,7 +202,7 @@ def test_several_measurements_of_different_shapes():
             qml.expval(qml.Z(0)),
         )
 
-    assert_taylor_series(of(measure), numpy_of(measure), X, order=2)
+    assert_taylor_series(of(measure), numpy_of(measure), X, order=3)
 
 
 def test_observables_that_are_almost_equal_stay_apart():
