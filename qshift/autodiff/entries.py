@@ -61,7 +61,7 @@ def blocks(
                 (entry.position, i, entry)
             )
         else:
-            others.setdefault(i if angle.shape.rank else angle.dtype, []).append(i)
+            others.setdefault((i,) if angle.shape.rank else angle.dtype.name, []).append(i)
     found = []
     for each in entries.values():
         each.sort()

@@ -121,6 +121,12 @@ BATCHES = {
     "some rows": lambda x: [x[:, 2], x[..., 0]],
     "transposed": lambda x: list(tf.transpose(x, [1, 0])),
     "beside one number": lambda x: [x[:, 1], x[0, 0], x[:, 0] * 2],
+    "beside functions": lambda x: [
+        tf.sin(x[0, 1]),
+        tf.sin(x[:, 1]),
+        tf.cos(x[:, 0]),
+        x[0, 2] ** 2,
+    ],
     "reversed": lambda x: [x[::-1, 1], x[:, 0]],
 }
 
