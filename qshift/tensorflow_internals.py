@@ -48,6 +48,7 @@ class _Open(threading.local):
 
     def __init__(self) -> None:
         self.numbers: tuple[int, ...] = ()
+        self.watches = 0
 
 
 _open, _numbers = _Open(), itertools.count()
@@ -62,8 +63,10 @@ def _count_tapes(kind: type, push: str, pop: str) -> None:
     @functools.wraps(pushed)
     def begin(self: Any) -> None:
         pushed(self)
-        if not hasattr(self, "_qshift_number"):
-            self._qshift_number = next(_numbers)
+        # A tape that is reset has forgotten what it recorded: it is another one from then on.
+        tape = vars(self).get("_tape")
+        if not hasattr(self, "_qshift_number") or self._qshift_tape is not tape:
+            self._qshift_number, self._qshift_tape = next(_numbers), tape
         _open.numbers += (self._qshift_number,)
 
     @functools.wraps(popped)
@@ -89,9 +92,11 @@ def _mark_watched(kind: type, method: str) -> None:
     @functools.wraps(watch)
     def marked(self: Any, tensors: Any, *others: Any) -> None:
         watch(self, tensors, *others)
+        _open.watches += 1
         for tensor in tf.nest.flatten(tensors, expand_composites=True):
+            tensor = tensor.handle if isinstance(tensor, tf.Variable) else tensor
             if isinstance(tensor, tf.Tensor):
-                tensor.qshift_watched = True
+                tensor.qshift_watched = _open.watches
 
     setattr(kind, method, marked)
 
@@ -100,10 +105,12 @@ _mark_watched(tf.GradientTape, "watch")
 _mark_watched(tf.autodiff.ForwardAccumulator, "_watch")
 
 
-tf.Tensor.qshift_watched = False
-# was_told_to_watch(tensor): whether a tape or forward accumulator was told to watch a tensor; until
-# then it may not have followed the tensor.
-was_told_to_watch: Callable[[tf.Tensor], bool] = operator.attrgetter("qshift_watched")
+tf.Tensor.qshift_watched = 0
+# was_told_to_watch(tensor): whether a tape or forward accumulator was told to watch a tensor, until
+# which it may not have followed the tensor: 0, or what `watches()` was then.
+was_told_to_watch: Callable[[tf.Tensor], int] = operator.attrgetter("qshift_watched")
+# watches() returns how often tapes of this thread have been told to watch something.
+watches: Callable[[], int] = functools.partial(getattr, _open, "watches")
 
 
 def is_watched(tensor: tf.Tensor) -> bool:

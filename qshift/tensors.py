@@ -29,6 +29,8 @@ def as_argument(argument: Any) -> Any:
     objects that only convert to tensors, such as Keras's variables, become tensors."""
     if isinstance(argument, tf.SparseTensor):
         return dense(argument)
+    if isinstance(getattr(argument, "value", None), tf.Variable):
+        return argument.value  # of a Keras variable, which somebody may assign to meanwhile
     if not is_tensor(argument) and hasattr(type(argument), "__tf_tensor__"):
         return tf.convert_to_tensor(argument)
     return argument

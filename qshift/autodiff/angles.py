@@ -188,6 +188,8 @@ class Angles:
         origin = getattr(tensor, "qshift_made", None)
         if origin is None or origin.scope is not self._scope or was_told_to_watch(tensor):
             return None
+        if any(was_told_to_watch(each) > origin.watches for each in origin.inputs):
+            return None  # by a tape that does not know the op
         if not (origin.recorded if eager else _knows_own_gradient(origin, tensor.op, tensor)):
             return None
         kind, inputs = origin.kind, origin.inputs

@@ -8,6 +8,7 @@ constants. Where that is right is for `qshift.autodiff.angles` to say.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,9 @@ from qshift.tensorflow_internals import EagerTensor
 # How the entries of an angle lie in its tensor: alone, or one for each point of a batch, which is
 # the tensor's first axis or its last.
 ALONE, ROWS, COLUMNS = range(3)
+
+# For each angle so many entries of a tensor may be left over; it is taken apart otherwise.
+_MOST_UNUSED = 16
 
 
 class Entry(NamedTuple):
@@ -54,22 +58,42 @@ def blocks(
         Each tensor [1 or N, columns], with which of the angles its columns are.
     """
     entries: dict[Hashable, list[tuple[int, int, Entry]]] = {}
-    others: dict[Hashable, list[int]] = {}
+    alone: list[int] = []
     for i, angle in enumerate(angles):
         if (entry := _entry(angle, steps)) is not None:
-            entries.setdefault((id(entry.tensor), entry.batch), []).append(
-                (entry.position, i, entry)
-            )
+            key = (*_identity(entry.tensor, steps), entry.batch)
+            entries.setdefault(key, []).append((entry.position, i, entry))
         else:
-            others.setdefault((i,) if angle.shape.rank else angle.dtype.name, []).append(i)
+            alone.append(i)
+    for where, each in list(entries.items()):
+        if len(each) * _MOST_UNUSED < _width(each[0][-1]):
+            alone += [i for _, i, _ in entries.pop(where)]
+    others: dict[Hashable, list[int]] = {}
+    for i in alone:
+        others.setdefault((i,) if angles[i].shape.rank else angles[i].dtype.name, []).append(i)
     found = []
     for each in entries.values():
-        each.sort()
+        each.sort(key=operator.itemgetter(0, 1))
         found.append(([i for _, i, _ in each], _taken([entry for _, _, entry in each])))
     for numbers in others.values():
         stacked = tf.stack([angles[i] for i in numbers], axis=-1)
         found.append((numbers, tf.reshape(stacked, [-1, len(numbers)])))
     return found
+
+
+def _width(entry: Entry) -> int:
+    """Returns how many angles could be entries of a tensor in the same way."""
+    shape = entry.tensor.shape
+    axes = {ALONE: shape, ROWS: shape[1:], COLUMNS: shape[:-1]}[entry.batch]
+    return axes.num_elements()
+
+
+def _identity(tensor: tf.Tensor, steps: Mapping[Hashable, Step]) -> tuple[Hashable, ...]:
+    """Returns what two tensors share only if one can be used in place of the other."""
+    step = steps.get(id(tensor) if tf.executing_eagerly() else name_of(tensor))
+    if step is not None and step.label is not None and step.label[0] == "ReadVariableOp":
+        return name_of(step.other), step.label  # reads of a variable between two assignments
+    return (id(tensor),)
 
 
 def _entry(angle: tf.Tensor, steps: Mapping[Hashable, Step]) -> Entry | None:

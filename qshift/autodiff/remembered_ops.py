@@ -28,9 +28,12 @@ from qshift.tensorflow_internals import (
     EagerTensor,
     add_callback,
     could_record,
+    following,
     open_tapes,
     record_operation,
     remove_callback,
+    was_told_to_watch,
+    watches,
 )
 
 
@@ -38,12 +41,13 @@ class Scope:
     """One block of `remembered_ops`.
 
     Attributes:
-        reads: Of each variable, by the id of its handle, the latest eager read, and a number that
-            two reads share only if they gave the same.
+        reads: Of each variable, by the id of its handle, the latest eager read, what tapes there
+            were and which were told to watch it, and a number that two reads share only if they
+            gave the same numbers with the same tapes.
     """
 
     def __init__(self) -> None:
-        self.reads: dict[int, tuple[tf.Tensor, int]] = {}
+        self.reads: dict[int, tuple[tf.Tensor, tuple, int]] = {}
 
 
 class Made(NamedTuple):
@@ -60,6 +64,7 @@ class Made(NamedTuple):
             not, but are told a gradient afterwards.
         tapes: The tapes that were open when the tensor was made, see `open_tapes`.
         version: For an eager read of a variable, see `Scope.reads`.
+        watches: How often tapes had been told to watch something, see `watches`.
     """
 
     kind: str
@@ -70,24 +75,15 @@ class Made(NamedTuple):
     recorded: bool
     tapes: tuple[int, ...]
     version: int
+    watches: int
 
 
 class _Read(NamedTuple):
-    """A tensor or variable that was indexed.
+    """A tensor that was indexed, its shape, and its entries, one after the other."""
 
-    Attributes:
-        given: As which it was.
-        tensor: What it was then.
-        shape: Its shape.
-        numbers: Its entries, one after the other.
-        assignments: How often variables had been assigned to.
-    """
-
-    given: tf.Tensor | tf.Variable
     tensor: tf.Tensor
     shape: tuple[int, ...]
     numbers: np.ndarray
-    assignments: int
 
 
 class _Current(threading.local):
@@ -138,16 +134,19 @@ def _remember(
     recorded, version = could_record(), 0
     if graph is None:
         if kind == "ReadVariableOp":
-            latest, version = scope.reads.get(id(inputs[0]), (None, -1))
-            if latest is None or not np.array_equal(latest, outputs[0]):
+            followed = open_tapes(), was_told_to_watch(inputs[0]), following([outputs[0]])
+            latest, before, version = scope.reads.get(id(inputs[0]), (None, (), -1))
+            if before != followed or not np.array_equal(latest, outputs[0]):
                 version += 1
-                scope.reads[id(inputs[0])] = outputs[0], version
+                scope.reads[id(inputs[0])] = outputs[0], followed, version
         elif kind == "Identity":
             # The last op of each eager `tf.custom_gradient`, which then tells tapes something else.
             recorded = False
     tapes = open_tapes()
     for index, output in enumerate(outputs):
-        output.qshift_made = Made(kind, inputs, attrs, index, scope, recorded, tapes, version)
+        output.qshift_made = Made(
+            kind, inputs, attrs, index, scope, recorded, tapes, version, watches()
+        )
 
 
 # assignments() returns how often eager ops within `remembered_ops` have assigned to a variable.
@@ -165,7 +164,8 @@ def made(tensor: tf.Tensor) -> Made | None:
     return found if found is not None and found.scope is _current.scope else None
 
 
-_MOST = 2**14  # entries of a tensor: of more, the positions take longer than TensorFlow does
+# Entries of a tensor: of more, the positions take longer than TensorFlow does.
+_MOST, _MOST_IN_VARIABLES = 2**14, 2**10
 
 
 class _Blocks:
@@ -219,14 +219,13 @@ def _asking(own: Callable) -> Callable:
         known = _current.read
         if known is None or not tf.executing_eagerly():
             return own(tensor, index)
-        read = known.get(id(tensor))
-        is_variable = read is not None and read.given is not read.tensor
-        if read is None or is_variable and read.assignments != _current.assignments:
-            read = _read(tensor)
-            if read is None:
-                return own(tensor, index)
-            if read.given is read.tensor or _current.scope:  # assignments are counted
-                known[id(tensor)] = read
+        # A variable is read anew each time, as tapes may be told to watch it meanwhile, and other
+        # threads may assign to it.
+        read = known.get(id(tensor)) or _read(tensor)
+        if read is None:
+            return own(tensor, index)
+        if read.tensor is tensor:
+            known[id(tensor)] = read
         try:
             positions = _positions(read.shape, index)
         except (TypeError, IndexError, ValueError):  # of which TensorFlow may make something
@@ -234,7 +233,7 @@ def _asking(own: Callable) -> Callable:
         result = tf.constant(read.numbers[positions])
         if could_record():
             _record(read.tensor, result, index, positions)
-        if read.given is not read.tensor:
+        if read.tensor is not tensor:
             result.assign = functools.partial(_assign, tensor, index)
         return result
 
@@ -242,14 +241,16 @@ def _asking(own: Callable) -> Callable:
 
 
 def _read(given: tf.Tensor | tf.Variable) -> _Read | None:
-    size = given.shape.num_elements()
-    if size is None or size > _MOST or given.dtype not in (tf.float32, tf.float64):
+    is_tensor, size = isinstance(given, EagerTensor), given.shape.num_elements()
+    if size is None or size > (_MOST if is_tensor else _MOST_IN_VARIABLES):
         return None
-    tensor = given if isinstance(given, EagerTensor) else given.value()
+    if given.dtype not in (tf.float32, tf.float64):
+        return None
+    tensor = given if is_tensor else given.value()
     if not isinstance(tensor, EagerTensor) or not tensor.device.endswith("CPU:0"):
         return None
     numbers = tensor.numpy()
-    return _Read(given, tensor, numbers.shape, numbers.ravel(), _current.assignments)
+    return _Read(tensor, numbers.shape, numbers.ravel())
 
 
 def _positions(shape: tuple[int, ...], index: Any) -> np.ndarray:
@@ -294,7 +295,9 @@ def _record(base: tf.Tensor, result: tf.Tensor, index: Any, positions: np.ndarra
     record_operation(ENTRIES, [result], [base], pulled, lambda x: [_by_tensorflow(x, index)])
     if current := _current.scope:
         settings = positions.shape, tuple(positions.ravel().tolist())
-        result.qshift_made = Made(ENTRIES, (base,), settings, 0, current, True, open_tapes(), 0)
+        result.qshift_made = Made(
+            ENTRIES, (base,), settings, 0, current, True, open_tapes(), 0, watches()
+        )
 
 
 def _by_tensorflow(tensor: tf.Tensor | tf.Variable, index: Any) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """Angles that are entries of tensors: taken together, in eager mode and in graphs."""
 
+import contextlib
 import threading
 
 import numpy as np
@@ -198,6 +199,179 @@ def test_what_is_assigned_meanwhile_counts_from_then_on():
     np.testing.assert_allclose(tape.gradient(value, x), [-2 * np.sin(2.4), -np.sin(2.4)], atol=1e-9)
     x.assign([0.3, 0.4])
     np.testing.assert_allclose(circuit(), np.cos(0.3 + 2.0 + 0.1), atol=1e-12)  # with no tape
+
+
+def product(*angles):
+    """Gates whose value is the product of the cosines."""
+    for wire, angle in enumerate(angles):
+        qml.RX(angle, wires=wire)
+        if wire:
+            qml.CNOT([wire, 0])
+    return qml.expval(qml.Z(0))
+
+
+def cosines(*angles):
+    return tf.reduce_prod([tf.cos(angle) for angle in angles])
+
+
+add = tf.function(lambda v: v.assign_add([1.0, 1.0, 1.0]))
+
+
+def set_by_another_thread(v):
+    thread = threading.Thread(target=lambda: v.assign([2.0, 2.0, 2.0]))
+    thread.start()
+    thread.join()
+
+
+def stopped(x, tape, ends):
+    with tape.stop_recording():
+        a = x[0]
+    return ends(a, x[1])
+
+
+def with_a_tape_inside(x, tape, ends):
+    a = x[0]
+    with tf.GradientTape() as inner:
+        inner.watch(x)
+        z = tf.sin(x[1])
+    slope = inner.gradient(z, x, unconnected_gradients="zero")
+    return ends(a, tf.convert_to_tensor(slope)[1])
+
+
+def watched_midway(x, tape, ends):
+    a, b = x[0], 2 * x[0]
+    tape.watch(x)
+    return ends(a, b, x[0], x[1])
+
+
+def slice_watched_midway(x, tape, ends):
+    part = x[:2]
+    a = part[0]
+    tape.watch(part)
+    return ends(a, part[1])
+
+
+def reset_midway(x, tape, ends):
+    a = x[0]
+    tape.reset()
+    tape.watch(x)
+    return ends(a, x[1])
+
+
+def with_a_gradient_of_its_own(x, tape, ends):
+    a = x[0]
+
+    @tf.custom_gradient
+    def scaled(z):
+        def gradient(cotangent, variables=None):
+            given = tf.constant([0.0, 7.0, 0.0], tf.float64) * cotangent
+            return cotangent * 10.0, [given] if variables else []
+
+        return z * x[1], gradient
+
+    return ends(a, scaled(a))
+
+
+def assigned_by_a_function(x, tape, ends):
+    a = x[0]
+    if isinstance(x, tf.Variable):
+        add(x)
+    return ends(a, 2 * x[0], x[1] / 3)
+
+
+def assigned_by_a_thread(x, tape, ends):
+    a = x[0]
+    if isinstance(x, tf.Variable):
+        set_by_another_thread(x)
+    return ends(a, x[0])
+
+
+@pytest.mark.parametrize("kind", ["tensor", "variable"])
+@pytest.mark.parametrize("outer", ["none", "persistent", "two"])
+@pytest.mark.parametrize("watches", [True, False])
+@pytest.mark.parametrize(
+    "function",
+    [
+        stopped,
+        with_a_tape_inside,
+        watched_midway,
+        slice_watched_midway,
+        reset_midway,
+        with_a_gradient_of_its_own,
+        assigned_by_a_function,
+        assigned_by_a_thread,
+    ],
+)
+def test_what_tapes_are_told_and_what_is_assigned_meanwhile(function, watches, outer, kind):
+    """In each case as TensorFlow itself has it."""
+    if function is with_a_gradient_of_its_own and kind == "tensor":
+        pytest.skip("its gradient is for a variable")
+
+    def run(ends, call):
+        values = np.array([0.3, 0.5, 0.7])
+        x = tf.constant(values) if kind == "tensor" else tf.Variable(values)
+        others = [tf.GradientTape(persistent=outer == "persistent") for _ in range(2)]
+        with contextlib.ExitStack() as stack:
+            for tape in others[: {"none": 0, "persistent": 1, "two": 2}[outer]]:
+                stack.enter_context(tape).watch(x)
+            tape = stack.enter_context(tf.GradientTape(watch_accessed_variables=watches))
+            if kind == "tensor" and watches:
+                tape.watch(x)
+            y = call(lambda x: function(x, tape, ends))(x)
+        found = tape.gradient(y, x, unconnected_gradients="zero")
+        return float(y), tf.convert_to_tensor(found).numpy()
+
+    found = run(product, lambda f: qshift.qnode(SIMULATOR)(f))
+    right = run(cosines, lambda f: f)
+    np.testing.assert_allclose(found[0], right[0], atol=1e-12)
+    np.testing.assert_allclose(found[1], right[1], atol=1e-12)
+
+
+def test_a_keras_variable_is_read_when_the_gate_is_made():
+    import keras
+
+    variable = keras.Variable([0.3, 0.5, 0.7], dtype="float64")
+
+    @qshift.qnode(SIMULATOR)
+    def circuit(w):
+        a = w[0]
+        variable.assign(variable * 2)
+        return product(a, w[0], w[-1])
+
+    with tf.GradientTape() as tape:
+        value = circuit(variable)
+    np.testing.assert_allclose(value, np.prod(np.cos([0.3, 0.6, 1.4])), atol=1e-12)
+    right = np.array([-np.tan(0.3) - np.tan(0.6), 0, -np.tan(1.4)]) * float(value)
+    np.testing.assert_allclose(tape.gradient(value, variable.value), right, atol=1e-9)
+
+
+def test_batches_beside_numbers_in_any_place():
+    """In TensorFlow dtypes equal integers: float32 is 1, float64 is 2."""
+
+    @qshift.qnode(SIMULATOR)
+    def circuit(x, b):
+        qml.RX(tf.sin(x), wires=0)
+        qml.RX(x * b, wires=0)
+        qml.RX(tf.sin(b), wires=0)
+        return qml.expval(qml.Z(0))
+
+    for dtype in (tf.float32, tf.float64):
+        x, b = tf.Variable(0.3, dtype=dtype), tf.constant([0.1, 0.2], dtype)
+        with tf.GradientTape() as tape:
+            found = circuit(x, b)
+        right = np.cos(np.sin(0.3) + 0.3 * b + np.sin(b))
+        np.testing.assert_allclose(found, right, atol=1e-6)
+        assert tape.gradient(found, x).dtype == dtype
+
+
+def test_few_entries_of_a_large_tensor():
+    x = tf.Variable(np.linspace(0.1, 1.0, 10_000))
+    with tf.GradientTape() as tape:
+        value = circuit_of(lambda x: [x[0], x[9_999], x[5_000]])(x)
+    gradient = tape.gradient(value, x).numpy()
+    assert np.flatnonzero(gradient).tolist() == [0, 5_000, 9_999]
+    right = np.prod(np.cos(x.numpy()[[0, 5_000, 9_999]]))
+    np.testing.assert_allclose(value, right, atol=1e-12)
 
 
 def test_derivatives_by_an_entry_that_is_watched_on_the_way():
