@@ -342,13 +342,24 @@ def test_tensors_of_graphs_iterate_where_they_may():
 
 def test_what_tapes_are_told_to_watch_is_known():
     x, y, z = (tf.constant(0.5) for _ in range(3))
+    variable, before = tf.Variable(0.5), internals.watches()
     with tf.GradientTape() as tape:
         tape.watch([x])
     with tf.autodiff.ForwardAccumulator(y, tf.constant(1.0)):
         pass
-    assert [internals.was_told_to_watch(each) for each in (x, y, z, x + y)] == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    with tf.GradientTape() as tape:
+        tape.watch(variable)
+    told = [internals.was_told_to_watch(each) for each in (x, y, variable.handle)]
+    assert told == [before + 1, before + 2, before + 3] and internals.watches() == before + 3
+    assert [internals.was_told_to_watch(each) for each in (z, x + y)] == [0, 0]
+
+
+def test_a_tape_that_is_reset_is_another_one():
+    with tf.GradientTape() as tape:
+        (number,) = internals.open_tapes()
+        with tape.stop_recording():
+            assert internals.open_tapes() == ()
+        assert internals.open_tapes() == (number,)
+        tape.reset()
+        (other,) = internals.open_tapes()
+    assert other != number

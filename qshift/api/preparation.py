@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from cachetools import LRUCache
 from pennylane.measurements import ExpectationMP, VarianceMP
@@ -75,7 +76,7 @@ class Prepared(NamedTuple):
 
 def _number(angle: tf.Tensor) -> tf.Tensor:
     """Returns an angle as a constant of derivatives."""
-    return tf.constant(angle.numpy()) if tf.executing_eagerly() else tf.stop_gradient(angle)
+    return tf.constant(np.asarray(angle)) if tf.executing_eagerly() else tf.stop_gradient(angle)
 
 
 class Preparation:
