@@ -90,9 +90,10 @@ def _width(entry: Entry) -> int:
 
 def _identity(tensor: tf.Tensor, steps: Mapping[Hashable, Step]) -> tuple[Hashable, ...]:
     """Returns what two tensors share only if one can be used in place of the other."""
-    step = steps.get(id(tensor) if tf.executing_eagerly() else name_of(tensor))
+    key: Any = id if tf.executing_eagerly() else name_of
+    step = steps.get(key(tensor))
     if step is not None and step.label is not None and step.label[0] == "ReadVariableOp":
-        return name_of(step.other), step.label  # reads of a variable between two assignments
+        return key(step.other), step.label  # reads of a variable between two assignments
     return (id(tensor),)
 
 
