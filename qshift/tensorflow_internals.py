@@ -94,7 +94,11 @@ def _mark_watched(kind: type, method: str) -> None:
         watch(self, tensors, *others)
         _open.watches += 1
         for tensor in tf.nest.flatten(tensors, expand_composites=True):
-            tensor = tensor.handle if isinstance(tensor, tf.Variable) else tensor
+            if isinstance(tensor, tf.Variable):
+                tensor = tensor.handle
+                graph = tf.compat.v1.get_default_graph()
+                if isinstance(tensor, EagerTensor) and isinstance(graph, func_graph.FuncGraph):
+                    tensor = graph.capture(tensor)  # as reads in this graph have it
             if isinstance(tensor, tf.Tensor):
                 tensor.qshift_watched = _open.watches
 

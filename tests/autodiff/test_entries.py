@@ -286,6 +286,7 @@ def assigned_by_a_thread(x, tape, ends):
     return ends(a, x[0])
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("kind", ["tensor", "variable"])
 @pytest.mark.parametrize("outer", ["none", "persistent", "two"])
 @pytest.mark.parametrize("watches", [True, False])
@@ -302,14 +303,25 @@ def assigned_by_a_thread(x, tape, ends):
         assigned_by_a_thread,
     ],
 )
-def test_what_tapes_are_told_and_what_is_assigned_meanwhile(function, watches, outer, kind):
+def test_what_tapes_are_told_and_what_is_assigned_meanwhile(
+    function, watches, outer, kind, compiled
+):
     """In each case as TensorFlow itself has it."""
     if function is with_a_gradient_of_its_own and kind == "tensor":
         pytest.skip("its gradient is for a variable")
+    if compiled and function is assigned_by_a_thread:
+        pytest.skip("the thread would assign while the function is traced")
 
     def run(ends, call):
         values = np.array([0.3, 0.5, 0.7])
         x = tf.constant(values) if kind == "tensor" else tf.Variable(values)
+        step = lambda x: taped(x, ends, call)  # noqa: E731
+        if compiled:
+            step = tf.function(step)
+        y, found = step(x)
+        return float(y), found.numpy()
+
+    def taped(x, ends, call):
         others = [tf.GradientTape(persistent=outer == "persistent") for _ in range(2)]
         with contextlib.ExitStack() as stack:
             for tape in others[: {"none": 0, "persistent": 1, "two": 2}[outer]]:
@@ -319,7 +331,7 @@ def test_what_tapes_are_told_and_what_is_assigned_meanwhile(function, watches, o
                 tape.watch(x)
             y = call(lambda x: function(x, tape, ends))(x)
         found = tape.gradient(y, x, unconnected_gradients="zero")
-        return float(y), tf.convert_to_tensor(found).numpy()
+        return y, tf.convert_to_tensor(found)
 
     found = run(product, lambda f: qshift.qnode(SIMULATOR)(f))
     right = run(cosines, lambda f: f)
