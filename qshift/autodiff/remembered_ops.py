@@ -261,7 +261,7 @@ def _positions(shape: tuple[int, ...], index: Any) -> np.ndarray:
         IndexError, ValueError: If a tensor of this shape has no such entries.
     """
     index = index if type(index) is tuple else (index,)
-    if all(type(part) is int for part in index) and index:
+    if len(index) == len(shape) and all(type(part) is int for part in index) and index:
         return _entry(shape, index)
     for part in index:
         limits = (part.start, part.stop, part.step) if type(part) is slice else (part,)
@@ -272,7 +272,7 @@ def _positions(shape: tuple[int, ...], index: Any) -> np.ndarray:
     return np.asarray(np.arange(math.prod(shape)).reshape(shape)[index])
 
 
-@functools.lru_cache(maxsize=2**12)
+@functools.lru_cache(maxsize=2**12)  # of one number each
 def _entry(shape: tuple[int, ...], index: tuple[int, ...]) -> np.ndarray:
     return np.asarray(np.arange(math.prod(shape)).reshape(shape)[index])
 
