@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from pennylane.measurements import ExpectationMP, VarianceMP
 from pennylane.tape import QuantumScript
 from pennylane.wires import Wires
 
-from qshift.autodiff.angles import Angles, Step
+from qshift.autodiff.angles import Angles
 from qshift.autodiff.calls import EvaluatedCalls
 from qshift.autodiff.evaluation import Evaluation
 from qshift.autodiff.layout import batch_size, parts
@@ -132,7 +132,7 @@ class Preparation:
         circuit: Any = compiled.circuit
         parameters: Sequence[tf.Tensor] = compiled.parameters
         names: list[tuple] = []
-        steps: Mapping[Hashable, Step] = {}
+        known: Angles | None = None
         ahead: list[Wanted] = []
         if could_record() or not tf.executing_eagerly():
             if request.wanted and (wanted := request.wanted_here()):
@@ -140,9 +140,9 @@ class Preparation:
             if self._wanted.order or self._wanted.partials:
                 ahead.append(replace(self._wanted, arguments=arguments))
             order = max((wanted.highest for wanted in ahead), default=0)
-            circuit, parameters, names, steps = self._joined(compiled, order)
+            circuit, parameters, names, known = self._joined(compiled, order)
         batch = batch_size(circuit, parameters)
-        tensors, columns, active, watched = parts(circuit, parameters, batch, steps)
+        tensors, columns, active, watched = parts(circuit, parameters, batch, known)
         axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
         key = (circuit, columns, active, axes)
         with self._lock:
@@ -154,7 +154,7 @@ class Preparation:
 
     def _joined(
         self, compiled: Compiled, order: int
-    ) -> tuple[Any, Sequence[tf.Tensor], list[tuple], Mapping[Hashable, Step]]:
+    ) -> tuple[Any, Sequence[tf.Tensor], list[tuple], Angles]:
         """Returns what is differentiated (a circuit or a `Joint`), its parameters, their angles,
         and how these follow from other tensors."""
         parameters, angles = list(compiled.parameters), Angles()
@@ -166,7 +166,7 @@ class Preparation:
             parameters = [
                 each if k in leaders else _number(each) for k, each in enumerate(parameters)
             ]
-        return circuit, parameters, names, angles.steps
+        return circuit, parameters, names, angles
 
     def _program(
         self,
@@ -216,9 +216,9 @@ class Preparation:
         """Returns what a circuit and its derivatives cost; nothing is run."""
         compiled = self.compile(tape)
         run = compiled.circuit
-        circuit, parameters, _, _ = self._joined(compiled, wanted.highest)
+        circuit, parameters, _, known = self._joined(compiled, wanted.highest)
         batch = batch_size(circuit, parameters)
-        tensors, _, _, watched = parts(circuit, parameters, batch)
+        tensors, _, _, watched = parts(circuit, parameters, batch, known)
         axes = wanted.axes(circuit, parameters, watched)
         return Plan.of(
             circuit.planner(self._objective_of(run)),

@@ -10,7 +10,7 @@ the ops of its forward pass only.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -131,13 +131,15 @@ class Angles:
 
     Attributes:
         steps: How the tensors that were named, and those on the way to them, are computed from
-            others. The keys are `name_of`; in eager mode `id`. Tapes that follow a tensor follow
-            the other one of its step, and find the same derivatives by way of it.
+            others, by `key`. Tapes that follow a tensor follow the other one of its step, and find
+            the same derivatives by way of it.
+        key: Identifies a tensor: `name_of`, in eager mode `id`.
     """
 
     def __init__(self) -> None:
         self._known: dict[Hashable, tuple[Angle, int]] = {}  # with the number of ops it tells of
         self.steps: dict[Hashable, Step] = {}
+        self.key: Callable[[tf.Tensor], Hashable] = id if tf.executing_eagerly() else name_of
         self._writes: dict[int, dict[str, int]] = {}
         self._scope = scope()
 
@@ -156,13 +158,12 @@ class Angles:
     def _named(self, tensor: tf.Tensor) -> Angle:
         """Goes back from a tensor to where its name begins, and forward again to its own."""
         way: list[tuple[Hashable, Step]] = []
-        key = id if tf.executing_eagerly() else name_of
-        name = key(tensor)
+        name = self.key(tensor)
         while name not in self._known and (step := self._last_step(tensor)) is not None:
             way.append((name, step))
             self.steps[name] = step
             tensor = step.other
-            name = key(tensor)
+            name = self.key(tensor)
         angle, length = self._known.setdefault(name, ((name, 1.0), 0))
         for name, step in reversed(way):
             inner, factor = angle

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.angles import Step
-from qshift.autodiff.dataflow import name_of
+from qshift.autodiff.angles import Angles
 from qshift.autodiff.op_kinds import ENTRIES
 from qshift.tensorflow_internals import EagerTensor
 
@@ -45,14 +44,12 @@ class Entry(NamedTuple):
     over: float = 1.0
 
 
-def blocks(
-    angles: Sequence[tf.Tensor], steps: Mapping[Hashable, Step]
-) -> list[tuple[list[int], tf.Tensor]]:
+def blocks(angles: Sequence[tf.Tensor], known: Angles) -> list[tuple[list[int], tf.Tensor]]:
     """Lays angles side by side, in as few tensors as can be.
 
     Args:
         angles: Real; one number each, or one for each of the N points of a batch.
-        steps: How they follow from others, see `Angles`.
+        known: How they follow from others.
 
     Returns:
         Each tensor [1 or N, columns], with which of the angles its columns are.
@@ -60,8 +57,8 @@ def blocks(
     entries: dict[Hashable, list[tuple[int, int, Entry]]] = {}
     alone: list[int] = []
     for i, angle in enumerate(angles):
-        if (entry := _entry(angle, steps)) is not None:
-            key = (*_identity(entry.tensor, steps), entry.batch)
+        if (entry := _entry(angle, known)) is not None:
+            key = (*_identity(entry.tensor, known), entry.batch)
             entries.setdefault(key, []).append((entry.position, i, entry))
         else:
             alone.append(i)
@@ -88,22 +85,20 @@ def _width(entry: Entry) -> int:
     return axes.num_elements()
 
 
-def _identity(tensor: tf.Tensor, steps: Mapping[Hashable, Step]) -> tuple[Hashable, ...]:
+def _identity(tensor: tf.Tensor, known: Angles) -> tuple[Hashable, ...]:
     """Returns what two tensors share only if one can be used in place of the other."""
-    key: Any = id if tf.executing_eagerly() else name_of
-    step = steps.get(key(tensor))
+    step = known.steps.get(known.key(tensor))
     if step is not None and step.label is not None and step.label[0] == "ReadVariableOp":
-        return key(step.other), step.label  # reads of a variable between two assignments
+        return known.key(step.other), step.label  # reads of a variable between two assignments
     return (id(tensor),)
 
 
-def _entry(angle: tf.Tensor, steps: Mapping[Hashable, Step]) -> Entry | None:
+def _entry(angle: tf.Tensor, known: Angles) -> Entry | None:
     """Returns of which tensor an angle is an entry, times a constant."""
-    key: Any
-    key, kind = (id, ENTRIES) if tf.executing_eagerly() else (name_of, "StridedSlice")
+    kind = ENTRIES if isinstance(angle, EagerTensor) else "StridedSlice"
     tensor, times, over = angle, 1.0, 1.0
     picked: list[tf.Tensor] = []
-    while (step := steps.get(key(tensor))) is not None:
+    while (step := known.steps.get(known.key(tensor))) is not None:
         if step.label is None:
             if picked or (times, over) != (1.0, 1.0):  # several would be rounded otherwise
                 break

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pennylane as qml
 import tensorflow as tf
 
+from qshift.autodiff.angles import Angles
 from qshift.autodiff.dataflow import origins
 from qshift.autodiff.entries import blocks
 from qshift.errors import UnsupportedError
@@ -19,7 +20,6 @@ from qshift.tensorflow_internals import could_record, following
 if TYPE_CHECKING:
     from pennylane.tape import QuantumScript
 
-    from qshift.autodiff.angles import Step
     from qshift.circuits.circuit import Slot
 
 _MOST_PARTS = 8  # TensorFlow traces the derivatives by each part separately, which takes time
@@ -63,7 +63,7 @@ def parts(
     circuit: Any,
     parameters: Sequence[Any],
     batch: int | None,
-    steps: Mapping[Hashable, Step] | None = None,
+    known: Angles | None = None,
 ) -> Parts:
     """Packs the parameters, in one part for each set of tensors that they are computed from.
 
@@ -75,7 +75,7 @@ def parts(
         circuit: The circuit or `Joint` whose slots they are.
         parameters: One for each slot.
         batch: Size of the batch, if there is one.
-        steps: How parameters follow from other tensors, as far as is known; see `Angles`.
+        known: How parameters follow from other tensors; None if nothing is known of that.
     """
     parameters = [tf.convert_to_tensor(parameter) for parameter in parameters]
     eager = tf.executing_eagerly()
@@ -101,10 +101,14 @@ def parts(
     follow: list[int] = []
     can: list[int] = []
     for (is_followed, has_no_rule, *_), slots in kinds.items():
-        plain = [i for i in slots if not (circuit.slots[i].shape or parameters[i].dtype.is_complex)]
-        found = blocks([parameters[i] for i in plain], steps or {})
+        plain: list[int] = []  # real angles
+        others: list[int] = []
+        for i in slots:
+            has_more = circuit.slots[i].shape or parameters[i].dtype.is_complex
+            (others if has_more else plain).append(i)
+        found = blocks([parameters[i] for i in plain], known or Angles())
         laid_out = [([plain[k] for k in block], numbers) for block, numbers in found]
-        laid_out += [([i], _flat(circuit.slots[i], parameters[i])) for i in slots if i not in plain]
+        laid_out += [([i], _flat(circuit.slots[i], parameters[i])) for i in others]
         slots = [i for block, _ in laid_out for i in block]
         columns.append(tuple(c for i in slots for c in circuit.slots[i].columns))
         moving = tuple(c for c in columns[-1] if c in useful)

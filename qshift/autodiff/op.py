@@ -179,8 +179,7 @@ class Pullback(_Contraction):
     def of_all(self, call: Any, inputs: Sequence[tf.Tensor], loop: str = "") -> tf.Tensor:
         *tensors, cotangent = inputs
         derivatives = self._all(run(self.upper, call, tensors))
-        gradient = tf.einsum(f"{loop}nma,nmaj->{loop}nj", cotangent, derivatives)
-        return gradient if self.block.is_whole else self.block.spread(gradient)
+        return self.block.spread(tf.einsum(f"{loop}nma,nmaj->{loop}nj", cotangent, derivatives))
 
 
 class Pushforward(_Contraction):

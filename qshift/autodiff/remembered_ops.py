@@ -131,10 +131,10 @@ def _remember(
         return  # the graph knows it, and keeps what is added for ever
     if not outputs and kind.startswith(("Assign", "Resource")):
         _current.assignments += 1
-    recorded, version = could_record(), 0
+    recorded, version, tapes = could_record(), 0, open_tapes()
     if graph is None:
         if kind == "ReadVariableOp":
-            followed = open_tapes(), was_told_to_watch(inputs[0]), following([outputs[0]])
+            followed = tapes, was_told_to_watch(inputs[0]), following([outputs[0]])
             latest, before, version = scope.reads.get(id(inputs[0]), (None, (), -1))
             if before != followed or not np.array_equal(latest, outputs[0]):
                 version += 1
@@ -142,7 +142,6 @@ def _remember(
         elif kind == "Identity":
             # The last op of each eager `tf.custom_gradient`, which then tells tapes something else.
             recorded = False
-    tapes = open_tapes()
     for index, output in enumerate(outputs):
         output.qshift_made = Made(
             kind, inputs, attrs, index, scope, recorded, tapes, version, watches()

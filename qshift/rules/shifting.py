@@ -108,7 +108,7 @@ class Shifter:
     ) -> None:
         self._spectra, self._name, self._moves = tuple(spectra), name, dict(moves or {})
         self._largest = np.array([largest_frequency(spectrum) for spectrum in spectra])
-        self.reach = FAR / max(self._largest, default=1.0) if self._largest.any() else np.inf
+        self.reach = FAR / self._largest.max() if self._largest.any() else np.inf
 
     def __call__(self, parameters: np.ndarray, points: Sequence[Point]) -> np.ndarray:
         """Returns float64[K * N, P]: for each of K points, the parameters float64[N, P] moved to

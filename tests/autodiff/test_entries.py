@@ -1,12 +1,14 @@
 """Angles that are entries of tensors: taken together, in eager mode and in graphs."""
 
 import contextlib
+import math
 import threading
 
 import numpy as np
 import pennylane as qml
 import pytest
 import tensorflow as tf
+from nested_tapes import assert_all_close, jacobians
 
 import qshift
 from qshift.tensorflow_internals import INDEXED, always_run
@@ -35,38 +37,38 @@ ANGLES = {
 }
 
 
-def circuit_of(angles, device=SIMULATOR):
-    """The cosine of the first angle plus the second, times ... : all mixed derivatives differ."""
+def product(*angles):
+    """Gates whose value is the product of the cosines."""
+    for wire, angle in enumerate(angles):
+        qml.RX(angle, wires=wire)
+        if wire:
+            qml.CNOT([wire, 0])
+    return qml.expval(qml.Z(0))
 
-    @qshift.qnode(device)
-    def circuit(x):
-        for wire, angle in enumerate(angles(x)):
-            qml.RX(angle, wires=wire)
-            if wire:
-                qml.CNOT([wire, 0])
-        return qml.expval(qml.Z(0))
 
-    return circuit
+def cosines(*angles):
+    return math.prod(map(tf.cos, angles))
+
+
+def circuit_of(angles):
+    return qshift.qnode(SIMULATOR)(lambda x: product(*angles(x)))
 
 
 def closed_form(angles):
-    return lambda x: tf.reduce_prod([tf.cos(angle) for angle in angles(x)])
+    return lambda x: cosines(*angles(x))
 
 
-def derivatives(function, x):
-    """The value and derivatives to third order, contracted to as many numbers as x has."""
-    with tf.GradientTape() as outer:
-        outer.watch(x)
-        with tf.GradientTape() as middle:
-            middle.watch(x)
-            with tf.GradientTape() as inner:
-                inner.watch(x)
-                value = function(x)
-            first = inner.gradient(value, x)
-            total = tf.reduce_sum(first * np.arange(1.0, 7.0).reshape(2, 3))
-        second = middle.gradient(total, x)
-        total = tf.reduce_sum(second * np.arange(3.0, 9.0).reshape(2, 3))
-    return value, first, second, outer.gradient(total, x)
+def contracted(function, x, order):
+    """The values and derivatives up to an order, each by x of a weighted sum of those before."""
+    if order == 0:
+        return [function(x)]
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        lower = contracted(function, x, order - 1)
+        weights = tf.range(1, tf.size(lower[-1]) + 1)
+        weights = tf.cast(tf.reshape(weights, tf.shape(lower[-1])), tf.float64)
+        total = tf.reduce_sum(lower[-1] * weights)
+    return [*lower, tape.gradient(total, x)]
 
 
 @pytest.mark.parametrize("kind", ["tensor", "variable", "compiled", "tapes outside"])
@@ -76,27 +78,17 @@ def test_derivatives_by_entries(angles, kind):
     x = tf.constant(X) if kind == "tensor" else tf.Variable(X)
     if kind == "tapes outside":
         circuit = tf.function(circuit)
-    run = tf.function(derivatives) if kind == "compiled" else derivatives
-    for found, right in zip(run(circuit, x), derivatives(expected, x), strict=True):
+    run = tf.function(contracted) if kind == "compiled" else contracted
+    for found, right in zip(run(circuit, x, 3), contracted(expected, x, 3), strict=True):
         np.testing.assert_allclose(found, right, atol=1e-12)
 
 
 @pytest.mark.parametrize("pfor", [True, False])
 @pytest.mark.parametrize("angles", ["rows", "one twice", "slices", "functions"])
 def test_hessians_by_entries(angles, pfor):
-    x = tf.constant(X)
-
-    def hessian(function):
-        with tf.GradientTape(persistent=not pfor) as outer:
-            outer.watch(x)
-            with tf.GradientTape() as inner:
-                inner.watch(x)
-                value = function(x)
-            first = inner.gradient(value, x)
-        return outer.jacobian(first, x, experimental_use_pfor=pfor)
-
-    found, right = hessian(circuit_of(ANGLES[angles])), hessian(closed_form(ANGLES[angles]))
-    np.testing.assert_allclose(found, right, atol=1e-12)
+    x, modes = tf.constant(X), (False, pfor)
+    found = jacobians(circuit_of(ANGLES[angles]), x, modes)
+    assert_all_close(found, jacobians(closed_form(ANGLES[angles]), x, modes), atol=1e-12)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -139,33 +131,15 @@ def test_derivatives_by_columns_of_a_batch(angles, size):
     if size is None:
         x = x[:2]
 
-    def slope(function, x):
-        with tf.GradientTape() as outer:
-            outer.watch(x)
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                values = function(x)
-            first = tape.gradient(values, x)
-            total = tf.reduce_sum(first * tf.cos(x))
-        return values, first, outer.gradient(total, x)
-
-    def expected(x):
-        product = tf.ones_like(x[:, 0])
-        for angle in angles(x):
-            product *= tf.cos(angle)
-        return product
-
-    circuit = circuit_of(angles)
-    run = slope
-    if size != "eager":
+    def compiled(function, x, order):
         signature = [tf.TensorSpec([size, 3], tf.float64)]
-        run = tf.function(
-            lambda function, x: tf.function(
-                lambda x: slope(function, x), input_signature=signature
-            )(x)
-        )
-    for found, right in zip(run(circuit, x), slope(expected, x), strict=True):
-        np.testing.assert_allclose(found, right, atol=1e-12)
+        step = tf.function(lambda x: contracted(function, x, order), input_signature=signature)
+        return step(x)
+
+    run = contracted if size == "eager" else compiled
+    right = contracted(closed_form(angles), x, 2)
+    for found, expected in zip(run(circuit_of(angles), x, 2), right, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [tf.float16, tf.float32, tf.float64])
@@ -199,19 +173,6 @@ def test_what_is_assigned_meanwhile_counts_from_then_on():
     np.testing.assert_allclose(tape.gradient(value, x), [-2 * np.sin(2.4), -np.sin(2.4)], atol=1e-9)
     x.assign([0.3, 0.4])
     np.testing.assert_allclose(circuit(), np.cos(0.3 + 2.0 + 0.1), atol=1e-12)  # with no tape
-
-
-def product(*angles):
-    """Gates whose value is the product of the cosines."""
-    for wire, angle in enumerate(angles):
-        qml.RX(angle, wires=wire)
-        if wire:
-            qml.CNOT([wire, 0])
-    return qml.expval(qml.Z(0))
-
-
-def cosines(*angles):
-    return tf.reduce_prod([tf.cos(angle) for angle in angles])
 
 
 add = tf.function(lambda v: v.assign_add([1.0, 1.0, 1.0]))
