@@ -16,14 +16,11 @@ devices run through PennyLane's public interface.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from qshift.executors.executor import Executor
 from qshift.executors.pennylane import PennyLaneExecutor
-from qshift.fallbacks import warn_slower
-
-if TYPE_CHECKING:
-    import pennylane as qml
+from qshift.executors.simulator.simulator import SimulatorExecutor
 
 _Maker = TypeVar("_Maker", bound=Callable[[Any, Any], Executor])
 
@@ -92,18 +89,9 @@ def _estimator(device: Any, seed: Any) -> Executor:
     return EstimatorExecutor(device, seed)
 
 
-def _lightning(device: qml.devices.Device, seed: Any) -> Executor:
-    try:
-        from qshift.executors.simulator.simulator import LightningExecutor
-    except ImportError as error:  # a release of lightning that lacks the names qshift uses
-        warn_slower("Circuits run through lightning's public interface", error)
-        return PennyLaneExecutor(device, seed)
-    return LightningExecutor(device, seed)
-
-
 # Name of a device -> the function or class that makes its executor. There is one table for the
 # process, because importing a module with an executor registers it for all qnodes.
 _makers: dict[str, Callable[[Any, Any], Executor]] = {
     "qshift.estimator": _estimator,
-    "lightning.qubit": _lightning,
+    "lightning.qubit": SimulatorExecutor,
 }

@@ -6,7 +6,7 @@ samples, gives all of their values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class NotCoveredError(Exception):
-    """Raised where the compiled kernels do not cover a circuit. The message is empty where users
+    """Raised where the compiled kernel does not cover a circuit. The message is empty where users
     need none, for example because the device will raise an error of its own."""
 
 
@@ -32,58 +32,104 @@ class Basis:
     """A basis to measure in.
 
     Attributes:
-        rotations: Gates (name or matrix, wires, inverse) that rotate it into the computational
-            basis.
+        rotations: Gates that rotate it into the computational basis.
         wires: The k wires whose outcomes matter.
         columns: The values of the circuit that this basis contributes to.
         weights: float64[2**k, len(columns)], what each outcome contributes to each of these; None
             if the values are the probabilities of the outcomes themselves.
     """
 
-    rotations: tuple[tuple[str | np.ndarray, tuple[int, ...], bool], ...]
-    wires: tuple[int, ...]
+    rotations: tuple[Operator, ...]
+    wires: tuple
     columns: np.ndarray
     weights: np.ndarray | None
+
+    def averages(self, frequencies: np.ndarray) -> np.ndarray:
+        """Returns its values float64[N, M] for frequencies of outcomes float64[N, 2**k]."""
+        if self.weights is None:
+            return frequencies
+        # Not as a matrix product: for this little, BLAS's threads wait longer than they work.
+        return np.einsum("nk,km->nm", frequencies, self.weights)
+
+    def weights_of(self, value: int) -> np.ndarray:
+        """Returns the weights float64[2**k] of one of its values."""
+        if self.weights is None:
+            return np.eye(1, 2 ** len(self.wires), value)[0]
+        return np.ascontiguousarray(self.weights[:, value])
+
+
+Words = dict[PauliWord, dict[int, float]]
+
+
+def words_of(measurements: Sequence[MeasurementProcess], sizes: Sequence[int]) -> Words:
+    """Returns the Pauli words of all expectation values that are sums of these.
+
+    Args:
+        measurements: The measurements.
+        sizes: How many values each gives.
+
+    Returns:
+        Word -> value of the circuit -> coefficient.
+    """
+    words: Words = {}
+    for column, measurement in zip(np.cumsum([0, *sizes]).tolist(), measurements, strict=False):
+        if _has_words(measurement):
+            for word, coefficient in measurement.obs.pauli_rep.items():
+                entry = words.setdefault(word, {})
+                entry[column] = entry.get(column, 0.0) + float(np.real(coefficient))
+    return words
 
 
 def bases(
     measurements: Sequence[MeasurementProcess],
     sizes: Sequence[int],
-    wire_map: dict,
     thresholds: Thresholds = DEFAULT,
 ) -> list[Basis]:
-    """Returns the bases that give all values of fixed expectation values and probabilities.
+    """Returns the bases that give the values which are not in `words_of`.
 
     Args:
         measurements: The measurements.
         sizes: How many values each gives.
-        wire_map: Wire label -> position.
-        thresholds: How many weights there may be, and how wide matrices.
+        thresholds: How wide matrices may be.
 
     Raises:
-        NotCoveredError: If an observable has neither Pauli words nor a matrix of a handy size, or
-            there are too many words of too many wires.
+        NotCoveredError: If an observable has neither Pauli words nor a matrix of a handy size.
     """
-    words: dict[PauliWord, dict[int, float]] = {}
     found = []
-    for column, measurement in zip(np.cumsum([0, *sizes]), measurements, strict=False):
+    for column, measurement in zip(np.cumsum([0, *sizes]).tolist(), measurements, strict=False):
         if isinstance(measurement, qml.measurements.ProbabilityMP):
-            found.append(_of_probabilities(measurement, column, wire_map))
-        elif measurement.obs.pauli_rep is not None:
-            for word, coefficient in measurement.obs.pauli_rep.items():
-                entry = words.setdefault(word.map_wires(wire_map), {})
-                entry[column] = entry.get(column, 0.0) + float(np.real(coefficient))
-        else:
-            found.append(_of_matrix(measurement.obs, column, wire_map, thresholds))
-    groups = [_Group({word: words[word] for word in group}) for group in _commuting(words)]
+            columns = np.arange(column, column + 2 ** len(measurement.wires))
+            rotations = tuple(measurement.diagonalizing_gates())
+            found.append(Basis(rotations, tuple(measurement.wires), columns, None))
+        elif not _has_words(measurement):
+            found.append(_of_matrix(measurement.obs, column, thresholds))
+    return found
+
+
+def bases_of_words(words: Words, wires: Sequence, thresholds: Thresholds = DEFAULT) -> list[Basis]:
+    """Returns few bases that give the samples of Pauli words.
+
+    Args:
+        words: See `words_of`.
+        wires: All wires, in order.
+        thresholds: How many weights there may be.
+
+    Raises:
+        NotCoveredError: If there are too many words of too many wires.
+    """
+    groups = [_Group({word: words[word] for word in group}, wires) for group in _commuting(words)]
     if sum(group.size for group in groups) > thresholds.most_weights:
         raise NotCoveredError("observables have too many Pauli words of too many wires")
-    found += [group.basis() for group in groups]
-    # The last one's rotations need not be undone.
-    return sorted(found, key=lambda basis: bool(basis.rotations))
+    return [group.basis() for group in groups]
 
 
-def _commuting(words: Mapping[PauliWord, dict[int, float]]) -> list[list[PauliWord]]:
+def _has_words(measurement: MeasurementProcess) -> bool:
+    return measurement.obs is not None and not isinstance(
+        measurement, qml.measurements.ProbabilityMP
+    ) and measurement.obs.pauli_rep is not None
+
+
+def _commuting(words: Words) -> list[list[PauliWord]]:
     """Groups words that commute qubit by qubit."""
     identities = [word for word in words if not word]
     others = [word for word in words if word]
@@ -101,23 +147,25 @@ class _Group:
     """Words that commute qubit by qubit.
 
     Args:
-        words: Word -> column -> coefficient.
+        words: See `words_of`.
+        wires: All wires, in order.
     """
 
-    def __init__(self, words: dict[PauliWord, dict[int, float]]) -> None:
+    def __init__(self, words: Words, wires: Sequence) -> None:
         self._words = words
         self._letters = {wire: letter for word in words for wire, letter in word.items()}
-        self._wires = tuple(sorted(self._letters)) or (0,)
+        self._wires = tuple(wire for wire in wires if wire in self._letters) or tuple(wires[:1])
         self._columns = np.unique([column for entry in words.values() for column in entry])
         self.size = 2 ** len(self._wires) * len(self._columns)
 
     def basis(self) -> Basis:
         rotations = []
-        for wire, letter in sorted(self._letters.items()):
-            if letter == "Y":
-                rotations.append(("S", (wire,), True))
-            if letter in "XY":
-                rotations.append(("Hadamard", (wire,), False))
+        with qml.QueuingManager.stop_recording():
+            for wire, letter in self._letters.items():
+                if letter == "Y":
+                    rotations.append(qml.adjoint(qml.S(wire)))
+                if letter in "XY":
+                    rotations.append(qml.Hadamard(wire))
         outcomes = np.arange(2 ** len(self._wires))
         weights = np.zeros((len(outcomes), len(self._columns)))
         for word, entry in self._words.items():
@@ -128,25 +176,14 @@ class _Group:
         return Basis(tuple(rotations), self._wires, self._columns, weights)
 
 
-def _of_probabilities(
-    measurement: MeasurementProcess, column: int, wire_map: Mapping[int, int]
-) -> Basis:
-    wires = tuple(wire_map[wire] for wire in measurement.wires)
-    columns = np.arange(column, column + 2 ** len(wires))
-    rotations = []
-    for op in measurement.diagonalizing_gates():
-        rotations.append((op.matrix(), tuple(wire_map[wire] for wire in op.wires), False))
-    return Basis(tuple(rotations), wires, columns, None)
-
-
-def _of_matrix(observable: Operator, column: Any, wire_map: Any, thresholds: Thresholds) -> Basis:
-    wires = tuple(wire_map[wire] for wire in observable.wires)
+def _of_matrix(observable: Operator, column: int, thresholds: Thresholds) -> Basis:
+    wires, columns = tuple(observable.wires), np.array([column])
     if not wires or len(wires) > thresholds.widest_matrix or not observable.has_matrix:
         raise NotCoveredError(f"{observable.name} has no Pauli words, and no matrix of few wires")
     matrix = qml.matrix(observable, wire_order=observable.wires)
-    columns = np.array([column])
     if not np.any(matrix - np.diag(np.diagonal(matrix))):
         return Basis((), wires, columns, np.real(np.diagonal(matrix))[:, None])
     values, vectors = np.linalg.eigh(matrix)
-    rotation = np.ascontiguousarray(vectors.conj().T, dtype=complex)
-    return Basis(((rotation, wires, False),), wires, columns, values[:, None])
+    with qml.QueuingManager.stop_recording():
+        rotation = qml.QubitUnitary(vectors.conj().T, wires=wires)
+    return Basis((rotation,), wires, columns, values[:, None])

@@ -1,81 +1,113 @@
-"""Other processes that help with long batches.
+"""Threads that share the parts of a long batch.
 
-Threads would not: lightning's compiled kernels hold the interpreter's lock.
+They gain while compiled code runs, as this lets other threads run. All batches in this process
+together start no more threads than there are further cores.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from queue import SimpleQueue
 from typing import Any
 
-from qshift.executors.simulator.measurement_bases import NotCoveredError
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
-from qshift.fallbacks import warn_slower
-from qshift.forks import lineage
+from qshift.forks import Lock, in_children
 
-_AHEAD = 2  # chunks for each process, so that it does not wait for the next
+
+class _Helpers:
+    """The number of threads that help with batches in this process."""
+
+    def __init__(self) -> None:
+        self._count, self._lock = 0, Lock()
+        in_children(self)
+
+    def inherit(self) -> None:
+        """Forgets the parent's threads, which the child of a fork does not have."""
+        self._count = 0
+
+    def take(self, wanted: int, most: int) -> int:
+        """Returns how many further threads may start, where there may be `most` in all."""
+        with self._lock:
+            taken = max(0, min(wanted, most - self._count))
+            self._count += taken
+            return taken
+
+    def give_back(self, count: int) -> None:
+        with self._lock:
+            self._count = max(0, self._count - count)
+
+
+_helpers = _Helpers()
 
 
 def spread(
-    chunks: Sequence, here: Callable, there: Callable, thresholds: Thresholds = DEFAULT
-) -> Iterator:
-    """Yields (chunk, result) for all chunks, in any order.
+    parts: Sequence[Any], work: Callable[[Any], Any], thresholds: Thresholds = DEFAULT
+) -> Iterator[tuple[Any, Any]]:
+    """Yields (part, work(part)) for all parts, in any order.
 
-    All chunks are computed in this process, unless that takes long and there are further cores.
+    This thread computes all of them, unless that takes long and there are further cores.
 
     Args:
-        chunks: The chunks.
-        here: Computes the result of one chunk.
-        there: there(chunk) returns a function and its arguments, which can be pickled and give the
-            same result in another process. It raises any error if that is not possible.
-        thresholds: When other processes are started, and how many.
+        parts: The parts.
+        work: Returns the result of one part.
+        thresholds: When other threads are started, and how many.
     """
-    pending, start, done = deque(chunks), time.monotonic(), 0
-    futures: dict[Any, Any] = {}
-    helpers: int | None = None  # the number of other processes; None if not known yet
-    while pending or futures:
-        if pending:
-            chunk = pending.popleft()
-            yield chunk, here(chunk)
+    pending, found = deque(parts), SimpleQueue[Any]()
+    threads: list[threading.Thread] = []
+    start, done = time.monotonic(), 0
+    try:
+        while (part := _next(pending)) is not _NOTHING:
+            yield part, work(part)
             done += 1
-        else:
-            wait(futures, return_when=FIRST_COMPLETED)
-        left = len(pending) * (time.monotonic() - start) / max(done, 1)
-        if helpers is None and left > thresholds.patience:
-            # A fork has its parent's pool, but not the thread that works with it.
-            helpers = 0 if lineage() else (thresholds.processes or _cores()) - 1
-        for future in [future for future in futures if future.done()]:
-            chunk = futures.pop(future)
-            if future.exception() is None:
-                yield chunk, future.result()
-            else:  # it is computed here then, or fails here
-                warn_slower("A batch runs in this process alone", future.exception())
-                pending.append(chunk)
-                helpers = 0
-        while helpers and pending and len(futures) < _AHEAD * helpers:
-            try:
-                future = _submit(helpers, *there(pending[-1]))
-                futures[future] = pending.pop()
-            except NotCoveredError:  # which is as it shall be
-                helpers = 0
-            except Exception as error:  # what cannot be pickled, processes that do not start
-                warn_slower("A batch runs in this process alone", error)
-                helpers = 0
+            left = len(pending) * (time.monotonic() - start) / done
+            if not threads and left > thresholds.patience:
+                most = (thresholds.threads or _cores()) - 1
+                for _ in range(_helpers.take(len(pending), most)):
+                    thread = threading.Thread(target=_help, args=(pending, work, found))
+                    threads.append(thread)
+                    thread.start()
+            while not found.empty():
+                yield _result(found)
+        for thread in threads:
+            thread.join()
+        while not found.empty():
+            yield _result(found)
+    finally:
+        pending.clear()
+        for thread in threads:
+            thread.join()
+        _helpers.give_back(len(threads))
+
+
+_NOTHING = object()
+
+
+def _next(pending: deque) -> Any:
+    try:
+        return pending.popleft()
+    except IndexError:
+        return _NOTHING
+
+
+def _help(pending: deque, work: Callable[[Any], Any], found: SimpleQueue) -> None:
+    while (part := _next(pending)) is not _NOTHING:
+        try:
+            found.put((part, work(part), None))
+        except BaseException as error:
+            pending.clear()
+            found.put((part, None, error))
+
+
+def _result(found: SimpleQueue) -> tuple[Any, Any]:
+    part, result, error = found.get()
+    if error is not None:
+        raise error
+    return part, result
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _submit(helpers: Any, function: Any, *args: Any) -> Any:
-    from loky import get_reusable_executor  # Late: short batches do without.
-
-    # One thread each: there is a process for every core.
-    pool = get_reusable_executor(
-        max_workers=helpers, timeout=60, env={"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    )
-    return pool.submit(function, *args)

@@ -1,65 +1,44 @@
-"""Runs shifted circuits on the compiled state vectors of pennylane-lightning."""
+"""Runs shifted circuits on the embedded simulator: state vectors, by a compiled kernel."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-import cloudpickle
 import numpy as np
 import pennylane as qml
 
 from qshift.circuits.circuit import Circuit
+from qshift.circuits.pennylane_internals import DeviceRandomness
 from qshift.executors.executor import Call, Executor
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.seeding import generator
-from qshift.executors.simulator.adjoint import Adjoint
-from qshift.executors.simulator.kernels import Kernels
-from qshift.executors.simulator.lightning_internals import StateVector, generator_of
-from qshift.executors.simulator.measurement_bases import Basis, NotCoveredError, bases
+from qshift.executors.simulator.measurement_bases import Basis, NotCoveredError
 from qshift.executors.simulator.parallel import spread
-from qshift.executors.simulator.pauli_rotations import Rotations
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 from qshift.fallbacks import warn_slower
 from qshift.forks import Lock, descendant, in_children
 from qshift.progress import track
 
+if TYPE_CHECKING:
+    from qshift.executors.simulator.simulation import Simulation
+
 _NEVER = 1e-14  # probabilities up to here are zeros
-_LACKING = (NotCoveredError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_LACKING = (
+    NotCoveredError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError
+)
 
 
-@dataclass
-class _Program:
-    """A circuit as the simulator runs it, kept for further batches.
+class SimulatorExecutor(Executor):
+    """Runs circuits on the embedded simulator, in any number of threads.
 
-    Attributes:
-        kernels: Runs the circuit at one point after the other.
-        measured: The bases that give the circuit's values.
-        adjoint: Gives the circuit's gradients; None if lightning does not have them.
-        at_once: How many points are run at once, at most.
-        rotations: Runs the circuit at many points at once; None if it is not made of rotations,
-            False if that has not been tried yet.
-    """
-
-    kernels: Kernels
-    measured: list[Basis]
-    adjoint: Adjoint | None
-    at_once: int
-    rotations: Rotations | None | Literal[False] = False
-
-
-class LightningExecutor(Executor):
-    """Runs circuits on lightning.qubit's compiled classes, in any number of threads.
-
-    Circuits that these do not cover run through the device's public interface.
+    Circuits that it does not cover run through the device's public interface.
 
     Args:
         device: A lightning.qubit device.
         seed: Seed of the samples, as for `PennyLaneExecutor`.
-        thresholds: They decide which way of running points is used.
+        thresholds: They decide how points are run.
     """
 
     differentiates_gates = True
@@ -75,43 +54,38 @@ class LightningExecutor(Executor):
         self._thresholds = thresholds
         self._general = PennyLaneExecutor(device, seed)
         self._wires = device.wires
-        self._rng = generator_of(device) or np.random.default_rng()
-        self._states: dict[int, StateVector] = {}  # number of wires -> state vector
+        randomness = DeviceRandomness(device)
+        # The generator that the device's own seed has seeded.
+        self._rng = randomness.get() if randomness.is_known else np.random.default_rng()
         self._latest: dict[tuple, np.ndarray] = {}
-        self._programs: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+        self._simulations: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._lock = Lock()
         in_children(self)
 
     def inherit(self) -> None:
-        """Forgets, in the child of a fork, the states that a thread of the parent may have been
-        changing, and takes random numbers of its own."""
+        """Takes random numbers of its own in the child of a fork, and forgets what a thread of the
+        parent may have been changing."""
         self._rng = descendant(self._rng)
-        for known in (self._states, self._latest, self._programs):
-            known.clear()
+        self._latest.clear()
+        self._simulations = weakref.WeakKeyDictionary()
 
     def run(self, circuit: Circuit, points: np.ndarray, call: Call) -> np.ndarray:
         """See `Executor`."""
-        with self._lock:
-            program = self._program(circuit)
-            if program is None:
-                return self._general.run(circuit, points, call)
-            if len(points) <= program.at_once:
-                return self._values(circuit, program, points, call)
-            values = np.empty((len(points), circuit.num_values))
-            for chunk, found in self._spread(
-                circuit, program, points, lambda at: self._values(circuit, program, at, call), False
-            ):
-                values[chunk] = found
-        return values
+        simulation = self._simulation(circuit)
+        if simulation is None:
+            return self._general.run(circuit, points, call)
+        if circuit.shots:
+            return self._samples(circuit, simulation, points, call)
+        return self._found(simulation, simulation.values, points, (circuit.num_values,))
 
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
         few = circuit.num_values <= circuit.num_parameters
-        return few and self._adjoint(circuit) is not None
+        return few and self._has_gradients(circuit)
 
     def require_gradients(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `gradients` would; runs nothing."""
-        if self._adjoint(circuit) is None:
+        if not self._has_gradients(circuit):
             self._general.require_gradients(circuit)
 
     def differentiate(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
@@ -120,156 +94,117 @@ class LightningExecutor(Executor):
         Raises:
             UnsupportedError: If the circuit does not allow it.
         """
-        with self._lock:
-            program = self._program(circuit)
-            if circuit.shots or program is None or program.adjoint is None:
-                return self._general.differentiate(circuit, points)
-            if len(points) <= program.at_once:
-                return self._gradients(circuit, program, points)
-            gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
-            for chunk, found in self._spread(
-                circuit, program, points, lambda at: self._gradients(circuit, program, at), True
-            ):
-                gradients[chunk] = found
-        return gradients
+        simulation = self._simulation(circuit)
+        if circuit.shots or simulation is None or not simulation.differentiable:
+            return self._general.differentiate(circuit, points)
+        shape = circuit.num_values, circuit.num_parameters
+        return self._found(simulation, simulation.gradients, points, shape)
 
-    def _program(self, circuit: Circuit) -> _Program | None:
+    def _has_gradients(self, circuit: Circuit) -> bool:
+        simulation = None if circuit.shots else self._simulation(circuit)
+        return simulation is not None and simulation.differentiable
+
+    def _simulation(self, circuit: Circuit) -> Simulation | None:
+        try:
+            return self._simulations[circuit]
+        except KeyError:
+            pass
         with self._lock:
-            if circuit not in self._programs:
+            if circuit not in self._simulations:
                 try:
-                    self._programs[circuit] = self._prepare(circuit)
+                    self._simulations[circuit] = self._prepared(circuit)
                 except _LACKING as error:
-                    self._programs[circuit] = None
+                    self._simulations[circuit] = None
                     if reason := _unusual(error):
                         warn_slower(
-                            "A circuit runs through lightning's public interface instead of its "
-                            "kernels",
+                            "A circuit runs through lightning's public interface instead of the "
+                            "embedded simulator",
                             reason,
                         )
-            return self._programs[circuit]
+            return self._simulations[circuit]
 
-    def _adjoint(self, circuit: Circuit) -> Adjoint | None:
-        program = None if circuit.shots else self._program(circuit)
-        return program.adjoint if program else None
+    def _prepared(self, circuit: Circuit) -> Simulation:
+        # Late: it imports Numba, which takes a moment, and only circuits need it.
+        from qshift.executors.simulator.simulation import Simulation
 
-    def _prepare(self, circuit: Circuit) -> _Program:
         wires = circuit.wires
         if not circuit.is_finite:
             raise NotCoveredError  # nothing will be run
         if not wires or (self._wires and not self._wires.contains_wires(wires)):
             raise NotCoveredError  # the device says what is wrong
-        positions = {wire: i for i, wire in enumerate(wires)}
-        thresholds = self._thresholds
-        if len(wires) not in self._states:
-            self._states[len(wires)] = StateVector(len(wires))
-        measured = bases(circuit.measurements, circuit.sizes, positions, thresholds)
-        kernels = Kernels(
-            circuit, measured, positions, self._states[len(wires)], self._latest, thresholds
-        )
-        try:
-            adjoint = Adjoint(kernels, circuit, positions, thresholds)
-        except _LACKING as error:
-            adjoint = None
-            if not isinstance(error, NotCoveredError):
-                warn_slower("Gradients come from shifted circuits instead of adjoint ones", error)
-        outcomes = sum(2 ** len(basis.wires) for basis in measured)
-        few = thresholds.most_probabilities // max(1, outcomes)
-        at_once = max(1, min(thresholds.most_points, few))
-        return _Program(kernels, measured, adjoint, at_once)
+        return Simulation(circuit, self._latest, self._thresholds)
 
-    def _rotations(
-        self, circuit: Circuit, program: _Program, points: int, gradients: bool
-    ) -> Rotations | None:
-        """Returns the `Rotations` of a circuit if they are faster than its kernels."""
-        if program.rotations is False:
-            wires, thresholds = len(circuit.wires), self._thresholds
-            if points < thresholds.fewest_points:
-                return None
-            if not thresholds.rotations_pay(wires, gradients, 2 * points):
-                return None
-            try:
-                program.rotations = Rotations(
-                    program.kernels, circuit, program.measured, thresholds
-                )
-            except _LACKING as error:
-                program.rotations = None
-                if not isinstance(error, NotCoveredError):
-                    warn_slower("Points are run one by one instead of together", error)
-        found = program.rotations
-        return found if found and found.pay(points, gradients) else None
-
-    def _spread(self, circuit: Any, program: Any, points: Any, here: Any, gradients: Any) -> Any:
-        """Yields slices of the points and the results for them, and shows the progress."""
-        size = program.at_once
-        chunks = [slice(i, min(i + size, len(points))) for i in range(0, len(points), size)]
-        pickled = None
-
-        def there(chunk: Any) -> tuple[Any, ...]:
-            nonlocal pickled
-            if circuit.shots:
-                raise NotCoveredError  # samples come from this process's generator
-            if pickled is None:
-                pickled = _pickled(circuit)
-            return _elsewhere, pickled, points[chunk], gradients
-
-        found = spread(chunks, lambda chunk: here(points[chunk]), there, self._thresholds)
-        return track(found, len(points), lambda item: item[0].stop - item[0].start, "circuits")
-
-    def _gradients(self, circuit: Circuit, program: _Program, points: np.ndarray) -> np.ndarray:
-        if rotations := self._rotations(circuit, program, len(points), True):
-            return rotations.gradients(points)
-        gradients = np.empty((len(points), circuit.num_values, circuit.num_parameters))
-        adjoint = program.adjoint
-        assert adjoint is not None, "only what differentiates is asked for gradients"
-        with adjoint.threads():
-            for i, row in program.kernels.run(points):
-                gradients[i] = adjoint(row)
-        return gradients
-
-    def _values(
-        self, circuit: Circuit, program: _Program, points: np.ndarray, call: Call
+    def _found(
+        self,
+        simulation: Simulation,
+        function: Callable[..., np.ndarray],
+        points: np.ndarray,
+        shape: tuple[int, ...],
     ) -> np.ndarray:
-        measured = program.measured
-        if rotations := self._rotations(circuit, program, len(points), False):
-            probabilities = rotations.probabilities(points)
-        else:
-            probabilities = [np.empty((len(points), 2 ** len(basis.wires))) for basis in measured]
-            for i, _ in program.kernels.run(points):
-                for rows, row in zip(probabilities, program.kernels.probabilities(), strict=True):
-                    rows[i] = row
-        if not circuit.shots:
-            return _averages(measured, probabilities, (len(points), circuit.num_values))
-        rngs = [self._rng]
-        if self.seed is not None:
-            rngs = [generator(self.seed, circuit, point, call) for point in points]
-        shape = (len(points), circuit.num_values // circuit.copies)
-        copies = []
-        for shots in circuit.shots:
-            frequencies = [_sample(outcomes, shots, rngs) for outcomes in probabilities]
-            copies.append(_averages(measured, frequencies, shape))
+        """Returns the results float64[N, ...] of one of the simulation's functions."""
+        points = np.ascontiguousarray(points)
+        parts = simulation.parts(points)
+        if len(points) == 1:
+            return function(points, parts[0])
+        found = np.empty((len(points), *shape))
+        results = spread(parts, lambda part: function(points, part), self._thresholds)
+        for (rows, _), values in track(results, len(points), _size, "circuits"):
+            found[rows] = values
+        return found
+
+    def _samples(
+        self, circuit: Circuit, simulation: Simulation, points: np.ndarray, call: Call
+    ) -> np.ndarray:
+        outcomes = sum(2 ** len(basis.wires) for basis in simulation.bases)
+        size = max(1, self._thresholds.most_probabilities // max(1, outcomes))
+        chunks = [points[i : i + size] for i in range(0, len(points), size)]
+        values = [
+            self._drawn(circuit, simulation.bases, self._probabilities(simulation, chunk), chunk, call)
+            for chunk in track(chunks, len(points), len, "circuits")
+        ]
+        return np.concatenate(values)
+
+    def _probabilities(self, simulation: Simulation, points: np.ndarray) -> list[np.ndarray]:
+        """Returns the probabilities float64[N, 2**k] of the outcomes in each basis."""
+        points = np.ascontiguousarray(points)
+        found = [np.empty((len(points), 2 ** len(basis.wires))) for basis in simulation.bases]
+        work = lambda part: simulation.probabilities(points, part)  # noqa: E731
+        for (rows, _), results in spread(simulation.parts(points), work, self._thresholds):
+            for each, result in zip(found, results, strict=True):
+                each[rows] = result
+        return found
+
+    def _drawn(
+        self,
+        circuit: Circuit,
+        bases: Sequence[Basis],
+        probabilities: Sequence[np.ndarray],
+        points: np.ndarray,
+        call: Call,
+    ) -> np.ndarray:
+        """Returns values float64[N, M] from samples."""
+        with self._lock:
+            rngs = [self._rng]
+            if self.seed is not None:
+                rngs = [generator(self.seed, circuit, point, call) for point in points]
+            copies = []
+            for shots in circuit.shots:
+                values = np.zeros((len(points), circuit.num_values // circuit.copies))
+                for basis, outcomes in zip(bases, probabilities, strict=True):
+                    values[:, basis.columns] += basis.averages(_sample(outcomes, shots, rngs))
+                copies.append(values)
         return np.hstack(copies)
 
 
-def _unusual(error: Any) -> Exception | str | None:
-    """Returns why kernels do not run a circuit, where users want to know; None otherwise."""
+def _size(found: tuple[tuple[np.ndarray, Sequence[int]], np.ndarray]) -> int:
+    return len(found[0][0])
+
+
+def _unusual(error: Exception) -> Exception | str | None:
+    """Returns why a circuit is not covered, where users want to know; None otherwise."""
     if not isinstance(error, NotCoveredError):
-        return error  # this release of lightning lacks something that qshift uses
+        return error
     return str(error) or None
-
-
-def _pickled(circuit: Any) -> bytes:
-    return cloudpickle.dumps(replace(circuit))
-
-
-@lru_cache(maxsize=4)
-def _loaded(pickled: bytes) -> tuple[LightningExecutor, Circuit]:
-    return LightningExecutor(qml.device("lightning.qubit")), cloudpickle.loads(pickled)
-
-
-def _elsewhere(pickled: bytes, points: np.ndarray, gradients: bool) -> np.ndarray:
-    """Runs a circuit in another process."""
-    executor, circuit = _loaded(pickled)
-    return executor.gradients(circuit, points) if gradients else executor(circuit, points)
 
 
 def _sample(probabilities: Any, shots: Any, rngs: Any) -> Any:
@@ -281,16 +216,3 @@ def _sample(probabilities: Any, shots: Any, rngs: Any) -> Any:
         return rngs[0].multinomial(shots, probabilities) / shots
     drawn = [rng.multinomial(shots, row) for rng, row in zip(rngs, probabilities, strict=True)]
     return np.array(drawn) / shots
-
-
-def _averages(
-    measured: Sequence[Basis], frequencies: Sequence[np.ndarray], shape: Sequence[int]
-) -> np.ndarray:
-    """Averages over outcomes: float64[shape]."""
-    values = np.zeros(shape)
-    for basis, outcomes in zip(measured, frequencies, strict=True):
-        if basis.weights is not None:
-            # Not as a matrix product: for this little, BLAS's threads wait longer than they work.
-            outcomes = np.einsum("nk,km->nm", outcomes, basis.weights)
-        values[:, basis.columns] += outcomes
-    return values

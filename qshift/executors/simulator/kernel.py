@@ -1,0 +1,410 @@
+"""The compiled kernel: rotations about Pauli words, matrices and readouts, on state vectors.
+
+Numba compiles each function when it is first called, and keeps the result for later processes.
+Importing Numba takes a quarter of a second, so this module is imported at the first circuit.
+
+A state is one float64 array: the real parts of all amplitudes, and behind them the imaginary parts.
+So it has one bit more than there are wires, and -i times a Pauli word, like a word that is an
+observable, moves each number to another place and may change its sign:
+
+    (word state)[i] = sign (-1)^parity(i & z) state[i ^ x]
+
+A rotation about a word, exp(-i angle/2 P), turns each of these pairs of numbers by half the angle.
+
+A state may be that of several points, a multiple of four of them: then the numbers of all points
+stand side by side, `lanes` in all, and a vector of the processor holds the same number of four
+points. With one point (``lanes == 1``) a vector holds four neighbours, so the last two bits of x
+permute the numbers in a vector.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+WIDTH = 4  # numbers in a vector
+_BYTES = 8 * WIDTH
+_NUMBERS = ir.VectorType(ir.DoubleType(), WIDTH)
+_INTEGER = ir.IntType(64)
+_FUSED = ("contract",)  # products and sums may be one instruction, where the processor has it
+
+
+# --- operations on vectors, at addresses of their numbers ---
+
+
+def _load(builder: Any, address: Any) -> Any:
+    pointer = builder.inttoptr(address, ir.PointerType())
+    return builder.load(pointer, align=8, typ=_NUMBERS)
+
+
+def _store(builder: Any, numbers: Any, address: Any) -> None:
+    builder.store(numbers, builder.inttoptr(address, ir.PointerType()), align=8)
+
+
+def _product(builder: Any, a: Any, b: Any) -> Any:
+    return builder.fmul(a, b, flags=_FUSED)
+
+
+def _plus(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """Returns a + b c."""
+    return builder.fadd(a, _product(builder, b, c), flags=_FUSED)
+
+
+def _minus(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """Returns a - b c."""
+    return builder.fsub(a, _product(builder, b, c), flags=_FUSED)
+
+
+def _permuted(builder: Any, numbers: Any, permutation: Any) -> Any:
+    """Returns the numbers of a vector, each at its place XOR `permutation`."""
+    for bit in (1, 2):
+        order = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [k ^ bit for k in range(WIDTH)])
+        moved = builder.shuffle_vector(numbers, numbers, order)
+        chosen = builder.and_(permutation, _INTEGER(bit))
+        numbers = builder.select(builder.icmp_unsigned("!=", chosen, _INTEGER(0)), moved, numbers)
+    return numbers
+
+
+def _operation(count: int, build: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
+    """Returns what an intrinsic function of `count` integers has to return."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        build(builder, *arguments)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * count), codegen
+
+
+@intrinsic
+def _parity(context, number):  # type: ignore[no-untyped-def]
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.and_(builder.ctpop(arguments[0]), _INTEGER(1))
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def _turn(context, first, second, cosine, sine, permutation):  # type: ignore[no-untyped-def]
+    """Turns pairs of numbers (a, b) into (c a + s b, c b - s a)."""
+
+    def build(builder: Any, first: Any, second: Any, cosine: Any, sine: Any, order: Any) -> None:
+        a, b = _load(builder, first), _permuted(builder, _load(builder, second), order)
+        c, s = _load(builder, cosine), _load(builder, sine)
+        _store(builder, _plus(builder, _product(builder, c, a), s, b), first)
+        turned = _minus(builder, _product(builder, c, b), s, a)
+        _store(builder, _permuted(builder, turned, order), second)
+
+    return _operation(5, build)
+
+
+@intrinsic
+def _turn_within(context, first, cosine, sine, permutation):  # type: ignore[no-untyped-def]
+    """Does the same with pairs that are in one vector."""
+
+    def build(builder: Any, first: Any, cosine: Any, sine: Any, order: Any) -> None:
+        a, c, s = (_load(builder, address) for address in (first, cosine, sine))
+        turned = _plus(builder, _product(builder, c, a), s, _permuted(builder, a, order))
+        _store(builder, turned, first)
+
+    return _operation(4, build)
+
+
+@intrinsic
+def _slope(context, total, sign, a, b, other_a, other_b, order):  # type: ignore[no-untyped-def]
+    """Adds sign (a' b - b' a) to `total`, where a' and b' are another state's numbers."""
+
+    def build(builder: Any, total: Any, sign: Any, *addresses: Any) -> None:
+        *addresses, order = addresses
+        a, b, other_a, other_b = (_load(builder, address) for address in addresses)
+        b, other_b = (_permuted(builder, numbers, order) for numbers in (b, other_b))
+        found = _minus(builder, _product(builder, other_a, b), other_b, a)
+        _store(builder, _plus(builder, _load(builder, total), _load(builder, sign), found), total)
+
+    return _operation(7, build)
+
+
+@intrinsic
+def _add(context, total, factor, numbers, permutation):  # type: ignore[no-untyped-def]
+    """Adds factor times permuted numbers to `total`."""
+
+    def build(builder: Any, total: Any, factor: Any, numbers: Any, order: Any) -> None:
+        moved = _permuted(builder, _load(builder, numbers), order)
+        _store(builder, _plus(builder, _load(builder, total), _load(builder, factor), moved), total)
+
+    return _operation(4, build)
+
+
+@intrinsic
+def _add_product(context, total, factor, numbers, others, order):  # type: ignore[no-untyped-def]
+    """Adds factor times numbers times permuted others to `total`."""
+
+    def build(builder: Any, total: Any, factor: Any, numbers: Any, others: Any, order: Any) -> None:
+        moved = _permuted(builder, _load(builder, others), order)
+        product = _product(builder, _load(builder, factor), _load(builder, numbers))
+        _store(builder, _plus(builder, _load(builder, total), product, moved), total)
+
+    return _operation(5, build)
+
+
+# --- what is compiled; each function once, for these types ---
+
+
+_compiling = threading.RLock()
+# A fork waits for what another thread compiles: in the child this would never end.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_compiling.acquire,
+        after_in_parent=_compiling.release,
+        after_in_child=_compiling.release,
+    )
+
+
+def _compiled(signature: str) -> Callable[[Callable], Callable]:
+    """Returns a decorator for functions that are compiled at their first call, or read from the
+    cache of an earlier process. They let other threads run meanwhile."""
+
+    def decorated(function: Callable) -> Callable:
+        found: list[Callable] = []
+
+        @functools.wraps(function)
+        def call(*arguments: Any) -> None:
+            if not found:
+                with _compiling:
+                    found.append(_compile(function, signature))
+            found[0](*arguments)
+
+        return call
+
+    return decorated
+
+
+def _compile(function: Callable, signature: str) -> Callable:
+    settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(signature, cache=True, **settings)(function)
+    except (OSError, RuntimeError):  # there is no place for a cache, or no room
+        return numba.njit(signature, **settings)(function)
+
+
+@_compiled("void(float64[:,::1], int64[::1], float64[::1], float64[:,::1], float64[:,::1])")
+def angles(points, columns, scales, signs, table):  # type: ignore[no-untyped-def]
+    """Writes the table of all rotations: cosines, sines and negative sines for each lane.
+
+    Args:
+        points: float64[lanes, P].
+        columns: int64[R], the column with the angle of each rotation; -1 for an angle of one.
+        scales: float64[R], by which it is multiplied.
+        signs: float64[R, 8], the signs of each rotation for even parity, and for odd parity.
+        table: float64[R, 3 * max(lanes, 4)], the result.
+    """
+    lanes, width = points.shape[0], table.shape[1] // 3
+    for r in range(columns.shape[0]):
+        column, half = columns[r], scales[r] / 2
+        cosine, sine = math.cos(half), math.sin(half)
+        for k in range(width):
+            if column >= 0 and k < lanes:
+                cosine, sine = math.cos(half * points[k, column]), math.sin(half * points[k, column])
+            table[r, k] = cosine
+            table[r, width + k] = signs[r, k % WIDTH] * sine
+            table[r, 2 * width + k] = -signs[r, k % WIDTH] * sine
+
+
+@_compiled("void(float64[::1], int64, int64[:,::1], float64[:,::1], int64, int64)")
+def forward(state, lanes, words, table, first, stop):  # type: ignore[no-untyped-def]
+    """Applies the rotations from `first` up to `stop` to a state.
+
+    Args:
+        state: float64[2 * 2**n * lanes].
+        lanes: The number of points.
+        words: int64[R, 4]: x and z of each rotation, by vectors; the highest bit of x; x within a
+            vector.
+        table: See `angles`.
+    """
+    step = _BYTES if lanes == 1 else 8 * lanes
+    rows = 8 * state.shape[0] // step
+    start, cosines = state.ctypes.data, table.ctypes.data
+    for r in range(first, stop):
+        x, z, top, order = words[r, 0], words[r, 1], words[r, 2], words[r, 3]
+        cosine = cosines + 3 * step * r
+        sines = cosine + step
+        if x == 0:
+            for i in range(rows):
+                _turn_within(start + step * i, cosine, sines + step * _parity(i & z), order)
+        elif step == _BYTES:
+            for above in range(0, rows, 2 * top):
+                for i in range(above, above + top):
+                    a, b = start + _BYTES * i, start + _BYTES * (i ^ x)
+                    _turn(a, b, cosine, sines + _BYTES * _parity(i & z), order)
+        else:
+            for above in range(0, rows, 2 * top):
+                for i in range(above, above + top):
+                    a, b = start + step * i, start + step * (i ^ x)
+                    sine = sines + step * _parity(i & z)
+                    for v in range(0, step, _BYTES):
+                        _turn(a + v, b + v, cosine + v, sine + v, 0)
+
+
+@_compiled(
+    "void(float64[::1], float64[::1], int64, int64[:,::1], float64[:,::1], float64[:,::1],"
+    "int64, int64, float64[:,::1])"
+)
+def backward(state, other, lanes, words, table, signs, first, stop, slopes):  # type: ignore[no-untyped-def]
+    """Takes back the rotations from `stop` down to `first`, and adds up derivatives by angles.
+
+    By adjoint differentiation (Jones and Gacon 2020, arXiv:2009.02823).
+
+    Args:
+        state: The state behind these rotations.
+        other: The observable times the state that is behind all rotations, taken back as far.
+        lanes, words, table: As for `forward`.
+        signs: As for `angles`.
+        slopes: float64[R, max(lanes, 4)]; the derivatives by twice half the angles are added to it.
+    """
+    step = _BYTES if lanes == 1 else 8 * lanes
+    rows = 8 * state.shape[0] // step
+    here, there = state.ctypes.data, other.ctypes.data
+    cosines, all_signs, totals = table.ctypes.data, signs.ctypes.data, slopes.ctypes.data
+    for r in range(stop - 1, first - 1, -1):
+        x, z, top, order = words[r, 0], words[r, 1], words[r, 2], words[r, 3]
+        cosine, sign, total = cosines + 3 * step * r, all_signs + 2 * _BYTES * r, totals + step * r
+        sines = cosine + 2 * step  # the negative ones, and below them the others
+        if x == 0:
+            for i in range(rows):
+                parity, a, c = _parity(i & z), here + step * i, there + step * i
+                _add_product(total, sign + _BYTES * parity, c, a, order)
+                _turn_within(a, cosine, sines - step * parity, order)
+                _turn_within(c, cosine, sines - step * parity, order)
+        else:
+            for above in range(0, rows, 2 * top):
+                for i in range(above, above + top):
+                    parity, j = _parity(i & z), i ^ x
+                    a, b, c, d = here + step * i, here + step * j, there + step * i, there + step * j
+                    sine, s = sines - step * parity, sign + _BYTES * parity
+                    for v in range(0, step, _BYTES):
+                        _slope(total + v, s, a + v, b + v, c + v, d + v, order)
+                        _turn(a + v, b + v, cosine + v, sine + v, order)
+                        _turn(c + v, d + v, cosine + v, sine + v, order)
+
+
+@_compiled("void(float64[::1], float64[::1], int64, int64[:,::1], float64[:,::1])")
+def observe(state, other, lanes, words, factors):  # type: ignore[no-untyped-def]
+    """Adds an observable times a state to another state.
+
+    Args:
+        state: The state.
+        other: What is added to.
+        lanes: The number of points.
+        words: int64[W, 4], as for `forward`: the observable's words.
+        factors: float64[W, 8]: signs times coefficients, as the signs for `angles`.
+    """
+    step = _BYTES if lanes == 1 else 8 * lanes
+    rows = 8 * state.shape[0] // step
+    here, there, factor = state.ctypes.data, other.ctypes.data, factors.ctypes.data
+    for w in range(words.shape[0]):
+        x, z, order = words[w, 0], words[w, 1], words[w, 3]
+        for i in range(rows):
+            a, b, f = there + step * i, here + step * (i ^ x), factor + _BYTES * _parity(i & z)
+            for v in range(0, step, _BYTES):
+                _add(a + v, f, b + v, order)
+        factor += 2 * _BYTES
+
+
+@_compiled("void(float64[::1], float64[::1], float64[::1], float64[::1])")
+def overlaps(state, other, ones, found):  # type: ignore[no-untyped-def]
+    """Adds the real parts of <other|state>, for each lane, to `found`.
+
+    Args:
+        state, other: The states.
+        ones: float64[4], ones.
+        found: float64[max(lanes, 4)]; with one point, its parts.
+    """
+    step = 8 * found.shape[0]
+    here, there = state.ctypes.data, other.ctypes.data
+    total, one = found.ctypes.data, ones.ctypes.data
+    for i in range(0, 8 * state.shape[0], step):
+        for v in range(0, step, _BYTES):
+            _add_product(total + v, one, here + i + v, there + i + v, 0)
+
+
+@_compiled(
+    "void(float64[::1], float64[::1], int64, int64[::1], int64[::1], float64[:,:,:,::1],"
+    "float64[::1])"
+)
+def multiply(state, result, lanes, places, masks, matrix, work):  # type: ignore[no-untyped-def]
+    """Multiplies a state by a matrix on some bits where other bits have given values.
+
+    Args:
+        state: The state.
+        result: Where the product is written; it may be the same array. Amplitudes where those other
+            bits have other values are left as they are.
+        lanes: The number of points.
+        places: int64[D]: for each row of the matrix the amplitude's bits on which it acts.
+        masks: (all of these bits, the bits that control the matrix, their values).
+        matrix: float64[D, D, 2, lanes or 1], real and imaginary parts.
+        work: float64[2 * D * lanes].
+    """
+    size, half = places.shape[0], state.shape[0] // 2
+    each = min(matrix.shape[3] - 1, 1)  # one if there is a matrix for each point
+    mine, controls, values = masks[0], masks[1], masks[2]
+    for i in range(half // lanes):
+        if i & mine == 0 and i & controls == values:
+            for d in range(size):
+                at = (i | places[d]) * lanes
+                for k in range(lanes):
+                    work[2 * d * lanes + k] = state[at + k]
+                    work[(2 * d + 1) * lanes + k] = state[half + at + k]
+            for row in range(size):
+                at = (i | places[row]) * lanes
+                for k in range(lanes):
+                    real, imaginary = 0.0, 0.0
+                    for d in range(size):
+                        a, b = matrix[row, d, 0, each * k], matrix[row, d, 1, each * k]
+                        x, y = work[2 * d * lanes + k], work[(2 * d + 1) * lanes + k]
+                        real += a * x - b * y
+                        imaginary += a * y + b * x
+                    result[at + k], result[half + at + k] = real, imaginary
+
+
+@_compiled("void(float64[::1], int64, int64[::1], int64[::1], float64[::1])")
+def tally(state, lanes, low, high, probabilities):  # type: ignore[no-untyped-def]
+    """Adds up the probabilities float64[2**k * lanes] of outcomes.
+
+    Args:
+        state: The state.
+        lanes: The number of points.
+        low, high: The outcome of an amplitude is that of its last bits XOR that of its first bits.
+        probabilities: The result.
+    """
+    half, bits = state.shape[0] // 2, low.shape[0]
+    for i in range(half // lanes):
+        outcome = (low[i % bits] ^ high[i // bits]) * lanes
+        for k in range(lanes):
+            x, y = state[i * lanes + k], state[half + i * lanes + k]
+            probabilities[outcome + k] += x * x + y * y
+
+
+@_compiled("void(float64[::1], float64[::1], int64, int64[::1], int64[::1], float64[::1])")
+def weigh(state, other, lanes, low, high, weights):  # type: ignore[no-untyped-def]
+    """Writes a state whose amplitudes are multiplied by the weights of their outcomes.
+
+    Args:
+        state: The state.
+        other: The result.
+        lanes, low, high: As for `tally`.
+        weights: float64[2**k].
+    """
+    half, bits = state.shape[0] // 2, low.shape[0]
+    for i in range(half // lanes):
+        weight = weights[low[i % bits] ^ high[i // bits]]
+        for k in range(i * lanes, (i + 1) * lanes):
+            other[k] = weight * state[k]
+            other[half + k] = weight * state[half + k]

@@ -1,0 +1,219 @@
+"""A circuit that is simulated: values, probabilities and gradients at many points.
+
+Few points, and all points of many wires, run one after the other; those that share what their first
+gates do start from saved states (`prefix_order`). Otherwise a state is that of many points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pennylane as qml
+
+from qshift.circuits.circuit import Circuit
+from qshift.circuits.spectra import has_no_effect
+from qshift.executors.simulator.clifford_frame import Frame, Rotation
+from qshift.executors.simulator.measurement_bases import (
+    Basis,
+    NotCoveredError,
+    bases,
+    bases_of_words,
+    words_of,
+)
+from qshift.executors.simulator.outcomes import Observable, Outcomes
+from qshift.executors.simulator.prefix_order import in_order, stops
+from qshift.executors.simulator.state_steps import Steps
+from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
+
+_PARTS = 16  # of a batch whose points run one after the other
+
+
+@dataclass(frozen=True)
+class _Final:
+    """A state behind all steps.
+
+    Attributes:
+        rows: int64[K], the points whose state it is; further lanes are those of the last one.
+        points: float64[lanes, P], these points.
+        angles: What `Steps.angles` returns for them.
+        state: The state.
+    """
+
+    rows: np.ndarray
+    points: np.ndarray
+    angles: np.ndarray
+    state: np.ndarray
+
+
+class Simulation:
+    """A circuit that is simulated. Does not keep the circuit alive.
+
+    Args:
+        circuit: The circuit.
+        latest: Holds the state behind the steps at the latest point that was alone in its batch,
+            as a gradient mostly follows the value at the same point. Several circuits may use the
+            same dict.
+        thresholds: How points run.
+
+    Attributes:
+        differentiable: Whether `gradients` has the derivatives by all parameters.
+        bases: The bases whose probabilities `probabilities` returns.
+
+    Raises:
+        NotCoveredError: If a gate or a measurement is not covered.
+    """
+
+    def __init__(
+        self, circuit: Circuit, latest: dict, thresholds: Thresholds = DEFAULT
+    ) -> None:
+        self._latest, self._own, self._thresholds = latest, object(), thresholds
+        self._wires, self._shape = len(circuit.wires), (circuit.num_values, circuit.num_parameters)
+        frame = Frame({wire: i for i, wire in enumerate(circuit.wires)}, thresholds.widest_matrix)
+        start = np.zeros(2 << self._wires)
+        start[0] = 1.0
+        slots = circuit.slots_by_operation
+        for position, op in enumerate(circuit.operations):
+            own = slots.get(position, ())
+            if isinstance(op, qml.operation.StatePrepBase) and not has_no_effect(op):
+                if position or own:
+                    raise NotCoveredError(f"{op.name} is not the first gate, or its state changes")
+                vector = np.ravel(op.state_vector(wire_order=circuit.wires))
+                start = np.concatenate([vector.real, vector.imag]).astype(float)
+            else:
+                frame.add(op, own, position)
+        moving = [
+            step.column >= 0 if isinstance(step, Rotation) else len(step.columns) > 0
+            for step in frame.steps
+        ]
+        first = moving.index(True) if any(moving) else len(moving)
+        fixed, self._steps = Steps(circuit, frame.steps[:first]), Steps(circuit, frame.steps[first:])
+        nowhere = np.zeros((1, circuit.num_parameters))
+        fixed.run(start, nowhere, fixed.angles(nowhere))
+        self._start = start
+        self.differentiable = self._steps.differentiable
+        self._measure(circuit, frame)
+        widest = self._steps.widest_moving
+        together = self._wires <= thresholds.most_wires_together
+        self._together = together and widest <= thresholds.widest_moving
+        uses = np.array(self._steps.uses, dtype=int).reshape(-1, 2).T
+        self._uses = uses[:, np.argsort(uses[0], kind="stable")]
+        self._grain = 1 + self._steps.count // (1 + thresholds.most_amplitudes // 2**self._wires)
+
+    def _measure(self, circuit: Circuit, frame: Frame) -> None:
+        measurements, sizes = circuit.measurements, circuit.sizes
+        words = words_of(measurements, sizes)
+        found = bases(measurements, sizes, self._thresholds)
+        if circuit.shots:
+            found += bases_of_words(words, circuit.wires, self._thresholds)
+            words = {}
+        self.bases = sorted(found, key=lambda basis: bool(basis.rotations))
+        self._outcomes = [Outcomes(circuit, basis, frame) for basis in self.bases]
+        columns = sorted({column for entry in words.values() for column in entry})
+        self._observables = [
+            Observable({w: entry[c] for w, entry in words.items() if c in entry}, frame, c)
+            for c in columns
+        ]
+
+    # --- points ---
+
+    def parts(self, points: np.ndarray) -> list[tuple[np.ndarray, Sequence[int]]]:
+        """Cuts points into parts that can run at the same time.
+
+        Returns:
+            For each part its points, as numbers int64[K], and how many steps each has in common
+            with the point before it; empty if one state is that of all these points.
+        """
+        count = len(points)
+        if self._together and count >= self._thresholds.fewest_together:
+            size = self._thresholds.lanes(self._wires)
+            return [(np.arange(i, min(i + size, count)), ()) for i in range(0, count, size)]
+        steps, columns = self._uses
+        order, common = in_order(points[:, columns], steps, self._steps.count)
+        common = [number // self._grain * self._grain for number in common]
+        size = -(-count // _PARTS)
+        return [
+            (np.array(order[i : i + size]), [0, *common[i + 1 : i + size]])
+            for i in range(0, count, size)
+        ]
+
+    def _finals(
+        self, points: np.ndarray, part: tuple[np.ndarray, Sequence[int]]
+    ) -> Iterator[_Final]:
+        """Yields the final states of all points of a part. They must not be changed."""
+        rows, common = part
+        if not common:
+            lanes = -(-len(rows) // 4) * 4
+            own = points[rows[np.minimum(np.arange(lanes), len(rows) - 1)]]
+            angles, state = self._steps.angles(own), np.repeat(self._start, lanes)
+            self._steps.run(state, own, angles)
+            yield _Final(rows, own, angles, state)
+            return
+        alone = len(points) == 1
+        later, saved = stops(list(common)), [(0, self._start)]
+        for i, row in enumerate(rows):
+            own = points[row : row + 1]
+            angles = self._steps.angles(own)
+            key = self._own, own.tobytes()
+            if alone and (known := self._latest.get(key)) is not None:
+                yield _Final(rows, own, angles, known)
+                return
+            while saved[-1][0] > common[i]:
+                saved.pop()
+            begin, state = saved[-1]
+            state = state.copy()
+            for stop in reversed(later[i]):
+                self._steps.run(state, own, angles, begin, stop)
+                saved.append((stop, state.copy()))
+                begin = stop
+            self._steps.run(state, own, angles, begin)
+            if alone and len(state) <= 2 * self._thresholds.most_amplitudes:
+                self._latest.clear()
+                self._latest[key] = state
+            yield _Final(rows[i : i + 1], own, angles, state)
+
+    # --- results ---
+
+    def values(self, points: np.ndarray, part: tuple[np.ndarray, Sequence[int]]) -> np.ndarray:
+        """Returns the values float64[K, M] at the points of a part, in its order."""
+        found = []
+        for final in self._finals(points, part):
+            values, lanes = np.zeros((len(final.points), self._shape[0])), len(final.points)
+            for observable in self._observables:
+                values[:, observable.column] = observable.values(final.state, lanes)
+            for each in self._outcomes:
+                probabilities = each.probabilities(final.state, final.points)
+                values[:, each.basis.columns] += each.basis.averages(probabilities)
+            found.append(values[: len(final.rows)])
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def probabilities(
+        self, points: np.ndarray, part: tuple[np.ndarray, Sequence[int]]
+    ) -> list[np.ndarray]:
+        """Returns the probabilities float64[K, 2**k] in each of `bases`."""
+        found = [
+            [each.probabilities(final.state, final.points)[: len(final.rows)] for each in self._outcomes]
+            for final in self._finals(points, part)
+        ]
+        return [np.concatenate(rows) for rows in zip(*found, strict=True)]
+
+    def gradients(self, points: np.ndarray, part: tuple[np.ndarray, Sequence[int]]) -> np.ndarray:
+        """Returns first derivatives float64[K, M, P], by adjoint differentiation."""
+        found = []
+        for final in self._finals(points, part):
+            gradients = np.zeros((len(final.points), *self._shape))
+            for column, other in self._others(final):
+                slopes = self._steps.back(final.state.copy(), other, final.points, final.angles)
+                gradients[:, column] = slopes
+            found.append(gradients[: len(final.rows)])
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _others(self, final: _Final) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields each value's column, and its observable times the final state."""
+        for observable in self._observables:
+            yield observable.column, observable.times(final.state, len(final.points))
+        for each in self._outcomes:
+            for k, column in enumerate(each.basis.columns.tolist()):
+                weights = each.basis.weights_of(k)
+                yield column, each.times(final.state, final.points, weights)

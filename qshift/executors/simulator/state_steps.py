@@ -1,0 +1,187 @@
+"""The steps of a circuit, run forwards and backwards on states, of one point or of several at once.
+
+A state has the form that `kernel` describes. States of several points have as many lanes as a
+multiple of four; the last lanes may repeat a point.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+
+import numpy as np
+from scipy import sparse
+
+from qshift.executors.simulator import kernel
+from qshift.executors.simulator.clifford_frame import Rotation, Word
+from qshift.executors.simulator.gate_matrices import MatrixGate, numbers
+
+if TYPE_CHECKING:
+    from qshift.circuits.circuit import Circuit
+
+_SIGNS = (1.0, -1.0, -1.0, 1.0)  # of real parts, where a word has a factor i^0, i^1, ...
+_NEIGHBOURS = kernel.WIDTH.bit_length() - 1  # bits within a vector, where there is one point
+ONES = np.ones(kernel.WIDTH)
+
+
+class Table(NamedTuple):
+    """Words as the kernel takes them: int64[R, 4], and their signs float64[R, 8]."""
+
+    words: np.ndarray
+    signs: np.ndarray
+
+
+def table(words: Iterable[tuple[Word, float]], wires: int, quarters: int, alone: bool) -> Table:
+    """Returns Pauli words, times i^quarters, as the kernel takes them.
+
+    Args:
+        words: Words and factors.
+        wires: The number of wires.
+        quarters: 3 for rotations, 0 for observables.
+        alone: Whether states are those of one point.
+    """
+    top, shift = 1 << wires, _NEIGHBOURS if alone else 0
+    inside, lanes = (1 << shift) - 1, np.arange(kernel.WIDTH)
+    rows, signs = [], []
+    for word, factor in words:
+        power = (word.phase + quarters + 2 * (word.x & word.z).bit_count()) % 4
+        crosses = top if power % 2 else 0  # from real to imaginary parts
+        x, z = word.x | crosses, word.z | crosses
+        rows.append((x >> shift, z >> shift, 1 << (x >> shift).bit_length() >> 1, x & inside))
+        even = factor * _SIGNS[power] * (1.0 - 2.0 * (np.bitwise_count(lanes & z & inside) % 2))
+        signs.append(np.concatenate([even, -even]))
+    count = len(rows)
+    return Table(
+        np.array(rows, dtype=np.int64).reshape(count, 4),
+        np.array(signs, dtype=float).reshape(count, 2 * kernel.WIDTH),
+    )
+
+
+class Steps:
+    """Rotations and matrices, in order. Does not keep the circuit alive.
+
+    Args:
+        circuit: The circuit.
+        steps: The steps.
+    """
+
+    def __init__(self, circuit: Circuit, steps: Sequence[Rotation | MatrixGate]) -> None:
+        self._circuit, self._wires = weakref.proxy(circuit), len(circuit.wires)
+        nothing = Rotation(Word(0, 0, 0), -1, 0.0)  # in place of matrices
+        self._rotations = [step if isinstance(step, Rotation) else nothing for step in steps]
+        self._columns = np.array([each.column for each in self._rotations], dtype=np.int64)
+        self._scales = np.array([each.scale for each in self._rotations], dtype=float)
+        self._tables: dict[bool, Table] = {}
+        self.uses = [
+            (k, column)
+            for k, step in enumerate(steps)
+            for column in ([step.column] if isinstance(step, Rotation) else step.columns)
+            if column >= 0
+        ]
+        self.count = len(steps)
+        self._runs: list[tuple[int, int, MatrixGate | None]] = []
+        for k, step in enumerate(steps):
+            if isinstance(step, MatrixGate):
+                self._runs.append((k, k + 1, step))
+            elif self._runs and self._runs[-1][2] is None:
+                self._runs[-1] = (self._runs[-1][0], k + 1, None)
+            else:
+                self._runs.append((k, k + 1, None))
+        # Derivatives by the parameters are sums of those by the angles.
+        moving = [(k, c, 1.0 if self._columns[k] < 0 else self._scales[k]) for k, c in self.uses]
+        rows, columns, factors = np.array(moving, dtype=float).reshape(-1, 3).T
+        places, shape = (columns.astype(int), rows.astype(int)), (circuit.num_parameters, self.count)
+        self._sums = sparse.csr_array((factors, places), shape=shape)
+        self.widest_moving = max(
+            (len(step.places).bit_length() - 1 for step in steps if _moves(step)), default=0
+        )
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether `back` gives the derivatives by all columns."""
+        return all(
+            gate is None or not len(gate.columns) or gate.generator is not None
+            for _, _, gate in self._runs
+        )
+
+    def angles(self, points: np.ndarray) -> np.ndarray:
+        """Returns what the kernel has to know of the angles at points float64[lanes, P]."""
+        found = np.empty((self.count, 3 * max(len(points), kernel.WIDTH)))
+        if self.count:
+            signs = self._table(len(points)).signs
+            kernel.angles(points, self._columns, self._scales, signs, found)
+        return found
+
+    def _table(self, lanes: int) -> Table:
+        alone = lanes == 1
+        if alone not in self._tables:
+            words = ((each.word, 1.0) for each in self._rotations)
+            self._tables[alone] = table(words, self._wires, 3, alone)
+        return self._tables[alone]
+
+    def run(
+        self,
+        state: np.ndarray,
+        points: np.ndarray,
+        angles: np.ndarray,
+        first: int = 0,
+        stop: int | None = None,
+    ) -> None:
+        """Applies the steps from `first` up to `stop` to a state.
+
+        Args:
+            state: The state, which is overwritten.
+            points: float64[lanes, P].
+            angles: What `angles` has returned for them.
+        """
+        lanes, stop = len(points), self.count if stop is None else stop
+        for begin, end, gate in self._runs:
+            begin, end = max(begin, first), min(end, stop)
+            if begin >= end:
+                continue
+            if gate is None:
+                kernel.forward(state, lanes, self._table(lanes).words, angles, begin, end)
+            else:
+                _multiply(gate, gate.matrices(self._circuit, points), state, state, lanes)
+
+    def back(
+        self, state: np.ndarray, other: np.ndarray, points: np.ndarray, angles: np.ndarray
+    ) -> np.ndarray:
+        """Takes all steps back, and returns derivatives float64[lanes, P].
+
+        Args:
+            state: The state behind the steps, which is overwritten.
+            other: An observable times this state, which is overwritten.
+            points: float64[lanes, P].
+            angles: What `angles` has returned for them.
+        """
+        lanes = len(points)
+        slopes = np.zeros((self.count, max(lanes, kernel.WIDTH)))
+        for begin, end, gate in reversed(self._runs):
+            if gate is None:
+                words, signs = self._table(lanes)
+                kernel.backward(state, other, lanes, words, angles, signs, begin, end, slopes)
+                continue
+            if gate.generator is not None:
+                changed = np.zeros_like(state)
+                _multiply(gate, numbers(gate.generator)[..., None], state, changed, lanes)
+                kernel.overlaps(changed, other, ONES, slopes[begin])
+                slopes[begin] *= 2.0
+            inverse = np.swapaxes(gate.matrices(self._circuit, points), 0, 1).copy()
+            inverse[:, :, 1] *= -1.0
+            for each in (state, other):
+                _multiply(gate, inverse, each, each, lanes)
+        if lanes == 1:
+            return np.asarray(self._sums @ slopes.sum(axis=1))[None]
+        return np.asarray(self._sums @ slopes).T
+
+
+def _moves(step: Rotation | MatrixGate) -> TypeGuard[MatrixGate]:
+    return isinstance(step, MatrixGate) and step.constant is None
+
+
+def _multiply(gate: MatrixGate, matrix: Any, state: Any, result: Any, lanes: int) -> None:
+    work = np.empty(2 * len(gate.places) * lanes)
+    matrix = np.ascontiguousarray(matrix)
+    kernel.multiply(state, result, lanes, gate.places, gate.masks, matrix, work)
