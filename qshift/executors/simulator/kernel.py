@@ -170,19 +170,17 @@ if hasattr(os, "register_at_fork"):
 
 def _compiled(signature: str) -> Callable[[Callable], Callable]:
     """Returns a decorator for functions that are compiled at their first call, or read from the
-    cache of an earlier process. They let other threads run meanwhile."""
+    cache of an earlier process, and are in their own place from then on. They let other threads
+    run meanwhile."""
 
     def decorated(function: Callable) -> Callable:
-        found: list[Callable] = []
+        def first(*arguments: Any) -> None:
+            with _compiling:
+                if globals()[function.__name__] is first:
+                    globals()[function.__name__] = _compile(function, signature)
+            globals()[function.__name__](*arguments)
 
-        @functools.wraps(function)
-        def call(*arguments: Any) -> None:
-            if not found:
-                with _compiling:
-                    found.append(_compile(function, signature))
-            found[0](*arguments)
-
-        return call
+        return functools.wraps(function)(first)
 
     return decorated
 
@@ -255,10 +253,12 @@ def forward(state, lanes, words, table, first, stop):  # type: ignore[no-untyped
 
 @_compiled(
     "void(float64[::1], float64[::1], int64, int64[:,::1], float64[:,::1], float64[:,::1],"
-    "int64, int64, float64[:,::1])"
+    "int64[::1], float64[::1], int64, int64, float64[::1], float64[:,::1])"
 )
-def backward(state, other, lanes, words, table, signs, first, stop, slopes):  # type: ignore[no-untyped-def]
-    """Takes back the rotations from `stop` down to `first`, and adds up derivatives by angles.
+def backward(  # type: ignore[no-untyped-def]
+    state, other, lanes, words, table, signs, columns, scales, first, stop, work, slopes
+):
+    """Takes back the rotations from `stop` down to `first`, and adds up derivatives by parameters.
 
     By adjoint differentiation (Jones and Gacon 2020, arXiv:2009.02823).
 
@@ -266,21 +266,22 @@ def backward(state, other, lanes, words, table, signs, first, stop, slopes):  # 
         state: The state behind these rotations.
         other: The observable times the state that is behind all rotations, taken back as far.
         lanes, words, table: As for `forward`.
-        signs: As for `angles`.
-        slopes: float64[R, max(lanes, 4)]; the derivatives by twice half the angles are added to it.
+        signs, columns, scales: As for `angles`.
+        work: float64[8 * max(lanes, 4)], zeros.
+        slopes: float64[lanes, P]; the derivatives are added to it.
     """
     step = _BYTES if lanes == 1 else 8 * lanes
-    rows = 8 * state.shape[0] // step
+    width, rows = step // 8, 8 * state.shape[0] // step
     here, there = state.ctypes.data, other.ctypes.data
-    cosines, all_signs, totals = table.ctypes.data, signs.ctypes.data, slopes.ctypes.data
+    cosines, all_signs, totals = table.ctypes.data, signs.ctypes.data, work.ctypes.data
     for r in range(stop - 1, first - 1, -1):
         x, z, top, order = words[r, 0], words[r, 1], words[r, 2], words[r, 3]
-        cosine, sign, total = cosines + 3 * step * r, all_signs + 2 * _BYTES * r, totals + step * r
+        cosine, sign = cosines + 3 * step * r, all_signs + 2 * _BYTES * r
         sines = cosine + 2 * step  # the negative ones, and below them the others
         if x == 0:
             for i in range(rows):
                 parity, a, c = _parity(i & z), here + step * i, there + step * i
-                _add_product(total, sign + _BYTES * parity, c, a, order)
+                _add_product(totals, sign + _BYTES * parity, c, a, order)
                 _turn_within(a, cosine, sines - step * parity, order)
                 _turn_within(c, cosine, sines - step * parity, order)
         else:
@@ -289,10 +290,15 @@ def backward(state, other, lanes, words, table, signs, first, stop, slopes):  # 
                     parity, j = _parity(i & z), i ^ x
                     a, b, c, d = here + step * i, here + step * j, there + step * i, there + step * j
                     sine, s = sines - step * parity, sign + _BYTES * parity
+                    total = totals + step * (i & 7)  # sums that need not wait for each other
                     for v in range(0, step, _BYTES):
                         _slope(total + v, s, a + v, b + v, c + v, d + v, order)
                         _turn(a + v, b + v, cosine + v, sine + v, order)
                         _turn(c + v, d + v, cosine + v, sine + v, order)
+        for k in range(8 * width):
+            if columns[r] >= 0:
+                slopes[k % width % lanes, columns[r]] += scales[r] * work[k]
+            work[k] = 0.0
 
 
 @_compiled("void(float64[::1], float64[::1], int64, int64[:,::1], float64[:,::1])")
@@ -318,21 +324,27 @@ def observe(state, other, lanes, words, factors):  # type: ignore[no-untyped-def
         factor += 2 * _BYTES
 
 
-@_compiled("void(float64[::1], float64[::1], float64[::1], float64[::1])")
-def overlaps(state, other, ones, found):  # type: ignore[no-untyped-def]
-    """Adds the real parts of <other|state>, for each lane, to `found`.
+@_compiled("void(float64[::1], int64, int64[:,::1], float64[:,::1], int64[::1], float64[:,::1])")
+def expect(state, lanes, words, factors, columns, values):  # type: ignore[no-untyped-def]
+    """Adds up expectation values of observables.
 
     Args:
-        state, other: The states.
-        ones: float64[4], ones.
-        found: float64[max(lanes, 4)]; with one point, its parts.
+        state: The state.
+        lanes: The number of points.
+        words, factors: As for `observe`, of all observables.
+        columns: int64[W], the observable of each word.
+        values: float64[M, max(lanes, 4)]; with one point, its parts.
     """
-    step = 8 * found.shape[0]
-    here, there = state.ctypes.data, other.ctypes.data
-    total, one = found.ctypes.data, ones.ctypes.data
-    for i in range(0, 8 * state.shape[0], step):
-        for v in range(0, step, _BYTES):
-            _add_product(total + v, one, here + i + v, there + i + v, 0)
+    step = _BYTES if lanes == 1 else 8 * lanes
+    rows = 8 * state.shape[0] // step
+    here, total, factor = state.ctypes.data, values.ctypes.data, factors.ctypes.data
+    for w in range(words.shape[0]):
+        x, z, order = words[w, 0], words[w, 1], words[w, 3]
+        for i in range(rows):
+            a, b, f = here + step * i, here + step * (i ^ x), factor + _BYTES * _parity(i & z)
+            for v in range(0, step, _BYTES):
+                _add_product(total + step * columns[w] + v, f, a + v, b + v, order)
+        factor += 2 * _BYTES
 
 
 @_compiled(

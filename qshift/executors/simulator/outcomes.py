@@ -13,53 +13,61 @@ import numpy as np
 
 from qshift.executors.simulator import kernel
 from qshift.executors.simulator.clifford_frame import Frame, Word, of_letters
-from qshift.executors.simulator.measurement_bases import Basis
-from qshift.executors.simulator.state_steps import ONES, Steps, Table, table
+from qshift.executors.simulator.measurement_bases import Basis, Words
+from qshift.executors.simulator.state_steps import Steps, Table, table
 
 if TYPE_CHECKING:
-    from pennylane.pauli import PauliWord
-
     from qshift.circuits.circuit import Circuit
 
 _LOW = 10  # bits of an amplitude whose outcomes are in one list
 
 
-class Observable:
-    """A sum of Pauli words, which gives one value of a circuit.
+class Observables:
+    """Sums of Pauli words, each of which gives one value of a circuit.
 
     Args:
-        words: Words with their coefficients.
+        words: Words -> value -> coefficient.
         frame: What comes between the state and the words.
-        column: The value.
+
+    Attributes:
+        columns: The values.
     """
 
-    def __init__(self, words: dict[PauliWord, float], frame: Frame, column: int) -> None:
-        self.column = column
+    def __init__(self, words: Words, frame: Frame) -> None:
         self._wires = len(frame.wire_map)
-        merged: dict[Word, float] = {}
-        for word, coefficient in words.items():
+        merged: dict[tuple[int, Word], float] = {}
+        for word, entry in words.items():
             letters = {frame.bits([wire])[0]: letter for wire, letter in word.items()}
             found = frame.before(of_letters(letters), range(self._wires))
             positive = Word(found.x, found.z, (found.x & found.z).bit_count() % 4)
-            factor = coefficient if positive == found else -coefficient
-            merged[positive] = merged.get(positive, 0.0) + factor
-        self._words = merged
+            for column, coefficient in entry.items():
+                factor = coefficient if positive == found else -coefficient
+                merged[column, positive] = merged.get((column, positive), 0.0) + factor
+        keys = sorted(merged)
+        self.columns = sorted({column for column, _ in keys})
+        self._words = [(word, merged[column, word]) for column, word in keys]
+        self._values = np.searchsorted(self.columns, [column for column, _ in keys])
         self._tables: dict[bool, Table] = {}
 
-    def times(self, state: np.ndarray, lanes: int) -> np.ndarray:
-        """Returns the observable times a state."""
+    def _table(self, lanes: int) -> Table:
         alone = lanes == 1
         if alone not in self._tables:
-            self._tables[alone] = table(self._words.items(), self._wires, 0, alone)
+            self._tables[alone] = table(self._words, self._wires, 0, alone)
+        return self._tables[alone]
+
+    def times(self, state: np.ndarray, lanes: int, value: int) -> np.ndarray:
+        """Returns the observable of one of the values times a state."""
+        words, factors = self._table(lanes)
+        own = slice(*np.searchsorted(self._values, (value, value + 1)))
         other = np.zeros_like(state)
-        kernel.observe(state, other, lanes, *self._tables[alone])
+        kernel.observe(state, other, lanes, words[own], factors[own])
         return other
 
     def values(self, state: np.ndarray, lanes: int) -> np.ndarray:
-        """Returns expectation values float64[lanes]."""
-        found = np.zeros(max(lanes, kernel.WIDTH))
-        kernel.overlaps(state, self.times(state, lanes), ONES, found)
-        return found.sum(keepdims=True) if lanes == 1 else found
+        """Returns expectation values float64[lanes, M]."""
+        found = np.zeros((len(self.columns), max(lanes, kernel.WIDTH)))
+        kernel.expect(state, lanes, *self._table(lanes), self._values, found)
+        return found.sum(axis=1)[None] if lanes == 1 else found.T
 
 
 class Outcomes:

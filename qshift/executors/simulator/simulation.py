@@ -7,7 +7,7 @@ gates do start from saved states (`prefix_order`). Otherwise a state is that of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pennylane as qml
@@ -22,7 +22,7 @@ from qshift.executors.simulator.measurement_bases import (
     bases_of_words,
     words_of,
 )
-from qshift.executors.simulator.outcomes import Observable, Outcomes
+from qshift.executors.simulator.outcomes import Observables, Outcomes
 from qshift.executors.simulator.prefix_order import in_order, stops
 from qshift.executors.simulator.state_steps import Steps
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
@@ -30,18 +30,17 @@ from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 _PARTS = 16  # of a batch whose points run one after the other
 
 
-@dataclass(frozen=True)
-class _Final:
+class _Final(NamedTuple):
     """A state behind all steps.
 
     Attributes:
-        rows: int64[K], the points whose state it is; further lanes are those of the last one.
+        count: How many points it is the state of; further lanes are those of the last one.
         points: float64[lanes, P], these points.
         angles: What `Steps.angles` returns for them.
         state: The state.
     """
 
-    rows: np.ndarray
+    count: int
     points: np.ndarray
     angles: np.ndarray
     state: np.ndarray
@@ -52,14 +51,14 @@ class Simulation:
 
     Args:
         circuit: The circuit.
-        latest: Holds the state behind the steps at the latest point that was alone in its batch,
-            as a gradient mostly follows the value at the same point. Several circuits may use the
-            same dict.
+        latest: Holds the final state of the latest point that was alone in its batch, as a gradient
+            mostly follows the value at the same point. Several circuits may use the same dict.
         thresholds: How points run.
 
     Attributes:
         differentiable: Whether `gradients` has the derivatives by all parameters.
         bases: The bases whose probabilities `probabilities` returns.
+        alone: The part of a batch that is a single point.
 
     Raises:
         NotCoveredError: If a gate or a measurement is not covered.
@@ -68,6 +67,7 @@ class Simulation:
     def __init__(
         self, circuit: Circuit, latest: dict, thresholds: Thresholds = DEFAULT
     ) -> None:
+        self.alone = np.zeros(1, int), [0]
         self._latest, self._own, self._thresholds = latest, object(), thresholds
         self._wires, self._shape = len(circuit.wires), (circuit.num_values, circuit.num_parameters)
         frame = Frame({wire: i for i, wire in enumerate(circuit.wires)}, thresholds.widest_matrix)
@@ -110,11 +110,7 @@ class Simulation:
             words = {}
         self.bases = sorted(found, key=lambda basis: bool(basis.rotations))
         self._outcomes = [Outcomes(circuit, basis, frame) for basis in self.bases]
-        columns = sorted({column for entry in words.values() for column in entry})
-        self._observables = [
-            Observable({w: entry[c] for w, entry in words.items() if c in entry}, frame, c)
-            for c in columns
-        ]
+        self._observables = Observables(words, frame)
 
     # --- points ---
 
@@ -143,22 +139,20 @@ class Simulation:
     ) -> Iterator[_Final]:
         """Yields the final states of all points of a part. They must not be changed."""
         rows, common = part
+        if len(points) == 1:
+            yield self._alone(points)
+            return
         if not common:
             lanes = -(-len(rows) // 4) * 4
             own = points[rows[np.minimum(np.arange(lanes), len(rows) - 1)]]
             angles, state = self._steps.angles(own), np.repeat(self._start, lanes)
             self._steps.run(state, own, angles)
-            yield _Final(rows, own, angles, state)
+            yield _Final(len(rows), own, angles, state)
             return
-        alone = len(points) == 1
         later, saved = stops(list(common)), [(0, self._start)]
         for i, row in enumerate(rows):
             own = points[row : row + 1]
             angles = self._steps.angles(own)
-            key = self._own, own.tobytes()
-            if alone and (known := self._latest.get(key)) is not None:
-                yield _Final(rows, own, angles, known)
-                return
             while saved[-1][0] > common[i]:
                 saved.pop()
             begin, state = saved[-1]
@@ -168,10 +162,19 @@ class Simulation:
                 saved.append((stop, state.copy()))
                 begin = stop
             self._steps.run(state, own, angles, begin)
-            if alone and len(state) <= 2 * self._thresholds.most_amplitudes:
-                self._latest.clear()
-                self._latest[key] = state
-            yield _Final(rows[i : i + 1], own, angles, state)
+            yield _Final(1, own, angles, state)
+
+    def _alone(self, point: np.ndarray) -> _Final:
+        key = self._own, point.tobytes()
+        if (known := self._latest.get(key)) is not None:
+            return known
+        angles, state = self._steps.angles(point), self._start.copy()
+        self._steps.run(state, point, angles)
+        final = _Final(1, point, angles, state)
+        if len(state) <= 2 * self._thresholds.most_amplitudes:
+            self._latest.clear()
+            self._latest[key] = final
+        return final
 
     # --- results ---
 
@@ -179,13 +182,15 @@ class Simulation:
         """Returns the values float64[K, M] at the points of a part, in its order."""
         found = []
         for final in self._finals(points, part):
-            values, lanes = np.zeros((len(final.points), self._shape[0])), len(final.points)
-            for observable in self._observables:
-                values[:, observable.column] = observable.values(final.state, lanes)
+            values = np.zeros((len(final.points), self._shape[0]))
+            observables = self._observables
+            if observables.columns:
+                found_values = observables.values(final.state, len(final.points))
+                values[:, observables.columns] = found_values
             for each in self._outcomes:
                 probabilities = each.probabilities(final.state, final.points)
                 values[:, each.basis.columns] += each.basis.averages(probabilities)
-            found.append(values[: len(final.rows)])
+            found.append(values[: final.count])
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def probabilities(
@@ -193,7 +198,7 @@ class Simulation:
     ) -> list[np.ndarray]:
         """Returns the probabilities float64[K, 2**k] in each of `bases`."""
         found = [
-            [each.probabilities(final.state, final.points)[: len(final.rows)] for each in self._outcomes]
+            [each.probabilities(final.state, final.points)[: final.count] for each in self._outcomes]
             for final in self._finals(points, part)
         ]
         return [np.concatenate(rows) for rows in zip(*found, strict=True)]
@@ -206,13 +211,13 @@ class Simulation:
             for column, other in self._others(final):
                 slopes = self._steps.back(final.state.copy(), other, final.points, final.angles)
                 gradients[:, column] = slopes
-            found.append(gradients[: len(final.rows)])
+            found.append(gradients[: final.count])
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _others(self, final: _Final) -> Iterator[tuple[int, np.ndarray]]:
         """Yields each value's column, and its observable times the final state."""
-        for observable in self._observables:
-            yield observable.column, observable.times(final.state, len(final.points))
+        for k, column in enumerate(self._observables.columns):
+            yield column, self._observables.times(final.state, len(final.points), k)
         for each in self._outcomes:
             for k, column in enumerate(each.basis.columns.tolist()):
                 weights = each.basis.weights_of(k)

@@ -57,7 +57,7 @@ class SimulatorExecutor(Executor):
         randomness = DeviceRandomness(device)
         # The generator that the device's own seed has seeded.
         self._rng = randomness.get() if randomness.is_known else np.random.default_rng()
-        self._latest: dict[tuple, np.ndarray] = {}
+        self._latest: dict[tuple, tuple] = {}
         self._simulations: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._lock = Lock()
         in_children(self)
@@ -142,10 +142,10 @@ class SimulatorExecutor(Executor):
         shape: tuple[int, ...],
     ) -> np.ndarray:
         """Returns the results float64[N, ...] of one of the simulation's functions."""
+        if len(points) == 1:
+            return function(points.copy(), simulation.alone)
         points = np.ascontiguousarray(points)
         parts = simulation.parts(points)
-        if len(points) == 1:
-            return function(points, parts[0])
         found = np.empty((len(points), *shape))
         results = spread(parts, lambda part: function(points, part), self._thresholds)
         for (rows, _), values in track(results, len(points), _size, "circuits"):

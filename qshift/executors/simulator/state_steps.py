@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
-from scipy import sparse
 
 from qshift.executors.simulator import kernel
 from qshift.executors.simulator.clifford_frame import Rotation, Word
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 _SIGNS = (1.0, -1.0, -1.0, 1.0)  # of real parts, where a word has a factor i^0, i^1, ...
 _NEIGHBOURS = kernel.WIDTH.bit_length() - 1  # bits within a vector, where there is one point
-ONES = np.ones(kernel.WIDTH)
 
 
 class Table(NamedTuple):
@@ -79,7 +77,7 @@ class Steps:
             for column in ([step.column] if isinstance(step, Rotation) else step.columns)
             if column >= 0
         ]
-        self.count = len(steps)
+        self.count, self._parameters = len(steps), circuit.num_parameters
         self._runs: list[tuple[int, int, MatrixGate | None]] = []
         for k, step in enumerate(steps):
             if isinstance(step, MatrixGate):
@@ -88,11 +86,6 @@ class Steps:
                 self._runs[-1] = (self._runs[-1][0], k + 1, None)
             else:
                 self._runs.append((k, k + 1, None))
-        # Derivatives by the parameters are sums of those by the angles.
-        moving = [(k, c, 1.0 if self._columns[k] < 0 else self._scales[k]) for k, c in self.uses]
-        rows, columns, factors = np.array(moving, dtype=float).reshape(-1, 3).T
-        places, shape = (columns.astype(int), rows.astype(int)), (circuit.num_parameters, self.count)
-        self._sums = sparse.csr_array((factors, places), shape=shape)
         self.widest_moving = max(
             (len(step.places).bit_length() - 1 for step in steps if _moves(step)), default=0
         )
@@ -157,24 +150,25 @@ class Steps:
             angles: What `angles` has returned for them.
         """
         lanes = len(points)
-        slopes = np.zeros((self.count, max(lanes, kernel.WIDTH)))
+        slopes, work = np.zeros((lanes, self._parameters)), np.zeros(8 * max(lanes, kernel.WIDTH))
+        words, signs = self._table(lanes)
+        moves = self._columns, self._scales
         for begin, end, gate in reversed(self._runs):
             if gate is None:
-                words, signs = self._table(lanes)
-                kernel.backward(state, other, lanes, words, angles, signs, begin, end, slopes)
+                kernel.backward(
+                    state, other, lanes, words, angles, signs, *moves, begin, end, work, slopes
+                )
                 continue
             if gate.generator is not None:
                 changed = np.zeros_like(state)
                 _multiply(gate, numbers(gate.generator)[..., None], state, changed, lanes)
-                kernel.overlaps(changed, other, ONES, slopes[begin])
-                slopes[begin] *= 2.0
+                overlaps = np.sum((changed * other).reshape(-1, lanes), axis=0)
+                slopes[:, gate.columns[0]] += 2.0 * overlaps
             inverse = np.swapaxes(gate.matrices(self._circuit, points), 0, 1).copy()
             inverse[:, :, 1] *= -1.0
             for each in (state, other):
                 _multiply(gate, inverse, each, each, lanes)
-        if lanes == 1:
-            return np.asarray(self._sums @ slopes.sum(axis=1))[None]
-        return np.asarray(self._sums @ slopes).T
+        return slopes
 
 
 def _moves(step: Rotation | MatrixGate) -> TypeGuard[MatrixGate]:

@@ -14,7 +14,7 @@ from references import angles, compiled, exact, random_points
 
 from qshift.executors import registry
 from qshift.executors.simulator import pauli_rotations, simulator
-from qshift.executors.simulator.simulator import LightningExecutor
+from qshift.executors.simulator.simulator import SimulatorExecutor
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
 AT_ONCE = Thresholds(fewest_values=(0,) * 8, fewest_gradients=(0,) * 8)
@@ -29,7 +29,7 @@ chosen = {"thresholds": DEFAULT}  # by the fixture
 
 def executor(seed=None, thresholds=None):
     thresholds = thresholds or chosen["thresholds"]
-    return LightningExecutor(qml.device("lightning.qubit"), seed, thresholds)
+    return SimulatorExecutor(qml.device("lightning.qubit"), seed, thresholds)
 
 
 @pytest.fixture(params=list(WAYS))
@@ -39,7 +39,7 @@ def always(request, monkeypatch):
     monkeypatch.setitem(chosen, "thresholds", thresholds)
     monkeypatch.setattr(registry, "_makers", dict(registry._makers))
     registry.register(
-        "lightning.qubit", functools.partial(LightningExecutor, thresholds=thresholds)
+        "lightning.qubit", functools.partial(SimulatorExecutor, thresholds=thresholds)
     )
     ran = []
     for name in ("probabilities", "gradients"):

@@ -34,12 +34,12 @@ from qshift.executors import registry
 from qshift.executors.executor import Call
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.simulator import adjoint, kernels, simulator
-from qshift.executors.simulator.simulator import LightningExecutor
+from qshift.executors.simulator.simulator import SimulatorExecutor
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
 
 def make(wires=None, seed=None, thresholds=DEFAULT):
-    return LightningExecutor(qml.device("lightning.qubit", wires=wires), seed, thresholds)
+    return SimulatorExecutor(qml.device("lightning.qubit", wires=wires), seed, thresholds)
 
 
 def covered(executor, circuit):
@@ -389,7 +389,7 @@ def test_the_device_s_own_seed_counts():
     points = random_points(circuit, 3)
 
     def run(seed):
-        return LightningExecutor(qml.device("lightning.qubit", seed=seed))(circuit, points)
+        return SimulatorExecutor(qml.device("lightning.qubit", seed=seed))(circuit, points)
 
     np.testing.assert_array_equal(run(3), run(3))
     assert not np.array_equal(run(3), run(4))
@@ -678,7 +678,7 @@ def another_release():
 
 
 def test_the_factory():
-    assert isinstance(registry.executor(qml.device("lightning.qubit")), LightningExecutor)
+    assert isinstance(registry.executor(qml.device("lightning.qubit")), SimulatorExecutor)
     assert isinstance(registry.executor(qml.device("default.qubit")), PennyLaneExecutor)
 
 
