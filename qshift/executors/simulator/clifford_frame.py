@@ -174,7 +174,9 @@ class Frame:
         if slots and (euler := _EULER.get(standard_name(op) or "")):
             values = [float(np.real(value)) for value in op.data]
             return [
-                (word, start[k], 1.0) if k in start else (word, -1, constant if k is None else values[k])
+                (word, start[k], 1.0)
+                if k in start
+                else (word, -1, constant if k is None else values[k])
                 for word, k, constant in euler
             ]
         # A user's gate may not do at other angles what its generator says.

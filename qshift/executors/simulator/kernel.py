@@ -119,17 +119,22 @@ def _turn_within(context, first, cosine, sine, permutation):  # type: ignore[no-
 
 
 @intrinsic
-def _slope(context, total, sign, a, b, other_a, other_b, order):  # type: ignore[no-untyped-def]
-    """Adds sign (a' b - b' a) to `total`, where a' and b' are another state's numbers."""
+def _turn_both(context, total, sign, a, b, other_a, other_b, cosine, sine, order):  # type: ignore[no-untyped-def]
+    """Adds sign (a' b - b' a) to `total`, and turns both pairs of numbers, (a, b) and (a', b')."""
 
-    def build(builder: Any, total: Any, sign: Any, *addresses: Any) -> None:
-        *addresses, order = addresses
-        a, b, other_a, other_b = (_load(builder, address) for address in addresses)
+    def build(builder: Any, total: Any, sign: Any, *rest: Any) -> None:
+        *pairs, cosine, sine, order = rest
+        c, s = _load(builder, cosine), _load(builder, sine)
+        a, b, other_a, other_b = (_load(builder, address) for address in pairs)
         b, other_b = (_permuted(builder, numbers, order) for numbers in (b, other_b))
         found = _minus(builder, _product(builder, other_a, b), other_b, a)
         _store(builder, _plus(builder, _load(builder, total), _load(builder, sign), found), total)
+        for (x, y), (first, second) in (((a, b), pairs[:2]), ((other_a, other_b), pairs[2:])):
+            _store(builder, _plus(builder, _product(builder, c, x), s, y), first)
+            turned = _minus(builder, _product(builder, c, y), s, x)
+            _store(builder, _permuted(builder, turned, order), second)
 
-    return _operation(7, build)
+    return _operation(9, build)
 
 
 @intrinsic
@@ -210,7 +215,10 @@ def angles(points, columns, scales, signs, table):  # type: ignore[no-untyped-de
         cosine, sine = math.cos(half), math.sin(half)
         for k in range(width):
             if column >= 0 and k < lanes:
-                cosine, sine = math.cos(half * points[k, column]), math.sin(half * points[k, column])
+                cosine, sine = (
+                    math.cos(half * points[k, column]),
+                    math.sin(half * points[k, column]),
+                )
             table[r, k] = cosine
             table[r, width + k] = signs[r, k % WIDTH] * sine
             table[r, 2 * width + k] = -signs[r, k % WIDTH] * sine
@@ -284,17 +292,28 @@ def backward(  # type: ignore[no-untyped-def]
                 _add_product(totals, sign + _BYTES * parity, c, a, order)
                 _turn_within(a, cosine, sines - step * parity, order)
                 _turn_within(c, cosine, sines - step * parity, order)
+        elif step == _BYTES:
+            for above in range(0, rows, 2 * top):
+                for i in range(above, above + top):
+                    parity, a, c = _parity(i & z), here + _BYTES * i, there + _BYTES * i
+                    b, d = here + _BYTES * (i ^ x), there + _BYTES * (i ^ x)
+                    s, sine = sign + _BYTES * parity, sines - _BYTES * parity
+                    # The sums need not wait for each other.
+                    _turn_both(totals + _BYTES * (i & 7), s, a, b, c, d, cosine, sine, order)
         else:
             for above in range(0, rows, 2 * top):
                 for i in range(above, above + top):
-                    parity, j = _parity(i & z), i ^ x
-                    a, b, c, d = here + step * i, here + step * j, there + step * i, there + step * j
-                    sine, s = sines - step * parity, sign + _BYTES * parity
-                    total = totals + step * (i & 7)  # sums that need not wait for each other
+                    parity, a, c = _parity(i & z), here + step * i, there + step * i
+                    b, d = here + step * (i ^ x), there + step * (i ^ x)
+                    s, sine, total = (
+                        sign + _BYTES * parity,
+                        sines - step * parity,
+                        totals + step * (i & 7),
+                    )
                     for v in range(0, step, _BYTES):
-                        _slope(total + v, s, a + v, b + v, c + v, d + v, order)
-                        _turn(a + v, b + v, cosine + v, sine + v, order)
-                        _turn(c + v, d + v, cosine + v, sine + v, order)
+                        _turn_both(
+                            total + v, s, a + v, b + v, c + v, d + v, cosine + v, sine + v, 0
+                        )
         for k in range(8 * width):
             if columns[r] >= 0:
                 slopes[k % width % lanes, columns[r]] += scales[r] * work[k]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pennylane as qml
@@ -124,9 +124,11 @@ def bases_of_words(words: Words, wires: Sequence, thresholds: Thresholds = DEFAU
 
 
 def _has_words(measurement: MeasurementProcess) -> bool:
-    return measurement.obs is not None and not isinstance(
-        measurement, qml.measurements.ProbabilityMP
-    ) and measurement.obs.pauli_rep is not None
+    return (
+        measurement.obs is not None
+        and not isinstance(measurement, qml.measurements.ProbabilityMP)
+        and measurement.obs.pauli_rep is not None
+    )
 
 
 def _commuting(words: Words) -> list[list[PauliWord]]:

@@ -16,7 +16,6 @@ from qshift.circuits.circuit import Circuit
 from qshift.circuits.spectra import has_no_effect
 from qshift.executors.simulator.clifford_frame import Frame, Rotation
 from qshift.executors.simulator.measurement_bases import (
-    Basis,
     NotCoveredError,
     bases,
     bases_of_words,
@@ -64,9 +63,7 @@ class Simulation:
         NotCoveredError: If a gate or a measurement is not covered.
     """
 
-    def __init__(
-        self, circuit: Circuit, latest: dict, thresholds: Thresholds = DEFAULT
-    ) -> None:
+    def __init__(self, circuit: Circuit, latest: dict, thresholds: Thresholds = DEFAULT) -> None:
         self.alone = np.zeros(1, int), [0]
         self._latest, self._own, self._thresholds = latest, object(), thresholds
         self._wires, self._shape = len(circuit.wires), (circuit.num_values, circuit.num_parameters)
@@ -88,7 +85,10 @@ class Simulation:
             for step in frame.steps
         ]
         first = moving.index(True) if any(moving) else len(moving)
-        fixed, self._steps = Steps(circuit, frame.steps[:first]), Steps(circuit, frame.steps[first:])
+        fixed, self._steps = (
+            Steps(circuit, frame.steps[:first]),
+            Steps(circuit, frame.steps[first:]),
+        )
         nowhere = np.zeros((1, circuit.num_parameters))
         fixed.run(start, nowhere, fixed.angles(nowhere))
         self._start = start
@@ -198,7 +198,10 @@ class Simulation:
     ) -> list[np.ndarray]:
         """Returns the probabilities float64[K, 2**k] in each of `bases`."""
         found = [
-            [each.probabilities(final.state, final.points)[: final.count] for each in self._outcomes]
+            [
+                each.probabilities(final.state, final.points)[: final.count]
+                for each in self._outcomes
+            ]
             for final in self._finals(points, part)
         ]
         return [np.concatenate(rows) for rows in zip(*found, strict=True)]

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 _NEVER = 1e-14  # probabilities up to here are zeros
 _LACKING = (
-    NotCoveredError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError
+    NotCoveredError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
 )
 
 
@@ -159,7 +165,9 @@ class SimulatorExecutor(Executor):
         size = max(1, self._thresholds.most_probabilities // max(1, outcomes))
         chunks = [points[i : i + size] for i in range(0, len(points), size)]
         values = [
-            self._drawn(circuit, simulation.bases, self._probabilities(simulation, chunk), chunk, call)
+            self._drawn(
+                circuit, simulation.bases, self._probabilities(simulation, chunk), chunk, call
+            )
             for chunk in track(chunks, len(points), len, "circuits")
         ]
         return np.concatenate(values)

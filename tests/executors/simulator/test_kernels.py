@@ -8,10 +8,10 @@ import numpy as np
 import pennylane as qml
 import pytest
 from pennylane_lightning.lightning_qubit_ops import StateVectorC128
+from qshift.executors.simulator.kernels import KERNELS, Kernels
 from references import angles, compiled, exact, gate_sizes, random_points, truth
 
 from qshift.executors.simulator import kernels
-from qshift.executors.simulator.kernels import KERNELS, Kernels
 from qshift.executors.simulator.measurement_bases import NotCoveredError, bases
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
