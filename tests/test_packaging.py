@@ -118,7 +118,7 @@ PLACES = {
 # Whoever hands in what they have made, or runs a notebook, has them.
 FOREIGN = {"IPython", "jax", "torch"}
 # Core packages need these as well.
-BROUGHT_ALONG = {"autoray": "pennylane", "cachetools": "pennylane", "cloudpickle": "loky"}
+BROUGHT_ALONG = {"autoray": "pennylane", "cachetools": "pennylane", "llvmlite": "numba"}
 
 
 def imported(path):

@@ -25,6 +25,7 @@ from qshift.executors.simulator.gate_matrices import (
     SAME_GATE,
     MatrixGate,
     is_matrix,
+    is_wide_control,
     matrix_gate,
 )
 from qshift.executors.simulator.thresholds import DEFAULT
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 _WIDEST_CLIFFORD = 3  # wires
 _WIDEST_ROTATION = 6  # wires of gates whose rotations are compared with a matrix
-_MOST_WORDS = 8  # of one gate; a matrix takes less time than more of them
+_MOST_WORDS = 16  # of one gate; a matrix takes less time than more of them
 _TOLERANCE = 1e-13  # of matrices with entries up to one
 
 
@@ -74,11 +75,11 @@ def of_letters(letters: dict[int, str]) -> Word:
 
 
 _X, _Y, _Z = (of_letters({0: letter}) for letter in "XYZ")
-# Gates as rotations, up to a phase: word, parameter, and a constant angle where that is None.
-_EULER: dict[str, list[tuple[Word, int | None, float]]] = {
-    "Rot": [(_Z, 0, 1.0), (_Y, 1, 1.0), (_Z, 2, 1.0)],
-    "U3": [(_Z, 2, 1.0), (_Y, 0, 1.0), (_Z, 1, 1.0)],
-    "U2": [(_Z, 1, 1.0), (_Y, None, np.pi / 2), (_Z, 0, 1.0)],
+# Gates as rotations, up to a phase: words, and the parameters that are their angles; None for pi/2.
+_EULER: dict[str, list[tuple[Word, int | None]]] = {
+    "Rot": [(_Z, 0), (_Y, 1), (_Z, 2)],
+    "U3": [(_Z, 2), (_Y, 0), (_Z, 1)],
+    "U2": [(_Z, 1), (_Y, None), (_Z, 0)],
 }
 
 
@@ -172,12 +173,11 @@ class Frame:
         if None in start or any(np.ndim(parameter) for parameter in op.data):
             return []
         if slots and (euler := _EULER.get(standard_name(op) or "")):
-            values = [float(np.real(value)) for value in op.data]
+            constants: dict[int | None, float] = {None: np.pi / 2}
+            constants |= {k: float(np.real(value)) for k, value in enumerate(op.data)}
             return [
-                (word, start[k], 1.0)
-                if k in start
-                else (word, -1, constant if k is None else values[k])
-                for word, k, constant in euler
+                (word, start[k], 1.0) if k in start else (word, -1, constants[k])
+                for word, k in euler
             ]
         # A user's gate may not do at other angles what its generator says.
         if len(op.data) != 1 or not op.has_generator or (slots and contains_custom(op)):
@@ -191,7 +191,7 @@ class Frame:
     def _terms(self, op: Operator, angle: float) -> list[tuple[Word, float]]:
         if standard_name(op) in ("MultiRZ", "PauliRot"):
             return _terms(op, angle, None)
-        if not op.has_matrix or len(op.wires) > _WIDEST_ROTATION:
+        if not op.has_matrix or len(op.wires) > _WIDEST_ROTATION or is_wide_control(op):
             return []
         matrix = np.ascontiguousarray(op.matrix(), complex)
         key = type(op), matrix.tobytes(), angle
@@ -226,23 +226,21 @@ class Frame:
     def _settle(self, bits: Sequence[int]) -> None:
         """Adds rotations after which the unitary does nothing to some bits."""
         for bit in bits:
-            x, z = Word(1 << bit, 0, 0), Word(0, 1 << bit, 0)
-            for which, wanted, other in ((0, x, z), (1, z, x)):
+            x, y, z = (of_letters({bit: letter}) for letter in "XYZ")
+            # What is settled stays so: the image of Z changes by words that commute with X, and
+            # all images commute with X and Z of earlier bits.
+            for which, wanted, flip, way in ((0, x, z, z), (1, z, x, y)):
                 image = self._images[bit][which]
-                if image == wanted:
-                    continue
                 if image == wanted.times(2):
-                    self._turn(other, np.pi)
-                    continue
-                if image.commutes(wanted):
-                    # By way of a word that commutes with neither. The image does not act on bits
-                    # that are settled, as it commutes with X and Z there.
-                    if image.commutes(other):
-                        further = (image.x | image.z) & ~(1 << bit)
-                        one = further & -further
-                        other @= Word(0, one, 0) if image.x & one else Word(one, 0, 0)
-                    image = self._bring(image, other)
-                self._bring(image, wanted)
+                    self._turn(flip, np.pi)
+                elif image != wanted:
+                    if image.commutes(wanted):  # by way of a word that commutes with neither
+                        if image.commutes(way):
+                            further = (image.x | image.z) & ~(1 << bit)
+                            one = further & -further
+                            way @= Word(0, one, 0) if image.x & one else Word(one, 0, 0)
+                        image = self._bring(image, way)
+                    self._bring(image, wanted)
 
     def _bring(self, image: Word, wanted: Word) -> Word:
         """Adds the rotation by pi/2 that turns a word into another one that it does not commute

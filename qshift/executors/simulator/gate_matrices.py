@@ -77,11 +77,14 @@ def target(op: Operator) -> tuple[Operator, list, list[bool]]:
 def is_matrix(op: Operator) -> bool:
     """Whether a constant gate that has a decomposition is better a matrix nevertheless: because it
     is one, because its parts are many, or because they are a user's."""
-    inner, controls, _ = target(op)
-    if standard_name(inner) in ("QubitUnitary", "DiagonalQubitUnitary"):
+    if standard_name(target(op)[0]) in ("QubitUnitary", "DiagonalQubitUnitary"):
         return len(op.wires) > 1
-    if contains_custom(op):
-        return op.has_matrix
+    return op.has_matrix if contains_custom(op) else is_wide_control(op)
+
+
+def is_wide_control(op: Operator) -> bool:
+    """Whether more than two wires control a gate, so that it changes few amplitudes."""
+    inner, controls, _ = target(op)
     return len(controls) > 2 and len(inner.wires) <= 2 and inner.has_matrix
 
 

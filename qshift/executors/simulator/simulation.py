@@ -33,13 +33,13 @@ class _Final(NamedTuple):
     """A state behind all steps.
 
     Attributes:
-        count: How many points it is the state of; further lanes are those of the last one.
+        own: How many points it is the state of; further lanes are those of the last one.
         points: float64[lanes, P], these points.
         angles: What `Steps.angles` returns for them.
         state: The state.
     """
 
-    count: int
+    own: int
     points: np.ndarray
     angles: np.ndarray
     state: np.ndarray
@@ -190,7 +190,7 @@ class Simulation:
             for each in self._outcomes:
                 probabilities = each.probabilities(final.state, final.points)
                 values[:, each.basis.columns] += each.basis.averages(probabilities)
-            found.append(values[: final.count])
+            found.append(values[: final.own])
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def probabilities(
@@ -198,10 +198,7 @@ class Simulation:
     ) -> list[np.ndarray]:
         """Returns the probabilities float64[K, 2**k] in each of `bases`."""
         found = [
-            [
-                each.probabilities(final.state, final.points)[: final.count]
-                for each in self._outcomes
-            ]
+            [each.probabilities(final.state, final.points)[: final.own] for each in self._outcomes]
             for final in self._finals(points, part)
         ]
         return [np.concatenate(rows) for rows in zip(*found, strict=True)]
@@ -214,7 +211,7 @@ class Simulation:
             for column, other in self._others(final):
                 slopes = self._steps.back(final.state.copy(), other, final.points, final.angles)
                 gradients[:, column] = slopes
-            found.append(gradients[: final.count])
+            found.append(gradients[: final.own])
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _others(self, final: _Final) -> Iterator[tuple[int, np.ndarray]]:

@@ -1,0 +1,271 @@
+"""Compiled functions, against products of matrices."""
+
+import subprocess
+import sys
+import threading
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qshift.executors.simulator import kernel
+from qshift.executors.simulator.clifford_frame import Word
+from qshift.executors.simulator.state_steps import table
+
+LANES = [1, 4, 12]
+
+
+def random_words(rng, wires, count):
+    """Returns Hermitian words."""
+    masks = rng.integers(0, 2**wires, size=(count, 2)).tolist()
+    return [Word(x, z, ((x & z).bit_count() + 2 * int(rng.integers(2))) % 4) for x, z in masks]
+
+
+def random_states(rng, wires, lanes):
+    """Returns states as the kernel has them, and as complex[lanes, 2**wires]."""
+    states = rng.normal(size=(2, 2**wires, lanes))
+    return states.reshape(-1), as_complex(states.reshape(-1), lanes)
+
+
+def as_complex(state, lanes):
+    real, imaginary = state.reshape(2, -1, lanes)
+    return (real + 1j * imaginary).T.copy()
+
+
+class Case:
+    """Some rotations about random words, each by a multiple of a random column or a constant."""
+
+    def __init__(self, wires, lanes, seed=0, count=9):
+        self.rng = rng = np.random.default_rng(seed)
+        self.wires, self.lanes, self.size = wires, lanes, 2**wires
+        self.words = random_words(rng, wires, count)
+        self.points = rng.uniform(-3, 3, size=(lanes, 3))
+        self.columns = rng.integers(-1, 3, size=count)
+        self.scales = rng.normal(size=count)
+        self.table = table([(word, 1.0) for word in self.words], wires, 3, lanes == 1)
+        self.angles = np.empty((count, 3 * max(lanes, 4)))
+        kernel.angles(self.points, self.columns, self.scales, self.table.signs, self.angles)
+
+    def matrices(self, lane):
+        """Yields exp(-i angle/2 word)."""
+        for word, column, scale in zip(self.words, self.columns, self.scales, strict=True):
+            half = scale * (self.points[lane, column] if column >= 0 else 1.0) / 2
+            identity = np.eye(self.size)
+            yield np.cos(half) * identity - 1j * np.sin(half) * word.matrix(self.size)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("wires", [1, 2, 3, 4, 6])
+def test_rotations(wires, lanes):
+    for seed in range(4):
+        case = Case(wires, lanes, seed)
+        state, expected = random_states(case.rng, wires, lanes)
+        kernel.forward(state, lanes, case.table.words, case.angles, 0, 4)
+        kernel.forward(state, lanes, case.table.words, case.angles, 4, len(case.words))
+        for lane in range(lanes):
+            for matrix in case.matrices(lane):
+                expected[lane] = matrix @ expected[lane]
+        np.testing.assert_allclose(as_complex(state, lanes), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("wires", [1, 2, 3, 5])
+def test_derivatives(wires, lanes):
+    """Of <other|state>, the other behind the rotations, by the columns: twice the real part."""
+    for seed in range(4):
+        case = Case(wires, lanes, seed)
+        start, before = random_states(case.rng, wires, lanes)
+        other, behind = random_states(case.rng, wires, lanes)
+        state, count = start.copy(), len(case.words)
+        kernel.forward(state, lanes, case.table.words, case.angles, 0, count)
+        slopes, work = np.ones((lanes, 3)), np.zeros(8 * max(lanes, 4))
+        moves = case.columns, case.scales
+        arguments = case.table.words, case.angles, case.table.signs, *moves
+        kernel.backward(state, other, lanes, *arguments, 0, count, work, slopes)
+        expected = np.ones((lanes, 3))
+        for lane in range(lanes):
+            matrices = list(case.matrices(lane))
+            for k, column in enumerate(case.columns):
+                vector = before[lane]
+                for j, matrix in enumerate(matrices):
+                    vector = matrix @ vector
+                    if j == k:
+                        vector = -0.5j * case.scales[k] * case.words[k].matrix(case.size) @ vector
+                if column >= 0:
+                    expected[lane, column] += 2 * np.vdot(behind[lane], vector).real
+            for matrix in reversed(matrices):
+                behind[lane] = matrix.conj().T @ behind[lane]
+        np.testing.assert_allclose(slopes, expected, atol=1e-11)
+        np.testing.assert_allclose(state, start, atol=1e-12)
+        np.testing.assert_allclose(as_complex(other, lanes), behind, atol=1e-12)
+        assert not work.any()
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, np.pi, 2 * np.pi, -5 * np.pi, 1e13, 1e300, np.nan])
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_special_angles(angle, lanes):
+    case = Case(2, lanes, count=1)
+    case.points[:], case.columns[:], case.scales[:] = angle, 0, 1.0
+    kernel.angles(case.points, case.columns, case.scales, case.table.signs, case.angles)
+    cosine, sine, minus = np.split(case.angles[0], 3)
+    np.testing.assert_allclose(cosine, np.cos(angle / 2), atol=1e-15)
+    np.testing.assert_allclose(
+        sine, np.sin(angle / 2) * np.resize(case.table.signs[0, :4], lanes * 4 // lanes), atol=1e-15
+    )
+    np.testing.assert_array_equal(minus, -sine)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("wires", [1, 2, 4])
+def test_observables(wires, lanes):
+    rng = np.random.default_rng(wires)
+    words, factors = random_words(rng, wires, 6), rng.normal(size=6).tolist()
+    state, expected = random_states(rng, wires, lanes)
+    other, sums = random_states(rng, wires, lanes)
+    pairs = list(zip(words, factors, strict=True))
+    own = table(pairs, wires, 0, lanes == 1)
+    kernel.observe(state, other, lanes, *own)
+    observable = sum(factor * word.matrix(2**wires) for word, factor in pairs)
+    np.testing.assert_allclose(as_complex(other, lanes), sums + expected @ observable.T, atol=1e-12)
+    values, columns = np.zeros((2, max(lanes, 4))), np.array([0, 1, 1, 0, 1, 0])
+    kernel.expect(state, lanes, *own, columns, values)
+    for value in range(2):
+        pairs_of = [pair for pair, column in zip(pairs, columns, strict=True) if column == value]
+        matrix = sum(factor * word.matrix(2**wires) for word, factor in pairs_of)
+        right = np.einsum("li,ij,lj->l", expected.conj(), matrix, expected).real
+        found = values[value].sum(keepdims=True) if lanes == 1 else values[value]
+        np.testing.assert_allclose(found, right, atol=1e-11)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("each", [False, True])
+def test_matrices(lanes, each):
+    """Also where two further bits have the values 1 and 0, and in another array."""
+    wires, places = 5, np.array([0, 8, 2, 10])
+    rng = np.random.default_rng(lanes)
+    matrices = rng.normal(size=(4, 4, 2, lanes if each else 1))
+    for masks, covered in (((10, 0, 0), 0), ((10, 5, 1), 5)):
+        state, expected = random_states(rng, wires, lanes)
+        result, kept = random_states(rng, wires, lanes)
+        work = np.empty(2 * 4 * lanes)
+        arguments = lanes, places, np.array(masks), matrices, work
+        kernel.multiply(state, result, *arguments)
+        kernel.multiply(state, state, *arguments)
+        for lane in range(lanes):
+            matrix = matrices[..., 0, lane * each] + 1j * matrices[..., 1, lane * each]
+            for i in range(2**wires):
+                if not i & 10 and i & covered == (covered and 1):
+                    kept[lane, i | places] = matrix @ expected[lane, i | places]
+                    expected[lane, i | places] = kept[lane, i | places]
+        np.testing.assert_allclose(as_complex(state, lanes), expected, atol=1e-12)
+        np.testing.assert_allclose(as_complex(result, lanes), kept, atol=1e-12)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("low", [1, 4, 16])
+def test_outcomes(lanes, low):
+    rng = np.random.default_rng(low)
+    state, vectors = random_states(rng, 4, lanes)
+    first, last = rng.integers(0, 8, size=16 // low), rng.integers(0, 8, size=low)
+    outcomes = (first[:, None] ^ last).ravel()
+    found, weights = np.zeros((8, lanes)), rng.normal(size=8)
+    kernel.tally(state, lanes, last, first, found.reshape(-1))
+    expected = np.zeros((8, lanes))
+    np.add.at(expected, outcomes, (np.abs(vectors) ** 2).T)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    other = np.empty_like(state)
+    kernel.weigh(state, other, lanes, last, first, weights)
+    np.testing.assert_allclose(as_complex(other, lanes), vectors * weights[outcomes], atol=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_a_point_is_the_same_in_each_lane(seed):
+    """So that results do not depend on which points run together."""
+    case = Case(3, 8, seed)
+    case.points[:] = case.points[3]
+    kernel.angles(case.points, case.columns, case.scales, case.table.signs, case.angles)
+    state = np.repeat(case.rng.normal(size=2**4), 8)
+    kernel.forward(state, 8, case.table.words, case.angles, 0, len(case.words))
+    lanes = state.reshape(-1, 8)
+    np.testing.assert_array_equal(lanes, lanes[:, :1] * np.ones(8))
+
+
+# --- compiling ---
+
+
+def test_arrays_of_other_types_are_refused():
+    case = Case(2, 1)
+    with pytest.raises(TypeError, match="No matching definition"):
+        kernel.forward(np.zeros(8, np.float32), 1, case.table.words, case.angles, 0, 1)
+
+
+def test_without_a_place_for_the_cache(monkeypatch):
+    """Numba finds none where neither the package's directory nor the user's can be written."""
+    compile, asked = numba.njit, []
+
+    def njit(signature, cache=False, **settings):
+        asked.append(cache)
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available for file")
+        return compile(signature, **settings)
+
+    monkeypatch.setattr(numba, "njit", njit)
+    double = kernel._compile(lambda x: 2 * x, "float64(float64)")
+    assert double(1.5) == 3.0 and asked == [True, False]
+
+
+FIRST_CALLS = """
+import sys, threading
+import numpy as np
+from qshift.executors.simulator import kernel
+assert not any(name.startswith("qshift.executors.simulator.simulation") for name in sys.modules)
+from qshift.executors.simulator.state_steps import table
+from qshift.executors.simulator.clifford_frame import Word
+found, barrier = [], threading.Barrier(8)
+def work():
+    own = table([(Word(1, 0, 0), 1.0)], 2, 3, True)
+    angles, state = np.empty((1, 12)), np.eye(1, 8)[0]
+    barrier.wait()
+    kernel.angles(np.full((1, 1), 0.6), np.zeros(1, int), np.ones(1), own.signs, angles)
+    kernel.forward(state, 1, own.words, angles, 0, 1)
+    found.append(state)
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+expected = np.zeros(8); expected[0], expected[5] = np.cos(0.3), -np.sin(0.3)
+assert len(found) == 8
+for state in found: np.testing.assert_allclose(state, expected, atol=1e-15)
+"""
+
+
+def test_first_calls_at_the_same_time(tmp_path):
+    """Of two processes, each of which has eight threads, with an empty cache."""
+    from os import environ
+
+    settings = {**environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", FIRST_CALLS]
+    processes = [subprocess.Popen(command, env=settings) for _ in range(2)]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    assert list(tmp_path.rglob("*.nbi"))
+
+
+def test_other_threads_run_meanwhile():
+    """While one thread's rotations take long, this one goes on."""
+    case = Case(16, 1, count=9)
+    state = np.zeros(2**17)
+    turns, done = 0, threading.Event()
+
+    def work():
+        for _ in range(30):
+            kernel.forward(state, 1, case.table.words, case.angles, 0, 9)
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not done.is_set():
+        turns += 1
+    thread.join()
+    assert turns > 1000
