@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from references import ONE_ANGLE, angles, compiled
 
+from qshift.circuits.circuit import Slot
 from qshift.executors.simulator.clifford_frame import Frame, Rotation, Word, of_letters
 from qshift.executors.simulator.measurement_bases import NotCoveredError
 
 WIRES = ["b", 3, "a", -1]
 WIRE_MAP = {wire: i for i, wire in enumerate(WIRES)}
 ANGLE = 0.37
+ANGLE_SLOT = Slot(0, 0, 0, "gate", 0, (), False, None)
 
 words = st.builds(Word, st.integers(0, 7), st.integers(0, 7), st.integers(0, 3))
 
@@ -39,15 +41,8 @@ def frame_of(gates):
     """Adds gates; those given with an angle depend on the first column."""
     frame = Frame(WIRE_MAP)
     for gate, moves in gates:
-        slots = compiled([gate_of(gate)], []).slots if moves else ()
-        frame.add(gate, slots, 0)
+        frame.add(gate, [ANGLE_SLOT] if moves else (), 0)
     return frame
-
-
-def gate_of(gate):
-    """Returns the gate with a tensor as its parameter."""
-    leaves, structure = qml.pytrees.flatten(gate)
-    return qml.pytrees.unflatten([angles(1)[0] for _ in leaves], structure)
 
 
 def matrix_of(step):
@@ -190,7 +185,7 @@ def test_wide_matrices_are_not_covered():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_outcomes(seed):
-    """Of some wires, behind Clifford gates: parities of an amplitude's bits, after few rotations."""
+    """Of some wires: parities of the bits of an amplitude, after few rotations."""
     rng = np.random.default_rng(seed)
     gates = [clifford()[k] for k in rng.permutation(len(clifford()))]
     wires = [WIRES[k] for k in rng.permutation(len(WIRES))[: 1 + seed % len(WIRES)]]

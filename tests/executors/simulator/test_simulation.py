@@ -1,19 +1,36 @@
-"""Gates on lightning's kernels, against products of matrices."""
+"""Simulated circuits, of one point and of many at once, against products of matrices."""
 
 import gc
 import tracemalloc
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pennylane as qml
 import pytest
-from pennylane_lightning.lightning_qubit_ops import StateVectorC128
-from qshift.executors.simulator.kernels import KERNELS, Kernels
-from references import angles, compiled, exact, gate_sizes, random_points, truth
+from references import (
+    ONE_ANGLE,
+    angles,
+    compiled,
+    differences,
+    exact,
+    gate_sizes,
+    random_points,
+    several,
+    truth,
+)
 
-from qshift.executors.simulator import kernels
-from qshift.executors.simulator.measurement_bases import NotCoveredError, bases
+from qshift.executors.simulator.measurement_bases import NotCoveredError
+from qshift.executors.simulator.simulation import Simulation
+from qshift.executors.simulator.state_steps import Steps
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
+
+# One state for each point, or for many; in blocks of few.
+ALONE = Thresholds(most_wires_together=0)
+TOGETHER = Thresholds(fewest_together=1)
+WAYS = {"alone": ALONE, "together": TOGETHER, "in blocks": replace(TOGETHER, most_lanes=4)}
+MIXED = "CNOT CRX CRY CRZ CRot CSWAP CY CZ Hadamard PauliX PauliY PauliZ Rot S SWAP SX T Toffoli"
+KERNELS = [*MIXED.split(), *(name for names in ONE_ANGLE.values() for name in names.split())]
 
 LABELS = ["b", 3, "a", -1, 0, "c"]
 
@@ -90,23 +107,24 @@ def _unitary(size, seed=3):
     return np.linalg.qr(rng.normal(size=(size, size)) + 1j * rng.normal(size=(size, size)))[0]
 
 
-def prepared(circuit, wires=None, thresholds=DEFAULT):
-    """Returns the kernels of a circuit, and its bases."""
-    labels = wires or qml.wires.Wires.all_wires([op.wires for op in circuit.operations])
-    positions = {wire: i for i, wire in enumerate(labels)}
-    measured = bases(circuit.measurements, circuit.sizes, positions)
-    state = StateVectorC128(len(labels))
-    return Kernels(circuit, measured, positions, state, {}, thresholds), measured
+def found(name, circuit, points, thresholds=DEFAULT):
+    """Returns the results of one of a simulation's functions, float64[N, ...]."""
+    simulation = Simulation(circuit, {}, thresholds)
+    rows, results = [], []
+    for part in simulation.parts(points):
+        rows.append(part[0])
+        results.append(getattr(simulation, name)(points, part))
+    order = np.argsort(np.concatenate(rows))
+    assert np.concatenate(rows)[order].tolist() == list(range(len(points)))
+    return np.concatenate(results)[order]
 
 
-def probabilities(circuit, points, wires=None, thresholds=DEFAULT):
-    """Runs a circuit that measures probabilities: float64[N, 2**n]."""
-    kernels, measured = prepared(circuit, wires, thresholds)
-    assert len(measured) == 1
-    values = np.full((len(points), 2 ** len(measured[0].wires)), np.nan)
-    for i, _ in kernels.run(points):
-        (values[i],) = kernels.probabilities()
-    return values
+def values(circuit, points, thresholds=DEFAULT):
+    return found("values", circuit, points, thresholds)
+
+
+def gradients(circuit, points, thresholds=DEFAULT):
+    return found("gradients", circuit, points, thresholds)
 
 
 def around(gates, when):
@@ -125,7 +143,8 @@ def around(gates, when):
 def assert_right(circuit, count=3):
     points = random_points(circuit, count)
     expected = truth(circuit, points, LABELS)
-    np.testing.assert_allclose(probabilities(circuit, points, LABELS), expected, atol=1e-10)
+    for thresholds in (ALONE, TOGETHER):
+        np.testing.assert_allclose(values(circuit, points, thresholds), expected, atol=1e-10)
 
 
 @pytest.mark.one_in(2)
@@ -152,29 +171,6 @@ def test_other_gates(name, when):
     assert_right(around([OTHERS[name](angle, LABELS)], when))
 
 
-@pytest.mark.one_in(3)
-@pytest.mark.parametrize("name", [name for name, (_, wires) in CATALOGUE.items() if wires < 4])
-def test_gates_without_a_kernel_are_matrices(name, monkeypatch):
-    """In another release, say."""
-    monkeypatch.delattr(StateVectorC128, name)
-    kernels.has_kernel.cache_clear()
-    try:
-        count, wires = CATALOGUE[name]
-        gate = getattr(qml, name)(*angles(count), wires=LABELS[:wires])
-        assert_right(around([gate, qml.ctrl(gate, LABELS[-2:], [0, 1])], "moving"))
-    finally:
-        kernels.has_kernel.cache_clear()
-
-
-def test_every_release_has_some_kernels():
-    for name, (count, wires) in CATALOGUE.items():
-        assert kernels.has_kernel(name, wires, 0, count)
-    assert kernels.has_kernel("RX", 1, 3, 1)
-    assert not kernels.has_kernel("RX", 1, 0, 2)
-    assert not kernels.has_kernel("CNOT", 2, 1, 0)
-    assert not kernels.has_kernel("Nothing", 1, 0, 0)
-
-
 # --- where circuits begin ---
 
 STARTS = {
@@ -194,24 +190,25 @@ def test_state_preparations(start, fixed):
         [qml.probs(wires=[0, 1, 2])],
     )
     points = random_points(circuit, 3)
-    values = probabilities(circuit, points, [0, 1, 2])
-    np.testing.assert_allclose(values, truth(circuit, points), atol=1e-12)
+    for thresholds in WAYS.values():
+        right = truth(circuit, points)
+        np.testing.assert_allclose(values(circuit, points, thresholds), right, atol=1e-12)
 
 
 def test_state_preparations_in_the_middle_are_not_covered():
     circuit = compiled([qml.RX(0.3, 0), qml.StatePrep([0.6, 0.8], 1)], [qml.probs(wires=[0, 1])])
-    with pytest.raises(NotCoveredError):
-        prepared(circuit)
+    with pytest.raises(NotCoveredError, match="not the first gate"):
+        Simulation(circuit, {})
 
 
 def test_wide_matrices_are_not_covered():
-    narrow = Thresholds(widest_matrix=2)
-    wires = [0, 1, 2]
-    gate = qml.PauliRot(angles(1)[0], "X" * len(wires), wires)
+    narrow, wires = Thresholds(widest_matrix=2), [0, 1, 2]
+    gate = qml.OrbitalRotation(angles(1)[0], [0, 1, 2, 3])
     with pytest.raises(NotCoveredError):
-        prepared(compiled([gate], [qml.probs(wires=[0])]), thresholds=narrow)
-    # Controls are not part of a matrix.
-    prepared(compiled([qml.MultiControlledX(wires)], [qml.probs(wires=[0])]), thresholds=narrow)
+        Simulation(compiled([gate], [qml.probs(wires=[0])]), {}, narrow)
+    # Controls are not part of a matrix, and rotations about words are none.
+    for gate in (qml.MultiControlledX([*wires, 3]), qml.PauliRot(angles(1)[0], "XYZ", wires)):
+        Simulation(compiled([gate], [qml.probs(wires=[0])]), {}, narrow)
 
 
 DECOMPOSED = {
@@ -229,24 +226,27 @@ def test_constant_gates_are_decomposed(name, when):
     wires = max(gates[0].wires.tolist() + gates[1].wires.tolist()) + 1
     circuit = compiled([*gates, qml.Hadamard(1)], [qml.probs(wires=range(wires))])
     points = random_points(circuit, 2)
-    values = probabilities(circuit, points, list(range(wires)), narrow)
-    np.testing.assert_allclose(values, exact(circuit, points), atol=1e-10)
+    right = exact(circuit, points)
+    np.testing.assert_allclose(values(circuit, points, narrow), right, atol=1e-10)
 
 
 def test_nothing_moves():
     circuit = compiled([qml.RX(0.3, 0), qml.CNOT([0, 1])], [qml.probs(wires=[0, 1])])
-    values = probabilities(circuit, np.empty((4, 0)))
-    np.testing.assert_allclose(values, truth(circuit, np.empty((4, 0)), 2), atol=1e-12)
+    points = np.empty((4, 0))
+    for thresholds in WAYS.values():
+        right = truth(circuit, points, 2)
+        np.testing.assert_allclose(values(circuit, points, thresholds), right, atol=1e-12)
+        assert gradients(circuit, points, thresholds).shape == (4, 4, 0)
 
 
 def test_no_gates():
     circuit = compiled([], [qml.probs(wires=["x", "y"])])
-    assert probabilities(circuit, np.empty((2, 0)), ["x", "y"]).tolist() == [[1, 0, 0, 0]] * 2
+    assert values(circuit, np.empty((2, 0))).tolist() == [[1, 0, 0, 0]] * 2
 
 
 def test_no_points():
     circuit = compiled([qml.RX(angles(1)[0], 0)], [qml.probs(wires=0)])
-    assert probabilities(circuit, np.empty((0, 1))).shape == (0, 2)
+    assert Simulation(circuit, {}).parts(np.empty((0, 1))) == []
 
 
 # --- points that share what their first gates do ---
@@ -279,70 +279,147 @@ def shifted(point, pairs=False):
 @pytest.mark.parametrize("matrices", [False, True])
 @pytest.mark.parametrize("pairs", [False, True])
 def test_shifted_points(most, matrices, pairs):
-    saving = Thresholds(most_amplitudes=most)
+    saving = replace(ALONE, most_amplitudes=most)
     circuit = layers(4, matrices=matrices)
     bases = random_points(circuit, 2)
     points = np.vstack([shifted(point, pairs) for point in bases] + [bases])
-    alone = np.vstack([probabilities(circuit, x[None], thresholds=saving) for x in points])
-    together = probabilities(circuit, points, thresholds=saving)
+    alone = np.vstack([values(circuit, x[None], saving) for x in points])
+    together = values(circuit, points, saving)
     np.testing.assert_array_equal(together, alone)
     np.testing.assert_allclose(alone[::7], truth(circuit, points[::7], 4), atol=1e-10)
 
 
-def test_each_point_comes_once_with_its_parameters():
-    circuit = layers(4)
-    points = shifted(random_points(circuit, 1)[0])
-    points = np.vstack([points, points[:3]])
-    program, _ = prepared(circuit)
-    seen = {}
-    for i, row in program.run(points):
-        assert i not in seen
-        seen[i] = [row[own] for own in program.own if row[own]]
-    columns = iter(range(circuit.num_parameters))
-    pattern = [([next(columns)] if k % 2 == 0 else [None, next(columns), None]) for k in range(16)]
-    for i, point in enumerate(points):
-        for own, expected in zip(seen[i], pattern, strict=True):
-            expected = [c if c is None else point[c] for c in expected]
-            if len(expected) == 3:
-                expected[0], expected[2] = 0.3, 0.2
-            assert own == expected
-    assert sorted(seen) == list(range(len(points)))
-
-
 def test_shifted_points_run_fewer_gates(monkeypatch):
-    """Half the gates for first derivatives."""
+    """Little more than half the gates for first derivatives."""
     circuit = layers(8, count=3)
     points = shifted(random_points(circuit, 1)[0])
-    program, _ = prepared(circuit)
-    count, advance = [], Kernels._advance
-    monkeypatch.setattr(
-        Kernels,
-        "_advance",
-        lambda self, begin, end, row: (count.append(end - begin), advance(self, begin, end, row)),
-    )
-    assert sum(1 for _ in program.run(points)) == len(points)
-    assert sum(count) < 0.6 * len(points) * len(program.moving)
+    count, run = [], Steps.run
+
+    def counted(self, state, points, angles, first=0, stop=None):
+        count.append((self.count if stop is None else stop) - first)
+        run(self, state, points, angles, first, stop)
+
+    simulation = Simulation(circuit, {}, ALONE)
+    monkeypatch.setattr(Steps, "run", counted)
+    for part in simulation.parts(points):
+        simulation.values(points, part)
+    assert sum(count) < 0.7 * len(points) * simulation._steps.count
 
 
 def test_saved_states_are_bounded():
     wires, most = 12, 5
-    saving = Thresholds(most_amplitudes=most * 2**wires)
-    circuit = layers(wires, count=1)
+    saving = replace(ALONE, most_amplitudes=most * 2**wires)
+    circuit = replace(layers(wires, count=1), measurements=(qml.expval(qml.Z(0)),), sizes=(1,))
     points = shifted(random_points(circuit, 1)[0])
-    program, _ = prepared(circuit, thresholds=saving)
+    simulation = Simulation(circuit, {}, saving)
+    (*_, part) = simulation.parts(np.repeat(points, 16, axis=0))
+    simulation.values(points, (np.arange(len(points)), [0] * len(points)))
     tracemalloc.start()
-    for _ in program.run(points):
-        pass
+    simulation.values(np.repeat(points, 16, axis=0), part)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < (most + 2) * 16 * 2**wires + 2e5
+    assert peak < (most + 4) * 16 * 2**wires + 2e5
 
 
-def test_kernels_do_not_keep_their_circuit():
+@pytest.mark.parametrize("way", WAYS)
+def test_simulations_do_not_keep_their_circuit(way):
     circuit = layers(4, matrices=True)
-    program, _ = prepared(circuit)
-    list(program.run(random_points(circuit, 2)))
+    simulation, points = Simulation(circuit, {}, WAYS[way]), random_points(circuit, 5)
+    for part in simulation.parts(points):
+        simulation.values(points, part)
     alive = weakref.ref(circuit)
     del circuit
     gc.collect()
     assert alive() is None
+
+
+# --- gradients ---
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_gradients(way, count):
+    """Also those of probabilities, and of an observable that is a matrix."""
+    circuit = several(adjoint=True)
+    points = random_points(circuit, count)
+    assert Simulation(circuit, {}).differentiable
+    found = gradients(circuit, points, WAYS[way])
+    np.testing.assert_allclose(found, differences(circuit, points), atol=1e-8)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("controls", [1, 2, 3, 4])
+def test_gradients_of_gates_that_many_wires_control(way, controls):
+    """From three wires on they are matrices."""
+    a, b, c = angles(3)
+    values_of = [k % 2 for k in range(controls)]
+    circuit = compiled(
+        [
+            *(qml.RY(0.3 + 0.4 * w, w) for w in range(6)),
+            *(qml.CNOT([w, w + 1]) for w in range(5)),
+            qml.RX(a, 0),
+            qml.ctrl(qml.RX(b, 5), range(controls), values_of),
+            qml.Hadamard(1),
+            qml.ctrl(qml.PhaseShift(c, 5), range(controls), values_of),
+            qml.RX(b, 5),
+        ],
+        [qml.expval(qml.Z(0) @ qml.X(5)), qml.expval(qml.Y(1) + qml.Z(5))],
+        adjoint=True,
+    )
+    points = random_points(circuit, 5)
+    found = gradients(circuit, points, WAYS[way])
+    np.testing.assert_allclose(found, differences(circuit, points, 6), atol=1e-8)
+
+
+def test_what_has_no_gradients():
+    turn = compiled([Turn(angles(1)[0], wires=[0, 1])], [qml.expval(qml.Z(0))])
+    assert not Simulation(turn, {}).differentiable
+    points = random_points(turn, 3)
+    np.testing.assert_allclose(values(turn, points), truth(turn, points, 2), atol=1e-12)
+
+
+def test_points_that_share_all_angles_but_one():
+    circuit = layers(3)
+    points = np.repeat(random_points(circuit, 1), 9, axis=0)
+    points[:, -1] = np.linspace(-3, 3, 9)
+    for thresholds in WAYS.values():
+        right = truth(circuit, points)
+        np.testing.assert_allclose(values(circuit, points, thresholds), right, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-9, np.pi / 2, np.pi, 2 * np.pi, -6 * np.pi, 1e13])
+def test_special_angles(scale):
+    circuit = several(adjoint=True)
+    points = np.full((5, circuit.num_parameters), scale)
+    points[1:] += random_points(circuit, 4)
+    for thresholds in WAYS.values():
+        right, slopes = truth(circuit, points), gradients(circuit, points, thresholds)
+        np.testing.assert_allclose(values(circuit, points, thresholds), right, atol=1e-12)
+        if scale < 1e6:  # where differences can be taken
+            np.testing.assert_allclose(slopes, differences(circuit, points), atol=1e-8)
+        np.testing.assert_allclose(slopes, gradients(circuit, points, ALONE), atol=1e-12)
+
+
+def test_the_latest_state_is_used_again(monkeypatch):
+    ran, run = [], Steps.run
+
+    def counted(self, *arguments):
+        ran.append(self.count)
+        run(self, *arguments)
+
+    circuits, latest = [several(adjoint=True, probs=False), layers(3)], {}
+    one, other = (Simulation(circuit, latest) for circuit in circuits)
+    monkeypatch.setattr(Steps, "run", counted)
+    point, another = random_points(circuits[0], 2)[:, None]
+    fresh = gradients(circuits[0], point)
+    for between, again in [
+        (lambda: None, False),
+        (lambda: one.values(another, one.alone), True),
+        (lambda: other.values(random_points(circuits[1], 1), other.alone), True),
+    ]:
+        one.values(point, one.alone)
+        between()
+        ran.clear()
+        np.testing.assert_array_equal(one.gradients(point, one.alone), fresh)
+        assert (one._steps.count in ran) is again
+    assert len(latest) == 1
