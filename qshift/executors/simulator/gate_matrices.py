@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
-from pennylane.ops.op_math import Controlled
+from pennylane.ops.op_math import Adjoint, Controlled
 from scipy.linalg import expm
 
 from qshift.circuits.identity import contains_custom
@@ -64,14 +64,18 @@ def numbers(matrix: np.ndarray) -> np.ndarray:
 
 
 def target(op: Operator) -> tuple[Operator, list, list[bool]]:
-    """Returns the gate inside of one of PennyLane's controlled gates, the wires that control it,
-    and their values."""
-    controls, values = [], []
-    while isinstance(op, Controlled) and standard_name(op) is not None:
-        controls += op.control_wires.tolist()
-        values += [bool(value) for value in op.control_values]
+    """Returns the gate inside of one of PennyLane's controlled gates, or of the inverse of one, the
+    wires that control it, and their values."""
+    controls, values, inverse = [], [], False
+    while isinstance(op, Adjoint | Controlled) and standard_name(op) is not None:
+        if isinstance(op, Adjoint):
+            inverse = not inverse
+        else:
+            controls += op.control_wires.tolist()
+            values += [bool(value) for value in op.control_values]
         op = op.base
-    return op, controls, values
+    with qml.QueuingManager.stop_recording():
+        return qml.adjoint(op, lazy=True) if inverse else op, controls, values
 
 
 def is_matrix(op: Operator) -> bool:
@@ -130,6 +134,6 @@ def _generator(op: Any, matrix: np.ndarray) -> np.ndarray | None:
     if len(op.data) != 1 or np.ndim(op.data[0]) or not op.has_generator or contains_custom(op):
         return None
     with qml.QueuingManager.stop_recording():
-        found = 1j * qml.matrix(op.generator(), wire_order=op.wires)
+        found = 1j * np.asarray(qml.matrix(op.generator(), wire_order=op.wires), dtype=complex)
     angle = float(np.real(op.data[0]))
     return found if np.allclose(expm(angle * found), matrix, rtol=0, atol=SAME_GATE) else None

@@ -128,7 +128,7 @@ class Simulation:
         steps, columns = self._uses
         order, common = in_order(points[:, columns], steps, self._steps.count)
         common = [number // self._grain * self._grain for number in common]
-        size = -(-count // _PARTS)
+        size = max(1, -(-count // _PARTS))
         return [
             (np.array(order[i : i + size]), [0, *common[i + 1 : i + size]])
             for i in range(0, count, size)

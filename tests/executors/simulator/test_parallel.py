@@ -1,72 +1,111 @@
+"""Threads that share the parts of a batch."""
+
 import os
+import threading
 import time
 
 import pytest
 
-from qshift import fallbacks
-from qshift.errors import SlowerWarning
+from qshift.executors.simulator import parallel
 from qshift.executors.simulator.parallel import spread
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
+IMPATIENT = Thresholds(patience=-1.0, threads=3)
+
 
 def square(x):
-    return x**2, os.getpid()
+    return x**2, threading.get_ident()
 
 
-def leave_a_mark(x, mark):
-    mark.touch()
+def slow_square(x):
+    time.sleep(0.002)
     return square(x)
 
 
-def fail(x):
-    raise RuntimeError("not here")
+def squares(parts, work=square, thresholds=DEFAULT):
+    """Checks the results; returns the threads that found them."""
+    found = list(spread(parts, work, thresholds))
+    assert sorted((x, y) for x, (y, _) in found) == [(x, x**2) for x in parts]
+    return {thread for _, (_, thread) in found}
 
 
-def die(x):
-    os._exit(1)
+def test_short_batches_stay_in_one_thread():
+    assert squares(range(20)) == {threading.get_ident()}
 
 
-IMPATIENT = Thresholds(patience=0.0, processes=2)
+def test_no_parts():
+    assert list(spread([], square)) == []
 
 
-def squares(chunks, there, here=square, thresholds=DEFAULT):
-    found = dict(spread(chunks, here, there, thresholds))
-    assert {x: y for x, (y, _) in found.items()} == {x: x**2 for x in chunks}
-    return {process for _, process in found.values()}
+def test_long_batches_are_shared():
+    assert len(squares(range(60), slow_square, IMPATIENT)) == 3
+    assert parallel._helpers._count == 0
 
 
-def test_short_batches_stay_here():
-    assert squares(range(20), lambda x: (square, x)) == {os.getpid()}
+def test_batches_at_the_same_time_share_the_threads():
+    """So that there are never more than cores."""
+    working, most, lock = set(), [], threading.Lock()
 
-
-def test_no_chunks():
-    assert list(spread([], square, lambda x: (square, x))) == []
-
-
-def test_long_batches_are_shared(tmp_path):
-    mark = tmp_path / "mark"
-
-    def slow_square(x):
-        if not mark.exists():  # there must be something left to do when the other process is up
-            time.sleep(0.05)
+    def work(x):
+        with lock:
+            working.add(threading.get_ident())
+            most.append(len(working))
+        time.sleep(0.002)
+        with lock:
+            working.discard(threading.get_ident())
         return square(x)
 
-    processes = squares(range(2000), lambda x: (leave_a_mark, x, mark), slow_square, IMPATIENT)
-    assert len(processes) == 2 and os.getpid() in processes
+    callers = [
+        threading.Thread(target=lambda: squares(range(40), work, IMPATIENT)) for _ in range(4)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert max(most) <= 4 + 2
+    assert parallel._helpers._count == 0
 
 
 def test_one_core_is_not_shared():
-    alone = Thresholds(patience=0.0, processes=1)
-    assert squares(range(20), lambda x: (square, x), thresholds=alone) == {os.getpid()}
+    alone = Thresholds(patience=-1.0, threads=1)
+    assert squares(range(20), slow_square, alone) == {threading.get_ident()}
 
 
-@pytest.mark.parametrize("there", [lambda x: (fail, x), lambda x: (die, x), lambda x: 1 / 0])
-def test_what_fails_elsewhere_is_computed_here(there):
-    fallbacks._warn_once.cache_clear()
-    with pytest.warns(SlowerWarning, match="runs in this process alone"):
-        assert squares(range(20), there, thresholds=IMPATIENT) == {os.getpid()}
+@pytest.mark.parametrize("here", [True, False])
+def test_what_fails_fails_once_all_have_ended(here):
+    own, ended = threading.get_ident(), []
+
+    def work(x):
+        if x > 5 and (threading.get_ident() == own) is here:
+            raise RuntimeError("not this one")
+        time.sleep(0.002)
+        ended.append(x)
+        return x
+
+    with pytest.raises(RuntimeError, match="not this one"):
+        list(spread(range(100), work, IMPATIENT))
+    count = len(ended)
+    time.sleep(0.01)
+    assert len(ended) == count < 100
+    assert parallel._helpers._count == 0
 
 
-def test_what_fails_here_fails():
-    with pytest.raises(RuntimeError, match="not here"):
-        list(spread(range(20), fail, lambda x: (fail, x), IMPATIENT))
+def test_whoever_stops_early_leaves_no_threads():
+    results = spread(range(1000), slow_square, IMPATIENT)
+    for _ in range(3):
+        next(results)
+    results.close()
+    assert parallel._helpers._count == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_the_child_of_a_fork_starts_threads_of_its_own():
+    results = spread(range(1000), slow_square, IMPATIENT)
+    next(results)
+    next(results)
+    child = os.fork()
+    if not child:
+        os._exit(0 if len(squares(range(60), slow_square, IMPATIENT)) == 3 else 1)
+    _, status = os.waitpid(child, 0)
+    results.close()
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -202,8 +202,8 @@ def test_state_preparations_in_the_middle_are_not_covered():
 
 
 def test_wide_matrices_are_not_covered():
-    narrow, wires = Thresholds(widest_matrix=2), [0, 1, 2]
-    gate = qml.OrbitalRotation(angles(1)[0], [0, 1, 2, 3])
+    narrow, wires = Thresholds(widest_matrix=1), [0, 1, 2]
+    gate = Turn(angles(1)[0], [0, 1])
     with pytest.raises(NotCoveredError):
         Simulation(compiled([gate], [qml.probs(wires=[0])]), {}, narrow)
     # Controls are not part of a matrix, and rotations about words are none.
