@@ -17,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import backprop_util, context, record
-from tensorflow.python.framework import func_graph, op_callbacks, ops
+from tensorflow.python.framework import config, func_graph, op_callbacks, ops
 from tensorflow.python.ops import gen_script_ops, gradients_util, script_ops
 from tensorflow.python.ops.control_flow_v2_func_graphs import (
     CondBranchFuncGraph,
@@ -148,6 +148,11 @@ def is_initialized() -> bool:
     return known is not None and known._context_handle is not None
 
 
+# are_deterministic(): whether `tf.config.experimental.enable_op_determinism` was called; then ops
+# that draw numbers without a seed are errors.
+are_deterministic: Callable[[], bool] = config.is_op_determinism_enabled
+
+
 def is_saving() -> bool:
     """Whether a SavedModel is being written."""
     return save_context.in_save_context()
@@ -159,11 +164,11 @@ _process, _tokens = secrets.token_hex(8), itertools.count()
 def python_op(
     function: Callable,
     inputs: Sequence[tf.Tensor],
-    dtype: tf.DType,
+    dtypes: Sequence[tf.DType],
     *,
     stateful: bool,
     vectorised: Callable[[Any], list] | None = None,
-) -> tf.Tensor:
+) -> list[tf.Tensor]:
     """Adds an op that calls a Python function to the graph that is being traced.
 
     `tf.numpy_function` does the same but for two things. Here the graph owns the function:
@@ -172,9 +177,10 @@ def python_op(
     a graph from another process would run whatever function has the same token.
 
     Args:
-        function: The function, from the inputs as arrays to an array.
+        function: The function, from the inputs as arrays to the results, a list if there is not
+            one only.
         inputs: The inputs.
-        dtype: Of the result.
+        dtypes: Of the results.
         stateful: Whether TensorFlow runs the op at every execution and in its place; otherwise it
             may leave it out, if nobody uses it, and run it once for a whole loop.
         vectorised: Vectorises the op, see `vectorise`.
@@ -186,10 +192,10 @@ def python_op(
         owner.qshift_functions = [*getattr(owner, "qshift_functions", ()), function]
         owner = getattr(owner, "outer_graph", None)
     make = gen_script_ops.py_func if stateful else gen_script_ops.py_func_stateless
-    result = make(input=inputs, token=token, Tout=[dtype])[0]
+    results = make(input=inputs, token=token, Tout=dtypes)
     if vectorised is not None:
-        vectorise(result.op, vectorised)
-    return result
+        vectorise(results[0].op, vectorised)
+    return results
 
 
 PYTHON_OP = "PyFuncStateless"  # the type of such ops, unless they are stateful
@@ -204,6 +210,12 @@ def function_of_copied(op_type: str, attrs: Any) -> Any:
     """Returns the function that an op which `copy_ops` asks about calls; None if the op is not one
     of `python_op`, or is stateful."""
     return called_by(attrs["token"].s) if op_type == PYTHON_OP else None
+
+
+def gradient_of_copied(attrs: Any) -> str:
+    """Returns the name of the gradient that an op which `copy_ops` asks about was given; "" if it
+    has that of its type."""
+    return attrs["_gradient_op_type"].s.decode() if "_gradient_op_type" in attrs else ""
 
 
 def called_by(token: bytes) -> Any:

@@ -140,11 +140,11 @@ def test_functions_are_ops_in_graphs(stateful):
 
     @tf.function
     def used(x):
-        return internals.python_op(double, [x], tf.float32, stateful=stateful)
+        return internals.python_op(double, [x], [tf.float32], stateful=stateful)[0]
 
     @tf.function
     def unused(x):
-        internals.python_op(double, [x], tf.float32, stateful=stateful)
+        internals.python_op(double, [x], [tf.float32], stateful=stateful)
         return x
 
     assert float(used(tf.constant(2.0))) == 4.0 and len(calls) == 1

@@ -147,8 +147,11 @@ class Pullback(Contraction):
         return result
 
     def of_tensors(self, derivatives: tf.Tensor, vector: tf.Tensor, loop: str = "") -> tf.Tensor:
-        each = tf.gather(derivatives, self._table, axis=2)
-        sums = tf.einsum(f"{loop}nma,nmaj->{loop}nj", vector, each)
+        if len(self._lower) == 1 and not loop:  # a short way for gradients of values
+            sums = tf.reduce_sum(tf.math.multiply_no_nan(derivatives, vector), 1)
+        else:
+            each = tf.gather(derivatives, self._table, axis=2)
+            sums = tf.einsum(f"{loop}nma,nmaj->{loop}nj", vector, each)
         if self._is_whole:
             return sums
         padded = tf.pad(sums, [[0, 0]] * (sums.shape.rank - 1) + [[0, 1]])

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.contraction import Contraction, Pullback, Pushforward, zeros_that_follow
-from qshift.autodiff.node import run
+from qshift.autodiff.node import is_at_hand, run
 from qshift.rules.planner import Index
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class Partials:
         self.program, self.indices = program, indices
         self.shape: tuple[int, ...] = program.circuit.num_values, len(indices)
         self._contracted: dict[tuple[type, int], Contracted] = {}
+        # Who evaluates values in a graph gives first derivatives, too, where they are read.
+        parts = [part for part in program.active if part] if indices == ((),) else []
+        self.along = [program.partials(tuple((j,) for j in part)) for part in parts]
 
     def __call__(
         self, source: Source, *tensors: tf.Tensor, also: tuple[Any, ...] = ()
@@ -79,7 +82,9 @@ class Partials:
         if not self.program.active[part]:
             zeros = tf.zeros([tf.shape(vector)[0], *contracted.shape], tf.float64)
             return zeros_that_follow(zeros, inputs)
-        if self.program.reproducible and not tf.executing_eagerly():
+        if not tf.executing_eagerly() and (
+            self.program.reproducible or is_at_hand(contracted.upper, call, tensors)
+        ):
             return contracted.of_all(call, inputs)
         return run(contracted, call, inputs)
 
@@ -104,7 +109,7 @@ class Contracted:
         self._numbers, self.shape = self._contraction.of_numbers, self._contraction.shape
         self._alike = partial(lower.contract, kind, part)
         self._transposed = partial(lower.contract, kind.transposed, part)
-        self._upper = program.partials(self._contraction.upper)
+        self.upper = program.partials(self._contraction.upper)
         # A first derivative that a graph contains is nearly always needed as a whole; most higher
         # ones are multiplied by zeros.
         self._needs_all = lower.indices == ((),)
@@ -121,21 +126,21 @@ class Contracted:
         gradients: list[Any] = [None] * len(tensors)
         if any(wanted[:-1]):
             by_upper = self._contraction.by_derivatives(vector, cotangent)
-            gradients = self._upper.gradient(call, tensors, by_upper, wanted[:-1])
+            gradients = self.upper.gradient(call, tensors, by_upper, wanted[:-1])
         return [*gradients, self._transposed(call, tensors, cotangent) if wanted[-1] else None]
 
     def tangent(self, call: Any, inputs: Any, tangents: Any) -> Any:
         (*tensors, vector), (*moves, of_vector) = inputs, tangents
-        moved = self._upper.tangent(call, tensors, moves)
+        moved = self.upper.tangent(call, tensors, moves)
         by_tensors = self._contraction.of_tensors(moved, vector)
         return self._alike(call, tensors, of_vector) + by_tensors
 
     def of_all(self, call: Any, inputs: Any, loop: str = "") -> tf.Tensor:
         """Evaluates all derivatives, whatever the vector is; `loop` as in `Contraction`."""
         *tensors, vector = inputs
-        return self._contraction.of_tensors(run(self._upper, call, tensors), vector, loop)
+        return self._contraction.of_tensors(run(self.upper, call, tensors), vector, loop)
 
     def needs(self, inputs: Any) -> tuple[Index, ...]:
         if inputs is not None:
             return self._contraction.needed(inputs[-1]).indices
-        return self._upper.indices if self._needs_all else ()
+        return self.upper.indices if self._needs_all else ()
