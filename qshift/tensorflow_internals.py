@@ -298,6 +298,12 @@ def iterate_in_graphs(when: Callable[[], bool]) -> None:
     tf.Tensor._disallow_iteration, tf.Tensor.__len__ = refuse_outside, length_inside
 
 
+def keeps_outputs(graph: tf.Graph) -> bool:
+    """Whether a graph, once traced, is run for the outputs that it was traced with: that of a
+    function, loop or branch. A session or a pruned `tf.compat.v1.wrap_function` runs any part."""
+    return isinstance(graph, func_graph.FuncGraph) and graph.name != "wrapped_function"
+
+
 def always_run(graph: tf.Graph) -> list[tf.Operation]:
     """Returns the ops that every execution of a traced function's graph runs: those that its
     results, or what it assigns or prints, are computed from."""

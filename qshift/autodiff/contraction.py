@@ -143,7 +143,11 @@ class Pullback(Contraction):
         result = np.zeros((len(cotangent), len(self._columns)))
         if indices:
             derivatives = evaluate(indices)[:, :, table]
-            result[:, self._places] = np.einsum("nma,nmaj->nj", cotangent, derivatives)
+            sums = np.einsum("nma,nmaj->nj", cotangent, derivatives)
+            if np.isnan(sums).any():  # of angles that are none, where nothing depends on the value
+                derivatives = np.where(cotangent[..., None] == 0, 0.0, derivatives)
+                sums = np.einsum("nma,nmaj->nj", cotangent, derivatives)
+            result[:, self._places] = sums
         return result
 
     def of_tensors(self, derivatives: tf.Tensor, vector: tf.Tensor, loop: str = "") -> tf.Tensor:

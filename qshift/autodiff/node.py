@@ -30,6 +30,7 @@ from qshift.tensorflow_internals import (
     function_of,
     function_of_copied,
     gradient_of_copied,
+    keeps_outputs,
     loop_length,
     python_op,
     record_operation,
@@ -170,8 +171,8 @@ class _InGraph:
     """
 
     def __init__(self, node: Any, graph: tf.Graph) -> None:
-        # Of other graphs nobody knows what they read.
-        along = getattr(node, "along", ()) if hasattr(graph, "outputs") else ()
+        # Of other graphs nobody knows what will be read.
+        along = getattr(node, "along", ()) if keeps_outputs(graph) else ()
         self.nodes: tuple[Any, ...] = (node, *along)
         self._graph = weakref.ref(graph)
         self._together: tuple[list[tuple[Node, bool]], list[bool]] | None = None
