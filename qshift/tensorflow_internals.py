@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import backprop_util, context, record
+from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import config, func_graph, op_callbacks, ops
 from tensorflow.python.ops import gen_script_ops, gradients_util, script_ops
 from tensorflow.python.ops.control_flow_v2_func_graphs import (
@@ -245,6 +246,28 @@ def has_users_gradient(op: tf.Operation) -> bool:
         if function is None:
             return True
     return not function.__module__.startswith("tensorflow.python.ops.nn")
+
+
+def _has_python_ops(graph: tf.Graph) -> bool:
+    """Whether a graph, or a function that it calls, has a `python_op`."""
+    called = (getattr(each, "graph", None) for each in graph._functions.values())
+    return hasattr(graph, "qshift_functions") or any(map(_has_python_ops, filter(None, called)))
+
+
+def spare_python_ops_xla(tell: Callable[[str], None]) -> None:
+    """Has TensorFlow leave out ``jit_compile=True`` for functions that have a `python_op`, which
+    XLA refuses; calls tell(name) for each of them."""
+    make = atomic_function.from_func_graph
+
+    @functools.wraps(make)
+    def made(name: Any, graph: Any, attrs: Any, *args: Any, **options: Any) -> Any:
+        asked = (attrs or {}).get("_XlaMustCompile", False)
+        if getattr(asked, "b", asked) and _has_python_ops(graph):
+            attrs = {**attrs, "_XlaMustCompile": False}
+            tell(graph.name)
+        return make(name, graph, attrs, *args, **options)
+
+    atomic_function.from_func_graph = made
 
 
 # --- graphs ---

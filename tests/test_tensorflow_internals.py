@@ -1,6 +1,7 @@
 """What `qshift.tensorflow_internals` promises of TensorFlow's private names, each alone."""
 
 import pathlib
+import warnings
 
 import numpy as np
 import pytest
@@ -192,6 +193,21 @@ def test_graphs_that_keep_their_outputs():
     with tf.Graph().as_default():
         see(tf.constant(1.0))
     assert seen[3:] == [False] * 2
+
+
+def test_functions_with_python_ops_are_spared_xla(monkeypatch):
+    names = []
+    module = internals.atomic_function
+    monkeypatch.setattr(module, "from_func_graph", module.from_func_graph)
+    internals.spare_python_ops_xla(names.append)
+
+    def doubled(x):
+        return internals.python_op(lambda x: 2 * x, [x], [tf.float32], stateful=False)[0]
+
+    assert float(tf.function(lambda x: 2 * x, jit_compile=True)(1.0)) == 2.0 and not names
+    with warnings.catch_warnings(action="ignore", category=qshift.QShiftWarning):
+        assert float(tf.function(doubled, jit_compile=True)(tf.constant(1.0))) == 2.0
+    assert names == ["doubled"]
 
 
 def test_deterministic_ops():

@@ -19,6 +19,7 @@ from qshift.api.pickling import reduced, restored
 from qshift.api.pipeline import apply
 from qshift.api.preparation import Preparation, Prepared
 from qshift.autodiff import special_unitary_op as special_unitary_op  # which registers itself
+from qshift.autodiff import without_xla as without_xla  # which tells TensorFlow
 from qshift.autodiff.angles import follows
 from qshift.autodiff.layout import (
     differentiable,
@@ -87,9 +88,9 @@ class QNode(BaseQNode):
     A subclass of `qml.QNode`: drawing, `qml.specs`, `qml.set_shots` and transforms apply to it.
     Calls take and give TensorFlow tensors; NumPy arrays and numbers are constants of the circuit.
     float32 parameters give float32 results, float64 ones float64; everything inside is float64.
-    QNodes work in `tf.function`, but not with its ``jit_compile=True``: XLA cannot run circuits. A
-    call in a `tf.vectorized_map` that does not depend on the mapped elements is run once for all of
-    them.
+    QNodes work in `tf.function`; where it has ``jit_compile=True``, the function is run without
+    XLA, which cannot run circuits. A call in a `tf.vectorized_map` that does not depend on the
+    mapped elements is run once for all of them.
 
     Gates whose angles are certain to be multiples of one tensor are differentiated together, by
     that tensor, and angles that are entries of a tensor by the tensor. So a tape can differentiate

@@ -489,9 +489,30 @@ def test_run_functions_eagerly(tracker):
     assert tracker.totals["circuits"] == 3
 
 
-def test_xla_is_refused_by_name():
-    with pytest.raises(tf.errors.InvalidArgumentError, match="PyFunc"):
-        tf.function(rotation(), jit_compile=True)(tf.constant(0.4, tf.float64))
+@pytest.mark.parametrize("kind", ["value", "derivatives", "called", "loop"])
+def test_functions_for_xla_are_run_without_it(kind):
+    circuit = rotation()
+    called = compiled(circuit)
+    x = tf.constant(0.4, tf.float64)
+    called(x)
+    loop = lambda x: tf.while_loop(  # noqa: E731
+        lambda i, _: i < 2, lambda i, y: (i + 1, circuit(y)), [0, x]
+    )[1]
+    functions = {
+        "value": (lambda x: [circuit(x)], [math.cos(0.4)]),
+        "derivatives": (lambda x: gradients(circuit, x), cosine_derivatives(0.4)),
+        "called": (lambda x: [3 * called(x)], [3 * math.cos(0.4)]),
+        "loop": (lambda x: [loop(x)], [math.cos(math.cos(0.4))]),
+    }
+    function, expected = functions[kind]
+    for_xla = tf.function(function, autograph=False, jit_compile=True)
+    with pytest.warns(qshift.QShiftWarning, match="jit_compile=True is left out"):
+        assert_all_close(for_xla(x), expected)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = for_xla(x)
+    assert tape.gradient(value, x) is not None
+    assert float(tf.function(lambda x: 2 * x, jit_compile=True)(x)) == 0.8  # no warning
 
 
 # --- what an execution runs ---
