@@ -15,8 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.calls import EvaluatedCalls
-from qshift.autodiff.evaluation import Evaluation
+from qshift.autodiff.calls import EagerCall
 from qshift.autodiff.node_errors import tell
 from qshift.autodiff.one_batch import siblings
 from qshift.rules.planner import Index
@@ -41,34 +40,6 @@ from qshift.tensorflow_internals import (
 
 _GRADIENT, _GRADIENT_OF_READ = "QShiftPartials", "QShiftRead"
 _READ_OP = "IdentityN"
-
-
-class EagerCall:
-    """A call in eager mode.
-
-    Args:
-        calls: The calls of the qnode.
-        number: The number of this call.
-        evaluation: The call's evaluation.
-    """
-
-    __slots__ = ("evaluation", "_calls", "_number", "_ticket")
-
-    def __init__(self, calls: EvaluatedCalls, number: int, evaluation: Evaluation) -> None:
-        self.evaluation = evaluation
-        self._calls, self._number = calls, number
-        self._ticket: weakref.ref[tf.Tensor] | None = None
-
-    def ticket(self) -> tf.Tensor:
-        """Returns the tensor by which graphs know the call, where they compute its derivatives."""
-        ticket = self._ticket and self._ticket()
-        if ticket is None:
-            with tf.init_scope():
-                ticket = tf.constant(self._number, tf.int64)
-            ticket.qshift_owned = self.evaluation  # for as long as such a graph holds the ticket
-            self._calls.eager[self._number] = self.evaluation
-            self._ticket = weakref.ref(ticket)
-        return ticket
 
 
 class Source(Protocol):
@@ -230,7 +201,9 @@ def _graph_op(node: Any, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.T
     call.name, call.inputs = result.op.name, tuple([each.name for each in result.op.inputs])
     call.key = call.inputs[: 1 + len(node.program.columns)]
     if along:
-        graph.qshift_along = {**getattr(graph, "qshift_along", {}), call.inputs: result.op}
+        if not hasattr(graph, "qshift_along"):
+            graph.qshift_along = {}
+        graph.qshift_along[call.inputs] = result.op
     return result
 
 

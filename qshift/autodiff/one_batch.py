@@ -7,7 +7,7 @@ are computed from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qshift.tensorflow_internals import always_run
@@ -29,7 +29,7 @@ class InGraph(Protocol):
         inputs: Names of all inputs of the op.
     """
 
-    nodes: Sequence[Node]
+    nodes: tuple[Any, ...]
     name: str
     key: tuple[str, ...]
     inputs: tuple[str, ...]

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.calls import EagerCall, EvaluatedCalls
 from qshift.autodiff.evaluation import Structure
-from qshift.autodiff.node import EagerCall, run
+from qshift.autodiff.node import run
 from qshift.autodiff.op import Partials
 from qshift.autodiff.threads import LARGEST_FORKED, require_threads
 from qshift.autodiff.tickets import graph_ticket
