@@ -17,7 +17,8 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import backprop_util, context, record
-from tensorflow.python.framework import func_graph, op_callbacks, ops
+from tensorflow.python.eager.polymorphic_function import atomic_function
+from tensorflow.python.framework import config, func_graph, op_callbacks, ops
 from tensorflow.python.ops import gen_script_ops, gradients_util, script_ops
 from tensorflow.python.ops.control_flow_v2_func_graphs import (
     CondBranchFuncGraph,
@@ -148,6 +149,11 @@ def is_initialized() -> bool:
     return known is not None and known._context_handle is not None
 
 
+# are_deterministic(): whether `tf.config.experimental.enable_op_determinism` was called; then ops
+# that draw numbers without a seed are errors.
+are_deterministic: Callable[[], bool] = config.is_op_determinism_enabled
+
+
 def is_saving() -> bool:
     """Whether a SavedModel is being written."""
     return save_context.in_save_context()
@@ -159,11 +165,11 @@ _process, _tokens = secrets.token_hex(8), itertools.count()
 def python_op(
     function: Callable,
     inputs: Sequence[tf.Tensor],
-    dtype: tf.DType,
+    dtypes: Sequence[tf.DType],
     *,
     stateful: bool,
     vectorised: Callable[[Any], list] | None = None,
-) -> tf.Tensor:
+) -> list[tf.Tensor]:
     """Adds an op that calls a Python function to the graph that is being traced.
 
     `tf.numpy_function` does the same but for two things. Here the graph owns the function:
@@ -172,9 +178,10 @@ def python_op(
     a graph from another process would run whatever function has the same token.
 
     Args:
-        function: The function, from the inputs as arrays to an array.
+        function: The function, from the inputs as arrays to the results, a list if there is not
+            one only.
         inputs: The inputs.
-        dtype: Of the result.
+        dtypes: Of the results.
         stateful: Whether TensorFlow runs the op at every execution and in its place; otherwise it
             may leave it out, if nobody uses it, and run it once for a whole loop.
         vectorised: Vectorises the op, see `vectorise`.
@@ -186,10 +193,10 @@ def python_op(
         owner.qshift_functions = [*getattr(owner, "qshift_functions", ()), function]
         owner = getattr(owner, "outer_graph", None)
     make = gen_script_ops.py_func if stateful else gen_script_ops.py_func_stateless
-    result = make(input=inputs, token=token, Tout=[dtype])[0]
+    results = make(input=inputs, token=token, Tout=dtypes)
     if vectorised is not None:
-        vectorise(result.op, vectorised)
-    return result
+        vectorise(results[0].op, vectorised)
+    return results
 
 
 PYTHON_OP = "PyFuncStateless"  # the type of such ops, unless they are stateful
@@ -204,6 +211,12 @@ def function_of_copied(op_type: str, attrs: Any) -> Any:
     """Returns the function that an op which `copy_ops` asks about calls; None if the op is not one
     of `python_op`, or is stateful."""
     return called_by(attrs["token"].s) if op_type == PYTHON_OP else None
+
+
+def gradient_of_copied(attrs: Any) -> str:
+    """Returns the name of the gradient that an op which `copy_ops` asks about was given; "" if it
+    has that of its type."""
+    return attrs["_gradient_op_type"].s.decode() if "_gradient_op_type" in attrs else ""
 
 
 def called_by(token: bytes) -> Any:
@@ -233,6 +246,28 @@ def has_users_gradient(op: tf.Operation) -> bool:
         if function is None:
             return True
     return not function.__module__.startswith("tensorflow.python.ops.nn")
+
+
+def _has_python_ops(graph: tf.Graph) -> bool:
+    """Whether a graph, or a function that it calls, has a `python_op`."""
+    called = (getattr(each, "graph", None) for each in graph._functions.values())
+    return hasattr(graph, "qshift_functions") or any(map(_has_python_ops, filter(None, called)))
+
+
+def spare_python_ops_xla(tell: Callable[[str], None]) -> None:
+    """Has TensorFlow leave out ``jit_compile=True`` for functions that have a `python_op`, which
+    XLA refuses; calls tell(name) for each of them."""
+    make = atomic_function.from_func_graph
+
+    @functools.wraps(make)
+    def made(name: Any, graph: Any, attrs: Any, *args: Any, **options: Any) -> Any:
+        asked = (attrs or {}).get("_XlaMustCompile", False)
+        if getattr(asked, "b", asked) and _has_python_ops(graph):
+            attrs = {**attrs, "_XlaMustCompile": False}
+            tell(graph.name)
+        return make(name, graph, attrs, *args, **options)
+
+    atomic_function.from_func_graph = made
 
 
 # --- graphs ---
@@ -284,6 +319,12 @@ def iterate_in_graphs(when: Callable[[], bool]) -> None:
         return self._get_first_dim() if when() else length(self)
 
     tf.Tensor._disallow_iteration, tf.Tensor.__len__ = refuse_outside, length_inside
+
+
+def keeps_outputs(graph: tf.Graph) -> bool:
+    """Whether a graph, once traced, is run for the outputs that it was traced with: that of a
+    function, loop or branch. A session or a pruned `tf.compat.v1.wrap_function` runs any part."""
+    return isinstance(graph, func_graph.FuncGraph) and graph.name != "wrapped_function"
 
 
 def always_run(graph: tf.Graph) -> list[tf.Operation]:

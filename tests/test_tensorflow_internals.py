@@ -1,10 +1,12 @@
 """What `qshift.tensorflow_internals` promises of TensorFlow's private names, each alone."""
 
 import pathlib
+import warnings
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import config
 
 import qshift
 from qshift import tensorflow_internals as internals
@@ -140,11 +142,11 @@ def test_functions_are_ops_in_graphs(stateful):
 
     @tf.function
     def used(x):
-        return internals.python_op(double, [x], tf.float32, stateful=stateful)
+        return internals.python_op(double, [x], [tf.float32], stateful=stateful)[0]
 
     @tf.function
     def unused(x):
-        internals.python_op(double, [x], tf.float32, stateful=stateful)
+        internals.python_op(double, [x], [tf.float32], stateful=stateful)
         return x
 
     assert float(used(tf.constant(2.0))) == 4.0 and len(calls) == 1
@@ -156,6 +158,65 @@ def test_functions_are_ops_in_graphs(stateful):
     assert internals.function_of(op) is double
     assert internals.function_of_copied(op.type, attrs) is (None if stateful else double)
     assert internals.function_of_copied("Identity", {}) is None
+
+
+def test_python_ops_have_several_results_of_several_dtypes():
+    @tf.function
+    def fn(x):
+        function = lambda x: [2 * x, np.array([1, 2])]  # noqa: E731
+        return internals.python_op(function, [x], [tf.float32, tf.int64], stateful=False)
+
+    doubled, numbers = fn(tf.constant(2.0))
+    assert float(doubled) == 4.0 and numbers.numpy().tolist() == [1, 2]
+
+
+def test_gradients_of_copied_ops_are_known():
+    with tf.Graph().as_default() as graph:
+        with graph.gradient_override_map({"Sin": "QShiftPartials"}):
+            with_other = tf.sin(tf.constant(0.0)).op
+        plain = tf.sin(tf.constant(0.0)).op
+    assert internals.gradient_of_copied(with_other.node_def.attr) == "QShiftPartials"
+    assert internals.gradient_of_copied(plain.node_def.attr) == ""
+
+
+def test_graphs_that_keep_their_outputs():
+    seen = []
+
+    def see(x):
+        seen.append(internals.keeps_outputs(tf.compat.v1.get_default_graph()))
+        return x
+
+    tf.function(see)(1.0)
+    tf.function(lambda x: tf.cond(x > 0, lambda: see(x), lambda: see(x)))(tf.constant(1.0))
+    assert seen == [True] * 3
+    tf.compat.v1.wrap_function(see, [tf.TensorSpec([], tf.float32)])
+    with tf.Graph().as_default():
+        see(tf.constant(1.0))
+    assert seen[3:] == [False] * 2
+
+
+def test_functions_with_python_ops_are_spared_xla(monkeypatch):
+    names = []
+    module = internals.atomic_function
+    monkeypatch.setattr(module, "from_func_graph", module.from_func_graph)
+    internals.spare_python_ops_xla(names.append)
+
+    def doubled(x):
+        return internals.python_op(lambda x: 2 * x, [x], [tf.float32], stateful=False)[0]
+
+    assert float(tf.function(lambda x: 2 * x, jit_compile=True)(1.0)) == 2.0 and not names
+    with warnings.catch_warnings(action="ignore", category=qshift.QShiftWarning):
+        assert float(tf.function(doubled, jit_compile=True)(tf.constant(1.0))) == 2.0
+    assert names == ["doubled"]
+
+
+def test_deterministic_ops():
+    assert not internals.are_deterministic()
+    tf.config.experimental.enable_op_determinism()
+    try:
+        assert internals.are_deterministic()
+    finally:
+        config.disable_op_determinism()
 
 
 def test_custom_gradients_of_users_are_told_from_tensorflows():

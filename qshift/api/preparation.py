@@ -66,12 +66,7 @@ class Prepared(NamedTuple):
         """
         make = instead or Program.__call__
         values = make(self.program, self.tensors)
-
-        def finish(result: tf.Tensor) -> tf.Tensor:
-            result = tf.cast(result, self.dtype)
-            return tf.squeeze(result, [0]) if self.batch is None else result
-
-        return self.compiled.results(values, finish)
+        return self.compiled.results(values, self.dtype, self.batch is not None)
 
 
 def _number(angle: tf.Tensor) -> tf.Tensor:

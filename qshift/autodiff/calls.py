@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from qshift.autodiff.evaluation import Evaluation
 from qshift.executors.executor import Calls
@@ -190,3 +191,31 @@ class EvaluatedCalls(Calls):
         kept = self.evaluations.get(number, parameters, lambda at: start(at, number=number))
         kept.evaluation.final = True
         return kept
+
+
+class EagerCall:
+    """A call in eager mode.
+
+    Args:
+        calls: The calls of the qnode.
+        number: The number of this call.
+        evaluation: The call's evaluation.
+    """
+
+    __slots__ = ("evaluation", "_calls", "_number", "_ticket")
+
+    def __init__(self, calls: EvaluatedCalls, number: int, evaluation: Evaluation) -> None:
+        self.evaluation = evaluation
+        self._calls, self._number = calls, number
+        self._ticket: weakref.ref[tf.Tensor] | None = None
+
+    def ticket(self) -> tf.Tensor:
+        """Returns the tensor by which graphs know the call, where they compute its derivatives."""
+        ticket = self._ticket and self._ticket()
+        if ticket is None:
+            with tf.init_scope():
+                ticket = tf.constant(self._number, tf.int64)
+            ticket.qshift_owned = self.evaluation  # for as long as such a graph holds the ticket
+            self._calls.eager[self._number] = self.evaluation
+            self._ticket = weakref.ref(ticket)
+        return ticket

@@ -44,8 +44,8 @@ class Needed(NamedTuple):
     vector: np.ndarray
 
 
-class Block:
-    """The D_(a + j) of given a, for all j of one part.
+class Contraction:
+    """Sums over the derivatives D_(a + j) of given a, for all j of one part, with a vector.
 
     Args:
         lower: The multi-indices a.
@@ -55,9 +55,11 @@ class Block:
 
     Attributes:
         upper: The multi-indices a + j, for active j, each once.
-        table: int[A, J]: the position of each a + j in `upper`.
-        is_whole: Whether all columns are active.
+        shape: Of the result at one point.
     """
+
+    shape: tuple[int, ...]
+    transposed: type[Contraction]
 
     def __init__(
         self,
@@ -66,78 +68,137 @@ class Block:
         active: Sequence[int],
         num_values: int,
     ) -> None:
-        self.columns, self._lower, self._active = columns, lower, active
+        self._columns, self._lower, self._active = columns, lower, active
         self._num_values = num_values
-        self.is_whole = tuple(active) == tuple(columns)
-        self.upper, self.table = one_order_up(lower, active)
+        self._is_whole = tuple(active) == tuple(columns)
+        self.upper, self._table = one_order_up(lower, active)
         place = {column: i for i, column in enumerate(columns)}
         self._places = [place[column] for column in active]
 
-    def for_cotangent(self, cotangent: tf.Tensor) -> Needed:
-        """Returns the derivatives that a contraction with a cotangent [N, M, A] needs."""
-        cotangent = np.asarray(cotangent)
-        rows: Any = np.flatnonzero(cotangent.any(axis=(0, 1)))
-        if len(rows) == len(self._lower):
-            return Needed(self.upper, self.table, cotangent)
-        found = one_order_up([self._lower[row] for row in rows], self._active)
-        return Needed(*found, cotangent[:, :, rows])
+    def needed(self, vector: Any) -> Needed:
+        """Returns the derivatives that the sums need."""
+        raise NotImplementedError
 
-    def for_tangent(self, tangent: Any) -> Needed:
-        """Returns the derivatives that a contraction with a tangent [N, columns] needs."""
-        tangent = np.asarray(tangent)[:, self._places]
-        kept: Any = np.flatnonzero(tangent.any(axis=0))
-        if len(kept) == len(self._active):
-            return Needed(self.upper, self.table, tangent)
-        found = one_order_up(self._lower, [self._active[j] for j in kept])
-        return Needed(*found, tangent[:, kept])
-
-    def pull(self, cotangent: tf.Tensor, evaluate: Callable) -> np.ndarray:
-        """Contracts a cotangent [N, M, A] with the derivatives that it needs: [N, columns].
+    def of_numbers(self, vector: Any, evaluate: Callable) -> np.ndarray:
+        """Returns the sums, from the derivatives that they need.
 
         Args:
-            cotangent: The cotangent.
+            vector: The vector.
             evaluate: From multi-indices to derivatives [N, M, len(indices)].
         """
-        indices, table, cotangent = self.for_cotangent(cotangent)
-        result = np.zeros((len(cotangent), len(self.columns)))
-        if indices:
-            derivatives = evaluate(indices)[:, :, table]
-            result[:, self._places] = np.einsum("nma,nmaj->nj", cotangent, derivatives)
-        return result
+        raise NotImplementedError
 
-    def push(self, tangent: tf.Tensor, evaluate: Callable) -> np.ndarray:
-        """Contracts a tangent [N, columns] with the derivatives that it needs: [N, M, A]; see
-        `pull`."""
-        indices, table, tangent = self.for_tangent(tangent)
-        if not indices:
-            return np.zeros((len(tangent), self._num_values, len(self._lower)))
-        return np.einsum("nj,nmaj->nma", tangent, evaluate(indices)[:, :, table])
+    def of_tensors(self, derivatives: tf.Tensor, vector: tf.Tensor, loop: str = "") -> tf.Tensor:
+        """Returns the sums, given all derivatives [N, M, len(upper)].
 
-    def pick(self, tangent: tf.Tensor) -> tf.Tensor:
+        Args:
+            derivatives: The derivatives.
+            vector: The vector.
+            loop: ``"l"`` if the vector and the result have a first axis for a loop.
+        """
+        raise NotImplementedError
+
+    def by_derivatives(self, vector: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+        """Returns the cotangent [N, M, len(upper)] of the derivatives, if the result has the
+        cotangent `other`."""
+        raise NotImplementedError
+
+    def _collect(self, cotangent: tf.Tensor, tangent: tf.Tensor) -> tf.Tensor:
+        """Returns the factors [N, M, len(upper)] of the derivatives, where both a cotangent
+        [N, M, A] and a tangent [N, columns] are contracted with them."""
+        tangent, size = self._pick(tangent), len(self.upper)
+        if self._table.size * size <= _LARGEST_MATRIX:
+            # The derivative of a segment sum is sparse, which forward accumulators cannot take.
+            return tf.einsum("nma,nj,ajr->nmr", cotangent, tangent, np.eye(size)[self._table])
+        products = tf.einsum("nma,nj->ajnm", cotangent, tangent)
+        flat = tf.reshape(products, tf.concat([[self._table.size], tf.shape(products)[2:]], 0))
+        summed = tf.math.unsorted_segment_sum(flat, self._table.ravel(), size)
+        return tf.transpose(summed, [1, 2, 0])
+
+    def _pick(self, tangent: tf.Tensor) -> tf.Tensor:
         """Takes the active columns out of all of the part's."""
-        if self.is_whole:
+        if self._is_whole:
             return tangent
         return tf.gather(tangent, self._places, axis=-1)
 
-    def spread(self, gradient: tf.Tensor) -> tf.Tensor:
-        """Puts the active columns among zeros for the others."""
-        if self.is_whole:
-            return gradient
-        padded = tf.pad(gradient, [[0, 0]] * (gradient.shape.rank - 1) + [[0, 1]])
-        place = {column: i for i, column in enumerate(self._active)}
-        return tf.gather(padded, [place.get(c, len(place)) for c in self.columns], axis=-1)
 
-    def collect(self, cotangent: tf.Tensor, tangent: tf.Tensor) -> tf.Tensor:
-        """Returns the cotangent [N, M, A'] of the derivatives in `upper`, where a cotangent
-        [N, M, A] and a tangent [N, columns] are contracted with them."""
-        tangent, size = self.pick(tangent), len(self.upper)
-        if self.table.size * size <= _LARGEST_MATRIX:
-            # The derivative of a segment sum is sparse, which forward accumulators cannot take.
-            return tf.einsum("nma,nj,ajr->nmr", cotangent, tangent, np.eye(size)[self.table])
-        products = tf.einsum("nma,nj->ajnm", cotangent, tangent)
-        flat = tf.reshape(products, tf.concat([[self.table.size], tf.shape(products)[2:]], 0))
-        summed = tf.math.unsorted_segment_sum(flat, self.table.ravel(), size)
-        return tf.transpose(summed, [1, 2, 0])
+class Pullback(Contraction):
+    """Sums over a of cotangent_a D_(a + j), for each j: from a cotangent [N, M, A] to
+    [N, columns]."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.shape = (len(self._columns),)
+
+    def needed(self, vector: Any) -> Needed:
+        cotangent = np.asarray(vector)
+        rows: Any = np.flatnonzero(cotangent.any(axis=(0, 1)))
+        if len(rows) == len(self._lower):
+            return Needed(self.upper, self._table, cotangent)
+        found = one_order_up([self._lower[row] for row in rows], self._active)
+        return Needed(*found, cotangent[:, :, rows])
+
+    def of_numbers(self, vector: Any, evaluate: Callable) -> np.ndarray:
+        indices, table, cotangent = self.needed(vector)
+        result = np.zeros((len(cotangent), len(self._columns)))
+        if indices:
+            derivatives = evaluate(indices)[:, :, table]
+            sums = np.einsum("nma,nmaj->nj", cotangent, derivatives)
+            if np.isnan(sums).any():  # of angles that are none, where nothing depends on the value
+                derivatives = np.where(cotangent[..., None] == 0, 0.0, derivatives)
+                sums = np.einsum("nma,nmaj->nj", cotangent, derivatives)
+            result[:, self._places] = sums
+        return result
+
+    def of_tensors(self, derivatives: tf.Tensor, vector: tf.Tensor, loop: str = "") -> tf.Tensor:
+        if len(self._lower) == 1 and not loop:  # a short way for gradients of values
+            sums = tf.reduce_sum(tf.math.multiply_no_nan(derivatives, vector), 1)
+        else:
+            each = tf.gather(derivatives, self._table, axis=2)
+            sums = tf.einsum(f"{loop}nma,nmaj->{loop}nj", vector, each)
+        if self._is_whole:
+            return sums
+        padded = tf.pad(sums, [[0, 0]] * (sums.shape.rank - 1) + [[0, 1]])
+        place = {column: i for i, column in enumerate(self._active)}
+        return tf.gather(padded, [place.get(c, len(place)) for c in self._columns], axis=-1)
+
+    def by_derivatives(self, vector: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+        return self._collect(vector, other)
+
+
+class Pushforward(Contraction):
+    """Sums over j of tangent_j D_(a + j), for each a: from a tangent [N, columns] to
+    [N, M, A]."""
+
+    transposed = Pullback
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.shape = self._num_values, len(self._lower)
+
+    def needed(self, vector: Any) -> Needed:
+        tangent = np.asarray(vector)[:, self._places]
+        kept: Any = np.flatnonzero(tangent.any(axis=0))
+        if len(kept) == len(self._active):
+            return Needed(self.upper, self._table, tangent)
+        found = one_order_up(self._lower, [self._active[j] for j in kept])
+        return Needed(*found, tangent[:, kept])
+
+    def of_numbers(self, vector: Any, evaluate: Callable) -> np.ndarray:
+        indices, table, tangent = self.needed(vector)
+        if not indices:
+            return np.zeros((len(tangent), *self.shape))
+        return np.einsum("nj,nmaj->nma", tangent, evaluate(indices)[:, :, table])
+
+    def of_tensors(self, derivatives: tf.Tensor, vector: tf.Tensor, loop: str = "") -> tf.Tensor:
+        each = tf.gather(derivatives, self._table, axis=2)
+        return tf.einsum(f"{loop}nj,nmaj->{loop}nma", self._pick(vector), each)
+
+    def by_derivatives(self, vector: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+        return self._collect(other, vector)
+
+
+Pullback.transposed = Pushforward
 
 
 def zeros_that_follow(zeros: tf.Tensor, tensors: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -149,6 +149,8 @@ def _in_batch(positions: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int] 
 
 
 def _in_unknown_batch(tensor: tf.Tensor, picked: Sequence[tf.Tensor]) -> tuple[int, int] | None:
+    if tensor.shape.rank is None:
+        return None
     shape = tensor.shape.as_list()
     if len(picked) > 1 or isinstance(picked[0], EagerTensor) or shape.count(None) > 1:
         return None

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.calls import EvaluatedCalls
-from qshift.autodiff.evaluation import Evaluation
+from qshift.autodiff.calls import EagerCall
+from qshift.autodiff.node_errors import tell
 from qshift.autodiff.one_batch import siblings
 from qshift.rules.planner import Index
 from qshift.tensorflow_internals import (
@@ -29,42 +28,18 @@ from qshift.tensorflow_internals import (
     following,
     function_of,
     function_of_copied,
+    gradient_of_copied,
+    keeps_outputs,
     loop_length,
     python_op,
     record_operation,
     stop_recording,
+    vectorise,
     wrapped,
 )
 
-_GRADIENT = "QShiftPartials"
-
-
-class EagerCall:
-    """A call in eager mode.
-
-    Args:
-        calls: The calls of the qnode.
-        number: The number of this call.
-        evaluation: The call's evaluation.
-    """
-
-    __slots__ = ("evaluation", "_calls", "_number", "_ticket")
-
-    def __init__(self, calls: EvaluatedCalls, number: int, evaluation: Evaluation) -> None:
-        self.evaluation = evaluation
-        self._calls, self._number = calls, number
-        self._ticket: weakref.ref[tf.Tensor] | None = None
-
-    def ticket(self) -> tf.Tensor:
-        """Returns the tensor by which graphs know the call, where they compute its derivatives."""
-        ticket = self._ticket and self._ticket()
-        if ticket is None:
-            with tf.init_scope():
-                ticket = tf.constant(self._number, tf.int64)
-            ticket.qshift_owned = self.evaluation  # for as long as such a graph holds the ticket
-            self._calls.eager[self._number] = self.evaluation
-            self._ticket = weakref.ref(ticket)
-        return ticket
+_GRADIENT, _GRADIENT_OF_READ = "QShiftPartials", "QShiftRead"
+_READ_OP = "IdentityN"
 
 
 class Source(Protocol):
@@ -82,6 +57,10 @@ class Node(Protocol):
     Attributes:
         program: The circuit's. Its parameters are the first inputs, one for each part.
         shape: Of the result at one point.
+
+    A node may have an attribute `along`: other nodes of the same inputs, whose results the op gives
+    as well where a graph reads them. It may have a method of_all(call, inputs, loop="") that gives
+    the same result from derivatives that do not depend on the last input.
     """
 
     program: Any
@@ -139,7 +118,8 @@ def run(node: Node, call: EagerCall | tf.Tensor, inputs: Sequence[tf.Tensor]) ->
     else:
         ticket = call.ticket() if isinstance(call, EagerCall) else call
         result = _graph_op(node, ticket, inputs)
-        call, *inputs = result.op.inputs
+        *_, call = result.op.inputs[: -len(inputs)]
+        inputs = result.op.inputs[-len(inputs) :]
     if not could_record():
         return result
     wanted = [following([tensor]) != 0 for tensor in inputs]
@@ -157,31 +137,47 @@ class _InGraph:
     """The function that an op of a graph calls: it runs a node, in one batch with other nodes.
 
     Args:
-        node: The node.
+        node: The node. Nodes `along` it are run by the same op, where the graph reads them.
         graph: The graph in which the node is run.
     """
 
     def __init__(self, node: Any, graph: tf.Graph) -> None:
-        self.node = node
+        # Of other graphs nobody knows what will be read.
+        along = getattr(node, "along", ()) if keeps_outputs(graph) else ()
+        self.nodes: tuple[Any, ...] = (node, *along)
         self._graph = weakref.ref(graph)
-        self._others: list[tuple[Node, bool]] | None = None
+        self._together: tuple[list[tuple[Node, bool]], list[bool]] | None = None
         # See `one_batch.InGraph`.
         self.name = ""
         self.key: tuple[str, ...] = ()
         self.inputs: tuple[str, ...] = ()
 
     def __call__(self, ticket: Any, *inputs: Any) -> Any:
-        if self._others is None:
-            self._others = siblings(self._graph(), self, _call_of)
+        if self._together is None:
+            self._together = siblings(self._graph(), self, _call_of)
+        others, read = self._together
         try:
-            also = tuple(each.needs(inputs if same else None) for each, same in self._others)
-            program = self.node.program
-            angles = inputs[: len(program.columns)]
-            return self.node(program.execution(int(ticket), angles), *inputs, also=also)
+            also = tuple(each.needs(inputs if same else None) for each, same in others)
+            program = self.nodes[0].program
+            source = program.execution(int(ticket), inputs[: len(program.columns)])
+            first, *along = (
+                node(source, *inputs, also=also) if is_read else None
+                for node, is_read in zip(self.nodes, read, strict=True)
+            )
         except Exception as error:
-            for raised in _listening:
-                raised.append(error)
+            tell(error)
             raise
+        if first is None:
+            first = np.empty((0, *[0] * len(self.nodes[0].shape)))
+        return [first, *map(_bits, along)] if along else first
+
+
+def _bits(numbers: np.ndarray | None) -> np.ndarray:
+    """Returns numbers as TensorFlow thinks that nobody differentiates by them. Of floating-point
+    results that do not matter it would make zeros, to have a gradient by them."""
+    if numbers is None:
+        return np.empty(0, np.int64)
+    return np.ascontiguousarray(numbers).view(np.int64)
 
 
 def _graph_op(node: Any, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -192,15 +188,50 @@ def _graph_op(node: Any, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.T
     merging it with another call.
     """
     graph = tf.compat.v1.get_default_graph()
+    if (op := _op_along(node, ticket, inputs)) is not None:
+        return _read(node, op)
     call = _InGraph(node, graph)
-    converter = functools.partial(_vectorised, node)
+    dtypes = [tf.float64] + [tf.int64] * (len(call.nodes) - 1)
+    converter = functools.partial(_vectorised, node, 0)
     with stop_recording(), graph.gradient_override_map({PYTHON_OP: _GRADIENT}):
-        result = python_op(
-            call, [ticket, *inputs], tf.float64, stateful=False, vectorised=converter
+        result, *along = python_op(
+            call, [ticket, *inputs], dtypes, stateful=False, vectorised=converter
         )
     result.set_shape([inputs[0].shape[0], *node.shape])
     call.name, call.inputs = result.op.name, tuple([each.name for each in result.op.inputs])
     call.key = call.inputs[: 1 + len(node.program.columns)]
+    if along:
+        if not hasattr(graph, "qshift_along"):
+            graph.qshift_along = {}
+        graph.qshift_along[call.inputs] = result.op
+    return result
+
+
+def _op_along(node: Any, ticket: Any, inputs: Sequence[tf.Tensor]) -> tf.Operation | None:
+    """Returns the op, in the graph that is being traced, that gives a node's result beside its
+    own."""
+    graph = tf.compat.v1.get_default_graph()
+    known = getattr(graph, "qshift_along", {})
+    if not known or any(getattr(each, "graph", None) is not graph for each in (ticket, *inputs)):
+        return None
+    op = known.get(tuple([each.name for each in (ticket, *inputs)]))
+    return op if op is not None and node in function_of(op).nodes[1:] else None
+
+
+def is_at_hand(node: Any, call: Any, inputs: Sequence[tf.Tensor]) -> bool:
+    """Whether an op of the graph that is being traced gives a node's result, so that `run` adds no
+    other."""
+    return not isinstance(call, EagerCall) and _op_along(node, call, inputs) is not None
+
+
+def _read(node: Any, op: tf.Operation) -> tf.Tensor:
+    """Returns the result of a node that an op gives beside its own; see `_node_read` and
+    `_gradient_of_read`."""
+    bits = op.outputs[function_of(op).nodes.index(node)]
+    with stop_recording(), op.graph.gradient_override_map({_READ_OP: _GRADIENT_OF_READ}):
+        result, *_ = tf.raw_ops.IdentityN(input=[tf.bitcast(bits, tf.float64), *op.inputs])
+    vectorise(result.op, functools.partial(_vectorised, node, 1))
+    result.set_shape([op.inputs[1].shape[0], *node.shape])
     return result
 
 
@@ -210,26 +241,51 @@ def _call_of(op: tf.Operation) -> _InGraph | None:
     return call if isinstance(call, _InGraph) else None
 
 
+def _node_read(result: tf.Tensor) -> Any:
+    """Returns the node whose result the input of an op of `_read`, or of its copy, is."""
+    bits = result.op.inputs[0]
+    call = _call_of(bits.op)
+    return call.nodes[bits.value_index] if call else None
+
+
 @tf.RegisterGradient(_GRADIENT)
-def _gradient(op: tf.Operation, cotangent: tf.Tensor) -> list[tf.Tensor | None]:
+def _gradient(op: tf.Operation, cotangent: tf.Tensor, *_: Any) -> list[tf.Tensor | None]:
     ticket, *inputs = op.inputs
-    node = function_of(op).node
+    node = function_of(op).nodes[0]
     return [None, *node.gradient(ticket, inputs, cotangent, [True] * len(inputs))]
 
 
-def _vectorised(node: Any, inputs: LoopInputs) -> list[Any]:
+@tf.RegisterGradient(_GRADIENT_OF_READ)
+def _gradient_of_read(op: tf.Operation, cotangent: tf.Tensor, *_: Any) -> list[tf.Tensor | None]:
+    result, ticket, *inputs = op.inputs
+    node = _node_read(result)
+    return [None, None, *node.gradient(ticket, inputs, cotangent, [True] * len(inputs))]
+
+
+def _vectorised(node: Any, before: int, inputs: LoopInputs) -> list[Any]:
     """Runs a loop of calls as one.
 
     If only the vector that an op contracts with depends on the loop, no further derivatives are
     evaluated. If the angles depend on it, the loop becomes a call with a longer batch.
+
+    Args:
+        node: The node.
+        before: How many inputs the op has before the ticket.
+        inputs: The inputs.
     """
     op = inputs.op
-    tensors, stacked, _ = zip(*(inputs.input(i) for i in range(inputs.num_inputs)), strict=True)
+    tensors, stacked, _ = zip(
+        *(inputs.input(i) for i in range(before, inputs.num_inputs)), strict=True
+    )
     if stacked[0]:
         raise NotVectorisedError("the ticket depends on the loop")
-    if not any(stacked[:-1]) and hasattr(node, "of_all"):
-        return [wrapped(node.of_all(tensors[0], tensors[1:], "l"), True)]
     length = loop_length(inputs)
+    # Nobody uses what else the op gives: nodes that run along are run anew where they are read.
+    others = [wrapped(tf.zeros([length], tf.int64), True)] * (len(op.outputs) - 1)
+    if before:
+        others = [wrapped(*each) for each in zip(tensors, stacked, strict=True)]
+    if not any(stacked[:-1]) and hasattr(node, "of_all"):
+        return [wrapped(node.of_all(tensors[0], tensors[1:], "l"), True), *others]
     longer = []
     for tensor, is_stacked in zip(tensors[1:], stacked[1:], strict=True):
         if not is_stacked:
@@ -240,38 +296,20 @@ def _vectorised(node: Any, inputs: LoopInputs) -> list[Any]:
     if rows is None:
         rows = tf.shape(tensors[1])[1 if stacked[1] else 0]
     result = tf.reshape(values, tf.concat([[length, rows], tf.shape(values)[1:]], 0))
-    return [wrapped(result, True)]
+    return [wrapped(result, True), *others]
 
 
 def _copied(op_type: str, inputs: Sequence[tf.Tensor], attrs: Any) -> tf.Operation | None:
     """Copies an op that does not depend on a loop, but comes after an op with a state, such as an
     assertion. A copy that TensorFlow makes itself would have no derivatives."""
+    if op_type == _READ_OP:
+        node = _node_read(inputs[0]) if gradient_of_copied(attrs) == _GRADIENT_OF_READ else None
+        return None if node is None else run(node, inputs[1], inputs[2:]).op
     call = function_of_copied(op_type, attrs)
     if not isinstance(call, _InGraph):
         return None
     ticket, *inputs = inputs
-    return run(call.node, ticket, inputs).op
+    return run(call.nodes[0], ticket, inputs).op
 
 
 copy_ops(_copied)
-
-
-# The errors raised within each open block of `own_errors`, of all threads. They are kept in the
-# module, because TensorFlow runs nodes in its own threads, which do not know who runs the graph.
-_listening: list[list[Exception]] = []
-
-
-@contextmanager
-def own_errors() -> Iterator[None]:
-    """A context in which an error of a node that a graph runs is raised unchanged; outside of it,
-    TensorFlow raises an error of its own class instead."""
-    raised: list[Exception] = []
-    _listening.append(raised)
-    try:
-        yield
-    except tf.errors.OpError as error:
-        # Other threads may be running graphs as well.
-        own = (x for x in raised if f"{type(x).__name__}: {x}" in error.message)
-        raise next(own, error) from None
-    finally:
-        _listening[:] = [other for other in _listening if other is not raised]

@@ -1,6 +1,6 @@
-"""Ops of one execution that share a batch: those with the same ticket and the same angles.
+"""Nodes of one execution that share a batch: those with the same ticket and the same angles.
 
-The first of these ops that a compiled function runs evaluates the derivatives of all. Which ops a
+The first of their ops that a compiled function runs evaluates the derivatives of all. Which ops a
 function will run is known once it is traced: those that its results, and what it assigns or prints,
 are computed from.
 """
@@ -22,13 +22,14 @@ class InGraph(Protocol):
     """What an op of a graph calls.
 
     Attributes:
-        node: What the op runs.
+        nodes: What the op runs, one for each of its results. It runs those whose results the graph
+            reads.
         name: Of the op; TensorFlow's copies of it have other names.
         key: Names of the ticket and of the tensors that the circuit's angles are in.
         inputs: Names of all inputs of the op.
     """
 
-    node: Node
+    nodes: tuple[Any, ...]
     name: str
     key: tuple[str, ...]
     inputs: tuple[str, ...]
@@ -36,9 +37,8 @@ class InGraph(Protocol):
 
 def siblings(
     graph: Any, call: InGraph, calls: Callable[[tf.Operation], InGraph | None]
-) -> list[tuple[Node, bool]]:
-    """Returns the nodes that every execution of a traced graph runs at the same angles as an op,
-    and whether all their inputs are the same.
+) -> tuple[list[tuple[Node, bool]], list[bool]]:
+    """Returns what every execution of a traced graph runs beside an op.
 
     Most ops of a traced gradient lead nowhere, as TensorFlow traces gradients by everything.
 
@@ -46,17 +46,37 @@ def siblings(
         graph: The graph in which the op was made; None if it is gone.
         call: What the op calls.
         calls: Says of an op what it calls, if that is a node.
+
+    Returns:
+        The nodes that run at the same angles, if there are several, and whether all their inputs
+        are those of the op; which of the op's nodes run.
     """
-    if graph is None or not hasattr(graph, "outputs"):
-        return []
-    if not hasattr(graph, "qshift_calls"):  # by name; the graph has been traced, so it stays so
-        found = ((op.name, calls(op)) for op in always_run(graph))
-        graph.qshift_calls = {name: each for name, each in found if each and each.name == name}
-    together = graph.qshift_calls
-    if together.get(call.name) is not call:
-        return []  # run as a copy that TensorFlow made
-    return [
-        (other.node, other.inputs == call.inputs)
-        for other in together.values()
-        if other is not call and other.key == call.key
+    together: dict[str, tuple[InGraph, set[int]]] = {}
+    if hasattr(graph, "outputs"):
+        if not hasattr(graph, "qshift_calls"):  # the graph has been traced, so it stays so
+            graph.qshift_calls = _by_name(graph, calls)
+        together = graph.qshift_calls
+    own, read = together.get(call.name, (None, set()))
+    if own is not call:  # run as a copy that TensorFlow made, of which nothing is known
+        together, read = {call.name: (call, read)}, set(range(len(call.nodes)))
+    nodes = [
+        (other.nodes[place], other.inputs == call.inputs)
+        for other, places in together.values()
+        if other.key == call.key
+        for place in sorted(places)
     ]
+    return nodes if len(nodes) > 1 else [], [i in read for i in range(len(call.nodes))]
+
+
+def _by_name(
+    graph: Any, calls: Callable[[tf.Operation], InGraph | None]
+) -> dict[str, tuple[InGraph, set[int]]]:
+    """Returns by the name of each op that a graph runs what it calls, and which of its results the
+    graph reads."""
+    ops = always_run(graph)
+    found = ((op.name, calls(op)) for op in ops)
+    together: dict = {name: (each, set()) for name, each in found if each and each.name == name}
+    for tensor in [*graph.outputs, *(x for op in ops for x in op.inputs)]:
+        if tensor.op.name in together:
+            together[tensor.op.name][1].add(tensor.value_index)
+    return together

@@ -5,11 +5,11 @@ angles (`Partials`). Its gradient contracts the incoming cotangent with the D_(a
 same function one order up; so is its tangent. TensorFlow recurses as deep as it is asked to, and
 every level reads from the same evaluation.
 
-A contraction (`Pullback`, `Pushforward`) is an op of its own: when it runs, its vector is known, so
-derivatives that zeros of the vector would multiply are not evaluated. It is linear in the vector,
-and its derivative by the angles is a contraction of the same kind one order up. Where TensorFlow
-vectorises a loop of contractions, as in a `tape.jacobian`, the derivatives do not depend on the
-vectors, so they are evaluated once.
+A contraction (`Contracted`) is an op of its own: when it runs, its vector is known, so derivatives
+that zeros of the vector would multiply are not evaluated. It is linear in the vector, and its
+derivative by the angles is a contraction of the same kind one order up. Where TensorFlow vectorises
+a loop of contractions, as in a `tape.jacobian`, the derivatives do not depend on the vectors, so
+they are evaluated once.
 
 In compiled functions the angles come in parts, one tensor for each set of tensors that they are
 computed from. TensorFlow traces derivatives by all parts and prunes those that lead nowhere.
@@ -17,19 +17,18 @@ computed from. TensorFlow traces derivatives by all parts and prunes those that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.contraction import Block, zeros_that_follow
-from qshift.autodiff.node import run
+from qshift.autodiff.contraction import Contraction, Pullback, Pushforward, zeros_that_follow
+from qshift.autodiff.node import is_at_hand, run
 from qshift.rules.planner import Index
 
 if TYPE_CHECKING:
-    from qshift.autodiff.contraction import Needed
     from qshift.autodiff.node import Source
     from qshift.autodiff.program import Program
 
@@ -45,7 +44,10 @@ class Partials:
     def __init__(self, program: Program, indices: tuple[Index, ...]) -> None:
         self.program, self.indices = program, indices
         self.shape: tuple[int, ...] = program.circuit.num_values, len(indices)
-        self._contractions: dict[tuple[type, int], _Contraction] = {}
+        self._contracted: dict[tuple[type, int], Contracted] = {}
+        # Who evaluates values in a graph gives first derivatives, too, where they are read.
+        parts = [part for part in program.active if part] if indices == ((),) else []
+        self.along = [program.partials(tuple((j,) for j in part)) for part in parts]
 
     def __call__(
         self, source: Source, *tensors: tf.Tensor, also: tuple[Any, ...] = ()
@@ -57,157 +59,88 @@ class Partials:
     ) -> list[Any]:
         """Returns the sums over a of cotangent_a D_(a + j), for the j of each part."""
         return [
-            self.pull(part, call, tensors, cotangent) if active is not None and wants else None
+            self.contract(Pullback, part, call, tensors, cotangent)
+            if active is not None and wants
+            else None
             for part, (active, wants) in enumerate(zip(self.program.active, wanted, strict=True))
         ]
 
     def tangent(self, call: Any, tensors: Any, tangents: Any) -> Any:
         """Returns the sums over j of tangent_j D_(a + j), for each a."""
-        active = self.program.active
-        moving = [part for part, columns in enumerate(active) if columns]
-        pushed = [self.push(part, call, tensors, tangents[part]) for part in moving]
-        idle = [part for part, columns in enumerate(active) if columns == ()]
-        if idle or not pushed:
-            shape = [tf.shape(tensors[0])[0], *self.shape]
-            followed = [x[part] for x in (tensors, tangents) for part in idle]
-            pushed.append(zeros_that_follow(tf.zeros(shape, tf.float64), followed))
-        return tf.add_n(pushed)
+        parts = [part for part, active in enumerate(self.program.active) if active is not None]
+        pushed = [self.contract(Pushforward, p, call, tensors, tangents[p]) for p in parts]
+        return tf.add_n(pushed or [tf.zeros([tf.shape(tensors[0])[0], *self.shape], tf.float64)])
 
-    def pull(
-        self, part: int, call: Any, tensors: Sequence[tf.Tensor], cotangent: tf.Tensor
+    def contract(
+        self, kind: type[Contraction], part: int, call: Any, tensors: Any, vector: tf.Tensor
     ) -> tf.Tensor:
-        """Contracts a cotangent [N, M, A] with the D_(a + j), j from a part: [N, columns]."""
+        """Contracts a vector with the D_(a + j), for the j of one part."""
+        inputs = [*tensors, vector]
+        if (kind, part) not in self._contracted:
+            self._contracted[kind, part] = Contracted(self, part, kind)
+        contracted = self._contracted[kind, part]
         if not self.program.active[part]:
-            return zeros_that_follow(tf.zeros_like(tensors[part]), [*tensors, cotangent])
-        return self._contract(Pullback, part, call, [*tensors, cotangent])
+            zeros = tf.zeros([tf.shape(vector)[0], *contracted.shape], tf.float64)
+            return zeros_that_follow(zeros, inputs)
+        if not tf.executing_eagerly() and (
+            self.program.reproducible or is_at_hand(contracted.upper, call, tensors)
+        ):
+            return contracted.of_all(call, inputs)
+        return run(contracted, call, inputs)
 
-    def push(
-        self, part: int, call: Any, tensors: Sequence[tf.Tensor], tangent: tf.Tensor
-    ) -> tf.Tensor:
-        """Contracts a tangent [N, columns] with the D_(a + j), j from a part: [N, M, A]."""
-        return self._contract(Pushforward, part, call, [*tensors, tangent])
-
-    def _contract(
-        self, kind: type[_Contraction], part: int, call: Any, inputs: Sequence[tf.Tensor]
-    ) -> tf.Tensor:
-        if (kind, part) not in self._contractions:
-            self._contractions[kind, part] = kind(self, part)
-        contraction = self._contractions[kind, part]
-        if self.program.reproducible and not tf.executing_eagerly():
-            return contraction.of_all(call, inputs)
-        return run(contraction, call, inputs)
-
-    def needs(self, tensors: Any) -> tuple[Index, ...]:
+    def needs(self, inputs: Any) -> tuple[Index, ...]:
         return self.indices
 
 
-class _Contraction:
-    """The D_(a + j), j from one part, contracted with a vector: a function of both.
+class Contracted:
+    """The D_(a + j), for the j of one part, contracted with a vector: a function of both.
 
     Args:
         lower: The D_a.
         part: The part.
+        kind: What the vector is: a cotangent (`Pullback`) or a tangent (`Pushforward`).
     """
 
-    # Methods of a `Node` that the subclasses define.
-    gradient: Callable[..., Sequence[tf.Tensor | None]]
-    tangent: Callable[..., tf.Tensor]
-    of_all: Callable[..., tf.Tensor]
-    shape: tuple[int, ...]
-    _needed: Callable[[Any], Needed]  # from a vector to the derivatives that it needs
-    _contracted: Callable[[Any, Callable], np.ndarray]  # of a vector and what evaluates
-
-    def __init__(self, lower: Partials, part: int) -> None:
-        self.lower, self.part, self.program = lower, part, lower.program
-        columns, active = self.program.columns[part], self.program.active[part]
+    def __init__(self, lower: Partials, part: int, kind: type[Contraction]) -> None:
+        self.program = program = lower.program
+        columns, active = program.columns[part], program.active[part]
         assert active is not None, "nobody can differentiate by this part"
-        self.block = Block(lower.indices, columns, active, self.program.circuit.num_values)
-        self.upper = self.program.partials(self.block.upper)
+        self._contraction = kind(lower.indices, columns, active, program.circuit.num_values)
+        self._numbers, self.shape = self._contraction.of_numbers, self._contraction.shape
+        self._alike = partial(lower.contract, kind, part)
+        self._transposed = partial(lower.contract, kind.transposed, part)
+        self.upper = program.partials(self._contraction.upper)
+        # A first derivative that a graph contains is nearly always needed as a whole; most higher
+        # ones are multiplied by zeros.
+        self._needs_all = lower.indices == ((),)
 
     def __call__(
         self, source: Source, *inputs: tf.Tensor, also: tuple[Any, ...] = ()
     ) -> np.ndarray:
-        return self._contracted(inputs[-1], partial(source.partials, also=also))
+        return self._numbers(inputs[-1], partial(source.partials, also=also))
 
-    def _by_tensors(
-        self,
-        call: Any,
-        tensors: Sequence[tf.Tensor],
-        cotangent: tf.Tensor,
-        tangent: tf.Tensor,
-        wanted: Sequence[bool],
+    def gradient(
+        self, call: Any, inputs: Any, cotangent: tf.Tensor, wanted: Sequence[bool]
     ) -> list[Any]:
-        """Differentiates cotangent_a tangent_j D_(a + j), summed, by the tensors."""
-        if not any(wanted):
-            return [None] * len(tensors)
-        collected = self.block.collect(cotangent, tangent)
-        return self.upper.gradient(call, tensors, collected, wanted)
+        *tensors, vector = inputs
+        gradients: list[Any] = [None] * len(tensors)
+        if any(wanted[:-1]):
+            by_upper = self._contraction.by_derivatives(vector, cotangent)
+            gradients = self.upper.gradient(call, tensors, by_upper, wanted[:-1])
+        return [*gradients, self._transposed(call, tensors, cotangent) if wanted[-1] else None]
 
-    def _all(self, derivatives: tf.Tensor) -> tf.Tensor:
-        """Returns the D_(a + j) [N, M, A, J], given each of them once."""
-        return tf.gather(derivatives, self.block.table, axis=2)
+    def tangent(self, call: Any, inputs: Any, tangents: Any) -> Any:
+        (*tensors, vector), (*moves, of_vector) = inputs, tangents
+        moved = self.upper.tangent(call, tensors, moves)
+        by_tensors = self._contraction.of_tensors(moved, vector)
+        return self._alike(call, tensors, of_vector) + by_tensors
+
+    def of_all(self, call: Any, inputs: Any, loop: str = "") -> tf.Tensor:
+        """Evaluates all derivatives, whatever the vector is; `loop` as in `Contraction`."""
+        *tensors, vector = inputs
+        return self._contraction.of_tensors(run(self.upper, call, tensors), vector, loop)
 
     def needs(self, inputs: Any) -> tuple[Index, ...]:
-        # The vector is not known yet. A first derivative that a graph contains is nearly always
-        # needed as a whole; most higher ones are multiplied by zeros.
-        if inputs is None:
-            return self.upper.indices if self.lower.indices == ((),) else ()
-        return self._needed(inputs[-1]).indices
-
-
-class Pullback(_Contraction):
-    """Contracts a cotangent [N, M, A] with the D_(a + j): [N, columns]."""
-
-    def __init__(self, lower: Partials, part: int) -> None:
-        super().__init__(lower, part)
-        self._needed, self._contracted = self.block.for_cotangent, self.block.pull
-        self.shape = (len(self.block.columns),)
-
-    def gradient(
-        self, call: Any, inputs: Sequence[tf.Tensor], tangent: tf.Tensor, wanted: Sequence[bool]
-    ) -> list[Any]:
-        *tensors, cotangent = inputs
-        by_cotangent = self.lower.push(self.part, call, tensors, tangent) if wanted[-1] else None
-        return [*self._by_tensors(call, tensors, cotangent, tangent, wanted[:-1]), by_cotangent]
-
-    def tangent(self, call: Any, inputs: Any, tangents: Any) -> Any:
-        (*tensors, cotangent), (*moves, of_cotangent) = inputs, tangents
-        moved = self._all(self.upper.tangent(call, tensors, moves))
-        by_tensors = self.block.spread(tf.einsum("nma,nmaj->nj", cotangent, moved))
-        return self.lower.pull(self.part, call, tensors, of_cotangent) + by_tensors
-
-    def of_all(self, call: Any, inputs: Sequence[tf.Tensor], loop: str = "") -> tf.Tensor:
-        *tensors, cotangent = inputs
-        derivatives = self._all(run(self.upper, call, tensors))
-        return self.block.spread(tf.einsum(f"{loop}nma,nmaj->{loop}nj", cotangent, derivatives))
-
-
-class Pushforward(_Contraction):
-    """Contracts a tangent [N, columns] with the D_(a + j): [N, M, A]."""
-
-    def __init__(self, lower: Partials, part: int) -> None:
-        super().__init__(lower, part)
-        self._needed, self._contracted = self.block.for_tangent, self.block.push
-        self.shape = lower.shape
-
-    def gradient(
-        self,
-        call: Any,
-        inputs: Sequence[tf.Tensor],
-        cotangent: tf.Tensor,
-        wanted: Sequence[bool],
-    ) -> list[tf.Tensor]:
-        *tensors, tangent = inputs
-        by_tangent = self.lower.pull(self.part, call, tensors, cotangent) if wanted[-1] else None
-        return [*self._by_tensors(call, tensors, cotangent, tangent, wanted[:-1]), by_tangent]
-
-    def tangent(self, call: Any, inputs: Any, tangents: Any) -> Any:
-        (*tensors, tangent), (*moves, of_tangent) = inputs, tangents
-        moved = self._all(self.upper.tangent(call, tensors, moves))
-        by_tensors = tf.einsum("nj,nmaj->nma", self.block.pick(tangent), moved)
-        return self.lower.push(self.part, call, tensors, of_tangent) + by_tensors
-
-    def of_all(self, call: Any, inputs: Sequence[tf.Tensor], loop: str = "") -> tf.Tensor:
-        *tensors, tangent = inputs
-        derivatives = self._all(run(self.upper, call, tensors))
-        return tf.einsum(f"{loop}nj,nmaj->{loop}nma", self.block.pick(tangent), derivatives)
+        if inputs is not None:
+            return self._contraction.needed(inputs[-1]).indices
+        return self.upper.indices if self._needs_all else ()

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.calls import EagerCall, EvaluatedCalls
 from qshift.autodiff.evaluation import Structure
-from qshift.autodiff.node import EagerCall, run
+from qshift.autodiff.node import run
 from qshift.autodiff.op import Partials
 from qshift.autodiff.threads import LARGEST_FORKED, require_threads
 from qshift.autodiff.tickets import graph_ticket
@@ -77,7 +77,7 @@ class Program:
                 return tf.constant(evaluation.partials(((),))[:, :, 0])
             call: EagerCall | tf.Tensor = EagerCall(self.calls, number, evaluation)
         else:
-            call = graph_ticket(self.calls)
+            call = graph_ticket(self.calls, in_order=self.reproducible)
         return tf.squeeze(run(self.values, call, tensors), [2])
 
     def partials(self, indices: tuple[Index, ...]) -> Partials:

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from qshift.autodiff.node import own_errors
+from qshift.autodiff.node_errors import own_errors
 from qshift.errors import UntraceableError
 from qshift.fallbacks import warn_slower
 

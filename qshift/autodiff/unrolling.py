@@ -1,4 +1,4 @@
-"""While a quantum function is recorded, tensors of a graph iterate as eager ones do.
+"""While a quantum function is recorded in a graph, tensors iterate as eager ones do.
 
 The gates of a circuit must be known when it is traced, so a loop over a tensor is unrolled.
 AutoGraph would make the loop part of the graph, and without AutoGraph TensorFlow refuses to
@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from qshift.autodiff.remembered_ops import remembered_ops
 from qshift.errors import QShiftError, UnsupportedError, UntraceableError
 from qshift.tensorflow_internals import iterate_in_graphs
 
@@ -34,13 +35,15 @@ _depth = _Depth()
 
 @contextmanager
 def unrolled() -> Iterator[None]:
-    """A context in which tensors of a graph can be iterated over and unpacked, and have a length.
+    """A context in which tensors of a graph can be iterated over and unpacked, have a length, and
+    remember how they were made.
 
     The first axis of such a tensor must have a known length.
     """
     _depth.open += 1
     try:
-        yield
+        with remembered_ops():
+            yield
     finally:
         _depth.open -= 1
 

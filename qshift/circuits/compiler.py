@@ -55,23 +55,29 @@ class Compiled:
     parameters: tuple[Any, ...]
     readout: Readout
 
-    def results(self, values: tf.Tensor, finish: Callable[[Any], Any]) -> Any:
+    def results(self, values: tf.Tensor, dtype: tf.DType, batched: bool) -> Any:
         """Lays raw values [N, M] out as PennyLane returns the results of a tape.
 
         Args:
             values: The values.
-            finish: A function that is applied to each result [N, ...].
+            dtype: The dtype of the results.
+            batched: Whether the results have an axis for a batch of N; without it N is 1.
         """
+
+        def finished(result: Any) -> tf.Tensor:
+            result = tf.cast(result, dtype)
+            return result if batched else tf.squeeze(result, [0])
+
         circuit, copies = self.circuit, []
         width = circuit.num_values // circuit.copies
         columns = [r.columns if isinstance(r, Columns) else None for r in self.readout.results]
         for i in range(circuit.copies):
             raw = values[:, i * width : (i + 1) * width] if circuit.copies > 1 else values
-            if all(type(column) is int for column in columns):  # one op for all of them
-                apart = tf.unstack(raw, num=width, axis=1)
-                results = [finish(apart[column]) for column in columns]
+            if all(type(column) is int for column in columns):  # a few ops for all of them
+                apart = tf.unstack(finished(raw), num=width, axis=-1)
+                results = [apart[column] for column in columns]
             else:
-                results = [finish(result(raw)) for result in self.readout.results]
+                results = [finished(result(raw)) for result in self.readout.results]
             copies.append(results[0] if len(results) == 1 else tuple(results))
         return tuple(copies) if circuit.shots.has_partitioned_shots else copies[0]
 

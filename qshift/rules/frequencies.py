@@ -101,6 +101,8 @@ def multiple(frequencies: tuple[float, ...]) -> int | None:
     """Returns the largest frequency in units of the greatest common divisor of all; None if they
     have no such divisor."""
     ratios = [w / min(frequencies) for w in frequencies]
+    if math.isinf(max(ratios)):
+        return None
     simple = [Fraction(ratio).limit_denominator(_LARGEST_DENOMINATOR) for ratio in ratios]
     if any(abs(r - s) > EQUAL * r for r, s in zip(ratios, simple, strict=True)):
         return None

@@ -236,8 +236,12 @@ def _best_rule(spectrum: _Spectrum, order: int) -> _Pair:
     weights, optimal = _half_rule(spectrum, order, shifts)
     if weights is None or not optimal:
         weights, shifts = _search(spectrum, order)
-    half_period = (period(spectrum) or math.inf) / 2
-    paired = (shifts != 0) & (shifts != half_period)
+    paired = shifts != 0
+    if (full := period(spectrum)) is not None:
+        # At half a period f(x + s) and f(x - s) are the same, unless a frequency is a little off.
+        phases = np.multiply(spectrum, full / 2)
+        same = np.abs(np.sin(phases)).max() <= _rounding(phases[-1])
+        paired &= (shifts != full / 2) | (not same)
     plus = np.where(paired, weights / 2, weights)
     minus = np.where(paired, -plus if order % 2 else plus, 0.0)
     return np.stack([plus, minus], axis=1).ravel(), np.stack([shifts, -shifts], axis=1).ravel()
@@ -297,6 +301,11 @@ def _half_rule(
     return weights, weights is not None and np.abs(weights).sum() <= 1 + 1e-9
 
 
+def _rounding(largest: float) -> float:
+    """Returns how far sines and cosines of phases up to `largest` may be off."""
+    return 4e-15 + 4e-16 * largest
+
+
 def _least_norm(
     matrix: np.ndarray, values: np.ndarray, cost: np.ndarray, largest: float
 ) -> np.ndarray | None:
@@ -305,7 +314,7 @@ def _least_norm(
     Takes float64[E, K], float64[E] (at most 1 in size), float64[K] and the largest phase that the
     matrix is made of; returns float64[K], with no more nonzeros than the matrix has rank.
     """
-    rounding = 4e-15 + 4e-16 * largest  # what is small next to this, values cannot tell either
+    rounding = _rounding(largest)  # what is small next to this, values cannot tell either
 
     def is_solution(x: np.ndarray) -> bool:
         allowed = EQUAL * np.abs(values) + rounding * np.abs(x).sum()

@@ -142,6 +142,27 @@ def test_derivatives_by_columns_of_a_batch(angles, size):
         np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("wrapped", [lambda x: x, tf.identity], ids=["as it is", "identity"])
+def test_batches_out_of_a_tensor_of_unknown_rank(wrapped):
+    @qshift.qnode(qshift.device("simulator"))
+    def circuit(x):
+        angles = x[0]
+        angles.set_shape([3])
+        qml.RX(wrapped(angles), 0)
+        return qml.expval(qml.Z(0))
+
+    @tf.function(input_signature=[tf.TensorSpec(None, tf.float64)])
+    def slopes(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            values = circuit(x)
+        return values, tape.gradient(values, x)
+
+    values, slope = slopes(tf.constant(X[:2]))
+    np.testing.assert_allclose(values, np.cos(X[0]))
+    np.testing.assert_allclose(slope, [-np.sin(X[0]), np.zeros(3)], atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [tf.float16, tf.float32, tf.float64])
 def test_multiples_are_rounded_as_they_are_written(dtype):
     """In the precision of the tensor, where that is what the quantum function multiplies in."""

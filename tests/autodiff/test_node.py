@@ -12,6 +12,7 @@ from nested_tapes import NO_PFOR, assert_all_close, gradients, jacobians
 from tensorflow.python.framework import config
 
 import qshift
+from qshift.tensorflow_internals import always_run
 
 
 def compiled(fn):
@@ -488,9 +489,30 @@ def test_run_functions_eagerly(tracker):
     assert tracker.totals["circuits"] == 3
 
 
-def test_xla_is_refused_by_name():
-    with pytest.raises(tf.errors.InvalidArgumentError, match="PyFunc"):
-        tf.function(rotation(), jit_compile=True)(tf.constant(0.4, tf.float64))
+@pytest.mark.parametrize("kind", ["value", "derivatives", "called", "loop"])
+def test_functions_for_xla_are_run_without_it(kind):
+    circuit = rotation()
+    called = compiled(circuit)
+    x = tf.constant(0.4, tf.float64)
+    called(x)
+    loop = lambda x: tf.while_loop(  # noqa: E731
+        lambda i, _: i < 2, lambda i, y: (i + 1, circuit(y)), [0, x]
+    )[1]
+    functions = {
+        "value": (lambda x: [circuit(x)], [math.cos(0.4)]),
+        "derivatives": (lambda x: gradients(circuit, x), cosine_derivatives(0.4)),
+        "called": (lambda x: [3 * called(x)], [3 * math.cos(0.4)]),
+        "loop": (lambda x: [loop(x)], [math.cos(math.cos(0.4))]),
+    }
+    function, expected = functions[kind]
+    for_xla = tf.function(function, autograph=False, jit_compile=True)
+    with pytest.warns(qshift.QShiftWarning, match="jit_compile=True is left out"):
+        assert_all_close(for_xla(x), expected)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = for_xla(x)
+    assert tape.gradient(value, x) is not None
+    assert float(tf.function(lambda x: 2 * x, jit_compile=True)(x)) == 0.8  # no warning
 
 
 # --- what an execution runs ---
@@ -516,6 +538,73 @@ def test_a_gradient_without_its_value_does_not_run_the_value(tracker):
     fn = compiled(lambda x: gradients(circuit, x, 1)[1])
     fn(tf.constant(0.4, tf.float64))
     assert tracker.totals["circuits"] == 2
+
+
+def test_value_and_gradient_are_one_callback():
+    """Without a seed TensorFlow draws the numbers of calls, and who gives values gives first
+    derivatives."""
+    circuit = rotation()
+    x = tf.constant(0.4, tf.float64)
+    for fn in (circuit, lambda x: gradients(circuit, x, 1), lambda x: gradients(circuit, x, 1)[1]):
+        ops = always_run(compiled(fn).get_concrete_function(x).graph)
+        assert [op.type for op in ops if op.type.startswith("PyFunc")] == ["PyFuncStateless"]
+
+
+def test_a_gradient_that_nobody_reads_is_not_run(tracker):
+    circuit = rotation()
+    fn = compiled(lambda x: gradients(circuit, x, 1)[0])
+    assert float(fn(tf.constant(0.4, tf.float64))) == pytest.approx(math.cos(0.4))
+    assert tracker.totals["circuits"] == 1
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_a_gradient_that_only_a_branch_reads(read, tracker):
+    circuit = rotation()
+
+    @compiled
+    def fn(x, read):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = circuit(x)
+        gradient = tape.gradient(value, x)
+        return value, tf.cond(read, lambda: 2 * gradient, lambda: tf.zeros_like(x))
+
+    value, gradient = fn(tf.constant(0.4, tf.float64), tf.constant(read))
+    assert float(value) == pytest.approx(math.cos(0.4))
+    assert float(gradient) == pytest.approx(-2 * math.sin(0.4) if read else 0)
+    assert tracker.totals["batches"] == 1
+
+
+def test_any_part_of_a_wrapped_function_can_be_run():
+    circuit, seen = rotation(), []
+
+    def value(x):
+        seen.append(gradients(circuit, x, 1)[1])
+        return circuit(x)
+
+    wrapped = tf.compat.v1.wrap_function(value, [tf.TensorSpec([], tf.float64)])
+    pruned = wrapped.prune(wrapped.inputs[0], seen[-1])
+    x = tf.constant(0.4, tf.float64)
+    assert float(wrapped(x)) == pytest.approx(math.cos(0.4))
+    assert float(pruned(x)) == pytest.approx(-math.sin(0.4))
+
+
+def test_a_gradient_of_what_does_not_count_is_zero_where_the_angle_is_not_a_number():
+    """Eager or compiled, and so for each point of a batch."""
+    circuit = rotation()
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = circuit(x)
+            used = tf.where(tf.math.is_nan(value), tf.zeros_like(value), value)
+        return tape.gradient(used, x)
+
+    for x in (math.nan, [math.nan, 0.4]):
+        angles = tf.constant(x, tf.float64)
+        expected = np.nan_to_num(-np.sin(x))
+        np.testing.assert_allclose(compiled(gradient)(angles), expected)
+        np.testing.assert_allclose(gradient(angles), expected)
 
 
 def test_constants_are_not_folded(tracker):

@@ -363,6 +363,24 @@ def test_xla_is_declined_with_a_warning():
     assert np.isfinite(model.train_on_batch(X, X))
 
 
+def test_users_layers_may_call_circuits_in_models_that_keras_compiles_for_xla():
+    @qshift.qnode(qml.device("default.qubit"))
+    def rotations(inputs):
+        qml.RY(inputs[:, 0], wires=0)
+        return qml.expval(qml.Z(0))
+
+    dense = keras.layers.Dense(1, kernel_initializer="ones")
+    model = keras.Sequential([keras.Input((2,)), dense, keras.layers.Lambda(rotations)])
+    model.compile("sgd", "mse", jit_compile=True)
+    with pytest.warns(qshift.QShiftWarning, match="jit_compile=True is left out"):
+        values = model.predict(X, verbose=0)
+    np.testing.assert_allclose(values, np.cos(X.sum(axis=1)), atol=1e-6)
+    before = dense.get_weights()
+    with pytest.warns(qshift.QShiftWarning, match="jit_compile=True is left out"):
+        model.fit(X, np.ones(len(X)), verbose=0)
+    assert (dense.get_weights()[0] != before[0]).all()
+
+
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("run_eagerly", [False, True])
 @pytest.mark.parametrize("encoding", [embedding, by_sample], ids=lambda f: f.__name__)

@@ -111,6 +111,19 @@ def test_rules_are_exact_and_optimal(frequencies, order):
     assert len(rule.shifts) <= 2 * len(frequencies) + (order + 1) % 2
 
 
+@pytest.mark.parametrize("count", [2, 3, 4, 6])
+def test_rules_of_almost_equidistant_frequencies_are_exact(count):
+    """They have a period to 12 digits, but at half of it f(x + s) and f(x - s) differ a little."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        frequencies = np.arange(1, count + 1) * (1 + rng.uniform(-4e-13, 4e-13, count))
+        for order in (1, 2, 3, 4):
+            rule = shift_rule(frequencies, order)
+            right = target(rule.frequencies, order)
+            error = rule.coefficients @ design(rule.frequencies, rule.shifts) - right
+            assert (np.abs(error) <= 1e-12 * np.abs(right) + 4e-15 * rule.norm).all()
+
+
 @fast
 @given(spectra(), st.integers(0, 8), st.floats(-10, 10), st.integers(0, 2**32 - 1))
 def test_rules_differentiate_random_polynomials(frequencies, order, x, seed):
@@ -379,6 +392,8 @@ def test_bad_orders(order):
 def test_orders_beyond_float64():
     with pytest.raises(ValueError, match="beyond float64.*rescale"):
         shift_rule((1, 100), 200)
+    with pytest.raises(ValueError, match="beyond float64.*rescale"):
+        shift_rule((1e-200, 1e200))
 
 
 @pytest.mark.parametrize("shifts", [(), "abc", (math.nan,), ((1, 2), (3, 4))])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
+import tensorflow as tf
 from pennylane.devices.modifiers import simulator_tracking, single_tape_support
 from pennylane.measurements import ExpectationMP, ProbabilityMP, VarianceMP
 
@@ -183,7 +184,8 @@ class EstimatorDevice(qml.devices.Device):
         results: list = [None] * len(compiled)
         for positions, block in zip(together.values(), values, strict=True):
             for i, row in zip(positions, block, strict=True):
-                results[i] = compiled[i].results(row[None], lambda each: np.asarray(each)[0])
+                laid_out = compiled[i].results(row[None], tf.float64, batched=False)
+                results[i] = tf.nest.map_structure(np.asarray, laid_out)
         return tuple(results)
 
 
