@@ -114,7 +114,7 @@ class QNode(BaseQNode):
         diff_method: ``"shift"``, ``"parameter-shift"`` or `qshift.param_shift`: every derivative
             from shifted circuits; ``"adjoint"``: first derivatives by the device's
             adjoint differentiation and higher ones from these, shifted; ``"best"``: adjoint on
-            lightning.qubit where that costs less (exact expectation values, no more of them than
+            lightning.qubit where that costs less (exact results, no more values than
             parameters), otherwise shift. ``"backprop"`` and ``"hadamard"`` are taken as ``"best"``,
             which gives the same exact derivatives.
         shots: Shots per circuit, an int or a shot vector; the device's if not given.

@@ -96,8 +96,7 @@ PAULI_REP = "_pauli_rep"
 class DeviceRandomness:
     """The random numbers of a device.
 
-    Lightning's devices have the generator a second time in their state vector. (This is here, as
-    `lightning_internals` cannot be imported where lightning has other names than qshift knows.)
+    Lightning's devices have the generator a second time in their state vector.
 
     Args:
         device: The device.
