@@ -220,8 +220,8 @@ def angles(points, columns, scales, signs, table):  # type: ignore[no-untyped-de
                     math.sin(half * points[k, column]),
                 )
             table[r, k] = cosine
-            table[r, width + k] = signs[r, k % WIDTH] * sine
-            table[r, 2 * width + k] = -signs[r, k % WIDTH] * sine
+            signed = signs[r, k & 3] * sine
+            table[r, width + k], table[r, 2 * width + k] = signed, -signed
 
 
 @_compiled("void(float64[::1], int64, int64[:,::1], float64[:,::1], int64, int64)")
@@ -314,10 +314,13 @@ def backward(  # type: ignore[no-untyped-def]
                         _turn_both(
                             total + v, s, a + v, b + v, c + v, d + v, cosine + v, sine + v, 0
                         )
-        for k in range(8 * width):
+        for k in range(width):
+            slope = 0.0
+            for place in range(k, 8 * width, width):
+                slope += work[place]
+                work[place] = 0.0
             if columns[r] >= 0:
-                slopes[k % width % lanes, columns[r]] += scales[r] * work[k]
-            work[k] = 0.0
+                slopes[0 if lanes == 1 else k, columns[r]] += scales[r] * slope
 
 
 @_compiled("void(float64[::1], float64[::1], int64, int64[:,::1], float64[:,::1])")
@@ -343,26 +346,33 @@ def observe(state, other, lanes, words, factors):  # type: ignore[no-untyped-def
         factor += 2 * _BYTES
 
 
-@_compiled("void(float64[::1], int64, int64[:,::1], float64[:,::1], int64[::1], float64[:,::1])")
-def expect(state, lanes, words, factors, columns, values):  # type: ignore[no-untyped-def]
+@_compiled(
+    "void(float64[::1], int64, int64[:,::1], float64[:,::1], int64[::1], float64[::1],"
+    "float64[:,::1])"
+)
+def expect(state, lanes, words, factors, columns, work, values):  # type: ignore[no-untyped-def]
     """Adds up expectation values of observables.
 
     Args:
         state: The state.
         lanes: The number of points.
         words, factors: As for `observe`, of all observables.
-        columns: int64[W], the observable of each word.
-        values: float64[M, max(lanes, 4)]; with one point, its parts.
+        columns: int64[W], the value that each word contributes to.
+        work: float64[max(lanes, 4)], zeros.
+        values: float64[lanes, M]; the expectation values are added to it.
     """
     step = _BYTES if lanes == 1 else 8 * lanes
     rows = 8 * state.shape[0] // step
-    here, total, factor = state.ctypes.data, values.ctypes.data, factors.ctypes.data
+    here, total, factor = state.ctypes.data, work.ctypes.data, factors.ctypes.data
     for w in range(words.shape[0]):
         x, z, order = words[w, 0], words[w, 1], words[w, 3]
         for i in range(rows):
             a, b, f = here + step * i, here + step * (i ^ x), factor + _BYTES * _parity(i & z)
             for v in range(0, step, _BYTES):
-                _add_product(total + step * columns[w] + v, f, a + v, b + v, order)
+                _add_product(total + v, f, a + v, b + v, order)
+        for k in range(step // 8):
+            values[0 if lanes == 1 else k, columns[w]] += work[k]
+            work[k] = 0.0
         factor += 2 * _BYTES
 
 

@@ -43,31 +43,33 @@ class Observables:
             for column, coefficient in entry.items():
                 factor = coefficient if positive == found else -coefficient
                 merged[column, positive] = merged.get((column, positive), 0.0) + factor
-        keys = sorted(merged)
-        self.columns = sorted({column for column, _ in keys})
-        self._words = [(word, merged[column, word]) for column, word in keys]
-        self._values = np.searchsorted(self.columns, [column for column, _ in keys])
-        self._tables: dict[bool, Table] = {}
+        self.columns = sorted({column for column, _ in merged})
+        self._words = merged
+        self._places = np.array([column for column, _ in merged], dtype=np.int64)
+        self._tables: dict[bool, tuple[Table, dict[int, Table]]] = {}
 
-    def _table(self, lanes: int) -> Table:
+    def _known(self, lanes: int) -> tuple[Table, dict[int, Table]]:
+        """Returns all words as the kernel takes them, and those of each value."""
         alone = lanes == 1
         if alone not in self._tables:
-            self._tables[alone] = table(self._words, self._wires, 0, alone)
+            words = [(word, factor) for (_, word), factor in self._words.items()]
+            whole = table(words, self._wires, 0, alone)
+            own = {column: self._places == column for column in self.columns}
+            parts = {column: Table(*(each[mask] for each in whole)) for column, mask in own.items()}
+            self._tables[alone] = whole, parts
         return self._tables[alone]
 
-    def times(self, state: np.ndarray, lanes: int, value: int) -> np.ndarray:
+    def times(self, state: np.ndarray, lanes: int, column: int) -> np.ndarray:
         """Returns the observable of one of the values times a state."""
-        words, factors = self._table(lanes)
-        own = slice(*np.searchsorted(self._values, (value, value + 1)))
         other = np.zeros_like(state)
-        kernel.observe(state, other, lanes, words[own], factors[own])
+        kernel.observe(state, other, lanes, *self._known(lanes)[1][column])
         return other
 
-    def values(self, state: np.ndarray, lanes: int) -> np.ndarray:
-        """Returns expectation values float64[lanes, M]."""
-        found = np.zeros((len(self.columns), max(lanes, kernel.WIDTH)))
-        kernel.expect(state, lanes, *self._table(lanes), self._values, found)
-        return found.sum(axis=1)[None] if lanes == 1 else found.T
+    def add_values(self, state: np.ndarray, values: np.ndarray) -> None:
+        """Adds the expectation values to the circuit's values float64[lanes, M]."""
+        lanes = len(values)
+        work = np.zeros(max(lanes, kernel.WIDTH))
+        kernel.expect(state, lanes, *self._known(lanes)[0], self._places, work, values)
 
 
 class Outcomes:

@@ -183,10 +183,8 @@ class Simulation:
         found = []
         for final in self._finals(points, part):
             values = np.zeros((len(final.points), self._shape[0]))
-            observables = self._observables
-            if observables.columns:
-                found_values = observables.values(final.state, len(final.points))
-                values[:, observables.columns] = found_values
+            if self._observables.columns:
+                self._observables.add_values(final.state, values)
             for each in self._outcomes:
                 probabilities = each.probabilities(final.state, final.points)
                 values[:, each.basis.columns] += each.basis.averages(probabilities)
@@ -216,8 +214,8 @@ class Simulation:
 
     def _others(self, final: _Final) -> Iterator[tuple[int, np.ndarray]]:
         """Yields each value's column, and its observable times the final state."""
-        for k, column in enumerate(self._observables.columns):
-            yield column, self._observables.times(final.state, len(final.points), k)
+        for column in self._observables.columns:
+            yield column, self._observables.times(final.state, len(final.points), column)
         for each in self._outcomes:
             for k, column in enumerate(each.basis.columns.tolist()):
                 weights = each.basis.weights_of(k)
