@@ -68,18 +68,19 @@ class Simulation:
         self._latest, self._own, self._thresholds = latest, object(), thresholds
         self._wires, self._shape = len(circuit.wires), (circuit.num_values, circuit.num_parameters)
         frame = Frame({wire: i for i, wire in enumerate(circuit.wires)}, thresholds.widest_matrix)
-        start = np.zeros(2 << self._wires)
-        start[0] = 1.0
         slots = circuit.slots_by_operation
+        self._start: np.ndarray | None = None
+        begun = False
         for position, op in enumerate(circuit.operations):
             own = slots.get(position, ())
             if isinstance(op, qml.operation.StatePrepBase) and not has_no_effect(op):
-                if position or own:
+                if begun or own:
                     raise NotCoveredError(f"{op.name} is not the first gate, or its state changes")
                 vector = np.ravel(op.state_vector(wire_order=circuit.wires))
-                start = np.concatenate([vector.real, vector.imag]).astype(float)
+                self._start = np.concatenate([vector.real, vector.imag]).astype(float)
             else:
                 frame.add(op, own, position)
+            begun = begun or not has_no_effect(op)
         moving = [
             step.column >= 0 if isinstance(step, Rotation) else len(step.columns) > 0
             for step in frame.steps
@@ -89,9 +90,10 @@ class Simulation:
             Steps(circuit, frame.steps[:first]),
             Steps(circuit, frame.steps[first:]),
         )
-        nowhere = np.zeros((1, circuit.num_parameters))
-        fixed.run(start, nowhere, fixed.angles(nowhere))
-        self._start = start
+        if fixed.count:
+            nowhere, start = np.zeros((1, circuit.num_parameters)), self._begin(1)
+            fixed.run(start, nowhere, fixed.angles(nowhere))
+            self._start = start
         self.differentiable = self._steps.differentiable
         self._measure(circuit, frame)
         widest = self._steps.widest_moving
@@ -145,18 +147,19 @@ class Simulation:
         if not common:
             lanes = -(-len(rows) // 4) * 4
             own = points[rows[np.minimum(np.arange(lanes), len(rows) - 1)]]
-            angles, state = self._steps.angles(own), np.repeat(self._start, lanes)
+            angles, state = self._steps.angles(own), self._begin(lanes)
             self._steps.run(state, own, angles)
             yield _Final(len(rows), own, angles, state)
             return
-        later, saved = stops(list(common)), [(0, self._start)]
+        later = stops(list(common))
+        saved: list[tuple[int, np.ndarray | None]] = [(0, None)]
         for i, row in enumerate(rows):
             own = points[row : row + 1]
             angles = self._steps.angles(own)
             while saved[-1][0] > common[i]:
                 saved.pop()
-            begin, state = saved[-1]
-            state = state.copy()
+            begin, known = saved[-1]
+            state = self._begin(1) if known is None else known.copy()
             for stop in reversed(later[i]):
                 self._steps.run(state, own, angles, begin, stop)
                 saved.append((stop, state.copy()))
@@ -164,11 +167,19 @@ class Simulation:
             self._steps.run(state, own, angles, begin)
             yield _Final(1, own, angles, state)
 
+    def _begin(self, lanes: int) -> np.ndarray:
+        """Returns the state before the steps, of several points."""
+        if self._start is not None:
+            return np.repeat(self._start, lanes)
+        state = np.zeros(lanes << (self._wires + 1))
+        state[:lanes] = 1.0
+        return state
+
     def _alone(self, point: np.ndarray) -> _Final:
         key = self._own, point.tobytes()
         if (known := self._latest.get(key)) is not None:
             return known
-        angles, state = self._steps.angles(point), self._start.copy()
+        angles, state = self._steps.angles(point), self._begin(1)
         self._steps.run(state, point, angles)
         final = _Final(1, point, angles, state)
         if len(state) <= 2 * self._thresholds.most_amplitudes:
