@@ -2,6 +2,7 @@
 
 import gc
 import math
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -627,6 +628,11 @@ def test_threads(falls_back):
 def test_the_factory():
     assert isinstance(registry.executor(qml.device("lightning.qubit")), SimulatorExecutor)
     assert isinstance(registry.executor(qml.device("default.qubit")), PennyLaneExecutor)
+
+
+def test_numba_is_imported_at_the_first_circuit():
+    code = "import sys, qshift; qshift.device('simulator'); sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_without_numba(monkeypatch):
