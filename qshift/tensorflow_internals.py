@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import backprop_util, context, record
+from tensorflow.python.eager import tape as tapes
 from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import config, func_graph, op_callbacks, ops
 from tensorflow.python.ops import gen_script_ops, gradients_util, script_ops
@@ -38,6 +39,10 @@ record_operation = record.record_operation
 stop_recording = record.stop_recording  # within it, neither records what is run
 could_record = record.could_possibly_record  # whether anything might record what is run now
 
+
+# variable_accessed(variable): tapes that watch what is read, and a `tf.custom_gradient`, learn that
+# a variable is read.
+variable_accessed: Callable[[tf.Variable], None] = tapes.variable_accessed
 
 # following([tensor, ...]): how many open tapes and forward accumulators follow any of the tensors;
 # 0, 1, or 2 for more.

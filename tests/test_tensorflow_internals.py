@@ -160,6 +160,13 @@ def test_functions_are_ops_in_graphs(stateful):
     assert internals.function_of_copied("Identity", {}) is None
 
 
+def test_a_variable_is_known_to_be_accessed():
+    variable = tf.Variable(1.0)
+    with tf.GradientTape() as tape:
+        internals.variable_accessed(variable)
+    assert tape.watched_variables() == (variable,)
+
+
 def test_python_ops_have_several_results_of_several_dtypes():
     @tf.function
     def fn(x):

@@ -11,6 +11,7 @@ all of them to the circuit at once, so that no tape has to go through them one b
 
 from __future__ import annotations
 
+import collections
 import functools
 import math
 import threading
@@ -29,9 +30,11 @@ from qshift.tensorflow_internals import (
     add_callback,
     could_record,
     following,
+    has_state,
     open_tapes,
     record_operation,
     remove_callback,
+    variable_accessed,
     was_told_to_watch,
     watches,
 )
@@ -44,10 +47,16 @@ class Scope:
         reads: Of each variable, by the id of its handle, the latest eager read, what tapes there
             were and which were told to watch it, and a number that two reads share only if they
             gave the same numbers with the same tapes.
+        in_graphs: By the id of each variable that was read in a graph the variable, the latest
+            read, and what must not have changed for another one to be the same: see
+            `_read_in_graph`.
+        harmless: Of each graph, by its id, how many ops were made that change no variable.
     """
 
     def __init__(self) -> None:
         self.reads: dict[int, tuple[tf.Tensor, tuple, int]] = {}
+        self.in_graphs: dict[int, tuple[tf.Variable, tf.Tensor, tuple]] = {}
+        self.harmless: collections.Counter[int] = collections.Counter()
 
 
 class Made(NamedTuple):
@@ -127,8 +136,12 @@ def _remember(
     scope, kind = _current.scope, tf.compat.as_str(op_type)
     if scope is None:  # an op that TensorFlow runs for itself
         return
-    if graph is not None and kind not in SMOOTH:
-        return  # the graph knows it, and keeps what is added for ever
+    if graph is not None:
+        scope.harmless[id(graph)] += kind in SMOOTH or bool(
+            outputs and not has_state(outputs[0].op)
+        )
+        if kind not in SMOOTH:  # the graph knows it
+            return
     if not outputs and kind.startswith(("Assign", "Resource")):
         _current.assignments += 1
     recorded, version, tapes = could_record(), 0, open_tapes()
@@ -200,12 +213,14 @@ class _Blocks:
 @contextmanager
 def indexed() -> Iterator[None]:
     """Within it, eager tensors and variables of this thread are indexed by NumPy, and tensors
-    remember how they were made if anything records."""
+    remember how they were made if anything records. In graphs, variables that are indexed are read
+    once as long as nothing happens to them."""
     outer, _current.read = _current.read, {}
     _blocks.enter()
     try:
-        # With nothing recording, nobody can ask for derivatives of what is run now.
-        with remembered_ops() if could_record() else nullcontext():
+        # With nothing recording, nobody can ask for derivatives of what is run eagerly.
+        recorded = could_record() or not tf.executing_eagerly()
+        with remembered_ops() if recorded else nullcontext():
             yield
     finally:
         _blocks.leave()
@@ -216,8 +231,15 @@ def _asking(own: Callable) -> Callable:
     @functools.wraps(own)
     def item(tensor: tf.Tensor | tf.Variable, index: Any) -> tf.Tensor:
         known = _current.read
-        if known is None or not tf.executing_eagerly():
+        if known is None:
             return own(tensor, index)
+        if not tf.executing_eagerly():
+            read = _read_in_graph(tensor) if isinstance(tensor, tf.Variable) else None
+            if read is None:
+                return own(tensor, index)
+            result = _by_tensorflow(read, index)
+            result.assign = functools.partial(_assign, tensor, index)
+            return result
         # A variable is read anew each time, as tapes may be told to watch it meanwhile, and other
         # threads may assign to it.
         read = known.get(id(tensor)) or _read(tensor)
@@ -250,6 +272,24 @@ def _read(given: tf.Tensor | tf.Variable) -> _Read | None:
         return None
     numbers = tensor.numpy()
     return _Read(tensor, numbers.shape, numbers.ravel())
+
+
+def _read_in_graph(variable: tf.Variable) -> tf.Tensor:
+    """Reads a variable in the graph that is being traced, or returns the latest read if nothing has
+    happened since that could make another one differ, in its numbers or to a tape."""
+    scope, graph = _current.scope, tf.compat.v1.get_default_graph()
+    if scope is None:
+        return variable.value()
+    # TensorFlow does not tell of calls of functions, but counts them as ops of the graph.
+    changes = graph.version - scope.harmless[id(graph)]
+    now = graph, changes, open_tapes(), watches(), could_record()
+    _, found, before = scope.in_graphs.get(id(variable), (None, None, ()))
+    if before == now:
+        variable_accessed(variable)
+        return found
+    found = variable.value()
+    scope.in_graphs[id(variable)] = variable, found, now
+    return found
 
 
 def _positions(shape: tuple[int, ...], index: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from qshift.autodiff.remembered_ops import remembered_ops
+from qshift.autodiff.remembered_ops import indexed
 from qshift.errors import QShiftError, UnsupportedError, UntraceableError
 from qshift.tensorflow_internals import iterate_in_graphs
 
@@ -36,13 +36,13 @@ _depth = _Depth()
 @contextmanager
 def unrolled() -> Iterator[None]:
     """A context in which tensors of a graph can be iterated over and unpacked, have a length, and
-    remember how they were made.
+    remember how they were made, as in `indexed`.
 
     The first axis of such a tensor must have a known length.
     """
     _depth.open += 1
     try:
-        with remembered_ops():
+        with indexed():
             yield
     finally:
         _depth.open -= 1

@@ -261,6 +261,13 @@ def assigned_by_a_function(x, tape, ends):
     return ends(a, 2 * x[0], x[1] / 3)
 
 
+def assigned_in_a_branch(x, tape, ends):
+    a = x[0]
+    if isinstance(x, tf.Variable):
+        tf.cond(a > 0.0, lambda: x.assign_add([1.0, 1.0, 1.0]) + 0.0, lambda: x + 0.0)
+    return ends(a, x[0], x[1])
+
+
 def assigned_by_a_thread(x, tape, ends):
     a = x[0]
     if isinstance(x, tf.Variable):
@@ -282,6 +289,7 @@ def assigned_by_a_thread(x, tape, ends):
         reset_midway,
         with_a_gradient_of_its_own,
         assigned_by_a_function,
+        assigned_in_a_branch,
         assigned_by_a_thread,
     ],
 )
@@ -319,6 +327,32 @@ def test_what_tapes_are_told_and_what_is_assigned_meanwhile(
     right = run(cosines, lambda f: f)
     np.testing.assert_allclose(found[0], right[0], atol=1e-12)
     np.testing.assert_allclose(found[1], right[1], atol=1e-12)
+
+
+def test_graphs_read_a_variable_once_as_long_as_nothing_happens():
+    x = tf.Variable(X)
+    called = tf.function(lambda: tf.constant(1.0))
+
+    @tf.function
+    def slope(call):
+        @qshift.qnode(SIMULATOR)
+        def circuit():
+            a, b = x[0, 0], x[1, 2]
+            if call:
+                called()
+            return product(a, b, x[0, 1])
+
+        with tf.GradientTape() as tape:
+            value = circuit()
+        return tape.gradient(value, x)
+
+    for call in (False, True):
+        ops = slope.get_concrete_function(call).graph.get_operations()
+        assert sum(op.type == "ReadVariableOp" for op in ops) == 1 + call
+        factors = np.cos([X[0, 0], X[1, 2], X[0, 1]])
+        right = np.zeros((2, 3))
+        right[(0, 1, 0), (0, 2, 1)] = -np.tan([X[0, 0], X[1, 2], X[0, 1]]) * np.prod(factors)
+        np.testing.assert_allclose(slope(call), right, atol=1e-12)
 
 
 def test_a_keras_variable_is_read_when_the_gate_is_made():
