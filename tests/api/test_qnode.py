@@ -391,7 +391,12 @@ def probabilities(x):
 REFUSED_BY_ADJOINT = {
     "shots": (DEVICE, {"shots": 10}, quantum_function, "default.qubit.*has 10 shots"),
     "probs": (DEVICE, {}, probabilities, r"expectation values only.*returns probs\(wires=\[0\]\)"),
-    "lightning": (qml.device("lightning.qubit"), {}, probabilities, "lightning.*returns probs"),
+    "lightning": (
+        qml.device("lightning.qubit"),
+        {"shots": 10},
+        quantum_function,
+        "lightning.*has 10 shots",
+    ),
     "device": (qml.device("default.mixed", wires=2), {}, quantum_function, "default.mixed has no"),
 }
 
@@ -839,14 +844,65 @@ def test_a_qnode_inside_another_is_paid_for_once(tracker):
     assert float(rotation.data[0]) == pytest.approx(np.cos(x))
 
 
+def evolution(t):
+    qml.RX(0.4, 0)
+    qml.evolve(qml.X(0) @ qml.Y(1) + 0.3 * qml.Z(0), tf.cast(t, tf.complex128))
+    return qml.expval(qml.Z(0))
+
+
+class OnlyAMatrix(qml.operation.Operation):
+    """RX, without a generator."""
+
+    num_wires, num_params, ndim_params = 1, 1, (0,)
+    parameter_frequencies = [(1.0,)]
+
+    @staticmethod
+    def compute_matrix(angle):
+        return qml.RX.compute_matrix(angle)
+
+
 def test_adjoint_differentiation_of_gates_the_device_does_not_have():
     @qshift.qnode(qml.device("lightning.qubit", wires=2), diff_method="adjoint")
     def circuit(t):
-        qml.evolve(qml.X(0) @ qml.Y(1) + 0.3 * qml.Z(0), tf.cast(t, tf.complex128))
+        OnlyAMatrix(t, wires=0)
         return qml.expval(qml.Z(0))
 
-    with pytest.raises(qshift.UnsupportedError, match="Evolution.*Use diff_method='shift'"):
+    with pytest.raises(qshift.UnsupportedError, match="OnlyAMatrix.*diff_method='shift'"):
         circuit(tf.constant(0.1, tf.float64))
+
+
+def test_adjoint_differentiation_of_exponentials_of_words_that_do_not_commute():
+    """On the embedded simulator, by the gate's generator."""
+    t, step = tf.constant(0.7, tf.float64), 1e-5
+    reference = qml.qnode(qml.device("default.qubit"))(evolution)
+    upper, lower = (float(reference(t + move)) for move in (step, -step))
+    for device in (qml.device("lightning.qubit", wires=2), qshift.device("simulator")):
+        node = qshift.qnode(device, diff_method="adjoint")(evolution)
+        value, slope = tape_derivatives(node, t, 1)
+        assert value == pytest.approx(float(reference(t)), abs=1e-12)
+        assert slope == pytest.approx((upper - lower) / (2 * step), abs=1e-8)
+
+
+@pytest.mark.parametrize("diff_method", ["adjoint", "best"])
+def test_adjoint_differentiation_of_probabilities(diff_method, tracker):
+    """On the embedded simulator: one gradient in place of shifted circuits."""
+
+    def function(x):
+        qml.RX(x[0], wires=0)
+        qml.RY(x[1], wires=1)
+        qml.CNOT([0, 1])
+        return qml.probs(wires=[1])
+
+    x = tf.constant([0.4, 0.9], tf.float64)
+    node = qshift.qnode(qshift.device("simulator"), diff_method=diff_method)(function)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        values = node(x)
+    product = np.cos(0.4) * np.cos(0.9)
+    np.testing.assert_allclose(values, [(1 + product) / 2, (1 - product) / 2], atol=1e-12)
+    slopes = np.array([-np.sin(0.4) * np.cos(0.9), -np.cos(0.4) * np.sin(0.9)]) / 2
+    np.testing.assert_allclose(tape.jacobian(values, x), [slopes, -slopes], atol=1e-12)
+    assert tracker.totals["circuits"] == 2
 
 
 # --- copies ---
