@@ -34,13 +34,17 @@ def pytest_addoption(parser):
     )
 
 
-# Files that take longest, which begin first, so that no process is left alone with one.
+# Files that take longest, which begin first, so that no process is left alone with one. Those that
+# mostly wait are among those that compute.
 LONGEST = (
-    "test_unconfirmed_jobs.py",
     "test_notebooks.py",
-    "test_service.py",
-    "test_examples.py",
     "test_kills.py",
+    "test_every_gate.py",
+    "test_unconfirmed_jobs.py",
+    "test_examples.py",
+    "test_service.py",
+    "test_node.py",
+    "test_entries.py",
 )
 
 
