@@ -8,8 +8,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # results to the last digit
 # of use: nine tenths of the time that tests of the service took.
 os.environ.setdefault("USAGE_DATA_OPT_OUT", "True")
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Several processes share the cores, and threads of BLAS and OpenMP, which wait for each other in
-    # loops, would take them from the other processes.
+    # Several processes share the cores. Threads of BLAS and OpenMP, which wait for each other in
+    # loops, would take them from the others.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import collections

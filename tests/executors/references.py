@@ -13,8 +13,11 @@ from qshift.executors.pennylane import PennyLaneExecutor
 
 
 class _Compiled(AerSimulator):
-    """Aer as circuits are transpiled for it, with a target that is made once: Aer makes its own anew
-    for each gate that the transpiler asks about, and so spent most of the time of these tests."""
+    """Aer for the transpiler, with a target that is made once.
+
+    Aer itself makes one anew for each gate that the transpiler asks about, which took most of the
+    time of these tests.
+    """
 
     @functools.cached_property
     def target(self):
