@@ -15,7 +15,9 @@ VENV ?= .venv
 PYTEST_ARGS ?= -n 3
 
 RUN := $(VENV)/bin/python
-INSTALL := $(RUN) -m pip install -qq --disable-pip-version-check -c constraints.txt
+INSTALL := $(RUN) -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt
+# pip would compile the packages on one core. Some have files that are not for this Python.
+COMPILE := $(RUN) -m compileall -qq -j 0 $(VENV)/lib
 
 # TensorFlow's C++ log: fatal messages only, and no note about oneDNN.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -54,10 +56,12 @@ $(RUN):
 $(VENV)/.installed: pyproject.toml constraints.txt | $(RUN)
 	@echo "Installing qshift into $(VENV); TensorFlow is large, so the first time takes minutes."
 	@$(INSTALL) --editable ".[all]"
+	-@$(COMPILE)
 	@touch $@
 
 # The test environment contains the plain one, so that make demo after make test installs nothing.
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(RUN)
 	@echo "Installing qshift and its test tools into $(VENV); the first time takes minutes."
 	@$(INSTALL) --editable ".[test]"
+	-@$(COMPILE)
 	@touch $(VENV)/.installed $@

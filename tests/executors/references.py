@@ -1,18 +1,37 @@
 """Circuits and their truth by products of matrices, for the tests of all executors."""
 
+import functools
 from dataclasses import replace
 
 import numpy as np
 import pennylane as qml
 import tensorflow as tf
+from qiskit_aer import AerSimulator
 
 from qshift.circuits.compiler import Compiler
 from qshift.executors.pennylane import PennyLaneExecutor
 
 
+class _Compiled(AerSimulator):
+    """Aer for the transpiler, with a target that is made once.
+
+    Aer itself makes one anew for each gate that the transpiler asks about, which took most of the
+    time of these tests.
+    """
+
+    @functools.cached_property
+    def target(self):
+        return super().target
+
+
+_compiled = functools.cache(lambda method: _Compiled(method=method))
+
+
 def device(name, wires=3):
     if name.startswith("aer: "):
-        return qml.device("qiskit.aer", wires=wires, method=name.removeprefix("aer: "))
+        method = name.removeprefix("aer: ")
+        compiler = _compiled(method)
+        return qml.device("qiskit.aer", wires=wires, method=method, compile_backend=compiler)
     return qml.device(name, wires=wires)
 
 
