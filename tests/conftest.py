@@ -9,7 +9,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # results to the last digit
 os.environ.setdefault("USAGE_DATA_OPT_OUT", "True")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several processes share the cores. Threads of BLAS and OpenMP, which wait for each other in
-    # loops, would take them from the others.
+    # loops, would take them from the others: some tests took five times as long.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import collections
@@ -21,9 +21,13 @@ import zlib
 
 import pennylane as qml
 import pytest
+import threadpoolctl
 from service import Loopback
 
 import qshift
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    threadpoolctl.threadpool_limits(1)  # pytest imports NumPy before, for its filters of warnings
 
 
 def pytest_addoption(parser):

@@ -7,6 +7,7 @@ the result of a sampler is a dictionary outcome -> count.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,11 +26,25 @@ def unpacked(primitive: str, result: Any) -> Sequence:
     """
     if primitive == "sampler":
         outcomes = result.data[REGISTER]
-        return [outcomes.get_int_counts(row) for row in range(outcomes.shape[0])]
+        return [_counts(row, outcomes.num_bits) for row in outcomes.array]
     values = np.asarray(result.data.evs, dtype=float)
     errors = np.broadcast_to(np.asarray(result.data.stds, dtype=float), values.shape)
     found: Any = np.stack([values, errors], axis=-2)
     return found
+
+
+def _counts(shots: np.ndarray, bits: int) -> dict[int, int]:
+    """Returns how often each outcome is among shots uint8[S, bytes].
+
+    Qiskit's own `get_int_counts` makes a number of every shot, this only of every outcome.
+    """
+    size = shots.shape[-1]
+    rows = np.ascontiguousarray(shots).view(f"V{size}").ravel().tolist() if size else [b""] * len(shots)
+    counts: dict[int, int] = {}
+    for row, number in Counter(rows).items():
+        outcome = int.from_bytes(row, "big") & (1 << bits) - 1  # the rest is padding
+        counts[outcome] = counts.get(outcome, 0) + number
+    return counts
 
 
 def require_results(results: Any) -> Sequence:
