@@ -39,7 +39,9 @@ def _counts(shots: np.ndarray, bits: int) -> dict[int, int]:
     Qiskit's own `get_int_counts` makes a number of every shot, this only of every outcome.
     """
     size = shots.shape[-1]
-    rows = np.ascontiguousarray(shots).view(f"V{size}").ravel().tolist() if size else [b""] * len(shots)
+    rows = [b""] * len(shots)
+    if size:
+        rows = np.ascontiguousarray(shots).view(f"V{size}").ravel().tolist()
     counts: dict[int, int] = {}
     for row, number in Counter(rows).items():
         outcome = int.from_bytes(row, "big") & (1 << bits) - 1  # the rest is padding
