@@ -134,7 +134,8 @@ class QNode(BaseQNode):
         **kwargs: The other keywords of `qml.qnode`, with their default values.
 
     Attributes:
-        calls: Numbers the calls of this QNode; ``calls.made`` is how many there were.
+        calls: Numbers the calls of this QNode; ``calls.made`` is how many there were, of compiled
+            functions those with seeded shots only.
         preparation: Turns the tape of a call into a program to run; for qshift's own modules.
         slopes: A cache of how angles depend on arguments, for `qshift.api.affine`.
         lock: The lock of this cache.

@@ -167,10 +167,13 @@ class EvaluatedCalls(Calls):
         eager: Number of a call in eager mode -> its evaluation, for calls that graphs ask for, as
             long as they are in use.
         evaluations: The evaluations of calls in compiled functions.
+        in_order: Whether compiled functions number their calls one after the other, too, where no
+            seed asks for it: somebody sets `made`, to go on with a call.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.in_order = False
         self.eager: weakref.WeakValueDictionary[int, Evaluation] = weakref.WeakValueDictionary()
         self.evaluations = Evaluations()
 

@@ -77,7 +77,7 @@ class Program:
                 return tf.constant(evaluation.partials(((),))[:, :, 0])
             call: EagerCall | tf.Tensor = EagerCall(self.calls, number, evaluation)
         else:
-            call = graph_ticket(self.calls, in_order=self.reproducible)
+            call = graph_ticket(self.calls, self.reproducible or self.calls.in_order)
         return tf.squeeze(run(self.values, call, tensors), [2])
 
     def partials(self, indices: tuple[Index, ...]) -> Partials:

@@ -217,6 +217,7 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
     fn = as_own(fn)
     if isinstance(fn, qshift.QNode):
         fn = fn.update(seed=fn.seed)  # a copy that counts its own calls
+        fn.calls.in_order = True  # see `derivatives`
     direct = diagonal and isinstance(fn, qshift.QNode)  # the diagonal alone can be evaluated
 
     def checked(value: Any) -> tf.Tensor:
@@ -242,7 +243,8 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
 
     def derivatives(x: np.ndarray, order: int, step: int) -> tuple:
         if isinstance(fn, qshift.QNode):
-            fn.calls.made = step  # so that a resumed run draws the same samples
+            # So that a resumed run draws the same samples, and a Hessian has the gradient's points.
+            fn.calls.made = step
         value, *found = evaluate(x, order)
         found = [np.reshape(d, -1) for d in (checked(value), *found)]
         if len(found) > 2:
