@@ -58,7 +58,8 @@ def siblings(
         together = graph.qshift_calls
     own, read = together.get(call.name, (None, set()))
     if own is not call:  # run as a copy that TensorFlow made, of which nothing is known
-        together, read = {call.name: (call, read)}, set(range(len(call.nodes)))
+        read = set(range(len(call.nodes)))
+        together = {call.name: (call, read)}
     nodes = [
         (other.nodes[place], other.inputs == call.inputs)
         for other, places in together.values()

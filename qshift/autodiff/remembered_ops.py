@@ -234,10 +234,9 @@ def _asking(own: Callable) -> Callable:
         if known is None:
             return own(tensor, index)
         if not tf.executing_eagerly():
-            read = _read_in_graph(tensor) if isinstance(tensor, tf.Variable) else None
-            if read is None:
+            if not isinstance(tensor, tf.Variable):
                 return own(tensor, index)
-            result = _by_tensorflow(read, index)
+            result = _by_tensorflow(_read_in_graph(tensor), index)
             result.assign = functools.partial(_assign, tensor, index)
             return result
         # A variable is read anew each time, as tapes may be told to watch it meanwhile, and other

@@ -27,6 +27,7 @@ from qshift.executors.simulator.gate_matrices import (
     is_matrix,
     is_wide_control,
     matrix_gate,
+    matrix_of,
 )
 from qshift.executors.simulator.thresholds import DEFAULT
 
@@ -193,7 +194,7 @@ class Frame:
             return _terms(op, angle, None)
         if not op.has_matrix or len(op.wires) > _WIDEST_ROTATION or is_wide_control(op):
             return []
-        matrix = np.ascontiguousarray(op.matrix(), complex)
+        matrix = matrix_of(op)
         key = type(op), matrix.tobytes(), angle
         if key not in self._known:
             self._known[key] = _terms(op, angle, matrix)
@@ -299,7 +300,7 @@ def _terms(op: Operator, angle: float, matrix: np.ndarray | None) -> list[tuple[
 def _images_of(op: Operator) -> list[Word] | None:
     if len(op.wires) > _WIDEST_CLIFFORD or not op.has_matrix:
         return None
-    return _images(np.ascontiguousarray(op.matrix(), complex).tobytes(), len(op.wires))
+    return _images(matrix_of(op).tobytes(), len(op.wires))
 
 
 @lru_cache(maxsize=1024)

@@ -55,7 +55,7 @@ class MatrixGate:
         if (own == own[:1]).all():
             points = points[:1]
         ops = [circuit.bound(self.position, point[None]) for point in points]
-        return np.stack([numbers(_matrix(target(op)[0])) for op in ops], axis=-1)
+        return np.stack([numbers(matrix_of(target(op)[0])) for op in ops], axis=-1)
 
 
 def numbers(matrix: np.ndarray) -> np.ndarray:
@@ -119,13 +119,14 @@ def matrix_gate(
     control = [1 << bit for bit in reversed(bits(controls))]
     needed = sum(bit for bit, value in zip(control, values, strict=True) if value)
     masks = np.array([places[-1], sum(control), needed], dtype=np.int64)
-    matrix = _matrix(inner)
+    matrix = matrix_of(inner)
     constant = None if columns else np.ascontiguousarray(numbers(matrix)[..., None])
     generator = _generator(inner, matrix) if len(columns) == 1 else None
     return MatrixGate(op, position, columns, places.astype(np.int64), masks, constant, generator)
 
 
-def _matrix(op: Operator) -> np.ndarray:
+def matrix_of(op: Operator) -> np.ndarray:
+    """Returns a gate's own matrix, complex[D, D]."""
     return np.ascontiguousarray(op.matrix(), dtype=complex)
 
 

@@ -74,6 +74,15 @@ def _permuted(builder: Any, numbers: Any, permutation: Any) -> Any:
     return numbers
 
 
+def _store_turned(builder: Any, places: Any, pair: Any, c: Any, s: Any, order: Any) -> None:
+    """Turns numbers (a, b) into (c a + s b, c b - s a), permutes the second ones, and stores both
+    at their places."""
+    (first, second), (a, b) = places, pair
+    _store(builder, _plus(builder, _product(builder, c, a), s, b), first)
+    turned = _minus(builder, _product(builder, c, b), s, a)
+    _store(builder, _permuted(builder, turned, order), second)
+
+
 def _operation(count: int, build: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
     """Returns what an intrinsic function of `count` integers has to return."""
 
@@ -99,9 +108,7 @@ def _turn(context, first, second, cosine, sine, permutation):  # type: ignore[no
     def build(builder: Any, first: Any, second: Any, cosine: Any, sine: Any, order: Any) -> None:
         a, b = _load(builder, first), _permuted(builder, _load(builder, second), order)
         c, s = _load(builder, cosine), _load(builder, sine)
-        _store(builder, _plus(builder, _product(builder, c, a), s, b), first)
-        turned = _minus(builder, _product(builder, c, b), s, a)
-        _store(builder, _permuted(builder, turned, order), second)
+        _store_turned(builder, (first, second), (a, b), c, s, order)
 
     return _operation(5, build)
 
@@ -129,10 +136,8 @@ def _turn_both(context, total, sign, a, b, other_a, other_b, cosine, sine, order
         b, other_b = (_permuted(builder, numbers, order) for numbers in (b, other_b))
         found = _minus(builder, _product(builder, other_a, b), other_b, a)
         _store(builder, _plus(builder, _load(builder, total), _load(builder, sign), found), total)
-        for (x, y), (first, second) in (((a, b), pairs[:2]), ((other_a, other_b), pairs[2:])):
-            _store(builder, _plus(builder, _product(builder, c, x), s, y), first)
-            turned = _minus(builder, _product(builder, c, y), s, x)
-            _store(builder, _permuted(builder, turned, order), second)
+        _store_turned(builder, pairs[:2], (a, b), c, s, order)
+        _store_turned(builder, pairs[2:], (other_a, other_b), c, s, order)
 
     return _operation(9, build)
 
