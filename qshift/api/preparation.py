@@ -25,6 +25,7 @@ from qshift.circuits.compiler import Compiled, Compiler
 from qshift.circuits.shared_angles import Joint, Spread, join
 from qshift.executors.executor import Executor
 from qshift.forks import Lock
+from qshift.rules.allocation import LEAST
 from qshift.rules.cost import Plan
 from qshift.rules.planner import Axes, indices_along
 from qshift.tensorflow_internals import could_record
@@ -178,12 +179,21 @@ class Preparation:
             ahead = ()
 
         settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
+        if spread := self._spread_of(run):
+            settings |= {"spread": spread, "shots": self.executor.shots(run)}
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self._is_seeded and bool(run.shots)
         return Program(circuit, columns, active, start, self.calls, reproducible=reproducible)
 
     def _objective_of(self, circuit: Circuit) -> str:
         return self._objective or ("shots" if circuit.shots else "circuits")
+
+    def _spread_of(self, circuit: Circuit) -> str | None:
+        """Returns how shots are spread over points; None for exact results."""
+        if not circuit.shots:
+            return None
+        enough = self.executor.shots(circuit) >= LEAST
+        return "own" if enough and self.executor.allots(circuit) else "equal"
 
     def compile(self, tape: QuantumScript) -> Compiled:
         """Takes a tape apart."""
@@ -216,7 +226,7 @@ class Preparation:
         tensors, _, _, watched = parts(circuit, parameters, batch, known)
         axes = wanted.axes(circuit, parameters, watched)
         return Plan.of(
-            circuit.planner(self._objective_of(run)),
+            circuit.planner(self._objective_of(run), self._spread_of(run)),
             axes,
             points=int(tensors[0].shape[0]),
             shots=self.executor.shots(run),

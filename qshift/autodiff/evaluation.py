@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, Protocol
 
@@ -14,10 +15,12 @@ from pennylane import QueuingManager
 
 from qshift.executors.executor import Call
 from qshift.forks import Lock
-from qshift.rules.planner import Index, Planner, PlanNode
+from qshift.rules.allocation import LEAST, whole
+from qshift.rules.planner import Index, Planner, PlanNode, Step
 from qshift.rules.shifting import Shifter
 
 _OVERHEAD = 4096  # bytes of an evaluation without its numbers
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Structure(Protocol):
@@ -30,7 +33,7 @@ class Structure(Protocol):
     num_parameters: int
     num_values: int
 
-    def planner(self, objective: str) -> Planner: ...
+    def planner(self, objective: str, spread: str) -> Planner: ...
 
     def require_rules(self, columns: Any) -> None: ...
 
@@ -48,31 +51,44 @@ class Table:
             that are large.
         node: An empty plan.
         shifted: Moves the parameters to the points of a plan.
+        shots: The shots that points take on the average, where each may have its own number.
+        offset: In [0, 1), decides how these are rounded.
     """
 
-    __slots__ = ("parameters", "_node", "_shifted", "_values")
+    __slots__ = ("parameters", "_node", "_offset", "_sampled", "_shifted", "_shots", "_values")
 
     def __init__(
-        self, shape: tuple[int, ...], parameters: np.ndarray, node: PlanNode, shifted: Shifter
+        self,
+        shape: tuple[int, ...],
+        parameters: np.ndarray,
+        node: PlanNode,
+        shifted: Shifter,
+        shots: int = 0,
+        offset: float = 0.5,
     ) -> None:
         self.parameters, self._shifted = parameters, shifted
         self._node = node
         self._values = np.empty((0, len(parameters), *shape))
+        self._shots, self._offset = shots, offset
+        self._sampled = np.empty((0, len(parameters)), np.int64)  # shots that points have
 
     @property
     def nbytes(self) -> int:
-        return self._values.nbytes
+        return self._values.nbytes + self._sampled.nbytes
 
     def partials(self, indices: tuple[Index, ...], function: Callable) -> np.ndarray:
         """Returns partial derivatives float64[len(indices), N, *shape], running what is missing.
 
         Args:
             indices: The partial derivatives.
-            function: From points float64[N, P] to values float64[N, *shape].
+            function: From points float64[N, P] to values float64[N, *shape]; where points have
+                shots of their own, from the points and their shots int64[N].
         """
         step = self._node.step(indices)
         one = self._values.shape[1:]  # the values of one point of the plan
-        if step.new_points:
+        if step.new_points and step.shots is not None:
+            self._sample(step, step.shots, function)
+        elif step.new_points:
             points = self.parameters
             if step.new_points != ((),):
                 points = self._shifted(points, step.new_points)
@@ -82,6 +98,26 @@ class Table:
             self._node = step.node
         flat = self._values.reshape(len(self._values), math.prod(one))
         return (step.coefficients @ flat).reshape(len(indices), *one)
+
+    def _sample(self, step: Step, shares: np.ndarray, function: Callable) -> None:
+        """Runs the points of a step, each with its own number of shots."""
+        old, again = self._node.points, np.asarray(step.again, dtype=int)
+        new = len(step.new_points)
+        # Too few further shots are not worth a circuit.
+        worth = shares[new:] * self._shots >= LEAST
+        again, shares = again[worth], np.append(shares[:new], shares[new:][worth])
+        shots = whole(shares, self._shots, len(self.parameters), self._offset)
+        run = [*step.new_points, *(old[k] for k in again.tolist())]
+        found = function(self._shifted(self.parameters, run), shots.ravel())
+        found = found.reshape(len(run), *self._values.shape[1:])
+        if len(again):
+            before, more = self._sampled[again], shots[new:]
+            part = (more / (before + more)).reshape(*more.shape, *[1] * (found.ndim - 2))
+            self._values[again] += part * (found[new:] - self._values[again])
+            self._sampled[again] += more
+        self._values = np.concatenate([self._values, found[:new]])
+        self._sampled = np.concatenate([self._sampled, shots[:new]])
+        self._node = step.node
 
 
 class Evaluation:
@@ -101,6 +137,9 @@ class Evaluation:
         prefetch: Partial derivatives whose points the first batch evaluates as well.
         number: The number of the call.
         alone: Whether only one thread uses the evaluation, so that no lock is needed.
+        spread: How shots are spread over points, see `qshift.rules.sampled_plans`; None for exact
+            results.
+        shots: The shots that points take on the average, if each has its own number.
 
     Attributes:
         final: If True, the first error is kept and raised again, so that the other ops of the same
@@ -135,6 +174,8 @@ class Evaluation:
         prefetch: Sequence[Index] = (),
         number: int = 0,
         alone: bool = False,
+        spread: str | None = None,
+        shots: int = 0,
     ) -> None:
         self.final = False
         self.parameters = parameters
@@ -144,10 +185,13 @@ class Evaluation:
         self._adjoint = adjoint
         self._prefetch = tuple(prefetch)
         self._call = Call(number)
-        self._planner = planner = circuit.planner(objective)
+        self._planner = planner = circuit.planner(objective, *([spread] if spread else []))
         shifted = getattr(circuit, "shifted", None)
         self._shifted = shifted or Shifter(planner.spectra, "Parameter {}".format)
-        self._values = Table((circuit.num_values,), parameters, planner.root, self._shifted)
+        # Of an irrational number's multiples, the parts behind the point fill [0, 1) evenly.
+        offset = math.fmod(number % 1_000_003 * _GOLDEN, 1.0)
+        shape = (circuit.num_values,)
+        self._values = Table(shape, parameters, planner.root, self._shifted, shots, offset)
         if not (np.abs(parameters) <= self._shifted.reach).all():
             self._values.parameters = self._shifted.near(parameters)
         self._gradients: Table | None = None  # made when gradients are needed first
@@ -197,8 +241,7 @@ class Evaluation:
         circuit, rows = self._circuit, len(self.parameters)
         result = np.zeros((len(indices), rows, circuit.num_values))
         if sources.values:
-            run = partial(self._executor, circuit, call=self._call)
-            run = partial(self._where_finite, run, (circuit.num_values,))
+            run = partial(self._where_finite, self._run, (circuit.num_values,))
             result[sources.by_values] = self._values.partials(sources.values, run)
         if sources.gradients:
             shape = circuit.num_values, circuit.num_parameters
@@ -211,21 +254,25 @@ class Evaluation:
         result = np.moveaxis(result, 0, 2)
         return result if sources.mask is None else result * sources.mask
 
+    def _run(self, points: np.ndarray, shots: np.ndarray | None = None) -> np.ndarray:
+        call = self._call if shots is None else replace(self._call, shots=shots)
+        return self._executor(self._circuit, points, call=call)
+
     def _where_finite(
-        self, run: Callable[..., Any], shape: Sequence[int], points: np.ndarray
+        self, run: Callable[..., Any], shape: Sequence[int], points: np.ndarray, *shots: np.ndarray
     ) -> np.ndarray:
         """Runs points; at points with an angle that is not finite, results are NaN and nothing is
         run, because devices differ there, above all with shots."""
         if QueuingManager.recording():
             # A quantum function that is being recorded may need derivatives of another one.
             with QueuingManager.stop_recording():
-                return self._where_finite(run, shape, points)
+                return self._where_finite(run, shape, points, *shots)
         finite = np.isfinite(points).all(axis=1) & getattr(self._circuit, "is_finite", True)
         if finite.all():
-            return run(points)
+            return run(points, *shots)
         values = np.full((len(points), *shape), np.nan)
         if finite.any():
-            values[finite] = run(points[finite])
+            values[finite] = run(points[finite], *(each[finite] for each in shots))
         return values
 
 

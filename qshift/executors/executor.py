@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,10 +44,18 @@ class Call:
     Attributes:
         number: The number of the call.
         draws: Digest of a circuit at a point -> how often it was run for this call.
+        shots: int64[N], the shots of each point that is run; None for those of the circuit.
     """
 
     number: int
     draws: dict[bytes, int] = field(default_factory=dict)
+    shots: np.ndarray | None = None
+
+    def part(self, start: int, size: int) -> Call:
+        """Returns the call for the points from `start` on, `size` of them at most."""
+        if self.shots is None:
+            return self
+        return replace(self, shots=self.shots[start : start + size])
 
 
 class Executor(ABC):
@@ -107,7 +115,7 @@ class Executor(ABC):
             circuit: The circuit; `Circuit.bind_each` makes tapes of it.
             points: The angles.
             call: The call for which circuits are run. Seeded samples depend on it, besides the
-                seed, the circuit and the point.
+                seed, the circuit and the point. It has `shots` only where `allots` is True.
         """
 
     def differentiate(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
@@ -136,6 +144,13 @@ class Executor(ABC):
     def shots(self, circuit: Circuit) -> int:
         """Returns how many shots each point of a circuit takes; 0 if results are exact."""
         return circuit.shots.total_shots or 0
+
+    def allots(self, circuit: Circuit) -> bool:
+        """Whether `run` gives each point its own number of shots, if a call has `shots`.
+
+        Otherwise every point has the shots of its circuit.
+        """
+        return False
 
     def jobs(self, circuit: Circuit, points: int) -> int:
         """Returns how many jobs a batch of so many points takes; 0 if the device has none."""
@@ -168,7 +183,11 @@ class Executor(ABC):
         if getattr(values, "shape", ()) != shape or values.dtype != float:
             values = self._as_numbers("run", values, shape)
         if Tracker.open:
-            self._record(circuit, len(points))
+            if call is None or call.shots is None:
+                self._record(circuit, len(points))
+            else:
+                jobs, shots = self.jobs(circuit, len(points)), int(call.shots.sum())
+                Tracker.record(batches=1, circuits=len(points), shots=shots, jobs=jobs)
         return values
 
     def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
@@ -191,7 +210,7 @@ class Executor(ABC):
         return gradients
 
     def _record(self, circuit: Circuit, points: int) -> None:
-        """Counts a batch that was run."""
+        """Counts a batch in which all points have the shots of the circuit."""
         shots, jobs = points * self.shots(circuit), self.jobs(circuit, points)
         Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
 

@@ -84,6 +84,10 @@ class SimulatorExecutor(Executor):
             return self._samples(circuit, simulation, points, call)
         return self._found(simulation, simulation.values, points, (circuit.num_values,))
 
+    def allots(self, circuit: Circuit) -> bool:
+        """Whether each point may have its own number of shots."""
+        return self._general.allots(circuit)
+
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
         few = circuit.num_values <= circuit.num_parameters
@@ -163,12 +167,12 @@ class SimulatorExecutor(Executor):
     ) -> np.ndarray:
         outcomes = sum(2 ** len(basis.wires) for basis in simulation.bases)
         size = max(1, self._thresholds.most_probabilities // max(1, outcomes))
-        chunks = [points[i : i + size] for i in range(0, len(points), size)]
+        chunks = [(points[i : i + size], call.part(i, size)) for i in range(0, len(points), size)]
         values = [
             self._drawn(
-                circuit, simulation.bases, self._probabilities(simulation, chunk), chunk, call
+                circuit, simulation.bases, self._probabilities(simulation, chunk), chunk, part
             )
-            for chunk in track(chunks, len(points), len, "circuits")
+            for chunk, part in track(chunks, len(points), lambda each: len(each[0]), "circuits")
         ]
         return np.concatenate(values)
 
@@ -196,7 +200,7 @@ class SimulatorExecutor(Executor):
             if self.seed is not None:
                 rngs = [generator(self.seed, circuit, point, call) for point in points]
             copies = []
-            for shots in circuit.shots:
+            for shots in circuit.shots if call.shots is None else [call.shots]:
                 values = np.zeros((len(points), circuit.num_values // circuit.copies))
                 for basis, outcomes in zip(bases, probabilities, strict=True):
                     values[:, basis.columns] += basis.averages(_sample(outcomes, shots, rngs))
@@ -216,11 +220,14 @@ def _unusual(error: Exception) -> Exception | str | None:
 
 
 def _sample(probabilities: Any, shots: Any, rngs: Any) -> Any:
-    """Draws outcomes: from probabilities float64[N, K] to frequencies of the same shape."""
+    """Draws outcomes: from probabilities float64[N, K] to frequencies of the same shape; `shots`
+    is a number, or one for each row."""
     # Rounding must not decide whether an outcome that never occurs takes a random number.
     probabilities = np.where(probabilities > _NEVER, probabilities, 0.0)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     if len(rngs) == 1:
-        return rngs[0].multinomial(shots, probabilities) / shots
-    drawn = [rng.multinomial(shots, row) for rng, row in zip(rngs, probabilities, strict=True)]
-    return np.array(drawn) / shots
+        return rngs[0].multinomial(shots, probabilities) / np.reshape(shots, (-1, 1))
+    numbers = np.broadcast_to(shots, len(rngs)).tolist()
+    rows = zip(rngs, numbers, probabilities, strict=True)
+    drawn = [rng.multinomial(number, row) / number for rng, number, row in rows]
+    return np.array(drawn)
