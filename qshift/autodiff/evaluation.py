@@ -33,7 +33,8 @@ class Structure(Protocol):
     num_parameters: int
     num_values: int
 
-    def planner(self, objective: str, spread: str) -> Planner: ...
+    @property
+    def planner(self) -> Callable[..., Planner]: ...
 
     def require_rules(self, columns: Any) -> None: ...
 
@@ -51,11 +52,21 @@ class Table:
             that are large.
         node: An empty plan.
         shifted: Moves the parameters to the points of a plan.
-        shots: The shots that points take on the average, where each may have its own number.
+        shots: The unit of the plan's shots, where each point may have its own number.
+        least: The least number of shots of a point.
         offset: In [0, 1), decides how these are rounded.
     """
 
-    __slots__ = ("parameters", "_node", "_offset", "_sampled", "_shifted", "_shots", "_values")
+    __slots__ = (
+        "parameters",
+        "_least",
+        "_node",
+        "_offset",
+        "_sampled",
+        "_shifted",
+        "_shots",
+        "_values",
+    )
 
     def __init__(
         self,
@@ -64,12 +75,13 @@ class Table:
         node: PlanNode,
         shifted: Shifter,
         shots: int = 0,
+        least: int = LEAST,
         offset: float = 0.5,
     ) -> None:
         self.parameters, self._shifted = parameters, shifted
         self._node = node
         self._values = np.empty((0, len(parameters), *shape))
-        self._shots, self._offset = shots, offset
+        self._shots, self._least, self._offset = shots, least, offset
         self._sampled = np.empty((0, len(parameters)), np.int64)  # shots that points have
 
     @property
@@ -104,10 +116,16 @@ class Table:
         old, again = self._node.points, np.asarray(step.again, dtype=int)
         new = len(step.new_points)
         # Too few further shots are not worth a circuit.
-        worth = shares[new:] * self._shots >= LEAST
+        worth = shares[new:] * self._shots >= self._least
         again, shares = again[worth], np.append(shares[:new], shares[new:][worth])
-        shots = whole(shares, self._shots, len(self.parameters), self._offset)
+        shots = whole(shares, self._shots, len(self.parameters), self._offset, self._least)
         run = [*step.new_points, *(old[k] for k in again.tolist())]
+        if shares.sum() * self._shots < self._least * new:
+            raise ValueError(
+                f"A batch of {len(run)} circuits takes {self._shots} shots in all, less than "
+                f"{self._least} for each. Give Shots(total={self._least * len(run)}) or more, or "
+                "Shots(per_circuit=...)."
+            )
         found = function(self._shifted(self.parameters, run), shots.ravel())
         found = found.reshape(len(run), *self._values.shape[1:])
         if len(again):
@@ -139,7 +157,8 @@ class Evaluation:
         alone: Whether only one thread uses the evaluation, so that no lock is needed.
         spread: How shots are spread over points, see `qshift.rules.sampled_plans`; None for exact
             results.
-        shots: The shots that points take on the average, if each has its own number.
+        shots: The unit of the plan's shots, if each point has its own number.
+        least: The least number of shots of a point then.
 
     Attributes:
         final: If True, the first error is kept and raised again, so that the other ops of the same
@@ -176,6 +195,7 @@ class Evaluation:
         alone: bool = False,
         spread: str | None = None,
         shots: int = 0,
+        least: int = LEAST,
     ) -> None:
         self.final = False
         self.parameters = parameters
@@ -191,7 +211,7 @@ class Evaluation:
         # Of an irrational number's multiples, the parts behind the point fill [0, 1) evenly.
         offset = math.fmod(number % 1_000_003 * _GOLDEN, 1.0)
         shape = (circuit.num_values,)
-        self._values = Table(shape, parameters, planner.root, self._shifted, shots, offset)
+        self._values = Table(shape, parameters, planner.root, self._shifted, shots, least, offset)
         if not (np.abs(parameters) <= self._shifted.reach).all():
             self._values.parameters = self._shifted.near(parameters)
         self._gradients: Table | None = None  # made when gradients are needed first

@@ -83,8 +83,8 @@ class PennyLaneExecutor(Executor):
         return np.concatenate(values)
 
     def allots(self, circuit: Circuit) -> bool:
-        """Whether each point may have its own number of shots: on simulators, where it costs nothing
-        that points with other shots are run apart."""
+        """Whether each point may have its own number of shots: on simulators, where running points
+        of different shots apart costs little."""
         own = bool(circuit.shots) and not circuit.shots.has_partitioned_shots
         return own and self.device.name in self._allotting
 
@@ -201,8 +201,9 @@ class PennyLaneExecutor(Executor):
     ) -> np.ndarray:
         """Runs the points that have equally many shots together."""
         values = np.empty((len(points), circuit.num_values))
-        for shots in np.unique(call.shots).tolist():
-            same = np.flatnonzero(call.shots == shots)
+        given = np.asarray(call.shots)
+        for shots in np.unique(given).tolist():
+            same = np.flatnonzero(given == shots)
             alike = replace(circuit, shots=qml.measurements.Shots(shots))
             values[same] = self._values(alike, points[same], broadcast, replace(call, shots=None))
         return values

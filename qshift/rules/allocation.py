@@ -1,8 +1,8 @@
 """How many shots each point gets, together with the coefficients that combine the points' values.
 
 If point k has n_k shots of variance one, the derivatives that are wanted have the summed variance
-sum_k s_k / n_k, with s_k = (C^T W C)_kk for coefficients C and weights W. For given coefficients the
-best n_k are proportional to the root of s_k. For given shots, the best coefficients follow from
+sum_k s_k / n_k, with s_k = (C^T W C)_kk for coefficients C and weights W. For given coefficients
+the best n_k are proportional to the root of s_k. For given shots, the best coefficients follow from
 least squares among all that give the same derivatives (`relations`). The summed variance is convex
 in both together, so taking turns leads to the least there is.
 
@@ -23,7 +23,7 @@ _GAP = 1e-4  # relative, between cost and bound: near enough
 _LARGEST_ARRAY = 4_000_000  # numbers of coefficients
 _MOST_RELATIONS = 1500
 _SMALLEST = 1e-6  # shots of a point that is run, relative to the most that one has
-_LEAST_AGAIN = 0.1  # in shots of one circuit; a point is not run again for less
+_LEAST_AGAIN = 0.1  # of what new points get on the average; a point is not run again for less
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Problem:
         if budget > 0:
             closed = (held > 0) & (not again)
             shots = self._spread(held, budget, closed)
-            few = (held > 0) & (shots - held < _LEAST_AGAIN)
+            few = (held > 0) & (shots - held < _LEAST_AGAIN * budget / max((held == 0).sum(), 1))
             if ((shots > held) & few).any():
                 shots = self._spread(held, budget, closed | few)
         return self.at(shots)
@@ -105,9 +105,7 @@ class Problem:
         coefficients = sparse.csr_array(self._rest + changed)
         return Allocation(coefficients, shots, float(shots.sum()) * variance, bound)
 
-    def _spread(
-        self, held: np.ndarray, budget: float, closed: np.ndarray
-    ) -> np.ndarray:
+    def _spread(self, held: np.ndarray, budget: float, closed: np.ndarray) -> np.ndarray:
         """Returns the best shots; points that are closed get none."""
         own, shots = self._given, held
         for _ in range(_ROUNDS):
@@ -137,15 +135,15 @@ class Problem:
         matrix *= scale[:, None] * scale
         sides = scale[:, None] * (weighted @ own.T)
         try:
-            solved = linalg.solve(matrix, sides, assume_a="pos", check_finite=False)
+            solved = linalg.cho_solve(linalg.cho_factor(matrix), sides)
         except linalg.LinAlgError:
             solved = np.linalg.lstsq(matrix, sides, rcond=1e-13)[0]
-        return own - (self._relations.T @ (solved * scale[:, None])).T
+        return np.asarray(own - (self._relations.T @ (solved * scale[:, None])).T)
 
     def _importance(self, coefficients: sparse.csr_array) -> np.ndarray:
         """Returns float64[K]: what each point contributes to the summed variance, per shot."""
         if self._weights.ndim == 1:
-            return self._weights @ coefficients.power(2)
+            return np.asarray(self._weights @ coefficients.power(2))
         return np.asarray((sparse.csr_array(self._weights) @ coefficients).power(2).sum(axis=0))
 
     def _sizes(self, own: np.ndarray) -> np.ndarray:

@@ -42,7 +42,9 @@ def test_they_hold_for_every_function(spectra, order):
     shifts = moved(points, len(spectra))
     for seed in range(3):
         values = Polynomial(spectra, seed).partial(shifts)
-        np.testing.assert_allclose(found @ values, 0.0, atol=1e-12 * np.abs(found.toarray()).max(initial=1.0))
+        np.testing.assert_allclose(
+            found @ values, 0.0, atol=1e-12 * np.abs(found.toarray()).max(initial=1.0)
+        )
 
 
 @pytest.mark.parametrize("order", [1, 2])

@@ -12,14 +12,15 @@ from test_planner import Polynomial, bound, multi_indices, orders, problems, ser
 from qshift.rules.planner import OBJECTIVES, Frequencies, Recipe
 from qshift.rules.sampled_plans import SPREADS, SampledPlanner, planner
 
-
 quick = settings(derandomize=True, deadline=None, max_examples=20)
 
 
 def below(indices):
     """Returns all derivatives that lead up to some."""
     return {
-        part for index in indices for k in range(len(index))
+        part
+        for index in indices
+        for k in range(len(index))
         for part in itertools.combinations(index, k)
     }
 
@@ -124,7 +125,8 @@ def test_what_is_asked_again_is_what_it_was(objective, spread, spectra):
 
 
 @pytest.mark.parametrize(
-    "frequencies, p, most", [((1,), 4, 181), ((1, 2, 3, 4), 2, 2720), (tuple(range(1, 11)), 2, 89200)]
+    "frequencies, p, most",
+    [((1,), 4, 181), ((1, 2, 3, 4), 2, 2720), (tuple(range(1, 11)), 2, 89200)],
 )
 def test_order_by_order_costs_little_more(frequencies, p, most):
     steps = serve(made([frequencies] * p).root, [orders(p, k) for k in range(3)])
@@ -159,8 +161,10 @@ def test_values_that_depend_on_few_parameters():
     moved = {tuple(p for p, _, _ in point) for point in step.node.points}
     assert moved <= {(), (0,), (1,), (2,), (0, 1), (1, 2)}
     # The derivative that both values have counts twice.
-    by = {p: step.node.shots[[i for i, q in enumerate(step.node.points) if [*q] and q[0][0] == p]]
-          for p in (0, 1)}
+    by = {
+        p: step.node.shots[[i for i, q in enumerate(step.node.points) if [*q] and q[0][0] == p]]
+        for p in (0, 1)
+    }
     assert by[1].max() > by[0].max()
     assert root.request(((3,), (0, 2))).new_points == ()
 
