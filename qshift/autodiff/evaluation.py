@@ -1,4 +1,4 @@
-"""One call's table of points: what is known, what has to run, and the derivatives it gives."""
+"""One call: what is known of it, what has to run, and the derivatives that follow."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 from pennylane import QueuingManager
 
+from qshift.autodiff.table import SampledTable, Table
 from qshift.executors.executor import Call
 from qshift.forks import Lock
-from qshift.rules.allocation import LEAST, whole
-from qshift.rules.planner import Index, Planner, PlanNode, Step
+from qshift.rules.allocation import LEAST
+from qshift.rules.planner import Index, Planner
 from qshift.rules.shifting import Shifter
 
 _OVERHEAD = 4096  # bytes of an evaluation without its numbers
@@ -37,105 +38,6 @@ class Structure(Protocol):
     def planner(self) -> Callable[..., Planner]: ...
 
     def require_rules(self, columns: Any) -> None: ...
-
-
-# A compiled function leaves many evaluations behind. That they consist of few objects saves
-# Python's garbage collector from looking through all of TensorFlow's again and again.
-
-
-class Table:
-    """Values of one function at the points evaluated so far, and derivatives read off them.
-
-    Args:
-        shape: The shape of the values at one point.
-        parameters: float64[N, P], the unshifted points of the call, less whole periods of those
-            that are large.
-        node: An empty plan.
-        shifted: Moves the parameters to the points of a plan.
-        shots: The unit of the plan's shots, where each point may have its own number.
-        least: The least number of shots of a point.
-        offset: In [0, 1), decides how these are rounded.
-    """
-
-    __slots__ = (
-        "parameters",
-        "_least",
-        "_node",
-        "_offset",
-        "_sampled",
-        "_shifted",
-        "_shots",
-        "_values",
-    )
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        parameters: np.ndarray,
-        node: PlanNode,
-        shifted: Shifter,
-        shots: int = 0,
-        least: int = LEAST,
-        offset: float = 0.5,
-    ) -> None:
-        self.parameters, self._shifted = parameters, shifted
-        self._node = node
-        self._values = np.empty((0, len(parameters), *shape))
-        self._shots, self._least, self._offset = shots, least, offset
-        self._sampled = np.empty((0, len(parameters)), np.int64)  # shots that points have
-
-    @property
-    def nbytes(self) -> int:
-        return self._values.nbytes + self._sampled.nbytes
-
-    def partials(self, indices: tuple[Index, ...], function: Callable) -> np.ndarray:
-        """Returns partial derivatives float64[len(indices), N, *shape], running what is missing.
-
-        Args:
-            indices: The partial derivatives.
-            function: From points float64[N, P] to values float64[N, *shape]; where points have
-                shots of their own, from the points and their shots int64[N].
-        """
-        step = self._node.step(indices)
-        one = self._values.shape[1:]  # the values of one point of the plan
-        if step.new_points and step.shots is not None:
-            self._sample(step, step.shots, function)
-        elif step.new_points:
-            points = self.parameters
-            if step.new_points != ((),):
-                points = self._shifted(points, step.new_points)
-            new = function(points)
-            new = new.reshape(len(step.new_points), *one)
-            self._values = np.concatenate([self._values, new]) if len(self._values) else new
-            self._node = step.node
-        flat = self._values.reshape(len(self._values), math.prod(one))
-        return (step.coefficients @ flat).reshape(len(indices), *one)
-
-    def _sample(self, step: Step, shares: np.ndarray, function: Callable) -> None:
-        """Runs the points of a step, each with its own number of shots."""
-        old, again = self._node.points, np.asarray(step.again, dtype=int)
-        new = len(step.new_points)
-        # Too few further shots are not worth a circuit.
-        worth = shares[new:] * self._shots >= self._least
-        again, shares = again[worth], np.append(shares[:new], shares[new:][worth])
-        shots = whole(shares, self._shots, len(self.parameters), self._offset, self._least)
-        run = [*step.new_points, *(old[k] for k in again.tolist())]
-        if shares.sum() * self._shots < self._least * new:
-            raise ValueError(
-                f"A batch of {len(run)} circuits takes {self._shots} shots in all, less than "
-                f"{self._least} for each. Give Shots(total={self._least * len(run)}) or more, or "
-                "Shots(per_circuit=...)."
-            )
-        found = function(self._shifted(self.parameters, run), shots.ravel())
-        found = found.reshape(len(run), *self._values.shape[1:])
-        if len(again):
-            before, more = self._sampled[again], shots[new:]
-            part = (more / (before + more)).reshape(*more.shape, *[1] * (found.ndim - 2))
-            self._values[again] += part * (found[new:] - self._values[again])
-            self._sampled[again] += more
-        self._values = np.concatenate([self._values, found[:new]])
-        self._sampled = np.concatenate([self._sampled, shots[:new]])
-        self._node = step.node
 
 
 class Evaluation:
@@ -159,6 +61,7 @@ class Evaluation:
             results.
         shots: The unit of the plan's shots, if each point has its own number.
         least: The least number of shots of a point then.
+        errors: Whether `deviations` will be asked for.
 
     Attributes:
         final: If True, the first error is kept and raised again, so that the other ops of the same
@@ -172,9 +75,11 @@ class Evaluation:
         "_call",
         "_circuit",
         "_error",
+        "_errors",
         "_executor",
         "_gradients",
         "_lock",
+        "_own_shots",
         "_planner",
         "_prefetch",
         "_shifted",
@@ -196,11 +101,14 @@ class Evaluation:
         spread: str | None = None,
         shots: int = 0,
         least: int = LEAST,
+        errors: bool = False,
     ) -> None:
         self.final = False
         self.parameters = parameters
         self._circuit = circuit
         self._error: Exception | None = None
+        self._errors = errors and spread is not None
+        self._own_shots = spread not in (None, "equal")
         self._executor = executor
         self._adjoint = adjoint
         self._prefetch = tuple(prefetch)
@@ -208,10 +116,15 @@ class Evaluation:
         self._planner = planner = circuit.planner(objective, *([spread] if spread else []))
         shifted = getattr(circuit, "shifted", None)
         self._shifted = shifted or Shifter(planner.spectra, "Parameter {}".format)
-        # Of an irrational number's multiples, the parts behind the point fill [0, 1) evenly.
-        offset = math.fmod(number % 1_000_003 * _GOLDEN, 1.0)
-        shape = (circuit.num_values,)
-        self._values = Table(shape, parameters, planner.root, self._shifted, shots, least, offset)
+        of_table = parameters, planner.root, self._shifted
+        if self._own_shots or (spread and errors):
+            # Of an irrational number's multiples, the parts behind the point fill [0, 1) evenly.
+            offset = math.fmod(number % 1_000_003 * _GOLDEN, 1.0)
+            self._values: Table = SampledTable(
+                circuit.num_values, *of_table, shots, least, offset=offset, errors=errors
+            )
+        else:
+            self._values = Table((circuit.num_values,), *of_table)
         if not (np.abs(parameters) <= self._shifted.reach).all():
             self._values.parameters = self._shifted.near(parameters)
         self._gradients: Table | None = None  # made when gradients are needed first
@@ -241,6 +154,27 @@ class Evaluation:
                 self._together = together, self._read(together)
             return self._together[1][:, :, places]
 
+    def deviations(self, indices: Sequence[Index]) -> np.ndarray:
+        """Returns what partial derivatives that were asked for before owe to chance.
+
+        The values at different points are independent of each other. So the squares of these
+        numbers, or of the same linear function of the numbers of each point, add up to variances.
+
+        Returns:
+            float64[K, N, M, len(indices)]: for each of K points, what one standard deviation of
+            each value there changes.
+        """
+        with self._lock:
+            sources = self._planner.sources(tuple(indices), self._adjoint)
+            rows, values = len(self.parameters), self._circuit.num_values
+            if not isinstance(self._values, SampledTable) or not sources.values:  # exact
+                return np.zeros((1, rows, values, len(indices)))
+            found = self._values.deviations(sources.values)
+            result = np.zeros((len(found), len(indices), rows, values))
+            result[:, sources.by_values] = found
+            result = np.moveaxis(result, 1, 3)
+            return result if sources.mask is None else result * sources.mask
+
     def _read(self, indices: Sequence[tuple[Any, ...]]) -> np.ndarray:
         """Returns partial derivatives; the first call also evaluates those to prefetch."""
         if self._error:
@@ -261,7 +195,8 @@ class Evaluation:
         circuit, rows = self._circuit, len(self.parameters)
         result = np.zeros((len(indices), rows, circuit.num_values))
         if sources.values:
-            run = partial(self._where_finite, self._run, (circuit.num_values,))
+            width = circuit.num_values * (2 if self._errors else 1)
+            run = partial(self._where_finite, self._run, (width,))
             result[sources.by_values] = self._values.partials(sources.values, run)
         if sources.gradients:
             shape = circuit.num_values, circuit.num_parameters
@@ -275,7 +210,9 @@ class Evaluation:
         return result if sources.mask is None else result * sources.mask
 
     def _run(self, points: np.ndarray, shots: np.ndarray | None = None) -> np.ndarray:
-        call = self._call if shots is None else replace(self._call, shots=shots)
+        call = replace(self._call, shots=shots) if self._own_shots else self._call
+        if self._errors:
+            return np.hstack(self._executor.estimates(self._circuit, points, call))
         return self._executor(self._circuit, points, call=call)
 
     def _where_finite(

@@ -118,6 +118,23 @@ class Executor(ABC):
                 seed, the circuit and the point. It has `shots` only where `allots` is True.
         """
 
+    def sample(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what `run` returns, and estimates of the variances of these values, both
+        float64[N, M].
+
+        Called only where errors are asked for, and for circuits with shots, but no shot vector.
+
+        Raises:
+            UnsupportedError: If the device returns no variances.
+        """
+        raise UnsupportedError(
+            f"errors=True: {self.name} returns values without their errors. Use "
+            'qshift.device("simulator"), or another simulator of PennyLane\'s if every result is a '
+            "Pauli word or a probability."
+        )
+
     def differentiate(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P] at one or more points.
 
@@ -183,12 +200,31 @@ class Executor(ABC):
         if getattr(values, "shape", ()) != shape or values.dtype != float:
             values = self._as_numbers("run", values, shape)
         if Tracker.open:
-            if call is None or call.shots is None:
-                self._record(circuit, len(points))
-            else:
-                jobs, shots = self.jobs(circuit, len(points)), int(call.shots.sum())
-                Tracker.record(batches=1, circuits=len(points), shots=shots, jobs=jobs)
+            self._track(circuit, len(points), call)
         return values
+
+    def estimates(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the raw values of a circuit, as calling the executor does, and the variances of
+        these values; zeros without shots.
+
+        Raises:
+            UnsupportedError: If the device returns no variances.
+            ValueError: If `sample` returns another number of values.
+        """
+        if not circuit.shots:
+            values = self(circuit, points, call)
+            return values, np.zeros_like(values)
+        points = np.asarray(points, dtype=float)
+        shape = (len(points), circuit.num_values)
+        if not len(points):
+            return np.empty(shape), np.empty(shape)
+        values, variances = self.sample(circuit, points, call)
+        values = self._as_numbers("sample", values, shape)
+        variances = self._as_numbers("sample", variances, shape)
+        self._track(circuit, len(points), call)
+        return values, variances
 
     def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P]; counts as one batch in `Tracker`.
@@ -208,6 +244,14 @@ class Executor(ABC):
         if Tracker.open:
             Tracker.record(batches=1, circuits=len(points))
         return gradients
+
+    def _track(self, circuit: Circuit, points: int, call: Call | None) -> None:
+        """Counts a batch that was run for a call."""
+        if call is None or call.shots is None:
+            self._record(circuit, points)
+        else:
+            jobs, shots = self.jobs(circuit, points), int(call.shots.sum())
+            Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
 
     def _record(self, circuit: Circuit, points: int) -> None:
         """Counts a batch in which all points have the shots of the circuit."""

@@ -21,6 +21,7 @@ from qshift.circuits.user_gates import unmistakable
 from qshift.errors import UnsupportedError
 from qshift.executors.executor import Call, Executor
 from qshift.executors.seeding import generator
+from qshift.executors.variances import extremes, variance_of_mean
 from qshift.forks import Lock, descendant, lineage
 from qshift.progress import track
 
@@ -81,6 +82,22 @@ class PennyLaneExecutor(Executor):
             for chunk, part in track(chunks, len(points), lambda each: len(each[0]), "circuits")
         ]
         return np.concatenate(values)
+
+    def sample(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns values, and their variances where these follow from the values: of Pauli words
+        and of probabilities.
+
+        Raises:
+            UnsupportedError: For other observables.
+        """
+        lowest, highest = extremes(circuit)
+        values = self.run(circuit, points, call)
+        shots = circuit.shots.total_shots if call.shots is None else call.shots[:, None]
+        # Each outcome is one of two.
+        squares = values * (lowest + highest) - lowest * highest
+        return values, variance_of_mean(values, squares, lowest, highest, shots)
 
     def allots(self, circuit: Circuit) -> bool:
         """Whether each point may have its own number of shots: on simulators, where running points
