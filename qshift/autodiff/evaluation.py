@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
@@ -13,7 +14,7 @@ import numpy as np
 from pennylane import QueuingManager
 
 from qshift.executors.executor import Call
-from qshift.forks import Lock
+from qshift.forks import free
 from qshift.rules.planner import Index, Planner, PlanNode
 from qshift.rules.shifting import Shifter
 
@@ -152,7 +153,13 @@ class Evaluation:
             self._values.parameters = self._shifted.near(parameters)
         self._gradients: Table | None = None  # made when gradients are needed first
         self._together: tuple[tuple[Index, ...], np.ndarray] = (), np.empty(0)
-        self._lock: AbstractContextManager = nullcontext() if alone else Lock()
+        self._lock: AbstractContextManager = nullcontext() if alone else threading.RLock()
+
+    def inherit(self) -> None:
+        """Frees the lock in the child of a fork. Whoever keeps evaluations calls this: there are
+        too many of them for each to be an heir."""
+        if not isinstance(self._lock, nullcontext):
+            free(self._lock)
 
     @property
     def nbytes(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.calls import EagerCall, EvaluatedCalls
+from qshift.autodiff.calls import EvaluatedCalls
 from qshift.autodiff.evaluation import Structure
 from qshift.autodiff.node import run
 from qshift.autodiff.op import Partials
@@ -75,7 +75,9 @@ class Program:
             evaluation = self.start(parameters, number=number, alone=alone)
             if alone:  # nothing records the call, so that nobody can ask for derivatives
                 return tf.constant(evaluation.partials(((),))[:, :, 0])
-            call: EagerCall | tf.Tensor = EagerCall(self.calls, number, evaluation)
+            # Graphs that compute derivatives of this call find it by its number.
+            call = tf.constant(number, tf.int64)
+            call.qshift_evaluation = self.calls.eager[number] = evaluation
         else:
             call = graph_ticket(self.calls, self.reproducible or self.calls.in_order)
         return tf.squeeze(run(self.values, call, tensors), [2])
