@@ -154,6 +154,8 @@ class Preparation:
         and how these follow from other tensors."""
         parameters, angles = list(compiled.parameters), Angles()
         names = angles.named(parameters)
+        if len({name for name, _ in names}) == len(names):
+            return compiled.circuit, parameters, names, angles
         circuit: Any = join(compiled.circuit, names, order)
         if circuit is not compiled.circuit:
             # An angle that is a multiple of another one is moved with it, from its own value.

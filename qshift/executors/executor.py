@@ -17,6 +17,7 @@ import numpy as np
 from qshift.circuits.circuit import Circuit
 from qshift.errors import UnsupportedError
 from qshift.forks import Lock
+from qshift.listeners import opened
 from qshift.tracker import Tracker
 
 
@@ -167,7 +168,7 @@ class Executor(ABC):
         shape: tuple[int, ...] = (len(points), circuit.num_values)
         if getattr(values, "shape", ()) != shape or values.dtype != float:
             values = self._as_numbers("run", values, shape)
-        if Tracker.open:
+        if opened:
             self._record(circuit, len(points))
         return values
 
@@ -186,7 +187,7 @@ class Executor(ABC):
         gradients = self.differentiate(circuit, points)
         if getattr(gradients, "shape", ()) != shape or gradients.dtype != float:
             gradients = self._as_numbers("differentiate", gradients, shape)
-        if Tracker.open:
+        if opened:
             Tracker.record(batches=1, circuits=len(points))
         return gradients
 
