@@ -139,7 +139,7 @@ class Preparation:
         batch = batch_size(circuit, parameters)
         tensors, columns, active, watched = parts(circuit, parameters, batch, known)
         axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
-        key = (circuit, columns, active, axes)
+        key = (circuit, columns, active, axes, self.executor.differentiates_gates)
         with self._lock:
             program = self.programs.get(key)
             if program is None:

@@ -128,6 +128,39 @@ class DeviceRandomness:
         return self._device._rng
 
 
+def is_own_simulator(device: qml.devices.Device) -> bool:
+    """Whether a device is PennyLane's default.qubit or lightning.qubit itself, no subclass of one
+    and none with transforms on top, and was not told to run circuits in other processes or to draw
+    samples by JAX."""
+    kind = type(device)
+    lightning = ("pennylane_lightning.lightning_qubit.lightning_qubit", "LightningQubit")
+    if kind is not qml.devices.DefaultQubit and (kind.__module__, kind.__name__) != lightning:
+        return False
+    return all(getattr(device, name, None) is None for name in ("_max_workers", "_prng_key"))
+
+
+class Watch:
+    """Tells whether somebody watches what a device executes.
+
+    Args:
+        device: The device.
+    """
+
+    def __init__(self, device: qml.devices.Device) -> None:
+        self._device, self._execute = device, type(device).execute
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a `qml.Tracker` or `qml.snapshots` is active on the device, or something was put
+        in the place of its method `execute` since the watch began, or on this device alone."""
+        device = self._device
+        return (
+            device.tracker.active
+            or getattr(device, "_debugger", None) is not None
+            or getattr(device.execute, "__func__", None) is not self._execute
+        )
+
+
 # --- QNodes ---
 
 

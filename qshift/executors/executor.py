@@ -69,7 +69,7 @@ class Executor(ABC):
         device: The device.
         seed: The seed; `qshift.executors.seeding.generator` makes random numbers of it.
         differentiates_gates: Whether `differentiates` may be True for circuits that are decomposed
-            into gates that devices differentiate.
+            into gates that devices differentiate. Where it changes, `differentiates` is asked anew.
         takes_seed: Whether `run` draws its samples from `seed`.
 
     Example:

@@ -27,6 +27,7 @@ from qshift.executors.simulator.prefix_order import in_order, stops
 from qshift.executors.simulator.state_steps import Steps
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
+_NORMALISED = 1e-6  # what the squared norm of a state may be off, to be sampled
 _PARTS = 16  # of a batch whose points run one after the other
 
 
@@ -78,6 +79,8 @@ class Simulation:
                 if begun or own:
                     raise NotCoveredError(f"{op.name} is not the first gate, or its state changes")
                 vector = np.ravel(op.state_vector(wire_order=circuit.wires))
+                if circuit.shots and abs(np.vdot(vector, vector) - 1.0) > _NORMALISED:
+                    raise NotCoveredError  # the device says how, or whether, it samples such a one
                 self._start = np.concatenate([vector.real, vector.imag]).astype(float)
             else:
                 frame.add(op, own, position)
