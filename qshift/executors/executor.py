@@ -8,7 +8,7 @@ which executor belongs to which device.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,6 +123,18 @@ class Executor(ABC):
         raise UnsupportedError(
             f"diff_method='adjoint': {self.name} runs circuits and does not differentiate them. "
             "Use diff_method='shift' or diff_method='best'."
+        )
+
+    def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
+        """Returns a circuit as a function of TensorFlow ops, from points float64[N, P] to values
+        float64[N, M], which a SavedModel can hold.
+
+        Raises:
+            UnsupportedError: If this executor cannot, or not for this circuit.
+        """
+        raise UnsupportedError(
+            f"{self.name} runs its circuits by Python code; those of qshift's embedded simulator, "
+            'for example qshift.device("simulator"), can be exported as TensorFlow ops'
         )
 
     def require_gradients(self, circuit: Circuit) -> None:
