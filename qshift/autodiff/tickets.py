@@ -13,14 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.threads import LARGEST_FORKED, require_threads
-from qshift.errors import UnsupportedError
 from qshift.executors.executor import Calls
 from qshift.tensorflow_internals import (
     LoopInputs,
     are_deterministic,
     capture_at_call,
     function_graph,
-    is_saving,
     python_op,
     takes_captures,
     vectorise,
@@ -69,13 +67,12 @@ def _draw_once(inputs: LoopInputs, numbers: Calls, in_order: bool) -> list[Any]:
 
 
 def _guard() -> tf.Tensor | None:
-    """Checks for forks and for SavedModels whenever a compiled function is run or saved.
+    """Checks for forks whenever a compiled function is run.
 
     In a graph it is a captured number that TensorFlow asks for at these times, by calling this
     function.
     """
     require_threads(LARGEST_FORKED + 1)
-    _require_no_saving()
     graph = function_graph()
     if graph is None:
         return tf.constant(0, tf.int64)
@@ -84,13 +81,3 @@ def _guard() -> tf.Tensor | None:
     # Where another compiled function calls this one, TensorFlow asks that one.
     return capture_at_call(graph, _guard, tf.int64, "qshift")
 
-
-def _require_no_saving() -> None:
-    if is_saving():
-        raise UnsupportedError(
-            "A SavedModel cannot hold quantum circuits: they are run by Python code of qshift, "
-            "which is not part of it, so it could not be used where it is loaded. Save the model "
-            'as model.save("name.keras") with its qnodes registered by qshift.keras.register, or '
-            "only the weights, by model.save_weights or tf.train.Checkpoint, and make the qnodes "
-            "anew there."
-        )
