@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 if a minimisation ended at a stationary point that is not known to be
         a minimum, 2 for an error of the caller's, 130 for an interruption.
     """
-    options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
+    options = parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same digits on every processor
     try:
@@ -104,7 +104,7 @@ class _Intermixed(argparse.ArgumentParser):
             self._is_within = False
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qshift",
         description="Quantum circuits and their exact derivatives of every order.",
