@@ -160,7 +160,7 @@ class _Run:
         programs.find(options.program)
         if options.device is not None:
             profiles.profile(options.device)
-        with _quiet():
+        with quiet():
             import tensorflow as tf
         import pennylane as qml
 
@@ -235,7 +235,7 @@ class _Run:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """A context that drops the messages that TensorFlow's libraries write to stderr, at any log
     level, when they load."""
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The command line: ``qshift devices``, ``plan``, ``evaluate``, ``minimize`` and ``jobs``.
+"""The command line: ``qshift devices``, ``plan``, ``evaluate``, ``minimize``, ``jobs``, ``doctor``.
 
 TensorFlow, PennyLane and Qiskit take seconds to import, so that only the commands that need them
 import them, in their bodies.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import qshift
-from qshift.cli import commands, jobs
+from qshift.cli import commands, doctor, jobs
 from qshift.errors import MissingExtraError, QShiftError
 from qshift.extras import require
 from qshift.optimize.minimize import OPTIMIZERS
@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 if a minimisation ended at a stationary point that is not known to be
-        a minimum, 2 for an error of the caller's, 130 for an interruption.
+        a minimum or if `doctor` finds something that does not work, 2 for an error of the caller's,
+        130 for an interruption.
     """
     options = parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -200,6 +201,7 @@ def parser() -> argparse.ArgumentParser:
         "--older", type=_number, metavar="DAYS", help="prune results that are older as well"
     )
     recorded.add_argument("--yes", action="store_true", help="prune without asking")
+    command("doctor", doctor.doctor, "say what is installed and what works, for bug reports")
     return parser
 
 
