@@ -49,46 +49,23 @@ variable_accessed: Callable[[tf.Variable], None] = tapes.variable_accessed
 following = gradients_util.PossibleTapeGradientTypes
 
 
-class _Open(threading.local):
-    """The numbers of a thread's open tapes and forward accumulators; each has one of its own."""
-
-    def __init__(self) -> None:
-        self.numbers: tuple[int, ...] = ()
-        self.watches = 0
-
-
-_open, _numbers = _Open(), itertools.count()
-# open_tapes() returns numbers of the tapes and forward accumulators that record now.
-open_tapes: Callable[[], tuple[int, ...]] = functools.partial(getattr, _open, "numbers")
+# The methods, of these classes, by which a tape or forward accumulator begins and ends to record:
+# when it is entered and left, paused, continued, or reset.
+RECORDING: tuple[tuple[Any, str], ...] = (
+    (tf.GradientTape, "_push_tape"),
+    (tf.GradientTape, "_pop_tape"),
+    (tf.autodiff.ForwardAccumulator, "_push_accumulator"),
+    (tf.autodiff.ForwardAccumulator, "_pop_accumulator"),
+)
 
 
-def _count_tapes(kind: type, push: str, pop: str) -> None:
-    """Has a class of tapes say when one of them begins and ends to record."""
-    pushed, popped = getattr(kind, push), getattr(kind, pop)
+class _Told(threading.local):
+    """How often tapes of a thread have been told to watch something."""
 
-    @functools.wraps(pushed)
-    def begin(self: Any) -> None:
-        pushed(self)
-        # A tape that is reset has forgotten what it recorded: it is another one from then on.
-        tape = vars(self).get("_tape")
-        if not hasattr(self, "_qshift_number") or self._qshift_tape is not tape:
-            self._qshift_number, self._qshift_tape = next(_numbers), tape
-        _open.numbers += (self._qshift_number,)
-
-    @functools.wraps(popped)
-    def end(self: Any) -> None:
-        popped(self)
-        number = getattr(self, "_qshift_number", None)
-        if number in _open.numbers:
-            place = _open.numbers.index(number)
-            _open.numbers = _open.numbers[:place] + _open.numbers[place + 1 :]
-
-    setattr(kind, push, begin)
-    setattr(kind, pop, end)
+    watches = 0
 
 
-_count_tapes(tf.GradientTape, "_push_tape", "_pop_tape")
-_count_tapes(tf.autodiff.ForwardAccumulator, "_push_accumulator", "_pop_accumulator")
+_told = _Told()
 
 
 def _mark_watched(kind: type, method: str) -> None:
@@ -98,7 +75,7 @@ def _mark_watched(kind: type, method: str) -> None:
     @functools.wraps(watch)
     def marked(self: Any, tensors: Any, *others: Any) -> None:
         watch(self, tensors, *others)
-        _open.watches += 1
+        _told.watches += 1
         for tensor in tf.nest.flatten(tensors, expand_composites=True):
             if isinstance(tensor, tf.Variable):
                 tensor = tensor.handle
@@ -106,7 +83,7 @@ def _mark_watched(kind: type, method: str) -> None:
                 if isinstance(tensor, EagerTensor) and isinstance(graph, func_graph.FuncGraph):
                     tensor = graph.capture(tensor)  # as reads in this graph have it
             if isinstance(tensor, tf.Tensor):
-                tensor.qshift_watched = _open.watches
+                tensor.qshift_watched = _told.watches
 
     setattr(kind, method, marked)
 
@@ -120,7 +97,7 @@ tf.Tensor.qshift_watched = 0
 # which it may not have followed the tensor: 0, or what `watches()` was then.
 was_told_to_watch: Callable[[tf.Tensor], int] = operator.attrgetter("qshift_watched")
 # watches() returns how often tapes of this thread have been told to watch something.
-watches: Callable[[], int] = functools.partial(getattr, _open, "watches")
+watches: Callable[[], int] = functools.partial(getattr, _told, "watches")
 
 
 def is_watched(tensor: tf.Tensor) -> bool:
@@ -128,24 +105,18 @@ def is_watched(tensor: tf.Tensor) -> bool:
     return following([tensor]) != 0
 
 
-# x[i] is `__getitem__` of one of these classes; the classes of eager tensors and of variables that
+# x[i] is one of these methods; the classes of eager tensors and of variables that
 # are made from them have none of their own.
-INDEXED: tuple[Any, ...] = tf.Tensor, tf.Variable
+INDEXED: tuple[tuple[Any, str], ...] = (tf.Tensor, "__getitem__"), (tf.Variable, "__getitem__")
 
 
 # --- ops ---
 
 
-def add_callback(callback: Callable) -> bool:
-    """Has TensorFlow call callback(op_type, inputs, attrs, outputs, op_name, graph) for all ops, in
-    all threads; returns whether it did not do so before."""
-    if callback in context.context().op_callbacks:
-        return False
-    op_callbacks.add_op_callback(callback)
-    return True
-
-
-remove_callback = op_callbacks.remove_op_callback
+# add_callback(callback): TensorFlow calls callback(op_type, inputs, attrs, outputs, op_name, graph)
+# for all ops of this thread, until remove_callback(callback).
+add_callback: Callable[[Callable], None] = op_callbacks.add_op_callback
+remove_callback: Callable[[Callable], None] = op_callbacks.remove_op_callback
 
 
 def is_initialized() -> bool:

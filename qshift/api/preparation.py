@@ -139,7 +139,7 @@ class Preparation:
         batch = batch_size(circuit, parameters)
         tensors, columns, active, watched = parts(circuit, parameters, batch, known)
         axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
-        key = (circuit, columns, active, axes)
+        key = (circuit, columns, active, axes, self.executor.watchers())
         with self._lock:
             program = self.programs.get(key)
             if program is None:
@@ -154,6 +154,8 @@ class Preparation:
         and how these follow from other tensors."""
         parameters, angles = list(compiled.parameters), Angles()
         names = angles.named(parameters)
+        if len({name for name, _ in names}) == len(names):
+            return compiled.circuit, parameters, names, angles
         circuit: Any = join(compiled.circuit, names, order)
         if circuit is not compiled.circuit:
             # An angle that is a multiple of another one is moved with it, from its own value.
@@ -189,7 +191,9 @@ class Preparation:
         """Takes a tape apart."""
         adjoint = self._diff_method == "adjoint"
         if self._diff_method == "best" and not tape.shots:
-            adjoint = self.executor.differentiates_gates and all(
+            executor = self.executor
+            can = executor.differentiates_gates and executor.watchers() == executor.unwatched
+            adjoint = can and all(
                 isinstance(measurement, ExpectationMP | VarianceMP)
                 for measurement in tape.measurements
             )
