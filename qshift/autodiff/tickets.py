@@ -80,4 +80,3 @@ def _guard() -> tf.Tensor | None:
         return None
     # Where another compiled function calls this one, TensorFlow asks that one.
     return capture_at_call(graph, _guard, tf.int64, "qshift")
-

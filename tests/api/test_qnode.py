@@ -546,7 +546,12 @@ def test_a_device_s_own_seed_makes_samples_reproducible():
 
 
 REFUSED_BY_DEVICES = {
-    "wires": ({"wires": 1}, lambda: qml.CNOT([0, 1]), qml.wires.WireError, "not found on the device"),
+    "wires": (
+        {"wires": 1},
+        lambda: qml.CNOT([0, 1]),
+        qml.wires.WireError,
+        "not found on the device",
+    ),
     "gate": ({}, lambda: Nothing(0), qml.exceptions.DeviceError, "Nothing.* not supported"),
     "channel": (
         {},

@@ -75,7 +75,9 @@ def test_too_few_wires_are_explained(wires, measurement, message, shots, tracker
     [(qml.sample, "qml.expval"), (qml.counts, "qml.probs"), (qml.state, "qml.expval")],
 )
 def test_other_measurements_say_what_to_use_instead(measurement, way_out):
-    node = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(circuit_on(0, 1, measurement))
+    node = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(
+        circuit_on(0, 1, measurement)
+    )
     with pytest.raises(qshift.UnsupportedError, match=f"return {way_out}"):
         node(tf.constant(0.3, tf.float64))
 

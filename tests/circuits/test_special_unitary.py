@@ -217,7 +217,9 @@ def test_constants_and_arguments_that_nobody_watches(compiled, tracker):
     expected = truth(AT["generic"], ALONG, ONE)[0]
     assert function(tf.constant(AT["generic"])).numpy() == pytest.approx(expected)
     assert tracker.totals["circuits"] == 1
-    constant = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(lambda: circuit(AT["generic"]))
+    constant = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(
+        lambda: circuit(AT["generic"])
+    )
     assert (tf.function(constant) if compiled else constant)().numpy() == pytest.approx(expected)
 
 

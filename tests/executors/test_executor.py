@@ -73,9 +73,7 @@ KINDS = {
         has_gradients=True,
     ),
     "simulator": Kind("lightning.qubit", made("lightning.qubit"), has_gradients=True),
-    "simulator for default.qubit": Kind(
-        "default.qubit", made("default.qubit"), has_gradients=True
-    ),
+    "simulator for default.qubit": Kind("default.qubit", made("default.qubit"), has_gradients=True),
     "aer": Kind("aer", on_estimator("aer")),
     "fake": Kind("fake:FakeManilaV2", on_estimator("fake:FakeManilaV2"), False, bias=0.35),
     "own": Kind("tests.own", lambda seed: registry.executor(OwnDevice(), seed), wires=False),
