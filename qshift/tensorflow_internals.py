@@ -308,6 +308,20 @@ def _outputs_read(owner: Any, nodes: Any, name: str) -> set[int]:
     return {int(rest[-1]) if rest else 0 for head, *rest in places if head == name}
 
 
+def tell_before_calls(tell: Callable[[], None]) -> None:
+    """Has TensorFlow call tell() whenever it is about to run a compiled function that has a
+    `python_op`, from now on. It makes all calls slower, so only the children of forks do so."""
+    call = atomic_function.AtomicFunction.call_flat
+
+    @functools.wraps(call)
+    def told(self: Any, *args: tf.Tensor) -> Any:
+        if tf.executing_eagerly() and _has_python_ops(self.graph):
+            tell()
+        return call(self, *args)
+
+    atomic_function.AtomicFunction.call_flat = told
+
+
 # --- graphs ---
 
 _CONTROL_FLOW = (CondBranchFuncGraph, WhileBodyFuncGraph, WhileCondFuncGraph)
@@ -322,22 +336,6 @@ def function_graph() -> tf.Graph | None:
     while isinstance(graph, _CONTROL_FLOW):
         graph = graph.outer_graph
     return graph
-
-
-def capture_at_call(graph: tf.Graph, ask: Callable[[], Any], dtype: tf.DType, key: str) -> Any:
-    """Adds a scalar to the inputs of a graph that `takes_captures`. TensorFlow calls ask() for it
-    whenever the function is about to be run; the same key gives the same input. In a SavedModel it
-    is zero."""
-    with tf.init_scope():
-        zero = tf.zeros([], dtype)
-    spec = tf.TensorSpec([], dtype)
-    return graph.capture_call_time_value(ask, spec, key=key, default_value=zero)
-
-
-def takes_captures(graph: tf.Graph) -> bool:
-    """Whether a graph belongs to a compiled function, which may ask for a value whenever it is run.
-    Other graphs, such as those of gradients, do not know such values."""
-    return type(graph) is func_graph.FuncGraph and graph.structured_input_signature is not None
 
 
 def deferred_captures(graph: tf.Graph) -> list[Callable]:

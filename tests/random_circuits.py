@@ -295,10 +295,8 @@ class RandomCircuit:
         return tuple(qml.apply(measurement) for measurement in self.measurements)
 
     def qshift(self, device=None, **settings) -> Callable:
-        """Returns the circuit as a TensorFlow function, float64[P] -> float64[...].
-
-        If no device is given, it runs on default.qubit itself.
-        """
+        """Returns the circuit as a TensorFlow function, float64[P] -> float64[...]. It runs on
+        default.qubit itself if no device is given."""
         if device is None:
             device, settings = qml.device("default.qubit"), {"embedded": False, **settings}
         node = qshift.qnode(device, **settings)(self)

@@ -7,8 +7,10 @@ what this module promises, without the rest of qshift.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import operator
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -139,26 +141,23 @@ def is_own_simulator(device: qml.devices.Device) -> bool:
     return all(getattr(device, name, None) is None for name in ("_max_workers", "_prng_key"))
 
 
-class Watch:
-    """Tells whether somebody watches what a device executes.
+def watching(device: qml.devices.Device) -> tuple[Callable[[], tuple], tuple]:
+    """Returns a function that says who watches what a device executes, and what it returns as long
+    as nobody does.
+
+    Somebody watches while a `qml.Tracker` or `qml.snapshots` is active on the device, or something
+    has taken the place of its method `execute`.
 
     Args:
-        device: The device.
+        device: A device of which `is_own_simulator` is True.
     """
+    if getattr(device, "_debugger", None) is None:
+        device._debugger = None  # lightning.qubit has none until it is first used with snapshots
+    execute = types.MethodType(type(device).execute, device)
+    return functools.partial(_watchers, device), (False, None, execute)
 
-    def __init__(self, device: qml.devices.Device) -> None:
-        self._device, self._execute = device, type(device).execute
 
-    @property
-    def is_on(self) -> bool:
-        """Whether a `qml.Tracker` or `qml.snapshots` is active on the device, or something was put
-        in the place of its method `execute` since the watch began, or on this device alone."""
-        device = self._device
-        return (
-            device.tracker.active
-            or getattr(device, "_debugger", None) is not None
-            or getattr(device.execute, "__func__", None) is not self._execute
-        )
+_watchers = operator.attrgetter("tracker.active", "_debugger", "execute")
 
 
 # --- QNodes ---

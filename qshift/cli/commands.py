@@ -23,6 +23,7 @@ import qshift
 from qshift.api import profiles
 from qshift.cli import programs
 from qshift.errors import QShiftError
+from qshift.inputs import said
 
 if TYPE_CHECKING:
     from qshift.optimize.result import Result
@@ -160,7 +161,7 @@ class _Run:
         programs.find(options.program)
         if options.device is not None:
             profiles.profile(options.device)
-        with _quiet():
+        with quiet():
             import tensorflow as tf
         import pennylane as qml
 
@@ -197,10 +198,12 @@ class _Run:
         try:
             qnode.construct((tf.constant(run.x),), {})
         except Exception as error:
-            reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error))  # without TensorFlow's notes
+            hint = ""
+            if () in shapes and not program.start:
+                hint = ". A vector of one entry is written with a comma: --params 0.4,"
             raise CommandError(
                 f"{program.name} fails for arguments of shapes "
-                f"{', '.join(map(str, shapes)) or 'none'}: {type(error).__name__}: {reason}"
+                f"{', '.join(map(str, shapes)) or 'none'}: {said(error)}{hint}"
             ) from error
         return run
 
@@ -235,7 +238,7 @@ class _Run:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """A context that drops the messages that TensorFlow's libraries write to stderr, at any log
     level, when they load."""
     sys.stderr.flush()

@@ -8,7 +8,7 @@ which executor belongs to which device.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,8 +69,11 @@ class Executor(ABC):
         device: The device.
         seed: The seed; `qshift.executors.seeding.generator` makes random numbers of it.
         differentiates_gates: Whether `differentiates` may be True for circuits that are decomposed
-            into gates that devices differentiate. Where it changes, `differentiates` is asked anew.
+            into gates that devices differentiate.
         takes_seed: Whether `run` draws its samples from `seed`.
+        watchers: Returns who watches the device, if the executor then leaves circuits to the
+            device; `differentiates` is asked for each answer anew.
+        unwatched: What `watchers` returns as long as nobody does.
 
     Example:
         >>> from qshift.executors.executor import Executor
@@ -85,6 +88,8 @@ class Executor(ABC):
 
     differentiates_gates = False
     takes_seed = False
+    watchers: Callable[[], Hashable] = tuple
+    unwatched: Hashable = ()
 
     def __init__(self, device: Any, seed: int | Sequence[int] | None = None):
         if seed is not None and not self.takes_seed:

@@ -5,6 +5,7 @@ Long runs keep a checkpoint, from which an interrupted run goes on with the same
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from qshift.errors import QShiftError
+from qshift.inputs import did_you_mean, is_integer, is_real
 from qshift.optimize.checkpoint import Checkpoint, State, identify
 from qshift.optimize.result import Point, Result
 from qshift.progress import progress as progress_display
@@ -137,7 +139,7 @@ def minimize(
     """
     x0 = np.asarray(x0)
     x0 = x0 if np.issubdtype(x0.dtype, np.floating) else x0.astype(float)
-    method = _method(optimizer, x0, damping, steps)
+    method = _method(optimizer, x0, learning_rate, damping, steps)
     rate = method.learning_rate if learning_rate is None else float(learning_rate)
     state, store = State(x0.astype(float)), None
     if checkpoint is not None:
@@ -184,9 +186,15 @@ def minimize(
     return Result(result, tuple(state.history), optimizer, tolerance)
 
 
-def _method(optimizer: str, x0: np.ndarray, damping: float, steps: int) -> _Optimizer:
-    if optimizer not in _OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {optimizer!r}; choose from {', '.join(OPTIMIZERS)}")
+def _method(
+    optimizer: str, x0: np.ndarray, rate: float | None, damping: float, steps: int
+) -> _Optimizer:
+    if not isinstance(optimizer, str) or optimizer not in _OPTIMIZERS:
+        raise ValueError(
+            f"unknown optimizer {optimizer!r}{did_you_mean(str(optimizer), OPTIMIZERS)}; choose "
+            f"from {', '.join(OPTIMIZERS)}. There is one starting point: several arrays are "
+            "joined to one, which the function takes apart"
+        )
     method = _OPTIMIZERS[optimizer]
     if not x0.size:
         raise ValueError("x0 is empty: there is nothing to minimize by")
@@ -195,8 +203,18 @@ def _method(optimizer: str, x0: np.ndarray, damping: float, steps: int) -> _Opti
             f"damping={damping} has no meaning for {optimizer}, which does not use the Hessian; "
             "leave it out, or choose newton or diagonal-newton"
         )
-    if steps < 0:
-        raise ValueError(f"steps must be at least 0, got {steps}")
+    if not is_integer(steps) or steps < 0:
+        raise ValueError(f"steps must be a whole number of at least 0, got {steps!r}")
+    if rate is not None and not (is_real(rate) and 0 < rate < math.inf):
+        raise ValueError(
+            f"learning_rate must be a positive number, got {rate!r}: others go uphill or nowhere. "
+            "To maximize, minimize the negative function"
+        )
+    if not (is_real(damping) and 0 <= damping < math.inf):
+        raise ValueError(
+            f"damping must be a number of at least 0, got {damping!r}: it is added to the Hessian, "
+            "which has to become positive"
+        )
     return method
 
 

@@ -170,38 +170,42 @@ def test_pennylanes_own_simulators_are_told_from_others():
 @pytest.mark.parametrize("name", ["default.qubit", "lightning.qubit"])
 def test_who_watches_a_device(name, monkeypatch):
     device = qml.device(name, wires=1)
-    watch = internals.Watch(device)
-    assert not watch.is_on
+    watchers, nobody = internals.watching(device)
+
+    def is_watched():
+        return watchers() != nobody
+
+    assert not is_watched()
     with qml.Tracker(device):
-        assert watch.is_on
-    assert not watch.is_on
+        assert is_watched()
+    assert not is_watched()
     for owner in (device, type(device)):  # a spy on one device, or on all of them
         with monkeypatch.context() as patch:
             patch.setattr(owner, "execute", lambda *args: None)
-            assert watch.is_on
-        assert not watch.is_on
+            assert is_watched()
+        assert not is_watched()
     if name == "default.qubit":
         seen = []
 
         @qml.snapshots
         @qml.qnode(device)
         def circuit():
-            qml.Snapshot(measurement=Looking(seen, watch))
+            qml.Snapshot(measurement=Looking(seen, is_watched))
             return qml.expval(qml.Z(0))
 
         circuit()
-        assert seen == [True] and not watch.is_on
+        assert seen == [True] and not is_watched()
 
 
 class Looking(qml.measurements.StateMeasurement):
-    """A measurement that notes what a watch says meanwhile."""
+    """A measurement that notes whether its device is watched meanwhile."""
 
-    def __init__(self, seen, watch):
+    def __init__(self, seen, is_watched):
         super().__init__()
-        self.seen, self.watch = seen, watch
+        self.seen, self.is_watched = seen, is_watched
 
     def process_state(self, state, wire_order):
-        self.seen.append(self.watch.is_on)
+        self.seen.append(self.is_watched())
         return state
 
     def process_density_matrix(self, density_matrix, wire_order):

@@ -360,3 +360,24 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, changed, difference):
     minimize(**run)
     with pytest.raises(CheckpointError, match=f"of another run: {difference}.*start over"):
         minimize(**run | changed)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"optimizer": [0.3]}, r"unknown optimizer \[0.3\].*one starting point"),
+        ({"optimizer": "adams"}, "did you mean 'adam'"),
+        ({"learning_rate": -1}, "learning_rate must be a positive number, got -1"),
+        ({"learning_rate": 0.0}, "learning_rate must be a positive number"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a positive number"),
+        ({"damping": -3}, "damping must be a number of at least 0, got -3"),
+        ({"steps": 2.5}, "steps must be a whole number of at least 0, got 2.5"),
+        ({"steps": -1}, "steps must be a whole number"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused_before_anything_runs(settings, message):
+    def never(x):
+        raise AssertionError("it was called")
+
+    with pytest.raises(ValueError, match=message):
+        minimize(never, [0.1], **settings)

@@ -16,6 +16,17 @@ _HELP = (
 )
 
 
+def _meant(name: str) -> str:
+    """Returns what a name that is no backend's may mean, in brackets, or ""."""
+    if "simulator" in name.lower():
+        return ' (IBM has retired its simulators: did you mean "aer"?)'
+    if name.lower().startswith(("ibm_", "ibmq_")):
+        return f' (did you mean "ibm:{name}"?)'
+    if name.startswith("Fake"):
+        return f' (did you mean "fake:{name}"?)'
+    return ""
+
+
 def target(
     name: str,
     optimization_level: int | None,
@@ -45,7 +56,7 @@ def target(
             name, optimization_level, options, least_qubits=least_qubits, **service
         )
     if kind not in ("aer", "fake") or name == "fake:":
-        raise OptionError("backend", f"there is no {name!r}; {_HELP}")
+        raise OptionError("backend", f"there is no {name!r}{_meant(str(name))}; {_HELP}")
     for key in service:
         raise OptionError(key, f'belongs to backend="ibm:..."; {name} runs on this machine')
     return LocalTarget(name, optimization_level, options)

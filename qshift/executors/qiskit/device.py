@@ -223,7 +223,7 @@ def _numeric(tape: QuantumScript, wires: Any) -> Any:
 
     Other constants are the coefficients in an Evolution, for example, or the exponent of a power.
     """
-    tape = defer(tape, wires)
+    tape, _ = defer(tape, wires)
     for op in tape.operations:
         # Both this function and PennyLane put all gates together again.
         if op.data and contains_custom(op) and (problem := user_gates.lost(op)):

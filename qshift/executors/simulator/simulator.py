@@ -10,7 +10,7 @@ import numpy as np
 import pennylane as qml
 
 from qshift.circuits.circuit import Circuit
-from qshift.circuits.pennylane_internals import DeviceRandomness, Watch
+from qshift.circuits.pennylane_internals import DeviceRandomness, watching
 from qshift.errors import UnsupportedError
 from qshift.executors.executor import Call, Executor
 from qshift.executors.pennylane import PennyLaneExecutor
@@ -50,6 +50,7 @@ class SimulatorExecutor(Executor):
         thresholds: They decide how points are run.
     """
 
+    differentiates_gates = True
     takes_seed = True
 
     def __init__(
@@ -61,7 +62,8 @@ class SimulatorExecutor(Executor):
         super().__init__(device, seed)
         self._thresholds = thresholds
         self._general = PennyLaneExecutor(device, seed)
-        self._wires, self._watch = device.wires, Watch(device)
+        self._wires = device.wires
+        self.watchers, self.unwatched = watching(device)
         randomness = DeviceRandomness(device)
         # The generator that the device's own seed has seeded.
         self._rng = randomness.get() if randomness.is_known else np.random.default_rng()
@@ -79,22 +81,17 @@ class SimulatorExecutor(Executor):
 
     def run(self, circuit: Circuit, points: np.ndarray, call: Call) -> np.ndarray:
         """See `Executor`."""
-        simulation = None if self._watch.is_on else self._simulation(circuit)
+        simulation = self._simulation(circuit)
         if simulation is None:
             return self._general.run(circuit, points, call)
         if circuit.shots:
             return self._samples(circuit, simulation, points, call)
         return self._found(simulation, simulation.values, points, (circuit.num_values,))
 
-    @property
-    def differentiates_gates(self) -> bool:  # type: ignore[override]  # the base class has a constant
-        """See `Executor`."""
-        return not self._watch.is_on
-
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
         few = circuit.num_values <= circuit.num_parameters
-        return few and not self._watch.is_on and self._has_gradients(circuit)
+        return few and self._has_gradients(circuit)
 
     def require_gradients(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `gradients` would; runs nothing."""
@@ -108,7 +105,9 @@ class SimulatorExecutor(Executor):
             UnsupportedError: If the circuit does not allow it.
         """
         simulation = self._simulation(circuit)
-        if simulation is None or not self._has_gradients(circuit) or self._is_left_out(circuit):
+        if simulation is None:
+            simulation = self._in_place_of_the_device(circuit)
+        if simulation is None or circuit.shots or not simulation.differentiable:
             return self._general.differentiate(circuit, points)
         shape = circuit.num_values, circuit.num_parameters
         return self._found(simulation, simulation.gradients, points, shape)
@@ -132,18 +131,19 @@ class SimulatorExecutor(Executor):
         simulation = None if circuit.shots else self._simulation(circuit)
         return simulation is not None and simulation.differentiable
 
-    def _is_left_out(self, circuit: Circuit) -> bool:
-        """Whether the device is watched, and differentiates a circuit itself. A compiled function
-        that was traced before may ask for gradients that the device does not have."""
-        if not self._watch.is_on:
-            return False
+    def _in_place_of_the_device(self, circuit: Circuit) -> Simulation | None:
+        """Returns the simulation of a circuit although the device is watched, if the device does
+        not differentiate it. A compiled function that was traced before may ask for that."""
         try:
             self._general.require_gradients(circuit)
         except UnsupportedError:
-            return False
-        return True
+            return self._simulations.get(circuit)
+        return None
 
     def _simulation(self, circuit: Circuit) -> Simulation | None:
+        """Returns the simulation of a circuit; None if the device has to run it."""
+        if self.watchers() != self.unwatched:
+            return None
         try:
             return self._simulations[circuit]
         except KeyError:
