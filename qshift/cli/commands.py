@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -300,13 +301,15 @@ def _result_table(run: _Run, result: Result) -> Table:
     table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    table.add_row("value", f"{result.value:.10f}")
+    shots = run.qnode.shots.total_shots
+    digits = 1 + math.ceil(math.log10(shots) / 2) if shots else 10  # one more than are certain
+    table.add_row("value", f"{result.value:.{digits}f}")
     table.add_row("gradient norm", f"{result.gradient_norm:.3g}")
     table.add_row("steps", str(result.steps))
     table.add_row("circuits executed", f"{result.circuits:,}")
     table.add_section()
     for label, value in list(zip(run.labels, result.x, strict=True))[:_MOST_ROWS]:
-        table.add_row(label, f"{value:z.10f}")
+        table.add_row(label, f"{value:z.{digits}f}")
     if len(run.labels) > _MOST_ROWS:
         table.add_row("...", "all of them: --json")
     return table
