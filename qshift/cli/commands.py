@@ -9,7 +9,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import combinations_with_replacement, islice
@@ -71,9 +71,13 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.order and not run.x.size:
         raise CommandError(f"{run.program.name} has no parameters; give --order 0")
     shapes: list[tuple[int, ...]] = []
+    is_table = False
 
     def values(x: np.ndarray) -> Any:
-        results = tf.nest.flatten(run.qnode(x))
+        nonlocal is_table
+        found = run.qnode(x)
+        is_table = isinstance(found, Mapping)  # whose entries TensorFlow sorts by their names
+        results = tf.nest.flatten(found)
         shapes[:] = [tuple(result.shape) for result in results]
         return tf.concat([tf.reshape(result, [-1]) for result in results], axis=0)
 
@@ -99,7 +103,14 @@ def evaluate(options: argparse.Namespace) -> int:
     listed = [[derivative.tolist() for derivative in each] for each in measurements]
     content = {"derivatives": listed[0] if len(listed) == 1 else listed}
     content = run.about() | content | {"executed": tracker.totals}
-    tables = [_derivatives_table(run, each) for each in measurements]
+    names: list[str | None] = [None] * len(measurements)
+    if len(measurements) > 1 and not is_table:
+        tape = run.qnode.construct((tf.constant(run.x),), {})
+        if len(tape.measurements) == len(measurements):  # not so with a shot vector
+            names = [repr(each) for each in tape.measurements]
+    tables = [
+        _derivatives_table(run, each, name) for each, name in zip(measurements, names, strict=True)
+    ]
     executed = f"{tracker.totals['circuits']:,} circuits executed"
     show(options, content, run.title, *tables, executed, written=options.npz)
     return 0
@@ -277,9 +288,9 @@ def show(
         print(f"Written: {out}")
 
 
-def _derivatives_table(run: _Run, derivatives: list[np.ndarray]) -> Table:
+def _derivatives_table(run: _Run, derivatives: list[np.ndarray], name: str | None) -> Table:
     """Returns a table of the distinct partial derivatives, or the first ones of many."""
-    table = Table()
+    table = Table(title=name, title_justify="left")
     table.add_column("order", justify="right")
     table.add_column("by", overflow="fold")
     table.add_column("value", justify="right", overflow="fold")

@@ -51,6 +51,13 @@ def _diagonal_newton(gradient: np.ndarray, hessian: np.ndarray, memory: dict) ->
     return _newton(gradient, hessian, memory)
 
 
+def _downwards(hessian: np.ndarray) -> np.ndarray:
+    """Returns the direction of length 1 in which a function curves down most, where it does not
+    slope: of two opposite ones, that with a positive largest entry."""
+    axis = np.linalg.eigh(hessian)[1][:, 0]
+    return axis * np.sign(axis[np.abs(axis).argmax()])
+
+
 def _saddle_free_newton(gradient: np.ndarray, hessian: np.ndarray, memory: dict) -> np.ndarray:
     """Returns |H|^-1 g, |H| having the absolute eigenvalues of H; Dauphin et al., NeurIPS (2014).
 
@@ -95,6 +102,7 @@ _OPTIMIZERS = {
     "adam": _Optimizer(_adam, 1, 0.1),
 }
 OPTIMIZERS = tuple(_OPTIMIZERS)
+_CURVED = 1e-6  # of the largest curvature: what is more than rounding
 _HALVINGS = 20  # of a step that leads uphill; beyond, rounding is what leads there
 
 
@@ -122,7 +130,8 @@ def minimize(
         optimizer: ``"newton"``: x <- x - learning_rate (H + damping I)^-1 g;
             ``"saddle-free-newton"``: the same with the absolute eigenvalues of H + damping I in
             place of its own, in steps that are never longer than learning_rate. It descends to
-            minima only: without shots, a step that leads uphill is tried again, half as long;
+            minima only: it leaves maxima and saddles along the lowest curvature, and without shots
+            a step that leads uphill is tried again, half as long;
             ``"diagonal-newton"``: the same with only the diagonal of H (for a QNode whose angles
             are affine in x, only the diagonal is evaluated);
             ``"gradient-descent"``: x <- x - learning_rate g; ``"adam"``: Kingma and Ba's.
@@ -181,10 +190,18 @@ def minimize(
         value = state.history[-1].value
         return value > before + 1e-12 * max(abs(value), abs(before))
 
+    def on_top() -> bool:
+        """Whether the last point is a maximum or saddle that can be left."""
+        last = state.history[-1]
+        if not method.descends or last.lowest_curvature is None or rate == 0:
+            return False
+        largest = last.largest_curvature or 0.0
+        return last.gradient_norm <= tolerance and last.lowest_curvature < -_CURVED * largest
+
     def finished() -> bool:
         if len(state.history) > steps:
             return True
-        return state.history[-1].gradient_norm <= tolerance and not uphill()
+        return state.history[-1].gradient_norm <= tolerance and not uphill() and not on_top()
 
     spent = 0
     if state.x is None and not finished():
@@ -217,7 +234,11 @@ def minimize(
                 shorter = state.memory["step"] / 2 ** state.memory["halvings"]
                 state.x = (state.memory["from"] - shorter).reshape(x.shape)
             elif not finished():
-                taken = rate * method.rule(gradient, hessian, state.memory)
+                if on_top():
+                    direction = _downwards(hessian)
+                else:
+                    direction = method.rule(gradient, hessian, state.memory)
+                taken = rate * direction
                 state.x = x - taken.reshape(x.shape)
                 if method.descends:
                     state.memory |= {"from": x.ravel(), "value": value}

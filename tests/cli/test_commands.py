@@ -176,6 +176,8 @@ def test_evaluate_writes_several_arguments_and_measurements(run, folder):
     command = ("evaluate", "programs.py:two", "--params", "0.3", "--params", "0.4,0.5")
     out = run(*command, "--order", 2, "--json", "out.json", "--npz", "out.npz")
     assert "Written: out.json" in out and "Written: out.npz" in out
+    titles = [line.strip() for line in out.splitlines() if re.match(r"(expval|probs)\(", line)]
+    assert titles == ["expval(Z(0) @ Z(1))", "probs(wires=[0])"]
     content = json.loads((folder / "out.json").read_text())
     assert content["parameters"] == {"a": 0.3, "b[0]": 0.4, "b[1]": 0.5}
     cos, sin, p, q = np.cos(0.3), np.sin(0.3), np.cos(0.2), np.sin(0.2)  # 0.2 is b0 b1

@@ -187,6 +187,14 @@ def test_saddle_free_newton_leaves_a_saddle():
     np.testing.assert_allclose(result.value, -2, atol=1e-12)
 
 
+@pytest.mark.parametrize("start", [[0.0, 0.0], [0.1, 0.1], [np.pi / 2, np.pi / 2], [0.0, 1.0]])
+def test_saddle_free_newton_leaves_where_nothing_slopes(start):
+    """From maxima and saddles, and from where symmetry leads to a saddle."""
+    result = minimize(lambda x: tf.cos(x[0]) * tf.cos(x[1]), start, "saddle-free-newton")
+    assert result.converged and result.steps < 40
+    np.testing.assert_allclose(result.value, -1, atol=1e-12)
+
+
 def test_saddle_free_newton_takes_steps_of_one_at_most():
     result = minimize(lambda x: 100 * x**4, 5.0, "saddle-free-newton", steps=20)
     taken = np.abs(np.diff(column(result, "x").astype(float).ravel()))
