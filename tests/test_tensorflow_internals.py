@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import config
 
 import qshift
@@ -265,26 +266,7 @@ def test_the_graph_of_a_function_is_found_from_its_loops():
         return tf.compat.v1.get_default_graph(), inner[0]
 
     here, inside = in_graph(graphs, tf.constant(0))
-    assert here is inside and internals.takes_captures(here)
-
-
-def test_graphs_of_gradients_take_no_captures():
-    seen = []
-
-    @tf.custom_gradient
-    def watched(x):
-        def gradient(up):
-            seen.append(internals.takes_captures(internals.function_graph()))
-            return up
-
-        return tf.identity(x), gradient
-
-    x = tf.constant(1.0)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = tf.function(watched)(x)
-    tape.gradient(y, x)
-    assert seen and not any(seen)
+    assert here is inside
 
 
 def test_vectorised_loops_ask_converters():
@@ -342,16 +324,14 @@ def test_ops_that_do_not_depend_on_a_loop_are_copied(monkeypatch):
 
 
 def test_graphs_ask_for_inputs_when_they_run():
-    variable, asked = tf.Variable(2.0), []
+    variable = tf.Variable(2.0)
 
     def late():
-        asked.append(1)
         return variable + 1.0
 
     def call(x):
         graph = tf.compat.v1.get_default_graph()
-        x = x * internals.capture_at_call(graph, late, tf.float32, "late")
-        return x + 0.0 * internals.capture_at_call(graph, late, tf.float32, "late")
+        return x * graph.capture_call_time_value(late, tf.TensorSpec([]), key="late")
 
     wrapped = tf.compat.v1.wrap_function(call, [tf.TensorSpec([])])
     (found,) = internals.deferred_captures(wrapped.graph)
@@ -360,6 +340,27 @@ def test_graphs_ask_for_inputs_when_they_run():
     pruned = wrapped.prune(wrapped.inputs, wrapped.outputs)
     assert float(tf.squeeze(pruned(tf.constant(2.0), value))) == 6.0
     assert in_graph(lambda: internals.deferred_captures(tf.compat.v1.get_default_graph())) == []
+
+
+def test_calls_of_functions_with_python_ops_are_told(monkeypatch):
+    kind, told = atomic_function.AtomicFunction, []
+    monkeypatch.setattr(kind, "call_flat", kind.call_flat)  # which is put back in the end
+    own = lambda x: internals.python_op(lambda x: 2 * x, [x], [tf.float64], stateful=False)[0]  # noqa: E731
+    inner = tf.function(own, autograph=False)
+    outer, plain = tf.function(lambda x: inner(x) + 1.0), tf.function(tf.sin)
+    x = tf.constant(1.0, tf.float64)
+    outer(x)
+    internals.tell_before_calls(lambda: told.append(1))
+    plain(x)
+    assert told == []
+    outer(x)
+    assert told == [1]
+    inner(x)
+    assert told == [1, 1]
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        plain(inner(x))
+    assert told == [1, 1, 1]
 
 
 def test_graphs_say_which_ops_always_run():

@@ -182,7 +182,8 @@ class Preparation:
         settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self._is_seeded and bool(run.shots)
-        return Program(circuit, columns, active, start, self.calls, reproducible=reproducible)
+        plain = functools.partial(self.executor.in_tensorflow, run)
+        return Program(circuit, columns, active, start, self.calls, reproducible, plain)
 
     def _objective_of(self, circuit: Circuit) -> str:
         return self._objective or ("shots" if circuit.shots else "circuits")

@@ -18,6 +18,7 @@ from qshift.api import qnode_options
 from qshift.api.pickling import reduced, restored
 from qshift.api.pipeline import apply
 from qshift.api.preparation import Preparation, Prepared
+from qshift.autodiff import saved_models as saved_models  # which tells TensorFlow
 from qshift.autodiff import special_unitary_op as special_unitary_op  # which registers itself
 from qshift.autodiff import without_xla as without_xla  # which tells TensorFlow
 from qshift.autodiff.angles import follows

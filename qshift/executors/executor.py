@@ -130,6 +130,18 @@ class Executor(ABC):
             "Use diff_method='shift' or diff_method='best'."
         )
 
+    def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
+        """Returns a circuit as a function of TensorFlow ops, from points float64[N, P] to values
+        float64[N, M], which a SavedModel can hold.
+
+        Raises:
+            UnsupportedError: If this executor cannot, or not for this circuit.
+        """
+        raise UnsupportedError(
+            f"{self.name} runs its circuits by Python code; those of qshift's embedded simulator, "
+            'for example qshift.device("simulator"), can be exported as TensorFlow ops'
+        )
+
     def require_gradients(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `gradients` would; runs nothing."""
         if type(self).differentiate is Executor.differentiate:

@@ -112,6 +112,21 @@ class SimulatorExecutor(Executor):
         shape = circuit.num_values, circuit.num_parameters
         return self._found(simulation, simulation.gradients, points, shape)
 
+    def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
+        """See `Executor`."""
+        if circuit.shots:
+            raise UnsupportedError(
+                f"its values are means of {circuit.shots.total_shots} shots; without shots they "
+                "can be exported as TensorFlow ops"
+            )
+        try:
+            from qshift.executors.simulator.exported import in_tensorflow  # Late, as Numba is.
+
+            return in_tensorflow(circuit, self._thresholds)
+        except _LACKING as error:
+            reason = _unusual(error) or "the embedded simulator does not cover it"
+            raise UnsupportedError(str(reason)) from error
+
     def _has_gradients(self, circuit: Circuit) -> bool:
         simulation = None if circuit.shots else self._simulation(circuit)
         return simulation is not None and simulation.differentiable
