@@ -99,6 +99,11 @@ def _text(value: Any) -> str:
     return value
 
 
+def _backend(value: Any) -> Any:
+    """Checks a backend: a text, or (in Python) an object of Qiskit's, which its executor checks."""
+    return value if hasattr(value, "target") else _text(value)
+
+
 def _positive(value: Any) -> int:
     if not is_integer(value) or value < 1:
         raise ValueError
@@ -135,7 +140,7 @@ def _truth(value: Any) -> bool:
 _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "description": (_text, "a text"),
     "device": (_text, "a text"),
-    "backend": (_text, "a text"),
+    "backend": (_backend, "a text, or a backend of Qiskit's"),
     "wires": (_wires, "a positive number of wires or a list of labels"),
     "shots": (_shots, "a positive number, or a list of numbers and [shots, copies] pairs"),
     "precision": (_precision, "a number between 0 and 1"),

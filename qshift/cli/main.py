@@ -174,7 +174,10 @@ def parser() -> argparse.ArgumentParser:
 
     minimize = command("minimize", commands.minimize, "minimize an expectation value", **common)
     minimize.add_argument(
-        "--optimizer", choices=OPTIMIZERS, default="newton", help="(default: newton)"
+        "--optimizer",
+        choices=OPTIMIZERS,
+        default="saddle-free-newton",
+        help="(default: saddle-free-newton, which descends; newton goes to maxima as well)",
     )
     minimize.add_argument("--steps", type=_number, default=100, help="at most (default: 100)")
     minimize.add_argument(
@@ -184,7 +187,9 @@ def parser() -> argparse.ArgumentParser:
         "--damping", type=float, default=0.0, help="added to the Hessian's diagonal (default: 0)"
     )
     minimize.add_argument(
-        "--tolerance", type=float, default=1e-9, help="of the gradient's norm (default: 1e-9)"
+        "--tolerance",
+        type=float,
+        help="of the gradient's norm (default: 1e-9, with shots about the gradient's error)",
     )
     minimize.add_argument(
         "--checkpoint",

@@ -166,7 +166,7 @@ class Result:
 
         figure = Figure(figsize=(6.4, 5.2), layout="constrained")
         # A notebook draws it by this method, also if nobody has imported pyplot.
-        vars(figure)["_repr_png_"] = partial(_png, figure)
+        vars(figure)["_repr_png_"] = partial(_repr_png_, figure)
         above, below = figure.subplots(2, 1, sharex=True)
         above.plot([point.value for point in self.history], color="C0", **style)
         above.set(ylabel="value")
@@ -188,7 +188,7 @@ class Result:
         return figure
 
 
-def _png(figure: Figure) -> bytes:
+def _repr_png_(figure: Figure) -> bytes:
     image = io.BytesIO()
     figure.savefig(image, format="png")
     return image.getvalue()
