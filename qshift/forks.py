@@ -40,10 +40,16 @@ class Lock(_thread.RLock):  # type: ignore[misc]  # typeshed has it final
         return Lock, ()
 
     def inherit(self) -> None:
-        # A lock that the forking thread owns stays locked: the fork happened inside its `with`
-        # block. typeshed does not know these two methods.
-        if not self._is_owned():  # type: ignore[attr-defined]
-            self._at_fork_reinit()  # type: ignore[attr-defined]
+        free(self)
+
+
+def free(lock: Any) -> None:
+    """Frees a reentrant lock in the child of a fork.
+
+    A lock that the forking thread holds stays locked: the fork happened inside its `with` block.
+    """
+    if not lock._is_owned():
+        lock._at_fork_reinit()
 
 
 # The objects whose `inherit` has to run in the child of a fork. They are kept in a module, because

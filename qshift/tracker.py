@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from qshift.forks import Lock
+from qshift.listeners import Listener, listening
+
+_recording = Lock()
 
 
-class Tracker:
+class Tracker(Listener):
     """Counts what qshift executes, in all threads, while the tracker is open.
 
     Attributes:
@@ -23,11 +24,6 @@ class Tracker:
         1
     """
 
-    # The trackers that count now. They count for the whole process: executors run in TensorFlow's
-    # threads, which do not know who has opened a tracker.
-    open: ClassVar[list[Tracker]] = []
-    _lock: ClassVar[Lock] = Lock()
-
     def __init__(self) -> None:
         self.reset()
 
@@ -35,20 +31,19 @@ class Tracker:
         """Sets all totals to zero."""
         self.totals = dict.fromkeys(("circuits", "batches", "jobs", "shots", "transpilations"), 0)
 
-    def __enter__(self) -> Tracker:
-        Tracker.open.append(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        Tracker.open.remove(self)
-
     def __repr__(self) -> str:
         return f"Tracker({', '.join(f'{name}={n}' for name, n in self.totals.items() if n)})"
+
+    def _repr_html_(self) -> str:
+        """Returns the totals as a table, for notebooks."""
+        head = "".join(f"<th>{name}</th>" for name in self.totals)
+        body = "".join(f"<td>{n:,}</td>" for n in self.totals.values())
+        return f"<table><tr>{head}</tr><tr>{body}</tr></table>"
 
     @staticmethod
     def record(**counts: int) -> None:
         """Adds counts to all open trackers."""
-        with Tracker._lock:
-            for tracker in set(Tracker.open):
+        with _recording:
+            for tracker in listening(Tracker):
                 for name, count in counts.items():
                     tracker.totals[name] += count

@@ -8,8 +8,11 @@ import threading
 
 import numpy as np
 import pytest
+from analytic import Circuit, Executor
 
 from qshift import forks
+from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.evaluation import Evaluation
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork"),
@@ -60,6 +63,40 @@ def test_a_lock_that_another_thread_held_is_free_in_a_fork():
             return free()
 
         assert in_a_fork(leave)
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_an_evaluation_that_another_thread_was_filling_is_free_in_a_fork(eager):
+    calls, running, done = EvaluatedCalls(), threading.Event(), threading.Event()
+    x = np.array([[0.3, 0.7, 1.1]])
+
+    class Slow(Executor):
+        def __call__(self, circuit, points, call):
+            running.set()
+            assert done.wait(60)
+            return super().__call__(circuit, points, call)
+
+    def start(parameters, number=1):
+        return Evaluation(Circuit(), Slow(), parameters, "circuits")
+
+    if eager:
+        evaluation = calls.eager[1] = start(x)
+    else:
+        evaluation = calls.find(1, x, start).evaluation
+
+    def read():
+        done.set()
+        return evaluation.partials(((),))
+
+    thread = threading.Thread(target=evaluation.partials, args=(((),),))
+    thread.start()
+    running.wait()
+    try:
+        found = in_a_fork(read)
+    finally:
+        done.set()
+        thread.join()
+    np.testing.assert_allclose(found, evaluation.partials(((),)))
 
 
 def test_a_lock_is_for_one_thread_at_a_time_in_a_fork():
@@ -121,7 +158,7 @@ def test_a_fork_waits_for_what_another_thread_imports(tmp_path, monkeypatch):
 
 
 _BUSY = """
-import faulthandler, os, sys, tempfile, threading, time
+import faulthandler, functools, os, sys, tempfile, threading, time
 import pennylane as qml, tensorflow as tf
 import qshift
 
@@ -135,9 +172,9 @@ def circuit(x):
 
 nodes = {}
 for name in ("default-qubit", "simulator"):
-    device = qshift.device(name)
-    nodes[name, "seeded"] = qshift.qnode(device, shots=10, seed=3)(circuit)
-    nodes[name, "drawn"] = qshift.qnode(device, shots=10_000)(circuit)
+    on = functools.partial(qshift.qnode, qshift.device(name), embedded=name == "simulator")
+    nodes[name, "seeded"] = on(shots=10, seed=3)(circuit)
+    nodes[name, "drawn"] = on(shots=10_000)(circuit)
 [node(X) for node in nodes.values()]  # TensorFlow has locks of its own when it is first used
 done = threading.Event()
 
@@ -159,7 +196,7 @@ while left:
         faulthandler.dump_traceback_later(18, file=where)
         drawn = [float(node(X)) for (_, kind), node in nodes.items() if kind == "drawn"]
         [node(X) for (_, kind), node in nodes.items() if kind == "seeded"]
-        new = qshift.qnode(device, shots=10_000)(circuit)
+        new = on(shots=10_000)(circuit)
         os.write(write, f"{drawn + [float(new(X))]}".encode())
         os._exit(0)
     end = time.time() + 20

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import pennylane as qml
 
@@ -46,9 +46,21 @@ def from_qnode(qnode: qml.QNode, **kwargs: Any) -> QNode:
     return converted
 
 
-# PennyLane's QNode -> its conversion. An entry dies with the QNode; it is kept here and not on the
-# QNode, which is the user's object, and is copied and pickled with all its attributes.
-_converted: WeakKeyDictionary[qml.QNode, tuple[tuple, QNode]] = WeakKeyDictionary()
+class _Conversion:
+    """The conversion of one of PennyLane's QNodes, which has it as an attribute. Copies of that
+    QNode take over its attributes, and are converted themselves.
+
+    Args:
+        of: The QNode.
+        made_of: What it consisted of when it was converted.
+        own: The conversion.
+    """
+
+    def __init__(self, of: qml.QNode, made_of: tuple, own: QNode) -> None:
+        self.of, self.made_of, self.own = weakref.ref(of), made_of, own
+
+    def __reduce__(self) -> Any:
+        return dict, ()  # in a copy or pickle there is nothing, which can be read without qshift
 
 
 def as_own(fn: Callable) -> Callable:
@@ -63,13 +75,13 @@ def as_own(fn: Callable) -> Callable:
     if not isinstance(fn, qml.QNode) or isinstance(fn, QNode):
         return fn
     made_of = fn.func, fn.device, fn.shots, tuple(pipeline(fn))
-    before, converted = _converted.get(fn, (None, None))
-    if converted is None or before != made_of:
+    known = vars(fn).get("_qshift_conversion")
+    if not known or known.of() is not fn or known.made_of != made_of:
         try:
-            converted = from_qnode(fn)
+            known = _Conversion(fn, made_of, from_qnode(fn))
         except UnsupportedError as error:
             raise UnsupportedError(
                 f"{fn} is a QNode of PennyLane's, and qshift.from_qnode cannot convert it: {error}"
             ) from error
-        _converted[fn] = made_of, converted
-    return converted
+        vars(fn)["_qshift_conversion"] = known
+    return known.own

@@ -145,7 +145,7 @@ class Preparation:
         batch = batch_size(circuit, parameters)
         tensors, columns, active, watched = parts(circuit, parameters, batch, known)
         axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
-        key = (circuit, columns, active, axes)
+        key = (circuit, columns, active, axes, self.executor.watchers())
         with self._lock:
             program = self.programs.get(key)
             if program is None:
@@ -160,6 +160,8 @@ class Preparation:
         and how these follow from other tensors."""
         parameters, angles = list(compiled.parameters), Angles()
         names = angles.named(parameters)
+        if len({name for name, _ in names}) == len(names):
+            return compiled.circuit, parameters, names, angles
         circuit: Any = join(compiled.circuit, names, order)
         if circuit is not compiled.circuit:
             # An angle that is a multiple of another one is moved with it, from its own value.
@@ -190,7 +192,8 @@ class Preparation:
             settings["least"] = asked.least
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self._is_seeded and bool(run.shots)
-        return Program(circuit, columns, active, start, self.calls, reproducible=reproducible)
+        plain = functools.partial(self.executor.in_tensorflow, run)
+        return Program(circuit, columns, active, start, self.calls, reproducible, plain)
 
     def _objective_of(self, circuit: Circuit) -> str:
         return self._objective or ("shots" if circuit.shots else "circuits")
@@ -219,13 +222,17 @@ class Preparation:
             )
         if asked.total:
             return "batch"
+        if asked is not self._shots and self._objective_of(circuit) == "circuits":
+            return "equal"
         return "own" if allots and not asked.equal and asked.number >= LEAST else "equal"
 
     def compile(self, tape: QuantumScript) -> Compiled:
         """Takes a tape apart."""
         adjoint = self._diff_method == "adjoint"
         if self._diff_method == "best" and not tape.shots:
-            adjoint = self.executor.differentiates_gates and all(
+            executor = self.executor
+            can = executor.differentiates_gates and executor.watchers() == executor.unwatched
+            adjoint = can and all(
                 isinstance(measurement, ExpectationMP | VarianceMP)
                 for measurement in tape.measurements
             )

@@ -18,14 +18,13 @@ import tensorflow as tf
 
 from qshift.autodiff.dataflow import name_of
 from qshift.autodiff.op_kinds import DIFFERENTIABLE, FUNCTIONS, PICKS, is_linear
-from qshift.autodiff.remembered_ops import Made, made, scope
+from qshift.autodiff.remembered_ops import Made, made, scope, tapes
 from qshift.tensorflow_internals import (
     EagerTensor,
     following,
     has_other_gradient,
     has_state,
     is_watched,
-    open_tapes,
     was_told_to_watch,
 )
 from qshift.tensors import constant
@@ -141,7 +140,7 @@ class Angles:
         self.steps: dict[Hashable, Step] = {}
         self.key: Callable[[tf.Tensor], Hashable] = id if tf.executing_eagerly() else name_of
         self._writes: dict[int, dict[str, int]] = {}
-        self._scope = scope()
+        self._scope, self._tapes = scope(), tapes()
 
     def named(self, tensors: Sequence[tf.Tensor | tf.Variable]) -> list[Angle]:
         """Returns for each tensor the name of an angle, and the factor from that angle to the
@@ -221,7 +220,7 @@ class Angles:
         # Tapes that follow one of them only do not differentiate through the op. Two stands for two
         # or more of them.
         same = tapes == following([step.other])
-        if not same or tapes > 1 and not set(open_tapes()) <= set(origin.tapes):
+        if not same or tapes > 1 and origin.tapes != self._tapes:
             return None
         return step
 

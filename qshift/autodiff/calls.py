@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from qshift.autodiff.evaluation import Evaluation
 from qshift.executors.executor import Calls
-from qshift.forks import Lock
+from qshift.forks import Lock, in_children
 from qshift.rules.planner import Index
 
 
@@ -108,6 +107,9 @@ class Evaluations:
     def __len__(self) -> int:
         return len(self._evaluations)
 
+    def __iter__(self) -> Iterator[Evaluation]:
+        return iter(list(self._evaluations.values()))
+
     def __contains__(self, key: tuple) -> bool:
         return key in self._evaluations
 
@@ -176,6 +178,12 @@ class EvaluatedCalls(Calls):
         self.in_order = False
         self.eager: weakref.WeakValueDictionary[int, Evaluation] = weakref.WeakValueDictionary()
         self.evaluations = Evaluations()
+        in_children(self)
+
+    def inherit(self) -> None:
+        """Frees the locks of all evaluations in the child of a fork."""
+        for evaluation in [*self.eager.values(), *self.evaluations]:
+            evaluation.inherit()
 
     def find(self, number: int, parameters: np.ndarray, start: Callable[..., Any]) -> Any:
         """Returns the evaluation of a call at some parameters, started if it is new.
@@ -194,31 +202,3 @@ class EvaluatedCalls(Calls):
         kept = self.evaluations.get(number, parameters, lambda at: start(at, number=number))
         kept.evaluation.final = True
         return kept
-
-
-class EagerCall:
-    """A call in eager mode.
-
-    Args:
-        calls: The calls of the qnode.
-        number: The number of this call.
-        evaluation: The call's evaluation.
-    """
-
-    __slots__ = ("evaluation", "_calls", "_number", "_ticket")
-
-    def __init__(self, calls: EvaluatedCalls, number: int, evaluation: Evaluation) -> None:
-        self.evaluation = evaluation
-        self._calls, self._number = calls, number
-        self._ticket: weakref.ref[tf.Tensor] | None = None
-
-    def ticket(self) -> tf.Tensor:
-        """Returns the tensor by which graphs know the call, where they compute its derivatives."""
-        ticket = self._ticket and self._ticket()
-        if ticket is None:
-            with tf.init_scope():
-                ticket = tf.constant(self._number, tf.int64)
-            ticket.qshift_owned = self.evaluation  # for as long as such a graph holds the ticket
-            self._calls.eager[self._number] = self.evaluation
-            self._ticket = weakref.ref(ticket)
-        return ticket

@@ -32,12 +32,14 @@ class Entry(NamedTuple):
 
     Attributes:
         tensor: The tensor.
+        identity: What two tensors share only if one can be used in place of the other.
         batch: `ALONE`, `ROWS` or `COLUMNS`.
         position: Which of its entries, or of each of its rows or columns.
         times, over: The constants by which it is multiplied and divided.
     """
 
     tensor: tf.Tensor
+    identity: Hashable
     batch: int
     position: int
     times: float = 1.0
@@ -58,7 +60,7 @@ def blocks(angles: Sequence[tf.Tensor], known: Angles) -> list[tuple[list[int], 
     alone: list[int] = []
     for i, angle in enumerate(angles):
         if (entry := _entry(angle, known)) is not None:
-            key = (*_identity(entry.tensor, known), entry.batch)
+            key = entry.identity, entry.batch
             entries.setdefault(key, []).append((entry.position, i, entry))
         else:
             alone.append(i)
@@ -85,14 +87,6 @@ def _width(entry: Entry) -> int:
     return axes.num_elements()
 
 
-def _identity(tensor: tf.Tensor, known: Angles) -> tuple[Hashable, ...]:
-    """Returns what two tensors share only if one can be used in place of the other."""
-    step = known.steps.get(known.key(tensor))
-    if step is not None and step.label is not None and step.label[0] == "ReadVariableOp":
-        return known.key(step.other), step.label  # reads of a variable between two assignments
-    return (id(tensor),)
-
-
 def _entry(angle: tf.Tensor, known: Angles) -> Entry | None:
     """Returns of which tensor an angle is an entry, times a constant."""
     kind = ENTRIES if isinstance(angle, EagerTensor) else "StridedSlice"
@@ -110,11 +104,14 @@ def _entry(angle: tf.Tensor, known: Angles) -> Entry | None:
         tensor = step.other
     if not picked:
         return None
+    identity: Hashable = id(tensor)
+    if step is not None and step.label is not None and step.label[0] == "ReadVariableOp":
+        identity = known.key(step.other), step.label  # reads of a variable between two assignments
     if len(picked) == 1 and isinstance(angle, EagerTensor) and not angle.shape.rank:
         _, (position,) = picked[0].qshift_made.settings
-        return Entry(tensor, ALONE, position, times, over)
+        return Entry(tensor, identity, ALONE, position, times, over)
     place = _place(tensor, picked[::-1])
-    return None if place is None else Entry(tensor, *place, times, over)
+    return None if place is None else Entry(tensor, identity, *place, times, over)
 
 
 def _place(tensor: tf.Tensor, picked: Sequence[tf.Tensor]) -> tuple[int, int] | None:
@@ -193,7 +190,7 @@ def _taken(wanted: Sequence[Entry]) -> tf.Tensor:
     Args:
         wanted: Of one tensor and one way of lying in it.
     """
-    tensor, batch, _, _, _ = wanted[0]
+    tensor, _, batch, _, _, _ = wanted[0]
     shape = [-1 if size is None else size for size in tensor.shape]
     if batch == ALONE:
         numbers = tf.reshape(tensor, [1, math.prod(shape)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pennylane import QueuingManager
 
 from qshift.autodiff.table import SampledTable, Table
 from qshift.executors.executor import Call
-from qshift.forks import Lock
+from qshift.forks import free
 from qshift.rules.allocation import LEAST
 from qshift.rules.planner import Index, Planner
 from qshift.rules.shifting import Shifter
@@ -129,12 +130,19 @@ class Evaluation:
             self._values.parameters = self._shifted.near(parameters)
         self._gradients: Table | None = None  # made when gradients are needed first
         self._together: tuple[tuple[Index, ...], np.ndarray] = (), np.empty(0)
-        self._lock: AbstractContextManager = nullcontext() if alone else Lock()
+        self._lock: AbstractContextManager = nullcontext() if alone else threading.RLock()
+
+    def inherit(self) -> None:
+        """Frees the lock in the child of a fork. Whoever keeps evaluations calls this: there are
+        too many of them for each to be an heir."""
+        if not isinstance(self._lock, nullcontext):
+            free(self._lock)
 
     @property
     def nbytes(self) -> int:
-        held = self.parameters, self._values, self._gradients, self._together[1]
-        return _OVERHEAD + sum(each.nbytes for each in held if each is not None)
+        gradients = 0 if self._gradients is None else self._gradients.nbytes
+        held = self.parameters.nbytes + self._values.nbytes + self._together[1].nbytes
+        return _OVERHEAD + held + gradients
 
     def partials(
         self, indices: Sequence[Index], also: tuple[tuple[Index, ...], ...] = ()
@@ -206,7 +214,7 @@ class Evaluation:
             run = partial(self._where_finite, partial(self._executor.gradients, circuit), shape)
             gradients = self._gradients.partials(sources.gradients, run)  # [rows, N, M, P]
             result[sources.by_gradients] = gradients[sources.rows, :, :, sources.columns]
-        result = np.moveaxis(result, 0, 2)
+        result = result.transpose(1, 2, 0)
         return result if sources.mask is None else result * sources.mask
 
     def _run(self, points: np.ndarray, shots: np.ndarray | None = None) -> np.ndarray:

@@ -98,6 +98,7 @@ def parts(
         kinds.setdefault(label, []).append(i)
     useful = set(circuit.active_columns)
     tensors, columns, active = [], [], []
+    rows = 1 if batch is None else batch  # a tensor, if it is not known yet
     follow: list[int] = []
     can: list[int] = []
     for (is_followed, has_no_rule, *_), slots in kinds.items():
@@ -117,17 +118,19 @@ def parts(
         if not has_no_rule:
             (follow if is_followed else can).extend(moving)
         active.append(moving if is_followed or not eager else None)
-        tensors.append(_pack([numbers for _, numbers in laid_out], batch))
+        each = [block for _, block in laid_out]
+        whole = len(each) == 1 and isinstance(rows, int) and each[0].shape[0] == rows
+        done = whole and each[0].dtype == tf.float64
+        tensors.append(each[0] if done else _pack(each, rows))
     if not tensors:
         return Parts([tf.zeros([1, 0], tf.float64)], ((),), (None,), ())
     watched = follow or ([] if eager else can)
     return Parts(tensors, tuple(columns), tuple(active), tuple(sorted(watched)))
 
 
-def _pack(blocks: Sequence[tf.Tensor], batch: int | None) -> tf.Tensor:
-    """Joins blocks [1 or N, columns] to one tensor, float64[N, all columns]."""
+def _pack(blocks: Sequence[tf.Tensor], rows: int | tf.Tensor) -> tf.Tensor:
+    """Joins blocks [1 or N, columns] to one tensor, float64[N, all columns]; N is `rows`."""
     blocks = [tf.cast(block, tf.float64) for block in blocks]
-    rows = 1 if batch is None else batch  # a tensor, if it is not known yet
     blocks = [
         block
         if isinstance(rows, int) and block.shape[0] == rows

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.calls import EagerCall
 from qshift.autodiff.node_errors import tell
 from qshift.autodiff.one_batch import siblings
 from qshift.rules.planner import Index
@@ -38,7 +37,7 @@ from qshift.tensorflow_internals import (
     wrapped,
 )
 
-_GRADIENT, _GRADIENT_OF_READ = "QShiftPartials", "QShiftRead"
+_GRADIENT, _GRADIENT_OF_READ = GRADIENTS = "QShiftPartials", "QShiftRead"
 _READ_OP = "IdentityN"
 
 
@@ -97,7 +96,7 @@ class Node(Protocol):
         ...
 
 
-def run(node: Node, call: EagerCall | tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+def run(node: Node, call: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
     """Runs a node, or adds it to the graph that is being traced.
 
     Open tapes and forward accumulators learn the node's derivatives. (With a `tf.custom_gradient`,
@@ -106,18 +105,17 @@ def run(node: Node, call: EagerCall | tf.Tensor, inputs: Sequence[tf.Tensor]) ->
 
     Args:
         node: The node. A graph keeps it for ever, so it must not hold data.
-        call: The call of the qnode; in graphs, its ticket.
+        call: The ticket of the qnode's call, int64[]: its number. In eager mode it holds the call's
+            evaluation as `qshift_evaluation`, for as long as a tape or graph holds the ticket.
         inputs: float64[N, ...] each.
 
     Returns:
         float64[N, ...].
     """
     if tf.executing_eagerly():
-        assert isinstance(call, EagerCall), "tickets are for graphs"
-        result = tf.constant(node(call.evaluation, *inputs))
+        result = tf.constant(node(call.qshift_evaluation, *inputs))
     else:
-        ticket = call.ticket() if isinstance(call, EagerCall) else call
-        result = _graph_op(node, ticket, inputs)
+        result = _graph_op(node, call, inputs)
         *_, call = result.op.inputs[: -len(inputs)]
         inputs = result.op.inputs[-len(inputs) :]
     if not could_record():
@@ -143,7 +141,9 @@ class _InGraph:
 
     def __init__(self, node: Any, graph: tf.Graph) -> None:
         # Of other graphs nobody knows what will be read.
-        along = getattr(node, "along", ()) if keeps_outputs(graph) else ()
+        along = getattr(node, "along", ())
+        if along and not keeps_outputs(graph):
+            along = ()
         self.nodes: tuple[Any, ...] = (node, *along)
         self._graph = weakref.ref(graph)
         self._together: tuple[list[tuple[Node, bool]], list[bool]] | None = None
@@ -188,7 +188,7 @@ def _graph_op(node: Any, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.T
     merging it with another call.
     """
     graph = tf.compat.v1.get_default_graph()
-    if (op := _op_along(node, ticket, inputs)) is not None:
+    if (op := at_hand(node, ticket, inputs)) is not None:
         return _read(node, op)
     call = _InGraph(node, graph)
     dtypes = [tf.float64] + [tf.int64] * (len(call.nodes) - 1)
@@ -207,21 +207,15 @@ def _graph_op(node: Any, ticket: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.T
     return result
 
 
-def _op_along(node: Any, ticket: Any, inputs: Sequence[tf.Tensor]) -> tf.Operation | None:
-    """Returns the op, in the graph that is being traced, that gives a node's result beside its
-    own."""
+def at_hand(node: Any, ticket: Any, inputs: Sequence[tf.Tensor]) -> tf.Operation | None:
+    """Returns the op of the graph that is being traced that gives a node's result beside its own,
+    so that `run` adds no other; None if there is none."""
     graph = tf.compat.v1.get_default_graph()
     known = getattr(graph, "qshift_along", {})
     if not known or any(getattr(each, "graph", None) is not graph for each in (ticket, *inputs)):
         return None
     op = known.get(tuple([each.name for each in (ticket, *inputs)]))
     return op if op is not None and node in function_of(op).nodes[1:] else None
-
-
-def is_at_hand(node: Any, call: Any, inputs: Sequence[tf.Tensor]) -> bool:
-    """Whether an op of the graph that is being traced gives a node's result, so that `run` adds no
-    other."""
-    return not isinstance(call, EagerCall) and _op_along(node, call, inputs) is not None
 
 
 def _read(node: Any, op: tf.Operation) -> tf.Tensor:
@@ -250,6 +244,8 @@ def _node_read(result: tf.Tensor) -> Any:
 
 @tf.RegisterGradient(_GRADIENT)
 def _gradient(op: tf.Operation, cotangent: tf.Tensor, *_: Any) -> list[tf.Tensor | None]:
+    if op is None:  # while a SavedModel is written, which has no derivatives
+        return []
     ticket, *inputs = op.inputs
     node = function_of(op).nodes[0]
     return [None, *node.gradient(ticket, inputs, cotangent, [True] * len(inputs))]
@@ -257,6 +253,8 @@ def _gradient(op: tf.Operation, cotangent: tf.Tensor, *_: Any) -> list[tf.Tensor
 
 @tf.RegisterGradient(_GRADIENT_OF_READ)
 def _gradient_of_read(op: tf.Operation, cotangent: tf.Tensor, *_: Any) -> list[tf.Tensor | None]:
+    if op is None:
+        return []
     result, ticket, *inputs = op.inputs
     node = _node_read(result)
     return [None, None, *node.gradient(ticket, inputs, cotangent, [True] * len(inputs))]
@@ -279,14 +277,15 @@ def _vectorised(node: Any, before: int, inputs: LoopInputs) -> list[Any]:
     )
     if stacked[0]:
         raise NotVectorisedError("the ticket depends on the loop")
-    length = loop_length(inputs)
-    # Nobody uses what else the op gives: nodes that run along are run anew where they are read.
-    others = [wrapped(tf.zeros([length], tf.int64), True)] * (len(op.outputs) - 1)
+    others = []
+    if len(op.outputs) > 1:
+        # Nobody uses what else the op gives: nodes that run along are run anew where they are read.
+        others = [wrapped(tf.zeros([loop_length(inputs)], tf.int64), True)] * (len(op.outputs) - 1)
     if before:
         others = [wrapped(*each) for each in zip(tensors, stacked, strict=True)]
     if not any(stacked[:-1]) and hasattr(node, "of_all"):
         return [wrapped(node.of_all(tensors[0], tensors[1:], "l"), True), *others]
-    longer = []
+    length, longer = loop_length(inputs), []
     for tensor, is_stacked in zip(tensors[1:], stacked[1:], strict=True):
         if not is_stacked:
             tensor = tf.broadcast_to(tensor, tf.concat([[length], tf.shape(tensor)], 0))

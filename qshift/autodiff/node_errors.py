@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import tensorflow as tf
 
-# The errors raised within each open block of `own_errors`, of all threads. They are kept in the
-# module, because TensorFlow runs nodes in its own threads, which do not know who runs the graph.
-_listening: list[list[Exception]] = []
+from qshift.listeners import Listener, listening
+
+
+class own_errors(Listener):  # noqa: N801  # it is used like a function
+    """A context in which an error of a node that a graph runs is raised unchanged; outside of it,
+    TensorFlow raises an error of its own class instead."""
+
+    def __init__(self) -> None:
+        self._raised: list[Exception] = []
+
+    def hear(self, error: Exception) -> None:
+        """Is told that a node has raised an error, in a graph that anybody runs."""
+        self._raised.append(error)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if isinstance(error, tf.errors.OpError):
+            # Other threads may be running graphs as well.
+            own = (x for x in self._raised if f"{type(x).__name__}: {x}" in error.message)
+            raise next(own, error) from None
 
 
 def tell(error: Exception) -> None:
     """Tells the open blocks of `own_errors` that a node has raised an error."""
-    for raised in _listening:
-        raised.append(error)
-
-
-@contextmanager
-def own_errors() -> Iterator[None]:
-    """A context in which an error of a node that a graph runs is raised unchanged; outside of it,
-    TensorFlow raises an error of its own class instead."""
-    raised: list[Exception] = []
-    _listening.append(raised)
-    try:
-        yield
-    except tf.errors.OpError as error:
-        # Other threads may be running graphs as well.
-        own = (x for x in raised if f"{type(x).__name__}: {x}" in error.message)
-        raise next(own, error) from None
-    finally:
-        _listening[:] = [other for other in _listening if other is not raised]
+    for block in listening(own_errors):
+        block.hear(error)

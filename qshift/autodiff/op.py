@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.contraction import Contraction, Pullback, Pushforward, zeros_that_follow
-from qshift.autodiff.node import is_at_hand, run
+from qshift.autodiff.node import at_hand, run
 from qshift.rules.planner import Index
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Partials:
             zeros = tf.zeros([tf.shape(vector)[0], *contracted.shape], tf.float64)
             return zeros_that_follow(zeros, inputs)
         if not tf.executing_eagerly() and (
-            self.program.reproducible or is_at_hand(contracted.upper, call, tensors)
+            self.program.reproducible or at_hand(contracted.upper, call, tensors) is not None
         ):
             return contracted.of_all(call, inputs)
         return run(contracted, call, inputs)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from qshift.autodiff.calls import EagerCall, EvaluatedCalls
+from qshift.autodiff.calls import EvaluatedCalls
 from qshift.autodiff.evaluation import Structure
 from qshift.autodiff.node import run
 from qshift.autodiff.op import Partials
@@ -38,6 +38,8 @@ class Program:
             those that zeros multiply: with samples, the set of points that are evaluated together
             decides which samples a derivative is read off, so this set must depend neither on the
             vectors nor on the order in which TensorFlow runs ops.
+        plain: plain() returns the values as a function of TensorFlow ops, from float64[N, P] to
+            float64[N, M], for SavedModels, or raises UnsupportedError; None if there is none.
     """
 
     def __init__(
@@ -48,13 +50,16 @@ class Program:
         start: Callable[..., Any],
         calls: EvaluatedCalls,
         reproducible: bool = False,
+        plain: Callable[[], Callable[[tf.Tensor], tf.Tensor]] | None = None,
     ) -> None:
         self.circuit = circuit
         self.columns = columns
+        self._in_order = columns == (tuple(range(circuit.num_parameters)),)
         self.active = active
         self.start = start
         self.calls = calls
         self.reproducible = reproducible
+        self.plain = plain
         self._partials: dict[tuple[Index, ...], Partials] = {}
         self.values = self.partials(((),))
 
@@ -75,7 +80,9 @@ class Program:
             evaluation = self.start(parameters, number=number, alone=alone)
             if alone:  # nothing records the call, so that nobody can ask for derivatives
                 return tf.constant(evaluation.partials(((),))[:, :, 0])
-            call: EagerCall | tf.Tensor = EagerCall(self.calls, number, evaluation)
+            # Graphs that compute derivatives of this call find it by its number.
+            call = tf.constant(number, tf.int64)
+            call.qshift_evaluation = self.calls.eager[number] = evaluation
         else:
             call = graph_ticket(self.calls, self.reproducible or self.calls.in_order)
         return tf.squeeze(run(self.values, call, tensors), [2])
@@ -88,6 +95,8 @@ class Program:
 
     def assemble(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """Puts the parts together: parameters float64[N, P]."""
+        if len(arrays) == 1 and self._in_order:
+            return np.array(arrays[0], dtype=float)
         parameters = np.empty((len(arrays[0]), self.circuit.num_parameters))
         for array, columns in zip(arrays, self.columns, strict=True):
             parameters[:, columns] = array
@@ -100,15 +109,20 @@ class Program:
             number: Of the call, as its ticket says.
             arrays: The program's tensors.
         """
-        return Execution(self, number, arrays)
+        evaluation = self.calls.find(number, self.assemble(arrays), self.start)
+        return Execution(self.circuit, evaluation)
 
 
 class Execution(NamedTuple):
-    """One execution of a call in a graph; see `Program.execution`."""
+    """One execution of a call in a graph; see `Program.execution`.
 
-    program: Program
-    number: int
-    arrays: Sequence[np.ndarray]
+    Attributes:
+        circuit: The program's circuit.
+        evaluation: An `Evaluation`, or a `Kept` one.
+    """
+
+    circuit: Structure
+    evaluation: Any
 
     def partials(
         self, indices: Sequence[Index], also: tuple[tuple[Index, ...], ...] = ()
@@ -118,11 +132,8 @@ class Execution(NamedTuple):
         Raises:
             NoShiftRuleError: If a parameter has no exact rule.
         """
-        program = self.program
         # A graph may contain derivatives by parameters without a rule; only those that are used,
         # and so arrive here, are errors.
         asked_for = itertools.chain(indices, *also)
-        program.circuit.require_rules(j for index in asked_for for j in index)
-        parameters = program.assemble(self.arrays)
-        evaluation = program.calls.find(self.number, parameters, program.start)
-        return evaluation.partials(indices, also)
+        self.circuit.require_rules(j for index in asked_for for j in index)
+        return self.evaluation.partials(indices, also)

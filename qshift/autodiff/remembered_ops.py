@@ -17,6 +17,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,12 +27,12 @@ from qshift.autodiff.op_kinds import ENTRIES, SMOOTH
 from qshift.forks import Lock
 from qshift.tensorflow_internals import (
     INDEXED,
+    RECORDING,
     EagerTensor,
     add_callback,
     could_record,
     following,
     has_state,
-    open_tapes,
     record_operation,
     remove_callback,
     variable_accessed,
@@ -40,23 +41,23 @@ from qshift.tensorflow_internals import (
 )
 
 
+@dataclass(eq=False)
 class Scope:
     """One block of `remembered_ops`.
 
     Attributes:
-        reads: Of each variable, by the id of its handle, the latest eager read, what tapes there
-            were and which were told to watch it, and a number that two reads share only if they
-            gave the same numbers with the same tapes.
+        reads: Of each variable, by the id of its handle, the latest eager read, which tapes there
+            were and whether one was told to watch it, and a number that two reads share only if
+            they gave the same numbers with the same tapes.
         in_graphs: By the id of each variable that was read in a graph the variable, the latest
             read, and what must not have changed for another one to be the same: see
             `_read_in_graph`.
         harmless: Of each graph, by its id, how many ops were made that change no variable.
     """
 
-    def __init__(self) -> None:
-        self.reads: dict[int, tuple[tf.Tensor, tuple, int]] = {}
-        self.in_graphs: dict[int, tuple[tf.Variable, tf.Tensor, tuple]] = {}
-        self.harmless: collections.Counter[int] = collections.Counter()
+    reads: dict[int, tuple[tf.Tensor, tuple, int]] = field(default_factory=dict)
+    in_graphs: dict[int, tuple[tf.Variable, tf.Tensor, tuple]] = field(default_factory=dict)
+    harmless: collections.Counter[int] = field(default_factory=collections.Counter)
 
 
 class Made(NamedTuple):
@@ -71,7 +72,7 @@ class Made(NamedTuple):
         scope: The scope in which the tensor was made.
         recorded: Whether open tapes recorded the op itself; within a `tf.custom_gradient` they do
             not, but are told a gradient afterwards.
-        tapes: The tapes that were open when the tensor was made, see `open_tapes`.
+        tapes: Stands for the tapes that recorded then, see `tapes`.
         version: For an eager read of a variable, see `Scope.reads`.
         watches: How often tapes had been told to watch something, see `watches`.
     """
@@ -82,7 +83,7 @@ class Made(NamedTuple):
     index: int  # type: ignore[assignment]  # hides a method of tuples
     scope: Scope
     recorded: bool
-    tapes: tuple[int, ...]
+    tapes: int
     version: int
     watches: int
 
@@ -101,11 +102,14 @@ class _Current(threading.local):
     Attributes:
         scope: The innermost one.
         assignments: How often ops of its scopes have assigned.
+        tapes: How often tapes and forward accumulators have begun or ended to record, within
+            `remembered_ops` blocks of any thread.
         read: What was read within the innermost `indexed`, by id; None outside.
     """
 
     scope: Scope | None = None
     assignments = 0
+    tapes = 0
     read: dict[int, _Read] | None = None
 
 
@@ -116,12 +120,15 @@ _current = _Current()
 def remembered_ops() -> Iterator[None]:
     """A context in which tensors remember how they were made, for `origins` and `made`."""
     outer, _current.scope = _current.scope, Scope()
-    adds = add_callback(_remember)
+    _recording.replace()
+    if outer is None:
+        add_callback(_remember)
     try:
         yield
     finally:
         _current.scope = outer
-        if adds:
+        _recording.put_back()
+        if outer is None:
             remove_callback(_remember)
 
 
@@ -144,7 +151,7 @@ def _remember(
             return
     if not outputs and kind.startswith(("Assign", "Resource")):
         _current.assignments += 1
-    recorded, version, tapes = could_record(), 0, open_tapes()
+    recorded, version, tapes = could_record(), 0, _current.tapes
     if graph is None:
         if kind == "ReadVariableOp":
             followed = tapes, was_told_to_watch(inputs[0]), following([outputs[0]])
@@ -161,6 +168,9 @@ def _remember(
         )
 
 
+# tapes() returns a number. While it stays the same, so do the tapes and forward accumulators that
+# record in this thread; it is known within `remembered_ops`.
+tapes: Callable[[], int] = functools.partial(getattr, _current, "tapes")
 # assignments() returns how often eager ops within `remembered_ops` have assigned to a variable.
 assignments: Callable[[], int] = functools.partial(getattr, _current, "assignments")
 
@@ -180,34 +190,43 @@ def made(tensor: tf.Tensor) -> Made | None:
 _MOST, _MOST_IN_VARIABLES = 2**14, 2**10
 
 
-class _Blocks:
-    """The `indexed` blocks that are open, of all threads. As long as there are any, x[i] is by
-    `_asking`; outside, what TensorFlow does for itself takes no longer than ever."""
+class _Methods:
+    """Methods of TensorFlow that are replaced while any thread needs that. Otherwise, what
+    TensorFlow does for itself takes no longer than ever.
 
-    def __init__(self) -> None:
-        self._open, self._lock = 0, Lock()
+    Args:
+        methods: Classes and names of their methods.
+        instead: From a method to what replaces it.
+    """
+
+    def __init__(
+        self, methods: Sequence[tuple[Any, str]], instead: Callable[[Callable], Callable]
+    ) -> None:
+        self._methods, self._instead = methods, instead
+        self._users, self._lock = 0, Lock()
         self._own: list[Callable] = []  # what others have put there
-        self._asking: list[Callable] = []
+        self._replaced: list[Callable] = []
 
-    def enter(self) -> None:
+    def replace(self) -> None:
         with self._lock:
-            self._open += 1
-            if self._open > 1:
+            self._users += 1
+            if self._users > 1:
                 return
-            own = [kind.__getitem__ for kind in INDEXED]
+            own = [getattr(kind, name) for kind, name in self._methods]
             if own != self._own:
-                self._own, self._asking = own, [_asking(each) for each in own]
-            for kind, asking in zip(INDEXED, self._asking, strict=True):
-                kind.__getitem__ = asking
+                self._own, self._replaced = own, [self._instead(each) for each in own]
+            for (kind, name), replaced in zip(self._methods, self._replaced, strict=True):
+                setattr(kind, name, replaced)
 
-    def leave(self) -> None:
+    def put_back(self) -> None:
         with self._lock:
-            self._open -= 1
-            if self._open:
+            self._users -= 1
+            if self._users:
                 return
-            for kind, own, asking in zip(INDEXED, self._own, self._asking, strict=True):
-                if kind.__getitem__ is asking:
-                    kind.__getitem__ = own
+            each = zip(self._methods, self._own, self._replaced, strict=True)
+            for (kind, name), own, replaced in each:
+                if getattr(kind, name) is replaced:
+                    setattr(kind, name, own)
 
 
 @contextmanager
@@ -216,14 +235,14 @@ def indexed() -> Iterator[None]:
     remember how they were made if anything records. In graphs, variables that are indexed are read
     once as long as nothing happens to them."""
     outer, _current.read = _current.read, {}
-    _blocks.enter()
+    _indexing.replace()
     try:
         # With nothing recording, nobody can ask for derivatives of what is run eagerly.
         recorded = could_record() or not tf.executing_eagerly()
         with remembered_ops() if recorded else nullcontext():
             yield
     finally:
-        _blocks.leave()
+        _indexing.put_back()
         _current.read = outer
 
 
@@ -247,7 +266,8 @@ def _asking(own: Callable) -> Callable:
         if read.tensor is tensor:
             known[id(tensor)] = read
         try:
-            positions = _positions(read.shape, index)
+            one = type(index) is int and len(read.shape) == 1  # nearly always
+            positions = (_entry if one else _positions)(read.shape, (index,) if one else index)
         except (TypeError, IndexError, ValueError):  # of which TensorFlow may make something
             return own(tensor, index)
         result = tf.constant(read.numbers[positions])
@@ -281,7 +301,7 @@ def _read_in_graph(variable: tf.Variable) -> tf.Tensor:
         return variable.value()
     # TensorFlow does not tell of calls of functions, but counts them as ops of the graph.
     changes = graph.version - scope.harmless[id(graph)]
-    now = graph, changes, open_tapes(), watches(), could_record()
+    now = graph, changes, _current.tapes, watches(), could_record()
     _, found, before = scope.in_graphs.get(id(variable), (None, None, ()))
     if before == now:
         variable_accessed(variable)
@@ -334,7 +354,7 @@ def _record(base: tf.Tensor, result: tf.Tensor, index: Any, positions: np.ndarra
     if current := _current.scope:
         settings = positions.shape, tuple(positions.ravel().tolist())
         result.qshift_made = Made(
-            ENTRIES, (base,), settings, 0, current, True, open_tapes(), 0, watches()
+            ENTRIES, (base,), settings, 0, current, True, _current.tapes, 0, watches()
         )
 
 
@@ -352,4 +372,13 @@ def _assign(variable: tf.Variable, index: Any, *args: Any, **options: Any) -> An
     return _by_tensorflow(variable, index).assign(*args, **options)
 
 
-_blocks = _Blocks()
+def _counted(own: Callable) -> Callable:
+    @functools.wraps(own)
+    def begin_or_end(tape: tf.GradientTape | tf.autodiff.ForwardAccumulator) -> None:
+        own(tape)
+        _current.tapes += 1
+
+    return begin_or_end
+
+
+_indexing, _recording = _Methods(INDEXED, _asking), _Methods(RECORDING, _counted)

@@ -51,6 +51,8 @@ class Table:
         if step.new_points:
             self._run(step, function)
             self._node = step.node
+        if len(self._values) == 1 and indices == ((),):  # the only point is that of the call
+            return self._values
         flat = self._values.reshape(len(self._values), math.prod(one))
         return (step.coefficients @ flat).reshape(len(indices), *one)
 

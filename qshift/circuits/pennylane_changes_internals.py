@@ -105,20 +105,12 @@ if hasattr(_controlled, "custom_ctrl_dispatch"):
     _controlled.custom_ctrl_dispatch = shortcuts.of_its_own_class(_controlled.custom_ctrl_dispatch)
 
 
-def _not_if_sparse(asked: Any) -> Any:
-    """Returns a `requires_grad` that is False for sparse matrices. PennyLane's own fails beside
-    tensors, as it tries to convert sparse matrices to tensors."""
-
-    @functools.wraps(asked)
-    def requires_grad(tensor: Any, interface: str | None = None) -> bool:
-        return not sparse.issparse(tensor) and asked(tensor, interface=interface)
-
-    return requires_grad
-
-
-# `requires_grad(tensor, interface=None)` decides in `unwrap` and elsewhere what is a constant.
+# `requires_grad(tensor, interface=None)` decides in `unwrap` and elsewhere what is a constant. It
+# fails for a sparse matrix beside tensors, as it tries to make a tensor of it.
 _dispatch = _module("math.multi_dispatch")
-_dispatch.requires_grad = _not_if_sparse(_dispatch.requires_grad)
+_dispatch.requires_grad = functools.singledispatch(_dispatch.requires_grad)
+for _kind in (sparse.sparray, sparse.spmatrix):
+    _dispatch.requires_grad.register(_kind, lambda *_, **__: False)
 
 # `qml.math` calls "coerce" to give numbers one dtype before it multiplies, adds or stacks them.
 autoray.register_function("tensorflow", "coerce", of_one_dtype)

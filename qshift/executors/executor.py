@@ -8,7 +8,7 @@ which executor belongs to which device.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from qshift.circuits.circuit import Circuit
 from qshift.errors import UnsupportedError
 from qshift.forks import Lock
+from qshift.listeners import opened
 from qshift.tracker import Tracker
 
 
@@ -78,6 +79,9 @@ class Executor(ABC):
         differentiates_gates: Whether `differentiates` may be True for circuits that are decomposed
             into gates that devices differentiate.
         takes_seed: Whether `run` draws its samples from `seed`.
+        watchers: Returns who watches the device, if the executor then leaves circuits to the
+            device; `differentiates` is asked for each answer anew.
+        unwatched: What `watchers` returns as long as nobody does.
 
     Example:
         >>> from qshift.executors.executor import Executor
@@ -92,6 +96,8 @@ class Executor(ABC):
 
     differentiates_gates = False
     takes_seed = False
+    watchers: Callable[[], Hashable] = tuple
+    unwatched: Hashable = ()
 
     def __init__(self, device: Any, seed: int | Sequence[int] | None = None):
         if seed is not None and not self.takes_seed:
@@ -149,6 +155,18 @@ class Executor(ABC):
             "Use diff_method='shift' or diff_method='best'."
         )
 
+    def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
+        """Returns a circuit as a function of TensorFlow ops, from points float64[N, P] to values
+        float64[N, M], which a SavedModel can hold.
+
+        Raises:
+            UnsupportedError: If this executor cannot, or not for this circuit.
+        """
+        raise UnsupportedError(
+            f"{self.name} runs its circuits by Python code; those of qshift's embedded simulator, "
+            'for example qshift.device("simulator"), can be exported as TensorFlow ops'
+        )
+
     def require_gradients(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `gradients` would; runs nothing."""
         if type(self).differentiate is Executor.differentiate:
@@ -199,7 +217,7 @@ class Executor(ABC):
         shape: tuple[int, ...] = (len(points), circuit.num_values)
         if getattr(values, "shape", ()) != shape or values.dtype != float:
             values = self._as_numbers("run", values, shape)
-        if Tracker.open:
+        if opened:
             self._track(circuit, len(points), call)
         return values
 
@@ -241,7 +259,7 @@ class Executor(ABC):
         gradients = self.differentiate(circuit, points)
         if getattr(gradients, "shape", ()) != shape or gradients.dtype != float:
             gradients = self._as_numbers("differentiate", gradients, shape)
-        if Tracker.open:
+        if opened:
             Tracker.record(batches=1, circuits=len(points))
         return gradients
 

@@ -4,10 +4,10 @@ With shots, the cost of a plan is the number of its shots times the summed varia
 wanted, both for values of variance one. The shots are spread in one of three ways:
 
 - ``"own"``: each point of a batch has its own number of shots (`allocation`). All points of a batch
-  together take as many as if each took the shots of its circuit; the points are counted that this
-  request adds. Points that a call has run before may get further shots, which are run with the
-  new points: a value asked for before the Hessian has a larger part in its variance.
-- ``"batch"``: the same, but all points of a batch together take the shots of one circuit.
+  together take as many as if each took the shots of its circuit. None is run twice.
+- ``"batch"``: each point has its own number, and all points of a batch together take a given number.
+  Points that a call has run before may get further shots, which are run with the new points: a
+  value asked for before the Hessian has a larger part in its variance.
 - ``"equal"``: all points have the shots of the circuit. None is run twice.
 
 The objective ``"circuits"`` keeps the fewest points (`planner`). ``"shots"`` takes the points, of
@@ -141,7 +141,7 @@ class SampledNode(PlanNode):
             allocation = problem.at(held)
         else:
             budget = float(new) if self.planner.spread == "own" else float(new > 0)
-            repeats = self.planner.objective == "shots"
+            repeats = self.planner.spread == "batch" and self.planner.objective == "shots"
             allocation = problem.allocated(held, budget, repeats)
         added = allocation.shots - np.append(self.shots, np.zeros(new))
         again = np.flatnonzero(added[: len(self.points)] > 0)

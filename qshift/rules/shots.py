@@ -12,9 +12,10 @@ from qshift.rules.allocation import LEAST
 class Shots:
     """How many shots a qnode takes, and how they are spread over the circuits of a batch.
 
-    A number, ``shots=1000``, is the same as ``Shots(per_circuit=1000)``: the circuits that a
-    request adds take 1,000 shots each on the average. A derivative's circuits count for more or
-    less in its error, and get more or fewer of them. A single circuit takes 1,000.
+    With a number, ``shots=1000``, or ``Shots(per_circuit=1000)``, the circuits of a batch take
+    1,000 shots each on the average, so that a single circuit takes 1,000. Some circuits count for
+    more in the errors of what is asked for, and get more of the shots. With a number and
+    ``objective="circuits"``, all take equally many.
 
     On devices that give all circuits of a batch the same shots, they have equally many: on Qiskit's
     backends, on hardware, with shot vectors, and on devices of PennyLane other than default.qubit,
@@ -24,7 +25,8 @@ class Shots:
         per_circuit: Shots of a circuit on the average.
         total: Shots of a batch instead, however many circuits it has: of the value, or of the
             gradient, or with `qshift.derivatives` of all orders together; for each point of a batch
-            of inputs.
+            of inputs. Circuits that a call has run for an earlier batch may be run again, for more
+            shots, where the later derivatives depend on them much.
         least: No circuit takes fewer shots than this, at least 2.
         equal: Whether all circuits take the same number.
 

@@ -72,9 +72,9 @@ def test_coverage_of_equal_shots_and_of_diagonals():
         assert 0.92 <= share <= 0.99
 
 
-@pytest.mark.parametrize("device", ["simulator", "default-qubit"])
+@pytest.mark.parametrize("device", ["simulator", "mixed"])
 def test_errors_are_the_deviations_of_repeated_calls(device):
-    node = qshift.QNode(words, qshift.device(device), shots=300)
+    node = qshift.QNode(words, qshift.device(device, wires=2), shots=300)
     x, values, errors = tf.constant(X), [], []
     for _ in range(60):
         found = qshift.derivatives(node, x, order=1, errors=True)
@@ -139,7 +139,7 @@ def test_what_has_no_errors():
         qshift.derivatives(lambda x: tf.sin(of(words, 100)(x)), x, errors=True)
     with pytest.raises(UnsupportedError, match="errors=True"):
         qshift.derivatives(of(words, [10, 20]), x, errors=True)
-    sampled = qshift.QNode(three_bases, qshift.device("default-qubit"), shots=100)
+    sampled = qshift.QNode(three_bases, qshift.device("mixed", wires=2), shots=100)
     with pytest.raises(UnsupportedError, match="does not follow from its value"):
         qshift.derivatives(sampled, x, errors=True)
     with pytest.raises(ValueError, match="Give either partials, or"):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from nested_tapes import assert_all_close, jacobians
 
 import qshift
-from qshift.tensorflow_internals import INDEXED, always_run
+from qshift.tensorflow_internals import INDEXED, RECORDING, always_run
 
 SIMULATOR = qshift.device("simulator")
 X = np.array([[0.3, -0.4, 1.1], [0.7, 0.2, -0.9]])
@@ -433,7 +433,7 @@ def test_entries_that_there_are_not(index):
 
 
 def test_tensors_are_indexed_as_ever_outside_and_in_other_threads():
-    own = [kind.__getitem__ for kind in INDEXED]
+    own = [getattr(*each) for each in INDEXED]
     x, seen = tf.Variable(X), []
 
     def other():
@@ -443,7 +443,7 @@ def test_tensors_are_indexed_as_ever_outside_and_in_other_threads():
 
     @qshift.qnode(SIMULATOR)
     def circuit(x):
-        assert [kind.__getitem__ for kind in INDEXED] != own
+        assert [getattr(*each) for each in INDEXED] != own
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
@@ -452,8 +452,23 @@ def test_tensors_are_indexed_as_ever_outside_and_in_other_threads():
 
     with pytest.raises(KeyError):
         circuit(x)
-    assert [kind.__getitem__ for kind in INDEXED] == own
+    assert [getattr(*each) for each in INDEXED] == own
     assert isinstance(seen[0], tf.Tensor) and seen[0].numpy().tolist() == [[0, 1, 0], [0, 0, 0]]
+
+
+def test_tapes_are_as_ever_outside():
+    own, inside = [getattr(*each) for each in RECORDING], []
+
+    @qshift.qnode(SIMULATOR)
+    def circuit(x):
+        inside.append([getattr(*each) for each in RECORDING])
+        qml.RX(x[0, 1], wires=0)
+        raise KeyError("after all")
+
+    with tf.GradientTape(), pytest.raises(KeyError):
+        circuit(tf.Variable(X))
+    assert not set(inside[0]) & set(own)
+    assert [getattr(*each) for each in RECORDING] == own
 
 
 def test_what_others_make_of_indexing_stays(monkeypatch):

@@ -11,6 +11,7 @@ from scipy.stats import binom
 from qshift.errors import UnsupportedError
 from qshift.executors import registry
 from qshift.executors.executor import Call
+from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.qiskit.device import EstimatorDevice
 from qshift.executors.variances import variance_of_mean
 
@@ -52,7 +53,7 @@ def test_coverage_of_values(shots, least, lowest):
 def executors():
     return {
         "simulator": registry.executor(qml.device("lightning.qubit", wires=3), 3),
-        "default.qubit": registry.executor(qml.device("default.qubit", wires=3), 3),
+        "default.qubit": PennyLaneExecutor(qml.device("default.qubit", wires=3), 3),
     }
 
 

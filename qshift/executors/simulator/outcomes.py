@@ -7,6 +7,7 @@ basis that a few further steps lead to.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from qshift.executors.simulator import kernel
 from qshift.executors.simulator.clifford_frame import Frame, Word, of_letters
 from qshift.executors.simulator.measurement_bases import Basis, Words
-from qshift.executors.simulator.state_steps import Steps, Table, table
+from qshift.executors.simulator.state_steps import Steps, Table, Tables, table
 
 if TYPE_CHECKING:
     from qshift.circuits.circuit import Circuit
@@ -31,45 +32,31 @@ class Observables:
 
     Attributes:
         columns: The values.
+        tables: All words, as the kernel takes them.
+        places: int64[W], the value that each of these words contributes to.
+        of_columns: The words of each value.
     """
 
     def __init__(self, words: Words, frame: Frame) -> None:
-        self._wires = len(frame.wire_map)
+        wires = len(frame.wire_map)
         merged: dict[tuple[int, Word], float] = {}
         for word, entry in words.items():
             letters = {frame.bits([wire])[0]: letter for wire, letter in word.items()}
-            found = frame.before(of_letters(letters), range(self._wires))
+            found = frame.before(of_letters(letters), range(wires))
             positive = Word(found.x, found.z, (found.x & found.z).bit_count() % 4)
             for column, coefficient in entry.items():
                 factor = coefficient if positive == found else -coefficient
                 merged[column, positive] = merged.get((column, positive), 0.0) + factor
         self.columns = sorted({column for column, _ in merged})
-        self._words = merged
-        self._places = np.array([column for column, _ in merged], dtype=np.int64)
-        self._tables: dict[bool, tuple[Table, dict[int, Table]]] = {}
+        self.places = np.array([column for column, _ in merged], dtype=np.int64)
+        all_words = [(word, factor) for (_, word), factor in merged.items()]
+        self.tables = Tables(partial(table, all_words, wires, 0))
+        self.of_columns = {
+            column: Tables(partial(self._only, self.places == column)) for column in self.columns
+        }
 
-    def _known(self, lanes: int) -> tuple[Table, dict[int, Table]]:
-        """Returns all words as the kernel takes them, and those of each value."""
-        alone = lanes == 1
-        if alone not in self._tables:
-            words = [(word, factor) for (_, word), factor in self._words.items()]
-            whole = table(words, self._wires, 0, alone)
-            own = {column: self._places == column for column in self.columns}
-            parts = {column: Table(*(each[mask] for each in whole)) for column, mask in own.items()}
-            self._tables[alone] = whole, parts
-        return self._tables[alone]
-
-    def times(self, state: np.ndarray, lanes: int, column: int) -> np.ndarray:
-        """Returns the observable of one of the values times a state."""
-        other = np.zeros_like(state)
-        kernel.observe(state, other, lanes, *self._known(lanes)[1][column])
-        return other
-
-    def add_values(self, state: np.ndarray, values: np.ndarray) -> None:
-        """Adds the expectation values to the circuit's values float64[lanes, M]."""
-        lanes = len(values)
-        work = np.zeros(max(lanes, kernel.WIDTH))
-        kernel.expect(state, lanes, *self._known(lanes)[0], self._places, work, values)
+    def _only(self, mask: np.ndarray, alone: bool) -> Table:
+        return Table(*(each[mask] for each in self.tables[alone]))
 
 
 class Outcomes:

@@ -6,7 +6,7 @@ gates do start from saved states (`prefix_order`). Otherwise a state is that of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import pennylane as qml
 
 from qshift.circuits.circuit import Circuit
 from qshift.circuits.spectra import has_no_effect
+from qshift.executors.simulator import kernel
 from qshift.executors.simulator.clifford_frame import Frame, Rotation
 from qshift.executors.simulator.measurement_bases import (
     NotCoveredError,
@@ -26,6 +27,7 @@ from qshift.executors.simulator.prefix_order import in_order, stops
 from qshift.executors.simulator.state_steps import Steps
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
+_NORMALISED = 1e-6  # what the squared norm of a state may be off, to be sampled
 _PARTS = 16  # of a batch whose points run one after the other
 
 
@@ -43,6 +45,29 @@ class _Final(NamedTuple):
     points: np.ndarray
     angles: np.ndarray
     state: np.ndarray
+
+
+def framed(circuit: Circuit, thresholds: Thresholds) -> tuple[Frame, np.ndarray | None]:
+    """Returns the gates of a circuit, and the state that they act on; None if all wires are 0.
+
+    Raises:
+        NotCoveredError: If a gate is not covered.
+    """
+    frame = Frame({wire: i for i, wire in enumerate(circuit.wires)}, thresholds.widest_matrix)
+    slots, start, begun = circuit.slots_by_operation, None, False
+    for position, op in enumerate(circuit.operations):
+        own = slots.get(position, ())
+        if isinstance(op, qml.operation.StatePrepBase) and not has_no_effect(op):
+            if begun or own:
+                raise NotCoveredError(f"{op.name} is not the first gate, or its state changes")
+            vector = np.ravel(op.state_vector(wire_order=circuit.wires))
+            if circuit.shots and abs(np.vdot(vector, vector) - 1.0) > _NORMALISED:
+                raise NotCoveredError  # the device says how, or whether, it samples such a one
+            start = np.concatenate([vector.real, vector.imag]).astype(float)
+        else:
+            frame.add(op, own, position)
+        begun = begun or not has_no_effect(op)
+    return frame, start
 
 
 class Simulation:
@@ -67,20 +92,7 @@ class Simulation:
         self.alone = np.zeros(1, int), [0]
         self._latest, self._own, self._thresholds = latest, object(), thresholds
         self._wires, self._shape = len(circuit.wires), (circuit.num_values, circuit.num_parameters)
-        frame = Frame({wire: i for i, wire in enumerate(circuit.wires)}, thresholds.widest_matrix)
-        slots = circuit.slots_by_operation
-        self._start: np.ndarray | None = None
-        begun = False
-        for position, op in enumerate(circuit.operations):
-            own = slots.get(position, ())
-            if isinstance(op, qml.operation.StatePrepBase) and not has_no_effect(op):
-                if begun or own:
-                    raise NotCoveredError(f"{op.name} is not the first gate, or its state changes")
-                vector = np.ravel(op.state_vector(wire_order=circuit.wires))
-                self._start = np.concatenate([vector.real, vector.imag]).astype(float)
-            else:
-                frame.add(op, own, position)
-            begun = begun or not has_no_effect(op)
+        frame, self._start = framed(circuit, thresholds)
         moving = [
             step.column >= 0 if isinstance(step, Rotation) else len(step.columns) > 0
             for step in frame.steps
@@ -138,19 +150,22 @@ class Simulation:
 
     def _finals(
         self, points: np.ndarray, part: tuple[np.ndarray, Sequence[int]]
-    ) -> Iterator[_Final]:
-        """Yields the final states of all points of a part. They must not be changed."""
-        rows, common = part
+    ) -> Iterable[_Final]:
+        """Returns the final states of all points of a part. They must not be changed."""
         if len(points) == 1:
-            yield self._alone(points)
-            return
-        if not common:
-            lanes = -(-len(rows) // 4) * 4
-            own = points[rows[np.minimum(np.arange(lanes), len(rows) - 1)]]
-            angles, state = self._steps.angles(own), self._begin(lanes)
-            self._steps.run(state, own, angles)
-            yield _Final(len(rows), own, angles, state)
-            return
+            return (self._alone(points),)
+        return self._one_by_one(points, *part) if part[1] else (self._at_once(points, part[0]),)
+
+    def _at_once(self, points: np.ndarray, rows: np.ndarray) -> _Final:
+        lanes = -(-len(rows) // 4) * 4
+        own = points[rows[np.minimum(np.arange(lanes), len(rows) - 1)]]
+        angles, state = self._steps.angles(own), self._begin(lanes)
+        self._steps.run(state, own, angles)
+        return _Final(len(rows), own, angles, state)
+
+    def _one_by_one(
+        self, points: np.ndarray, rows: np.ndarray, common: Sequence[int]
+    ) -> Iterator[_Final]:
         later = stops(list(common))
         saved: list[tuple[int, np.ndarray | None]] = [(0, None)]
         for i, row in enumerate(rows):
@@ -193,9 +208,11 @@ class Simulation:
         """Returns the values float64[K, M] at the points of a part, in its order."""
         found = []
         for final in self._finals(points, part):
-            values = np.zeros((len(final.points), self._shape[0]))
-            if self._observables.columns:
-                self._observables.add_values(final.state, values)
+            lanes, observables = len(final.points), self._observables
+            values = np.zeros((lanes, self._shape[0]))
+            if observables.columns:
+                words, work = observables.tables[lanes == 1], np.zeros(max(lanes, kernel.WIDTH))
+                kernel.expect(final.state, lanes, *words, observables.places, work, values)
             for each in self._outcomes:
                 probabilities = each.probabilities(final.state, final.points)
                 values[:, each.basis.columns] += each.basis.averages(probabilities)
@@ -217,17 +234,19 @@ class Simulation:
         found = []
         for final in self._finals(points, part):
             gradients = np.zeros((len(final.points), *self._shape))
-            for column, other in self._others(final):
-                slopes = self._steps.back(final.state.copy(), other, final.points, final.angles)
-                gradients[:, column] = slopes
+            lanes, observables = len(final.points), self._observables
+            for column in observables.columns:
+                other = np.zeros_like(final.state)
+                words = observables.of_columns[column][lanes == 1]
+                kernel.observe(final.state, other, lanes, *words)
+                gradients[:, column] = self._back(final, other)
+            for each in self._outcomes:
+                for k, column in enumerate(each.basis.columns.tolist()):
+                    other = each.times(final.state, final.points, each.basis.weights_of(k))
+                    gradients[:, column] = self._back(final, other)
             found.append(gradients[: final.own])
         return found[0] if len(found) == 1 else np.concatenate(found)
 
-    def _others(self, final: _Final) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields each value's column, and its observable times the final state."""
-        for column in self._observables.columns:
-            yield column, self._observables.times(final.state, len(final.points), column)
-        for each in self._outcomes:
-            for k, column in enumerate(each.basis.columns.tolist()):
-                weights = each.basis.weights_of(k)
-                yield column, each.times(final.state, final.points, weights)
+    def _back(self, final: _Final, other: np.ndarray) -> np.ndarray:
+        """Returns slopes float64[lanes, P], given an observable times the final state."""
+        return self._steps.back(final.state.copy(), other, final.points, final.angles)

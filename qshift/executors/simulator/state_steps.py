@@ -6,8 +6,9 @@ multiple of four; the last lanes may repeat a point.
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
@@ -56,6 +57,22 @@ def table(words: Iterable[tuple[Word, float]], wires: int, quarters: int, alone:
     )
 
 
+class Tables(dict[bool, Table]):
+    """Words for states of one point (True) and of several (False), each made when it is asked for.
+
+    Args:
+        words: What `table` makes of words; it is called with whether states are those of one point.
+    """
+
+    def __init__(self, words: Callable[[bool], Table]) -> None:
+        super().__init__()
+        self._words = words
+
+    def __missing__(self, alone: bool) -> Table:
+        found = self[alone] = self._words(alone)
+        return found
+
+
 class Steps:
     """Rotations and matrices, in order. Does not keep the circuit alive.
 
@@ -65,12 +82,13 @@ class Steps:
     """
 
     def __init__(self, circuit: Circuit, steps: Sequence[Rotation | MatrixGate]) -> None:
-        self._circuit, self._wires = weakref.proxy(circuit), len(circuit.wires)
+        self._circuit = weakref.proxy(circuit)
         nothing = Rotation(Word(0, 0, 0), -1, 0.0)  # in place of matrices
-        self._rotations = [step if isinstance(step, Rotation) else nothing for step in steps]
-        self._columns = np.array([each.column for each in self._rotations], dtype=np.int64)
-        self._scales = np.array([each.scale for each in self._rotations], dtype=float)
-        self._tables: dict[bool, Table] = {}
+        rotations = [step if isinstance(step, Rotation) else nothing for step in steps]
+        self._columns = np.array([each.column for each in rotations], dtype=np.int64)
+        self._scales = np.array([each.scale for each in rotations], dtype=float)
+        words = [(each.word, 1.0) for each in rotations]
+        self._tables = Tables(functools.partial(table, words, len(circuit.wires), 3))
         self.uses = [
             (k, column)
             for k, step in enumerate(steps)
@@ -102,16 +120,9 @@ class Steps:
         """Returns what the kernel has to know of the angles at points float64[lanes, P]."""
         found = np.empty((self.count, 3 * max(len(points), kernel.WIDTH)))
         if self.count:
-            signs = self._table(len(points)).signs
+            signs = self._tables[len(points) == 1].signs
             kernel.angles(points, self._columns, self._scales, signs, found)
         return found
-
-    def _table(self, lanes: int) -> Table:
-        alone = lanes == 1
-        if alone not in self._tables:
-            words = ((each.word, 1.0) for each in self._rotations)
-            self._tables[alone] = table(words, self._wires, 3, alone)
-        return self._tables[alone]
 
     def run(
         self,
@@ -129,12 +140,13 @@ class Steps:
             angles: What `angles` has returned for them.
         """
         lanes, stop = len(points), self.count if stop is None else stop
+        words, _ = self._tables[lanes == 1]
         for begin, end, gate in self._runs:
             begin, end = max(begin, first), min(end, stop)
             if begin >= end:
                 continue
             if gate is None:
-                kernel.forward(state, lanes, self._table(lanes).words, angles, begin, end)
+                kernel.forward(state, lanes, words, angles, begin, end)
             else:
                 _multiply(gate, gate.matrices(self._circuit, points), state, state, lanes)
 
@@ -151,7 +163,7 @@ class Steps:
         """
         lanes = len(points)
         slopes, work = np.zeros((lanes, self._parameters)), np.zeros(8 * max(lanes, kernel.WIDTH))
-        words, signs = self._table(lanes)
+        words, signs = self._tables[lanes == 1]
         moves = self._columns, self._scales
         for begin, end, gate in reversed(self._runs):
             if gate is None:
