@@ -138,8 +138,8 @@ class SampledTable(Table):
         old = self._node.points
         points = (*step.new_points, *(old[k] for k in again.tolist()))
         found = function(self._at(points), numbers.ravel())
-        found = found.reshape(len(points), rows, -1)
         numbers, count = numbers[:, :, None], self._values.shape[2]
+        found = found.reshape(len(points), rows, count * (1 + (self._variances is not None)))
         values, variances = found[:, :, :count], found[:, :, count:]
         if len(again):
             before, more = self._sampled[again], numbers[new:]
