@@ -156,7 +156,9 @@ class Preparation:
         names = angles.named(parameters)
         if len({name for name, _ in names}) == len(names):
             return compiled.circuit, parameters, names, angles
-        circuit: Any = join(compiled.circuit, names, order)
+        # Where devices give first derivatives, one order less comes from shifted circuits.
+        shifts = max(order - self._is_adjoint(compiled.circuit), 0)
+        circuit: Any = join(compiled.circuit, names, shifts)
         if circuit is not compiled.circuit:
             # An angle that is a multiple of another one is moved with it, from its own value.
             leaders = set(circuit.leaders)
