@@ -1,11 +1,13 @@
 """What `qshift.tensorflow_internals` promises of TensorFlow's private names, each alone."""
 
+import inspect
 import pathlib
 import warnings
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import config
 
@@ -132,17 +134,59 @@ def test_threads_have_started():
     assert internals.is_initialized()
 
 
-def test_while_a_model_is_saved(tmp_path):
-    seen = []
+@tf.RegisterGradient("TestsOwn")
+def gradient_of_own(op, *cotangents):
+    return []
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("stateful", [False, True])
+def test_saved_models_hold_other_functions(stateful, traced, tmp_path, monkeypatch):
+    told = []
+
+    def double(x):
+        return [2 * x, x]
+
+    def replacement(function, read):
+        told.append((function, read))
+        spec = tf.TensorSpec([None], tf.float32)
+        return tf.function(lambda x: [4 * x, tf.zeros([0])]).get_concrete_function(spec)
 
     class Module(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec([])])
-        def __call__(self, x):
-            seen.append(internals.is_saving())
-            return x
+        @tf.function(input_signature=[tf.TensorSpec([None])])
+        def run(self, x):
+            graph = tf.compat.v1.get_default_graph()
+            kind = "PyFunc" if stateful else internals.PYTHON_OP
+            with graph.gradient_override_map({kind: "TestsOwn"}):
+                first, _ = internals.python_op(double, [x], [tf.float32] * 2, stateful=stateful)
+            return first
 
-    tf.saved_model.save(Module(), str(tmp_path))
-    assert seen[-1] and not internals.is_saving()
+        @tf.function(input_signature=[tf.TensorSpec([None])])
+        def nested(self, x):
+            return self.run(self.run(x))
+
+    # As `tf.saved_model.save` was, and with this replacement alone.
+    build = inspect.unwrap(internals.save._build_meta_graph_impl)
+    monkeypatch.setattr(internals.save, "_build_meta_graph_impl", build)
+    internals.replace_python_ops_saved(replacement, ["TestsOwn"])
+    module = Module()
+    if traced:
+        np.testing.assert_array_equal(module.nested(tf.constant([1.0, 2.0])), [4.0, 8.0])
+    tf.saved_model.save(module, str(tmp_path))
+    assert told and all(each == (double, {0}) for each in told)
+    loaded = tf.saved_model.load(str(tmp_path))
+    np.testing.assert_array_equal(loaded.nested(tf.constant([1.0, 2.0])), [16.0, 32.0])
+    np.testing.assert_array_equal(loaded.run(tf.constant([3.0])), [12.0])
+    written = saved_model_pb2.SavedModel()
+    written.ParseFromString((tmp_path / "saved_model.pb").read_bytes())
+    (graph,) = written.meta_graphs
+    library = graph.graph_def.library
+    nodes = [node for function in library.function for node in function.node_def]
+    used = {node.op for node in [*nodes, *graph.graph_def.node]}
+    used |= {op.name for op in graph.meta_info_def.stripped_op_list.op}
+    assert "PartitionedCall" in used and not any("PyFunc" in name for name in used)
+    assert not [each for each in library.registered_gradients]
+    assert not [node for node in nodes if "_gradient_op_type" in node.attr]
 
 
 @pytest.mark.parametrize("stateful", [True, False])

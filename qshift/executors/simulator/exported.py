@@ -49,7 +49,9 @@ def in_tensorflow(
     Raises:
         NotCoveredError: If it has too many wires, or a gate or measurement that is not covered.
     """
-    wires = len(circuit.wires)
+    wires, count = len(circuit.wires), circuit.num_values
+    if not circuit.is_finite:
+        return lambda points: tf.fill([tf.shape(points)[0], count], tf.constant(np.nan, tf.float64))
     if wires > MOST_WIRES:
         raise NotCoveredError(f"it has {wires} wires, and at most {MOST_WIRES} can be exported")
     frame, start = framed(circuit, thresholds)
@@ -63,7 +65,6 @@ def in_tensorflow(
             for basis in bases(circuit.measurements, circuit.sizes, thresholds)
         ),
     ]
-    is_finite, count = circuit.is_finite, circuit.num_values
 
     def function(points: tf.Tensor) -> tf.Tensor:
         state = tf.repeat(tf.constant(start[:, None]), tf.shape(points)[0], axis=1)
@@ -72,7 +73,7 @@ def in_tensorflow(
         values = tf.zeros([count, tf.shape(points)[0]], tf.float64)
         for measure in measured:
             values = measure(state, points, values)
-        finite = tf.reduce_all(tf.math.is_finite(points), axis=1) & is_finite
+        finite = tf.reduce_all(tf.math.is_finite(points), axis=1)
         return tf.where(finite[:, None], tf.transpose(values), np.nan)
 
     return function
@@ -171,7 +172,10 @@ def _real_matrices(gate: MatrixGate) -> Callable[[tf.Tensor], tf.Tensor]:
         fixed = real(gate.constant[..., 0, 0] + 1j * gate.constant[..., 1, 0])[..., None]
         return lambda points: tf.constant(fixed)
     if gate.generator is None or len(gate.places) > _MOST_ROWS:
-        raise NotCoveredError(f"the matrix of {gate.op.name} changes with its parameters")
+        raise NotCoveredError(
+            f"the matrix of {gate.op.name} changes with its parameters, and only rotations and "
+            "exponentials of one angle can be exported"
+        )
     turns, vectors = np.linalg.eigh(-1j * gate.generator)
     parts = [np.outer(v, v.conj()) for v in vectors.T]
     even, odd = (np.stack([real(factor * part) for part in parts], axis=-1) for factor in (1, 1j))
