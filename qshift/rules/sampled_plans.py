@@ -5,9 +5,9 @@ wanted, both for values of variance one. The shots are spread in one of three wa
 
 - ``"own"``: each point of a batch has its own number of shots (`allocation`). All points of a batch
   together take as many as if each took the shots of its circuit. None is run twice.
-- ``"batch"``: each point has its own number, and all points of a batch together take a given number.
-  Points that a call has run before may get further shots, which are run with the new points: a
-  value asked for before the Hessian has a larger part in its variance.
+- ``"batch"``: each point has its own number, and all points of a batch together take a number that
+  is given. Points that a call has run before may get further shots, which are run with the new
+  points: a value asked for before the Hessian has a larger part in its variance.
 - ``"equal"``: all points have the shots of the circuit. None is run twice.
 
 The objective ``"circuits"`` keeps the fewest points (`planner`). ``"shots"`` takes the points, of
