@@ -71,6 +71,8 @@ class Executor(ABC):
         differentiates_gates: Whether `differentiates` may be True for circuits that are decomposed
             into gates that devices differentiate.
         takes_seed: Whether `run` draws its samples from `seed`.
+        uses_workers: Whether the executor itself sends work to the device's workers, if there are
+            any; otherwise its batches are shared out among them.
 
     Example:
         >>> from qshift.executors.executor import Executor
@@ -85,6 +87,7 @@ class Executor(ABC):
 
     differentiates_gates = False
     takes_seed = False
+    uses_workers = False
 
     def __init__(self, device: Any, seed: int | Sequence[int] | None = None):
         if seed is not None and not self.takes_seed:
@@ -146,6 +149,16 @@ class Executor(ABC):
         """Returns how many QPU seconds such a batch takes; None if no quantum processor runs it."""
         return None
 
+    def grain(self, circuit: Circuit) -> int | None:
+        """Returns how many points of a batch have to stay together for equal results.
+
+        A batch may be shared out among workers in runs of so many points, or of multiples of it,
+        counted from the first point: the results are equal to the last bit then. An executor whose
+        rounding depends on which points run together overrides this. None if a batch must not be
+        shared out at all.
+        """
+        return 1
+
     @property
     def name(self) -> str:
         """The name of the device in messages."""
@@ -167,7 +180,7 @@ class Executor(ABC):
         values = self.run(circuit, points, call or Call(next(self._calls)))
         shape: tuple[int, ...] = (len(points), circuit.num_values)
         if getattr(values, "shape", ()) != shape or values.dtype != float:
-            values = self._as_numbers("run", values, shape)
+            values = self.as_numbers("run", values, shape)
         if opened:
             self._record(circuit, len(points))
         return values
@@ -186,7 +199,7 @@ class Executor(ABC):
             return np.empty(shape)
         gradients = self.differentiate(circuit, points)
         if getattr(gradients, "shape", ()) != shape or gradients.dtype != float:
-            gradients = self._as_numbers("differentiate", gradients, shape)
+            gradients = self.as_numbers("differentiate", gradients, shape)
         if opened:
             Tracker.record(batches=1, circuits=len(points))
         return gradients
@@ -196,7 +209,7 @@ class Executor(ABC):
         shots, jobs = points * self.shots(circuit), self.jobs(circuit, points)
         Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
 
-    def _as_numbers(self, method: str, found: Any, shape: tuple[int, ...]) -> np.ndarray:
+    def as_numbers(self, method: str, found: Any, shape: tuple[int, ...]) -> np.ndarray:
         """Returns the result of a subclass's method as float64[shape], or raises ValueError."""
         try:
             numbers = np.asarray(found)

@@ -16,6 +16,7 @@ devices run through PennyLane's public interface.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from qshift.executors.executor import Executor
@@ -74,7 +75,19 @@ def executor(device: Any, seed: int | None = None) -> Executor:
     Raises:
         TypeError: If the maker that was registered for the device does not return an `Executor`.
     """
-    made = _makers.get(device.name, PennyLaneExecutor)(device, seed)
+    maker = _makers.get(device.name, PennyLaneExecutor)
+    made = _made(maker, device, seed)
+    workers = getattr(device, "qshift_workers", None)
+    if not workers or made.uses_workers:
+        return made
+    # Late: most programs have no workers.
+    from qshift.executors.workers.shared_batches import WorkersExecutor
+
+    return WorkersExecutor(made, partial(_made, maker), workers)
+
+
+def _made(maker: Callable[[Any, Any], Executor], device: Any, seed: Any) -> Executor:
+    made = maker(device, seed)
     if not isinstance(made, Executor):
         raise TypeError(
             f"What is registered for the device {device.name} made {made!r}. Let it return an "

@@ -101,6 +101,16 @@ class LocalTarget(Target):
 
     def submit(self, submission: Submission) -> LocalJob:
         """Runs a job; see `Target.submit`. Tags have no effect, and nothing is sent."""
+        from qshift.executors.qiskit.blocks import BlocksJob, cut  # Late: it runs these targets.
+
+        seeded = submission.seed is not None and not submission.exact
+        if (seeded or self.workers) and len(cut(submission)) > len(submission.pubs):
+            spec = self.name, self.level, self._options
+            return BlocksJob(self, spec, submission, self.workers)
+        return self.simulate(submission)
+
+    def simulate(self, submission: Submission) -> LocalJob:
+        """Runs a job in this process, all of it at once."""
         self._require_threads()
         LocalTarget._used_in = lineage()
         if submission.exact:

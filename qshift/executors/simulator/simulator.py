@@ -84,6 +84,14 @@ class SimulatorExecutor(Executor):
             return self._samples(circuit, simulation, points, call)
         return self._found(simulation, simulation.values, points, (circuit.num_values,))
 
+    def grain(self, circuit: Circuit) -> int | None:
+        """See `Executor`."""
+        simulation = self._simulation(circuit)
+        if simulation is None:
+            return self._general.grain(circuit)
+        most = self._sampled_together(simulation) if circuit.shots else simulation.lanes
+        return min(simulation.lanes, most)
+
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
         few = circuit.num_values <= circuit.num_parameters
@@ -161,8 +169,7 @@ class SimulatorExecutor(Executor):
     def _samples(
         self, circuit: Circuit, simulation: Simulation, points: np.ndarray, call: Call
     ) -> np.ndarray:
-        outcomes = sum(2 ** len(basis.wires) for basis in simulation.bases)
-        size = max(1, self._thresholds.most_probabilities // max(1, outcomes))
+        size = self._sampled_together(simulation)
         chunks = [points[i : i + size] for i in range(0, len(points), size)]
         values = [
             self._drawn(
@@ -171,6 +178,12 @@ class SimulatorExecutor(Executor):
             for chunk in track(chunks, len(points), len, "circuits")
         ]
         return np.concatenate(values)
+
+    def _sampled_together(self, simulation: Simulation) -> int:
+        """Returns for how many points probabilities are held at once."""
+        outcomes = sum(2 ** len(basis.wires) for basis in simulation.bases)
+        size = max(1, self._thresholds.most_probabilities // max(1, outcomes))
+        return size // simulation.lanes * simulation.lanes or size
 
     def _probabilities(self, simulation: Simulation, points: np.ndarray) -> list[np.ndarray]:
         """Returns the probabilities float64[N, 2**k] of the outcomes in each basis."""
