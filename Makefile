@@ -6,7 +6,9 @@
 # make bench   side-by-side measurements; BENCH_ARGS=--quick for a minute or two; peers with environments
 #              of their own are measured if their interpreters are named: TENSORCIRCUIT=..., TFQ=..., SQULEARN=...
 # make notebooks    runs the notebooks and saves them with their outputs
+# make docs    the site, into out/docs; a warning of Sphinx's or a link to nowhere fails it
 # make lint    ruff: rules and format; mypy: types
+# make dist    the source distribution and the wheel, into dist/
 #
 # Each installs what it needs into .venv first, again only when pyproject.toml or constraints.txt changed.
 # Needs Python 3.11 or newer. To use another one: make test PYTHON=python3.13 VENV=/tmp/venv-3.13
@@ -26,7 +28,7 @@ export TF_ENABLE_ONEDNN_OPTS ?= 0
 
 MINUTES ?= 10
 
-.PHONY: demo demo-cluster test fuzz bench notebooks lint
+.PHONY: demo demo-cluster test fuzz bench notebooks docs lint dist
 
 demo: $(VENV)/.installed
 	@$(RUN) examples/h2_newton.py --out out/h2_newton.png
@@ -46,10 +48,18 @@ bench: $(VENV)/.installed-test
 notebooks: $(VENV)/.installed-test
 	$(RUN) tests/notebooks.py
 
+docs: $(VENV)/.installed-test
+	$(RUN) -m sphinx -W --keep-going -q -b html -d out/doctrees docs out/docs
+	$(RUN) docs/check.py out/docs
+
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+dist: $(VENV)/.installed-test
+	rm -rf dist
+	$(RUN) -m hatchling build -d dist
 
 $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

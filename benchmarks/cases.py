@@ -11,6 +11,11 @@ DERIVATIVES, EAGER_SHIFT = "qshift.derivatives, eager", "qshift by shift, eager"
 LIGHTNING, LIGHTNING_TF = "PennyLane lightning, adjoint", "PennyLane lightning on TF, adjoint"
 TAPES, SHIFT_PEER = "PennyLane, one tape per circuit", "PennyLane, parameter-shift"
 PENNYLANE_TF = "PennyLane on TF (default.qubit), parameter-shift"
+BACKPROP = "PennyLane on TF (default.qubit), backprop, eager"
+BACKPROP_COMPILED = "PennyLane on TF (default.qubit), backprop, tf.function"
+BACKPROP_XLA = "PennyLane on TF (default.qubit), backprop, jit_compile"
+ON_DEFAULT = "qshift on default.qubit, tf.function"
+KERNEL, LIGHTNING_KERNEL = "qshift's simulator alone", "lightning's adjoint kernel alone"
 JAX, TENSORCIRCUIT = "PennyLane + JAX, jitted backprop", "TensorCircuit-NG on TF, XLA"
 SQULEARN = "sQUlearn"
 TFQ, TFQ_SHIFT = "TensorFlow Quantum, adjoint", "TensorFlow Quantum, ParameterShift"
@@ -78,6 +83,14 @@ _PENNYLANE_TF = Contender(
 )
 
 
+_DEFAULT = {"device": "default.qubit"}
+_EAGER_BACKPROP = Contender(BACKPROP, "pennylane", "TensorFlow, backprop", spec=_DEFAULT)
+_COMPILED_BACKPROP = [
+    Contender(BACKPROP_COMPILED, "pennylane", "TensorFlow, backprop, compiled", spec=_DEFAULT),
+    Contender(BACKPROP_XLA, "pennylane", "TensorFlow, backprop, XLA", spec=_DEFAULT),
+]
+
+
 def gradient(wires: int) -> str:
     return f"value and gradient, n={wires}, p={6 * wires}"
 
@@ -103,6 +116,22 @@ def deeper(label: str, layers: int) -> str:
     return f"{label}, p={16 * layers}"
 
 
+def layer(batch: int) -> str:
+    return f"a layer on 4 qubits, batch {batch}, loss and gradient"
+
+
+def kernel(wires: int) -> str:
+    return f"without TensorFlow: value and gradient, n={wires}, p={6 * wires}"
+
+
+MANY_POINTS = "without TensorFlow: values at points, n=10"
+
+
+def at_points(points: int, threads: int | None = None) -> str:
+    shared = "" if threads is None else f", threads: {threads}"
+    return f"qshift's simulator alone, {points:,} points{shared}"
+
+
 def direct(device: str, parameters: int) -> str:
     return f"value and gradient by shift, {device}, p={parameters}"
 
@@ -113,10 +142,35 @@ def cases(quick: bool) -> list[Case]:
     # Those that compile, or run every shifted circuit, are left out where that takes minutes.
     without = {8: {TENSORCIRCUIT}} if quick else {16: {JAX, TENSORCIRCUIT, TAPES, TFQ_SHIFT}}
     without[20] = {SHIFT, LIGHTNING_TF, *without.get(16, ())}
+    without[12] = {BACKPROP_COMPILED, BACKPROP_XLA}  # they compile for minutes
     for wires in (4, 8) if quick else (4, 8, 12, 16, 20):
-        contenders = [c for c in _OURS + _PEERS if c.label not in without.get(wires, ())]
+        peers = [*_PEERS, *([_EAGER_BACKPROP, *_COMPILED_BACKPROP] if wires <= 12 else [])]
+        leave_out = {*without.get(wires, ()), *({BACKPROP_XLA} if quick else ())}
+        contenders = [c for c in _OURS + peers if c.label not in leave_out]
         spec = {"circuit": ["ring", wires, 3], "order": 1}
         listed.append(Case(gradient(wires), spec, contenders))
+    for batch in (32,) if quick else (32, 256):
+        ours = [_OURS[0], Contender(ON_DEFAULT, "qshift", "compiled", spec=_DEFAULT), _OURS[1]]
+        spec = {"circuit": ["layer", 4, 2, batch], "order": 1}
+        listed.append(Case(layer(batch), spec, [*ours, *_COMPILED_BACKPROP]))
+    for wires in (4, 8) if quick else (8, 12, 16, 20):
+        alone = [
+            Contender(KERNEL, "qshift", "kernel"),
+            Contender(LIGHTNING_KERNEL, "pennylane", "kernel"),
+        ]
+        spec = {"circuit": ["ring", wires, 3], "order": 1}
+        listed.append(Case(kernel(wires), spec, alone))
+    alone = [
+        Contender(
+            at_points(number, threads),
+            "qshift",
+            "points",
+            spec={"points": number, "threads": threads},
+        )
+        for number, threads in ((10, None), (100, None), (1000, None), (1000, 1), (1000, 2))
+    ]
+    spec = {"circuit": ["ring", 4 if quick else 10, 3], "order": 0}
+    listed.append(Case(MANY_POINTS, spec, alone, tolerance=np.inf))  # of points that differ
     parameters = 4 if quick else 8
     listed.append(
         Case(
@@ -203,20 +257,30 @@ class Target:
 
 
 TARGETS = [
-    Target(gradient(4), COMPILED, JAX, 1.0),
-    Target(gradient(8), COMPILED, JAX, 0.5),
-    Target(gradient(12), COMPILED, JAX, 0.25),
-    Target(gradient(8), COMPILED, LIGHTNING, 0.2),
-    *(Target(gradient(wires), EAGER, LIGHTNING, 1.0) for wires in (4, 8, 12, 16, 20)),
-    Target(gradient(8), SHIFT, TAPES, 0.1),
-    Target(gradient(8), SHIFT, TFQ_SHIFT, 0.1),
-    Target(hessian(8), COMPILED, JAX, 2.0),
-    Target(hessian(8), DERIVATIVES, JAX, 2.0),
+    Target(gradient(4), COMPILED, JAX, 2.5),
+    Target(gradient(8), COMPILED, JAX, 0.9),
+    Target(gradient(12), COMPILED, JAX, 0.33),
+    Target(gradient(8), COMPILED, LIGHTNING, 0.08),
+    *(Target(gradient(wires), EAGER, LIGHTNING, 1.8) for wires in (4, 8, 12)),
+    *(Target(gradient(wires), EAGER, LIGHTNING, 1.0) for wires in (16, 20)),
+    *(Target(gradient(wires), EAGER, BACKPROP, 0.35) for wires in (4, 8, 12)),
+    Target(layer(32), COMPILED, BACKPROP_XLA, 1.2),
+    Target(layer(256), COMPILED, BACKPROP_XLA, 0.8),
+    *(Target(layer(batch), ON_DEFAULT, BACKPROP_COMPILED, 1.0) for batch in (32, 256)),
+    *(
+        Target(kernel(wires), KERNEL, LIGHTNING_KERNEL, at_most)
+        for wires, at_most in ((8, 0.3), (12, 0.9), (16, 0.9), (20, 1.0))
+    ),
+    Target(MANY_POINTS, at_points(1000, 2), at_points(1000, 1), 0.55),
+    Target(gradient(8), SHIFT, TAPES, 0.004),
+    Target(gradient(8), SHIFT, TFQ_SHIFT, 0.04),
+    Target(hessian(8), COMPILED, JAX, 0.5),
+    Target(hessian(8), DERIVATIVES, JAX, 0.5),
     Target(hessian(8), COMPILED, PENNYLANE_TF, 0.02),
     Target(hessian(8), DERIVATIVES, PENNYLANE_TF, 0.02),
-    Target(sampled(8), COMPILED, SHIFT_PEER, 0.1),
+    Target(sampled(8), COMPILED, SHIFT_PEER, 0.008),
     Target(EQUATION, COMPILED, SQULEARN, 0.01),
-    Target(EQUATION, COMPILED, JAX, 5.0),
+    Target(EQUATION, COMPILED, JAX, 1.5),
     Target(GROWTH, deeper(COMPILED, 6), deeper(COMPILED, 3), 2.2),
     Target(GROWTH, deeper(COMPILED, 12), deeper(COMPILED, 6), 2.2),
     Target(GROWTH, deeper(SHIFT, 6), deeper(SHIFT, 3), 4.4),

@@ -47,10 +47,51 @@ def chain(parameters: int, wires: int = 4) -> Circuit:
     return Circuit(wires, gates, [{0: "Z", 1: "Z"}])
 
 
-def circuit_of(spec: dict) -> Circuit | Equation:
+class Layer(NamedTuple):
+    """A layer of a model as Keras's users have it: a batch of samples, and weights.
+
+    Attributes:
+        wires: Number of wires, and of the entries of a sample.
+        layers: Of gates with weights.
+        batch: Number of samples.
+    """
+
+    wires: int
+    layers: int
+    batch: int
+
+    @property
+    def parameters(self) -> int:
+        return 3 * self.layers * self.wires
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """The samples, float64[batch, wires]."""
+        return np.random.default_rng(3).normal(size=(self.batch, self.wires))
+
+    def quantum_function(self):
+        """The circuit in PennyLane's language, of samples and weights: all Z_i."""
+        import pennylane as qml
+
+        def function(inputs, weights):
+            for wire in range(self.wires):
+                qml.RX(inputs[:, wire], wires=wire)
+            for layer in range(self.layers):
+                for wire in range(self.wires):
+                    first = 3 * (layer * self.wires + wire)
+                    qml.Rot(*(weights[first + k] for k in range(3)), wires=wire)
+                for wire in range(self.wires):
+                    qml.CNOT(wires=(wire, (wire + 1) % self.wires))
+            return [qml.expval(qml.Z(wire)) for wire in range(self.wires)]
+
+        return function
+
+
+def circuit_of(spec: dict) -> Circuit | Equation | Layer:
     """Builds what a case asks for: {"circuit": ["ring", 8, 3], ...}."""
     name, *arguments = spec["circuit"]
-    return {"ring": ring, "chain": chain, "equation": Equation}[name](*arguments)
+    kinds = {"ring": ring, "chain": chain, "equation": Equation, "layer": Layer}
+    return kinds[name](*arguments)
 
 
 def points(parameters: int, number: int = 4) -> np.ndarray:

@@ -33,7 +33,7 @@ def require(extra: str, feature: str) -> None:
     Raises:
         MissingExtraError: Packages of the extra are not installed; it names them.
     """
-    missing = [name.replace("_", "-") for name in EXTRAS[extra] if not _is_there(name)]
+    missing = [name.replace("_", "-") for name in EXTRAS[extra] if not is_installed(name)]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         raise MissingExtraError(
@@ -42,7 +42,8 @@ def require(extra: str, feature: str) -> None:
         )
 
 
-def _is_there(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Whether a top-level module can be found; it is not imported."""
     try:
         return importlib.util.find_spec(module) is not None
     except ImportError:

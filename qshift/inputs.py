@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -43,6 +44,12 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Returns " (did you mean ...?)" with the most similar name, or "" if none is similar."""
     near = difflib.get_close_matches(name, list(names), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def said(error: Exception) -> str:
+    """Returns an error's class and message, without the notes that TensorFlow puts around it."""
+    reason = re.sub(r"\{\{.*?\}\} |\s*\[Op:.*", "", str(error), flags=re.DOTALL)
+    return f"{type(error).__name__}: {reason}".rstrip(" .")
 
 
 def shown(value: Any, length: int = 100) -> str:

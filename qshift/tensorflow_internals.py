@@ -12,14 +12,14 @@ import itertools
 import operator
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import backprop_util, context, record
 from tensorflow.python.eager import tape as tapes
 from tensorflow.python.eager.polymorphic_function import atomic_function
-from tensorflow.python.framework import config, func_graph, op_callbacks, ops
+from tensorflow.python.framework import config, func_graph, meta_graph, op_callbacks, ops
 from tensorflow.python.ops import gen_script_ops, gradients_util, script_ops
 from tensorflow.python.ops.control_flow_v2_func_graphs import (
     CondBranchFuncGraph,
@@ -27,7 +27,7 @@ from tensorflow.python.ops.control_flow_v2_func_graphs import (
     WhileCondFuncGraph,
 )
 from tensorflow.python.ops.parallel_for import pfor
-from tensorflow.python.saved_model import save_context
+from tensorflow.python.saved_model import save
 
 # --- tensors and tapes ---
 
@@ -130,12 +130,8 @@ def is_initialized() -> bool:
 are_deterministic: Callable[[], bool] = config.is_op_determinism_enabled
 
 
-def is_saving() -> bool:
-    """Whether a SavedModel is being written."""
-    return save_context.in_save_context()
-
-
 _process, _tokens = secrets.token_hex(8), itertools.count()
+_PREFIX = b"qshift-"  # of tokens
 
 
 def python_op(
@@ -162,7 +158,7 @@ def python_op(
             may leave it out, if nobody uses it, and run it once for a whole loop.
         vectorised: Vectorises the op, see `vectorise`.
     """
-    token = f"qshift-{_process}-{next(_tokens)}"
+    token = f"{_PREFIX.decode()}{_process}-{next(_tokens)}"
     script_ops._py_funcs._funcs[token] = function
     graph = owner = tf.compat.v1.get_default_graph()
     while owner is graph or isinstance(owner, func_graph.FuncGraph):
@@ -246,6 +242,86 @@ def spare_python_ops_xla(tell: Callable[[str], None]) -> None:
     atomic_function.from_func_graph = made
 
 
+# --- SavedModels ---
+
+
+def replace_python_ops_saved(
+    replacement: Callable[[Any, set[int]], Any], gradients: Collection[str]
+) -> None:
+    """Has SavedModels hold other functions in the place of the ops of `python_op`.
+
+    Args:
+        replacement: replacement(function, read) returns a concrete `tf.function` with the inputs
+            and outputs of the op that calls the Python function, given which of its outputs other
+            ops read; or it raises an error, and nothing is saved.
+        gradients: The names of the gradients that these ops were given. They are left out.
+    """
+    build = save._build_meta_graph_impl
+
+    @functools.wraps(build)
+    def built(*args: Any, **options: Any) -> Any:
+        result = build(*args, **options)
+        _replace_python_ops(result[0], replacement, gradients)
+        return result
+
+    save._build_meta_graph_impl = built
+
+
+def _replace_python_ops(saved: Any, replacement: Callable, gradients: Collection[str]) -> None:
+    graph, functions = saved.graph_def, {}
+    for owner in (graph, *graph.library.function):
+        nodes = owner.node if owner is graph else owner.node_def
+        for node in nodes:
+            token = node.attr["token"].s if node.op in (PYTHON_OP, "PyFunc") else b""
+            if not token.startswith(_PREFIX) or (function := called_by(token)) is None:
+                continue
+            made = replacement(function, _outputs_read(owner, nodes, node.name))
+            functions[made.name.decode()] = made
+            ends = (made.inputs, made.outputs)
+            types = [[each.dtype.as_datatype_enum for each in some] for some in ends]
+            node.op = "PartitionedCall"
+            for name in ("token", "_gradient_op_type", "_XlaMustCompile"):
+                node.attr.pop(name, None)
+            for name, some in zip(("Tin", "Tout"), types, strict=True):
+                node.attr[name].list.ClearField("type")
+                node.attr[name].list.type.extend(some)
+                node.attr[name].list.SetInParent()
+            node.attr["f"].func.name = made.name.decode()
+    if not functions:
+        return
+    library = tf.Graph()
+    for made in functions.values():
+        made.add_to_graph(library)
+    graph.library.function.extend(library.as_graph_def().library.function)
+    kept = [g for g in graph.library.registered_gradients if g.registered_op_type not in gradients]
+    del graph.library.registered_gradients[:]
+    graph.library.registered_gradients.extend(kept)
+    listed = meta_graph.stripped_op_list_for_graph(graph)
+    saved.meta_info_def.stripped_op_list.CopyFrom(listed)
+
+
+def _outputs_read(owner: Any, nodes: Any, name: str) -> set[int]:
+    """Returns which outputs of a node of a graph, or of a function in it, are read."""
+    inputs = [each for node in nodes for each in node.input if not each.startswith("^")]
+    inputs += getattr(owner, "ret", {}).values()
+    places = [each.split(":") for each in inputs]
+    return {int(rest[-1]) if rest else 0 for head, *rest in places if head == name}
+
+
+def tell_before_calls(tell: Callable[[], None]) -> None:
+    """Has TensorFlow call tell() whenever it is about to run a compiled function that has a
+    `python_op`, from now on. It makes all calls slower, so only the children of forks do so."""
+    call = atomic_function.AtomicFunction.call_flat
+
+    @functools.wraps(call)
+    def told(self: Any, *args: tf.Tensor) -> Any:
+        if tf.executing_eagerly() and _has_python_ops(self.graph):
+            tell()
+        return call(self, *args)
+
+    atomic_function.AtomicFunction.call_flat = told
+
+
 # --- graphs ---
 
 _CONTROL_FLOW = (CondBranchFuncGraph, WhileBodyFuncGraph, WhileCondFuncGraph)
@@ -260,18 +336,6 @@ def function_graph() -> tf.Graph | None:
     while isinstance(graph, _CONTROL_FLOW):
         graph = graph.outer_graph
     return graph
-
-
-def capture_at_call(graph: tf.Graph, ask: Callable[[], Any], dtype: tf.DType, key: str) -> Any:
-    """Adds a scalar to the inputs of a graph that `takes_captures`. TensorFlow calls ask() for it
-    whenever the function is about to be run or saved; the same key gives the same input."""
-    return graph.capture_call_time_value(ask, tf.TensorSpec([], dtype), key=key)
-
-
-def takes_captures(graph: tf.Graph) -> bool:
-    """Whether a graph belongs to a compiled function, which may ask for a value whenever it is run.
-    Other graphs, such as those of gradients, do not know such values."""
-    return type(graph) is func_graph.FuncGraph and graph.structured_input_signature is not None
 
 
 def deferred_captures(graph: tf.Graph) -> list[Callable]:

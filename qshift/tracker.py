@@ -34,6 +34,12 @@ class Tracker(Listener):
     def __repr__(self) -> str:
         return f"Tracker({', '.join(f'{name}={n}' for name, n in self.totals.items() if n)})"
 
+    def _repr_html_(self) -> str:
+        """Returns the totals as a table, for notebooks."""
+        head = "".join(f"<th>{name}</th>" for name in self.totals)
+        body = "".join(f"<td>{n:,}</td>" for n in self.totals.values())
+        return f"<table><tr>{head}</tr><tr>{body}</tr></table>"
+
     @staticmethod
     def record(**counts: int) -> None:
         """Adds counts to all open trackers."""

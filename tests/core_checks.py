@@ -190,7 +190,7 @@ def qnode(gates, measured, device="default.qubit", **options):
 
     dev = qshift.device("simulator") if device == "simulator" else qml.device(device, wires=3)
 
-    @qshift.qnode(dev, interface="tf", **options)
+    @qshift.qnode(dev, interface="tf", embedded=device != "default.qubit", **options)
     def circuit(x, c=C):
         gates(x)
         return measured(c)

@@ -23,7 +23,7 @@ def ansatz(weights, bias):
 
 
 @qshift.keras.register(package="tests")
-@qshift.qnode(DEVICE)
+@qshift.qnode(DEVICE, diff_method="shift")  # so that tests count shifted circuits
 def circuit(inputs, weights, bias):
     qml.AngleEmbedding(inputs, wires=range(2))
     ansatz(weights, bias)
@@ -102,7 +102,7 @@ ENCODINGS = {
 
 
 def encoded(encoding, device=DEVICE, **kwargs):
-    @qshift.qnode(device, **kwargs)
+    @qshift.qnode(device, **{"diff_method": "shift", **kwargs})
     def node(inputs, weights, bias):
         encoding(inputs)
         ansatz(weights, bias)

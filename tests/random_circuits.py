@@ -295,8 +295,11 @@ class RandomCircuit:
         return tuple(qml.apply(measurement) for measurement in self.measurements)
 
     def qshift(self, device=None, **settings) -> Callable:
-        """Returns the circuit as a TensorFlow function, float64[P] -> float64[...]."""
-        node = qshift.qnode(device or qml.device("default.qubit"), **settings)(self)
+        """Returns the circuit as a TensorFlow function, float64[P] -> float64[...]. It runs on
+        default.qubit itself if no device is given."""
+        if device is None:
+            device, settings = qml.device("default.qubit"), {"embedded": False, **settings}
+        node = qshift.qnode(device, **settings)(self)
         return lambda theta: _flat_tensor(node(theta))
 
     def backprop(self) -> Callable:

@@ -200,8 +200,9 @@ ZERO = tf.constant(0.0, tf.float64)
 
 
 def _node(device, method, function):
-    device = qshift.device("simulator") if device == "simulator" else qml.device(device)
-    return qshift.qnode(device, diff_method=method)(function)
+    if device == "simulator":
+        return qshift.qnode(qshift.device(device), diff_method=method)(function)
+    return qshift.qnode(qml.device(device), diff_method=method, embedded=False)(function)
 
 
 def by_derivatives(case, device, method, compiled, order):
@@ -311,7 +312,7 @@ def test_derivatives_by_data_are_refused_by_name(name, tracker):
     data, gate = DATA[name]
     function = _around(gate, prepares=name in ("StatePrep", "AmplitudeEmbedding"))
     device = qml.device("default.qubit")
-    node, tensor = qshift.qnode(device)(function), tf.constant(data)
+    node, tensor = qshift.qnode(device, embedded=False)(function), tf.constant(data)
     # As data it is welcome, eager and in a graph.
     expected = qml.QNode(function, device, diff_method=None)(data)
     np.testing.assert_allclose(node(tensor), expected, atol=1e-9)

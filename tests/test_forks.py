@@ -158,7 +158,7 @@ def test_a_fork_waits_for_what_another_thread_imports(tmp_path, monkeypatch):
 
 
 _BUSY = """
-import faulthandler, os, sys, tempfile, threading, time
+import faulthandler, functools, os, sys, tempfile, threading, time
 import pennylane as qml, tensorflow as tf
 import qshift
 
@@ -172,9 +172,9 @@ def circuit(x):
 
 nodes = {}
 for name in ("default-qubit", "simulator"):
-    device = qshift.device(name)
-    nodes[name, "seeded"] = qshift.qnode(device, shots=10, seed=3)(circuit)
-    nodes[name, "drawn"] = qshift.qnode(device, shots=10_000)(circuit)
+    on = functools.partial(qshift.qnode, qshift.device(name), embedded=name == "simulator")
+    nodes[name, "seeded"] = on(shots=10, seed=3)(circuit)
+    nodes[name, "drawn"] = on(shots=10_000)(circuit)
 [node(X) for node in nodes.values()]  # TensorFlow has locks of its own when it is first used
 done = threading.Event()
 
@@ -196,7 +196,7 @@ while left:
         faulthandler.dump_traceback_later(18, file=where)
         drawn = [float(node(X)) for (_, kind), node in nodes.items() if kind == "drawn"]
         [node(X) for (_, kind), node in nodes.items() if kind == "seeded"]
-        new = qshift.qnode(device, shots=10_000)(circuit)
+        new = on(shots=10_000)(circuit)
         os.write(write, f"{drawn + [float(new(X))]}".encode())
         os._exit(0)
     end = time.time() + 20

@@ -46,8 +46,10 @@ def cosine(x):
 @pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("custom_gradients", [False, True])
 @pytest.mark.parametrize("only_nested", [False, True])
-def test_a_saved_model_is_refused(only_nested, custom_gradients, traced, tmp_path):
-    module = Served(qshift.qnode(DEVICE)(cosine))
+def test_a_saved_model_that_would_need_python_is_refused(
+    only_nested, custom_gradients, traced, tmp_path
+):
+    module = Served(qshift.qnode(DEVICE, embedded=False)(cosine))
     if traced:
         module.nested(tf.constant(0.3, tf.float64))
         module.run(tf.constant(0.3, tf.float64))

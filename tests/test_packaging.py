@@ -100,10 +100,10 @@ def test_constraints_pin_everything_that_gets_installed_on_linux():
 
 def test_the_core_is_small_and_extras_have_the_rest():
     assert len(packages.CORE) <= 10
-    *features, every, test = packages.EXTRAS
-    assert (every, test) == ("all", "test") and features == list(extras.EXTRAS)
+    *features, every, docs, test = packages.EXTRAS
+    assert (every, docs, test) == ("all", "docs", "test") and features == list(extras.EXTRAS)
     assert PROJECT["optional-dependencies"]["all"] == [f"qshift[{','.join(features)}]"]
-    assert "qshift[all]" in PROJECT["optional-dependencies"]["test"]
+    assert "qshift[all,docs]" in PROJECT["optional-dependencies"]["test"]
 
 
 # Which modules may import what of an extra: below a directory, or one module.
@@ -191,7 +191,9 @@ class TestMakefile:
         (tmp_path / "bin" / "python").symlink_to(sys.executable)
         return tmp_path
 
-    @pytest.mark.parametrize("goal", ["demo", "demo-cluster", "test", "bench", "notebooks", "lint"])
+    @pytest.mark.parametrize(
+        "goal", ["demo", "demo-cluster", "test", "bench", "notebooks", "docs", "lint"]
+    )
     def test_a_missing_or_old_python_is_named(self, goal, tmp_path):
         result = self.make(goal, f"VENV={tmp_path}/new", "PYTHON=false")
         assert result.returncode != 0
@@ -199,7 +201,8 @@ class TestMakefile:
         assert not (tmp_path / "new").exists()
 
     @pytest.mark.parametrize(
-        "goal, extra", [("demo", "all"), ("demo-cluster", "all"), ("test", "test")]
+        "goal, extra",
+        [("demo", "all"), ("demo-cluster", "all"), ("test", "test"), ("docs", "test")],
     )
     def test_a_new_environment_is_made_and_filled(self, goal, extra, tmp_path):
         planned = self.make("-n", goal, f"VENV={tmp_path}/new").stdout

@@ -123,7 +123,7 @@ def test_order_four_of_a_product(objective):
 def test_order_six_with_incommensurate_frequencies():
     slow, fast = 0.7, np.sqrt(3)
 
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(x):
         qml.Hadamard(0)
         qml.Hadamard(1)
@@ -162,7 +162,7 @@ def h2():
     hamiltonian, wires = qml.qchem.molecular_hamiltonian(molecule, method="dhf")
     assert wires == 4
 
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def energy(theta):
         qml.BasisState(np.array([1, 1, 0, 0]), wires=range(4))
         qml.DoubleExcitation(theta, wires=range(4))
@@ -194,7 +194,7 @@ def test_h2_two_qubit(ground_truth):
     exact = np.linalg.eigvalsh(qml.matrix(hamiltonian, wire_order=[0, 1]))[0]
     assert exact == pytest.approx(truth["electronic_ground_energy"], abs=1e-9)
 
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def energy(theta):
         qml.X(0)
         qml.PauliRot(theta, "YX", wires=[0, 1])
@@ -214,7 +214,7 @@ def test_qaoa_ring_of_4(depth, optimum, start, ground_truth):
         [0.5] * 4 + [-0.5] * 4, [qml.Z(a) @ qml.Z(b) for a, b in edges] + [qml.I(0)] * 4
     )
 
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def objective(angles):
         for wire in range(4):
             qml.Hadamard(wire)
@@ -250,7 +250,7 @@ def test_nonequidistant(ground_truth):
         def compute_matrix(x):
             return qml.RX.compute_matrix(3 * x)
 
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def both(x):
         Threefold(x, wires=0)
         return qml.expval(qml.Y(0)), qml.expval(qml.Z(0))
@@ -265,7 +265,7 @@ def test_nonequidistant(ground_truth):
 def test_classical_preprocessing(ground_truth):
     truth = ground_truth["classical_preprocessing"]
 
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(x):
         qml.RX(tf.tanh(1.7 * x + 0.2), wires=0)
         return qml.expval(qml.Z(0))

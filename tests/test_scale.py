@@ -18,7 +18,7 @@ SCALES = [1e-12, 4e-10, 1e-6, 1e3, 1e6, 1e12]
 
 
 def derivatives(body, measurement, x, device, order=2, compiled=False, **settings):
-    @qshift.qnode(DEVICES[device](), **settings)
+    @qshift.qnode(DEVICES[device](), embedded=device != "default.qubit", **settings)
     def circuit(x):
         body(x)
         return measurement()

@@ -12,7 +12,7 @@ MATRIX = np.array([[1, 0.5, 0, 0], [0.5, 2, 0, 0.1j], [0, 0, 3, 0], [0, -0.1j, 0
 
 
 def results(observable, measure, device, compiled):
-    @qshift.qnode(qshift.device(device, wires=3))
+    @qshift.qnode(qshift.device(device, wires=3), embedded=device != "default-qubit")
     def circuit(x):
         qml.RY(x, 0)
         qml.RX(2 * x, 1)
@@ -46,7 +46,7 @@ def test_sparse_gates():
 
 
 def test_sparse_gates_that_are_not_unitary_are_errors():
-    @qshift.qnode(qshift.device("default-qubit", wires=1))
+    @qshift.qnode(qshift.device("default-qubit", wires=1), embedded=False)
     def circuit(x):
         qml.RY(x, 0)
         qml.QubitUnitary(sparse.csr_matrix(np.array([[0, 1.0], [2, 0]])), 0)

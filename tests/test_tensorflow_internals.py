@@ -1,11 +1,14 @@
 """What `qshift.tensorflow_internals` promises of TensorFlow's private names, each alone."""
 
+import inspect
 import pathlib
 import warnings
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import config
 
 import qshift
@@ -131,17 +134,59 @@ def test_threads_have_started():
     assert internals.is_initialized()
 
 
-def test_while_a_model_is_saved(tmp_path):
-    seen = []
+@tf.RegisterGradient("TestsOwn")
+def gradient_of_own(op, *cotangents):
+    return []
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("stateful", [False, True])
+def test_saved_models_hold_other_functions(stateful, traced, tmp_path, monkeypatch):
+    told = []
+
+    def double(x):
+        return [2 * x, x]
+
+    def replacement(function, read):
+        told.append((function, read))
+        spec = tf.TensorSpec([None], tf.float32)
+        return tf.function(lambda x: [4 * x, tf.zeros([0])]).get_concrete_function(spec)
 
     class Module(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec([])])
-        def __call__(self, x):
-            seen.append(internals.is_saving())
-            return x
+        @tf.function(input_signature=[tf.TensorSpec([None])])
+        def run(self, x):
+            graph = tf.compat.v1.get_default_graph()
+            kind = "PyFunc" if stateful else internals.PYTHON_OP
+            with graph.gradient_override_map({kind: "TestsOwn"}):
+                first, _ = internals.python_op(double, [x], [tf.float32] * 2, stateful=stateful)
+            return first
 
-    tf.saved_model.save(Module(), str(tmp_path))
-    assert seen[-1] and not internals.is_saving()
+        @tf.function(input_signature=[tf.TensorSpec([None])])
+        def nested(self, x):
+            return self.run(self.run(x))
+
+    # As `tf.saved_model.save` was, and with this replacement alone.
+    build = inspect.unwrap(internals.save._build_meta_graph_impl)
+    monkeypatch.setattr(internals.save, "_build_meta_graph_impl", build)
+    internals.replace_python_ops_saved(replacement, ["TestsOwn"])
+    module = Module()
+    if traced:
+        np.testing.assert_array_equal(module.nested(tf.constant([1.0, 2.0])), [4.0, 8.0])
+    tf.saved_model.save(module, str(tmp_path))
+    assert told and all(each == (double, {0}) for each in told)
+    loaded = tf.saved_model.load(str(tmp_path))
+    np.testing.assert_array_equal(loaded.nested(tf.constant([1.0, 2.0])), [16.0, 32.0])
+    np.testing.assert_array_equal(loaded.run(tf.constant([3.0])), [12.0])
+    written = saved_model_pb2.SavedModel()
+    written.ParseFromString((tmp_path / "saved_model.pb").read_bytes())
+    (graph,) = written.meta_graphs
+    library = graph.graph_def.library
+    nodes = [node for function in library.function for node in function.node_def]
+    used = {node.op for node in [*nodes, *graph.graph_def.node]}
+    used |= {op.name for op in graph.meta_info_def.stripped_op_list.op}
+    assert "PartitionedCall" in used and not any("PyFunc" in name for name in used)
+    assert not [each for each in library.registered_gradients]
+    assert not [node for node in nodes if "_gradient_op_type" in node.attr]
 
 
 @pytest.mark.parametrize("stateful", [True, False])
@@ -265,26 +310,7 @@ def test_the_graph_of_a_function_is_found_from_its_loops():
         return tf.compat.v1.get_default_graph(), inner[0]
 
     here, inside = in_graph(graphs, tf.constant(0))
-    assert here is inside and internals.takes_captures(here)
-
-
-def test_graphs_of_gradients_take_no_captures():
-    seen = []
-
-    @tf.custom_gradient
-    def watched(x):
-        def gradient(up):
-            seen.append(internals.takes_captures(internals.function_graph()))
-            return up
-
-        return tf.identity(x), gradient
-
-    x = tf.constant(1.0)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = tf.function(watched)(x)
-    tape.gradient(y, x)
-    assert seen and not any(seen)
+    assert here is inside
 
 
 def test_vectorised_loops_ask_converters():
@@ -342,16 +368,14 @@ def test_ops_that_do_not_depend_on_a_loop_are_copied(monkeypatch):
 
 
 def test_graphs_ask_for_inputs_when_they_run():
-    variable, asked = tf.Variable(2.0), []
+    variable = tf.Variable(2.0)
 
     def late():
-        asked.append(1)
         return variable + 1.0
 
     def call(x):
         graph = tf.compat.v1.get_default_graph()
-        x = x * internals.capture_at_call(graph, late, tf.float32, "late")
-        return x + 0.0 * internals.capture_at_call(graph, late, tf.float32, "late")
+        return x * graph.capture_call_time_value(late, tf.TensorSpec([]), key="late")
 
     wrapped = tf.compat.v1.wrap_function(call, [tf.TensorSpec([])])
     (found,) = internals.deferred_captures(wrapped.graph)
@@ -360,6 +384,27 @@ def test_graphs_ask_for_inputs_when_they_run():
     pruned = wrapped.prune(wrapped.inputs, wrapped.outputs)
     assert float(tf.squeeze(pruned(tf.constant(2.0), value))) == 6.0
     assert in_graph(lambda: internals.deferred_captures(tf.compat.v1.get_default_graph())) == []
+
+
+def test_calls_of_functions_with_python_ops_are_told(monkeypatch):
+    kind, told = atomic_function.AtomicFunction, []
+    monkeypatch.setattr(kind, "call_flat", kind.call_flat)  # which is put back in the end
+    own = lambda x: internals.python_op(lambda x: 2 * x, [x], [tf.float64], stateful=False)[0]  # noqa: E731
+    inner = tf.function(own, autograph=False)
+    outer, plain = tf.function(lambda x: inner(x) + 1.0), tf.function(tf.sin)
+    x = tf.constant(1.0, tf.float64)
+    outer(x)
+    internals.tell_before_calls(lambda: told.append(1))
+    plain(x)
+    assert told == []
+    outer(x)
+    assert told == [1]
+    inner(x)
+    assert told == [1, 1]
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        plain(inner(x))
+    assert told == [1, 1, 1]
 
 
 def test_graphs_say_which_ops_always_run():

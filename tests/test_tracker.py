@@ -109,3 +109,12 @@ def test_counts_of_threads_are_exact():
     finally:
         sys.setswitchinterval(interval)
     assert (tracker.totals["circuits"], tracker.totals["shots"]) == (16000, 160000)
+
+
+def test_a_notebook_shows_a_table():
+    with Tracker() as tracker:
+        Tracker.record(circuits=1200, batches=2)
+    page = tracker._repr_html_()
+    for name in NOTHING:
+        assert f"<th>{name}</th>" in page
+    assert "<td>1,200</td><td>2</td><td>0</td>" in page

@@ -1,13 +1,16 @@
-"""qshift itself: compiled (in a tf.function), eager, or by qshift.derivatives."""
+"""qshift itself: compiled (in a tf.function), eager, by qshift.derivatives; its simulator alone."""
 
 import contextlib
+from dataclasses import replace
 
 import equation
+import numpy as np
 import pennylane as qml
 import tensorflow as tf
-from circuits import circuit_of, quantum_function
+from circuits import Layer, circuit_of, quantum_function
 
 import qshift
+from peers.layer_loss import loss_and_gradient
 from peers.nested import nested_tapes
 from peers.serving import Job, serve
 
@@ -44,7 +47,12 @@ def prepare(spec):
     qnode = qshift.qnode(device, diff_method=(diff_method or ["best"])[0])
     if isinstance(circuit, equation.Equation):
         return training(circuit, qnode)
+    if isinstance(circuit, Layer):
+        run = loss_and_gradient(qnode(circuit.quantum_function()), circuit.inputs)
+        return Job(tf.function(run) if how == "compiled" else run, tf.constant, _count)
     energy = qnode(quantum_function(circuit))
+    if how in ("kernel", "points"):
+        return _simulator_alone(energy, circuit, spec)
     order = spec["order"]
     run = nested_tapes(energy, order)
     if how == "compiled":
@@ -55,6 +63,27 @@ def prepare(spec):
             return qshift.derivatives(energy, x, order=order)
 
     return Job(run, tf.constant, _count)
+
+
+def _simulator_alone(energy, circuit, spec):
+    """The simulator without TensorFlow: value and gradient at a point, or values at many points, in
+    as many threads as the case says."""
+    from qshift.executors.simulator.simulator import SimulatorExecutor
+    from qshift.executors.simulator.thresholds import DEFAULT
+
+    x = tf.Variable(np.zeros(circuit.parameters))
+    compiled = energy.preparation.compile(energy.construct([x], {})).circuit
+    thresholds = replace(DEFAULT, threads=spec.get("threads"))
+    executor = SimulatorExecutor(energy.device, thresholds=thresholds)
+    if spec["method"] == "points":
+        moves = np.random.default_rng(1).normal(size=(spec["points"], circuit.parameters))
+        return Job(lambda x: (executor(compiled, x + moves).mean(),), count=_count)
+
+    def run(x):
+        value = executor(compiled, x[None])
+        return value[0, 0], executor.gradients(compiled, x[None])[0, 0]
+
+    return Job(run, count=_count)
 
 
 @contextlib.contextmanager

@@ -100,7 +100,7 @@ def derivatives(
         given = ", ".join(type(arg).__name__ for arg in inputs) or "none"
         raise ValueError(
             f"There is nothing to differentiate by, with argnums={argnums} and arguments {given}. "
-            "Give floating-point tensors, arrays or numbers."
+            "Give floating-point tensors, arrays or numbers: 1 is a constant, 1.0 is not."
         )
     single = is_integer(argnums) or (argnums is None and len(inputs) == 1)
     if diagonal and not single:

@@ -139,7 +139,7 @@ class Preparation:
         batch = batch_size(circuit, parameters)
         tensors, columns, active, watched = parts(circuit, parameters, batch, known)
         axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
-        key = (circuit, columns, active, axes)
+        key = (circuit, columns, active, axes, self.executor.watchers())
         with self._lock:
             program = self.programs.get(key)
             if program is None:
@@ -182,7 +182,8 @@ class Preparation:
         settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self._is_seeded and bool(run.shots)
-        return Program(circuit, columns, active, start, self.calls, reproducible=reproducible)
+        plain = functools.partial(self.executor.in_tensorflow, run)
+        return Program(circuit, columns, active, start, self.calls, reproducible, plain)
 
     def _objective_of(self, circuit: Circuit) -> str:
         return self._objective or ("shots" if circuit.shots else "circuits")
@@ -191,7 +192,9 @@ class Preparation:
         """Takes a tape apart."""
         adjoint = self._diff_method == "adjoint"
         if self._diff_method == "best" and not tape.shots:
-            adjoint = self.executor.differentiates_gates and all(
+            executor = self.executor
+            can = executor.differentiates_gates and executor.watchers() == executor.unwatched
+            adjoint = can and all(
                 isinstance(measurement, ExpectationMP | VarianceMP)
                 for measurement in tape.measurements
             )

@@ -19,7 +19,7 @@ Qiskit's primitives, and [options] are those of `qshift.executors.qiskit.device.
 optimization_level, resilience_level, ...
 
 Workers are a number of processes of this machine, ``"dask"`` (a Dask cluster of this machine), or
-the address of a Dask scheduler, such as ``"tcp://127.0.0.1:8786"``; see docs/workers.md.
+the address of a Dask scheduler, such as ``"tcp://127.0.0.1:8786"``; see docs/how-to/workers.md.
 
 The name of a profile is its file's name without ``.toml``. Profiles are looked for in
 
@@ -36,9 +36,11 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +107,11 @@ def _text(value: Any) -> str:
     return value
 
 
+def _backend(value: Any) -> Any:
+    """Checks a backend: a text, or (in Python) an object of Qiskit's, which its executor checks."""
+    return value if hasattr(value, "target") else _text(value)
+
+
 def _positive(value: Any) -> int:
     if not is_integer(value) or value < 1:
         raise ValueError
@@ -141,7 +148,7 @@ def _truth(value: Any) -> bool:
 _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "description": (_text, "a text"),
     "device": (_text, "a text"),
-    "backend": (_text, "a text"),
+    "backend": (_backend, "a text, or a backend of Qiskit's"),
     "wires": (_wires, "a positive number of wires or a list of labels"),
     "shots": (_shots, "a positive number, or a list of numbers and [shots, copies] pairs"),
     "precision": (_precision, "a number between 0 and 1"),
@@ -188,11 +195,30 @@ def profile(name: str | os.PathLike) -> Profile:
         raise ProfileError(
             None,
             None,
-            f"no device profile is called {str(name)!r}{did_you_mean(str(name), files)}; there are "
+            f"no device profile is called {str(name)!r}{_meant(str(name), files)}; there are "
             f"{', '.join(files) or 'none'}. Give one of these, the path of a .toml file, or put "
             f"{name}.toml into {directories()[0]}",
         )
     return read(files[name])
+
+
+def _meant(name: str, files: Mapping[str, Path]) -> str:
+    """Returns what a name that is no profile's may mean, in brackets, or ""."""
+    if name.lower().startswith(("ibm_", "ibmq_")):
+        return f' (an IBM backend is qshift.device("ibm", backend="ibm:{name}"))'
+    if name.startswith("Fake"):
+        return f' (a fake backend is qshift.device("fake-manila", backend="fake:{name}"))'
+    near = get_close_matches(name.replace(".", "-").replace("_", "-"), list(files), n=1, cutoff=0.9)
+    if near:
+        return f" (did you mean {near[0]!r}?)"
+    if re.fullmatch(r"[a-z]\w*\.\w+", name):
+        served = [each for each in files if each == name.partition(".")[0] and "qubit" in name]
+        also = f"; {served[0]!r} is a profile of it" if served else ""
+        return (
+            f" (devices of PennyLane's go to qshift.qnode themselves: "
+            f"qshift.qnode(qml.device({name!r}, ...)){also})"
+        )
+    return did_you_mean(name, files)
 
 
 def read(file: Path) -> Profile:

@@ -18,6 +18,7 @@ from qshift.api import qnode_options
 from qshift.api.pickling import reduced, restored
 from qshift.api.pipeline import apply
 from qshift.api.preparation import Preparation, Prepared
+from qshift.autodiff import saved_models as saved_models  # which tells TensorFlow
 from qshift.autodiff import special_unitary_op as special_unitary_op  # which registers itself
 from qshift.autodiff import without_xla as without_xla  # which tells TensorFlow
 from qshift.autodiff.angles import follows
@@ -113,10 +114,17 @@ class QNode(BaseQNode):
         interface: ``"auto"``, ``"tf"`` or ``"tensorflow"``.
         diff_method: ``"shift"``, ``"parameter-shift"`` or `qshift.param_shift`: every derivative
             from shifted circuits; ``"adjoint"``: first derivatives by the device's
-            adjoint differentiation and higher ones from these, shifted; ``"best"``: adjoint on
-            lightning.qubit where that costs less (exact results, no more values than
+            adjoint differentiation and higher ones from these, shifted; ``"best"``: adjoint on the
+            embedded simulator where that costs less (exact results, no more values than
             parameters), otherwise shift. ``"backprop"`` and ``"hadamard"`` are taken as ``"best"``,
             which gives the same exact derivatives.
+        embedded: True runs circuits of PennyLane's default.qubit and lightning.qubit on the
+            embedded simulator, which gives the same numbers in less time, and samples of the same
+            distribution, drawn from the device's generator. The device itself still runs what the
+            embedded simulator does not cover; everything while a `qml.Tracker`, `qml.snapshots`
+            or a test's spy on `execute` watches it; and everything if it has ``max_workers`` or a
+            seed of JAX's. False runs all circuits on the device. Other devices, also subclasses of
+            these two, always run their circuits themselves.
         shots: Shots per circuit, an int or a shot vector; the device's if not given.
         objective: ``"circuits"`` (the default without shots): the fewest circuits; ``"shots"``
             (the default with shots): the least variance for a number of shots (`planner`).
@@ -165,6 +173,7 @@ class QNode(BaseQNode):
         interface: str = "auto",
         diff_method: str = "best",
         *,
+        embedded: bool = True,
         objective: str | None = None,
         prefetch: int | Sequence[tuple[int, ...]] = 0,
         seed: int | None = None,
@@ -172,7 +181,7 @@ class QNode(BaseQNode):
     ) -> None:
         interface = qnode_options.interface(interface)
         diff_method = qnode_options.diff_method(diff_method)
-        qnode_options.check(objective, prefetch, seed, kwargs)
+        qnode_options.check(embedded, objective, prefetch, seed, kwargs)
         if "shots" not in kwargs and getattr(device, "qshift_shots", None) is not None:
             kwargs["shots"] = device.qshift_shots
         super().__init__(func, device, interface=known_interface(interface), **kwargs)
@@ -181,6 +190,7 @@ class QNode(BaseQNode):
             "device": device,
             "interface": interface,
             "diff_method": diff_method,
+            "embedded": embedded,
             "objective": objective,
             "prefetch": prefetch,
             "seed": seed,
@@ -200,7 +210,7 @@ class QNode(BaseQNode):
             self.prefetch = partials
             wanted = Wanted(ahead, ((), *partials))
         self.preparation = Preparation(
-            executor(self.device, seed),
+            executor(self.device, seed, embedded),
             self.device.wires,
             diff_method,
             objective,
@@ -428,8 +438,8 @@ def qnode(
         device: Any PennyLane device, for instance from `qshift.device`.
         interface: ``"auto"``, ``"tf"`` or ``"tensorflow"``.
         diff_method: How derivatives are found, see `QNode`.
-        **kwargs: The other keywords of `qml.qnode`, and ``objective=``, ``prefetch=``, ``seed=``;
-            see `QNode`.
+        **kwargs: The other keywords of `qml.qnode`, and ``embedded=``, ``objective=``,
+            ``prefetch=``, ``seed=``; see `QNode`.
 
     Returns:
         A decorator that makes a `qshift.QNode` of a quantum function.

@@ -71,6 +71,7 @@ def diff_method(given: str | Callable) -> str:
 
 
 def check(
+    embedded: bool,
     objective: str | None,
     prefetch: int | Sequence[tuple[int, ...]],
     seed: Any,
@@ -79,6 +80,7 @@ def check(
     """Checks the keywords whose values are not converted.
 
     Args:
+        embedded: See `QNode`.
         objective: See `QNode`.
         prefetch: See `QNode`.
         seed: See `QNode`.
@@ -88,6 +90,11 @@ def check(
         UnsupportedError: For a value that qshift has no meaning for.
         ValueError: For an objective, order or seed that does not exist.
     """
+    if not isinstance(embedded, bool):
+        raise ValueError(
+            "embedded must be True, which runs circuits of default.qubit and lightning.qubit on "
+            f"the embedded simulator, or False, which runs them on the device, got {embedded!r}."
+        )
     if objective is not None and objective not in OBJECTIVES:
         raise ValueError(f"objective must be None or one of {OBJECTIVES}, got {objective!r}.")
     for number in seed if isinstance(seed, list | tuple) and seed else [seed]:

@@ -37,7 +37,7 @@ from qshift.tensorflow_internals import (
     wrapped,
 )
 
-_GRADIENT, _GRADIENT_OF_READ = "QShiftPartials", "QShiftRead"
+_GRADIENT, _GRADIENT_OF_READ = GRADIENTS = "QShiftPartials", "QShiftRead"
 _READ_OP = "IdentityN"
 
 
@@ -244,6 +244,8 @@ def _node_read(result: tf.Tensor) -> Any:
 
 @tf.RegisterGradient(_GRADIENT)
 def _gradient(op: tf.Operation, cotangent: tf.Tensor, *_: Any) -> list[tf.Tensor | None]:
+    if op is None:  # while a SavedModel is written, which has no derivatives
+        return []
     ticket, *inputs = op.inputs
     node = function_of(op).nodes[0]
     return [None, *node.gradient(ticket, inputs, cotangent, [True] * len(inputs))]
@@ -251,6 +253,8 @@ def _gradient(op: tf.Operation, cotangent: tf.Tensor, *_: Any) -> list[tf.Tensor
 
 @tf.RegisterGradient(_GRADIENT_OF_READ)
 def _gradient_of_read(op: tf.Operation, cotangent: tf.Tensor, *_: Any) -> list[tf.Tensor | None]:
+    if op is None:
+        return []
     result, ticket, *inputs = op.inputs
     node = _node_read(result)
     return [None, None, *node.gradient(ticket, inputs, cotangent, [True] * len(inputs))]

@@ -38,6 +38,8 @@ class Program:
             those that zeros multiply: with samples, the set of points that are evaluated together
             decides which samples a derivative is read off, so this set must depend neither on the
             vectors nor on the order in which TensorFlow runs ops.
+        plain: plain() returns the values as a function of TensorFlow ops, from float64[N, P] to
+            float64[N, M], for SavedModels, or raises UnsupportedError; None if there is none.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Program:
         start: Callable[..., Any],
         calls: EvaluatedCalls,
         reproducible: bool = False,
+        plain: Callable[[], Callable[[tf.Tensor], tf.Tensor]] | None = None,
     ) -> None:
         self.circuit = circuit
         self.columns = columns
@@ -56,6 +59,7 @@ class Program:
         self.start = start
         self.calls = calls
         self.reproducible = reproducible
+        self.plain = plain
         self._partials: dict[tuple[Index, ...], Partials] = {}
         self.values = self.partials(((),))
 

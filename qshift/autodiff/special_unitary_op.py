@@ -63,6 +63,7 @@ def _program(num_wires: int, followed: Any) -> Program:
         (columns if followed else None,),
         lambda parameters, **_: _Expansion(parameters, num_wires),
         EvaluatedCalls(),
+        plain=lambda: tf.zeros_like,
     )
 
 

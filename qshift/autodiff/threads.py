@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from qshift.errors import UnsupportedError
-from qshift.tensorflow_internals import is_initialized
+from qshift.tensorflow_internals import is_initialized, tell_before_calls
 
 LARGEST_FORKED = 1000  # numbers; TensorFlow hands larger tensors to threads
 _forked = False
@@ -13,7 +13,9 @@ _forked = False
 
 def _after_fork() -> None:
     global _forked
-    _forked = is_initialized()
+    if is_initialized() and not _forked:
+        _forked = True
+        tell_before_calls(lambda: require_threads(LARGEST_FORKED + 1))
 
 
 if hasattr(os, "register_at_fork"):

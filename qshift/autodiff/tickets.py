@@ -13,16 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.threads import LARGEST_FORKED, require_threads
-from qshift.errors import UnsupportedError
 from qshift.executors.executor import Calls
 from qshift.tensorflow_internals import (
     LoopInputs,
     are_deterministic,
-    capture_at_call,
-    function_graph,
-    is_saving,
     python_op,
-    takes_captures,
     vectorise,
     wrapped,
 )
@@ -41,7 +36,7 @@ def graph_ticket(numbers: Calls, in_order: bool) -> tf.Tensor:
         in_order: Whether the ticket has the next of these numbers; a `tf.function` then numbers its
             calls in the order in which they were written.
     """
-    _guard()
+    require_threads(LARGEST_FORKED + 1)
     if in_order or are_deterministic():
         (ticket,) = python_op(
             lambda: np.array(next(numbers), np.int64), [], [tf.int64], stateful=True
@@ -66,31 +61,3 @@ def _draw_once(inputs: LoopInputs, numbers: Calls, in_order: bool) -> list[Any]:
     if ticket.graph is not tf.compat.v1.get_default_graph():
         ticket = graph_ticket(numbers, in_order)
     return [wrapped(ticket, False)]
-
-
-def _guard() -> tf.Tensor | None:
-    """Checks for forks and for SavedModels whenever a compiled function is run or saved.
-
-    In a graph it is a captured number that TensorFlow asks for at these times, by calling this
-    function.
-    """
-    require_threads(LARGEST_FORKED + 1)
-    _require_no_saving()
-    graph = function_graph()
-    if graph is None:
-        return tf.constant(0, tf.int64)
-    if not takes_captures(graph):
-        return None
-    # Where another compiled function calls this one, TensorFlow asks that one.
-    return capture_at_call(graph, _guard, tf.int64, "qshift")
-
-
-def _require_no_saving() -> None:
-    if is_saving():
-        raise UnsupportedError(
-            "A SavedModel cannot hold quantum circuits: they are run by Python code of qshift, "
-            "which is not part of it, so it could not be used where it is loaded. Save the model "
-            'as model.save("name.keras") with its qnodes registered by qshift.keras.register, or '
-            "only the weights, by model.save_weights or tf.train.Checkpoint, and make the qnodes "
-            "anew there."
-        )

@@ -18,6 +18,7 @@ from pennylane.wires import Wires
 
 from qshift.circuits import spectra as gates
 from qshift.circuits.circuit import Circuit, Slot
+from qshift.circuits.classical_controls import freed
 from qshift.circuits.consistency import require_consistent
 from qshift.circuits.decomposition import decompose, innermost
 from qshift.circuits.identity import fingerprint, has_custom, hashable, is_custom, kept
@@ -147,8 +148,9 @@ class Compiler:
 
     def _taken_apart(self, tape: QuantumScript) -> tuple[Compiled, dict[int, Operator]]:
         """Returns a tape taken apart, and the gates with parameters by their positions."""
-        tape = defer(tape, self._device_wires)
-        operations = decompose(tape.operations, self._is_tensor, self._adjoint, self._may_move)
+        tape, outcomes = defer(tape, self._device_wires)
+        parts = decompose(tape.operations, self._is_tensor, self._adjoint, self._may_move)
+        operations = list(parts)
         readout = read(
             tape.measurements,
             lambda: self._device_wires or in_order(tape),
@@ -156,6 +158,7 @@ class Compiler:
             self._constant,
         )
 
+        without_outcomes = freed([part.gate for part in operations], readout.raw, outcomes)
         slots, parameters, structures, fixed, start = [], [], [], [], 0
         templates: Any = []
         moving_gates: dict[int, Operator] = {}
@@ -177,7 +180,7 @@ class Compiler:
             moving_gates[position] = op
             given, is_data = list(leaves), False
             is_matrix = isinstance(innermost(op), _MATRICES)
-            spectra = gates.spectra(op)
+            spectra = gates.spectra(without_outcomes(position))
             for i in moving:
                 slot = _slot(op, position, positions[i], i, leaves[i], start)
                 if part.is_still:

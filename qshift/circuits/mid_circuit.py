@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pennylane as qml
 from pennylane.measurements import MidMeasureMP
 from pennylane.tape import QuantumScript
@@ -17,8 +19,8 @@ def in_order(tape: QuantumScript) -> Wires:
     return Wires([wire for _, wire in sorted(numbered)])
 
 
-def defer(tape: QuantumScript, device_wires: Wires | None) -> QuantumScript:
-    """Returns a tape without mid-circuit measurements.
+def defer(tape: QuantumScript, device_wires: Wires | None) -> tuple[QuantumScript, frozenset[Any]]:
+    """Returns a tape without mid-circuit measurements, and the wires that may hold their outcomes.
 
     Args:
         tape: The tape.
@@ -30,7 +32,7 @@ def defer(tape: QuantumScript, device_wires: Wires | None) -> QuantumScript:
     """
     measured = [op for op in tape.operations if isinstance(op, MidMeasureMP)]
     if not measured:
-        return tape
+        return tape, frozenset()
     if any(op.postselect is not None for op in measured):
         raise UnsupportedError(
             "Postselection divides by the probability of the selected outcome, so expectation "
@@ -43,8 +45,9 @@ def defer(tape: QuantumScript, device_wires: Wires | None) -> QuantumScript:
     tape = tape.copy(measurements=named)
     (deferred,), _ = qml.defer_measurements(tape)
     further = [wire for wire in deferred.wires if wire not in tape.wires]
+    holding = [wire for op in measured for wire in op.wires]
     if not device_wires or device_wires.contains_wires(Wires(further)):
-        return deferred
+        return deferred, frozenset([*holding, *further])
     spare = [wire for wire in device_wires if wire not in tape.wires]
     if len(spare) < len(further):
         raise UnsupportedError(
@@ -58,4 +61,4 @@ def defer(tape: QuantumScript, device_wires: Wires | None) -> QuantumScript:
     # All wires must be named: some of PennyLane's templates look up each of their wires.
     names = dict(zip(deferred.wires, deferred.wires, strict=True))
     (mapped,), _ = qml.map_wires(deferred, names | dict(zip(further, spare, strict=False)))
-    return mapped
+    return mapped, frozenset([*holding, *spare[: len(further)]])

@@ -7,8 +7,10 @@ what this module promises, without the rest of qshift.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import operator
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -126,6 +128,36 @@ class DeviceRandomness:
     def get(self) -> Any:
         """Returns the device's generator."""
         return self._device._rng
+
+
+def is_own_simulator(device: qml.devices.Device) -> bool:
+    """Whether a device is PennyLane's default.qubit or lightning.qubit itself, no subclass of one
+    and none with transforms on top, and was not told to run circuits in other processes or to draw
+    samples by JAX."""
+    kind = type(device)
+    lightning = ("pennylane_lightning.lightning_qubit.lightning_qubit", "LightningQubit")
+    if kind is not qml.devices.DefaultQubit and (kind.__module__, kind.__name__) != lightning:
+        return False
+    return all(getattr(device, name, None) is None for name in ("_max_workers", "_prng_key"))
+
+
+def watching(device: qml.devices.Device) -> tuple[Callable[[], tuple], tuple]:
+    """Returns a function that says who watches what a device executes, and what it returns as long
+    as nobody does.
+
+    Somebody watches while a `qml.Tracker` or `qml.snapshots` is active on the device, or something
+    has taken the place of its method `execute`.
+
+    Args:
+        device: A device of which `is_own_simulator` is True.
+    """
+    if getattr(device, "_debugger", None) is None:
+        device._debugger = None  # lightning.qubit has none until it is first used with snapshots
+    execute = types.MethodType(type(device).execute, device)
+    return functools.partial(_watchers, device), (False, None, execute)
+
+
+_watchers = operator.attrgetter("tracker.active", "_debugger", "execute")
 
 
 # --- QNodes ---

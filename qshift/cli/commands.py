@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import combinations_with_replacement, islice
@@ -23,6 +24,7 @@ import qshift
 from qshift.api import profiles
 from qshift.cli import programs
 from qshift.errors import QShiftError
+from qshift.inputs import said
 
 if TYPE_CHECKING:
     from qshift.optimize.result import Result
@@ -69,9 +71,13 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.order and not run.x.size:
         raise CommandError(f"{run.program.name} has no parameters; give --order 0")
     shapes: list[tuple[int, ...]] = []
+    is_table = False
 
     def values(x: np.ndarray) -> Any:
-        results = tf.nest.flatten(run.qnode(x))
+        nonlocal is_table
+        found = run.qnode(x)
+        is_table = isinstance(found, Mapping)  # whose entries TensorFlow sorts by their names
+        results = tf.nest.flatten(found)
         shapes[:] = [tuple(result.shape) for result in results]
         return tf.concat([tf.reshape(result, [-1]) for result in results], axis=0)
 
@@ -97,7 +103,14 @@ def evaluate(options: argparse.Namespace) -> int:
     listed = [[derivative.tolist() for derivative in each] for each in measurements]
     content = {"derivatives": listed[0] if len(listed) == 1 else listed}
     content = run.about() | content | {"executed": tracker.totals}
-    tables = [_derivatives_table(run, each) for each in measurements]
+    names: list[str | None] = [None] * len(measurements)
+    if len(measurements) > 1 and not is_table:
+        tape = run.qnode.construct((tf.constant(run.x),), {})
+        if len(tape.measurements) == len(measurements):  # not so with a shot vector
+            names = [repr(each) for each in tape.measurements]
+    tables = [
+        _derivatives_table(run, each, name) for each, name in zip(measurements, names, strict=True)
+    ]
     executed = f"{tracker.totals['circuits']:,} circuits executed"
     show(options, content, run.title, *tables, executed, written=options.npz)
     return 0
@@ -160,7 +173,7 @@ class _Run:
         programs.find(options.program)
         if options.device is not None:
             profiles.profile(options.device)
-        with _quiet():
+        with quiet():
             import tensorflow as tf
         import pennylane as qml
 
@@ -199,10 +212,12 @@ class _Run:
         try:
             qnode.construct((tf.constant(run.x),), {})
         except Exception as error:
-            reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error))  # without TensorFlow's notes
+            hint = ""
+            if () in shapes and not program.start:
+                hint = ". A vector of one entry is written with a comma: --params 0.4,"
             raise CommandError(
                 f"{program.name} fails for arguments of shapes "
-                f"{', '.join(map(str, shapes)) or 'none'}: {type(error).__name__}: {reason}"
+                f"{', '.join(map(str, shapes)) or 'none'}: {said(error)}{hint}"
             ) from error
         return run
 
@@ -237,7 +252,7 @@ class _Run:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """A context that drops the messages that TensorFlow's libraries write to stderr, at any log
     level, when they load."""
     sys.stderr.flush()
@@ -275,9 +290,9 @@ def show(
         print(f"Written: {out}")
 
 
-def _derivatives_table(run: _Run, derivatives: list[np.ndarray]) -> Table:
+def _derivatives_table(run: _Run, derivatives: list[np.ndarray], name: str | None) -> Table:
     """Returns a table of the distinct partial derivatives, or the first ones of many."""
-    table = Table()
+    table = Table(title=name, title_justify="left")
     table.add_column("order", justify="right")
     table.add_column("by", overflow="fold")
     table.add_column("value", justify="right", overflow="fold")
@@ -299,13 +314,15 @@ def _result_table(run: _Run, result: Result) -> Table:
     table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    table.add_row("value", f"{result.value:.10f}")
+    shots = run.qnode.shots.total_shots
+    digits = 1 + math.ceil(math.log10(shots) / 2) if shots else 10  # one more than are certain
+    table.add_row("value", f"{result.value:.{digits}f}")
     table.add_row("gradient norm", f"{result.gradient_norm:.3g}")
     table.add_row("steps", str(result.steps))
     table.add_row("circuits executed", f"{result.circuits:,}")
     table.add_section()
     for label, value in list(zip(run.labels, result.x, strict=True))[:_MOST_ROWS]:
-        table.add_row(label, f"{value:z.10f}")
+        table.add_row(label, f"{value:z.{digits}f}")
     if len(run.labels) > _MOST_ROWS:
         table.add_row("...", "all of them: --json")
     return table

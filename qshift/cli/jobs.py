@@ -16,12 +16,14 @@ from rich.table import Table
 
 from qshift.cli.commands import CommandError, show
 from qshift.errors import JobError, QShiftError
+from qshift.inputs import shown
 from qshift.ledger.ledger import Ledger, default_path
 from qshift.ledger.liveness import elapsed
 from qshift.ledger.records import Record
 
 _MOST_ROWS = 40
 _LONGEST_RUN = 40  # characters of the name of a run in the list
+_PLACE = "the ledger is $QSHIFT_LEDGER, or qshift/ledger.sqlite in $XDG_DATA_HOME"
 _PENDING = ("intended", "submitted")
 # Columns by which the ledger finds a job's owner; they are of no use to users.
 _HIDDEN = tuple("pubs angles owner touched access posts posted instance is_sound".split())
@@ -30,6 +32,8 @@ _HIDDEN = tuple("pubs angles owner touched access posts posted instance is_sound
 def jobs(options: argparse.Namespace) -> int:
     """Carries out an action on recorded jobs."""
     ledger = Ledger(default_path() if options.ledger is None else options.ledger)
+    if options.ledger is not None and not ledger.path.exists():
+        raise CommandError(f"there is no ledger {options.ledger}; without --ledger, {_PLACE}")
     _target.cache_clear()
     return _ACTIONS[options.action](options, ledger, _chosen(options, ledger))
 
@@ -56,11 +60,26 @@ def _list(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record])
     notes = [f"Ledger: {ledger.path}"]
     if len(shown) < len(chosen):
         notes.append(f"The latest {len(shown)} of {len(chosen)} jobs; all of them: --all")
+    if not chosen:
+        notes.append(_why_empty(options, ledger))
     used = sum(job.seconds or 0.0 for job in chosen if job.is_sound)
     notes.append(f"QPU seconds used by these jobs: {used:.1f}")
     content = [_about(job) | {"status": statuses[job.id]} for job in chosen]
     show(options, content, table, *notes)
     return 0
+
+
+def _why_empty(options: argparse.Namespace, ledger: Ledger) -> str:
+    """Returns a sentence that says why there is nothing to list."""
+    if options.run_name is not None and ledger.path.exists():
+        runs = dict.fromkeys(shown(job.run) for job in ledger.jobs())
+        has = f"; there are {', '.join(list(runs)[:10])}" if runs else ""
+        return f"No job belongs to a run of the name {options.run_name!r}{has}."
+    there = "has no jobs" if ledger.path.exists() else "does not exist yet"
+    return (
+        f"It {there}. Jobs on hardware are recorded in a ledger, and others if their device was "
+        f"made with ledger=True or the path of a file; {_PLACE}."
+    )
 
 
 def _fetch(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record]) -> int:

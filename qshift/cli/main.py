@@ -1,4 +1,4 @@
-"""The command line: ``qshift devices``, ``plan``, ``evaluate``, ``minimize`` and ``jobs``.
+"""The command line: ``qshift devices``, ``plan``, ``evaluate``, ``minimize``, ``jobs``, ``doctor``.
 
 TensorFlow, PennyLane and Qiskit take seconds to import, so that only the commands that need them
 import them, in their bodies.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import qshift
-from qshift.cli import commands, jobs
+from qshift.cli import commands, doctor, jobs
 from qshift.errors import MissingExtraError, OptionError, QShiftError
 from qshift.executors.workers import given as workers_given
 from qshift.extras import require
@@ -44,6 +44,9 @@ actions:
 """
 
 
+_BROKEN_PIPE = 141  # as shells say it of a program that SIGPIPE has ended
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line.
 
@@ -52,17 +55,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 if a minimisation ended at a stationary point that is not known to be
-        a minimum, 2 for an error of the caller's, 130 for an interruption.
+        a minimum or if `doctor` finds something that does not work, 2 for an error of the caller's,
+        130 for an interruption, 141 if what reads the output has ended.
     """
-    options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
+    options = parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same digits on every processor
     try:
         with _named_run(getattr(options, "run", None), getattr(options, "fresh", False)):
-            return options.carry_out(options)
+            status = options.carry_out(options)
+            sys.stdout.flush()  # so that a pipe that was closed is noticed here
+            return status
     except KeyboardInterrupt as interruption:  # its arguments say what has become of jobs
         print(f"qshift: interrupted. {interruption}".rstrip(". "), file=sys.stderr)
         return 130
+    except BrokenPipeError:  # as of `qshift devices | head`: who reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
     except Exception as error:
         if options.traceback or not _is_callers(error):
             raise
@@ -105,7 +114,7 @@ class _Intermixed(argparse.ArgumentParser):
             self._is_within = False
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qshift",
         description="Quantum circuits and their exact derivatives of every order.",
@@ -172,7 +181,10 @@ def _parser() -> argparse.ArgumentParser:
 
     minimize = command("minimize", commands.minimize, "minimize an expectation value", **common)
     minimize.add_argument(
-        "--optimizer", choices=OPTIMIZERS, default="newton", help="(default: newton)"
+        "--optimizer",
+        choices=OPTIMIZERS,
+        default="saddle-free-newton",
+        help="(default: saddle-free-newton, which descends; newton goes to maxima as well)",
     )
     minimize.add_argument("--steps", type=_number, default=100, help="at most (default: 100)")
     minimize.add_argument(
@@ -182,7 +194,9 @@ def _parser() -> argparse.ArgumentParser:
         "--damping", type=float, default=0.0, help="added to the Hessian's diagonal (default: 0)"
     )
     minimize.add_argument(
-        "--tolerance", type=float, default=1e-9, help="of the gradient's norm (default: 1e-9)"
+        "--tolerance",
+        type=float,
+        help="of the gradient's norm (default: 1e-9, with shots about the gradient's error)",
     )
     minimize.add_argument(
         "--checkpoint",
@@ -207,6 +221,7 @@ def _parser() -> argparse.ArgumentParser:
         "--older", type=_number, metavar="DAYS", help="prune results that are older as well"
     )
     recorded.add_argument("--yes", action="store_true", help="prune without asking")
+    command("doctor", doctor.doctor, "say what is installed and what works, for bug reports")
     return parser
 
 
@@ -243,9 +258,15 @@ def _workers(text: str) -> int | str:
 
 
 def _positive(text: str) -> int:
-    if _number(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
-    return int(text)
+    try:
+        number = float(text.replace(",", ""))  # also 1e3 and 1,000
+    except ValueError:
+        number = 0.0
+    if not number.is_integer() or number < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a positive number such as 1000 or 1e3, got {text!r}"
+        )
+    return int(number)
 
 
 def _file(text: str) -> Path:

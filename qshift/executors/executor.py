@@ -8,7 +8,7 @@ which executor belongs to which device.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,9 @@ class Executor(ABC):
         takes_seed: Whether `run` draws its samples from `seed`.
         uses_workers: Whether the executor itself sends work to the device's workers, if there are
             any; otherwise its batches are shared out among them.
+        watchers: Returns who watches the device, if the executor then leaves circuits to the
+            device; `differentiates` is asked for each answer anew.
+        unwatched: What `watchers` returns as long as nobody does.
 
     Example:
         >>> from qshift.executors.executor import Executor
@@ -88,6 +91,8 @@ class Executor(ABC):
     differentiates_gates = False
     takes_seed = False
     uses_workers = False
+    watchers: Callable[[], Hashable] = tuple
+    unwatched: Hashable = ()
 
     def __init__(self, device: Any, seed: int | Sequence[int] | None = None):
         if seed is not None and not self.takes_seed:
@@ -126,6 +131,18 @@ class Executor(ABC):
         raise UnsupportedError(
             f"diff_method='adjoint': {self.name} runs circuits and does not differentiate them. "
             "Use diff_method='shift' or diff_method='best'."
+        )
+
+    def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
+        """Returns a circuit as a function of TensorFlow ops, from points float64[N, P] to values
+        float64[N, M], which a SavedModel can hold.
+
+        Raises:
+            UnsupportedError: If this executor cannot, or not for this circuit.
+        """
+        raise UnsupportedError(
+            f"{self.name} runs its circuits by Python code; those of qshift's embedded simulator, "
+            'for example qshift.device("simulator"), can be exported as TensorFlow ops'
         )
 
     def require_gradients(self, circuit: Circuit) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pennylane as qml
 from numpy.random import Generator
 from pennylane.measurements import ExpectationMP
+from pennylane.operation import Channel
 from pennylane.tape import QuantumScript
 
 from qshift.circuits.circuit import Circuit
@@ -73,10 +74,19 @@ class PennyLaneExecutor(Executor):
         broadcast = self._broadcasts(circuit)
         size = self._together(circuit) if broadcast else self._most_tapes
         chunks = [points[i : i + size] for i in range(0, len(points), size)]
-        values = [
-            self._values(circuit, chunk, broadcast, call)
-            for chunk in track(chunks, len(points), len, "circuits")
-        ]
+        try:
+            values = [
+                self._values(circuit, chunk, broadcast, call)
+                for chunk in track(chunks, len(points), len, "circuits")
+            ]
+        except qml.exceptions.DeviceError as error:
+            noisy = [op.name for op in circuit.operations if isinstance(op, Channel)]
+            if not noisy:
+                raise
+            raise UnsupportedError(
+                f"{noisy[0]} is a noise channel, and {self.device.name} runs circuits without "
+                'noise only. Use qshift.device("mixed"), which has density matrices.'
+            ) from error
         return np.concatenate(values)
 
     def _together(self, circuit: Circuit) -> int:

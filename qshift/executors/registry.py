@@ -9,8 +9,9 @@ A device of your own takes one class, which runs its circuits, and one line:
     ...         return [self.device.values(tape) for tape in circuit.bind_each(points)]
     >>> register("my.device", MyExecutor)
 
-From then on, `qshift.qnode` uses this class for each device whose `name` is ``"my.device"``. Other
-devices run through PennyLane's public interface.
+From then on, `qshift.qnode` uses this class for each device whose `name` is ``"my.device"``. Of
+other devices, default.qubit and lightning.qubit are replaced by the embedded simulator, and the
+rest run through PennyLane's public interface.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from qshift.circuits.pennylane_internals import is_own_simulator
 from qshift.executors.executor import Executor
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.simulator.simulator import SimulatorExecutor
@@ -65,17 +67,20 @@ def register(name: str, maker: _Maker | None = None) -> Callable:
     return maker
 
 
-def executor(device: Any, seed: int | None = None) -> Executor:
+def executor(device: Any, seed: int | None = None, embedded: bool = True) -> Executor:
     """Returns the executor that runs circuits on a PennyLane device.
 
     Args:
         device: The device.
         seed: Seed of the samples; None for fresh ones.
+        embedded: Whether the embedded simulator may take the place of the device, if the device is
+            PennyLane's own simulator of the same states and nothing is registered for its name.
 
     Raises:
         TypeError: If the maker that was registered for the device does not return an `Executor`.
     """
-    maker = _makers.get(device.name, PennyLaneExecutor)
+    general = SimulatorExecutor if embedded and is_own_simulator(device) else PennyLaneExecutor
+    maker = _makers.get(device.name, general)
     made = _made(maker, device, seed)
     workers = getattr(device, "qshift_workers", None)
     if not workers or made.uses_workers:
@@ -106,5 +111,4 @@ def _estimator(device: Any, seed: Any) -> Executor:
 # process, because importing a module with an executor registers it for all qnodes.
 _makers: dict[str, Callable[[Any, Any], Executor]] = {
     "qshift.estimator": _estimator,
-    "lightning.qubit": SimulatorExecutor,
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,8 +17,9 @@ import tensorflow as tf
 
 from qshift.api.conversion import from_qnode
 from qshift.autodiff.unrolling import UnknownSizeError
-from qshift.errors import UnsupportedError
+from qshift.errors import QShiftWarning, UnsupportedError
 from qshift.fallbacks import warn_slower
+from qshift.inputs import said
 from qshift.keras import keras_internals as keras_internals  # which changes Keras
 from qshift.keras.batching import Reading, joined, map_shapes, read
 from qshift.keras.saving import found, reference
@@ -102,6 +105,14 @@ class QuantumLayer(keras.layers.Layer):
                 f"QuantumLayer is a TensorFlow op, but Keras uses {keras.backend.backend()!r} as "
                 'its backend. Set the environment variable KERAS_BACKEND to "tensorflow" before '
                 "Keras is imported."
+            )
+        if os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True"):  # as TensorFlow reads it
+            warnings.warn(
+                "TF_USE_LEGACY_KERAS is set, so tf.keras is Keras 2, whose models do not take this "
+                "layer of Keras 3. Unset it before TensorFlow is imported, or take models and "
+                "layers from `import keras`, which is Keras 3.",
+                QShiftWarning,
+                stacklevel=2,
             )
         if not isinstance(qnode, qml.QNode):
             raise TypeError(
@@ -273,7 +284,17 @@ class QuantumLayer(keras.layers.Layer):
             )
         dtype = self._samples_dtype
         if (features, dtype) not in self._readings:
-            reading = read(self._quantum, self._name, features, dtype, self._weight_specs())
+            specs = self._weight_specs()
+            try:
+                reading = read(self._quantum, self._name, features, dtype, specs)
+            except (IndexError, tf.errors.InvalidArgumentError) as error:
+                # Neither says which argument has too few axes, or entries.
+                shapes = ", ".join(f"{name} {tuple(spec.shape)}" for name, spec in specs.items())
+                raise ValueError(
+                    f"Layer {self.name!r}: {self._name} fails for a sample of shape ({features},) "
+                    f"and weights of the shapes {shapes or 'none'}: {said(error)}. Give "
+                    "weight_shapes= and inputs that fit it."
+                ) from error
             reading = replace(reading, shape=self._output_shape(reading.shape))
             self._readings[features, dtype] = reading
         self._reading = self._readings[features, dtype]

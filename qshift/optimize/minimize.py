@@ -5,6 +5,7 @@ Long runs keep a checkpoint, from which an interrupted run goes on with the same
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from qshift.errors import QShiftError
+from qshift.inputs import did_you_mean, is_integer, is_real
 from qshift.optimize.checkpoint import Checkpoint, State, identify
 from qshift.optimize.result import Point, Result
 from qshift.progress import progress as progress_display
@@ -49,6 +51,26 @@ def _diagonal_newton(gradient: np.ndarray, hessian: np.ndarray, memory: dict) ->
     return _newton(gradient, hessian, memory)
 
 
+def _downwards(hessian: np.ndarray) -> np.ndarray:
+    """Returns the direction of length 1 in which a function curves down most, where it does not
+    slope: of two opposite ones, that with a positive largest entry."""
+    axis = np.linalg.eigh(hessian)[1][:, 0]
+    return axis * np.sign(axis[np.abs(axis).argmax()])
+
+
+def _saddle_free_newton(gradient: np.ndarray, hessian: np.ndarray, memory: dict) -> np.ndarray:
+    """Returns |H|^-1 g, |H| having the absolute eigenvalues of H; Dauphin et al., NeurIPS (2014).
+
+    It goes downhill in all directions, also those in which H curves downwards. No eigenvalue is
+    taken for less than the norm of g, so that the step is never longer than 1.
+    """
+    norm = np.linalg.norm(gradient)
+    if norm == 0:
+        return gradient
+    curvatures, axes = np.linalg.eigh(hessian)
+    return axes @ (axes.T @ gradient / np.maximum(np.abs(curvatures), norm))
+
+
 def _gradient_descent(gradient: np.ndarray, hessian: None, memory: dict) -> np.ndarray:
     return gradient
 
@@ -69,15 +91,19 @@ class _Optimizer:
     order: int  # the highest order of derivatives that the rule needs
     learning_rate: float  # the default
     diagonal: bool = False  # whether the Hessian's diagonal suffices
+    descends: bool = False  # whether a step that leads uphill is tried again, half as long
 
 
 _OPTIMIZERS = {
     "newton": _Optimizer(_newton, 2, 1.0),
+    "saddle-free-newton": _Optimizer(_saddle_free_newton, 2, 1.0, descends=True),
     "diagonal-newton": _Optimizer(_diagonal_newton, 2, 1.0, diagonal=True),
     "gradient-descent": _Optimizer(_gradient_descent, 1, 0.1),
     "adam": _Optimizer(_adam, 1, 0.1),
 }
 OPTIMIZERS = tuple(_OPTIMIZERS)
+_CURVED = 1e-6  # of the largest curvature: what is more than rounding
+_HALVINGS = 20  # of a step that leads uphill; beyond, rounding is what leads there
 
 
 def minimize(
@@ -88,7 +114,7 @@ def minimize(
     steps: int = 100,
     learning_rate: float | None = None,
     damping: float = 0.0,
-    tolerance: float = 1e-9,
+    tolerance: float | None = None,
     progress: bool = True,
     checkpoint: str | os.PathLike | None = None,
 ) -> Result:
@@ -102,16 +128,22 @@ def minimize(
         x0: The point to start from, of any shape. Its dtype is the one that ``fn`` gets; integers
             become float64.
         optimizer: ``"newton"``: x <- x - learning_rate (H + damping I)^-1 g;
+            ``"saddle-free-newton"``: the same with the absolute eigenvalues of H + damping I in
+            place of its own, in steps that are never longer than learning_rate. It descends to
+            minima only: it leaves maxima and saddles along the lowest curvature, and without shots
+            a step that leads uphill is tried again, half as long;
             ``"diagonal-newton"``: the same with only the diagonal of H (for a QNode whose angles
             are affine in x, only the diagonal is evaluated);
             ``"gradient-descent"``: x <- x - learning_rate g; ``"adam"``: Kingma and Ba's.
         steps: The largest number of steps.
         learning_rate: 1 for the Newton methods and 0.1 for the others by default.
-        damping: Is added to the Hessian's diagonal. With 0, Newton's method heads for the
+        damping: Is added to the Hessian's diagonal. With 0, ``"newton"`` heads for the
             nearest stationary point, be it a minimum or not; the result then says that it has not
             converged.
-        tolerance: Stop when the Euclidean norm of the gradient is at most this. With float32 or
-            finite shots, gradients never get as small as the default.
+        tolerance: Stop when the Euclidean norm of the gradient is at most this. By default 1e-9;
+            for a QNode with n shots and p parameters sqrt(p / 2n), which is about the error of the
+            gradient if each parameter turns one gate and the observable's values are +-1. With
+            float32, gradients do not get as small as 1e-9.
         progress: Whether to show the progress; on a terminal or in a notebook only.
         checkpoint: A file that is written after every step. If it exists, the run goes on from
             there; a finished run returns its result without executing anything, or goes on if
@@ -137,16 +169,39 @@ def minimize(
     """
     x0 = np.asarray(x0)
     x0 = x0 if np.issubdtype(x0.dtype, np.floating) else x0.astype(float)
-    method = _method(optimizer, x0, damping, steps)
+    method = _method(optimizer, x0, learning_rate, damping, steps)
     rate = method.learning_rate if learning_rate is None else float(learning_rate)
+    shots = _shots(fn)
+    if tolerance is None:
+        tolerance = math.sqrt(x0.size / (2 * shots)) if shots else 1e-9
+    elif not is_real(tolerance):
+        raise ValueError(f"tolerance must be a number, got {tolerance!r}")
     state, store = State(x0.astype(float)), None
     if checkpoint is not None:
         run = {"optimizer": optimizer, "learning_rate": rate, "damping": float(damping)}
         store = Checkpoint(Path(checkpoint), run | {"x0": x0.tolist()} | identify(fn, x0))
         state = store.load() or state
 
+    def uphill() -> bool:
+        """Whether the last step led uphill, so that it is tried again."""
+        before = state.memory.get("value")
+        if not method.descends or shots or before is None or state.memory["halvings"] >= _HALVINGS:
+            return False
+        value = state.history[-1].value
+        return value > before + 1e-12 * max(abs(value), abs(before))
+
+    def on_top() -> bool:
+        """Whether the last point is a maximum or saddle that can be left."""
+        last = state.history[-1]
+        if not method.descends or last.lowest_curvature is None or rate == 0:
+            return False
+        largest = last.largest_curvature or 0.0
+        return last.gradient_norm <= tolerance and last.lowest_curvature < -_CURVED * largest
+
     def finished() -> bool:
-        return state.history[-1].gradient_norm <= tolerance or len(state.history) > steps
+        if len(state.history) > steps:
+            return True
+        return state.history[-1].gradient_norm <= tolerance and not uphill() and not on_top()
 
     spent = 0
     if state.x is None and not finished():
@@ -174,8 +229,20 @@ def minimize(
             circuits = spent + tracker.totals["circuits"]
             state.history.append(Point(x, value, norm, lowest, circuits, largest))
             state.x, spent = None, 0
-            if not finished():
-                state.x = x - rate * method.rule(gradient, hessian, state.memory).reshape(x.shape)
+            if not finished() and uphill():
+                state.memory["halvings"] += 1
+                shorter = state.memory["step"] / 2 ** state.memory["halvings"]
+                state.x = (state.memory["from"] - shorter).reshape(x.shape)
+            elif not finished():
+                if on_top():
+                    direction = _downwards(hessian)
+                else:
+                    direction = method.rule(gradient, hessian, state.memory)
+                taken = rate * direction
+                state.x = x - taken.reshape(x.shape)
+                if method.descends:
+                    state.memory |= {"from": x.ravel(), "value": value}
+                    state.memory |= {"step": taken, "halvings": 0}
             if store is not None:
                 store.save(state)
             described = f"{optimizer} {value:.8f} |g| {norm:.1e}"
@@ -184,9 +251,20 @@ def minimize(
     return Result(result, tuple(state.history), optimizer, tolerance)
 
 
-def _method(optimizer: str, x0: np.ndarray, damping: float, steps: int) -> _Optimizer:
-    if optimizer not in _OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {optimizer!r}; choose from {', '.join(OPTIMIZERS)}")
+def _shots(fn: Callable) -> int:
+    """Returns the shots of a QNode; 0 of one that is exact, and of other functions."""
+    return getattr(getattr(fn, "shots", None), "total_shots", None) or 0
+
+
+def _method(
+    optimizer: str, x0: np.ndarray, rate: float | None, damping: float, steps: int
+) -> _Optimizer:
+    if not isinstance(optimizer, str) or optimizer not in _OPTIMIZERS:
+        raise ValueError(
+            f"unknown optimizer {optimizer!r}{did_you_mean(str(optimizer), OPTIMIZERS)}; choose "
+            f"from {', '.join(OPTIMIZERS)}. There is one starting point: several arrays are "
+            "joined to one, which the function takes apart"
+        )
     method = _OPTIMIZERS[optimizer]
     if not x0.size:
         raise ValueError("x0 is empty: there is nothing to minimize by")
@@ -195,8 +273,20 @@ def _method(optimizer: str, x0: np.ndarray, damping: float, steps: int) -> _Opti
             f"damping={damping} has no meaning for {optimizer}, which does not use the Hessian; "
             "leave it out, or choose newton or diagonal-newton"
         )
+    if not is_integer(steps):
+        raise ValueError(f"steps must be a whole number, got {steps!r}")
     if steps < 0:
         raise ValueError(f"steps must be at least 0, got {steps}")
+    if rate is not None and not (is_real(rate) and 0 <= rate < math.inf):
+        raise ValueError(
+            f"learning_rate must be a number of at least 0, got {rate!r}: negative ones go uphill. "
+            "To maximize, minimize the negative function"
+        )
+    if not (is_real(damping) and 0 <= damping < math.inf):
+        raise ValueError(
+            f"damping must be a number of at least 0, got {damping!r}: it is added to the Hessian, "
+            "which has to become positive"
+        )
     return method
 
 

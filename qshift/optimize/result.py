@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
+import io
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -128,6 +131,18 @@ class Result:
     def __str__(self) -> str:
         return f"{self.optimizer}: value {self.value:.10g}, {self.message}"
 
+    def _repr_html_(self) -> str:
+        """Returns the result as a table, for notebooks."""
+        rows = {
+            "value": f"{self.value:.10g}",
+            "gradient norm": f"{self.gradient_norm:.3g}",
+            "steps": f"{self.steps:,}",
+            "circuits executed": f"{self.circuits:,}",
+        }
+        body = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows.items())
+        said = html.escape(f"{self.optimizer}: {self.message}")
+        return f"<table><caption>{said}</caption>{body}</table>"
+
     def plot(self, path: str | os.PathLike | None = None) -> Figure:
         """Draws value and gradient norm against the steps.
 
@@ -148,7 +163,10 @@ class Result:
         norms = np.array([point.gradient_norm for point in self.history], dtype=float)
         norms[norms == 0] = np.nan  # a logarithmic axis has no zero
         style = {"marker": "o", "markersize": 4} if self.steps <= 60 else {"linewidth": 1}
+
         figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+        # A notebook draws it by this method, also if nobody has imported pyplot.
+        vars(figure)["_repr_png_"] = partial(_repr_png_, figure)
         above, below = figure.subplots(2, 1, sharex=True)
         above.plot([point.value for point in self.history], color="C0", **style)
         above.set(ylabel="value")
@@ -168,3 +186,9 @@ class Result:
         if path is not None:
             figure.savefig(path, dpi=150)
         return figure
+
+
+def _repr_png_(figure: Figure) -> bytes:
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    return image.getvalue()

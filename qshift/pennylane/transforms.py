@@ -36,7 +36,7 @@ def param_shift(
     takes the place of `qml.gradients.param_shift`, with these differences:
 
     - Any spectrum: gates whose frequencies are not equidistant get exact rules as well, those with
-      the least sum |c_k| (`qshift.shift_rule`).
+      the least `sum |c_k|` (`qshift.shift_rule`).
     - No finite differences: a gate without an exact rule raises an error that names it.
     - Fewer tapes: variances, whatever their observable, come out of the same tapes as expectation
       values, and shifted tapes are broadcast into one.

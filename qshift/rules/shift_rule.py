@@ -66,7 +66,7 @@ class ShiftRule:
 
     @property
     def norm(self) -> float:
-        """sum_k |c_k|: the largest factor by which the rule amplifies an error in f."""
+        """`sum_k |c_k|`, the largest factor by which the rule amplifies an error in f."""
         return float(np.abs(self.coefficients).sum())
 
     def __call__(self, f: Callable[[Any], Any], x: Any) -> Any:

@@ -193,6 +193,28 @@ def test_unknown_name_lists_what_there_is():
     assert all(name in str(caught.value) for name in SHIPPED)
 
 
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("ibm_torino", r'qshift.device\("ibm", backend="ibm:ibm_torino"\)'),
+        ("ibmq_manila", r'backend="ibm:ibmq_manila"'),
+        ("FakeManilaV2", r'qshift.device\("fake-manila", backend="fake:FakeManilaV2"\)'),
+        ("fake_manila", "did you mean 'fake-manila'"),
+        ("default.qubit", "did you mean 'default-qubit'"),
+        ("lightning.gpu", r"qshift.qnode\(qml.device\('lightning.gpu', ...\)\)"),
+        ("lightning.qubit", "'lightning' is a profile of it"),
+    ],
+)
+def test_names_that_mean_something_elsewhere(name, message):
+    with pytest.raises(ProfileError, match=message):
+        device(name)
+
+
+def test_the_ways_out_that_are_named_work():
+    assert device("fake-manila", backend="fake:FakeManilaV2").target.name == "fake:FakeManilaV2"
+    assert device("ibm", backend="ibm:ibm_torino").target.name == "ibm:ibm_torino"
+
+
 # Files
 
 

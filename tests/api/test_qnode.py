@@ -1,6 +1,7 @@
 """The callable a user holds: keywords, structure, plans, other devices and PennyLane's tools."""
 
 import copy
+import functools
 import gc
 import importlib.util
 import pickle
@@ -18,6 +19,7 @@ from random_circuits import tape_derivatives
 
 import qshift
 from qshift.circuits.pennylane_internals import OPERATORS
+from qshift.executors.pennylane import PennyLaneExecutor
 
 DEVICE = qml.device("default.qubit")
 
@@ -93,12 +95,25 @@ def test_prefetch_costs_nothing_where_nobody_watches(tracker):
     assert tracker.totals["circuits"] == 1
 
 
-@pytest.mark.parametrize("name", ["default.qubit", "lightning.qubit", "default.mixed"])
-def test_seed_makes_samples_reproducible(name):
+SAMPLING = pytest.mark.parametrize(
+    "name, embedded",
+    [
+        ("default.qubit", True),
+        ("default.qubit", False),
+        ("lightning.qubit", True),
+        ("lightning.qubit", False),
+        ("default.mixed", True),
+    ],
+)
+
+
+@SAMPLING
+def test_seed_makes_samples_reproducible(name, embedded):
     device = qml.device(name, wires=2)
 
     def samples(seed):
-        node = qshift.qnode(device, shots=100, seed=seed)(quantum_function)
+        on = qshift.qnode(device, shots=100, seed=seed, embedded=embedded)
+        node = on(quantum_function)
         return [float(node(tf.constant([1.1, 0.7], tf.float64))) for _ in range(4)]
 
     assert samples(1) == samples(1)
@@ -107,14 +122,14 @@ def test_seed_makes_samples_reproducible(name):
     assert len(set(samples(1))) > 1
 
 
-@pytest.mark.parametrize("name", ["default.qubit", "lightning.qubit", "default.mixed"])
-def test_a_seed_belongs_to_its_qnode_alone(name):
+@SAMPLING
+def test_a_seed_belongs_to_its_qnode_alone(name, embedded):
     """Another one on the same device neither disturbs it nor becomes reproducible by it."""
     device, x = qml.device(name, wires=2), tf.constant([1.1, 0.7], tf.float64)
 
     def samples(interrupt):
-        seeded = qshift.qnode(device, shots=1000, seed=5)(quantum_function)
-        other = qshift.qnode(device, shots=1000)(quantum_function)
+        on = functools.partial(qshift.qnode, device, shots=1000, embedded=embedded)
+        seeded, other = on(seed=5)(quantum_function), on()(quantum_function)
         return [(float(seeded(x)), float(other(x)) if interrupt else 0.0) for _ in range(4)]
 
     first, second, alone = samples(True), samples(True), samples(False)
@@ -365,8 +380,230 @@ def test_from_qnode_refuses_functions():
     ],
     ids=lambda device: f"{device.name} {device.wires}",
 )
-def test_simulators(device, diff_method):
-    assert_right(qshift.qnode(device, diff_method=diff_method)(quantum_function))
+@pytest.mark.parametrize("embedded", [True, False], ids=["embedded", "itself"])
+def test_simulators(device, diff_method, embedded):
+    on = qshift.qnode(device, diff_method=diff_method, embedded=embedded)
+    assert_right(on(quantum_function))
+
+
+# --- on the embedded simulator, in place of the device ---
+
+
+def execute(self, circuits, execution_config=None):
+    """In place of the method of a device."""
+    raise AssertionError("the device runs circuits itself")
+
+
+def converted(device, **settings):
+    """As `qshift.qnode`, by way of one of PennyLane's."""
+    return lambda function: qshift.from_qnode(qml.qnode(device)(function), **settings)
+
+
+OURS = ["default.qubit", "lightning.qubit"]
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("shots", [None, 20_000])
+def test_pennylanes_simulators_run_on_ours(name, shots, monkeypatch):
+    device = qml.device(name, wires=2, seed=3)
+    monkeypatch.setattr(type(device), "execute", execute)
+    node = qshift.qnode(device, shots=shots)(quantum_function)
+    for call in (node, tf.function(node)):
+        value, gradient = tape_derivatives(call, X, 1)
+        bound = 1e-10 if shots is None else 0.05
+        assert value == pytest.approx(VALUE, abs=bound)
+        np.testing.assert_allclose(gradient, GRADIENT, atol=bound)
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("make", [qshift.qnode, converted])
+def test_embedded_false_runs_all_on_the_device(name, make, monkeypatch, tracker):
+    device = qml.device(name, wires=2)
+    node = make(device, embedded=False)(quantum_function)
+    copies = [node, node.update(shots=None), copy.copy(node), copy.deepcopy(node)]
+    copies.append(pickle.loads(cloudpickle.dumps(node)))
+    for each in copies:
+        assert_right(each)
+        assert each.plan(X).circuits == 5  # two gates of one frequency each, by shifted circuits
+    assert node.update(embedded=True).plan(X).circuits == 2
+    monkeypatch.setattr(type(device), "execute", execute)
+    for each in copies:
+        with pytest.raises(AssertionError, match="the device runs circuits itself"):
+            each(tf.constant(X))
+    assert_right(node.update(embedded=True))
+
+
+class Scaled(qml.devices.DefaultQubit):
+    """A user's device, with a name that it has inherited."""
+
+    def execute(self, circuits, execution_config=None):
+        config = execution_config or qml.devices.ExecutionConfig()
+        return tuple(0.5 * result for result in super().execute(circuits, config))
+
+
+def test_a_subclass_of_a_simulator_runs_its_circuits_itself():
+    assert Scaled().name == "default.qubit"
+    value, gradient = tape_derivatives(qshift.qnode(Scaled())(quantum_function), X, 1)
+    assert value == pytest.approx(0.5 * VALUE)
+    np.testing.assert_allclose(gradient, 0.5 * GRADIENT)
+
+
+def test_a_device_with_transforms_on_top_applies_them():
+    @qml.transform
+    def halved(tape):
+        return [tape], lambda results: 0.5 * results[0]
+
+    node = qshift.qnode(halved(qml.device("default.qubit")))(quantum_function)
+    assert float(node(tf.constant(X))) == pytest.approx(0.5 * VALUE)
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("diff_method", ["best", "shift", "adjoint"])
+def test_a_tracker_sees_what_the_device_would_run(name, diff_method, tracker):
+    device = qml.device(name, wires=2)
+    node = qshift.qnode(device, diff_method=diff_method)(quantum_function)
+    itself = node.update(embedded=False)
+
+    def seen(node):
+        with qml.Tracker(device) as found:
+            assert_right(node, order=1)
+        names = ("executions", "derivatives", "simulations")
+        return {name: found.totals[name] for name in names if name in found.totals}
+
+    assert_right(node)
+    assert seen(node) == seen(itself)
+    tracker.reset()
+    assert_right(node, order=1)  # on the embedded simulator again
+    assert tracker.totals["circuits"] == (5 if diff_method == "shift" else 2)
+    # A graph that is made before keeps its plan, and its circuits go to the device nevertheless.
+    graph = tf.function(node)
+    tape_derivatives(graph, X, 1)
+    with qml.Tracker(device) as found:
+        value, gradient = tape_derivatives(graph, X, 1)
+    assert value == pytest.approx(VALUE)
+    np.testing.assert_allclose(gradient, GRADIENT)
+    assert found.totals["executions"] == (5 if diff_method == "shift" else 1)
+    assert ("derivatives" in found.totals) is (diff_method != "shift")
+
+
+def test_a_graph_asks_a_watched_device_for_what_it_has_not():
+    """Adjoint differentiation of probabilities is what only the embedded simulator offers."""
+    device = qml.device("default.qubit")
+    node = qshift.qnode(device, diff_method="adjoint")(probabilities)
+
+    @tf.function
+    def both(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = node(x)
+        return value, tape.jacobian(value, x)
+
+    x = tf.constant(X)
+    expected = both(x)
+    with qml.Tracker(device) as found:
+        for a, b in zip(both(x), expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-12)
+    assert found.totals["executions"] >= 1
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_spy_sees_what_the_device_would_run(name, monkeypatch):
+    device, seen = qml.device(name, wires=2), []
+    node, run = qshift.qnode(device)(quantum_function), device.execute
+
+    def spy(circuits, **options):
+        seen.append(len(circuits))
+        return run(circuits, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "execute", spy)
+        assert float(node(tf.constant(X))) == pytest.approx(VALUE)
+    assert seen == [1]
+    assert float(node(tf.constant(X))) == pytest.approx(VALUE)
+    assert seen == [1]
+
+
+def test_snapshots_are_those_of_the_device():
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x):
+        qml.RX(x, 0)
+        qml.Snapshot("half")
+        qml.RX(x, 0)
+        return qml.expval(qml.Z(0))
+
+    found = qml.snapshots(circuit)(tf.constant(0.3, tf.float64))
+    np.testing.assert_allclose(found["half"], [np.cos(0.15), -1j * np.sin(0.15)])
+    assert float(found["execution_results"]) == pytest.approx(np.cos(0.6))
+
+
+def test_a_device_s_own_seed_makes_samples_reproducible():
+    def samples(seed):
+        node = qshift.qnode(qml.device("default.qubit", seed=seed), shots=100)(quantum_function)
+        return [float(node(tf.constant([1.1, 0.7], tf.float64))) for _ in range(4)]
+
+    assert samples(1) == samples(1) != samples(2)
+    assert samples(None) != samples(None)
+
+
+REFUSED_BY_DEVICES = {
+    "wires": (
+        {"wires": 1},
+        lambda: qml.CNOT([0, 1]),
+        qml.wires.WireError,
+        "not found on the device",
+    ),
+    "gate": ({}, lambda: Nothing(0), qml.exceptions.DeviceError, "Nothing.* not supported"),
+    "channel": (
+        {},
+        lambda: qml.AmplitudeDamping(0.1, 0),
+        qml.exceptions.DeviceError,
+        "AmplitudeDamping.* not supported",
+    ),
+}
+
+
+class Nothing(qml.operation.Operation):
+    """A gate of which nothing is known."""
+
+    num_wires = 1
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("case", REFUSED_BY_DEVICES)
+def test_what_a_device_refuses_is_an_error_in_its_words(case, name, recwarn):
+    options, gate, error, message = REFUSED_BY_DEVICES[case]
+
+    @qshift.qnode(qml.device(name, **options))
+    def circuit(x):
+        qml.RX(x, 0)
+        gate()
+        return qml.expval(qml.Z(0))
+
+    with pytest.raises(error, match=message):
+        circuit(tf.constant(0.3, tf.float64))
+    assert not [each for each in recwarn if issubclass(each.category, qshift.QShiftWarning)]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_too_many_wires(name, tracker):
+    @qshift.qnode(qml.device(name))
+    def circuit(x):
+        for wire in range(64):
+            qml.RX(x, wire)
+        return qml.expval(qml.Z(0))
+
+    x = tf.Variable(0.3, dtype=tf.float64)
+    for call in (circuit, tf.function(circuit), circuit.plan):
+        with pytest.raises(
+            (qshift.UnsupportedError, tf.errors.OpError), match="on 64 wires .* Use fewer wires"
+        ):
+            call(x)
+    assert not any(tracker.totals.values())
+
+
+def test_workers_of_the_device_are_used():
+    node = qshift.qnode(qml.device("default.qubit", max_workers=2))(quantum_function)
+    assert type(node.preparation.executor) is PennyLaneExecutor
 
 
 def test_density_matrices():
@@ -390,7 +627,12 @@ def probabilities(x):
 
 REFUSED_BY_ADJOINT = {
     "shots": (DEVICE, {"shots": 10}, quantum_function, "default.qubit.*has 10 shots"),
-    "probs": (DEVICE, {}, probabilities, r"expectation values only.*returns probs\(wires=\[0\]\)"),
+    "probs": (
+        DEVICE,
+        {"embedded": False},
+        probabilities,
+        r"expectation values only.*returns probs\(wires=\[0\]\)",
+    ),
     "lightning": (
         qml.device("lightning.qubit"),
         {"shots": 10},
@@ -609,7 +851,7 @@ def test_plans_of_transforms_that_split_circuits(tracker):
 
 
 def test_plans_find_tensors_inside_structures():
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(weights):
         qml.RX(weights["a"], wires=0)
         qml.RY(weights["b"][0], wires=0)
@@ -620,7 +862,7 @@ def test_plans_find_tensors_inside_structures():
 
 
 def test_plans_as_data_text_and_html():
-    plan = qshift.qnode(DEVICE)(quantum_function).plan(X, order=2)
+    plan = qshift.qnode(DEVICE, diff_method="shift")(quantum_function).plan(X, order=2)
     data = plan.to_dict()
     assert [order["circuits"] for order in data["orders"]] == [1, 4, 3]
     assert (data["circuits"], data["batches"], data["shots"], data["recursion"]) == (8, 3, 0, 21)
@@ -675,7 +917,7 @@ def test_derivatives_are_nested_as_in_jax(two_arguments, argnums, gradient, hess
 
 
 def test_derivatives_of_one_argument(tracker):
-    node = qshift.qnode(DEVICE)(quantum_function)
+    node = qshift.qnode(DEVICE, diff_method="shift")(quantum_function)
     for x in (X, tf.constant(X), tf.Variable(X), X.tolist()):
         tracker.reset()
         value, gradient, hessian = qshift.derivatives(node, x, order=2)

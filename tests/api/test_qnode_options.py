@@ -52,6 +52,8 @@ def quantum_function(x):
         {"objective": "shots"},
         {"objective": "circuits"},
         {"prefetch": 2},
+        {"embedded": True},
+        {"embedded": False},
     ],
     ids=str,
 )
@@ -88,6 +90,8 @@ def test_accepted_keywords(keywords):
         ({"prefetch": -1}, "prefetch.*-1"),
         ({"prefetch": 1.5}, "prefetch.*1.5"),
         ({"shots": 0}, "[Ss]hots"),
+        ({"embedded": "no"}, "embedded must be True,.* or False,.* got 'no'"),
+        ({"embedded": None}, "embedded must be True,.* or False,.* got None"),
     ],
     ids=str,
 )

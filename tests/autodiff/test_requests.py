@@ -250,7 +250,7 @@ def test_a_device_that_fails_is_not_asked_twice(monkeypatch):
         raise ConnectionError("gone")
 
     circuit = node()
-    monkeypatch.setattr(circuit.preparation, "executor", fail)
+    monkeypatch.setattr(circuit.preparation.executor, "run", fail)
     with pytest.raises(ConnectionError, match="^gone$"):
         qshift.derivatives(circuit, X, W, partials=PARTIALS, batched=0)
     assert len(asked) == 1

@@ -209,7 +209,7 @@ def test_cones_are_as_narrow_as_the_wires_say():
 
 
 def test_what_lies_outside_every_cone_costs_nothing_and_has_zero_derivatives(tracker):
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x, y):
         qml.RX(x, wires=0)
         qml.RY(y, wires=1)
@@ -228,7 +228,7 @@ def test_what_lies_outside_every_cone_costs_nothing_and_has_zero_derivatives(tra
 
 
 def test_circuits_that_nothing_depends_on_have_zero_derivatives():
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x):
         qml.Hadamard(0)
         qml.GlobalPhase(x)
@@ -253,7 +253,9 @@ VANISHING = {
 def test_gates_that_decompose_to_nothing_have_zero_derivatives(
     name, diff_method, device, compiled, tracker
 ):
-    @qshift.qnode(qml.device(device, wires=2), diff_method=diff_method)
+    embedded = device != "default.qubit"
+
+    @qshift.qnode(qml.device(device, wires=2), diff_method=diff_method, embedded=embedded)
     def circuit(x):
         qml.Hadamard(0)
         VANISHING[name](x)
@@ -266,7 +268,7 @@ def test_gates_that_decompose_to_nothing_have_zero_derivatives(
 
 
 def test_gates_that_decompose_to_nothing_keep_the_batch():
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x):
         qml.pow(qml.U3(x, 0.1, x, 0), 0)
         return qml.expval(qml.Z(0))
@@ -294,7 +296,7 @@ def single(x, y, z):
 def test_every_mixture_of_batched_single_and_constant_inputs(device, batched, constant):
     """Constants are NumPy arrays; everything else is a tensor that is differentiated by."""
     args = [RNG.normal(size=3) if i in batched else RNG.normal() for i in range(3)]
-    node = qshift.qnode(qml.device(device, wires=2))(single)
+    node = qshift.qnode(qml.device(device, wires=2), embedded=device != "default.qubit")(single)
     watched = [tf.constant(a, tf.float64) for i, a in enumerate(args) if i not in constant]
 
     def call(*watched):
@@ -309,7 +311,7 @@ def test_every_mixture_of_batched_single_and_constant_inputs(device, batched, co
     assert expval.shape == (3,) and probs.shape == (3, 2)
     gradients = tape.gradient(total, watched)
     # Entry by entry, without batches.
-    plain = qshift.qnode(DEVICE)(single)
+    plain = qshift.qnode(DEVICE, diff_method="shift")(single)
     sums = [np.zeros(np.shape(w)) for w in watched]
     for entry, weight in enumerate(weights.numpy()):
         here = tensors(*(a[entry] if i in batched else a for i, a in enumerate(args)))
@@ -330,7 +332,7 @@ def test_constant_batches_do_not_meet_the_batch_of_shifts(batch):
     """Two or three shifted points and a constant batch of the same length must not be paired."""
     data = RNG.normal(size=batch)
 
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x):
         qml.RX(x, wires=0)
         qml.RY(data, wires=0)
@@ -345,7 +347,7 @@ def test_constant_batches_do_not_meet_the_batch_of_shifts(batch):
 def test_batched_constant_templates():
     weights, features = RNG.normal(size=(3, 1, 2, 3)), RNG.normal(size=(3, 2))
 
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x, weights, features):
         qml.AngleEmbedding(features, wires=[0, 1])
         qml.RX(x, wires=0)
@@ -364,7 +366,7 @@ def test_batched_constant_templates():
 
 @pytest.mark.parametrize("make", [lambda v: tf.constant(v, tf.float64), np.array])
 def test_batches_of_different_sizes_are_refused(make, tracker):
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x, y):
         qml.RX(x, wires=0)
         qml.CRY(y, wires=[0, 1])
@@ -377,7 +379,7 @@ def test_batches_of_different_sizes_are_refused(make, tracker):
 
 @pytest.mark.parametrize("shape", [(2, 3), (1, 1, 1)])
 def test_angles_of_a_wrong_shape_are_refused(shape, tracker):
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x):
         qml.RX(x, wires=0)
         return qml.expval(qml.Z(0))
@@ -415,7 +417,7 @@ def test_states_are_data(name, data):
         qml.CRY(x, wires=[0, 1])
         return qml.probs(wires=1)
 
-    node = qshift.qnode(DEVICE)(circuit)
+    node = qshift.qnode(DEVICE, diff_method="shift")(circuit)
     compiled = tf.function(node)
     state, x = STATES[data], tf.constant(0.4, tf.float64)
     expected = qml.qnode(DEVICE)(circuit)(state, 0.4)
@@ -430,7 +432,7 @@ def test_states_are_data(name, data):
 
 @pytest.mark.parametrize("kind", [np.array, tf.constant])
 def test_basis_states_are_data(kind):
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(bits, x):
         qml.BasisEmbedding(bits, wires=[0, 1])
         qml.RX(x, wires=0)
@@ -451,7 +453,7 @@ def test_unitaries_are_data(wires, tracker):
         qml.QubitUnitary(unitary, wires=range(wires))
         return qml.expval(qml.Z(0))
 
-    node = qshift.qnode(DEVICE)(circuit)
+    node = qshift.qnode(DEVICE, diff_method="shift")(circuit)
     expected = qml.qnode(DEVICE)(circuit)(unitary, 0.3)
     x = tf.Variable(0.3, dtype=tf.float64)
     for given in (unitary, tf.constant(unitary)):
@@ -465,7 +467,7 @@ def test_unitaries_are_data(wires, tracker):
 
 @pytest.mark.parametrize("kind", [float, int, np.float32, np.array, np.float64])
 def test_numbers_are_constants_of_the_circuit(kind, tracker):
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x, y):
         qml.RX(x, wires=0)
         qml.RY(y, wires=0)
@@ -481,7 +483,7 @@ def test_numbers_are_constants_of_the_circuit(kind, tracker):
 
 
 def test_complex_angles_are_refused():
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x):
         qml.RX(x, wires=0)
         return qml.expval(qml.Z(0))
@@ -534,7 +536,7 @@ def test_identities_in_observables_do_not_widen_light_cones():
     ],
 )
 def test_complex_numbers_are_no_angles(gate):
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(x):
         qml.RY(x, 0)
         gate()
@@ -546,7 +548,7 @@ def test_complex_numbers_are_no_angles(gate):
 
 
 def test_complex_factors_of_gates():
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(x):
         qml.RY(x, 0)
         qml.prod(qml.s_prod(1j, qml.X(0)), qml.RX(0.1 if REFUSES else 0.1 + 0j, 0))
@@ -556,7 +558,7 @@ def test_complex_factors_of_gates():
 
 
 def test_terms_without_weight_see_nothing():
-    @qshift.qnode(qml.device("default.qubit", wires=2))
+    @qshift.qnode(qml.device("default.qubit", wires=2), diff_method="shift")
     def circuit(x, y):
         qml.RY(x, 0)
         qml.RY(y, 1)

@@ -94,7 +94,7 @@ def test_numbers_may_be_tensors():
 def test_what_arrays_become_is_asked_each_time():
     """A `SpecialUnitary` is decomposed only if something differentiates by its parameters."""
 
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(theta):
         qml.SpecialUnitary(theta, 0)
         return qml.expval(qml.Z(0))

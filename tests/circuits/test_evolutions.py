@@ -16,7 +16,7 @@ DEFAULT = qml.device("default.qubit")
 def test_a_coefficient_of_zero_is_still_one(at, compiled):
     """PennyLane simplifies sums of words, and leaves out terms that are zero."""
 
-    @qshift.qnode(DEFAULT)
+    @qshift.qnode(DEFAULT, diff_method="shift")
     def circuit(x):
         qml.Hadamard(0)
         qml.RY(0.3, wires=1)
@@ -34,7 +34,7 @@ def test_a_coefficient_of_zero_is_still_one(at, compiled):
 
 
 def test_frequencies_that_are_not_equidistant_do_not_get_pennylanes_recipe():
-    @qshift.qnode(DEFAULT)
+    @qshift.qnode(DEFAULT, diff_method="shift")
     def circuit(x):
         hamiltonian = qml.Hamiltonian([0.5, 1.5], [qml.X(0), qml.X(1)])
         qml.CommutingEvolution(hamiltonian, x, frequencies=(1, 3))
@@ -74,7 +74,7 @@ def test_exponentials_with_imaginary_coefficients_are_evolutions(name, around, c
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_times_of_templates_may_be_complex_tensors(compiled):
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(time):
         qml.ApproxTimeEvolution(0.7 * qml.X(0), tf.cast(time, tf.complex128), 2)
         qml.CommutingEvolution(0.5 * qml.Y(1), tf.cast(2.0 * time, tf.complex128))

@@ -111,7 +111,7 @@ X = tf.constant(0.3, tf.float64)
 
 
 def circuit(measurement, device):
-    @qshift.qnode(device)
+    @qshift.qnode(device, embedded=device.name != "default.qubit")
     def function(x):
         qml.RX(x, 0)
         qml.RY(0.4, 1)
@@ -230,7 +230,7 @@ def circuit_with_coefficient(make):
 
 
 def test_functions_of_outcomes_are_real():
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def function(x):
         qml.RX(x, 0)
         return qml.expval(1j * qml.measure(0))
@@ -311,7 +311,7 @@ def test_wide_observables_that_are_not(observable, reason):
     ],
 )
 def test_probabilities_of_what_is_not_hermitian(observable):
-    @qshift.qnode(qml.device("default.qubit", wires=2))
+    @qshift.qnode(qml.device("default.qubit", wires=2), diff_method="shift")
     def circuit(x):
         qml.RY(x, 0)
         return qml.probs(op=observable())

@@ -1,5 +1,7 @@
 """Mid-circuit measurements: the wires they are deferred to, and what is refused."""
 
+import functools
+
 import numpy as np
 import pennylane as qml
 import pytest
@@ -33,7 +35,8 @@ def expected(x):
 )
 def test_outcomes_go_to_spare_wires_of_the_device(wires, a, b, diff_method, device):
     circuit = circuit_on(a, b, lambda: qml.expval(qml.Z(a) @ qml.Z(b)))
-    node = qshift.qnode(qml.device(device, wires=wires), diff_method=diff_method)(circuit)
+    on = functools.partial(qshift.qnode, embedded=device != "default.qubit")
+    node = on(qml.device(device, wires=wires), diff_method=diff_method)(circuit)
     value, gradient = tape_derivatives(node, np.array(0.6), 1)
     signs = [1, -1, -1, 1]
     assert value == pytest.approx(signs @ expected(0.6))
@@ -72,13 +75,15 @@ def test_too_few_wires_are_explained(wires, measurement, message, shots, tracker
     [(qml.sample, "qml.expval"), (qml.counts, "qml.probs"), (qml.state, "qml.expval")],
 )
 def test_other_measurements_say_what_to_use_instead(measurement, way_out):
-    node = qshift.qnode(qml.device("default.qubit"))(circuit_on(0, 1, measurement))
+    node = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(
+        circuit_on(0, 1, measurement)
+    )
     with pytest.raises(qshift.UnsupportedError, match=f"return {way_out}"):
         node(tf.constant(0.3, tf.float64))
 
 
 def test_postselection_is_refused(tracker):
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(x):
         qml.RX(x, wires=0)
         qml.measure(0, postselect=1)
@@ -93,7 +98,7 @@ def test_templates_that_look_up_all_of_their_wires():
     """Some of PennyLane's do, where only the wires of outcomes get other names."""
     wires = ["a", "b", "c", "d"]
 
-    @qshift.qnode(qml.device("default.qubit", wires=[*wires, "spare"]))
+    @qshift.qnode(qml.device("default.qubit", wires=[*wires, "spare"]), diff_method="shift")
     def circuit(x):
         qml.measure("a")
         qml.AllSinglesDoubles(x, wires, np.array([1, 1, 0, 0]), singles=[["a", "c"]])

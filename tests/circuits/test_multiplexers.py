@@ -31,7 +31,7 @@ def test_selected_rotations(axis, controls):
 def test_selected_rotations_by_zero_are_not_left_out_in_forward_mode():
     """PennyLane asks for tapes that watch, of which there is none in forward mode."""
 
-    @qshift.qnode(DEFAULT)
+    @qshift.qnode(DEFAULT, diff_method="shift")
     def circuit(x):
         qml.Hadamard(0)
         qml.SelectPauliRot(x, [0], 1, rot_axis="X")

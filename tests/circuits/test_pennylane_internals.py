@@ -3,6 +3,7 @@
 import copy
 
 import autograd
+import jax
 import numpy as np
 import pennylane as qml
 import pytest
@@ -148,6 +149,67 @@ def test_a_device_draws_from_the_generator_that_it_is_given(name):
     randomness.replace(lambda _: None)
     assert randomness.get() is None
     assert not internals.DeviceRandomness(object()).is_known
+
+
+class OwnQubit(qml.devices.DefaultQubit):
+    pass
+
+
+def test_pennylanes_own_simulators_are_told_from_others():
+    for name in ("default.qubit", "lightning.qubit"):
+        device = qml.device(name, wires=1)
+        assert internals.is_own_simulator(device)
+        assert not internals.is_own_simulator(qml.transforms.cancel_inverses(device))
+    subclass = type("Mine", (type(qml.device("lightning.qubit", wires=1)),), {})
+    others = [OwnQubit(), subclass(wires=1), qml.device("default.mixed", wires=1), object()]
+    others.append(qml.device("default.qubit", max_workers=2))
+    others.append(qml.device("default.qubit", seed=jax.random.PRNGKey(0)))
+    assert not any(map(internals.is_own_simulator, others))
+
+
+@pytest.mark.parametrize("name", ["default.qubit", "lightning.qubit"])
+def test_who_watches_a_device(name, monkeypatch):
+    device = qml.device(name, wires=1)
+    watchers, nobody = internals.watching(device)
+
+    def is_watched():
+        return watchers() != nobody
+
+    assert not is_watched()
+    with qml.Tracker(device):
+        assert is_watched()
+    assert not is_watched()
+    for owner in (device, type(device)):  # a spy on one device, or on all of them
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, "execute", lambda *args: None)
+            assert is_watched()
+        assert not is_watched()
+    if name == "default.qubit":
+        seen = []
+
+        @qml.snapshots
+        @qml.qnode(device)
+        def circuit():
+            qml.Snapshot(measurement=Looking(seen, is_watched))
+            return qml.expval(qml.Z(0))
+
+        circuit()
+        assert seen == [True] and not is_watched()
+
+
+class Looking(qml.measurements.StateMeasurement):
+    """A measurement that notes whether its device is watched meanwhile."""
+
+    def __init__(self, seen, is_watched):
+        super().__init__()
+        self.seen, self.is_watched = seen, is_watched
+
+    def process_state(self, state, wire_order):
+        self.seen.append(self.is_watched())
+        return state
+
+    def process_density_matrix(self, density_matrix, wire_order):
+        raise NotImplementedError
 
 
 @pytest.mark.parametrize(

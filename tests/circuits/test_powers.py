@@ -31,7 +31,7 @@ def test_roots_have_no_parts_unless_they_divide_an_angle():
 
 
 def test_an_exponent_may_be_a_tensor_where_it_multiplies_an_angle():
-    @qshift.qnode(DEFAULT)
+    @qshift.qnode(DEFAULT, diff_method="shift")
     def circuit(z):
         qml.pow(qml.RX(0.3, wires=0), z)
         return qml.expval(qml.Z(0))
@@ -42,7 +42,7 @@ def test_an_exponent_may_be_a_tensor_where_it_multiplies_an_angle():
 
 
 def test_an_exponent_of_other_gates_may_not_be_a_tensor(tracker):
-    @qshift.qnode(DEFAULT)
+    @qshift.qnode(DEFAULT, diff_method="shift")
     def circuit(z):
         qml.pow(qml.U3(0.3, 0.1, 0.2, wires=0), z)
         return qml.expval(qml.Z(0))
@@ -83,7 +83,7 @@ def test_roots_of_rotations_multiply_angles(name, device):
         qml.RZ(0.4, 0)
         return qml.expval(qml.X(0) + 0.3 * qml.Y(0) + 0.2 * qml.Z(1))
 
-    node = qshift.qnode(qshift.device(device, wires=2))(circuit)
+    node = qshift.qnode(qshift.device(device, wires=2), embedded=device != "default-qubit")(circuit)
     for x, z in [(4.0, 0.5), (7.0, 1 / 3), (7.0, -1.5), (-13.0, 0.5)]:
         # One angle alone makes roots that are the same by any definition.
         right = node(x * z, 1)

@@ -128,7 +128,7 @@ def test_expectation_value_and_variance_of_every_observable(name):
 
 
 def test_variance_to_sixth_order():
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x):
         qml.RX(x, wires=0)
         return qml.var(qml.Z(0))
@@ -178,7 +178,8 @@ def test_probabilities_of_all_wires_come_in_pennylanes_order(device, labels):
         return qml.probs()
 
     expected = qml.qnode(device)(circuit)(0.4)
-    got = qshift.qnode(device)(circuit)(tf.constant(0.4, tf.float64))
+    embedded = device.name != "default.qubit"
+    got = qshift.qnode(device, embedded=embedded)(circuit)(tf.constant(0.4, tf.float64))
     np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
@@ -188,7 +189,7 @@ def test_probabilities_of_wires_with_names():
         qml.RY(2 * x, wires="a")
         return qml.probs()
 
-    got = qshift.qnode(DEVICE)(circuit)(tf.constant(0.4, tf.float64))
+    got = qshift.qnode(DEVICE, diff_method="shift")(circuit)(tf.constant(0.4, tf.float64))
     np.testing.assert_allclose(got, qml.qnode(DEVICE)(circuit)(0.4), atol=1e-12)
 
 
@@ -221,7 +222,7 @@ def test_observables_that_are_almost_equal_stay_apart():
 
 
 def test_observables_from_call_to_call():
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x, coefficient):
         prepare(x)
         return qml.expval(qml.Hermitian(coefficient * HERMITIAN, [0, 1]))
@@ -233,7 +234,7 @@ def test_observables_from_call_to_call():
 
 
 def test_sparse_hamiltonians():
-    @qshift.qnode(qml.device("default.qubit", wires=2))
+    @qshift.qnode(qml.device("default.qubit", wires=2), diff_method="shift")
     def circuit(x, scale):
         prepare(x)
         return qml.expval(qml.SparseHamiltonian(sparse.csr_matrix(scale * HERMITIAN), [0, 1]))
@@ -318,7 +319,7 @@ def test_coefficients_cost_no_circuits(tracker):
     ],
 )
 def test_tensors_inside_observables_are_refused(measurement, tracker):
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(t):
         prepare(X)
         return measurement(t)
@@ -349,7 +350,7 @@ def test_tensors_inside_observables_are_refused(measurement, tracker):
 )
 @pytest.mark.filterwarnings("ignore:Using qp.probs with a Hermitian observable")
 def test_tensors_inside_observables_may_be_constants(measurement, compiled):
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x, c):
         prepare(x)
         return measurement(tf.constant(SMALL), tf.constant([1, 0]), c)
@@ -519,7 +520,7 @@ def expected_of_outcomes(name, x):
 @pytest.mark.parametrize("name", MEASUREMENTS_OF_OUTCOMES)
 @pytest.mark.parametrize("device", ["default.qubit", "lightning.qubit", "default.mixed"])
 def test_mid_circuit_measurements(name, device):
-    @qshift.qnode(qml.device(device, wires=6))
+    @qshift.qnode(qml.device(device, wires=6), embedded=device != "default.qubit")
     def circuit(x):
         return MEASUREMENTS_OF_OUTCOMES[name](*conditioned(x))
 
@@ -533,7 +534,7 @@ def test_mid_circuit_measurements(name, device):
 
 @pytest.mark.parametrize("measure", [qml.expval, qml.var])
 def test_functions_of_outcomes_may_hold_tensors(measure):
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x):
         qml.RX(x[0], wires=0)
         outcome = qml.measure(0)
@@ -615,7 +616,7 @@ class Diagonalized(qml.operation.Operator):
 @pytest.mark.parametrize("around", [lambda o: o, lambda o: o @ qml.Z(1), lambda o: o + qml.Z(1)])
 def test_users_observables_without_matrices(around, measure):
     def derivatives(observable):
-        @qshift.qnode(DEVICE)
+        @qshift.qnode(DEVICE, diff_method="shift")
         def circuit(x):
             prepare([x, 2 * x])
             return measure(around(observable()))
@@ -629,7 +630,7 @@ def test_users_observables_without_matrices(around, measure):
 
 @pytest.mark.parametrize("measure", [qml.expval, qml.var])
 def test_tensor_multiples_of_what_is_not_hermitian(measure, tracker):
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x):
         qml.RY(x, 0)
         return measure(x * qml.X(0) + x * qml.T(1))
@@ -640,7 +641,7 @@ def test_tensor_multiples_of_what_is_not_hermitian(measure, tracker):
 
 
 def test_variances_with_coefficients_of_several_precisions():
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x, y):
         qml.RY(0.3, 0)
         return qml.var(x * qml.X(0) + y * qml.Z(0))

@@ -59,7 +59,7 @@ def leaves(results):
 
 @pytest.mark.parametrize("name", DEVICES)
 def test_one_qnode_in_several_threads_gives_each_its_own_results(name):
-    @qshift.qnode(DEVICES[name], diff_method="shift")
+    @qshift.qnode(DEVICES[name], diff_method="shift", embedded=name != "default.qubit")
     def circuit(x, kind):
         qml.RX(x, wires=0)
         qml.RY(2 * x, wires=1)
@@ -302,7 +302,7 @@ def test_counts_of_several_threads_add_up(run, tracker):
 def test_lists_of_tensors_are_tensors(gate, compile):
     """PennyLane makes NumPy arrays of them."""
 
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(x):
         qml.Hadamard(1)
         gate(x)
@@ -325,7 +325,7 @@ def test_lists_of_tensors_are_tensors(gate, compile):
 def test_lists_of_variables():
     w = tf.Variable(0.3, dtype=tf.float64)
 
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit():
         qml.AngleEmbedding([w, 2 * w], wires=[0, 1])
         return qml.expval(qml.Z(0) @ qml.Z(1))
@@ -344,7 +344,7 @@ def test_lists_of_variables():
 
 
 def test_lists_that_make_no_tensor_are_errors():
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(x):
         qml.AngleEmbedding([x, x[0]], wires=[0, 1])
         return qml.expval(qml.Z(0))
@@ -357,7 +357,7 @@ def test_lists_that_make_no_tensor_are_errors():
 def test_exponents_are_read_when_the_power_is_made(compile):
     w = tf.Variable(0.3, dtype=tf.float64)
 
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit():
         qml.pow(qml.RX(0.4, 0), w)
         w.assign(0.9)
@@ -370,7 +370,7 @@ def test_exponents_are_read_when_the_power_is_made(compile):
 
 @pytest.mark.parametrize("compile", [lambda fn: fn, tf.function], ids=["eager", "compiled"])
 def test_coefficients_some_of_which_are_numbers(compile):
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(x):
         qml.RY(x[0], 0)
         return qml.expval(qml.Hamiltonian([1.7, x[1]], [qml.X(0), qml.Z(0)]))
@@ -385,7 +385,7 @@ def test_coefficients_some_of_which_are_numbers(compile):
 def test_numbers_beside_tensors_keep_their_precision(number, compile):
     """TensorFlow makes single precision of Python's numbers if it is not told."""
 
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(x):
         qml.AngleEmbedding([x, number], wires=[0, 1])
         return qml.expval(qml.Z(0)), qml.expval(qml.Z(1))

@@ -92,7 +92,8 @@ def test_entries_of_a_vector_and_adjoint_gradients(compiled):
     x = tf.constant([0.3, 0.9], tf.float64)
     results = []
     for device, method in (("default.qubit", "shift"), ("lightning.qubit", "adjoint")):
-        node = qshift.qnode(qml.device(device, wires=WIRES), diff_method=method)(fn)
+        on = qml.device(device, wires=WIRES)
+        node = qshift.qnode(on, diff_method=method, embedded=method == "adjoint")(fn)
 
         both = partial(qshift.derivatives, lambda x: tf.stack(node(x)), order=2)  # noqa: B023
         results.append((tf.function(lambda x: both(x)) if compiled else both)(x))  # noqa: B023

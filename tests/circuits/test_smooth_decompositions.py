@@ -36,7 +36,7 @@ def matrix(ops, wires):
 def test_a_controlled_u3_where_its_matrix_is_special(name, angle, compiled):
     at, along = np.array([angle, 0.0, angle]), np.array([0.7, -0.4, 0.9])
 
-    @qshift.qnode(DEVICES[name]())
+    @qshift.qnode(DEVICES[name](), embedded=name != "default.qubit")
     def circuit(x):
         qml.RY(0.3, wires=0)
         qml.RY(0.4, wires=1)
@@ -94,7 +94,7 @@ def test_a_work_wire_that_a_part_needs_is_not_lent_to_it():
 @pytest.mark.parametrize("values, sign", [([1], -1), ([0], 1)])
 @pytest.mark.parametrize("wires", [[], [0]])
 def test_a_controlled_global_phase_is_not_nothing(values, sign, wires):
-    @qshift.qnode(DEFAULT)
+    @qshift.qnode(DEFAULT, diff_method="shift")
     def circuit(x):
         qml.Hadamard(1)
         qml.ctrl(qml.prod(qml.GlobalPhase(x, wires=wires), qml.X(0)), 1, control_values=values)
@@ -110,7 +110,7 @@ def test_a_controlled_global_phase_is_not_nothing(values, sign, wires):
 
 @pytest.mark.skipif(not SCALED, reason="PennyLane leaves the gate out.")
 def test_a_tensor_as_a_phase():
-    @qshift.qnode(DEFAULT)
+    @qshift.qnode(DEFAULT, diff_method="shift")
     def circuit(x):
         qml.Hadamard(1)
         qml.ctrl(qml.s_prod(tf.exp(tf.complex(tf.zeros_like(x), x)), qml.Identity(0)), control=1)
@@ -144,7 +144,7 @@ class Phased(Turned):
 
 @pytest.mark.parametrize("gate", [Turned, Phased])
 def test_gates_of_users_with_and_without_their_phase(gate):
-    @qshift.qnode(DEFAULT)
+    @qshift.qnode(DEFAULT, diff_method="shift")
     def circuit(x, controls=()):
         qml.Hadamard(1)
         op = gate(x, wires=0)
@@ -174,7 +174,7 @@ NOT_UNITARY = {
 @pytest.mark.skipif(not SCALED, reason="PennyLane leaves such gates out.")
 @pytest.mark.parametrize("name", NOT_UNITARY)
 def test_what_is_no_unitary_gate_is_refused(name, tracker):
-    @qshift.qnode(DEFAULT)
+    @qshift.qnode(DEFAULT, diff_method="shift")
     def circuit(x):
         qml.ctrl(NOT_UNITARY[name](x), control=1)
         return qml.expval(qml.Z(0))
@@ -194,7 +194,7 @@ def test_parameters_that_pennylane_keeps_among_the_settings():
     takes_labels = "wires" in inspect.signature(qml.IQP).parameters  # since PennyLane 0.46
     wires = [0, 1] if takes_labels else 2
 
-    @qshift.qnode(DEFAULT)
+    @qshift.qnode(DEFAULT, diff_method="shift")
     def circuit(x):
         qml.IQP([x[0], x[1]], wires, [[[0]], [[1]]])
         return qml.expval(qml.Z(0)), qml.expval(qml.Z(1))
@@ -206,7 +206,7 @@ def test_parameters_that_pennylane_keeps_among_the_settings():
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_tensors_in_the_functions_that_templates_take(compiled):
-    @qshift.qnode(DEFAULT)
+    @qshift.qnode(DEFAULT, diff_method="shift")
     def circuit(x):
         def block(weights, wires):
             qml.RX(x, wires=wires[0])
@@ -233,7 +233,7 @@ def test_a_gate_that_hides_a_tensor_is_refused(tracker):
         def compute_matrix(angle):
             return qml.RX.compute_matrix(np.asarray(angle))
 
-    @qshift.qnode(DEFAULT)
+    @qshift.qnode(DEFAULT, diff_method="shift")
     def circuit(x):
         Hides(x, wires=0)
         return qml.expval(qml.Z(0))

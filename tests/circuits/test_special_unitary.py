@@ -85,7 +85,8 @@ def test_values_of_the_coordinates_are_zero():
 @pytest.mark.parametrize("device", ["default.qubit", "lightning.qubit", "simulator"])
 def test_all_derivatives_to_third_order(at, device):
     device = qshift.device("simulator") if device == "simulator" else qml.device(device, wires=1)
-    found = tape_derivatives(qshift.qnode(device)(circuit), AT[at], 3)
+    node = qshift.qnode(device, embedded=device.name != "default.qubit")(circuit)
+    found = tape_derivatives(node, AT[at], 3)
     for k, expected in enumerate(truth(AT[at], ALONG, ONE)):
         derivative = found[k]
         for _ in range(k):
@@ -95,7 +96,7 @@ def test_all_derivatives_to_third_order(at, device):
 
 def test_derivatives_of_high_order():
     """They have no end: here the fifth, by the fourth's central difference."""
-    node = qshift.qnode(qml.device("default.qubit"))(circuit)
+    node = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(circuit)
     theta = AT["generic"]
 
     def along(start):
@@ -127,7 +128,7 @@ def test_two_wires():
 @pytest.mark.parametrize("taped", ["inside", "outside"])
 @pytest.mark.parametrize("pfor", [True, False])
 def test_in_a_compiled_function(at, taped, pfor):
-    node = qshift.qnode(qml.device("default.qubit"))(circuit)
+    node = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(circuit)
 
     def hessian(function, theta):
         with tf.GradientTape(persistent=True) as outer:
@@ -149,7 +150,7 @@ def test_in_a_compiled_function(at, taped, pfor):
 
 
 def test_forward_mode():
-    node = qshift.qnode(qml.device("default.qubit"))(circuit)
+    node = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(circuit)
     theta = tf.constant(AT["pi"])
     with tf.autodiff.ForwardAccumulator(theta, tf.constant(ALONG)) as accumulator:
         value = node(theta)
@@ -164,7 +165,7 @@ def test_batches():
         qml.SpecialUnitary(theta, wires=0)
         return qml.expval(qml.Z(0) + 0.5 * qml.X(0))
 
-    node = qshift.qnode(qml.device("default.qubit"))(rotated)
+    node = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(rotated)
     theta = tf.constant(batch)
     with tf.GradientTape() as tape:
         tape.watch(theta)
@@ -177,7 +178,7 @@ def test_batches():
 
 
 def test_float32():
-    node = qshift.qnode(qml.device("default.qubit"))(circuit)
+    node = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(circuit)
     theta = tf.constant(AT["generic"], tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(theta)
@@ -211,12 +212,14 @@ def test_param_shift_in_other_frameworks(at, interface):
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_constants_and_arguments_that_nobody_watches(compiled, tracker):
-    node = qshift.qnode(qml.device("default.qubit"))(circuit)
+    node = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(circuit)
     function = tf.function(node) if compiled else node
     expected = truth(AT["generic"], ALONG, ONE)[0]
     assert function(tf.constant(AT["generic"])).numpy() == pytest.approx(expected)
     assert tracker.totals["circuits"] == 1
-    constant = qshift.qnode(qml.device("default.qubit"))(lambda: circuit(AT["generic"]))
+    constant = qshift.qnode(qml.device("default.qubit"), diff_method="shift")(
+        lambda: circuit(AT["generic"])
+    )
     assert (tf.function(constant) if compiled else constant)().numpy() == pytest.approx(expected)
 
 

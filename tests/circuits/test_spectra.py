@@ -236,7 +236,7 @@ def test_custom_gates(gate, objective):
 def test_a_custom_gate_with_a_recipe():
     assert isinstance(spectra(StatedRecipe(0.1, wires=0))[0], Recipe)
 
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(x):
         StatedRecipe(x, wires=0)
         return qml.expval(qml.Z(0))
@@ -346,7 +346,7 @@ def test_channels_without_a_recipe_are_refused_before_anything_runs(channel, tra
 def test_layers_of_one_wire_are_taken_as_they_are():
     """PennyLane cannot make them anew: the ranges that it gives them are those that it refuses."""
 
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(x):
         qml.Hadamard(1)
         qml.ctrl(qml.StronglyEntanglingLayers(tf.reshape(x, (1, 1, 3)), wires=[0]), control=[1])

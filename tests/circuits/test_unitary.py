@@ -114,7 +114,9 @@ def test_what_is_unitary_is_none(name):
 @pytest.mark.parametrize("name", DEVICES)
 @pytest.mark.parametrize("method", ["shift", "best"])
 def test_on_every_device(name, method):
-    @qshift.qnode(qshift.device(name, wires=2), diff_method=method)
+    embedded = name != "default-qubit"
+
+    @qshift.qnode(qshift.device(name, wires=2), diff_method=method, embedded=embedded)
     def circuit(x):
         qml.RY(x, 0)
         qml.exp(qml.X(0), 0.5)
@@ -172,7 +174,7 @@ def test_gradient_transforms_refuse_them():
 )
 @pytest.mark.parametrize("controlled", [False, True])
 def test_matrices_that_change_are_looked_at_in_each_call(matrix, controlled):
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(x, matrix):
         qml.RY(x, 0)
         op = qml.QubitUnitary(matrix, 0)
@@ -201,7 +203,7 @@ def test_matrices_that_change_are_looked_at_in_each_call(matrix, controlled):
     ],
 )
 def test_data_of_other_gates_is_looked_at_in_each_call(gate, right):
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(qml.device("default.qubit"), diff_method="shift")
     def circuit(x):
         qml.RY(0.3, 0)
         gate(x)

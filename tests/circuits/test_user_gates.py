@@ -379,7 +379,7 @@ BY_NUMBER = {"number", "partly", "cases"}
 
 
 def value_and_gradient(gate, device, compiled=False):
-    @qshift.qnode(device)
+    @qshift.qnode(device, embedded=device.name != "default.qubit")
     def circuit(x):
         gate(x)
         return qml.expval(qml.Z(0))
@@ -538,7 +538,8 @@ def test_arrays_may_change_after_a_call(device, make, body):
             array[0] = 3.0
 
     array, as_it_was = make(), make()
-    circuit = qshift.qnode(DEVICES[device]())(lambda x: (body(array, x), qml.expval(qml.Z(0)))[1])
+    on = qshift.qnode(DEVICES[device](), embedded=device != "default.qubit")
+    circuit = on(lambda x: (body(array, x), qml.expval(qml.Z(0)))[1])
     again = circuit.update(func=lambda x: (body(as_it_was, x), qml.expval(qml.Z(0)))[1])
     again.preparation.compilers = circuit.preparation.compilers  # what one has met, the other has
     x = tf.constant(0.3, tf.float64)
@@ -645,7 +646,7 @@ def test_an_adjoint_that_is_not_the_inverse(kind, around, constant):
         around(qml.adjoint(kind(0.3 if constant else x, 0)))
         return qml.expval(qml.Y(0))
 
-    node = qshift.qnode(qshift.device("default-qubit", wires=2))(circuit)
+    node = qshift.qnode(qshift.device("default-qubit", wires=2), embedded=False)(circuit)
     owner = " .inherited from RX." if kind is Subclass else ""
     message = rf"The adjoint\(\) of {kind.__name__}{owner} is not its inverse"
     with pytest.raises(qshift.UnsupportedError, match=message):
@@ -654,7 +655,7 @@ def test_an_adjoint_that_is_not_the_inverse(kind, around, constant):
 
 @pytest.mark.parametrize("around", [lambda op: op, lambda op: qml.ctrl(op, 1)])
 def test_an_adjoint_that_is_the_inverse(around):
-    @qshift.qnode(qshift.device("default-qubit", wires=2))
+    @qshift.qnode(qshift.device("default-qubit", wires=2), embedded=False)
     def circuit(x):
         qml.RY(0.4, 0)
         qml.X(1)

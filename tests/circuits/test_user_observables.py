@@ -82,7 +82,7 @@ ANGLE = tf.constant(0.3, tf.float64)
 
 
 def results(observable, device, measure, compiled=False):
-    @qshift.qnode(qshift.device(device, wires=3))
+    @qshift.qnode(qshift.device(device, wires=3), embedded=device != "default-qubit")
     def circuit(x):
         for wire, turn in enumerate((1.0, 2.0, 0.5)):
             qml.RY(turn * x, wire)

@@ -176,6 +176,8 @@ def test_evaluate_writes_several_arguments_and_measurements(run, folder):
     command = ("evaluate", "programs.py:two", "--params", "0.3", "--params", "0.4,0.5")
     out = run(*command, "--order", 2, "--json", "out.json", "--npz", "out.npz")
     assert "Written: out.json" in out and "Written: out.npz" in out
+    titles = [line.strip() for line in out.splitlines() if re.match(r"(expval|probs)\(", line)]
+    assert titles == ["expval(Z(0) @ Z(1))", "probs(wires=[0])"]
     content = json.loads((folder / "out.json").read_text())
     assert content["parameters"] == {"a": 0.3, "b[0]": 0.4, "b[1]": 0.5}
     cos, sin, p, q = np.cos(0.3), np.sin(0.3), np.cos(0.2), np.sin(0.2)  # 0.2 is b0 b1
@@ -271,10 +273,25 @@ def test_minimize_prints_plots_and_cleans_up(run, folder):
 @pytest.mark.parametrize("steps", ["2", "50"])
 def test_minimize_has_a_status_for_what_is_not_a_minimum(run, capsys, steps):
     command = ["minimize", "programs.py:cosine", "--params", "0.1,0.1", "--steps", steps]
+    command += ["--optimizer", "newton"]
     status = main([*command, "--tolerance", "1e-3", "--json", "-"])
     content = json.loads(capsys.readouterr().out)
     assert status == 1 and not content["converged"] and content["gradient_norm"] <= 1e-3
     assert "not to a minimum" in content["message"]
+
+
+def test_minimize_descends_where_newton_climbs(run):
+    content = json.loads(
+        run("minimize", "programs.py:cosine", "--params", "0.1,0.1", "--json", "-")
+    )
+    assert content["converged"] and content["value"] == pytest.approx(-1)
+
+
+def test_numbers_have_the_digits_that_shots_give(run):
+    table = dict(rows(run("minimize", "programs.py:cosine", "--params", "2.6,0.3",
+                          "--shots", "1e4", "--seed", 1)))  # fmt: skip
+    digits = {name: len(text.partition(".")[2]) for name, text in table.items()}
+    assert digits["value"] == digits["x[0]"] == 3
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

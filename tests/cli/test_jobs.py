@@ -79,6 +79,17 @@ def interrupt(circuit, monkeypatch):
     return interrupt
 
 
+def test_an_empty_list_says_why(jobs, capsys, ledger, tmp_path):
+    assert "It does not exist yet. Jobs on hardware are recorded" in jobs()
+    device = EstimatorDevice(backend="aer", ledger=ledger.path, run="one")
+    qshift.qnode(device, shots=10)(lambda x: (qml.RX(x, 0), qml.expval(qml.Z(0)))[1])(X[0])
+    assert "It " not in jobs("--run", "one")
+    assert "No job belongs to a run of the name 'two'; there are 'one'" in jobs("--run", "two")
+    jobs("prune", "--yes", 1)
+    assert "It has no jobs." in jobs()
+    assert "there is no ledger" in refused(capsys, "--ledger", tmp_path / "gone.sqlite")
+
+
 def test_an_empty_ledger(jobs, capsys, ledger):
     assert statuses(jobs()) == {} and json.loads(jobs("--json", "-")) == []
     assert "0 of 0 jobs" in jobs("fetch") and "0 jobs" in jobs("prune")

@@ -64,6 +64,10 @@ COSINE = ["programs.py:cosine", "--params", "-1,2"]
         (["evaluate", *COSINE, "--json", "no/o.json"], "cannot write 'no/o.json'"),
         (["minimize", *COSINE, "--plot", "o.xyz"], "cannot draw 'o.xyz'"),
         (["minimize", *COSINE, "--optimizer", "bfgs"], "invalid choice: 'bfgs'"),
+        (["evaluate", *COSINE, "--shots", "1.5"], "such as 1000 or 1e3, got '1.5'"),
+        (["evaluate", *COSINE, "--shots", "many"], "such as 1000 or 1e3, got 'many'"),
+        (["evaluate", "programs.py:cosine", "--params", "0.4"], "with a comma: --params 0.4,"),
+        (["jobs", "--ledger", "gone.sqlite"], "there is no ledger gone.sqlite; without --ledger"),
         (["jobs", "--ledger", ""], "expected a file"),
         (["jobs", "--ledger", "."], "it is a directory"),
         (["jobs", "--offline", "bake"], "invalid choice: 'bake'"),
@@ -152,3 +156,30 @@ def test_the_package_is_the_command():
     command = [sys.executable, "-m", "qshift", "--version"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout == f"qshift {qshift.__version__}\n"
+
+
+@pytest.mark.parametrize("given, shots", [("1e3", 1000), ("1,000", 1000), ("250", 250)])
+def test_numbers_of_shots_as_people_write_them(capsys, given, shots):
+    assert main(["plan", *COSINE, "--shots", given, "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["shots"] == shots
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    """As of `qshift devices --json - | head -1`."""
+    code = "import sys; from qshift.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    with subprocess.Popen(**python(code, "devices", "--json", "-")) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait() == 141 and said == ""
+
+
+def test_listing_devices_and_jobs_loads_no_framework():
+    code = """
+import sys
+from qshift.cli.main import main
+main(["devices"]), main(["jobs", "--offline"])
+loaded = {"tensorflow", "pennylane", "qiskit", "keras", "numba"} & set(sys.modules)
+assert not loaded, loaded
+"""
+    with subprocess.Popen(**python(code)) as process:
+        assert (process.communicate()[1], process.returncode) == ("", 0)

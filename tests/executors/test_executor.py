@@ -62,13 +62,18 @@ def on_estimator(backend):
 
 
 KINDS = {
-    "default.qubit": Kind("default.qubit", made("default.qubit"), has_gradients=True),
+    "default.qubit": Kind(
+        "default.qubit",
+        lambda seed: PennyLaneExecutor(qml.device("default.qubit", wires=3), seed),
+        has_gradients=True,
+    ),
     "lightning": Kind(
         "lightning.qubit",
         lambda seed: PennyLaneExecutor(qml.device("lightning.qubit", wires=3), seed),
         has_gradients=True,
     ),
     "simulator": Kind("lightning.qubit", made("lightning.qubit"), has_gradients=True),
+    "simulator for default.qubit": Kind("default.qubit", made("default.qubit"), has_gradients=True),
     "aer": Kind("aer", on_estimator("aer")),
     "fake": Kind("fake:FakeManilaV2", on_estimator("fake:FakeManilaV2"), False, bias=0.35),
     "own": Kind("tests.own", lambda seed: registry.executor(OwnDevice(), seed), wires=False),

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pennylane as qml
 import pytest
+import tensorflow as tf
 from random_circuits import tape_derivatives
 from references import (
     GATES,
@@ -508,3 +509,19 @@ def test_adjoint_differentiation_beside_arrays_that_change(device):
     )
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-10)
+
+
+@pytest.mark.parametrize("profile", ["simulator", "lightning"])
+def test_noise_channels_have_a_device_of_their_own(profile):
+    def noisy(x):
+        qml.RX(x, wires=0)
+        qml.DepolarizingChannel(0.3, wires=0)
+        return qml.expval(qml.Z(0))
+
+    x = tf.constant(0.4, tf.float64)
+    with pytest.raises(
+        qshift.UnsupportedError, match=r'DepolarizingChannel.*qshift.device\("mixed'
+    ):
+        qshift.qnode(qshift.device(profile))(noisy)(x)
+    found = qshift.qnode(qshift.device("mixed"))(noisy)(x)
+    np.testing.assert_allclose(found, (1 - 4 / 3 * 0.3) * np.cos(0.4))

@@ -1,5 +1,7 @@
 """The Keras layer: what it is given and returns, training, and what KerasLayer's users do."""
 
+import warnings
+
 import keras
 import numpy as np
 import pennylane as qml
@@ -588,3 +590,53 @@ def test_amplitudes_out_of_a_layer(frozen):
     expected = w - 0.1 * tape.gradient(loss, w)
     model.fit(x, np.ones(6), batch_size=6, verbose=0)
     np.testing.assert_allclose(layer.get_weights()[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "shape, features, message",
+    [
+        (3, 2, r"sample of shape \(2,\) and weights of the shapes weights \(3,\): IndexError"),
+        ((1, 2, 3), 2, None),
+    ],
+)
+def test_weights_of_a_wrong_shape_are_named(shape, features, message):
+    @qshift.qnode(qshift.device("simulator"))
+    def circuit(inputs, weights):
+        qml.AngleEmbedding(inputs, wires=range(2))
+        qml.StronglyEntanglingLayers(weights, wires=range(2))
+        return qml.expval(qml.Z(0))
+
+    layer = qshift.keras.QuantumLayer(circuit, {"weights": shape})
+    if message is None:
+        assert layer(np.zeros((3, features))).shape == (3,)
+        return
+    with pytest.raises(ValueError, match=message):
+        layer(np.zeros((3, features)))
+
+
+def test_an_entry_that_weights_do_not_have_is_named():
+    @qshift.qnode(qshift.device("simulator"))
+    def circuit(inputs, weights):
+        qml.RX(inputs[0] + weights[4], wires=0)
+        return qml.expval(qml.Z(0))
+
+    layer = qshift.keras.QuantumLayer(circuit, {"weights": 3})
+    with pytest.raises(ValueError, match=r"weights \(3,\): InvalidArgumentError: slice index 4"):
+        layer(np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize("value", ["1", "True", "0", None])
+def test_legacy_keras_is_noticed(value, monkeypatch):
+    def circuit(inputs, weights):
+        qml.RX(inputs[0] * weights, wires=0)
+        return qml.expval(qml.Z(0))
+
+    monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("TF_USE_LEGACY_KERAS", value)
+    qnode = qshift.qnode(qshift.device("simulator"))(circuit)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        qshift.keras.QuantumLayer(qnode, {"weights": ()})
+    said = [str(each.message) for each in caught if each.category is qshift.QShiftWarning]
+    assert len(said) == (value in ("1", "True")) and all("Unset it" in each for each in said)

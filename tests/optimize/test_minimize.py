@@ -109,6 +109,12 @@ def test_samples_are_fresh_in_each_step_and_follow_from_the_seed():
 # The rules, against NumPy
 
 
+def bounded(matrix, least):
+    """The inverse of a positive matrix whose eigenvalues below `least` are `least`."""
+    curvatures, axes = np.linalg.eig(matrix)
+    return np.linalg.inv(axes @ np.diag(np.maximum(curvatures, least)) @ np.linalg.inv(axes))
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_steps_follow_their_formula(optimizer):
     matrix = np.array([[3.0, 1.0, 0.2], [1.0, 2.0, -0.3], [0.2, -0.3, 1.5]])
@@ -130,6 +136,7 @@ def test_steps_follow_their_formula(optimizer):
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         step = {
             "newton": np.linalg.inv(matrix + 0.7 * np.eye(3)) @ g,
+            "saddle-free-newton": bounded(matrix + 0.7 * np.eye(3), np.linalg.norm(g)) @ g,
             "diagonal-newton": g / (np.diag(matrix) + 0.7),
             "gradient-descent": g,
             "adam": (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8),
@@ -141,7 +148,7 @@ def test_steps_follow_their_formula(optimizer):
     np.testing.assert_allclose(column(result, "gradient_norm"), norms, rtol=1e-12)
     assert result.circuits == 0
     if "newton" in optimizer:  # before damping, and not at the last point
-        known = matrix if optimizer == "newton" else np.diag(np.diag(matrix))
+        known = np.diag(np.diag(matrix)) if optimizer == "diagonal-newton" else matrix
         lowest = np.linalg.eigvalsh(known)[0]
         np.testing.assert_allclose(column(result, "lowest_curvature")[:-1].astype(float), lowest)
     assert result.lowest_curvature is None
@@ -154,6 +161,58 @@ def test_every_optimizer_converges_to_the_minimum(optimizer):
     np.testing.assert_allclose(result.x, [np.pi / 2, 1.0], atol=1e-7)
     np.testing.assert_allclose(result.value, -1.5, atol=1e-12)
     assert result.steps == len(result.history) - 1 < 2000
+
+
+@pytest.mark.parametrize("start", [0.1, 0.01, 1.5, 3.0, -0.4])
+@pytest.mark.parametrize("frequency", [0.5, 1.0, 3.0, 10.0])
+def test_saddle_free_newton_descends_where_newton_climbs(start, frequency):
+    """From everywhere on a wave, also near its maxima and where its curvature is zero."""
+    result = minimize(
+        lambda x: tf.cos(frequency * x), start / frequency, "saddle-free-newton", tolerance=1e-8
+    )
+    assert result.converged and result.steps < 60
+    np.testing.assert_allclose(result.value, -1, atol=1e-12)
+    kept = np.minimum.accumulate(column(result, "value").astype(float))
+    assert kept[-1] == pytest.approx(result.value, abs=1e-12)
+    if frequency == 1.0 and abs(start) <= 0.4:  # where Newton's method ends on the maximum
+        assert minimize(tf.cos, start, "newton").value == pytest.approx(1)
+
+
+def test_saddle_free_newton_leaves_a_saddle():
+    def saddle(x):
+        return tf.cos(x[0]) - tf.cos(x[1])
+
+    result = minimize(saddle, [0.01, 0.02], "saddle-free-newton")
+    assert result.converged
+    np.testing.assert_allclose(result.value, -2, atol=1e-12)
+
+
+@pytest.mark.parametrize("start", [[0.0, 0.0], [0.1, 0.1], [np.pi / 2, np.pi / 2], [0.0, 1.0]])
+def test_saddle_free_newton_leaves_where_nothing_slopes(start):
+    """From maxima and saddles, and from where symmetry leads to a saddle."""
+    result = minimize(lambda x: tf.cos(x[0]) * tf.cos(x[1]), start, "saddle-free-newton")
+    assert result.converged and result.steps < 40
+    np.testing.assert_allclose(result.value, -1, atol=1e-12)
+
+
+def test_saddle_free_newton_takes_steps_of_one_at_most():
+    result = minimize(lambda x: 100 * x**4, 5.0, "saddle-free-newton", steps=20)
+    taken = np.abs(np.diff(column(result, "x").astype(float).ravel()))
+    assert taken.max() <= 1 + 1e-12
+
+
+def test_the_tolerance_follows_from_the_shots(tmp_path):
+    @qshift.qnode(qshift.device("simulator"), seed=3)
+    def energy(x):
+        for wire in range(4):
+            qml.RY(x[wire], wires=wire)
+        return qml.expval(qml.Z(0) @ qml.Z(1) @ qml.Z(2) @ qml.Z(3))
+
+    start = [2.8, 0.2, 0.1, -0.2]
+    sampled = minimize(energy.update(shots=2000), start, "saddle-free-newton", steps=50)
+    assert sampled.tolerance == pytest.approx(np.sqrt(4 / 4000))
+    assert sampled.converged and sampled.steps < 20 and sampled.value < -0.95
+    assert minimize(energy, start, steps=0).tolerance == 1e-9
 
 
 def test_newton_solves_a_quadratic_in_one_step_and_leaves_idle_parameters_alone():
@@ -360,3 +419,24 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, changed, difference):
     minimize(**run)
     with pytest.raises(CheckpointError, match=f"of another run: {difference}.*start over"):
         minimize(**run | changed)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"optimizer": [0.3]}, r"unknown optimizer \[0.3\].*one starting point"),
+        ({"optimizer": "adams"}, "did you mean 'adam'"),
+        ({"learning_rate": -1}, "learning_rate must be a number of at least 0, got -1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number of at least 0"),
+        ({"tolerance": "small"}, "tolerance must be a number, got 'small'"),
+        ({"damping": -3}, "damping must be a number of at least 0, got -3"),
+        ({"steps": 2.5}, "steps must be a whole number, got 2.5"),
+        ({"steps": -1}, "steps must be at least 0, got -1"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused_before_anything_runs(settings, message):
+    def never(x):
+        raise AssertionError("it was called")
+
+    with pytest.raises(ValueError, match=message):
+        minimize(never, [0.1], **settings)

@@ -1,5 +1,6 @@
 """What a minimisation found: its summary and its plot."""
 
+import pickle
 import re
 import warnings
 
@@ -48,3 +49,16 @@ def test_the_plot_shows_values_and_gradient_norms(tmp_path, norms, lines):
     np.testing.assert_array_equal(np.nan_to_num(drawn), norms)
     assert len(below.lines) == lines  # the tolerance is drawn where it is reached
     assert f"{found.circuits:,} circuits" in figure.get_suptitle()
+
+
+def test_a_notebook_draws_the_plot_without_pyplot():
+    figure = result([1, 0.1]).plot()
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert pickle.loads(pickle.dumps(figure)).get_suptitle() == figure.get_suptitle()
+
+
+def test_a_notebook_shows_a_table():
+    found = result([1, 0.1])
+    page = found._repr_html_()
+    assert f"<td>{found.circuits}</td>" in page and found.message in page
+    assert "<td>-1</td>" in page and page.count("<tr>") == page.count("</tr>") == 4

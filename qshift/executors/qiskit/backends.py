@@ -6,18 +6,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from qshift.errors import OptionError
+from qshift.executors.qiskit.given_target import GivenTarget
 from qshift.executors.qiskit.local_target import LocalTarget
 from qshift.executors.qiskit.service import ServiceTarget
 from qshift.executors.qiskit.targets import Target
 
 _HELP = (
     'expected "aer", "aer:FakeManilaV2" (Aer with its noise), "fake:FakeManilaV2", "ibm:NAME" or '
-    '"ibm:least-busy"'
+    '"ibm:least-busy", or a backend in this process as an object, such as AerSimulator(...)'
 )
 
 
+def _meant(name: str) -> str:
+    """Returns what a name that is no backend's may mean, in brackets, or ""."""
+    if "simulator" in name.lower():
+        return ' (IBM has retired its simulators: did you mean "aer"?)'
+    if name.lower().startswith(("ibm_", "ibmq_")):
+        return f' (did you mean "ibm:{name}"?)'
+    if name.startswith("Fake"):
+        return f' (did you mean "fake:{name}"?)'
+    return ""
+
+
 def target(
-    name: str,
+    name: Any,
     optimization_level: int | None,
     options: Mapping[str, Any],
     least_qubits: int,
@@ -28,7 +40,8 @@ def target(
     Args:
         name: ``"aer"``, ``"aer:CLASS"`` for Aer with the noise, gates and couplings of a class in
             `qiskit_ibm_runtime.fake_provider`, ``"fake:CLASS"`` for that fake backend in the
-            runtime's local testing mode, or ``"ibm:NAME"`` for a backend of IBM's service.
+            runtime's local testing mode, or ``"ibm:NAME"`` for a backend of IBM's service. Or an
+            object: a simulator of Aer's or a fake backend.
         optimization_level: The transpiler's level, 0 to 3; None for the default, 2.
         options: The primitives' options, see
             `qshift.executors.qiskit.qiskit_internals.check_options`.
@@ -39,13 +52,18 @@ def target(
         OptionError: For a backend, or an option of the primitives, that does not exist.
     """
     service = {key: value for key, value in service.items() if value is not None}
-    kind = str(name).partition(":")[0]
+    if not isinstance(name, str):
+        found = GivenTarget(name, optimization_level, options)
+        for key in service:
+            raise OptionError(key, f"belongs to IBM's backends; {found.name} runs on this machine")
+        return found
+    kind = name.partition(":")[0]
     if kind == "ibm":
         return ServiceTarget(
             name, optimization_level, options, least_qubits=least_qubits, **service
         )
     if kind not in ("aer", "fake") or name == "fake:":
-        raise OptionError("backend", f"there is no {name!r}; {_HELP}")
+        raise OptionError("backend", f"there is no {name!r}{_meant(str(name))}; {_HELP}")
     for key in service:
         raise OptionError(key, f'belongs to backend="ibm:..."; {name} runs on this machine')
     return LocalTarget(name, optimization_level, options)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from qiskit.primitives.containers.bindings_array import BindingsArray
 
+from qshift.errors import UnsupportedError
 from qshift.executors.qiskit import digests
 from qshift.executors.qiskit.job import LocalJob, Submission
 from qshift.executors.qiskit.pub_results import Unpacked, unpacked
@@ -84,7 +85,7 @@ class Simulator(NamedTuple):
     """
 
     make: Callable[..., Any]
-    target: tuple[str, int | None, Mapping[str, Any]]
+    target: tuple[Any, int | None, Mapping[str, Any]]
     submission: Submission
 
     def __call__(self) -> Callable:
@@ -186,4 +187,11 @@ class BlocksJob(LocalJob):
                 parts.append((number, part[1] if _is_repeated(part) else part[-2], seed))
             return (parts,)
 
-        return Parcel(pickled(Simulator(type(self._target), self._spec, stripped)), arguments)
+        try:
+            shared = pickled(Simulator(type(self._target), self._spec, stripped))
+        except Exception as error:
+            raise UnsupportedError(
+                f"workers= was given, but {self._target.name} cannot be pickled, and so not be "
+                f"sent to workers: {error}. Leave workers= out, or take a backend by its name."
+            ) from error
+        return Parcel(shared, arguments)

@@ -47,7 +47,8 @@ class EstimatorDevice(qml.devices.Device):
     Args:
         wires: A number of wires, or their labels; None for those of each circuit.
         backend: ``"aer"``, ``"aer:FakeManilaV2"`` (Aer with its noise), ``"fake:FakeManilaV2"``,
-            ``"ibm:NAME"`` or ``"ibm:least-busy"``.
+            ``"ibm:NAME"`` or ``"ibm:least-busy"``. Or a backend in this process as an object: a
+            simulator of Aer's with options and noise of your own, or a fake backend.
         shots: The shots of QNodes without their own. PennyLane prefers `qml.set_shots`.
         optimization_level: The level of Qiskit's transpiler, 0 to 3; 2 by default, the lowest one
             that takes the errors of the backend's gates into account. Gates and qubits that the
@@ -91,7 +92,7 @@ class EstimatorDevice(qml.devices.Device):
     def __init__(
         self,
         wires: Any = None,
-        backend: str = "aer",
+        backend: Any = "aer",
         *,
         shots: int | None = None,
         optimization_level: int | None = None,
@@ -142,7 +143,7 @@ class EstimatorDevice(qml.devices.Device):
         )
         self.budget = Budget(max_jobs, max_qpu_seconds)
         if max_qpu_seconds is not None and self.target.is_aer:
-            reason = f"{backend} says no times; give it with fake: and ibm: backends"
+            reason = f"{self.target.name} says no times; give it with fake: and ibm: backends"
             raise OptionError("max_qpu_seconds", reason)
         self.run = _run(os.environ.get("QSHIFT_RUN", "") if run is None else run)
         self.ledger = _ledger(self.target.is_remote if ledger is None else ledger)
@@ -239,7 +240,7 @@ def _numeric(tape: QuantumScript, wires: Any) -> Any:
 
     Other constants are the coefficients in an Evolution, for example, or the exponent of a power.
     """
-    tape = defer(tape, wires)
+    tape, _ = defer(tape, wires)
     for op in tape.operations:
         # Both this function and PennyLane put all gates together again.
         if op.data and contains_custom(op) and (problem := user_gates.lost(op)):

@@ -7,7 +7,7 @@ Estimator PUB, with an array of parameter values that is broadcast against all o
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from qshift.circuits.circuit import Circuit
 from qshift.executors.executor import Call, Executor
 from qshift.executors.qiskit import digests
 from qshift.executors.qiskit.batch import Batch, parcels
+from qshift.executors.qiskit.bounded_angles import Angle
 from qshift.executors.qiskit.job_splitting import Load
 from qshift.executors.qiskit.observables import probabilities
 from qshift.executors.qiskit.recorded_batch import RecordedBatch
@@ -97,7 +98,7 @@ class _Pub:
         points, ready = self.points[rows], self.preparation(self.circuit)
         if self.basis is not None:
             circuit = ready.sampled[self.basis]
-            return circuit, _bindings(circuit, points), self.shots
+            return circuit, _bindings(circuit, points, ready.angles), self.shots
         # The estimator rounds the number of shots up, even if only rounding makes it no integer.
         precision = (1 + 1e-12) / np.sqrt(self.shots) if self.shots else 0.0
         isa: Any = ready.circuit
@@ -105,7 +106,7 @@ class _Pub:
         if not self.shots and not isa.parameters:
             # For a circuit without parameters, Aer gives one result, whatever the number of points.
             observables, points = [observables] * len(points), points[:1]
-        return isa, observables, _bindings(isa, points[:, None]), precision
+        return isa, observables, _bindings(isa, points[:, None], ready.angles), precision
 
     def read(self, measured: Sequence, values: np.ndarray) -> None:
         """Adds the results at all points to the values float64[N, copies, M / copies]."""
@@ -308,8 +309,13 @@ class EstimatorExecutor(Executor):
                 yield _Pub(circuit, self._prepare, points, copy, basis, shots)
 
 
-def _bindings(circuit: QuantumCircuit, points: np.ndarray) -> BindingsArray:
+def _bindings(
+    circuit: QuantumCircuit, points: np.ndarray, angles: Mapping[str, Angle]
+) -> BindingsArray:
     """Returns the parameter values of a circuit at points float64[..., P]."""
     parameters: list[Parameter] = list(circuit.parameters)
-    values = points[..., [column(parameter) for parameter in parameters]]
+    values = np.empty((*points.shape[:-1], len(parameters)))
+    for i, parameter in enumerate(parameters):
+        angle = angles.get(parameter.name)
+        values[..., i] = angle.at(points) if angle else points[..., column(parameter.name)]
     return BindingsArray({tuple(parameters): values}, shape=points.shape[:-1])

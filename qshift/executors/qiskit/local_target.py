@@ -20,7 +20,7 @@ from qshift.tracker import Tracker
 _WIDEST_DENSITY_MATRIX = 13  # qubits: 1 GiB
 # Not all gates that Aer has: it does not bind the parameters of controlled rotations (qiskit-aer
 # issue 2403), and Qiskit's transpiler fails where "unitary" is a basis gate beside iswap.
-_AER_GATES = "id x y z h s sdg t tdg sx rx ry rz p u cx cy cz swap rxx ryy rzz".split()
+AER_GATES = "id x y z h s sdg t tdg sx rx ry rz p u cx cy cz swap rxx ryy rzz".split()
 
 
 class LocalTarget(Target):
@@ -58,7 +58,7 @@ class LocalTarget(Target):
 
     def _version(self) -> tuple:
         if not self._fake:
-            return ("aer", _AER_GATES)
+            return ("aer", AER_GATES)
         from qshift.executors.qiskit import qiskit_internals as runtime
 
         return ("fake", self._fake, runtime.VERSION)
@@ -74,10 +74,10 @@ class LocalTarget(Target):
 
     def _transpile(self, circuit: QuantumCircuit) -> QuantumCircuit:
         self._require_threads()
-        if self._fake:
+        if self._fake or not self.is_aer:
             return super()._transpile(circuit)
         Tracker.record(transpilations=1)
-        settings = {"basis_gates": _AER_GATES, "seed_transpiler": TRANSPILER_SEED}
+        settings = {"basis_gates": AER_GATES, "seed_transpiler": TRANSPILER_SEED}
         return generate_preset_pass_manager(self.level, **settings).run(circuit)
 
     @cached_property
@@ -88,6 +88,10 @@ class LocalTarget(Target):
         from qiskit_aer import AerSimulator
 
         return AerSimulator.from_backend(self._device)
+
+    @property
+    def _is_noisy(self) -> bool:
+        return bool(self._fake)
 
     @property
     def is_exact(self) -> bool:  # type: ignore[override]  # which says so itself
@@ -105,9 +109,12 @@ class LocalTarget(Target):
 
         seeded = submission.seed is not None and not submission.exact
         if (seeded or self.workers) and len(cut(submission)) > len(submission.pubs):
-            spec = self.name, self.level, self._options
-            return BlocksJob(self, spec, submission, self.workers)
+            return BlocksJob(self, self._made_of(), submission, self.workers)
         return self.simulate(submission)
+
+    def _made_of(self) -> tuple[Any, int | None, Mapping[str, Any]]:
+        """Returns the arguments that make the same target in another process."""
+        return self.name, self.level, self._options
 
     def simulate(self, submission: Submission) -> LocalJob:
         """Runs a job in this process, all of it at once."""
@@ -118,7 +125,7 @@ class LocalTarget(Target):
 
             # With noise, Aer would otherwise run 1024 random trajectories. The noise is without
             # readout errors, as exact values involve no readout.
-            method = {"method": "density_matrix"} if self._fake else {}
+            method = {"method": "density_matrix"} if self._is_noisy else {}
             estimator = EstimatorV2.from_backend(self._backend, options={"run_options": method})
             return LocalJob(estimator.run(submission.pubs))
         from qshift.executors.qiskit import qiskit_internals as runtime

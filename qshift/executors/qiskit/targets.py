@@ -95,6 +95,11 @@ class Target:
         return self._device.num_qubits
 
     @property
+    def bounds_angles(self) -> bool:
+        """Whether RZZ gates need angles between 0 and pi/2, as on IBM's fractional gates."""
+        return not self.is_aer and {"rzz", "rx", "rz"}.issubset(self._device.operation_names)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The settings that measured values depend on."""
         return self._settings(self.level, _measuring(self._options))

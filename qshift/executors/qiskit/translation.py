@@ -80,9 +80,9 @@ def translate(circuit: Circuit, wires: Sequence, after: Sequence[Operator] = ())
     return result
 
 
-def column(parameter: Parameter) -> int:
-    """Returns the column of a point that a parameter made by `translate` stands for."""
-    return int(parameter.name[1:])
+def column(parameter: str) -> int:
+    """Returns the column of a point that the name of a parameter of `translate` stands for."""
+    return int(parameter[1:])
 
 
 def _translated(circuit: Circuit, position: int, columns: Sequence[Any]) -> Iterator[tuple]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,6 +15,7 @@ from qshift.circuits.circuit import Circuit
 from qshift.circuits.identity import fingerprint
 from qshift.errors import UnsupportedError
 from qshift.executors.qiskit import digests as content
+from qshift.executors.qiskit.bounded_angles import Angle, bounded
 from qshift.executors.qiskit.observables import Readings, groups, readings
 from qshift.executors.qiskit.pub_results import REGISTER
 from qshift.executors.qiskit.targets import Target
@@ -36,6 +37,7 @@ class Prepared:
         sampled: Transpiled circuits with measurements, one for each basis that is sampled.
         seconds: QPU seconds of one run of `circuit`, and of each of `sampled`; None where they are
             not known.
+        angles: The parameters of these circuits that are no column of a point, by their names.
     """
 
     readings: Readings
@@ -44,6 +46,7 @@ class Prepared:
     observables: tuple[SparsePauliOp, ...]
     sampled: tuple[QuantumCircuit, ...]
     seconds: tuple[float | None, ...] = ()
+    angles: Mapping[str, Angle] = field(default_factory=dict)
 
     def burden(self, executions: int, basis: int | None = None) -> tuple[int, float]:
         """Returns (size, seconds) of one point, as in `qshift.executors.qiskit.job_splitting.Load`.
@@ -123,10 +126,11 @@ class Preparation:
             tuple(wires),
         )
         bare: Any = None
+        angles: dict[str, Angle] = {}
         observables: tuple[SparsePauliOp, ...] = ()
         sampled = []
         if found.observables or any(not basis.gates for basis in found.bases):
-            bare = self._target.transpiled(key, lambda: translate(circuit, wires))
+            bare = self._transpiled(angles, key, lambda: translate(circuit, wires))
         if found.observables:
             observables = tuple(
                 each.apply_layout(bare.layout, bare.num_qubits) for each in found.observables
@@ -135,14 +139,26 @@ class Preparation:
             isa = bare
             if basis.gates:
                 rotated = (key, tuple(map(fingerprint, basis.gates)))
-                isa = self._target.transpiled(
-                    rotated, partial(translate, circuit, wires, basis.gates)
+                isa = self._transpiled(
+                    angles, rotated, partial(translate, circuit, wires, basis.gates)
                 )
             sampled.append(_measuring(isa, [wires.index(wire) for wire in basis.wires]))
         seconds = tuple(each and self._target.seconds(each) for each in (bare, *sampled))
-        ready = Prepared(found, groups(observables), bare, observables, tuple(sampled), seconds)
+        bases = groups(observables)
+        ready = Prepared(found, bases, bare, observables, tuple(sampled), seconds, angles)
         self._prepared[circuit] = ready
         return ready
+
+    def _transpiled(
+        self, angles: dict[str, Angle], key: Hashable, make: Callable[[], QuantumCircuit]
+    ) -> QuantumCircuit:
+        """Returns a transpiled circuit, and adds its angles to those of the other circuits."""
+        isa = self._target.transpiled(key, make)
+        if not self._target.bounds_angles:
+            return isa
+        isa, own = bounded(isa, len(angles))
+        angles.update(own)
+        return isa
 
     def is_ready(self, circuit: Circuit) -> bool:
         """Whether a circuit has been transpiled."""

@@ -12,6 +12,7 @@ from pennylane.ops.op_math import Adjoint, Controlled
 from scipy.linalg import expm
 
 from qshift.circuits.identity import contains_custom
+from qshift.circuits.smooth_decompositions import has_decomposition
 from qshift.circuits.spectra import standard_name
 from qshift.executors.simulator.measurement_bases import NotCoveredError
 
@@ -112,6 +113,8 @@ def matrix_gate(
         NotCoveredError: If it has no matrix, or acts on more wires.
     """
     inner, controls, values = target(op)
+    if not inner.has_matrix and not has_decomposition(op):
+        raise NotCoveredError  # the device says that it does not know the gate
     if not inner.has_matrix or len(inner.wires) > widest:
         raise NotCoveredError(f"{op.name} has no rotations, and no matrix of few wires")
     own, rows = bits(inner.wires), np.arange(2 ** len(inner.wires))

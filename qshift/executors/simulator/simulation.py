@@ -27,6 +27,7 @@ from qshift.executors.simulator.prefix_order import in_order, stops
 from qshift.executors.simulator.state_steps import Steps
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
+_NORMALISED = 1e-6  # what the squared norm of a state may be off, to be sampled
 _PARTS = 16  # of a batch whose points run one after the other
 
 
@@ -44,6 +45,29 @@ class _Final(NamedTuple):
     points: np.ndarray
     angles: np.ndarray
     state: np.ndarray
+
+
+def framed(circuit: Circuit, thresholds: Thresholds) -> tuple[Frame, np.ndarray | None]:
+    """Returns the gates of a circuit, and the state that they act on; None if all wires are 0.
+
+    Raises:
+        NotCoveredError: If a gate is not covered.
+    """
+    frame = Frame({wire: i for i, wire in enumerate(circuit.wires)}, thresholds.widest_matrix)
+    slots, start, begun = circuit.slots_by_operation, None, False
+    for position, op in enumerate(circuit.operations):
+        own = slots.get(position, ())
+        if isinstance(op, qml.operation.StatePrepBase) and not has_no_effect(op):
+            if begun or own:
+                raise NotCoveredError(f"{op.name} is not the first gate, or its state changes")
+            vector = np.ravel(op.state_vector(wire_order=circuit.wires))
+            if circuit.shots and abs(np.vdot(vector, vector) - 1.0) > _NORMALISED:
+                raise NotCoveredError  # the device says how, or whether, it samples such a one
+            start = np.concatenate([vector.real, vector.imag]).astype(float)
+        else:
+            frame.add(op, own, position)
+        begun = begun or not has_no_effect(op)
+    return frame, start
 
 
 class Simulation:
@@ -69,20 +93,7 @@ class Simulation:
         self.alone = np.zeros(1, int), [0]
         self._latest, self._own, self._thresholds = latest, object(), thresholds
         self._wires, self._shape = len(circuit.wires), (circuit.num_values, circuit.num_parameters)
-        frame = Frame({wire: i for i, wire in enumerate(circuit.wires)}, thresholds.widest_matrix)
-        slots = circuit.slots_by_operation
-        self._start: np.ndarray | None = None
-        begun = False
-        for position, op in enumerate(circuit.operations):
-            own = slots.get(position, ())
-            if isinstance(op, qml.operation.StatePrepBase) and not has_no_effect(op):
-                if begun or own:
-                    raise NotCoveredError(f"{op.name} is not the first gate, or its state changes")
-                vector = np.ravel(op.state_vector(wire_order=circuit.wires))
-                self._start = np.concatenate([vector.real, vector.imag]).astype(float)
-            else:
-                frame.add(op, own, position)
-            begun = begun or not has_no_effect(op)
+        frame, self._start = framed(circuit, thresholds)
         moving = [
             step.column >= 0 if isinstance(step, Rotation) else len(step.columns) > 0
             for step in frame.steps

@@ -10,7 +10,8 @@ import numpy as np
 import pennylane as qml
 
 from qshift.circuits.circuit import Circuit
-from qshift.circuits.pennylane_internals import DeviceRandomness
+from qshift.circuits.pennylane_internals import DeviceRandomness, watching
+from qshift.errors import UnsupportedError
 from qshift.executors.executor import Call, Executor
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.seeding import generator
@@ -24,6 +25,7 @@ from qshift.progress import track
 if TYPE_CHECKING:
     from qshift.executors.simulator.simulation import Simulation
 
+_MOST_WIRES = 60
 _NEVER = 1e-14  # probabilities up to here are zeros
 _LACKING = (
     NotCoveredError,
@@ -39,10 +41,11 @@ _LACKING = (
 class SimulatorExecutor(Executor):
     """Runs circuits on the embedded simulator, in any number of threads.
 
-    Circuits that it does not cover run through the device's public interface.
+    Circuits that it does not cover run through the device's public interface, and so do all
+    circuits while somebody watches the device, for example by a `qml.Tracker`.
 
     Args:
-        device: A lightning.qubit device.
+        device: A default.qubit or lightning.qubit device, in whose place circuits are run.
         seed: Seed of the samples, as for `PennyLaneExecutor`.
         thresholds: They decide how points are run.
     """
@@ -60,6 +63,7 @@ class SimulatorExecutor(Executor):
         self._thresholds = thresholds
         self._general = PennyLaneExecutor(device, seed)
         self._wires = device.wires
+        self.watchers, self.unwatched = watching(device)
         randomness = DeviceRandomness(device)
         # The generator that the device's own seed has seeded.
         self._rng = randomness.get() if randomness.is_known else np.random.default_rng()
@@ -109,16 +113,45 @@ class SimulatorExecutor(Executor):
             UnsupportedError: If the circuit does not allow it.
         """
         simulation = self._simulation(circuit)
-        if circuit.shots or simulation is None or not simulation.differentiable:
+        if simulation is None:
+            simulation = self._in_place_of_the_device(circuit)
+        if simulation is None or circuit.shots or not simulation.differentiable:
             return self._general.differentiate(circuit, points)
         shape = circuit.num_values, circuit.num_parameters
         return self._found(simulation, simulation.gradients, points, shape)
+
+    def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
+        """See `Executor`."""
+        if circuit.shots:
+            raise UnsupportedError(
+                f"its values are means of {circuit.shots.total_shots} shots; without shots they "
+                "can be exported as TensorFlow ops"
+            )
+        try:
+            from qshift.executors.simulator.exported import in_tensorflow  # Late, as Numba is.
+
+            return in_tensorflow(circuit, self._thresholds)
+        except _LACKING as error:
+            reason = _unusual(error) or "the embedded simulator does not cover it"
+            raise UnsupportedError(str(reason)) from error
 
     def _has_gradients(self, circuit: Circuit) -> bool:
         simulation = None if circuit.shots else self._simulation(circuit)
         return simulation is not None and simulation.differentiable
 
+    def _in_place_of_the_device(self, circuit: Circuit) -> Simulation | None:
+        """Returns the simulation of a circuit although the device is watched, if the device does
+        not differentiate it. A compiled function that was traced before may ask for that."""
+        try:
+            self._general.require_gradients(circuit)
+        except UnsupportedError:
+            return self._simulations.get(circuit)
+        return None
+
     def _simulation(self, circuit: Circuit) -> Simulation | None:
+        """Returns the simulation of a circuit; None if the device has to run it."""
+        if self.watchers() != self.unwatched:
+            return None
         try:
             return self._simulations[circuit]
         except KeyError:
@@ -127,12 +160,14 @@ class SimulatorExecutor(Executor):
             if circuit not in self._simulations:
                 try:
                     self._simulations[circuit] = self._prepared(circuit)
+                except UnsupportedError:
+                    raise
                 except _LACKING as error:
                     self._simulations[circuit] = None
                     if reason := _unusual(error):
                         warn_slower(
-                            "A circuit runs through lightning's public interface instead of the "
-                            "embedded simulator",
+                            f"A circuit runs through {self.name}'s public interface instead of "
+                            "the embedded simulator",
                             reason,
                         )
             return self._simulations[circuit]
@@ -142,6 +177,11 @@ class SimulatorExecutor(Executor):
         from qshift.executors.simulator.simulation import Simulation
 
         wires = circuit.wires
+        if len(wires) > _MOST_WIRES:
+            raise UnsupportedError(
+                f"A circuit on {len(wires)} wires has a state of 2^{len(wires)} amplitudes, more "
+                f"than fit into any memory, and {self.name} works on all of them. Use fewer wires."
+            )
         if not circuit.is_finite:
             raise NotCoveredError  # nothing will be run
         if not wires or (self._wires and not self._wires.contains_wires(wires)):

@@ -75,6 +75,7 @@ class WorkersExecutor(Executor):
         super().__init__(local.device, local.seed)
         self.local = local
         self.differentiates_gates = self.local.differentiates_gates
+        self.watchers, self.unwatched = local.watchers, local.unwatched
         self._maker, self._workers = maker, workers
         self._fresh: tuple[list[int], Executor, Calls] | None = None
         self._lock = Lock()
@@ -122,6 +123,10 @@ class WorkersExecutor(Executor):
         """See `Executor`."""
         return self.local.grain(circuit)
 
+    def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
+        """See `Executor`."""
+        return self.local.in_tensorflow(circuit)
+
     # --- what does ---
 
     def run(self, circuit: Circuit, points: np.ndarray, call: Call) -> np.ndarray:
@@ -142,8 +147,13 @@ class WorkersExecutor(Executor):
         return self._run(GRADIENTS, circuit, points, self.seed, self.local, Call(0))
 
     def _can_share(self, circuit: Circuit, points: np.ndarray) -> bool:
+        if self.watchers() != self.unwatched or self._is_tracked():
+            return False  # whoever watches the device watches it in this process
         grain = self.local.grain(circuit)
         return grain is not None and len(points) > grain
+
+    def _is_tracked(self) -> bool:
+        return bool(getattr(getattr(self.device, "tracker", None), "active", False))
 
     def _freshly_seeded(self) -> tuple[list[int], Executor, Calls]:
         """Returns a seed for samples that need not be repeated, an executor that draws by it, and

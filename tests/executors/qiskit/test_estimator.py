@@ -457,6 +457,9 @@ def test_a_fake_backend_has_the_noise_of_those_that_come_with_the_package():
     [
         ({"backend": "aerr"}, "backend", 'expected "aer", "aer:FakeManilaV2"'),
         ({"backend": "fake:"}, "backend", "there is no 'fake:'"),
+        ({"backend": "ibmq_qasm_simulator"}, "backend", 'did you mean "aer"'),
+        ({"backend": "ibm_torino"}, "backend", 'did you mean "ibm:ibm_torino"'),
+        ({"backend": "FakeManilaV2"}, "backend", 'did you mean "fake:FakeManilaV2"'),
         ({"backend": "fake:FakeManila"}, "backend", "did you mean 'FakeManilaV2'"),
         ({"resilience_lvl": 1}, "resilience_lvl", "did you mean 'resilience_level'"),
         ({"resilience_level": 7}, "resilience_level", "got 7"),

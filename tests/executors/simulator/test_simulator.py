@@ -164,11 +164,29 @@ FALLING_BACK = {
 }
 
 
+@pytest.mark.parametrize("device", ["default.qubit", "lightning.qubit"])
 @pytest.mark.parametrize("name", FALLING_BACK)
-def test_what_is_not_covered_falls_back(name):
-    executor = make()
+def test_what_is_not_covered_falls_back(name, device):
+    executor = SimulatorExecutor(qml.device(device))
     assert_right(FALLING_BACK[name](), executor, falls_back=True)
     assert_right(several(), executor)
+
+
+@pytest.mark.parametrize("shots", [None, 1000])
+@pytest.mark.parametrize("norm", [1.0, 1.2])
+def test_states_that_are_not_normalised(norm, shots):
+    """Exact values are those of the vector; whether it can be sampled is for the device to say."""
+    vector = norm * np.array([0.6, 0.8])
+    start = qml.StatePrep(vector, 0, validate_norm=False)
+    circuit = compiled([start, qml.RX(angles(1)[0], 0)], [qml.expval(qml.X(0))], shots)
+    executor, points = SimulatorExecutor(qml.device("default.qubit", seed=1)), np.zeros((1, 1))
+    assert covered(executor, circuit) is (norm == 1.0 or not shots)
+    if shots and norm != 1.0:
+        with pytest.raises(ValueError, match="do not sum to 1"):
+            executor(circuit, points)
+    else:
+        bound = 0.2 if shots else 1e-12
+        assert executor(circuit, points)[0, 0] == pytest.approx(0.96 * norm**2, abs=bound)
 
 
 def test_errors_are_the_device_s():
@@ -625,9 +643,10 @@ def test_threads(falls_back):
 # --- what is not there ---
 
 
-def test_the_factory():
-    assert isinstance(registry.executor(qml.device("lightning.qubit")), SimulatorExecutor)
-    assert isinstance(registry.executor(qml.device("default.qubit")), PennyLaneExecutor)
+@pytest.mark.parametrize("name", ["default.qubit", "lightning.qubit"])
+def test_the_factory(name):
+    assert type(registry.executor(qml.device(name))) is SimulatorExecutor
+    assert type(registry.executor(qml.device(name), embedded=False)) is PennyLaneExecutor
 
 
 def test_numba_is_imported_at_the_first_circuit():

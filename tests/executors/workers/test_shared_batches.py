@@ -54,7 +54,8 @@ def threads():
 def executor(name, workers=None, seed=7, wires=3):
     device = qml.device(name, wires=wires)
     device.qshift_workers = workers
-    return registry.executor(device, seed)
+    # default.qubit stands for a device that runs broadcast tapes itself.
+    return registry.executor(device, seed, embedded=name != "default.qubit")
 
 
 def points_of(circuit, count=COUNT):
@@ -234,6 +235,14 @@ def test_samples_that_several_workers_would_draw_alike_are_refused(threads, rest
 
 
 # --- what does not go out ---
+
+
+@pytest.mark.parametrize("name", ["lightning.qubit", "default.mixed"])
+def test_a_device_that_is_watched_runs_here(name):
+    shared, circuit = executor(name, Workers(Refusing())), several()
+    with qml.Tracker(shared.device) as watcher:
+        shared(circuit, points_of(circuit))
+    assert watcher.totals["simulations"] == COUNT
 
 
 class Refusing:
