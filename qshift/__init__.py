@@ -30,6 +30,7 @@ _HOME = {
     "device": "api.profiles",
     "shift_rule": "rules.shift_rule",
     "ShiftRule": "rules.shift_rule",
+    "Shots": "rules.shots",
     "Tracker": "tracker",
     "param_shift": "pennylane.transforms",
     "param_shift_hessian": "pennylane.transforms",
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from qshift.pennylane.transforms import param_shift_hessian as param_shift_hessian
     from qshift.rules.shift_rule import ShiftRule as ShiftRule
     from qshift.rules.shift_rule import shift_rule as shift_rule
+    from qshift.rules.shots import Shots as Shots
     from qshift.tracker import Tracker as Tracker
 
 

@@ -35,15 +35,22 @@ class AffineCall:
         columns: The J angles that the value and the sources are connected by.
         jacobians: The Jacobian of these angles by each source, float64[J, size of the source]; None
             for a source that no angle of the call depends on.
+        errors: Whether derivatives come with their standard errors.
     """
 
     call: Prepared
     columns: tuple[int, ...]
     jacobians: tuple[np.ndarray | None, ...]
+    errors: bool = False
 
     @classmethod
     def of(
-        cls, fn: Callable, args: Sequence[Any], sources: Sequence[tf.Tensor], order: int
+        cls,
+        fn: Callable,
+        args: Sequence[Any],
+        sources: Sequence[tf.Tensor],
+        order: int,
+        errors: bool = False,
     ) -> AffineCall | None:
         """Looks at what ``fn(*args)`` would run, without running it.
 
@@ -52,6 +59,7 @@ class AffineCall:
             args: The function's arguments.
             sources: The arguments to differentiate by, the same objects as in `args`.
             order: The highest order.
+            errors: Whether derivatives come with their standard errors.
 
         Returns:
             None if `fn` is not a qnode with one linear result for one point; if its angles are not
@@ -78,10 +86,10 @@ class AffineCall:
             _jacobian(rows, i, columns, source.shape.num_elements())
             for i, source in enumerate(sources)
         )
-        return cls(call, columns, tuple(jacobians))
+        return cls(call, columns, tuple(jacobians), errors)
 
-    def derivatives(self, order: int) -> list[np.ndarray]:
-        """Runs the call, and returns its value and derivatives up to an order.
+    def derivatives(self, order: int) -> Found:
+        """Runs the call, and returns its value and derivatives up to an order, and their errors.
 
         Every source must have a Jacobian.
 
@@ -95,18 +103,22 @@ class AffineCall:
             indices, table = one_order_up(levels[-1], self.columns)
             levels.append(indices)
             tables.append(table)
-        found = self._evaluate([index for level in levels for index in level])
-        jacobian = self._all_slopes()
+        jacobian = self._all_slopes() if order else np.empty((0, 0))
         ends = np.cumsum([len(level) for level in levels])[:-1]
-        derivatives = []
-        for k, derivative in enumerate(np.split(found, ends)):
-            for table in reversed(tables[:k]):  # from all a + j to all a
-                derivative = np.tensordot(derivative[table], jacobian, (1, 0))
-            derivatives.append(derivative[0])
-        return derivatives
 
-    def diagonals(self, order: int) -> list[np.ndarray]:
-        """Runs the call, and returns its value and the derivatives by the same entry once, twice...
+        def by_entries(found: np.ndarray) -> list[np.ndarray]:
+            derivatives = []
+            for k, derivative in enumerate(np.split(found, ends)):
+                for table in reversed(tables[:k]):  # from all a + j to all a
+                    derivative = np.tensordot(derivative[table], jacobian, (1, 0))
+                derivatives.append(derivative[0])
+            return derivatives
+
+        return self._evaluated([index for level in levels for index in level], by_entries)
+
+    def diagonals(self, order: int) -> Found:
+        """Runs the call, and returns its value and the derivatives by the same entry once, twice,
+        and so on, and their errors.
 
         Returns:
             The value, and for each order k from 1 float64[*shape, X], the k-th derivatives by each
@@ -117,37 +129,76 @@ class AffineCall:
         axes = [tuple(self.columns[j] for j in each) for each in moved]
         powers = range(1, order + 1)
         indices = indices_along([(), *((each,) * k for each in axes for k in powers)])
-        found = self._evaluate(indices)
         position = {index: i for i, index in enumerate(indices)}
-        diagonals = [found[0]]
-        for k in powers:
-            by_entry = np.zeros((jacobian.shape[1], *found.shape[1:]))
-            for x, slopes in enumerate(jacobian.T):
-                for chosen in itertools.product(moved[x], repeat=k):
-                    index = tuple(sorted(self.columns[j] for j in chosen))
-                    by_entry[x] += math.prod(slopes[list(chosen)]) * found[position[index]]
-            diagonals.append(np.moveaxis(by_entry, 0, -1))
-        return diagonals
+
+        def by_entries(found: np.ndarray) -> list[np.ndarray]:
+            diagonals = [found[0]]
+            for k in powers:
+                by_entry = np.zeros((jacobian.shape[1], *found.shape[1:]))
+                for x, slopes in enumerate(jacobian.T):
+                    for chosen in itertools.product(moved[x], repeat=k):
+                        index = tuple(sorted(self.columns[j] for j in chosen))
+                        by_entry[x] += math.prod(slopes[list(chosen)]) * found[position[index]]
+                diagonals.append(np.moveaxis(by_entry, 0, -1))
+            return diagonals
+
+        return self._evaluated(indices, by_entries)
 
     def _all_slopes(self) -> np.ndarray:
         """Returns the Jacobians of all sources side by side; each source must have one."""
         return np.concatenate([each for each in self.jacobians if each is not None], axis=1)
 
-    def _evaluate(self, indices: Sequence[tuple[int, ...]]) -> np.ndarray:
-        """Runs the call, and returns partial derivatives by its angles, [len(indices), *shape]."""
-        return evaluated(self.call, indices)[:, 0]
+    def _evaluated(
+        self, indices: Sequence[Index], linear: Callable[[np.ndarray], list[np.ndarray]]
+    ) -> Found:
+        """Runs the call, and returns linear functions of the partial derivatives by its angles.
+
+        Args:
+            indices: The partial derivatives.
+            linear: From partial derivatives [len(indices), *shape] of values to these functions;
+                `shape` may begin with further axes.
+        """
+        if not self.errors:
+            return Found(linear(evaluated(self.call, indices)[:, 0]), None)
+        evaluation = started(self.call, errors=True)
+        values = linear(_of_result(self.call, evaluation.partials(indices)[None])[:, 0, 0])
+        owed = _of_result(self.call, evaluation.deviations(indices))[:, :, 0]
+        errors = [np.sqrt((each**2).sum(axis=0)) for each in linear(owed)]
+        return Found(values, errors)
+
+
+class Found(NamedTuple):
+    """Derivatives of a call.
+
+    Attributes:
+        values: The value, and the derivatives of each order.
+        errors: The standard errors of these; None if they were not asked for.
+    """
+
+    values: list[np.ndarray]
+    errors: list[np.ndarray] | None
+
+
+def started(call: Prepared, **options: Any) -> Any:
+    """Starts the `Evaluation` of a call."""
+    parameters = call.program.assemble([tensor.numpy() for tensor in call.tensors])
+    return call.program.start(parameters, number=next(call.program.calls), **options)
 
 
 def evaluated(call: Prepared, indices: Sequence[Index]) -> np.ndarray:
     """Runs a call with one linear result, and returns partial derivatives of the result by the
     call's angles, float64[len(indices), N, *shape]."""
-    parameters = call.program.assemble([tensor.numpy() for tensor in call.tensors])
-    evaluation = call.program.start(parameters, number=next(call.program.calls))
+    return _of_result(call, started(call).partials(indices)[None])[:, 0]
+
+
+def _of_result(call: Prepared, derivatives: np.ndarray) -> np.ndarray:
+    """Returns derivatives of a call's result, float64[A, K, N, *shape], from those of its raw
+    values, float64[K, N, M, A]."""
     (result,) = call.compiled.readout.results
-    derivatives = np.moveaxis(evaluation.partials(indices), 2, 0)
-    a, n, m = derivatives.shape
-    flat = result(derivatives.reshape(a * n, m))
-    return flat.reshape(a, n, *flat.shape[1:])
+    derivatives = np.moveaxis(derivatives, 3, 0)
+    *axes, m = derivatives.shape
+    flat = result(derivatives.reshape(math.prod(axes), m))
+    return flat.reshape(*axes, *flat.shape[1:])
 
 
 class Angle(NamedTuple):

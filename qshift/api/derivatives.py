@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +21,18 @@ from qshift.errors import UnsupportedError
 from qshift.inputs import argument_positions, is_integer
 
 
+class Estimate(NamedTuple):
+    """A result of finite shots, with its error.
+
+    Attributes:
+        value: A tensor, or a nest of them.
+        error: The standard errors of its entries, in the same nest; zeros without shots.
+    """
+
+    value: Any
+    error: Any
+
+
 class EndsError(ValueError):
     """Raised for a derivative that depends on arguments but cannot be differentiated by them."""
 
@@ -33,6 +45,7 @@ def derivatives(
     partials: Sequence[tuple[int, ...]] | None = None,
     batched: int | tuple[int, ...] = (),
     diagonal: bool = False,
+    errors: bool = False,
 ) -> tuple[Any, ...]:
     """Returns the value of a function and all its derivatives up to an order, or chosen ones.
 
@@ -64,6 +77,11 @@ def derivatives(
             argument are those by row b.
         diagonal: Whether only derivatives by the same entry, once or several times, of one argument
             are wanted.
+        errors: Whether each result comes with its standard errors, estimated from the same shots.
+            They take samples, so the device has to be the embedded simulator, or another simulator
+            of PennyLane's if each value is a Pauli word or a probability; and the function has to
+            be a qnode with one linear result (no variance), and angles that are affine in the
+            arguments (for order 1, smooth).
 
     Returns:
         A tuple (value, gradient, Hessian, ...), of order + 1 entries. For one argument the k-th is
@@ -72,11 +90,13 @@ def derivatives(
         With `diagonal`, all but the value are of shape ``value.shape + arg.shape``.
         With `partials`, a tuple of one tensor for each, of shape ``value.shape`` and the shapes of
         the arguments, those of batched ones without their first axis.
+        With `errors`, each entry is an `Estimate` of two such entries: ``value`` and ``error``.
 
     Raises:
         ValueError: If the function does not return a single tensor, if the tensor does not depend
             on an argument to differentiate by, if a partial derivative names an argument that does
             not exist, or if keywords exclude each other.
+        UnsupportedError: If errors are asked for where they are not known.
 
     Example:
         >>> f, f_xx, by_weights = qshift.derivatives(
@@ -87,8 +107,8 @@ def derivatives(
     if isinstance(fn, tf.types.experimental.PolymorphicFunction):
         fn = fn.python_function  # a graph is traced for one set of derivatives to run ahead
     if partials is not None:
-        if order is not None or argnums is not None or diagonal:
-            raise ValueError("Give either partials, or order, argnums and diagonal.")
+        if order is not None or argnums is not None or diagonal or errors:
+            raise ValueError("Give either partials, or order, argnums, diagonal and errors.")
         return _chosen(fn, args, partials, batched)
     if batched != ():
         raise ValueError("batched= needs partials=.")
@@ -107,7 +127,17 @@ def derivatives(
         raise ValueError("diagonal=True needs a single argument, see argnums.")
     before = assignments()
     with request(wanted=Wanted(0 if diagonal else order)):
-        affine = AffineCall.of(fn, inputs, sources, order) if order else None
+        affine = None
+        if order or errors:
+            affine = AffineCall.of(fn, inputs, sources, order, errors)
+    if affine is None and errors:
+        raise UnsupportedError(
+            "errors=True needs a qnode with one expectation value or probabilities, no shot "
+            "vector, and angles that are affine in the arguments (for order 1, smooth), outside "
+            f"of tf.function and of tapes that follow the result; "
+            f"{getattr(fn, '__name__', 'the function')} is something else. Ask for the errors of "
+            "the qnodes that it calls, one by one."
+        )
     if affine is None:
         if assignments() > before:
             raise UnsupportedError(
@@ -119,13 +149,19 @@ def derivatives(
         with request(wanted=Wanted(order)):
             nested = _by_tapes(fn, inputs, sources, positions, order, single)
         return _diagonals(nested, sources[0].shape) if diagonal else nested
-    _require_connected(affine.jacobians, sources, positions)
-    found = affine.diagonals(order) if diagonal else affine.derivatives(order)
+    if order:
+        _require_connected(affine.jacobians, sources, positions)
+    found = affine.diagonals(order) if diagonal and order else affine.derivatives(order)
     dtype = affine.call.dtype
-    axes = [min(k, 1) if diagonal else k for k in range(len(found))]
-    return tuple(
-        _split(array, sources, dtype, k, single) for k, array in zip(axes, found, strict=True)
-    )
+
+    def laid(arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
+        axes = [min(k, 1) if diagonal else k for k in range(order + 1)]
+        each = zip(axes, arrays, strict=True)
+        return tuple(_split(array, sources, dtype, k, single) for k, array in each)
+
+    if found.errors is None:
+        return laid(found.values)
+    return tuple(map(Estimate, laid(found.values), laid(found.errors)))
 
 
 def _diagonals(found: Any, shape: Any) -> tuple[Any, ...]:

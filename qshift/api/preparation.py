@@ -23,10 +23,13 @@ from qshift.autodiff.requests import Request, Wanted
 from qshift.circuits.circuit import Circuit
 from qshift.circuits.compiler import Compiled, Compiler
 from qshift.circuits.shared_angles import Joint, Spread, join
+from qshift.errors import UnsupportedError
 from qshift.executors.executor import Executor
 from qshift.forks import Lock
+from qshift.rules.allocation import LEAST
 from qshift.rules.cost import Plan
 from qshift.rules.planner import Axes, indices_along
+from qshift.rules.shots import Shots
 from qshift.tensorflow_internals import could_record
 from qshift.tensors import constant, is_tensor
 
@@ -84,6 +87,7 @@ class Preparation:
         objective: As for `QNode`.
         wanted: Derivatives whose circuits are run with the values.
         is_seeded: Whether samples are reproducible.
+        shots: How shots are spread, for circuits that have this number of them.
 
     Attributes:
         executor: As given.
@@ -100,6 +104,7 @@ class Preparation:
         objective: str | None,
         wanted: Wanted,
         is_seeded: bool,
+        shots: Shots | None = None,
     ) -> None:
         self.executor = executor
         self.compilers = {
@@ -110,6 +115,7 @@ class Preparation:
         self.programs: LRUCache[tuple, Program] = LRUCache(256)
         self._diff_method, self._objective = diff_method, objective
         self._wanted, self._is_seeded = wanted, is_seeded
+        self._shots = shots
         self._lock = Lock()
 
     def __call__(
@@ -156,7 +162,9 @@ class Preparation:
         names = angles.named(parameters)
         if len({name for name, _ in names}) == len(names):
             return compiled.circuit, parameters, names, angles
-        circuit: Any = join(compiled.circuit, names, order)
+        # Where devices give first derivatives, one order less comes from shifted circuits.
+        shifts = max(order - self._is_adjoint(compiled.circuit), 0)
+        circuit: Any = join(compiled.circuit, names, shifts)
         if circuit is not compiled.circuit:
             # An angle that is a multiple of another one is moved with it, from its own value.
             leaders = set(circuit.leaders)
@@ -180,6 +188,10 @@ class Preparation:
             ahead = ()
 
         settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
+        if run.shots:
+            asked = self._asked(run)
+            settings |= {"spread": self._spread_of(run), "shots": asked.number}
+            settings["least"] = asked.least
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self._is_seeded and bool(run.shots)
         plain = functools.partial(self.executor.in_tensorflow, run)
@@ -187,6 +199,34 @@ class Preparation:
 
     def _objective_of(self, circuit: Circuit) -> str:
         return self._objective or ("shots" if circuit.shots else "circuits")
+
+    def _asked(self, circuit: Circuit) -> Shots:
+        """Returns what shots a circuit that has shots was given."""
+        number = circuit.shots.total_shots
+        # `qml.set_shots` may have replaced those of the qnode.
+        if self._shots is not None and self._shots.number == number:
+            return self._shots
+        return Shots(per_circuit=number)
+
+    def _spread_of(self, circuit: Circuit) -> str | None:
+        """Returns how shots are spread over points; None for exact results.
+
+        Raises:
+            UnsupportedError: If a batch was given a total, and the device cannot spread it.
+        """
+        if not circuit.shots:
+            return None
+        asked, allots = self._asked(circuit), self.executor.allots(circuit)
+        if asked.total and not allots:
+            raise UnsupportedError(
+                f"shots={asked}: {self.executor.name} gives all circuits of a batch the same "
+                "number of shots. Give per_circuit, or use a simulator of PennyLane's."
+            )
+        if asked.total:
+            return "batch"
+        if asked is not self._shots and self._objective_of(circuit) == "circuits":
+            return "equal"
+        return "own" if allots and not asked.equal and asked.number >= LEAST else "equal"
 
     def compile(self, tape: QuantumScript) -> Compiled:
         """Takes a tape apart."""
@@ -221,10 +261,11 @@ class Preparation:
         tensors, _, _, watched = parts(circuit, parameters, batch, known)
         axes = wanted.axes(circuit, parameters, watched)
         return Plan.of(
-            circuit.planner(self._objective_of(run)),
+            circuit.planner(self._objective_of(run), self._spread_of(run)),
             axes,
             points=int(tensors[0].shape[0]),
             shots=self.executor.shots(run),
+            per_batch=self._spread_of(run) == "batch",
             adjoint=self._is_adjoint(run),
             jobs=lambda circuits: self.executor.jobs(run, circuits),
             seconds=lambda circuits: self.executor.seconds(run, circuits),

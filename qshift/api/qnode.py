@@ -47,6 +47,7 @@ from qshift.executors.registry import executor
 from qshift.forks import Lock
 from qshift.inputs import is_integer
 from qshift.rules.cost import Plan
+from qshift.rules.shots import Shots
 from qshift.tensors import as_argument, is_tensor
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ class QNode(BaseQNode):
             or a test's spy on `execute` watches it; and everything if it has ``max_workers`` or a
             seed of JAX's. False runs all circuits on the device. Other devices, also subclasses of
             these two, always run their circuits themselves.
-        shots: Shots per circuit, an int or a shot vector; the device's if not given.
+        shots: Shots per circuit on the average, an int; a shot vector; or `qshift.Shots`, which
+            says how they are spread. The device's if not given.
         objective: ``"circuits"`` (the default without shots): the fewest circuits; ``"shots"``
             (the default with shots): the least variance for a number of shots (`planner`).
         prefetch: Order up to which the derivatives' circuits are run together with the value, in
@@ -184,7 +186,10 @@ class QNode(BaseQNode):
         qnode_options.check(embedded, objective, prefetch, seed, kwargs)
         if "shots" not in kwargs and getattr(device, "qshift_shots", None) is not None:
             kwargs["shots"] = device.qshift_shots
-        super().__init__(func, device, interface=known_interface(interface), **kwargs)
+        known, asked = kwargs, kwargs.get("shots")
+        if isinstance(asked, Shots):
+            known = kwargs | {"shots": asked.number}
+        super().__init__(func, device, interface=known_interface(interface), **known)
         self.settings = {
             "func": func,
             "device": device,
@@ -216,6 +221,7 @@ class QNode(BaseQNode):
             objective,
             wanted,
             seed is not None,
+            asked if isinstance(asked, Shots) else None,
         )
         self.calls = self.preparation.calls
         self.slopes: LRUCache[tuple, list] = LRUCache(2**14)  # see `qshift.api.affine`
@@ -388,6 +394,10 @@ class QNode(BaseQNode):
         **kwargs: Any,
     ) -> Plan:
         """Says what value and derivatives cost, without running anything.
+
+        This is what `qshift.derivatives` runs, and calls with this ``prefetch``. Other calls do not
+        know which derivatives will follow; where gates share an angle, tapes may then run a few
+        circuits more, or fewer.
 
         Args:
             *args: The arguments of the quantum function.

@@ -1,4 +1,4 @@
-"""One call's table of points: what is known, what has to run, and the derivatives it gives."""
+"""One call: what is known of it, what has to run, and the derivatives that follow."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
 from pennylane import QueuingManager
 
+from qshift.autodiff.table import SampledTable, Table
 from qshift.executors.executor import Call
 from qshift.forks import free
-from qshift.rules.planner import Index, Planner, PlanNode
+from qshift.rules.allocation import LEAST
+from qshift.rules.planner import Index, Planner
 from qshift.rules.shifting import Shifter
 
 _OVERHEAD = 4096  # bytes of an evaluation without its numbers
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Structure(Protocol):
@@ -31,60 +35,10 @@ class Structure(Protocol):
     num_parameters: int
     num_values: int
 
-    def planner(self, objective: str) -> Planner: ...
+    @property
+    def planner(self) -> Callable[..., Planner]: ...
 
     def require_rules(self, columns: Any) -> None: ...
-
-
-# A compiled function leaves many evaluations behind. That they consist of few objects saves
-# Python's garbage collector from looking through all of TensorFlow's again and again.
-
-
-class Table:
-    """Values of one function at the points evaluated so far, and derivatives read off them.
-
-    Args:
-        shape: The shape of the values at one point.
-        parameters: float64[N, P], the unshifted points of the call, less whole periods of those
-            that are large.
-        node: An empty plan.
-        shifted: Moves the parameters to the points of a plan.
-    """
-
-    __slots__ = ("parameters", "_node", "_shifted", "_values")
-
-    def __init__(
-        self, shape: tuple[int, ...], parameters: np.ndarray, node: PlanNode, shifted: Shifter
-    ) -> None:
-        self.parameters, self._shifted = parameters, shifted
-        self._node = node
-        self._values = np.empty((0, len(parameters), *shape))
-
-    @property
-    def nbytes(self) -> int:
-        return self._values.nbytes
-
-    def partials(self, indices: tuple[Index, ...], function: Callable) -> np.ndarray:
-        """Returns partial derivatives float64[len(indices), N, *shape], running what is missing.
-
-        Args:
-            indices: The partial derivatives.
-            function: From points float64[N, P] to values float64[N, *shape].
-        """
-        step = self._node.step(indices)
-        one = self._values.shape[1:]  # the values of one point of the plan
-        if step.new_points:
-            points = self.parameters
-            if step.new_points != ((),):
-                points = self._shifted(points, step.new_points)
-            new = function(points)
-            new = new.reshape(len(step.new_points), *one)
-            self._values = np.concatenate([self._values, new]) if len(self._values) else new
-            self._node = step.node
-        if len(self._values) == 1 and indices == ((),):  # the only point is that of the call
-            return self._values
-        flat = self._values.reshape(len(self._values), math.prod(one))
-        return (step.coefficients @ flat).reshape(len(indices), *one)
 
 
 class Evaluation:
@@ -104,6 +58,11 @@ class Evaluation:
         prefetch: Partial derivatives whose points the first batch evaluates as well.
         number: The number of the call.
         alone: Whether only one thread uses the evaluation, so that no lock is needed.
+        spread: How shots are spread over points, see `qshift.rules.sampled_plans`; None for exact
+            results.
+        shots: The unit of the plan's shots, if each point has its own number.
+        least: The least number of shots of a point then.
+        errors: Whether `deviations` will be asked for.
 
     Attributes:
         final: If True, the first error is kept and raised again, so that the other ops of the same
@@ -117,9 +76,11 @@ class Evaluation:
         "_call",
         "_circuit",
         "_error",
+        "_errors",
         "_executor",
         "_gradients",
         "_lock",
+        "_own_shots",
         "_planner",
         "_prefetch",
         "_shifted",
@@ -138,19 +99,33 @@ class Evaluation:
         prefetch: Sequence[Index] = (),
         number: int = 0,
         alone: bool = False,
+        spread: str | None = None,
+        shots: int = 0,
+        least: int = LEAST,
+        errors: bool = False,
     ) -> None:
         self.final = False
         self.parameters = parameters
         self._circuit = circuit
         self._error: Exception | None = None
+        self._errors = errors and spread is not None
+        self._own_shots = spread not in (None, "equal")
         self._executor = executor
         self._adjoint = adjoint
         self._prefetch = tuple(prefetch)
         self._call = Call(number)
-        self._planner = planner = circuit.planner(objective)
+        self._planner = planner = circuit.planner(objective, *([spread] if spread else []))
         shifted = getattr(circuit, "shifted", None)
         self._shifted = shifted or Shifter(planner.spectra, "Parameter {}".format)
-        self._values = Table((circuit.num_values,), parameters, planner.root, self._shifted)
+        of_table = parameters, planner.root, self._shifted
+        if self._own_shots or (spread and errors):
+            # Of an irrational number's multiples, the parts behind the point fill [0, 1) evenly.
+            offset = math.fmod(number % 1_000_003 * _GOLDEN, 1.0)
+            self._values: Table = SampledTable(
+                circuit.num_values, *of_table, shots, least, offset=offset, errors=errors
+            )
+        else:
+            self._values = Table((circuit.num_values,), *of_table)
         if not (np.abs(parameters) <= self._shifted.reach).all():
             self._values.parameters = self._shifted.near(parameters)
         self._gradients: Table | None = None  # made when gradients are needed first
@@ -187,6 +162,27 @@ class Evaluation:
                 self._together = together, self._read(together)
             return self._together[1][:, :, places]
 
+    def deviations(self, indices: Sequence[Index]) -> np.ndarray:
+        """Returns what partial derivatives that were asked for before owe to chance.
+
+        The values at different points are independent of each other. So the squares of these
+        numbers, or of the same linear function of the numbers of each point, add up to variances.
+
+        Returns:
+            float64[K, N, M, len(indices)]: for each of K points, what one standard deviation of
+            each value there changes.
+        """
+        with self._lock:
+            sources = self._planner.sources(tuple(indices), self._adjoint)
+            rows, values = len(self.parameters), self._circuit.num_values
+            if not isinstance(self._values, SampledTable) or not sources.values:  # exact
+                return np.zeros((1, rows, values, len(indices)))
+            found = self._values.deviations(sources.values)
+            result = np.zeros((len(found), len(indices), rows, values))
+            result[:, sources.by_values] = found
+            result = np.moveaxis(result, 1, 3)
+            return result if sources.mask is None else result * sources.mask
+
     def _read(self, indices: Sequence[tuple[Any, ...]]) -> np.ndarray:
         """Returns partial derivatives; the first call also evaluates those to prefetch."""
         if self._error:
@@ -207,8 +203,8 @@ class Evaluation:
         circuit, rows = self._circuit, len(self.parameters)
         result = np.zeros((len(indices), rows, circuit.num_values))
         if sources.values:
-            run = partial(self._executor, circuit, call=self._call)
-            run = partial(self._where_finite, run, (circuit.num_values,))
+            width = circuit.num_values * (2 if self._errors else 1)
+            run = partial(self._where_finite, self._run, (width,))
             result[sources.by_values] = self._values.partials(sources.values, run)
         if sources.gradients:
             shape = circuit.num_values, circuit.num_parameters
@@ -221,21 +217,27 @@ class Evaluation:
         result = result.transpose(1, 2, 0)
         return result if sources.mask is None else result * sources.mask
 
+    def _run(self, points: np.ndarray, shots: np.ndarray | None = None) -> np.ndarray:
+        call = replace(self._call, shots=shots) if self._own_shots else self._call
+        if self._errors:
+            return np.hstack(self._executor.estimates(self._circuit, points, call))
+        return self._executor(self._circuit, points, call=call)
+
     def _where_finite(
-        self, run: Callable[..., Any], shape: Sequence[int], points: np.ndarray
+        self, run: Callable[..., Any], shape: Sequence[int], points: np.ndarray, *shots: np.ndarray
     ) -> np.ndarray:
         """Runs points; at points with an angle that is not finite, results are NaN and nothing is
         run, because devices differ there, above all with shots."""
         if QueuingManager.recording():
             # A quantum function that is being recorded may need derivatives of another one.
             with QueuingManager.stop_recording():
-                return self._where_finite(run, shape, points)
+                return self._where_finite(run, shape, points, *shots)
         finite = np.isfinite(points).all(axis=1) & getattr(self._circuit, "is_finite", True)
         if finite.all():
-            return run(points)
+            return run(points, *shots)
         values = np.full((len(points), *shape), np.nan)
         if finite.any():
-            values[finite] = run(points[finite])
+            values[finite] = run(points[finite], *(each[finite] for each in shots))
         return values
 
 

@@ -22,6 +22,7 @@ from pennylane.wires import Wires
 from qshift.circuits import spectra as gates
 from qshift.errors import NoShiftRuleError
 from qshift.rules.planner import Frequencies, Planner, Spectrum
+from qshift.rules.sampled_plans import planner
 from qshift.rules.shifting import Shifter
 
 if TYPE_CHECKING:
@@ -100,9 +101,10 @@ class Parametric:
         )
 
     @cached_property
-    def planner(self) -> Callable[[str], Planner]:
-        """planner(objective) returns the planner of this structure, which remembers its plans."""
-        return lru_cache(partial(Planner, self.spectra, self.cones))
+    def planner(self) -> Callable[..., Planner]:
+        """planner(objective) returns the planner of this structure, which remembers its plans;
+        planner(objective, spread) that for finite shots (`sampled_plans`)."""
+        return lru_cache(partial(planner, self.spectra, self.cones))
 
     @cached_property
     def _without_rule(self) -> list[Slot]:

@@ -95,6 +95,9 @@ class Spread:
     def __call__(self, joint: Joint, points: np.ndarray, call: Any = None) -> np.ndarray:
         return self._executor(joint.circuit, points, call)
 
+    def estimates(self, joint: Joint, points: np.ndarray, call: Any) -> Any:
+        return self._executor.estimates(joint.circuit, points, call)
+
     def gradients(self, joint: Joint, points: np.ndarray) -> np.ndarray:
         return joint.gather(self._executor.gradients(joint.circuit, points))
 
@@ -105,7 +108,7 @@ def join(circuit: Circuit, angles: Sequence[tuple[Hashable, float]], order: int)
     Args:
         circuit: The circuit.
         angles: For each slot the name of an angle, and the factor that this angle is multiplied by.
-        order: The highest order of derivatives that is known to be needed.
+        order: The highest order of derivatives that is known to be needed, by shifted circuits.
 
     Returns:
         A `Joint`, or the circuit itself where there is nothing to join.

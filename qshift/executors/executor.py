@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,18 @@ class Call:
     Attributes:
         number: The number of the call.
         draws: Digest of a circuit at a point -> how often it was run for this call.
+        shots: int64[N], the shots of each point that is run; None for those of the circuit.
     """
 
     number: int
     draws: dict[bytes, int] = field(default_factory=dict)
+    shots: np.ndarray | None = None
+
+    def part(self, start: int, size: int) -> Call:
+        """Returns the call for the points from `start` on, `size` of them at most."""
+        if self.shots is None:
+            return self
+        return replace(self, shots=self.shots[start : start + size])
 
 
 class Executor(ABC):
@@ -116,8 +124,25 @@ class Executor(ABC):
             circuit: The circuit; `Circuit.bind_each` makes tapes of it.
             points: The angles.
             call: The call for which circuits are run. Seeded samples depend on it, besides the
-                seed, the circuit and the point.
+                seed, the circuit and the point. It has `shots` only where `allots` is True.
         """
+
+    def sample(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what `run` returns, and estimates of the variances of these values, both
+        float64[N, M].
+
+        Called only where errors are asked for, and for circuits with shots, but no shot vector.
+
+        Raises:
+            UnsupportedError: If the device returns no variances.
+        """
+        raise UnsupportedError(
+            f"errors=True: {self.name} returns values without their errors. Use "
+            'qshift.device("simulator"), or another simulator of PennyLane\'s if every result is a '
+            "Pauli word or a probability."
+        )
 
     def differentiate(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P] at one or more points.
@@ -157,6 +182,13 @@ class Executor(ABC):
     def shots(self, circuit: Circuit) -> int:
         """Returns how many shots each point of a circuit takes; 0 if results are exact."""
         return circuit.shots.total_shots or 0
+
+    def allots(self, circuit: Circuit) -> bool:
+        """Whether `run` gives each point its own number of shots, if a call has `shots`.
+
+        Otherwise every point has the shots of its circuit.
+        """
+        return False
 
     def jobs(self, circuit: Circuit, points: int) -> int:
         """Returns how many jobs a batch of so many points takes; 0 if the device has none."""
@@ -199,8 +231,31 @@ class Executor(ABC):
         if getattr(values, "shape", ()) != shape or values.dtype != float:
             values = self.as_numbers("run", values, shape)
         if opened:
-            self._record(circuit, len(points))
+            self._track(circuit, len(points), call)
         return values
+
+    def estimates(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the raw values of a circuit, as calling the executor does, and the variances of
+        these values; zeros without shots.
+
+        Raises:
+            UnsupportedError: If the device returns no variances.
+            ValueError: If `sample` returns another number of values.
+        """
+        if not circuit.shots:
+            values = self(circuit, points, call)
+            return values, np.zeros_like(values)
+        points = np.asarray(points, dtype=float)
+        shape = (len(points), circuit.num_values)
+        if not len(points):
+            return np.empty(shape), np.empty(shape)
+        values, variances = self.sample(circuit, points, call)
+        values = self._as_numbers("sample", values, shape)
+        variances = self._as_numbers("sample", variances, shape)
+        self._track(circuit, len(points), call)
+        return values, variances
 
     def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P]; counts as one batch in `Tracker`.
@@ -221,8 +276,16 @@ class Executor(ABC):
             Tracker.record(batches=1, circuits=len(points))
         return gradients
 
+    def _track(self, circuit: Circuit, points: int, call: Call | None) -> None:
+        """Counts a batch that was run for a call."""
+        if call is None or call.shots is None:
+            self._record(circuit, points)
+        else:
+            jobs, shots = self.jobs(circuit, points), int(call.shots.sum())
+            Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
+
     def _record(self, circuit: Circuit, points: int) -> None:
-        """Counts a batch that was run."""
+        """Counts a batch in which all points have the shots of the circuit."""
         shots, jobs = points * self.shots(circuit), self.jobs(circuit, points)
         Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
 

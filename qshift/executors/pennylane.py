@@ -22,6 +22,7 @@ from qshift.circuits.user_gates import unmistakable
 from qshift.errors import UnsupportedError
 from qshift.executors.executor import Call, Executor
 from qshift.executors.seeding import generator
+from qshift.executors.variances import extremes, variance_of_mean
 from qshift.forks import Lock, descendant, lineage
 from qshift.progress import track
 
@@ -37,6 +38,7 @@ class PennyLaneExecutor(Executor):
         seed: Seed of the samples; None for fresh ones.
         broadcasting: Names of devices that evaluate a broadcast tape at once; other devices would
             only split it up again.
+        allotting: Names of devices whose points may have shots of their own.
         most_amplitudes: How many amplitudes a broadcast tape may have in all, which bounds memory
             and keeps the caches warm.
         most_tapes: How many tapes go to the device at once.
@@ -56,11 +58,12 @@ class PennyLaneExecutor(Executor):
         seed: int | Sequence[int] | None = None,
         *,
         broadcasting: Collection[str] = ("default.qubit",),
+        allotting: Collection[str] = ("default.qubit", "default.mixed", "lightning.qubit"),
         most_amplitudes: int = 2**22,  # 64 MiB
         most_tapes: int = 1000,
     ) -> None:
         super().__init__(device, seed)
-        self._broadcasting = broadcasting
+        self._broadcasting, self._allotting = broadcasting, allotting
         self._most_amplitudes, self._most_tapes = most_amplitudes, most_tapes
         inherit(device)
         if seed is not None and _backend(device) is None and not DeviceRandomness(device).is_known:
@@ -73,11 +76,11 @@ class PennyLaneExecutor(Executor):
         """See `Executor`."""
         broadcast = self._broadcasts(circuit)
         size = self._together(circuit) if broadcast else self._most_tapes
-        chunks = [points[i : i + size] for i in range(0, len(points), size)]
+        chunks = [(points[i : i + size], call.part(i, size)) for i in range(0, len(points), size)]
         try:
             values = [
-                self._values(circuit, chunk, broadcast, call)
-                for chunk in track(chunks, len(points), len, "circuits")
+                self._values(circuit, chunk, broadcast, part)
+                for chunk, part in track(chunks, len(points), lambda each: len(each[0]), "circuits")
             ]
         except qml.exceptions.DeviceError as error:
             noisy = [op.name for op in circuit.operations if isinstance(op, Channel)]
@@ -99,6 +102,28 @@ class PennyLaneExecutor(Executor):
             # Copies of a shot vector draw one after the other, all points for each of them.
             return None if circuit.shots.has_partitioned_shots and _is_legacy(self.device) else 1
         return self._together(circuit) if self._broadcasts(circuit) else 1
+
+    def sample(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns values, and their variances where these follow from the values: of Pauli words
+        and of probabilities.
+
+        Raises:
+            UnsupportedError: For other observables.
+        """
+        lowest, highest = extremes(circuit)
+        values = self.run(circuit, points, call)
+        shots = circuit.shots.total_shots if call.shots is None else call.shots[:, None]
+        # Each outcome is one of two.
+        squares = values * (lowest + highest) - lowest * highest
+        return values, variance_of_mean(values, squares, lowest, highest, shots)
+
+    def allots(self, circuit: Circuit) -> bool:
+        """Whether each point may have its own number of shots: on simulators, where running points
+        of different shots apart costs little."""
+        own = bool(circuit.shots) and not circuit.shots.has_partitioned_shots
+        return own and self.device.name in self._allotting
 
     def require_gradients(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `gradients` would; runs nothing."""
@@ -191,6 +216,8 @@ class PennyLaneExecutor(Executor):
     def _values(
         self, circuit: Circuit, points: np.ndarray, broadcast: bool, call: Call
     ) -> np.ndarray:
+        if call.shots is not None:
+            return self._in_groups(circuit, points, broadcast, call)
         if circuit.shots.has_partitioned_shots and _is_legacy(self.device):
             # Devices of PennyLane's old interface take one number of shots for a batch.
             copies = [replace(circuit, shots=qml.measurements.Shots(n)) for n in circuit.shots]
@@ -205,6 +232,18 @@ class PennyLaneExecutor(Executor):
             results = qml.execute(tapes, self.device, diff_method=None, cache=False)
         per_tape = len(points) if broadcast else 1
         return np.concatenate([flatten(circuit, result, per_tape) for result in results])
+
+    def _in_groups(
+        self, circuit: Circuit, points: np.ndarray, broadcast: bool, call: Call
+    ) -> np.ndarray:
+        """Runs the points that have equally many shots together."""
+        values = np.empty((len(points), circuit.num_values))
+        given = np.asarray(call.shots)
+        for shots in np.unique(given).tolist():
+            same = np.flatnonzero(given == shots)
+            alike = replace(circuit, shots=qml.measurements.Shots(shots))
+            values[same] = self._values(alike, points[same], broadcast, replace(call, shots=None))
+        return values
 
     def _sample(self, circuit: Circuit, point: np.ndarray, call: Call) -> np.ndarray:
         with _lending, _alone(self.device):

@@ -27,6 +27,7 @@ from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.pennylane.expansion import is_angle
 from qshift.pennylane.shifted_tapes import like, rows, shifted
 from qshift.rules.planner import Frequencies, Index, Planner, Recipe
+from qshift.rules.sampled_plans import planner
 
 if TYPE_CHECKING:
     from pennylane.measurements import MeasurementProcess
@@ -99,9 +100,10 @@ class Derivatives:
             f0 = None  # raw results cannot be computed from results
             lower = {(i,) for index in self._indices if len(index) > 1 for i in index}
             self._needed = [(), *sorted(lower), *self._indices]
-        planner = _planner(circuit.spectra, cones.tobytes(), cones.shape, objective)
-        step = planner.root.request(tuple(self._needed))
-        self._mask: Any = planner.mask(tuple(self._needed)) if self._needed else None
+        spread = "equal" if tape.shots else None
+        plans = _planner(circuit.spectra, cones.tobytes(), cones.shape, objective, spread)
+        step = plans.root.request(tuple(self._needed))
+        self._mask: Any = plans.mask(tuple(self._needed)) if self._needed else None
         points = list(step.new_points)
         # The unshifted tape comes first, as its results may be known.
         order = sorted(range(len(points)), key=lambda k: points[k] != ())
@@ -201,9 +203,13 @@ class _WithZeros(dict):
 
 @lru_cache(maxsize=256)
 def _planner(
-    spectra: tuple[Any, ...], cones: bytes, shape: Sequence[int], objective: str
+    spectra: tuple[Any, ...],
+    cones: bytes,
+    shape: Sequence[int],
+    objective: str,
+    spread: str | None,
 ) -> Planner:
-    return Planner(spectra, np.frombuffer(cones, bool).reshape(shape), objective)
+    return planner(spectra, np.frombuffer(cones, bool).reshape(shape), objective, spread)
 
 
 def _raw(measurements: Sequence[MeasurementProcess]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qshift.rules.planner import Axes, Frequencies, Planner, Spectrum, indices_along
+from qshift.rules.sampled_plans import Precision, SampledPlanner
 from qshift.rules.sources import split
 
 _NOTE = (
@@ -58,6 +59,7 @@ class Plan:
         adjoint: Whether circuits of order 1 and above give gradients, by adjoint differentiation.
         shared: The parameters that several gates share and that are shifted in all of them at once,
             with the joint spectrum; in words.
+        precision: What the shots of all orders together cost; None on exact simulators.
     """
 
     orders: tuple[Order, ...]
@@ -66,6 +68,7 @@ class Plan:
     points: int
     adjoint: bool = False
     shared: tuple[str, ...] = ()
+    precision: Precision | None = None
 
     @property
     def circuits(self) -> int:
@@ -105,6 +108,7 @@ class Plan:
         axes: Sequence[Axes],
         points: int = 1,
         shots: int = 0,
+        per_batch: bool = False,
         adjoint: bool = False,
         jobs: Callable[[int], int] | None = None,
         seconds: Callable[[int], float | None] | None = None,
@@ -117,6 +121,8 @@ class Plan:
             axes: Which derivatives: for each axis of each, the parameters that it runs over.
             points: Size of the batch.
             shots: Shots per circuit.
+            per_batch: Whether all circuits of a batch together take these instead, at each point of
+                the batch of inputs.
             adjoint: Whether the device gives first derivatives.
             jobs: From the number of circuits of a batch to that of its jobs.
             seconds: From the number of circuits of a batch to its QPU seconds.
@@ -144,11 +150,13 @@ class Plan:
             )
             batches, sent = int(circuits > 0), jobs(circuits) if jobs and circuits else 0
             time = seconds(circuits) if seconds else None
-            orders.append(
-                Order(k, circuits, total, batches, circuits * shots, recursion, sent, time)
-            )
+            taken = shots * (batches * points if per_batch else circuits)
+            orders.append(Order(k, circuits, total, batches, taken, recursion, sent, time))
         parameters = len({j for each in axes for columns in each for j in columns})
-        return cls(tuple(orders), parameters, planner.objective, points, adjoint, shared)
+        precision = None
+        if shots and isinstance(planner, SampledPlanner):
+            precision = planner.precision(indices_along(axes))
+        return cls(tuple(orders), parameters, planner.objective, points, adjoint, shared, precision)
 
     @classmethod
     def total(cls, plans: Sequence[Plan]) -> Plan:
@@ -160,11 +168,14 @@ class Plan:
         parameters = sum(plan.parameters for plan in plans)
         points, adjoint = max(plan.points for plan in plans), any(plan.adjoint for plan in plans)
         shared = tuple(each for plan in plans for each in plan.shared)
-        return cls(orders, parameters, plans[0].objective, points, adjoint, shared)
+        precision = plans[0].precision if len(plans) == 1 else None
+        return cls(orders, parameters, plans[0].objective, points, adjoint, shared, precision)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the plan as plain data."""
+        precision = self.precision and self.precision._asdict()
         return asdict(self) | {
+            "precision": precision,
             "circuits": self.circuits,
             "batches": self.batches,
             "jobs": self.jobs,
@@ -180,8 +191,10 @@ class Plan:
         return f"Plan for {self.parameters} gate parameters{batch}, {goal}{by}"
 
     def _notes(self) -> list[str]:
-        joint = [f"Joint spectrum: {'; '.join(self.shared)}."] if self.shared else []
-        return joint if self.seconds is None else [*joint, _NOTE]
+        notes = [f"Joint spectrum: {'; '.join(self.shared)}."] if self.shared else []
+        if self.precision is not None:
+            notes.append(_precise(self.precision))
+        return notes if self.seconds is None else [*notes, _NOTE]
 
     def _cells(self) -> dict[str, list[str]]:
         """Returns the columns to show, heading -> one text for each order."""
@@ -225,6 +238,20 @@ class Plan:
         )
         notes = "".join(f"<p><small>{note}</small></p>" for note in self._notes())
         return f"<table><caption>{self._title()}</caption><tr>{head}</tr>{body}</table>{notes}"
+
+
+def _precise(precision: Precision) -> str:
+    """Says how the shots are spread, and what that gains."""
+    cost, equal, bound = precision
+    measure = (
+        "Shots x summed variance of all that is asked for together, for outcomes of variance 1"
+    )
+    if not bound:
+        return f"{measure}: {equal:,.5g}, with equal shots for all circuits."
+    return (
+        f"{measure}: {cost:,.5g}; no shots of these circuits give less than {bound:,.5g}, "
+        f"equal ones {equal:,.5g}."
+    )
 
 
 def _sum(values: Iterable[Any]) -> Any:

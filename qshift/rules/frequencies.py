@@ -14,6 +14,7 @@ import numpy as np
 
 EQUAL = 1e-12  # relative; numbers this close are one number
 _DISTINCT = 1e-12  # relative to the largest frequency; closer ones cannot be told apart
+_NARROWEST = 1e-3  # the least gap of frequencies of one scale, relative to the largest of them
 _LARGEST_DENOMINATOR = 10_000  # of frequency ratios that count as commensurable
 
 
@@ -63,6 +64,14 @@ def is_equidistant(frequencies: Sequence[float]) -> bool:
     """Whether the frequencies are w, 2w, ..., Rw, in any order."""
     spectrum = checked_frequencies(frequencies)
     return multiple(spectrum) == len(spectrum)
+
+
+@lru_cache(maxsize=1024)
+def is_of_one_scale(frequencies: tuple[float, ...]) -> bool:
+    """Whether frequencies and their gaps are of about the same size. The linear algebra of several
+    parameters would take much smaller ones for zero."""
+    gaps = np.diff([0.0, *sorted(frequencies)])
+    return bool(gaps.min(initial=np.inf) >= _NARROWEST * max(frequencies, default=0.0))
 
 
 def checked_numbers(name: str, values: Sequence[float] | np.ndarray) -> np.ndarray:

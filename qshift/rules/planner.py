@@ -29,7 +29,7 @@ from scipy import sparse
 
 from qshift.errors import NoShiftRuleError
 from qshift.rules.fewest_points import fewest, wrap
-from qshift.rules.frequencies import period
+from qshift.rules.frequencies import is_of_one_scale, period
 from qshift.rules.shift_rule import shift_rule
 from qshift.rules.sources import Index as Index
 from qshift.rules.sources import Sources, sources
@@ -40,9 +40,8 @@ Point = tuple[Coordinate, ...]
 _Term = tuple[float, float, float]  # coefficient, scale, shift
 
 OBJECTIVES = ("circuits", "shots")
-_NARROWEST = 1e-3  # the least gap between frequencies, relative to the largest of them
 _LARGEST_SPACE = 1000  # dimensions beyond which the linear algebra on a subset takes too long
-_MOST_REMEMBERED = 256  # requests in a cache; in eager mode they depend on data, so may be many
+MOST_REMEMBERED = 256  # requests in a cache; in eager mode they depend on data, so may be many
 
 
 @dataclass(frozen=True)
@@ -134,8 +133,8 @@ class Planner:
         self.cones = np.asarray(cones, dtype=bool)
         self.objective = objective
         self.root = PlanNode(self, ())
-        self.mask = lru_cache(_MOST_REMEMBERED)(self._mask)
-        self.sources = lru_cache(_MOST_REMEMBERED)(self._sources)
+        self.mask = lru_cache(MOST_REMEMBERED)(self._mask)
+        self.sources = lru_cache(MOST_REMEMBERED)(self._sources)
 
     def _mask(self, indices: tuple[Index, ...]) -> np.ndarray:
         return np.array([self.cones[:, list(set(index))].all(axis=1) for index in indices]).T
@@ -192,11 +191,16 @@ class Step:
         new_points: The points that were missing.
         coefficients: Sparse float64[len(indices), K] over all K points, old ones first.
         node: Where the next request starts from.
+        again: Positions of old points that are run once more, for more shots.
+        shots: The shots of the new points and of these, in units of those that circuits take on the
+            average; None where all points take the same.
     """
 
     new_points: tuple[Point, ...]
     coefficients: sparse.csr_array
     node: PlanNode
+    again: Sequence[int] = ()
+    shots: np.ndarray | None = None
 
 
 class PlanNode:
@@ -205,7 +209,7 @@ class PlanNode:
     def __init__(self, planner: Planner, points: tuple[Point, ...]):
         self.planner = planner
         self.points = points
-        self.step: Callable[[tuple[Index, ...]], Step] = lru_cache(_MOST_REMEMBERED)(self._cheapest)
+        self.step: Callable[[tuple[Index, ...]], Step] = lru_cache(MOST_REMEMBERED)(self._cheapest)
 
     def request(self, indices: Sequence[Index]) -> Step:
         """Plans the partial derivatives `indices` given the points that are there already."""
@@ -290,7 +294,7 @@ def _plan_subset(
         planner.objective == "shots"
         or not missing
         or len(frequencies) < len(spectra)
-        or not all(_is_of_one_scale(values) for values in frequencies)
+        or not all(is_of_one_scale(values) for values in frequencies)
         or math.prod([2 * len(values) + 1 for values in frequencies]) > _LARGEST_SPACE
     ):
         return product
@@ -318,14 +322,6 @@ def _plan_subset(
         }
         for index, combination in zip(indices, solved[1], strict=True)
     ]
-
-
-@lru_cache(maxsize=1024)
-def _is_of_one_scale(frequencies: tuple[float, ...]) -> bool:
-    """Whether frequencies and their gaps are of about the same size. The linear algebra on a subset
-    would take much smaller ones for zero."""
-    gaps = np.diff([0.0, *sorted(frequencies)])
-    return bool(gaps.min(initial=np.inf) >= _NARROWEST * max(frequencies, default=0.0))
 
 
 def _product(rules: Sequence[tuple[int, Sequence[_Term]]]) -> dict[Point, float]:

@@ -17,6 +17,7 @@ from pennylane.pauli import PauliWord
 
 from qshift.circuits.pauli import sign
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
+from qshift.executors.variances import variance_of_mean
 
 if TYPE_CHECKING:
     from pennylane.operation import Operator
@@ -50,6 +51,20 @@ class Basis:
             return frequencies
         # Not as a matrix product: for this little, BLAS's threads wait longer than they work.
         return np.einsum("nk,km->nm", frequencies, self.weights)
+
+    def variances(self, frequencies: np.ndarray, shots: int | np.ndarray) -> np.ndarray:
+        """Returns the variances float64[N, M] of `averages`.
+
+        Args:
+            frequencies: Of outcomes, float64[N, 2**k].
+            shots: The shots of each row, or of all rows.
+        """
+        numbers = np.reshape(shots, (-1, 1))
+        if self.weights is None:
+            return variance_of_mean(frequencies, frequencies, 0.0, 1.0, numbers)
+        squares = np.einsum("nk,km->nm", frequencies, self.weights**2)
+        lowest, highest = self.weights.min(axis=0), self.weights.max(axis=0)
+        return variance_of_mean(self.averages(frequencies), squares, lowest, highest, numbers)
 
     def weights_of(self, value: int) -> np.ndarray:
         """Returns the weights float64[2**k] of one of its values."""

@@ -85,7 +85,7 @@ class SimulatorExecutor(Executor):
         if simulation is None:
             return self._general.run(circuit, points, call)
         if circuit.shots:
-            return self._samples(circuit, simulation, points, call)
+            return self._samples(circuit, simulation, points, call)[0]
         return self._found(simulation, simulation.values, points, (circuit.num_values,))
 
     def grain(self, circuit: Circuit) -> int | None:
@@ -95,6 +95,25 @@ class SimulatorExecutor(Executor):
             return self._general.grain(circuit)
         most = self._sampled_together(simulation) if circuit.shots else simulation.lanes
         return min(simulation.lanes, most)
+
+    def sample(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns values and their variances, from the same samples.
+
+        Raises:
+            UnsupportedError: If the simulator does not cover the circuit, and PennyLane's device
+                returns no variances.
+        """
+        simulation = self._simulation(circuit)
+        if simulation is None:
+            return self._general.sample(circuit, points, call)
+        values, variances = self._samples(circuit, simulation, points, call, variances=True)
+        return values, variances
+
+    def allots(self, circuit: Circuit) -> bool:
+        """Whether each point may have its own number of shots."""
+        return self._general.allots(circuit)
 
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
@@ -207,17 +226,28 @@ class SimulatorExecutor(Executor):
         return found
 
     def _samples(
-        self, circuit: Circuit, simulation: Simulation, points: np.ndarray, call: Call
+        self,
+        circuit: Circuit,
+        simulation: Simulation,
+        points: np.ndarray,
+        call: Call,
+        variances: bool = False,
     ) -> np.ndarray:
+        """Returns values from samples, and if asked for their variances: float64[1 or 2, N, M]."""
         size = self._sampled_together(simulation)
-        chunks = [points[i : i + size] for i in range(0, len(points), size)]
+        chunks = [(points[i : i + size], call.part(i, size)) for i in range(0, len(points), size)]
         values = [
             self._drawn(
-                circuit, simulation.bases, self._probabilities(simulation, chunk), chunk, call
+                circuit,
+                simulation.bases,
+                self._probabilities(simulation, chunk),
+                chunk,
+                part,
+                variances,
             )
-            for chunk in track(chunks, len(points), len, "circuits")
+            for chunk, part in track(chunks, len(points), lambda each: len(each[0]), "circuits")
         ]
-        return np.concatenate(values)
+        return np.concatenate(values, axis=1)
 
     def _sampled_together(self, simulation: Simulation) -> int:
         """Returns for how many points probabilities are held at once."""
@@ -242,19 +272,24 @@ class SimulatorExecutor(Executor):
         probabilities: Sequence[np.ndarray],
         points: np.ndarray,
         call: Call,
+        variances: bool,
     ) -> np.ndarray:
-        """Returns values float64[N, M] from samples."""
+        """Returns values from samples, and if asked for their variances: float64[1 or 2, N, M]."""
         with self._lock:
             rngs = [self._rng]
             if self.seed is not None:
                 rngs = [generator(self.seed, circuit, point, call) for point in points]
             copies = []
-            for shots in circuit.shots:
-                values = np.zeros((len(points), circuit.num_values // circuit.copies))
+            for shots in circuit.shots if call.shots is None else [call.shots]:
+                size = circuit.num_values // circuit.copies
+                found = np.zeros((1 + variances, len(points), size))
                 for basis, outcomes in zip(bases, probabilities, strict=True):
-                    values[:, basis.columns] += basis.averages(_sample(outcomes, shots, rngs))
-                copies.append(values)
-        return np.hstack(copies)
+                    drawn = _sample(outcomes, shots, rngs)
+                    found[0][:, basis.columns] += basis.averages(drawn)
+                    if variances:
+                        found[1][:, basis.columns] += basis.variances(drawn, shots)
+                copies.append(found)
+        return np.concatenate(copies, axis=2)
 
 
 def _size(found: tuple[tuple[np.ndarray, Sequence[int]], np.ndarray]) -> int:
@@ -269,11 +304,14 @@ def _unusual(error: Exception) -> Exception | str | None:
 
 
 def _sample(probabilities: Any, shots: Any, rngs: Any) -> Any:
-    """Draws outcomes: from probabilities float64[N, K] to frequencies of the same shape."""
+    """Draws outcomes: from probabilities float64[N, K] to frequencies of the same shape; `shots`
+    is a number, or one for each row."""
     # Rounding must not decide whether an outcome that never occurs takes a random number.
     probabilities = np.where(probabilities > _NEVER, probabilities, 0.0)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     if len(rngs) == 1:
-        return rngs[0].multinomial(shots, probabilities) / shots
-    drawn = [rng.multinomial(shots, row) for rng, row in zip(rngs, probabilities, strict=True)]
-    return np.array(drawn) / shots
+        return rngs[0].multinomial(shots, probabilities) / np.reshape(shots, (-1, 1))
+    numbers = np.broadcast_to(shots, len(rngs)).tolist()
+    rows = zip(rngs, numbers, probabilities, strict=True)
+    drawn = [rng.multinomial(number, row) / number for rng, number, row in rows]
+    return np.array(drawn)

@@ -123,6 +123,16 @@ class WorkersExecutor(Executor):
         """See `Executor`."""
         return self.local.grain(circuit)
 
+    def allots(self, circuit: Circuit) -> bool:
+        """See `Executor`."""
+        return self.local.allots(circuit)
+
+    def sample(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Executor`. Samples whose errors are asked for are drawn in this process."""
+        return self.local.sample(circuit, points, call)
+
     def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
         """See `Executor`."""
         return self.local.in_tensorflow(circuit)
@@ -131,7 +141,7 @@ class WorkersExecutor(Executor):
 
     def run(self, circuit: Circuit, points: np.ndarray, call: Call) -> np.ndarray:
         """See `Executor`."""
-        if not self._can_share(circuit, points):
+        if call.shots is not None or not self._can_share(circuit, points):
             return self.local.run(circuit, points, call)
         seed, local = self.seed, self.local
         if circuit.shots and seed is None:

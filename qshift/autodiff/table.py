@@ -1,0 +1,155 @@
+"""The values of one call at the points evaluated so far, and the derivatives read off them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from qshift.rules.allocation import LEAST, whole
+from qshift.rules.planner import Index, PlanNode, Point, Step
+from qshift.rules.shifting import Shifter
+
+# A compiled function leaves many evaluations behind. That they consist of few objects saves
+# Python's garbage collector from looking through all of TensorFlow's again and again.
+
+
+class Table:
+    """Values of one function at the points evaluated so far, and derivatives read off them.
+
+    Args:
+        shape: The shape of the values at one point.
+        parameters: float64[N, P], the unshifted points of the call, less whole periods of those
+            that are large.
+        node: An empty plan.
+        shifted: Moves the parameters to the points of a plan.
+    """
+
+    __slots__ = ("parameters", "_node", "_shifted", "_values")
+
+    def __init__(
+        self, shape: tuple[int, ...], parameters: np.ndarray, node: PlanNode, shifted: Shifter
+    ) -> None:
+        self.parameters, self._shifted = parameters, shifted
+        self._node = node
+        self._values = np.empty((0, len(parameters), *shape))
+
+    @property
+    def nbytes(self) -> int:
+        return self._values.nbytes
+
+    def partials(self, indices: tuple[Index, ...], function: Callable) -> np.ndarray:
+        """Returns partial derivatives float64[len(indices), N, *shape], running what is missing.
+
+        Args:
+            indices: The partial derivatives.
+            function: From points float64[N, P] to values float64[N, *shape].
+        """
+        step = self._node.step(indices)
+        one = self._values.shape[1:]  # the values of one point of the plan
+        if step.new_points:
+            self._run(step, function)
+            self._node = step.node
+        if len(self._values) == 1 and indices == ((),):  # the only point is that of the call
+            return self._values
+        flat = self._values.reshape(len(self._values), math.prod(one))
+        return (step.coefficients @ flat).reshape(len(indices), *one)
+
+    def _run(self, step: Step, function: Callable) -> None:
+        """Runs the points of a step."""
+        new = function(self._at(step.new_points))
+        new = new.reshape(len(step.new_points), *self._values.shape[1:])
+        self._values = np.concatenate([self._values, new]) if len(self._values) else new
+
+    def _at(self, points: tuple[Point, ...]) -> np.ndarray:
+        return self.parameters if points == ((),) else self._shifted(self.parameters, points)
+
+
+class SampledTable(Table):
+    """A table of values from samples, with a number of shots for each point.
+
+    The function that `partials` is given takes the shots int64[N] of points as well. With errors,
+    it returns values and their variances one after the other, float64[N, 2 * M].
+
+    Args:
+        values: M, the number of values at one point.
+        parameters: As for `Table`.
+        node: An empty plan.
+        shifted: Moves the parameters to the points of a plan.
+        shots: The unit of the plan's shots.
+        least: The least number of shots of a point, where plans give each point its own.
+        offset: In [0, 1), decides how these are rounded.
+        errors: Whether values come with their variances.
+    """
+
+    __slots__ = ("_least", "_offset", "_sampled", "_shots", "_variances")
+
+    def __init__(
+        self,
+        values: int,
+        parameters: np.ndarray,
+        node: PlanNode,
+        shifted: Shifter,
+        shots: int,
+        least: int = LEAST,
+        offset: float = 0.5,
+        errors: bool = False,
+    ) -> None:
+        super().__init__((values,), parameters, node, shifted)
+        self._shots, self._least, self._offset = shots, least, offset
+        self._variances = self._values if errors else None
+        self._sampled = np.empty((0, len(parameters), 1), np.int64)  # the shots of the points
+
+    @property
+    def nbytes(self) -> int:
+        held = self._values, self._variances, self._sampled
+        return sum(each.nbytes for each in held if each is not None)
+
+    def deviations(self, indices: tuple[Index, ...]) -> np.ndarray:
+        """Returns what one standard deviation of the value at each point changes in partial
+        derivatives that were asked for before, float64[K, len(indices), N, M]."""
+        assert self._variances is not None, "values come without variances"
+        coefficients = self._node.step(indices).coefficients.toarray()
+        return np.einsum("ak,knm->kanm", coefficients, np.sqrt(self._variances))
+
+    def _run(self, step: Step, function: Callable) -> None:
+        """Runs the points of a step, each with its own number of shots.
+
+        Raises:
+            ValueError: If there are too few shots for that.
+        """
+        new, rows = len(step.new_points), len(self.parameters)
+        again = np.asarray(step.again, dtype=int)
+        shares = np.ones(new) if step.shots is None else step.shots
+        # Too few further shots are not worth a circuit.
+        worth = shares[new:] * self._shots >= self._least
+        again, shares = again[worth], np.append(shares[:new], shares[new:][worth])
+        if step.shots is None:
+            numbers = np.full((new, rows), self._shots)
+        elif shares.sum() * self._shots < self._least * new:
+            raise ValueError(
+                f"A batch of {new} circuits takes {self._shots} shots in all, less than "
+                f"{self._least} for each. Give Shots(total={self._least * new}) or more, or "
+                "Shots(per_circuit=...)."
+            )
+        else:
+            numbers = whole(shares, self._shots, rows, self._offset, self._least)
+        old = self._node.points
+        points = (*step.new_points, *(old[k] for k in again.tolist()))
+        found = function(self._at(points), numbers.ravel())
+        found = found.reshape(len(points), rows, -1)
+        numbers, count = numbers[:, :, None], self._values.shape[2]
+        values, variances = found[:, :, :count], found[:, :, count:]
+        if len(again):
+            before, more = self._sampled[again], numbers[new:]
+            part = more / (before + more)
+            self._values[again] += part * (values[new:] - self._values[again])
+            self._sampled[again] += more
+            if self._variances is not None:
+                self._variances[again] *= (1 - part) ** 2
+                self._variances[again] += part**2 * variances[new:]
+        self._values = np.concatenate([self._values, values[:new]])
+        if self._variances is not None:
+            self._variances = np.concatenate([self._variances, variances[:new]])
+        self._sampled = np.concatenate([self._sampled, numbers[:new]])

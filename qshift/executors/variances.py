@@ -1,0 +1,73 @@
+"""Variances of values that are means of outcomes, estimated from the same outcomes.
+
+The variance of few outcomes that happen to be equal is zero, and intervals of that size are wrong:
+with a value near its largest, most of them do not hold the value. So two outcomes are added before
+the variance is taken, the lowest and the highest that there are. The value stays as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pennylane.measurements import ProbabilityMP
+
+from qshift.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from qshift.circuits.circuit import Circuit
+
+_ADDED = 2
+
+
+def variance_of_mean(
+    means: np.ndarray,
+    squares: np.ndarray,
+    lowest: np.ndarray | float,
+    highest: np.ndarray | float,
+    shots: np.ndarray | int,
+) -> np.ndarray:
+    """Returns the variances of means of outcomes.
+
+    Args:
+        means: The means.
+        squares: The means of the outcomes' squares.
+        lowest: The lowest outcome there is.
+        highest: The highest outcome there is.
+        shots: How many outcomes each is the mean of.
+    """
+    count = shots + _ADDED
+    # About the middle of all outcomes, so that large ones lose no digits.
+    middle, half = (highest + lowest) / 2, (highest - lowest) / 2
+    around = squares - 2 * middle * means + middle**2
+    mean = (means - middle) * shots / count
+    spread = (around * shots + _ADDED * half**2) / count - mean**2
+    return np.asarray(np.maximum(spread, 0.0) / shots)
+
+
+def extremes(circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the lowest and the highest outcome of each value, float64[M] each, if these are all
+    outcomes there are.
+
+    Raises:
+        UnsupportedError: If a value has more outcomes than two.
+    """
+    lowest: list[float] = []
+    highest: list[float] = []
+    for measurement, size in zip(circuit.measurements, circuit.sizes, strict=True):
+        if isinstance(measurement, ProbabilityMP):
+            lowest += [0.0] * size
+            highest += [1.0] * size
+            continue
+        words = None if measurement.obs is None else measurement.obs.pauli_rep
+        if words is None or len(words) != 1:
+            raise UnsupportedError(
+                f"errors=True: the error of {measurement!r} does not follow from its value, and "
+                'this device returns none. Use qshift.device("simulator"), or return single '
+                "Pauli words or probabilities."
+            )
+        ((word, coefficient),) = words.items()
+        norm = abs(float(np.real(coefficient)))
+        lowest.append(-norm if word else float(np.real(coefficient)))
+        highest.append(norm if word else float(np.real(coefficient)))
+    return np.array(lowest), np.array(highest)

@@ -1,0 +1,156 @@
+"""Plans with finite shots: which points to run, with how many shots each.
+
+With shots, the cost of a plan is the number of its shots times the summed variance of all that is
+wanted, both for values of variance one. The shots are spread in one of three ways:
+
+- ``"own"``: each point of a batch has its own number of shots (`allocation`). All points of a batch
+  together take as many as if each took the shots of its circuit. None is run twice.
+- ``"batch"``: each point has its own number, and all points of a batch together take a number that
+  is given. Points that a call has run before may get further shots, which are run with the new
+  points: a value asked for before the Hessian has a larger part in its variance.
+- ``"equal"``: all points have the shots of the circuit. None is run twice.
+
+The objective ``"circuits"`` keeps the fewest points (`planner`). ``"shots"`` takes the points, of
+those of the fewest circuits and those of the least sum |c|, that give the lower cost, and combines
+them by the coefficients of least variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from qshift.rules.allocation import Allocation, Problem
+from qshift.rules.planner import MOST_REMEMBERED, Index, Planner, PlanNode, Point, Spectrum, Step
+from qshift.rules.relations import relations
+
+_LESS = 1 - 1e-6  # costs nearer to one another are the same
+SPREADS = ("equal", "own", "batch")
+
+
+class Precision(NamedTuple):
+    """The cost of shots: their number times the summed variance of the derivatives of all values,
+    if each shot of a value has variance one.
+
+    Attributes:
+        cost: The cost of the plan.
+        equal: The cost of the plan for equal shots.
+        bound: No other shots and coefficients for the plan's points cost less than this; 0 where
+            shots are equal.
+    """
+
+    cost: float
+    equal: float
+    bound: float
+
+
+def planner(
+    spectra: Sequence[Spectrum | None],
+    cones: np.ndarray,
+    objective: str,
+    spread: str | None = None,
+) -> Planner:
+    """Returns the planner of a structure; see `Planner` and `SampledPlanner`.
+
+    Args:
+        spectra: One entry per parameter.
+        cones: bool[M, P].
+        objective: ``"circuits"`` or ``"shots"``.
+        spread: How shots are spread; None for exact results.
+    """
+    if spread is None:
+        return Planner(spectra, cones, objective)
+    return SampledPlanner(spectra, cones, objective, spread)
+
+
+class SampledPlanner(Planner):
+    """Plans the circuits of one structure that is run with shots; see `Planner`.
+
+    Args:
+        spectra: One entry per parameter; None where no exact rule is known.
+        cones: bool[M, P], True where parameter p can reach measurement m at all.
+        objective: ``"circuits"`` or ``"shots"``.
+        spread: ``"own"``, ``"batch"`` or ``"equal"``.
+    """
+
+    def __init__(
+        self,
+        spectra: Sequence[Spectrum | None],
+        cones: np.ndarray,
+        objective: str,
+        spread: str,
+    ) -> None:
+        super().__init__(spectra, cones, objective)
+        if spread not in SPREADS:
+            raise ValueError(f"spread must be one of {SPREADS}, got {spread!r}.")
+        self.spread = spread
+        objectives = ("circuits",) if objective == "circuits" else ("circuits", "shots")
+        self.candidates = [Planner(spectra, cones, each) for each in objectives]
+        self.root: SampledNode = SampledNode(self, (), np.empty(0))
+        self._structure = tuple(spectra), cones
+
+    def precision(self, indices: Sequence[Index]) -> Precision:
+        """Returns what derivatives cost that are asked for together."""
+        allocation = self.root.allocation(indices)
+        equal = SampledPlanner(*self._structure, self.objective, "equal")
+        return Precision(
+            allocation.cost,
+            equal.root.allocation(indices).cost,
+            0.0 if self.spread == "equal" else allocation.bound,
+        )
+
+
+class SampledNode(PlanNode):
+    """The points that a call has evaluated so far, with their shots.
+
+    Attributes:
+        shots: float64[K], in units of those of the circuit.
+    """
+
+    def __init__(
+        self, planner: SampledPlanner, points: tuple[Point, ...], shots: np.ndarray
+    ) -> None:
+        self.planner: SampledPlanner = planner
+        self.points = points
+        self.shots = shots
+        self._best = lru_cache(MOST_REMEMBERED)(self._found_best)
+        self.step: Callable[[tuple[Index, ...]], Step] = lambda indices: self._best(indices)[0]
+
+    def allocation(self, indices: Sequence[Index]) -> Allocation:
+        """Returns how the shots of a request are spread, and what they cost."""
+        return self._best(tuple(indices))[1]
+
+    def _found_best(self, indices: tuple[Index, ...]) -> tuple[Step, Allocation]:
+        planned = [self._with_shots(indices, planner) for planner in self.planner.candidates]
+        fewest, *others = planned
+        best = min(others, key=lambda each: each[1].cost, default=fewest)
+        return best if best[1].cost < _LESS * fewest[1].cost else fewest
+
+    def _with_shots(self, indices: tuple[Index, ...], planner: Planner) -> tuple[Step, Allocation]:
+        """Plans derivatives over the points that a planner adds to those there are."""
+        plain = PlanNode(planner, self.points).request(indices)
+        points, new = plain.node.points, len(plain.new_points)
+        weights = planner.mask(indices).sum(axis=0).astype(float)
+        problem = Problem(plain.coefficients, relations(planner.spectra, points), weights)
+        held = np.append(self.shots, np.zeros(new))
+        if self.planner.spread == "equal":
+            held[len(self.points) :] = 1.0
+            allocation = problem.at(held)
+        else:
+            budget = float(new) if self.planner.spread == "own" else float(new > 0)
+            repeats = self.planner.spread == "batch" and self.planner.objective == "shots"
+            allocation = problem.allocated(held, budget, repeats)
+        added = allocation.shots - np.append(self.shots, np.zeros(new))
+        again = np.flatnonzero(added[: len(self.points)] > 0)
+        node = self
+        if new:
+            node = SampledNode(self.planner, points, allocation.shots)
+        shots = None
+        if self.planner.spread != "equal":
+            shots = np.append(added[len(self.points) :], added[again])
+        positions = tuple(again.tolist())
+        step = Step(plain.new_points, allocation.coefficients, node, positions, shots)
+        return step, allocation

@@ -1,0 +1,146 @@
+"""Standard errors of values and derivatives: they are those of repeated calls, and 95 of 100
+intervals hold what they should."""
+
+import numpy as np
+import pennylane as qml
+import pytest
+import tensorflow as tf
+
+import qshift
+from qshift.api.derivatives import Estimate
+from qshift.errors import UnsupportedError
+
+X = np.array([0.4, -1.1, 0.8])
+
+
+def circuit(x):
+    qml.RY(0.5, wires=0)
+    qml.RX(x[0], wires=0)
+    qml.CNOT(wires=[0, 1])
+    qml.RY(2 * x[1] + 0.3, wires=1)
+    qml.CRX(x[2], wires=[0, 1])
+    qml.RZ(x[0] - x[2], wires=0)
+    qml.RX(0.7, wires=0)
+
+
+def words(x):
+    circuit(x)
+    return qml.expval(qml.Z(0) @ qml.Z(1))
+
+
+def three_bases(x):
+    circuit(x)
+    observable = qml.Z(0) @ qml.Z(1) + 0.5 * qml.X(0) - 0.7 * qml.Y(1) + 0.3 * qml.Z(1) + qml.X(1)
+    return qml.expval(observable)
+
+
+def probabilities(x):
+    circuit(x)
+    return qml.probs(wires=[0, 1])
+
+
+def of(function, shots, **options):
+    return qshift.QNode(function, qshift.device("simulator"), shots=shots, **options)
+
+
+def coverage(function, shots, order, repetitions, **options):
+    """Returns how many intervals of 1.96 errors hold the exact entries, for each order."""
+    node, x = of(function, shots, seed=1), tf.constant(X)
+    exact = qshift.derivatives(of(function, None), x, order=order, **options)
+    inside = [[] for _ in exact]
+    for _ in range(repetitions):
+        for k, found in enumerate(qshift.derivatives(node, x, order=order, errors=True, **options)):
+            assert isinstance(found, Estimate)
+            held = np.abs(found.value - exact[k]) <= 1.96 * found.error + 1e-12
+            inside[k].append(np.asarray(held))
+    return [np.mean(each) for each in inside]
+
+
+@pytest.mark.parametrize("function", [words, three_bases, probabilities])
+def test_coverage_with_100_shots(function):
+    for share in coverage(function, 100, 2, 150):
+        assert 0.925 <= share <= 0.985
+
+
+def test_coverage_with_20_shots():
+    assert min(coverage(words, 20, 2, 150)) >= 0.91
+
+
+def test_coverage_of_equal_shots_and_of_diagonals():
+    equal = qshift.Shots(per_circuit=100, equal=True)
+    for share in coverage(words, equal, 2, 100, diagonal=True):
+        assert 0.92 <= share <= 0.99
+
+
+@pytest.mark.parametrize("device", ["simulator", "mixed"])
+def test_errors_are_the_deviations_of_repeated_calls(device):
+    node = qshift.QNode(words, qshift.device(device, wires=2), shots=300)
+    x, values, errors = tf.constant(X), [], []
+    for _ in range(60):
+        found = qshift.derivatives(node, x, order=1, errors=True)
+        values.append([found[0].value, *found[1].value])
+        errors.append([found[0].error, *found[1].error])
+    # Sixty calls give deviations to a tenth.
+    np.testing.assert_allclose(np.mean(errors, axis=0), np.std(values, axis=0), rtol=0.4)
+
+
+def test_values_are_those_without_errors(tracker):
+    x = tf.constant(X)
+    given = qshift.derivatives(of(three_bases, 100, seed=4), x, order=2, errors=True)
+    counted = dict(tracker.totals)
+    plain = qshift.derivatives(of(three_bases, 100, seed=4), x, order=2)
+    assert {name: 2 * n for name, n in counted.items()} == tracker.totals
+    for one, other in zip(given, plain, strict=True):
+        np.testing.assert_array_equal(one.value, other)
+        assert one.error.shape == one.value.shape and one.error.dtype == one.value.dtype
+        assert (one.error.numpy() > 0).any()
+
+
+def test_the_value_alone_and_no_shots():
+    (value,) = qshift.derivatives(of(words, 100, seed=2), tf.constant(X), order=0, errors=True)
+    assert 0 < value.error < 0.11
+    for found in qshift.derivatives(of(words, None), tf.constant(X), order=2, errors=True):
+        np.testing.assert_array_equal(found.error, np.zeros_like(found.value))
+
+
+def test_several_arguments():
+    def both(x, y):
+        qml.RX(x, wires=0)
+        qml.RY(y[0] + x, wires=0)
+        qml.RX(y[1], wires=0)
+        return qml.expval(qml.Z(0))
+
+    x, y = tf.constant(0.3, tf.float64), tf.constant([0.2, 0.9], tf.float64)
+    value, gradient, hessian = qshift.derivatives(of(both, 500), x, y, order=2, errors=True)
+    assert value.error.shape == ()
+    assert [each.shape for each in gradient.error] == [(), (2,)]
+    assert hessian.error[1][0].shape == hessian.value[1][0].shape == (2,)
+    assert hessian.error[0][1].dtype == hessian.value[0][1].dtype
+
+
+def test_near_one_no_interval_is_empty():
+    def nearly(x):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    (value,) = qshift.derivatives(of(nearly, 50, seed=1), 0.0, order=0, errors=True)
+    assert value.value == 1.0 and 0.02 < value.error < 0.06
+
+
+def test_what_has_no_errors():
+    def variance(x):
+        circuit(x)
+        return qml.var(qml.Z(0))
+
+    x = tf.constant(X)
+    with pytest.raises(UnsupportedError, match="errors=True needs a qnode with one expectation"):
+        qshift.derivatives(of(variance, 100), x, errors=True)
+    with pytest.raises(UnsupportedError, match="something else"):
+        qshift.derivatives(lambda x: tf.sin(of(words, 100)(x)), x, errors=True)
+    with pytest.raises(UnsupportedError, match="errors=True"):
+        qshift.derivatives(of(words, [10, 20]), x, errors=True)
+    sampled = qshift.QNode(three_bases, qshift.device("mixed", wires=2), shots=100)
+    with pytest.raises(UnsupportedError, match="does not follow from its value"):
+        qshift.derivatives(sampled, x, errors=True)
+    with pytest.raises(ValueError, match="Give either partials, or"):
+        qshift.derivatives(of(words, 100), x, partials=[(0,)], errors=True)

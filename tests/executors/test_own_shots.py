@@ -1,0 +1,183 @@
+"""Each circuit its own number of shots: contract of the executors that allot them, and proof by
+sampling that the errors are those that were planned."""
+
+from dataclasses import replace
+
+import numpy as np
+import pennylane as qml
+import pytest
+import tensorflow as tf
+from references import random_points, several, truth
+
+import qshift
+from qshift.errors import UnsupportedError
+from qshift.executors import registry
+from qshift.executors.executor import Call
+from qshift.executors.pennylane import PennyLaneExecutor
+from qshift.executors.qiskit.device import EstimatorDevice
+
+ALLOTTING = {
+    "simulator": lambda seed: registry.executor(qml.device("lightning.qubit", wires=3), seed),
+    "default.qubit": lambda seed: PennyLaneExecutor(qml.device("default.qubit", wires=3), seed),
+    "default.mixed": lambda seed: registry.executor(qml.device("default.mixed", wires=3), seed),
+    "lightning": lambda seed: PennyLaneExecutor(qml.device("lightning.qubit", wires=3), seed),
+}
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("name", ALLOTTING)
+def test_each_point_has_its_own_shots(name, seed, tracker):
+    """Values of n shots are multiples of 2 / n, and their spread is that of n shots."""
+    circuit = several(100)
+    executor = ALLOTTING[name](seed)
+    assert executor.allots(circuit)
+    point = random_points(circuit, 1)
+    shots = np.repeat([2, 50, 5000], 60)
+    points = np.repeat(point, len(shots), axis=0)
+    values = executor(circuit, points, Call(1, shots=shots))
+    exact = truth(circuit, point)[0]
+    spreads = np.array([values[shots == n].std(axis=0) for n in (2, 50, 5000)])
+    assert (np.abs(values[shots == 5000] - exact) < 6 * 2 / np.sqrt(5000)).all()
+    # The deviation of 60 deviations is a tenth; observables have norms of two at most.
+    assert (spreads[2] < 2.9 / np.sqrt(5000)).all()
+    assert (spreads[1] > 4 * spreads[2]).all() and (spreads[0] > 2 * spreads[1]).all()
+    assert tracker.totals["shots"] == shots.sum()
+    assert tracker.totals["circuits"] == len(shots) and tracker.totals["batches"] == 1
+
+
+@pytest.mark.parametrize("name", ALLOTTING)
+def test_seeded_samples_do_not_depend_on_which_points_are_run_together(name):
+    circuit = several(100)
+    points, shots = random_points(circuit, 5), np.array([10, 20, 10, 40, 20])
+    together = ALLOTTING[name](5)(circuit, points, Call(1, shots=shots))
+    executor, call = ALLOTTING[name](5), Call(1)
+    alone = [
+        executor(circuit, point[None], replace(call, shots=np.array([n])))
+        for point, n in zip(points, shots, strict=True)
+    ]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+def test_who_does_not_allot():
+    estimator = registry.executor(EstimatorDevice(3, "aer"), 1)
+    assert not estimator.allots(several(100))
+    vector = several([10, 20])
+    assert not ALLOTTING["default.qubit"](None).allots(vector)
+    assert not ALLOTTING["simulator"](None).allots(several(None))
+
+
+def rotations(p, words=1):
+    """A circuit of p rotations, each with `words` gates that share its angle."""
+
+    def circuit(x):
+        for j in range(p):
+            qml.RY(0.4 + j, wires=j)
+        for _ in range(words):
+            for j in range(p):
+                (qml.RX if j % 2 else qml.RZ)(x[..., j], wires=j)
+                qml.CNOT(wires=[j, (j + 1) % p])
+                qml.RY(0.3 * j + 0.2, wires=j)
+        return qml.expval(qml.Z(0) @ qml.X(1))
+
+    return circuit
+
+
+POINT = np.array([0.4, -1.1, 0.7, 2.0])
+
+
+def measured(p, order, shots, repetitions=1500, device=None):
+    """Returns total shots times the summed variance of value and derivatives, their means, and the
+    exact ones."""
+    device = device or qshift.device("simulator")
+    x = tf.constant(np.tile(POINT[:p], (repetitions, 1)))
+    node = qshift.QNode(rotations(p), device, shots=shots, seed=7)
+    exact = qshift.QNode(rotations(p), device)
+    wanted = [(0,) * k for k in range(order + 1)]
+    with qshift.Tracker() as tracker:
+        found = qshift.derivatives(node, x, partials=wanted, batched=0)
+    right = qshift.derivatives(exact, x[:1], partials=wanted, batched=0)
+    flat = [np.reshape(f, (repetitions, -1)) for f in found]
+    columns = [
+        np.unique([tuple(sorted(i)) for i in np.ndindex(*[p] * k)], axis=0, return_index=True)[1]
+        for k in range(order + 1)
+    ]
+    samples = np.hstack([f[:, c] for f, c in zip(flat, columns, strict=True)])
+    truth_ = np.hstack([np.reshape(f, -1)[c] for f, c in zip(right, columns, strict=True)])
+    variance = ((samples - truth_) ** 2).mean(axis=0)
+    return tracker.totals["shots"] / repetitions * variance.sum(), samples, truth_
+
+
+@pytest.mark.parametrize("p, order, gain", [(4, 1, 1.0), (4, 2, 1.05), (2, 2, 1.05)])
+def test_errors_are_smaller_than_those_of_equal_shots(p, order, gain):
+    own, samples, exact = measured(p, order, 100)
+    equal, _, _ = measured(p, order, qshift.Shots(per_circuit=100, equal=True))
+    assert own * gain < equal * 1.03
+    means, errors = samples.mean(axis=0), samples.std(axis=0) / np.sqrt(len(samples))
+    assert (np.abs(means - exact) < 5 * errors).all()  # unbiased
+
+
+def test_a_total_for_each_batch(tracker):
+    node = qshift.QNode(rotations(2), qshift.device("simulator"), shots=qshift.Shots(total=3000))
+    x = tf.Variable(POINT[:2])
+    plan = node.plan(x, order=2)
+    assert [order.shots for order in plan.orders] == [3000] * 3
+    qshift.derivatives(node, x, order=2)
+    assert tracker.totals["shots"] == 3000
+    tracker.reset()
+    with tf.GradientTape() as tape:
+        value = node(x)
+    tape.gradient(value, x)
+    assert tracker.totals["shots"] == 6000 and tracker.totals["batches"] == 2
+    tracker.reset()
+    with tf.GradientTape() as outer:
+        with tf.GradientTape() as inner:
+            value = node(x)
+        gradient = inner.gradient(value, x)
+    outer.jacobian(gradient, x)
+    assert tracker.totals["shots"] == 9000 and tracker.totals["batches"] == 3
+    assert tracker.totals["circuits"] > plan.circuits  # the value's circuit once more
+    few = node.update(shots=qshift.Shots(total=10))
+    with pytest.raises(ValueError, match="10 shots in all, less than 2 for each"):
+        qshift.derivatives(few, x, order=2)
+    # Another number of shots is one for each circuit.
+    tracker.reset()
+    qml.set_shots(node, 50)(x)
+    assert tracker.totals["shots"] == 50
+
+
+def test_a_total_needs_a_device_that_spreads_it():
+    node = qshift.QNode(rotations(2), EstimatorDevice(2, "aer"), shots=qshift.Shots(total=3000))
+    with pytest.raises(UnsupportedError, match="same number of shots"):
+        node(tf.constant(POINT[:2]))
+
+
+@pytest.mark.parametrize("device", ["simulator", "default-qubit"])
+def test_order_by_order_and_together(device, tracker):
+    node = qshift.QNode(rotations(2), qshift.device(device), shots=200)
+    x = tf.Variable(POINT[:2])
+    plan = node.plan(x, order=2)
+    qshift.derivatives(node, x, order=2)
+    assert tracker.totals["shots"] == plan.shots and tracker.totals["circuits"] == plan.circuits
+    tracker.reset()
+    with tf.GradientTape() as outer:
+        with tf.GradientTape() as inner:
+            value = node(x)
+        gradient = inner.gradient(value, x)
+    hessian = outer.jacobian(gradient, x)
+    assert tracker.totals["shots"] == plan.shots and tracker.totals["circuits"] == plan.circuits
+    exact = qshift.derivatives(node.update(shots=None), x, order=2)
+    for found, right in zip((value, gradient, hessian), exact, strict=True):
+        np.testing.assert_allclose(found, right, atol=6 * 2 / np.sqrt(200))
+
+
+def test_special_angles_and_empty_batches(tracker):
+    node = qshift.QNode(rotations(2), qshift.device("simulator"), shots=100)
+    for angle in (0.0, np.pi / 2, np.pi, 2 * np.pi, 1e-9, 1e13, np.nan):
+        x = tf.constant([angle, 0.3], tf.float64)
+        value, gradient = qshift.derivatives(node, x, order=1)
+        right = qshift.derivatives(node.update(shots=None), x, order=1)
+        np.testing.assert_allclose(value, right[0], atol=0.7)
+        np.testing.assert_allclose(gradient, right[1], atol=0.7)
+    tracker.reset()
+    empty = qshift.derivatives(node, tf.zeros([0, 2], tf.float64), partials=[(), (0,)], batched=0)
+    assert [each.shape[0] for each in empty] == [0, 0] and tracker.totals["shots"] == 0

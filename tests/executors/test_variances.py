@@ -1,0 +1,123 @@
+"""Estimated variances, against binomial distributions and against repeated samples."""
+
+from dataclasses import replace
+
+import numpy as np
+import pennylane as qml
+import pytest
+from references import random_points, several
+from scipy.stats import binom
+
+from qshift.errors import UnsupportedError
+from qshift.executors import registry
+from qshift.executors.executor import Call
+from qshift.executors.pennylane import PennyLaneExecutor
+from qshift.executors.qiskit.device import EstimatorDevice
+from qshift.executors.variances import variance_of_mean
+
+
+@pytest.mark.parametrize("lowest, highest", [(-1.0, 1.0), (0.0, 1.0), (-3.0, -2.0), (1e6, 1e6 + 1)])
+def test_two_outcomes_are_added(lowest, highest):
+    """The same as the variance of a list of outcomes that has the two."""
+    rng = np.random.default_rng(0)
+    for shots in (2, 20, 1000):
+        outcomes = rng.choice([lowest, highest], p=[0.3, 0.7], size=shots)
+        longer = np.append(outcomes, [lowest, highest])
+        found = variance_of_mean(outcomes.mean(), (outcomes**2).mean(), lowest, highest, shots)
+        assert found == pytest.approx(longer.var() / shots, rel=1e-3)
+
+
+def test_an_observable_without_outcomes_has_no_variance():
+    assert variance_of_mean(np.float64(2.0), np.float64(4.0), 2.0, 2.0, 10) == 0.0
+
+
+@pytest.mark.parametrize("shots, least", [(20, 0.91), (100, 0.93), (1000, 0.93)])
+@pytest.mark.parametrize("lowest", [-0.9999, 0.9])
+def test_coverage_of_values(shots, least, lowest):
+    """Intervals of 1.96 errors hold the value in about 95 of 100 cases, also near one.
+
+    The chance jumps with the value, as for any interval of a number of outcomes; so it is averaged
+    over values.
+    """
+    chances = []
+    count = np.arange(shots + 1)
+    means = 2 * count / shots - 1
+    errors = np.sqrt(variance_of_mean(means, np.ones_like(means), -1.0, 1.0, shots))
+    for value in np.linspace(lowest, 0.9999, 801):
+        inside = np.abs(means - value) <= 1.96 * errors
+        chances.append(binom.pmf(count, shots, (1 + value) / 2)[inside].sum())
+    assert least <= np.mean(chances)
+    assert np.mean(chances) <= 0.975 or shots == 20
+
+
+def executors():
+    return {
+        "simulator": registry.executor(qml.device("lightning.qubit", wires=3), 3),
+        "default.qubit": PennyLaneExecutor(qml.device("default.qubit", wires=3), 3),
+    }
+
+
+def words(shots):
+    """Pauli words and probabilities, of which every executor knows the errors."""
+    circuit = several(shots)
+    observables = qml.Z(0) @ qml.X(1), qml.s_prod(-2.0, qml.Y(2)), qml.Identity(0)
+    measurements = (*map(qml.expval, observables), qml.probs(wires=[0, 1]))
+    return replace(circuit, measurements=measurements, sizes=(1, 1, 1, 4))
+
+
+@pytest.mark.parametrize("name", ["simulator", "default.qubit"])
+@pytest.mark.parametrize("own", [False, True])
+def test_variances_are_those_of_repeated_samples(name, own):
+    circuit, executor = words(400), executors()[name]
+    points = np.repeat(random_points(circuit, 1), 300, axis=0)
+    shots = np.full(300, 50) if own else None
+    values, variances = executor.estimates(circuit, points, Call(1, shots=shots))
+    assert values.shape == variances.shape == (300, 7)
+    np.testing.assert_allclose(values[:, 2], 1.0, rtol=1e-14)
+    assert (variances[:, 2] < 1e-17).all()
+    rest = [0, 1, 3, 4, 5, 6]
+    seen = values[:, rest].var(axis=0, ddof=1)
+    # The variance of 300 samples has a deviation of 8 %, and two outcomes in 50 add at most 12 %.
+    np.testing.assert_allclose(variances[:, rest].mean(axis=0), seen, rtol=0.45)
+
+
+def test_sums_of_words_have_errors_from_samples():
+    circuit = several(300)
+    executor = executors()["simulator"]
+    points = np.repeat(random_points(circuit, 1), 400, axis=0)
+    values, variances = executor.estimates(circuit, points, Call(1))
+    seen = values.var(axis=0, ddof=1)
+    np.testing.assert_allclose(variances.mean(axis=0), seen, rtol=0.4, atol=1e-5)
+
+
+def test_values_are_the_same_with_and_without_variances():
+    circuit, points = several(300), random_points(several(300), 4)
+    with_variances, _ = executors()["simulator"].estimates(circuit, points, Call(1))
+    without = executors()["simulator"](circuit, points, Call(1))
+    np.testing.assert_array_equal(with_variances, without)
+
+
+def test_exact_values_have_no_errors():
+    circuit = several(None)
+    values, variances = executors()["simulator"].estimates(
+        circuit, random_points(circuit, 2), Call(1)
+    )
+    assert values.shape == variances.shape and (variances == 0).all()
+
+
+def test_who_knows_no_errors():
+    points = random_points(several(100), 1)
+    with pytest.raises(UnsupportedError, match="does not follow from its value"):
+        executors()["default.qubit"].estimates(several(100), points, Call(1))
+    estimator = registry.executor(EstimatorDevice(3, "aer"), 1)
+    with pytest.raises(UnsupportedError, match="without their errors"):
+        estimator.estimates(several(100), points, Call(1))
+
+
+def test_batches_are_counted(tracker):
+    circuit = words(100)
+    executors()["default.qubit"].estimates(circuit, random_points(circuit, 3), Call(1))
+    assert tracker.totals["circuits"] == 3 and tracker.totals["shots"] == 300
+    empty = np.empty((0, circuit.num_parameters))
+    values, variances = executors()["simulator"].estimates(circuit, empty, Call(1))
+    assert values.shape == variances.shape == (0, 7) and tracker.totals["batches"] == 1

@@ -1,0 +1,34 @@
+"""What users ask for, and what is refused."""
+
+import pickle
+
+import pytest
+
+import qshift
+from qshift.rules.shots import Shots
+
+
+def test_numbers():
+    assert Shots(per_circuit=100).number == 100
+    assert Shots(total=5000).number == 5000
+    assert Shots(per_circuit=1).number == 1
+    assert qshift.Shots is Shots
+    assert pickle.loads(pickle.dumps(Shots(total=10, least=3))) == Shots(total=10, least=3)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({}, "either per_circuit"),
+        ({"per_circuit": 10, "total": 10}, "either per_circuit"),
+        ({"per_circuit": 0}, "per_circuit as a whole number of 1 or more, got 0"),
+        ({"total": 2.5}, "total as a whole number of 1 or more, got 2.5"),
+        ({"total": True}, "total as a whole number"),
+        ({"per_circuit": 10, "least": 1}, "least as a whole number of 2 or more, got 1"),
+        ({"per_circuit": 10, "least": 20}, "smaller least"),
+        ({"total": 10, "equal": True}, "leave equal out"),
+    ],
+)
+def test_what_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        Shots(**given)
