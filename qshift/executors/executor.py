@@ -252,8 +252,8 @@ class Executor(ABC):
         if not len(points):
             return np.empty(shape), np.empty(shape)
         values, variances = self.sample(circuit, points, call)
-        values = self._as_numbers("sample", values, shape)
-        variances = self._as_numbers("sample", variances, shape)
+        values = self.as_numbers("sample", values, shape)
+        variances = self.as_numbers("sample", variances, shape)
         self._track(circuit, len(points), call)
         return values, variances
 
