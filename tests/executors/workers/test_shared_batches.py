@@ -199,7 +199,7 @@ class Unseeded(Own):
 
 class SeededAtOnce(Own):
     def run(self, circuit, points, call):
-        return np.random.default_rng([self.seed, call.number]).random((len(points), 8))
+        return np.random.default_rng([self.seed, call.number]).random((len(points), 7))
 
 
 def on_own_device(kind, workers, seed=None):
@@ -269,12 +269,8 @@ def test_a_device_or_circuit_that_cannot_be_pickled_is_refused(threads):
     device.open = (each for each in "ab")
     with pytest.raises(UnsupportedError, match="lightning.qubit cannot be pickled.*generator"):
         registry.executor(device, None)
-
-    class Gate(qml.RX):
-        pass
-
     circuit = several()
-    circuit.operations[0].hyperparameters["open"] = (each for each in "ab")
+    circuit.operations[-1].open = (each for each in "ab")
     with pytest.raises(UnsupportedError, match="a circuit cannot be pickled.*generator"):
         executor("default.mixed", threads)(circuit, points_of(circuit))
 
