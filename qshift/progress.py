@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import io
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -118,6 +120,20 @@ def stderr() -> Console:
     return Console(stderr=True)
 
 
+_here = threading.local()
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """A context in which this thread shows no progress, as another process shows it."""
+    before = getattr(_here, "is_hidden", False)
+    _here.is_hidden = True
+    try:
+        yield
+    finally:
+        _here.is_hidden = before
+
+
 def track(items: Iterable, total: int, size: Callable, description: str) -> Iterator:
     """Yields the items, and shows a progress bar if that takes longer than a second.
 
@@ -127,6 +143,9 @@ def track(items: Iterable, total: int, size: Callable, description: str) -> Iter
         size: size(item) is by how much an item moves the bar.
         description: The text beside the bar.
     """
+    if getattr(_here, "is_hidden", False):
+        yield from items
+        return
     start, done, bar, task = time.monotonic(), 0, None, None
     try:
         for item in items:
