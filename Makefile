@@ -1,4 +1,5 @@
 # make demo    H2's ground state on the embedded simulator; the plot goes to out/
+# make demo-cluster    LiH's Hessian over two worker processes; the plot goes to out/
 # make test    the test suite; of the longest tests some, all with PYTEST_ARGS="-n 3 --thorough"
 # make fuzz    random cases against an independent reference: MINUTES=10, SEED=1 (random if not given);
 #              scripts of what fails go to out/fuzz/; FUZZ_ARGS="--only tapes shots" picks modes
@@ -27,10 +28,13 @@ export TF_ENABLE_ONEDNN_OPTS ?= 0
 
 MINUTES ?= 10
 
-.PHONY: demo test fuzz bench notebooks docs lint dist
+.PHONY: demo demo-cluster test fuzz bench notebooks docs lint dist
 
 demo: $(VENV)/.installed
 	@$(RUN) examples/h2_newton.py --out out/h2_newton.png
+
+demo-cluster: $(VENV)/.installed
+	@$(RUN) examples/lih_hessian.py --out out/lih_hessian.png
 
 test: $(VENV)/.installed-test
 	$(RUN) -m pytest $(PYTEST_ARGS)

@@ -108,8 +108,10 @@ def targets(found: list[dict]) -> Table:
 
 def draw(measured: dict, counts: dict[str, list], path) -> None:
     """Plots the gradient's growth, the other cases and the number of circuits."""
-    figure = plt.figure(figsize=(13, 9.5), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.05])
+    bars = sum("median" in times for found in measured.values() for times in found.values())
+    below = 1.0 + 0.19 * bars  # inches
+    figure = plt.figure(figsize=(14, 4.7 + below), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[4.7, below])
     left, right = top.subplots(1, 2, width_ratios=[1.6, 1])
     _draw_gradients(left, measured)
     _draw_counts(right, counts)

@@ -116,6 +116,10 @@ class JobError(ServiceError):
         super().__init__(f"Job {job_id} {status}: {reason}. {advice}".rstrip())
 
 
+class WorkerError(QShiftError):
+    """Raised where workers cannot be used, or were lost; the message says how to go on."""
+
+
 class LimitError(QShiftError):
     """Raised before something exceeds a limit that the user has set."""
 

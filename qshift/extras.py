@@ -14,6 +14,8 @@ EXTRAS = {
         *("psutil", "pydantic", "requests", "urllib3"),
     ),
     "qasm": ("qiskit", "openqasm3", "qiskit_qasm3_import", "sympy"),
+    "workers": ("loky",),
+    "dask": ("distributed",),
     "plot": ("matplotlib",),
     "pennylane-qiskit": ("pennylane_qiskit",),
 }

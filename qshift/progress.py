@@ -1,11 +1,13 @@
-"""Progress bars for long work: silent when short or when nobody is watching."""
+"""Progress of long work: bars where somebody is watching, and a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import functools
 import io
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -21,16 +23,20 @@ from rich.progress import (
 
 _PATIENCE = 1.0  # seconds before a bar appears
 _REFRESH = 0.1  # seconds between drawings in a notebook
+_BETWEEN = 60.0  # seconds between lines in a log
 
 
 def progress(
-    console: Console | None = None, columns: Sequence[ProgressColumn] | None = None
+    console: Console | None = None,
+    columns: Sequence[ProgressColumn] | None = None,
+    wanted: bool = True,
 ) -> Progress:
-    """Returns a progress display that is silent unless on a terminal or in a notebook.
+    """Returns a progress display, for terminals and notebooks; elsewhere it is a line each minute.
 
     Args:
         console: Where it is drawn; standard error if not given.
         columns: What it shows; by default description, bar, counts and times.
+        wanted: If False, nothing is shown anywhere.
     """
     console = console or stderr()
     columns = columns or (
@@ -40,9 +46,32 @@ def progress(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
+    if not wanted:
+        return Progress(*columns, console=console, disable=True)
     if console.is_jupyter:
         return _InNotebook(*columns, console=console, auto_refresh=False)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    if not console.is_terminal:
+        return _InLog(*columns, console=console, disable=True)
+    return Progress(*columns, console=console, transient=True)
+
+
+class _InLog(Progress):
+    """A progress display that is a line now and then, for logs, where nothing can be drawn over."""
+
+    def __init__(self, *columns: Any, **kwargs: Any) -> None:
+        super().__init__(*columns, **kwargs)
+        self._begun = self._told = time.monotonic()
+
+    def update(self, task_id: Any, **kwargs: Any) -> None:
+        super().update(task_id, **kwargs)
+        now = time.monotonic()
+        if now - self._told < _BETWEEN:
+            return
+        self._told = now
+        (task,) = [each for each in self.tasks if each.id == task_id]
+        counted = "" if task.total is None else f" {task.completed:.0f}/{task.total:.0f}"
+        line = f"qshift: {task.description}{counted}, {now - self._begun:.0f} s"
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class _InNotebook(Progress):
@@ -91,6 +120,20 @@ def stderr() -> Console:
     return Console(stderr=True)
 
 
+_here = threading.local()
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """A context in which this thread shows no progress, as another process shows it."""
+    before = getattr(_here, "is_hidden", False)
+    _here.is_hidden = True
+    try:
+        yield
+    finally:
+        _here.is_hidden = before
+
+
 def track(items: Iterable, total: int, size: Callable, description: str) -> Iterator:
     """Yields the items, and shows a progress bar if that takes longer than a second.
 
@@ -100,6 +143,9 @@ def track(items: Iterable, total: int, size: Callable, description: str) -> Iter
         size: size(item) is by how much an item moves the bar.
         description: The text beside the bar.
     """
+    if getattr(_here, "is_hidden", False):
+        yield from items
+        return
     start, done, bar, task = time.monotonic(), 0, None, None
     try:
         for item in items:

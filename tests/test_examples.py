@@ -171,3 +171,14 @@ def test_equations_run_unchanged_elsewhere(where, run, tmp_path):
     first, last, error = trained(run, "harmonic_oscillator.py", tmp_path, *arguments)
     assert np.isfinite([first, last, error]).all()
     assert (tmp_path / "out" / "harmonic_oscillator.png").is_file()
+
+
+@pytest.mark.one_in(4)
+def test_a_hessian_over_worker_processes(tmp_path):
+    pytest.importorskip("distributed")
+    printed = alone("lih_hessian.py", tmp_path, "--out", "plots/lih.png")
+    assert re.search(r"2029 circuits in \d+ chunks on 2 workers", printed)
+    # Close to the Hartree-Fock state, above the ground state at this bond length.
+    energy = float(re.search(r"energy (\S+),", printed)[1])
+    assert -7.8825 < energy < -7.80
+    assert imread(tmp_path / "plots" / "lih.png").shape[1] > 800

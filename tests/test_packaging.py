@@ -110,6 +110,8 @@ def test_the_core_is_small_and_extras_have_the_rest():
 PLACES = {
     "executors/qiskit/": "qiskit",
     "ledger/liveness.py": "qiskit",
+    "executors/workers/pools.py": "workers",
+    "executors/workers/dask_internals.py": "dask",
     "cli/openqasm.py": "qasm",
     "cli/openqasm_loops.py": "qasm",
     "cli/main.py": "plot",
@@ -189,14 +191,19 @@ class TestMakefile:
         (tmp_path / "bin" / "python").symlink_to(sys.executable)
         return tmp_path
 
-    @pytest.mark.parametrize("goal", ["demo", "test", "bench", "notebooks", "docs", "lint"])
+    @pytest.mark.parametrize(
+        "goal", ["demo", "demo-cluster", "test", "bench", "notebooks", "docs", "lint"]
+    )
     def test_a_missing_or_old_python_is_named(self, goal, tmp_path):
         result = self.make(goal, f"VENV={tmp_path}/new", "PYTHON=false")
         assert result.returncode != 0
         assert "needs Python 3.11 or newer, which 'false' is not" in result.stderr
         assert not (tmp_path / "new").exists()
 
-    @pytest.mark.parametrize("goal, extra", [("demo", "all"), ("test", "test"), ("docs", "test")])
+    @pytest.mark.parametrize(
+        "goal, extra",
+        [("demo", "all"), ("demo-cluster", "all"), ("test", "test"), ("docs", "test")],
+    )
     def test_a_new_environment_is_made_and_filled(self, goal, extra, tmp_path):
         planned = self.make("-n", goal, f"VENV={tmp_path}/new").stdout
         assert "-m venv" in planned

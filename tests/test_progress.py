@@ -137,3 +137,27 @@ def test_a_redirected_run_stays_silent(capfd, clock):
     for _ in track("abc", 3, one, "circuits"):
         clock.now += 10
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_log_gets_a_line_each_minute(clock):
+    log = Console(file=io.StringIO(), force_terminal=False, force_jupyter=False)
+    with progress.progress(log) as bar:
+        task = bar.add_task("adam [1]", total=10)
+        for completed in range(1, 10):
+            clock.now += 25
+            bar.update(task, completed=completed)
+        clock.now += 60
+        bar.update(task, description="queued, position 3", total=None)
+    lines = ["adam [1] 3/10, 75 s", "adam [1] 6/10, 150 s", "adam [1] 9/10, 225 s"]
+    assert log.file.getvalue().splitlines()[:3] == [f"qshift: {line}" for line in lines]
+    assert log.file.getvalue().splitlines()[3].startswith("qshift: queued, position 3")
+
+
+@pytest.mark.parametrize("kind", [{"force_terminal": True}, {"force_jupyter": True}, {}])
+def test_what_nobody_wants_is_shown_nowhere(kind, clock):
+    console = Console(file=io.StringIO(), **kind)
+    with progress.progress(console, wanted=False) as bar:
+        task = bar.add_task("circuits", total=10)
+        clock.now += 100
+        bar.update(task, completed=5)
+    assert console.file.getvalue() == ""

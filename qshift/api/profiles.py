@@ -9,6 +9,7 @@ A profile says which PennyLane device to build and with what::
     shots = 1024                           # optional: a number, or a list (a shot vector)
     precision = 0.01                       # with a backend, in place of shots: 1 / sqrt(shots)
     needs_shots = true                     # optional: this target cannot run without shots
+    workers = 4                            # optional: other processes that run parts of batches
     [options]                              # optional: further keywords of the PennyLane device
     method = "automatic"
 
@@ -16,6 +17,9 @@ A backend is ``"aer"``, ``"aer:CLASS"`` (Aer with the noise of a class of Qiskit
 ``"fake:CLASS"`` (that fake backend), ``"ibm:NAME"`` or ``"ibm:least-busy"``. It is run through
 Qiskit's primitives, and [options] are those of `qshift.executors.qiskit.device.EstimatorDevice`:
 optimization_level, resilience_level, ...
+
+Workers are a number of processes of this machine, ``"dask"`` (a Dask cluster of this machine), or
+the address of a Dask scheduler, such as ``"tcp://127.0.0.1:8786"``; see docs/how-to/workers.md.
 
 The name of a profile is its file's name without ``.toml``. Profiles are looked for in
 
@@ -42,6 +46,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qshift.errors import MissingExtraError, OptionError, QShiftError
+from qshift.executors.workers import given as workers_given
 from qshift.extras import require
 from qshift.inputs import did_you_mean, is_integer, is_real
 from qshift.places import home
@@ -77,6 +82,8 @@ class Profile:
         shots: A number, a tuple (a shot vector), or None for exact results.
         precision: Standard error to reach, in place of shots; they are its inverse square.
         needs_shots: Whether the target cannot run without shots.
+        workers: What runs parts of batches, see `qshift.executors.workers.pools.Workers`; None or 0
+            for this process alone.
         options: Further keywords of the PennyLane device.
         file: Where it was read from.
     """
@@ -89,6 +96,7 @@ class Profile:
     shots: int | tuple | None = None
     precision: float | None = None
     needs_shots: bool = False
+    workers: Any = None
     options: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None
 
@@ -145,6 +153,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "shots": (_shots, "a positive number, or a list of numbers and [shots, copies] pairs"),
     "precision": (_precision, "a number between 0 and 1"),
     "needs_shots": (_truth, "true or false"),
+    "workers": (workers_given.checked, workers_given.EXPECTED),
     "options": (dict, "a table of the device's keywords"),
 }
 
@@ -241,7 +250,9 @@ def device(name: str | os.PathLike, **overrides: Any) -> qml.devices.Device:
             file.
         **overrides: Any key of the profile (``wires=``, ``shots=``, ...), which replaces it, or any
             keyword of the PennyLane device (``seed=``, ``method=``, ...), which joins ``options``.
-            A device replaces a backend and the other way round, as shots and precision do.
+            A device replaces a backend and the other way round, as shots and precision do. As
+            ``workers=``, a `dask.distributed.Client` or any executor of `concurrent.futures` serves
+            as well; all QNodes on the device share them.
 
     Returns:
         A PennyLane device. Its attribute ``qshift_shots`` has the profile's shots, which are the
@@ -268,7 +279,16 @@ def device(name: str | os.PathLike, **overrides: Any) -> qml.devices.Device:
     if target.needs_shots and target.shots is None:
         reason = f"{target.name} cannot run without shots; give shots=, or take an exact profile"
         raise ProfileError(target.file, "shots", reason)
+    if target.workers is not None:
+        workers_given.require_packages(target.workers)
     built = (_build_estimator if target.backend else _build)(target)
+    if target.workers is not None:
+        from qshift.executors.workers.pools import Workers  # Late, as PennyLane is.
+
+        try:
+            built.qshift_workers = Workers(target.workers)
+        except OptionError as error:
+            raise ProfileError(target.file, "workers", error.reason) from error
     built.qshift_shots = target.shots
     built.qshift_profile = target.name
     return built
@@ -285,12 +305,14 @@ def _checked(base: Profile, table: Mapping[str, Any]) -> Profile:
             )
             raise ProfileError(base.file, key, reason)
         check, expected = _CHECKS[key]
-        unset = value is None and key in ("wires", "shots", "precision")
+        unset = value is None and key in ("wires", "shots", "precision", "workers")
         try:
             values[key] = None if unset else check(value)
+        except OptionError as error:
+            raise ProfileError(base.file, key, error.reason) from None
         except (ValueError, TypeError):
             raise ProfileError(base.file, key, f"expected {expected}, got {value!r}") from None
-    for key in ("wires", "shots", "precision"):
+    for key in ("wires", "shots", "precision", "workers"):
         if key in values.get("options", ()):
             raise ProfileError(base.file, f"options.{key}", "belongs beside device, not in options")
     pairs: tuple[tuple[str, str, Any], ...] = (

@@ -395,6 +395,10 @@ class QNode(BaseQNode):
     ) -> Plan:
         """Says what value and derivatives cost, without running anything.
 
+        This is what `qshift.derivatives` runs, and calls with this ``prefetch``. Other calls do not
+        know which derivatives will follow; where gates share an angle, tapes may then run a few
+        circuits more, or fewer.
+
         Args:
             *args: The arguments of the quantum function.
             order: All derivatives up to this order; 1 if nothing else is given.

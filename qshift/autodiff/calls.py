@@ -64,7 +64,8 @@ class Bound:
 
     def leave(self, token: object, keys: list[tuple]) -> None:
         """Is told the keys of an owner that is about to die."""
-        self._gone.append([(token, key) for key in keys])
+        if keys:
+            self._gone.append([(token, key) for key in keys])
 
     def _forget(self) -> None:
         while self._gone:

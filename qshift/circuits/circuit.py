@@ -7,7 +7,7 @@ between two calls (the tensors, flattened into P columns) from what does not (`C
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +154,10 @@ class Circuit(Parametric):
     sizes: tuple[int, ...]
     slots: tuple[Slot, ...]
     shots: qml.measurements.Shots
+
+    def __reduce__(self) -> Any:
+        """Pickles what the circuit is made of, without what was derived from that."""
+        return Circuit, tuple(getattr(self, each.name) for each in fields(self))
 
     @cached_property
     def joined(self) -> LRUCache[tuple, Any]:

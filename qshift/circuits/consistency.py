@@ -53,7 +53,9 @@ def require_one_gate(op: Operator) -> None:
     known = {name: matrix for name, matrix in known.items() if matrix is not None}
     pairs: list[tuple[str, Any]] = list(known.items()) if known else [("", None)]
     (first, one), *others = pairs
-    tolerance = _DIFFERENT + 1e-14 * max((np.max(np.abs(x)) for x in op.data), default=0.0)
+    tolerance = _DIFFERENT + 1e-14 * max(
+        (np.max(np.abs(x), initial=0.0) for x in op.data), default=0.0
+    )
     for name, other in others:
         overlap = np.vdot(other, one) / len(one)
         if not np.allclose(overlap * other, one, rtol=0, atol=tolerance):

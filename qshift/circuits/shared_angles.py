@@ -108,7 +108,7 @@ def join(circuit: Circuit, angles: Sequence[tuple[Hashable, float]], order: int)
     Args:
         circuit: The circuit.
         angles: For each slot the name of an angle, and the factor that this angle is multiplied by.
-        order: The highest order of derivatives that is known to be needed.
+        order: The highest order of derivatives that is known to be needed, by shifted circuits.
 
     Returns:
         A `Joint`, or the circuit itself where there is nothing to join.

@@ -254,21 +254,28 @@ def _is_exponential(op: Operator) -> bool:
 
 def _at_numbers(op: Operator, numbers: Any) -> Operator:
     """Returns a gate with numbers in place of its angles, which may be tensors of a graph: the
-    methods of an Evolution read the values of its angles."""
+    methods of an Evolution read the values of its angles. Angles that are a batch become a batch
+    of equal numbers, if its own are not known or none."""
     if not op.data:
         return op
     leaves, structure = qml.pytrees.flatten(op)
     angles = [
         (i, position)
         for i, position in enumerate(data_positions(op, leaves))
-        if position is not None and qml.math.ndim(leaves[i]) == 0
+        if position is not None and (not qml.math.ndim(leaves[i]) or _is_without_numbers(leaves[i]))
     ]
     if not angles:
         return op  # unchanged: PennyLane cannot put layers of one wire together again
     for i, position in angles:
-        leaves[i] = numbers[position]
+        sizes = [size or 2 for size in qml.math.shape(leaves[i])]
+        leaves[i] = np.full(sizes, numbers[position]) if sizes else numbers[position]
     with qml.QueuingManager.stop_recording():
         return qml.pytrees.unflatten(leaves, structure)
+
+
+def _is_without_numbers(array: Any) -> bool:
+    """Whether an array is empty, or a tensor whose numbers are known only when its graph runs."""
+    return qml.math.is_abstract(array) or not all(qml.math.shape(array))
 
 
 def _statements(op: Operator, parameter: int) -> Iterator[consistency.Statement]:

@@ -186,11 +186,13 @@ class _Run:
         is_qnode = isinstance(called, qml.QNode)
         if is_qnode and options.device is None:
             device = called.device.name
-            if options.wires is not None:
-                raise CommandError(f"{program.name} has its own device; give --device with --wires")
+            for name in ("wires", "workers"):
+                if getattr(options, name) is not None:
+                    advice = f"give --device with --{name}"
+                    raise CommandError(f"{program.name} has its own device; {advice}")
         else:
             device = options.device or "simulator"
-            given = {"wires": options.wires, "shots": options.shots}
+            given = {name: getattr(options, name) for name in ("wires", "shots", "workers")}
             overrides = {name: value for name, value in given.items() if value is not None}
             settings["device"] = built = qshift.device(device, **overrides)
             settings["shots"] = built.qshift_shots

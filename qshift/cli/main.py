@@ -18,7 +18,8 @@ from typing import Any
 
 import qshift
 from qshift.cli import commands, doctor, jobs
-from qshift.errors import MissingExtraError, QShiftError
+from qshift.errors import MissingExtraError, OptionError, QShiftError
+from qshift.executors.workers import given as workers_given
 from qshift.extras import require
 from qshift.optimize.minimize import OPTIMIZERS
 
@@ -150,6 +151,12 @@ def parser() -> argparse.ArgumentParser:
     circuit.add_argument("--wires", type=_positive, help="replaces the profile's number of wires")
     circuit.add_argument("--shots", type=_positive, help="replaces the profile's shots per circuit")
     circuit.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="WORKERS",
+        help="what runs parts of batches: a number of processes, dask, or tcp://HOST:PORT",
+    )
+    circuit.add_argument(
         "--objective",
         choices=("circuits", "shots"),
         help="plan for few circuits, or for few shots at equal precision",
@@ -241,6 +248,13 @@ def _number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected 0, 1, 2, ..., got {text!r}")
     return int(text)
+
+
+def _workers(text: str) -> int | str:
+    try:
+        return workers_given.checked(int(text) if text.isdecimal() else text)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(error.reason) from error
 
 
 def _positive(text: str) -> int:

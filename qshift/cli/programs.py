@@ -134,7 +134,13 @@ def load(target: str, observable: str | None = None) -> Program:
         raise ProgramError(f"{target}: an OpenQASM file has no functions; give {file} alone")
     if observable is None:
         raise ProgramError(f'{file}: give what to measure, such as --observable "ZZ + 0.5 XI"')
-    function, values = openqasm.read(file.read_text(encoding="utf-8"), observable, file.name)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ProgramError(
+            f"{file} is no text; expected OpenQASM, or a Python file, whose name ends in .py"
+        ) from error
+    function, values = openqasm.read(text, observable, file.name)
     required = tuple(name for name, value in values.items() if value is None)
     start = {name: value for name, value in values.items() if value is not None}
     return Program(file.name, function, tuple(values), required, start)

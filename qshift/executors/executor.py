@@ -79,6 +79,8 @@ class Executor(ABC):
         differentiates_gates: Whether `differentiates` may be True for circuits that are decomposed
             into gates that devices differentiate.
         takes_seed: Whether `run` draws its samples from `seed`.
+        uses_workers: Whether the executor itself sends work to the device's workers, if there are
+            any; otherwise its batches are shared out among them.
         watchers: Returns who watches the device, if the executor then leaves circuits to the
             device; `differentiates` is asked for each answer anew.
         unwatched: What `watchers` returns as long as nobody does.
@@ -96,6 +98,7 @@ class Executor(ABC):
 
     differentiates_gates = False
     takes_seed = False
+    uses_workers = False
     watchers: Callable[[], Hashable] = tuple
     unwatched: Hashable = ()
 
@@ -195,6 +198,16 @@ class Executor(ABC):
         """Returns how many QPU seconds such a batch takes; None if no quantum processor runs it."""
         return None
 
+    def grain(self, circuit: Circuit) -> int | None:
+        """Returns how many points of a batch have to stay together for equal results.
+
+        A batch may be shared out among workers in runs of so many points, or of multiples of it,
+        counted from the first point: the results are equal to the last bit then. An executor whose
+        rounding depends on which points run together overrides this. None if a batch must not be
+        shared out at all.
+        """
+        return 1
+
     @property
     def name(self) -> str:
         """The name of the device in messages."""
@@ -216,7 +229,7 @@ class Executor(ABC):
         values = self.run(circuit, points, call or Call(next(self._calls)))
         shape: tuple[int, ...] = (len(points), circuit.num_values)
         if getattr(values, "shape", ()) != shape or values.dtype != float:
-            values = self._as_numbers("run", values, shape)
+            values = self.as_numbers("run", values, shape)
         if opened:
             self._track(circuit, len(points), call)
         return values
@@ -239,8 +252,8 @@ class Executor(ABC):
         if not len(points):
             return np.empty(shape), np.empty(shape)
         values, variances = self.sample(circuit, points, call)
-        values = self._as_numbers("sample", values, shape)
-        variances = self._as_numbers("sample", variances, shape)
+        values = self.as_numbers("sample", values, shape)
+        variances = self.as_numbers("sample", variances, shape)
         self._track(circuit, len(points), call)
         return values, variances
 
@@ -258,7 +271,7 @@ class Executor(ABC):
             return np.empty(shape)
         gradients = self.differentiate(circuit, points)
         if getattr(gradients, "shape", ()) != shape or gradients.dtype != float:
-            gradients = self._as_numbers("differentiate", gradients, shape)
+            gradients = self.as_numbers("differentiate", gradients, shape)
         if opened:
             Tracker.record(batches=1, circuits=len(points))
         return gradients
@@ -276,7 +289,7 @@ class Executor(ABC):
         shots, jobs = points * self.shots(circuit), self.jobs(circuit, points)
         Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
 
-    def _as_numbers(self, method: str, found: Any, shape: tuple[int, ...]) -> np.ndarray:
+    def as_numbers(self, method: str, found: Any, shape: tuple[int, ...]) -> np.ndarray:
         """Returns the result of a subclass's method as float64[shape], or raises ValueError."""
         try:
             numbers = np.asarray(found)

@@ -75,8 +75,7 @@ class PennyLaneExecutor(Executor):
     def run(self, circuit: Circuit, points: np.ndarray, call: Call) -> np.ndarray:
         """See `Executor`."""
         broadcast = self._broadcasts(circuit)
-        wires = len(self.device.wires or circuit.wires)
-        size = max(1, self._most_amplitudes >> wires) if broadcast else self._most_tapes
+        size = self._together(circuit) if broadcast else self._most_tapes
         chunks = [(points[i : i + size], call.part(i, size)) for i in range(0, len(points), size)]
         try:
             values = [
@@ -92,6 +91,17 @@ class PennyLaneExecutor(Executor):
                 'noise only. Use qshift.device("mixed"), which has density matrices.'
             ) from error
         return np.concatenate(values)
+
+    def _together(self, circuit: Circuit) -> int:
+        """Returns how many points a broadcast tape has."""
+        return max(1, self._most_amplitudes >> len(self.device.wires or circuit.wires))
+
+    def grain(self, circuit: Circuit) -> int | None:
+        """See `Executor`."""
+        if circuit.shots:
+            # Copies of a shot vector draw one after the other, all points for each of them.
+            return None if circuit.shots.has_partitioned_shots and _is_legacy(self.device) else 1
+        return self._together(circuit) if self._broadcasts(circuit) else 1
 
     def sample(
         self, circuit: Circuit, points: np.ndarray, call: Call

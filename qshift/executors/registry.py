@@ -17,6 +17,7 @@ rest run through PennyLane's public interface.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from qshift.circuits.pennylane_internals import is_own_simulator
@@ -79,7 +80,19 @@ def executor(device: Any, seed: int | None = None, embedded: bool = True) -> Exe
         TypeError: If the maker that was registered for the device does not return an `Executor`.
     """
     general = SimulatorExecutor if embedded and is_own_simulator(device) else PennyLaneExecutor
-    made = _makers.get(device.name, general)(device, seed)
+    maker = _makers.get(device.name, general)
+    made = _made(maker, device, seed)
+    workers = getattr(device, "qshift_workers", None)
+    if not workers or made.uses_workers:
+        return made
+    # Late: most programs have no workers.
+    from qshift.executors.workers.shared_batches import WorkersExecutor
+
+    return WorkersExecutor(made, partial(_made, maker), workers)
+
+
+def _made(maker: Callable[[Any, Any], Executor], device: Any, seed: Any) -> Executor:
+    made = maker(device, seed)
     if not isinstance(made, Executor):
         raise TypeError(
             f"What is registered for the device {device.name} made {made!r}. Let it return an "

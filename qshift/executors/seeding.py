@@ -28,7 +28,37 @@ def generator(
     """
     if seed is None:
         return np.random.default_rng()
-    key = hashlib.blake2b(circuit.name + point.tobytes(), digest_size=16).digest()
-    draw = call.draws[key] = call.draws.get(key, -1) + 1
+    key, draw = _draw(circuit, point, call)
     entropy = [*np.atleast_1d(seed).tolist(), call.number, *key, draw]
     return np.random.default_rng(entropy)
+
+
+def _draw(circuit: Circuit, point: np.ndarray, call: Call) -> tuple[bytes, int]:
+    """Returns the digest of a circuit at a point, and how often it was run for the call before."""
+    key = hashlib.blake2b(circuit.name + point.tobytes(), digest_size=16).digest()
+    draw = call.draws[key] = call.draws.get(key, -1) + 1
+    return key, draw
+
+
+def counted(circuit: Circuit, points: np.ndarray, call: Call) -> list[int]:
+    """Counts that a circuit is run at some points for a call, and returns the number of each run.
+
+    The numbers are those that `generator` would use. They go with the points to other processes.
+    """
+    return [_draw(circuit, point, call)[1] for point in points]
+
+
+def resumed(circuit: Circuit, points: np.ndarray, number: int, draws: Sequence[int]) -> Call:
+    """Returns a call in which the runs of a circuit at some points have given numbers.
+
+    Args:
+        circuit: The circuit.
+        points: float64[N, P], in the order in which they were counted.
+        number: The number of the call.
+        draws: What `counted` returned for the points.
+    """
+    call = Call(number)
+    for point, draw in zip(points, draws, strict=True):
+        key = hashlib.blake2b(circuit.name + point.tobytes(), digest_size=16).digest()
+        call.draws.setdefault(key, draw - 1)
+    return call

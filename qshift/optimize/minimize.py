@@ -144,7 +144,8 @@ def minimize(
             for a QNode with n shots and p parameters sqrt(p / 2n), which is about the error of the
             gradient if each parameter turns one gate and the observable's values are +-1. With
             float32, gradients do not get as small as 1e-9.
-        progress: Whether to show the progress; on a terminal or in a notebook only.
+        progress: Whether to show the progress: on a terminal or in a notebook, and as a line each
+            minute elsewhere.
         checkpoint: A file that is written after every step. If it exists, the run goes on from
             there; a finished run returns its result without executing anything, or goes on if
             ``steps`` or ``tolerance`` ask for more. The numbers are those of an uninterrupted run,
@@ -208,8 +209,7 @@ def minimize(
         # The run ended at this point before, where neither a Hessian nor a step was needed.
         last = state.history.pop()
         state.x, spent = last.x, last.circuits
-    derivatives, bar = _compiled(fn, method.diagonal), progress_display()
-    bar.disable = bar.disable or not progress
+    derivatives, bar = _compiled(fn, method.diagonal), progress_display(wanted=progress)
     with bar:
         task = bar.add_task(optimizer, total=steps)
         while state.x is not None:

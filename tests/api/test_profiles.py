@@ -1,5 +1,6 @@
 """Device profiles: what ships, how files are found and checked, what the built devices are."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,10 @@ def test_seed_makes_samples_repeat():
         ("simulator", {"options": {"shots": 3}}, "options.shots", "belongs beside device"),
         ("simulator", {**AER, "method": "no-such-method"}, "options", "qiskit.aer cannot be built"),
         ("aer", {"method": "automatic"}, "options.method", "no such option"),
+        ("simulator", {"workers": -1}, "workers", "expected a number of processes"),
+        ("aer", {"workers": "tcp:8786"}, "workers", "got 'tcp:8786'"),
+        ("ibm", {"workers": 2}, "workers", "the jobs of ibm:least-busy run on its service"),
+        ("simulator", {"options": {"workers": 3}}, "options.workers", "belongs beside device"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:The `QasmSimulator` backend:DeprecationWarning")
@@ -164,6 +169,22 @@ def test_bad_overrides_name_file_key_and_reason(name, overrides, key, reason):
     error = caught.value
     assert error.key == key and reason in error.reason
     assert str(error).startswith(f"{error.file}: {key}: ") and error.file.name == f"{name}.toml"
+
+
+def test_workers_belong_to_the_device(own_places):
+    for name in ("simulator", "aer-noisy"):
+        assert getattr(device(name), "qshift_workers", None) is None
+        built = device(name, workers=2)
+        assert built.qshift_workers.given == 2 and not built.qshift_workers.is_open
+        assert getattr(device(name, workers=None), "qshift_workers", None) is None
+        assert pickle.loads(pickle.dumps(built)).qshift_workers.given == 2
+    write(own_places / "mine.toml", GOOD + "workers = 3\n")
+    assert profiles.profile("mine").workers == 3
+    assert device("mine").qshift_workers.given == 3
+    assert device("mine", workers=0).qshift_workers.given == 0
+    bad = write(own_places / "bad.toml", GOOD + "workers = [1]\n")
+    with pytest.raises(ProfileError, match=f"{bad}: workers: expected a number of processes"):
+        device("bad")
 
 
 def test_unknown_name_lists_what_there_is():

@@ -229,6 +229,24 @@ def test_names_of_angles(compiled):
     (tf.function(check, autograph=False) if compiled else check)(y)
 
 
+def test_gates_stay_apart_where_devices_differentiate_and_that_is_cheaper(tracker):
+    """Of adjoint derivatives, the second ones take the shifted circuits of first ones."""
+
+    def fn(x):
+        qml.RX(x, wires=0)
+        qml.RY(2 * x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    node = qshift.qnode(qshift.device("simulator"))(fn)
+    x = tf.constant(0.3, tf.float64)
+    found = qshift.derivatives(node, x, order=2)
+    # cos(x) cos(2x): frequencies 1 and 3, together with 1, 2 and 3 as far as rules know
+    expected = [np.cos(0.3) * np.cos(0.6), -0.5 * (3 * np.sin(0.9) + np.sin(0.3))]
+    expected.append(-0.5 * (9 * np.cos(0.9) + np.cos(0.3)))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert tracker.totals["circuits"] == node.plan(x, order=2).circuits == 1 + 1 + 2 * 2
+
+
 def test_sums():
     one, half = np.array([1.0]), np.array([0.5, 1.0])
     assert _sums([[one, one, one]]) == (1, 2, 3)

@@ -666,3 +666,35 @@ def test_an_adjoint_that_is_the_inverse(around):
     cosine, sine = np.cos(0.4) * np.cos(3 * ANGLE), np.cos(0.4) * np.sin(3 * ANGLE)
     expected = [cosine + sine, 3 * (cosine - sine)]
     assert [float(each) for each in found] == pytest.approx(expected, abs=1e-12)
+
+
+class Unannounced(qml.operation.Operation):
+    """A gate that does not say how many dimensions its parameters have."""
+
+    num_params, num_wires = 2, 1
+
+    @staticmethod
+    def compute_decomposition(x, y, wires):
+        return [qml.RX(x, wires=wires), qml.RZ(y, wires=wires)]
+
+
+@pytest.mark.parametrize("wrapped", [lambda op: op, qml.adjoint, lambda op: qml.ctrl(op, 1)])
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_a_gate_that_does_not_say_its_dimensions_takes_batches(wrapped, compiled, rows):
+    @qshift.qnode(qml.device("default.qubit"))
+    def circuit(x, y):
+        qml.Hadamard(1)
+        wrapped(Unannounced(x, y, wires=0))
+        return qml.expval(qml.Z(0))
+
+    x, y = tf.constant(np.linspace(0.3, np.pi, rows)), tf.constant(np.linspace(-1, 1, rows))
+    node = tf.function(circuit) if compiled else circuit
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        values = node(x, y)
+    slopes = tape.gradient(values, x)
+    each = [circuit(*point) for point in zip(x, y, strict=True)]
+    np.testing.assert_allclose(values, each, atol=1e-12)
+    share = 0.5 if "Controlled" in str(wrapped(Unannounced(0.1, 0.2, wires=0))) else 1.0
+    np.testing.assert_allclose(slopes, -share * np.sin(x), atol=1e-12)

@@ -339,3 +339,17 @@ def test_errors_are_messages(capsys, arguments, message):
     assert main(["evaluate", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == "" and message in err and err.count("\n") == 1
+
+
+def test_workers_run_what_the_command_line_asks_for(folder, monkeypatch):
+    from qshift.api import profiles
+
+    built, device = [], profiles.device
+    monkeypatch.setattr(
+        "qshift.device", lambda *args, **given: built.append(device(*args, **given)) or built[-1]
+    )
+    arguments = ["evaluate", "programs.py:cosine", "--params", "0.1,0.2", "--json", "-"]
+    assert main([*arguments, "--workers", "2"]) == 0
+    assert built[0].qshift_workers.given == 2
+    arguments[1] = "programs.py:qnode"
+    assert main([*arguments[:2], "--params", "0.1", "--workers", "2"]) == 2

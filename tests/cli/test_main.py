@@ -59,6 +59,7 @@ COSINE = ["programs.py:cosine", "--params", "-1,2"]
         (["evaluate", *COSINE, "--device", "air"], "did you mean 'aer'"),
         (["evaluate", *COSINE, "--shots", "0"], "a positive number"),
         (["evaluate", *COSINE, "--seed", "-1"], "expected 0, 1, 2"),
+        (["evaluate", *COSINE, "--workers", "many"], "--workers: expected a number of processes"),
         (["plan", *COSINE, "--order", "two"], "expected 0, 1, 2"),
         (["evaluate", *COSINE, "--json", "no/o.json"], "cannot write 'no/o.json'"),
         (["minimize", *COSINE, "--plot", "o.xyz"], "cannot draw 'o.xyz'"),

@@ -89,6 +89,7 @@ def test_openqasm_files_have_their_angles_as_arguments():
         ("leaves.py:f", None, r"leaves.py cannot be imported: SystemExit: 3 \(line 1\)"),
         ("empty.py:f", None, r"empty.py has no function 'f'; it has none"),
         ("old.qasm:f", "Z", "an OpenQASM file has no functions; give old.qasm alone"),
+        ("picture.png", "Z", "picture.png is no text; expected OpenQASM, or a Python file"),
         ("old.qasm", None, r'give what to measure, such as --observable "ZZ \+ 0.5 XI"'),
     ],
 )
@@ -97,6 +98,7 @@ def test_what_cannot_be_loaded_says_why(folder, target, observable, reason):
     write(folder / "syntax.py", "def f(:\n")
     write(folder / "leaves.py", "raise SystemExit(3)\n")
     write(folder / "empty.py", "")
+    (folder / "picture.png").write_bytes(b"\x89PNG\x00\xff")
     with pytest.raises(ProgramError, match=reason):
         load(target, observable)
 

@@ -32,6 +32,8 @@ from qshift.ledger.ledger import Ledger, default_path
 if TYPE_CHECKING:
     from pennylane.tape import QuantumScript
 
+    from qshift.executors.workers.pools import Workers
+
 
 @simulator_tracking
 @single_tape_support
@@ -151,6 +153,17 @@ class EstimatorDevice(qml.devices.Device):
         self._compile = Compiler(self.wires, _is_angle, tensors=float)
         self._executor = EstimatorExecutor(self)
 
+    @property
+    def qshift_workers(self) -> Workers | None:
+        """The workers that run parts of jobs, which `qshift.device` sets."""
+        return self.target.workers
+
+    @qshift_workers.setter
+    def qshift_workers(self, workers: Workers | None) -> None:
+        if self.target.is_remote:
+            raise OptionError("workers", f"the jobs of {self.target.name} run on its service")
+        self.target.workers = workers
+
     def __copy__(self) -> EstimatorDevice:
         return self
 
@@ -159,6 +172,8 @@ class EstimatorDevice(qml.devices.Device):
 
     def __reduce__(self) -> tuple[Any, ...]:
         profile = {name: value for name, value in vars(self).items() if name.startswith("qshift_")}
+        if self.qshift_workers is not None:
+            profile["qshift_workers"] = self.qshift_workers
         return _restored, (type(self), self._made_of, profile)
 
     def preprocess_transforms(self, execution_config: Any = None) -> Any:
@@ -197,7 +212,8 @@ def _restored(
     kind: type[EstimatorDevice], made_of: Mapping[str, Any], profile: Any
 ) -> EstimatorDevice:
     device: Any = kind(**made_of)
-    vars(device).update(profile)
+    for name, value in profile.items():
+        setattr(device, name, value)
     return device
 
 

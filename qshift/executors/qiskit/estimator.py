@@ -136,10 +136,10 @@ class EstimatorExecutor(Executor):
     there is one; only Aer can do that.
 
     Samples of a seeded qnode follow from the seed, the call's number and the points that are run
-    together, so that the same program gives the same numbers again.
+    together, so that the same program gives the same numbers again, on any number of workers.
     """
 
-    takes_seed = True
+    takes_seed = uses_workers = True
 
     def __init__(self, device: EstimatorDevice, seed: int | None = None) -> None:
         super().__init__(device, device.seed if seed is None else seed)

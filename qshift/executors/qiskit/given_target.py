@@ -46,6 +46,9 @@ class GivenTarget(LocalTarget):
         self.name = self._asked_for = f"{type(backend).__name__} {backend.name}"
         self.is_aer = any(module.startswith(_AER) for module in modules)
 
+    def _made_of(self) -> tuple[Any, int | None, Mapping[str, Any]]:
+        return self._given, self.level, self._options
+
     @property
     def _device(self) -> BackendV2:
         return self._given

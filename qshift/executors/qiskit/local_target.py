@@ -105,6 +105,19 @@ class LocalTarget(Target):
 
     def submit(self, submission: Submission) -> LocalJob:
         """Runs a job; see `Target.submit`. Tags have no effect, and nothing is sent."""
+        from qshift.executors.qiskit.blocks import BlocksJob, cut  # Late: it runs these targets.
+
+        seeded = submission.seed is not None and not submission.exact
+        if (seeded or self.workers) and len(cut(submission)) > len(submission.pubs):
+            return BlocksJob(self, self._made_of(), submission, self.workers)
+        return self.simulate(submission)
+
+    def _made_of(self) -> tuple[Any, int | None, Mapping[str, Any]]:
+        """Returns the arguments that make the same target in another process."""
+        return self.name, self.level, self._options
+
+    def simulate(self, submission: Submission) -> LocalJob:
+        """Runs a job in this process, all of it at once."""
         self._require_threads()
         LocalTarget._used_in = lineage()
         if submission.exact:

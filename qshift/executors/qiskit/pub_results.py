@@ -17,13 +17,19 @@ from qiskit.primitives import PrimitiveResult, PubResult
 REGISTER = "outcomes"  # the classical bits that a sampler's circuits measure into
 
 
+class Unpacked(list):
+    """The results at all points of a PUB, where `unpacked` has been called already."""
+
+
 def unpacked(primitive: str, result: Any) -> Sequence:
     """Returns the results at all points of a PUB.
 
     Args:
         primitive: ``"estimator"`` or ``"sampler"``.
-        result: A PUB result of Qiskit's.
+        result: A PUB result of Qiskit's, or what has been unpacked.
     """
+    if isinstance(result, Unpacked):
+        return result
     if primitive == "sampler":
         outcomes = result.data[REGISTER]
         return [_counts(row, outcomes.num_bits) for row in outcomes.array]

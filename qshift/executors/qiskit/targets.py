@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qiskit
 from cachetools import LRUCache
@@ -20,6 +20,9 @@ from qshift.executors.qiskit.job import Job, Submission
 from qshift.executors.qiskit.subnormals import default_floats
 from qshift.forks import Lock
 from qshift.tracker import Tracker
+
+if TYPE_CHECKING:
+    from qshift.executors.workers.pools import Workers
 
 _LEVEL = 2  # the lowest level that takes the errors of the backend's gates into account
 # The transpiler draws random layouts. It always draws the same ones, so that samples of a seeded
@@ -48,6 +51,7 @@ class Target:
             `backends.target`.
         level: The transpiler's optimization level.
         former_level: The default level of earlier releases.
+        workers: Other processes that run parts of jobs, if the jobs run in this process.
         most_circuits: How many transpiled circuits the target keeps in memory.
     """
 
@@ -56,6 +60,7 @@ class Target:
     is_remote = is_aer = is_exact = False
     longest_job = math.inf
     access: Mapping[str, str] = {}
+    workers: Workers | None = None
 
     def __init__(
         self, name: str, optimization_level: int | None, options: Mapping[str, Any]

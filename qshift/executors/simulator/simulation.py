@@ -83,6 +83,7 @@ class Simulation:
         differentiable: Whether `gradients` has the derivatives by all parameters.
         bases: The bases whose probabilities `probabilities` returns.
         alone: The part of a batch that is a single point.
+        lanes: How many points of a long batch have one state together.
 
     Raises:
         NotCoveredError: If a gate or a measurement is not covered.
@@ -110,7 +111,8 @@ class Simulation:
         self._measure(circuit, frame)
         widest = self._steps.widest_moving
         together = self._wires <= thresholds.most_wires_together
-        self._together = together and widest <= thresholds.widest_moving
+        together = together and widest <= thresholds.widest_moving
+        self.lanes = thresholds.lanes(self._wires) if together else 1
         uses = np.array(self._steps.uses, dtype=int).reshape(-1, 2).T
         self._uses = uses[:, np.argsort(uses[0], kind="stable")]
         self._grain = 1 + self._steps.count // (1 + thresholds.most_amplitudes // 2**self._wires)
@@ -135,10 +137,11 @@ class Simulation:
             For each part its points, as numbers int64[K], and how many steps each has in common
             with the point before it; empty if one state is that of all these points.
         """
-        count = len(points)
-        if self._together and count >= self._thresholds.fewest_together:
-            size = self._thresholds.lanes(self._wires)
-            return [(np.arange(i, min(i + size, count)), ()) for i in range(0, count, size)]
+        count, fewest = len(points), self._thresholds.fewest_together
+        if self.lanes > 1 and count >= fewest:
+            blocks = np.split(np.arange(count), range(self.lanes, count, self.lanes))
+            # What is left at the end runs as it would alone.
+            return [(rows, () if len(rows) >= fewest else [0] * len(rows)) for rows in blocks]
         steps, columns = self._uses
         order, common = in_order(points[:, columns], steps, self._steps.count)
         common = [number // self._grain * self._grain for number in common]

@@ -88,6 +88,14 @@ class SimulatorExecutor(Executor):
             return self._samples(circuit, simulation, points, call)[0]
         return self._found(simulation, simulation.values, points, (circuit.num_values,))
 
+    def grain(self, circuit: Circuit) -> int | None:
+        """See `Executor`."""
+        simulation = self._simulation(circuit)
+        if simulation is None:
+            return self._general.grain(circuit)
+        most = self._sampled_together(simulation) if circuit.shots else simulation.lanes
+        return min(simulation.lanes, most)
+
     def sample(
         self, circuit: Circuit, points: np.ndarray, call: Call
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -226,8 +234,7 @@ class SimulatorExecutor(Executor):
         variances: bool = False,
     ) -> np.ndarray:
         """Returns values from samples, and if asked for their variances: float64[1 or 2, N, M]."""
-        outcomes = sum(2 ** len(basis.wires) for basis in simulation.bases)
-        size = max(1, self._thresholds.most_probabilities // max(1, outcomes))
+        size = self._sampled_together(simulation)
         chunks = [(points[i : i + size], call.part(i, size)) for i in range(0, len(points), size)]
         values = [
             self._drawn(
@@ -241,6 +248,12 @@ class SimulatorExecutor(Executor):
             for chunk, part in track(chunks, len(points), lambda each: len(each[0]), "circuits")
         ]
         return np.concatenate(values, axis=1)
+
+    def _sampled_together(self, simulation: Simulation) -> int:
+        """Returns for how many points probabilities are held at once."""
+        outcomes = sum(2 ** len(basis.wires) for basis in simulation.bases)
+        size = max(1, self._thresholds.most_probabilities // max(1, outcomes))
+        return size // simulation.lanes * simulation.lanes or size
 
     def _probabilities(self, simulation: Simulation, points: np.ndarray) -> list[np.ndarray]:
         """Returns the probabilities float64[N, 2**k] of the outcomes in each basis."""

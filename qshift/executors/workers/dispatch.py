@@ -1,0 +1,214 @@
+"""Chunks of a batch go out to workers, and come back."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from qshift.errors import WorkerError
+from qshift.executors.workers import versions
+from qshift.executors.workers.chunk_sizes import ChunkSizes, taken
+from qshift.executors.workers.on_worker import RUN, Answer, Task
+from qshift.executors.workers.pools import Lane, Workers
+from qshift.progress import hidden
+
+_WORTHWHILE = 0.05  # seconds that the rest of a batch must take to go out
+_WORTH_STARTING = 1.0  # the same while workers have not started
+_AHEAD = 2  # chunks for each that a worker runs, so that none waits for the next one
+_LOSSES = 5  # workers that may be lost with the same chunk
+_LOOK = 0.1  # seconds after which it is looked again how many workers there are
+
+
+class Parcel(NamedTuple):
+    """What goes to workers for a batch.
+
+    Attributes:
+        shared: What workers have to load, see `on_worker.Task`.
+        arguments: Returns the arguments of the loaded function for some rows.
+    """
+
+    shared: bytes
+    arguments: Callable[[range], tuple]
+
+    @property
+    def key(self) -> bytes:
+        """The digest of what workers have to load."""
+        return hashlib.blake2b(self.shared, digest_size=16).digest()
+
+
+def share(
+    workers: Workers,
+    name: str,
+    left: list[range],
+    sizes: ChunkSizes,
+    here: Callable[[range], Any],
+    there: Callable[[list[range]], Parcel],
+    store: Callable[[range, Any], None],
+) -> Generator[range, None, None]:
+    """Computes the first rows of a batch in this process, until it pays to send the others.
+
+    Args:
+        workers: The workers.
+        name: What tasks are called where people see them.
+        left: The rows to compute.
+        sizes: The sizes of chunks.
+        here: Computes some rows in this process.
+        there: Returns what goes to workers for the rows that are left.
+        store: Called with rows and their results as they come back.
+
+    Yields:
+        Rows whose results are stored.
+
+    Raises:
+        WorkerError: If workers are lost that cannot be replaced, or have other versions.
+    """
+    size = sizes.grain
+    while left:
+        worthwhile = _WORTHWHILE if workers.is_open else _WORTH_STARTING
+        if sizes.seconds is not None and sizes.seconds * sum(map(len, left)) > worthwhile:
+            yield from Dispatch(workers, name, there(left), left, sizes, store).run()
+            return
+        rows = taken(left, size)
+        start = time.perf_counter()
+        with hidden():
+            store(rows, here(rows))
+        sizes.learn(len(rows), time.perf_counter() - start)
+        yield rows
+        size *= 2  # the first rows may have compiled something, and tell little
+
+
+@dataclass
+class _Chunk:
+    """Points that are out.
+
+    Attributes:
+        rows: The points.
+        lane: Where they run.
+        losses: How many workers were lost with them.
+    """
+
+    rows: range
+    lane: Lane
+    losses: int = 0
+
+
+class Dispatch:
+    """One batch that runs on workers.
+
+    Args:
+        workers: The workers.
+        name: What tasks are called where people see them.
+        parcel: What goes to the workers.
+        left: The rows to run.
+        sizes: The sizes of chunks.
+        store: Called with rows and their results as they come back.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        name: str,
+        parcel: Parcel,
+        left: list[range],
+        sizes: ChunkSizes,
+        store: Callable[[range, Any], None],
+    ) -> None:
+        self._name, self._left, self._sizes, self._store = name, left, sizes, store
+        self._key, self._shared, self._arguments = parcel.key, parcel.shared, parcel.arguments
+        self._lanes, self._latency = workers.start(), workers.latency
+        self._out: dict[Any, _Chunk] = {}
+        self._done: SimpleQueue[Any] = SimpleQueue()
+
+    def run(self) -> Generator[range, None, None]:
+        """Yields the rows whose results have come back and are stored.
+
+        Raises:
+            WorkerError: If workers are lost that cannot be replaced, or have other versions.
+        """
+        try:
+            self._send()
+            while self._out:
+                try:
+                    future = self._done.get(timeout=_LOOK)
+                except Empty:
+                    self._send()
+                    continue
+                chunk = self._out.pop(future)
+                answer = self._answer(future, chunk)
+                if answer is not None:
+                    self._store(chunk.rows, answer.content)
+                    self._sizes.learn(len(chunk.rows), answer.seconds)
+                self._send()
+                if answer is not None:
+                    yield chunk.rows
+        except KeyboardInterrupt:
+            for future, chunk in self._out.items():
+                if chunk.lane.is_own:
+                    chunk.lane.renew(future)  # what runs there would go on
+            raise
+        finally:
+            for future in self._out:
+                future.cancel()
+
+    def _send(self) -> None:
+        """Sends chunks until all workers have some ahead."""
+        waiting: dict[int, list[Any]] = {id(lane): [] for lane in self._lanes}
+        for future, chunk in self._out.items():
+            waiting[id(chunk.lane)].append(future)
+        hands = {id(lane): lane.hands(waiting[id(lane)]) for lane in self._lanes}
+        total = sum(hands.values())
+        for ahead in range(1, _AHEAD + 1):
+            for lane in self._lanes:
+                while self._left and len(waiting[id(lane)]) < ahead * hands[id(lane)]:
+                    left = sum(map(len, self._left))
+                    size = self._sizes.next(left, total, self._latency)
+                    chunk = _Chunk(taken(self._left, size), lane)
+                    waiting[id(lane)].append(self._submit(chunk))
+
+    def _submit(self, chunk: _Chunk, complete: bool = False) -> Any:
+        """Sends a chunk; `complete` if with all that a worker has to load."""
+        lane = chunk.lane
+        if lane.is_own and self._key not in lane.has:
+            complete = True
+            lane.has.add(self._key)
+        shared = self._shared if complete else None
+        task = Task(versions.own(), self._key, shared, self._arguments(chunk.rows))
+        try:
+            future = lane.submit(eval, RUN, {"task": pickle.dumps(task)}, name=self._name)
+        except RuntimeError as error:  # broken, or shut down
+            raise _lost(error) from error
+        self._out[future] = chunk
+        future.add_done_callback(self._done.put)
+        return future
+
+    def _answer(self, future: Any, chunk: _Chunk) -> Answer | None:
+        """Returns what has come back; None if the chunk was sent again."""
+        try:
+            answer = pickle.loads(future.result())
+        except Exception as error:  # of the pool; those of the work come as answers
+            chunk.losses += 1
+            if chunk.losses > _LOSSES or not chunk.lane.renew(future):
+                raise _lost(error) from error
+            self._submit(chunk)
+            return None
+        if answer.kind == "lacks":
+            self._submit(chunk, complete=True)
+            return None
+        if answer.kind == "differs":
+            versions.require_equal(answer.content, answer.where)
+        if answer.kind == "failed":
+            raise answer.content
+        return answer
+
+
+def _lost(error: BaseException) -> WorkerError:
+    return WorkerError(
+        f"Workers were lost, and nothing replaces them ({type(error).__name__}: {error}). Exact "
+        "results that had arrived are kept: the same call runs the rest. Start the workers again "
+        "first, or give a number of processes, which replaces those that are lost."
+    )

@@ -1,0 +1,177 @@
+"""What runs on a worker: it keeps circuits by their digests, and runs them at chunks of points."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import signal
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import cloudpickle
+import numpy as np
+from cachetools import LRUCache
+
+from qshift.errors import QShiftWarning, WorkerError
+from qshift.executors.executor import Call
+from qshift.executors.seeding import resumed
+from qshift.executors.simulator.parallel import alone
+from qshift.executors.workers import versions
+from qshift.forks import Lock
+from qshift.progress import hidden
+
+VALUES, GRADIENTS = "values", "gradients"
+_MOST_LOADED = 64  # circuits
+_LOOK = 1.0  # seconds after which a process looks again whether it still works for somebody
+# Evaluated on a worker by Python's own `eval`, with a pickled task: so the scheduler of a cluster,
+# which reads what is sent through it, needs no qshift.
+LOAD = "bool(__import__('qshift.executors.workers.on_worker'))"
+RUN = "__import__('qshift.executors.workers.on_worker', fromlist=['carry_out']).carry_out(task)"
+
+
+class Task(NamedTuple):
+    """Something that is computed for a part of a batch.
+
+    Attributes:
+        versions: The versions of the process that sends the task.
+        key: The digest of what the worker has to have loaded.
+        shared: This, pickled; None where the worker should have it.
+        arguments: What the loaded function is called with.
+    """
+
+    versions: Mapping[str, str]
+    key: bytes
+    shared: bytes | None
+    arguments: tuple
+
+
+class Answer(NamedTuple):
+    """What a worker answers.
+
+    Attributes:
+        kind: ``"done"``, ``"lacks"`` if the worker has to get what is shared, ``"differs"`` if it
+            has other versions, or ``"failed"``.
+        content: The result, nothing, the versions, or the error.
+        seconds: How long the work took, without loading.
+        where: The worker's host and process.
+    """
+
+    kind: str
+    content: Any
+    seconds: float
+    where: str
+
+
+_loaded: LRUCache[bytes, Callable] = LRUCache(_MOST_LOADED)
+_loading = Lock()
+
+
+def begin(parent: int) -> None:
+    """Prepares a process of qshift's own.
+
+    Args:
+        parent: The process that it works for. Ctrl-C is for that one, and if it was killed, this
+            process ends too.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore", QShiftWarning)  # which the other process gives as well
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def carry_out(task: bytes) -> bytes:
+    """Carries out a pickled `Task`, and returns a pickled `Answer`."""
+    return pickle.dumps(_answer(pickle.loads(task)))
+
+
+def _answer(task: Task) -> Answer:
+    where = f"The worker {socket.gethostname()}, process {os.getpid()},"
+    if task.versions != versions.own():
+        return Answer("differs", dict(versions.own()), 0.0, where)
+    start = time.perf_counter()
+    try:
+        with _loading:
+            work = _loaded.get(task.key)
+            if work is None:
+                if task.shared is None:
+                    return Answer("lacks", None, 0.0, where)
+                work = _loaded[task.key] = pickle.loads(task.shared)()
+        start = time.perf_counter()
+        with hidden(), alone():
+            result = work(*task.arguments)
+    except Exception as error:
+        return Answer("failed", _sendable(error), time.perf_counter() - start, where)
+    return Answer("done", result, time.perf_counter() - start, where)
+
+
+def _sendable(error: Exception) -> Exception:
+    """Returns an error that can be pickled: the same one, if possible."""
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:
+        return WorkerError(f"{type(error).__name__}: {error}")
+
+
+class _Pickler(cloudpickle.Pickler):
+    """Pickles functions and classes of users as well, and leaves workers at home."""
+
+    def reducer_override(self, found: Any) -> Any:
+        if getattr(type(found), "stays_home", False):
+            return type(None), ()
+        return super().reducer_override(found)
+
+
+def pickled(found: Any) -> bytes:
+    """Returns an object as workers load it."""
+    file = io.BytesIO()
+    _Pickler(file).dump(found)
+    return file.getvalue()
+
+
+class Parts(NamedTuple):
+    """What workers need in order to run a circuit.
+
+    Attributes:
+        maker: Makes the executor of a device and a seed.
+        device: The device.
+        seed: The seed of samples.
+        circuit: The circuit.
+    """
+
+    maker: Callable
+    device: Any
+    seed: Any
+    circuit: Any
+
+    def __call__(self) -> Callable:
+        """Returns a function that runs the circuit in this process."""
+        executor, circuit = self.maker(self.device, self.seed), self.circuit
+
+        def run(
+            kind: str, points: np.ndarray, number: int, draws: Sequence[int] | None
+        ) -> np.ndarray:
+            if kind == GRADIENTS:
+                return executor.differentiate(circuit, points)
+            call = Call(number) if draws is None else resumed(circuit, points, number, draws)
+            before = sum(call.draws.values())
+            values = executor.run(circuit, points, call)
+            if draws is not None and sum(call.draws.values()) - before != len(points):
+                raise WorkerError(
+                    f"{type(executor).__name__}.run draws its samples otherwise than by one "
+                    "qshift.executors.seeding.generator for each point, so that several workers "
+                    "could draw the same ones. Use that function, or leave workers= out."
+                )
+            return executor.as_numbers("run", values, (len(points), circuit.num_values))
+
+        return run

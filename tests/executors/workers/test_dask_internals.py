@@ -1,0 +1,96 @@
+"""Dask: clusters, clients and their executors as workers."""
+
+import numpy as np
+import pennylane as qml
+import pytest
+from references import random_points, several
+
+from qshift.errors import WorkerError
+from qshift.executors import registry
+from qshift.executors.executor import Call
+from qshift.executors.workers import dispatch
+from qshift.executors.workers.pools import Workers
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(autouse=True)
+def everything_goes_out(monkeypatch):
+    monkeypatch.setattr(dispatch, "_WORTHWHILE", 0.0)
+    monkeypatch.setattr(dispatch, "_WORTH_STARTING", 0.0)
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A cluster in threads of this process."""
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=None,
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def runs(workers):
+    device = qml.device("lightning.qubit", wires=3)
+    device.qshift_workers = workers
+    executor, found = registry.executor(device, 5), []
+    for shots in (None, 100):
+        circuit = several(shots)
+        found.append(executor(circuit, random_points(circuit, 100), Call(1)))
+    return found
+
+
+def test_clients_and_their_executors_serve(client):
+    alone = runs(None)
+    for given in (client, client.get_executor()):
+        workers = Workers(given)
+        for one, other in zip(runs(workers), alone, strict=True):
+            np.testing.assert_array_equal(one, other)
+        (lane,) = workers.start()
+        assert lane.hands([]) == 2 and lane.client is client
+        workers.close()
+        assert client.submit(int, "3").result() == 3  # it is open still
+
+
+def test_tasks_have_names(client):
+    workers = Workers(client)
+    names = []
+    (lane,) = workers.start()
+    submit = client.submit
+
+    def noted(*arguments, key, **keywords):
+        names.append(key)
+        return submit(*arguments, key=key, **keywords)
+
+    client.submit = noted
+    try:
+        runs(workers)
+    finally:
+        del client.submit
+    assert names and all(name.startswith("qshift-values-lightning.qubit-") for name in names)
+    assert len(set(names)) == len(names)
+
+
+def test_an_address_without_a_scheduler_is_an_error():
+    import dask
+
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        with pytest.raises(WorkerError, match="no scheduler answers there.*dask scheduler"):
+            Workers("tcp://127.0.0.1:1").start()
+
+
+@pytest.mark.one_in(4)
+def test_a_cluster_of_this_machine():
+    workers = Workers("dask")
+    try:
+        for one, other in zip(runs(workers), runs(None), strict=True):
+            np.testing.assert_array_equal(one, other)
+        (lane,) = workers.start()
+        assert lane.client.scheduler.address.startswith("tcp://127.0.0.1:")
+    finally:
+        workers.close()
