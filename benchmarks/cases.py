@@ -124,7 +124,8 @@ def kernel(wires: int) -> str:
     return f"without TensorFlow: value and gradient, n={wires}, p={6 * wires}"
 
 
-MANY_POINTS = "without TensorFlow: values at points, n=10"
+def many_points(wires: int) -> str:
+    return f"without TensorFlow: values at many points, n={wires}, p={6 * wires}"
 
 
 def at_points(points: int, threads: int | None = None) -> str:
@@ -169,8 +170,9 @@ def cases(quick: bool) -> list[Case]:
         )
         for number, threads in ((10, None), (100, None), (1000, None), (1000, 1), (1000, 2))
     ]
-    spec = {"circuit": ["ring", 4 if quick else 10, 3], "order": 0}
-    listed.append(Case(MANY_POINTS, spec, alone, tolerance=np.inf))  # of points that differ
+    wires = 4 if quick else 10
+    spec = {"circuit": ["ring", wires, 3], "order": 0}
+    listed.append(Case(many_points(wires), spec, alone, tolerance=np.inf))  # the points differ
     parameters = 4 if quick else 8
     listed.append(
         Case(
@@ -271,7 +273,7 @@ TARGETS = [
         Target(kernel(wires), KERNEL, LIGHTNING_KERNEL, at_most)
         for wires, at_most in ((8, 0.3), (12, 0.9), (16, 0.9), (20, 1.0))
     ),
-    Target(MANY_POINTS, at_points(1000, 2), at_points(1000, 1), 0.55),
+    Target(many_points(10), at_points(1000, 2), at_points(1000, 1), 0.55),
     Target(gradient(8), SHIFT, TAPES, 0.004),
     Target(gradient(8), SHIFT, TFQ_SHIFT, 0.04),
     Target(hessian(8), COMPILED, JAX, 0.5),

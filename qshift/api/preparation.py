@@ -20,6 +20,7 @@ from qshift.autodiff.evaluation import Evaluation
 from qshift.autodiff.layout import batch_size, parts
 from qshift.autodiff.program import Program
 from qshift.autodiff.requests import Request, Wanted
+from qshift.autodiff.sampled_table import SampledTable
 from qshift.circuits.circuit import Circuit
 from qshift.circuits.compiler import Compiled, Compiler
 from qshift.circuits.shared_angles import Joint, Spread, join
@@ -190,8 +191,8 @@ class Preparation:
         settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
         if run.shots:
             asked = self._asked(run)
-            settings |= {"spread": self._spread_of(run), "shots": asked.number}
-            settings["least"] = asked.least
+            sampled = functools.partial(SampledTable, shots=asked.number, least=asked.least)
+            settings |= {"spread": self._spread_of(run), "sampled": sampled}
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self._is_seeded and bool(run.shots)
         plain = functools.partial(self.executor.in_tensorflow, run)

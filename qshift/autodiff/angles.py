@@ -158,7 +158,11 @@ class Angles:
         """Goes back from a tensor to where its name begins, and forward again to its own."""
         way: list[tuple[Hashable, Step]] = []
         name = self.key(tensor)
-        while name not in self._known and (step := self._last_step(tensor)) is not None:
+        while (
+            name not in self._known
+            and (tensor.dtype.is_floating or tensor.dtype.is_complex)
+            and (step := self._last_step(tensor)) is not None
+        ):
             way.append((name, step))
             self.steps[name] = step
             tensor = step.other
@@ -179,9 +183,10 @@ class Angles:
         return angle
 
     def _last_step(self, tensor: tf.Tensor) -> Step | None:
-        """Returns how a tensor was made, if that makes it a function of one other."""
-        if not (tensor.dtype.is_floating or tensor.dtype.is_complex):
-            return None  # a multiple is rounded otherwise
+        """Returns how a tensor was made, if that makes it a function of one other.
+
+        Multiples of whole numbers are rounded otherwise, so the tensor has to hold others.
+        """
         eager, tapes = isinstance(tensor, EagerTensor), following([tensor])
         if eager and not tapes:
             return None

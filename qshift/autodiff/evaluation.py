@@ -14,11 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 from pennylane import QueuingManager
 
-from qshift.autodiff.table import SampledTable, Table
 from qshift.executors.executor import Call
 from qshift.forks import free
-from qshift.rules.allocation import LEAST
-from qshift.rules.planner import Index, Planner
+from qshift.rules.planner import Index, Planner, PlanNode, Step
 from qshift.rules.shifting import Shifter
 
 _OVERHEAD = 4096  # bytes of an evaluation without its numbers
@@ -41,6 +39,66 @@ class Structure(Protocol):
     def require_rules(self, columns: Any) -> None: ...
 
 
+# A compiled function leaves many evaluations behind. That they consist of few objects saves
+# Python's garbage collector from looking through all of TensorFlow's again and again.
+
+
+class Table:
+    """Values of one function at the points evaluated so far, and derivatives read off them.
+
+    Args:
+        shape: The shape of the values at one point.
+        parameters: float64[N, P], the unshifted points of the call, less whole periods of those
+            that are large.
+        node: An empty plan.
+        shifted: Moves the parameters to the points of a plan.
+    """
+
+    __slots__ = ("parameters", "_node", "_shifted", "_values")
+
+    def __init__(
+        self, shape: tuple[int, ...], parameters: np.ndarray, node: PlanNode, shifted: Shifter
+    ) -> None:
+        self.parameters, self._shifted = parameters, shifted
+        self._node = node
+        self._values = np.empty((0, len(parameters), *shape))
+
+    @property
+    def nbytes(self) -> int:
+        return self._values.nbytes
+
+    def partials(self, indices: tuple[Index, ...], function: Callable) -> np.ndarray:
+        """Returns partial derivatives float64[len(indices), N, *shape], running what is missing.
+
+        Args:
+            indices: The partial derivatives.
+            function: From points float64[N, P] to values float64[N, *shape].
+        """
+        step = self._node.step(indices)
+        one = self._values.shape[1:]  # the values of one point of the plan
+        if step.new_points:
+            self._run(step, function)
+            self._node = step.node
+        if len(self._values) == 1 and indices == ((),):  # the only point is that of the call
+            return self._values
+        flat = self._values.reshape(len(self._values), math.prod(one))
+        return (step.coefficients @ flat).reshape(len(indices), *one)
+
+    def _run(self, step: Step, function: Callable) -> None:
+        """Runs the points of a step."""
+        points = self.parameters
+        if step.new_points != ((),):
+            points = self._shifted(points, step.new_points)
+        new = function(points)
+        new = new.reshape(len(step.new_points), *self._values.shape[1:])
+        self._values = np.concatenate([self._values, new]) if len(self._values) else new
+
+    def deviations(self, indices: tuple[Index, ...]) -> np.ndarray:
+        """Returns what one standard deviation of the value at each point changes in partial
+        derivatives, float64[K, len(indices), N, *shape]: zeros, as these values are exact."""
+        return np.zeros((1, len(indices), *self._values.shape[1:]))
+
+
 class Evaluation:
     """One execution of a circuit at given angles, with all its derivatives.
 
@@ -60,8 +118,8 @@ class Evaluation:
         alone: Whether only one thread uses the evaluation, so that no lock is needed.
         spread: How shots are spread over points, see `qshift.rules.sampled_plans`; None for exact
             results.
-        shots: The unit of the plan's shots, if each point has its own number.
-        least: The least number of shots of a point then.
+        sampled: Makes the table of values where each has its own number of shots or its error is
+            asked for, as `qshift.autodiff.sampled_table.SampledTable` of these settings.
         errors: Whether `deviations` will be asked for.
 
     Attributes:
@@ -100,8 +158,7 @@ class Evaluation:
         number: int = 0,
         alone: bool = False,
         spread: str | None = None,
-        shots: int = 0,
-        least: int = LEAST,
+        sampled: Callable[..., Table] | None = None,
         errors: bool = False,
     ) -> None:
         self.final = False
@@ -118,12 +175,10 @@ class Evaluation:
         shifted = getattr(circuit, "shifted", None)
         self._shifted = shifted or Shifter(planner.spectra, "Parameter {}".format)
         of_table = parameters, planner.root, self._shifted
-        if self._own_shots or (spread and errors):
+        if sampled and (self._own_shots or self._errors):
             # Of an irrational number's multiples, the parts behind the point fill [0, 1) evenly.
             offset = math.fmod(number % 1_000_003 * _GOLDEN, 1.0)
-            self._values: Table = SampledTable(
-                circuit.num_values, *of_table, shots, least, offset=offset, errors=errors
-            )
+            self._values = sampled(circuit.num_values, *of_table, offset=offset, errors=errors)
         else:
             self._values = Table((circuit.num_values,), *of_table)
         if not (np.abs(parameters) <= self._shifted.reach).all():
@@ -175,8 +230,6 @@ class Evaluation:
         with self._lock:
             sources = self._planner.sources(tuple(indices), self._adjoint)
             rows, values = len(self.parameters), self._circuit.num_values
-            if not isinstance(self._values, SampledTable) or not sources.values:  # exact
-                return np.zeros((1, rows, values, len(indices)))
             found = self._values.deviations(sources.values)
             result = np.zeros((len(found), len(indices), rows, values))
             result[:, sources.by_values] = found
@@ -204,7 +257,9 @@ class Evaluation:
         result = np.zeros((len(indices), rows, circuit.num_values))
         if sources.values:
             width = circuit.num_values * (2 if self._errors else 1)
-            run = partial(self._where_finite, self._run, (width,))
+            sampled = self._errors or self._own_shots
+            run = self._run if sampled else partial(self._executor, circuit, call=self._call)
+            run = partial(self._where_finite, run, (width,))
             result[sources.by_values] = self._values.partials(sources.values, run)
         if sources.gradients:
             shape = circuit.num_values, circuit.num_parameters

@@ -5,8 +5,8 @@ wanted, both for values of variance one. The shots are spread in one of three wa
 
 - ``"own"``: each point of a batch has its own number of shots (`allocation`). All points of a batch
   together take as many as if each took the shots of its circuit. None is run twice.
-- ``"batch"``: each point has its own number, and all points of a batch together take a number that
-  is given. Points that a call has run before may get further shots, which are run with the new
+- ``"batch"``: each point has its own number, and all points of a batch together take a given
+  number. Points that a call has run before may get further shots, which are run with the new
   points: a value asked for before the Hessian has a larger part in its variance.
 - ``"equal"``: all points have the shots of the circuit. None is run twice.
 
@@ -18,10 +18,12 @@ them by the coefficients of least variance.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from qshift.rules.allocation import Allocation, Problem
 from qshift.rules.planner import MOST_REMEMBERED, Index, Planner, PlanNode, Point, Spectrum, Step
@@ -108,14 +110,25 @@ class SampledNode(PlanNode):
 
     Attributes:
         shots: float64[K], in units of those of the circuit.
+
+    Args:
+        planner: The planner.
+        points: The points.
+        shots: As above.
+        given: What the call has asked for before: derivatives -> row, and the coefficients.
     """
 
     def __init__(
-        self, planner: SampledPlanner, points: tuple[Point, ...], shots: np.ndarray
+        self,
+        planner: SampledPlanner,
+        points: tuple[Point, ...],
+        shots: np.ndarray,
+        given: tuple[tuple[dict[Index, int], sparse.csr_array], ...] = (),
     ) -> None:
         self.planner: SampledPlanner = planner
         self.points = points
         self.shots = shots
+        self._given = given
         self._best = lru_cache(MOST_REMEMBERED)(self._found_best)
         self.step: Callable[[tuple[Index, ...]], Step] = lambda indices: self._best(indices)[0]
 
@@ -132,25 +145,63 @@ class SampledNode(PlanNode):
     def _with_shots(self, indices: tuple[Index, ...], planner: Planner) -> tuple[Step, Allocation]:
         """Plans derivatives over the points that a planner adds to those there are."""
         plain = PlanNode(planner, self.points).request(indices)
-        points, new = plain.node.points, len(plain.new_points)
+        points, old, new = plain.node.points, len(self.points), len(plain.new_points)
         weights = planner.mask(indices).sum(axis=0).astype(float)
-        problem = Problem(plain.coefficients, relations(planner.spectra, points), weights)
         held = np.append(self.shots, np.zeros(new))
+        # What needs none of the new points is read off as ever, or as it was given before.
+        needy = np.diff(sparse.csr_array(plain.coefficients[:, old:]).indptr) > 0
+        wanted = plain.coefficients[np.flatnonzero(needy)]
+        problem = Problem(wanted, relations(planner.spectra, points), weights[needy])
         if self.planner.spread == "equal":
-            held[len(self.points) :] = 1.0
-            allocation = problem.at(held)
+            held[old:] = 1.0
+            found = problem.at(held)
         else:
             budget = float(new) if self.planner.spread == "own" else float(new > 0)
             repeats = self.planner.spread == "batch" and self.planner.objective == "shots"
-            allocation = problem.allocated(held, budget, repeats)
-        added = allocation.shots - np.append(self.shots, np.zeros(new))
-        again = np.flatnonzero(added[: len(self.points)] > 0)
-        node = self
+            found = problem.allocated(held, budget, repeats)
+        coefficients = self._with_given(indices, plain.coefficients, needy, found.coefficients)
+        sizes = weights @ coefficients.power(2)
+        run = found.shots > 0
+        cost = float(found.shots.sum() * (sizes[run] / found.shots[run]).sum())
+        allocation = replace(found, coefficients=coefficients, cost=cost)
+
+        node, added = self, found.shots - np.append(self.shots, np.zeros(new))
+        again = np.flatnonzero(added[:old] > 0)
         if new:
-            node = SampledNode(self.planner, points, allocation.shots)
+            places = {index: i for i, index in enumerate(indices)}
+            node = SampledNode(
+                self.planner, points, found.shots, (*self._given, (places, coefficients))
+            )
         shots = None
         if self.planner.spread != "equal":
-            shots = np.append(added[len(self.points) :], added[again])
-        positions = tuple(again.tolist())
-        step = Step(plain.new_points, allocation.coefficients, node, positions, shots)
-        return step, allocation
+            shots = np.append(added[old:], added[again])
+        return Step(plain.new_points, coefficients, node, tuple(again.tolist()), shots), allocation
+
+    def _with_given(
+        self,
+        indices: tuple[Index, ...],
+        plain: sparse.csr_array,
+        needy: np.ndarray,
+        found: sparse.csr_array,
+    ) -> sparse.csr_array:
+        """Returns the coefficients of derivatives, sparse float64[len(indices), K].
+
+        Args:
+            indices: The derivatives.
+            plain: Coefficients without regard to variances.
+            needy: bool[len(indices)], which of them take new points.
+            found: The coefficients of these.
+        """
+        parts, places = [found], [np.flatnonzero(needy)]
+        left = [i for i in range(len(indices)) if not needy[i]]
+        for known, rows in self._given:  # a derivative that a call asks for again is what it was
+            same = [i for i in left if indices[i] in known]
+            if same:
+                part = sparse.csr_array(rows[[known[indices[i]] for i in same]])
+                part.resize((len(same), plain.shape[1]))
+                parts.append(part)
+                places.append(np.array(same))
+                left = [i for i in left if indices[i] not in known]
+        parts.append(plain[left])
+        places.append(np.array(left, dtype=int))
+        return sparse.csr_array(sparse.vstack(parts))[np.argsort(np.concatenate(places))]

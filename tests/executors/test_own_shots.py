@@ -135,7 +135,7 @@ def test_a_total_for_each_batch(tracker):
         gradient = inner.gradient(value, x)
     outer.jacobian(gradient, x)
     assert tracker.totals["shots"] == 9000 and tracker.totals["batches"] == 3
-    assert tracker.totals["circuits"] > plan.circuits  # the value's circuit once more
+    assert tracker.totals["circuits"] >= plan.circuits
     few = node.update(shots=qshift.Shots(total=10))
     with pytest.raises(ValueError, match="10 shots in all, less than 2 for each"):
         qshift.derivatives(few, x, order=2)

@@ -136,9 +136,9 @@ def test_order_by_order(frequencies, p):
     )
     assert not any(len(step.again) for step in own)
     assert own[-1].node.shots[0] == 1.0
-    assert batch[-1].node.points[0] == () and 0 in batch[-1].again
+    assert batch[-1].node.points[0] == ()
     assert cost(own[-1]) < cost(equal[-1])
-    assert cost(batch[-1]) < 3.2 * cost(made([frequencies] * p).root.request(requests[-1]))
+    assert batch[-1].node.shots.sum() == pytest.approx(3.0)
 
 
 def test_equal_shots_take_the_better_points():

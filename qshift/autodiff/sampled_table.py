@@ -1,69 +1,15 @@
-"""The values of one call at the points evaluated so far, and the derivatives read off them."""
+"""The values of one call from samples, with a number of shots for each point, and their errors."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
+from qshift.autodiff.evaluation import Table
 from qshift.rules.allocation import LEAST, whole
-from qshift.rules.planner import Index, PlanNode, Point, Step
+from qshift.rules.planner import Index, PlanNode, Step
 from qshift.rules.shifting import Shifter
-
-# A compiled function leaves many evaluations behind. That they consist of few objects saves
-# Python's garbage collector from looking through all of TensorFlow's again and again.
-
-
-class Table:
-    """Values of one function at the points evaluated so far, and derivatives read off them.
-
-    Args:
-        shape: The shape of the values at one point.
-        parameters: float64[N, P], the unshifted points of the call, less whole periods of those
-            that are large.
-        node: An empty plan.
-        shifted: Moves the parameters to the points of a plan.
-    """
-
-    __slots__ = ("parameters", "_node", "_shifted", "_values")
-
-    def __init__(
-        self, shape: tuple[int, ...], parameters: np.ndarray, node: PlanNode, shifted: Shifter
-    ) -> None:
-        self.parameters, self._shifted = parameters, shifted
-        self._node = node
-        self._values = np.empty((0, len(parameters), *shape))
-
-    @property
-    def nbytes(self) -> int:
-        return self._values.nbytes
-
-    def partials(self, indices: tuple[Index, ...], function: Callable) -> np.ndarray:
-        """Returns partial derivatives float64[len(indices), N, *shape], running what is missing.
-
-        Args:
-            indices: The partial derivatives.
-            function: From points float64[N, P] to values float64[N, *shape].
-        """
-        step = self._node.step(indices)
-        one = self._values.shape[1:]  # the values of one point of the plan
-        if step.new_points:
-            self._run(step, function)
-            self._node = step.node
-        if len(self._values) == 1 and indices == ((),):  # the only point is that of the call
-            return self._values
-        flat = self._values.reshape(len(self._values), math.prod(one))
-        return (step.coefficients @ flat).reshape(len(indices), *one)
-
-    def _run(self, step: Step, function: Callable) -> None:
-        """Runs the points of a step."""
-        new = function(self._at(step.new_points))
-        new = new.reshape(len(step.new_points), *self._values.shape[1:])
-        self._values = np.concatenate([self._values, new]) if len(self._values) else new
-
-    def _at(self, points: tuple[Point, ...]) -> np.ndarray:
-        return self.parameters if points == ((),) else self._shifted(self.parameters, points)
 
 
 class SampledTable(Table):
@@ -137,9 +83,9 @@ class SampledTable(Table):
             numbers = whole(shares, self._shots, rows, self._offset, self._least)
         old = self._node.points
         points = (*step.new_points, *(old[k] for k in again.tolist()))
-        found = function(self._at(points), numbers.ravel())
-        found = found.reshape(len(points), rows, -1)
+        found = function(self._shifted(self.parameters, points), numbers.ravel())
         numbers, count = numbers[:, :, None], self._values.shape[2]
+        found = found.reshape(len(points), rows, count * (1 + (self._variances is not None)))
         values, variances = found[:, :, :count], found[:, :, count:]
         if len(again):
             before, more = self._sampled[again], numbers[new:]
