@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 _SHARE = 0.02  # of the time of a chunk may be that of its messages
+_PARTS = 8  # into which what is left for a worker is cut at least, as long as parts are long
 _SHORTEST, _LONGEST = 0.1, 2.0  # seconds of a chunk, as far as points allow
 
 
@@ -43,7 +44,8 @@ class ChunkSizes:
         """
         if self.seconds is None:
             return min(self.grain, left)
-        target = min(_LONGEST, max(_SHORTEST, latency / _SHARE))
+        long = left * self.seconds / (_PARTS * hands)
+        target = min(_LONGEST, max(_SHORTEST, latency / _SHARE, long))
         wanted = min(target / max(self.seconds, 1e-9), left / (2 * hands))
         return min(left, self.grain * max(1, math.floor(wanted / self.grain)))
 
