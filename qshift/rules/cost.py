@@ -173,9 +173,11 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the plan as plain data."""
-        precision = self.precision and self.precision._asdict()
-        return asdict(self) | {
-            "precision": precision,
+        data = asdict(self)
+        del data["precision"]
+        if self.precision is not None:  # of samples only
+            data["precision"] = self.precision._asdict()
+        return data | {
             "circuits": self.circuits,
             "batches": self.batches,
             "jobs": self.jobs,
