@@ -28,7 +28,7 @@ def taped(monkeypatch):
 
 
 def node(circuit, **settings):
-    return qshift.qnode(DEVICE, **settings)(circuit)
+    return qshift.qnode(DEVICE, **{"diff_method": "shift", **settings})(circuit)
 
 
 def by_tapes(fn, *args, **settings):
@@ -119,7 +119,7 @@ def test_equal_differences(circuit, diff_method, taped):
 def test_closed_form(taped):
     """cos(2x + y) cos(y), whose parameters are shared between gates."""
 
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x, y):
         qml.RX(2 * x + y, wires=0)
         qml.RX(y, wires=1)
@@ -234,7 +234,7 @@ def test_single_precision(circuit, taped):
 def test_mixed_precision(taped):
     """Derivatives have the type of what they are by, as those of tapes."""
 
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x, y):
         qml.RX(x, wires=0)
         qml.RY(y, wires=0)
@@ -317,7 +317,7 @@ def test_first_order_is_linear_in_the_slopes_of_any_angles(taped):
 
 
 def test_complex_arguments(taped):
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(z):
         qml.RX(tf.math.real(z), wires=0)
         return qml.expval(qml.Z(0))
@@ -347,7 +347,7 @@ def test_transforms(taped):
 def test_an_outer_tape_differentiates_the_results(captured, taped):
     w = tf.Variable(0.4, dtype=tf.float64)
 
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x):
         qml.RX(x, wires=0)
         qml.RX(w, wires=0)
@@ -394,7 +394,7 @@ def test_compiled(taped):
 def test_counts_and_no_jacobians_of_tapes(p, circuits, tracker, monkeypatch):
     monkeypatch.delattr(tf.GradientTape, "jacobian")
 
-    @qshift.qnode(DEVICE, objective="circuits")
+    @qshift.qnode(DEVICE, diff_method="shift", objective="circuits")
     def circuit(x):
         for i in range(p):
             qml.RX(x[i], wires=0)
@@ -408,7 +408,7 @@ def test_counts_and_no_jacobians_of_tapes(p, circuits, tracker, monkeypatch):
 def test_parameters_outside_cost_nothing(taped, tracker):
     captured = tf.Variable(0.2, dtype=tf.float64)
 
-    @qshift.qnode(DEVICE)
+    @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x, y):
         qml.RX(x[0], wires=0)
         qml.RX(captured, wires=0)
