@@ -530,7 +530,7 @@ def test_an_empty_batch():
 
 
 def test_the_value_is_run_only_if_it_is_asked_for(tracker):
-    @qshift.qnode(qml.device("default.qubit"))
+    @qshift.qnode(DEVICE, diff_method="shift")
     def node(x):
         qml.RX(x, wires=0)
         return qml.expval(qml.Z(0))

@@ -556,8 +556,8 @@ REFUSED_BY_DEVICES = {
     "channel": (
         {},
         lambda: qml.AmplitudeDamping(0.1, 0),
-        qml.exceptions.DeviceError,
-        "AmplitudeDamping.* not supported",
+        qshift.errors.UnsupportedError,
+        "AmplitudeDamping is a noise channel.*mixed",
     ),
 }
 
