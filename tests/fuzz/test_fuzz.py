@@ -122,7 +122,8 @@ def test_a_wrong_rule_is_found(monkeypatch, spectra_anew):
 
     case, outcome = found(change, 120, "WRONG gradient")
     names = {op.name for op in walk(case.ops)}
-    assert names & {"CRX", "CRY", "CRZ", "ctrl"} and len(case.ops) <= 3, told(case, outcome)
+    controlled = {"CRX", "CRY", "CRZ", "ctrl", "ParticleConservingU1"}  # which is made of them
+    assert names & controlled and len(case.ops) <= 3, told(case, outcome)
 
 
 # --- scripts, seeds, reports ---
