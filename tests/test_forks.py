@@ -1,9 +1,11 @@
 """Processes that fork while other threads are at work."""
 
+import faulthandler
 import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 
 import numpy as np
@@ -23,13 +25,20 @@ pytestmark = [
 def in_a_fork(function, *arguments):
     """Returns what a function returns in the child of a fork."""
     context = multiprocessing.get_context("fork")
-    results = context.SimpleQueue()
-    child = context.Process(target=lambda: results.put(function(*arguments)))
+    results, where = context.SimpleQueue(), tempfile.TemporaryFile("w+")
+
+    def work():
+        faulthandler.dump_traceback_later(18, file=where)
+        results.put(function(*arguments))
+        faulthandler.cancel_dump_traceback_later()
+
+    child = context.Process(target=work)
     child.start()
     child.join(20)
     if child.is_alive():
         child.kill()
-        pytest.fail("the child hangs")
+        where.seek(0)
+        pytest.fail(f"the child hangs: {where.read() or 'before it has begun'}")
     assert child.exitcode == 0
     return results.get()
 

@@ -28,6 +28,9 @@ def client():
             n_workers=2,
             threads_per_worker=1,
             processes=False,
+            # Otherwise Dask asks for this machine's address by way of another one.
+            protocol="tcp://",
+            host="127.0.0.1",
             dashboard_address=None,
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
