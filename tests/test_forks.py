@@ -1,6 +1,7 @@
 """Processes that fork while other threads are at work."""
 
 import faulthandler
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -28,6 +29,7 @@ def in_a_fork(function, *arguments):
     results, where = context.SimpleQueue(), tempfile.TemporaryFile("w+")
 
     def work():
+        gc.disable()  # what other tests have left waits for threads when it is taken apart
         faulthandler.dump_traceback_later(18, file=where)
         results.put(function(*arguments))
         faulthandler.cancel_dump_traceback_later()

@@ -177,6 +177,7 @@ class Workers:
         require_packages(self.given)
         self.latency = 0.0
         self._lanes: list[Any] = []
+        self._of_parent: list[Any] = []
         self._lock = Lock()
         self._closing = weakref.finalize(self, _close, self._lanes)
         in_children(self)
@@ -203,8 +204,9 @@ class Workers:
         return not isinstance(self.given, int) or self.given > 0
 
     def inherit(self) -> None:
-        """Forgets the parent's workers in the child of a fork, which cannot reach them."""
-        self._lanes = []
+        """Leaves the parent's workers alone in the child of a fork, which cannot reach them."""
+        # They are kept: to take them apart, Python would wait for threads that the child lacks.
+        self._of_parent, self._lanes = [*self._of_parent, *self._lanes], []
         self._closing.detach()
 
     @property
