@@ -4,10 +4,12 @@ import faulthandler
 import gc
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -30,17 +32,19 @@ def in_a_fork(function, *arguments):
 
     def work():
         gc.disable()  # what other tests have left waits for threads when it is taken apart
-        faulthandler.dump_traceback_later(18, file=where)
+        faulthandler.register(signal.SIGUSR1, file=where)
         results.put(function(*arguments))
-        faulthandler.cancel_dump_traceback_later()
 
     child = context.Process(target=work)
     child.start()
     child.join(20)
     if child.is_alive():
+        os.kill(child.pid, signal.SIGUSR1)
+        time.sleep(1)
         child.kill()
         where.seek(0)
         pytest.fail(f"the child hangs: {where.read() or 'before it has begun'}")
+    where.close()
     assert child.exitcode == 0
     return results.get()
 
