@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import io
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +18,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from qshift.thread_flags import ThreadFlag
 
 _PATIENCE = 1.0  # seconds before a bar appears
 _REFRESH = 0.1  # seconds between drawings in a notebook
@@ -120,18 +120,9 @@ def stderr() -> Console:
     return Console(stderr=True)
 
 
-_here = threading.local()
-
-
-@contextmanager
-def hidden() -> Iterator[None]:
-    """A context in which this thread shows no progress, as another process shows it."""
-    before = getattr(_here, "is_hidden", False)
-    _here.is_hidden = True
-    try:
-        yield
-    finally:
-        _here.is_hidden = before
+_hidden = ThreadFlag()
+# hidden() is a context in which this thread shows no progress, as another process shows it.
+hidden = _hidden.set
 
 
 def track(items: Iterable, total: int, size: Callable, description: str) -> Iterator:
@@ -143,7 +134,7 @@ def track(items: Iterable, total: int, size: Callable, description: str) -> Iter
         size: size(item) is by how much an item moves the bar.
         description: The text beside the bar.
     """
-    if getattr(_here, "is_hidden", False):
+    if _hidden.is_set:
         yield from items
         return
     start, done, bar, task = time.monotonic(), 0, None, None

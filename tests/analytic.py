@@ -11,6 +11,15 @@ def orders(parameters, *which):
     return tuple(index for k in which for index in multi_indices(range(parameters), k))
 
 
+def shifts_of(points, p):
+    """Returns how much the points of a plan move each of p parameters, float64[points, p]."""
+    shifts = np.zeros((len(points), p))
+    for row, point in enumerate(points):
+        for parameter, _, shift in point:
+            shifts[row, parameter] = shift
+    return shifts
+
+
 class Circuit:
     """Two values, f_0 = prod_j cos(w_j x_j) and f_1 = sin(w_0 x_0), and their analytic partials."""
 

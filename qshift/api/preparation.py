@@ -164,7 +164,7 @@ class Preparation:
         if len({name for name, _ in names}) == len(names):
             return compiled.circuit, parameters, names, angles
         # Where devices give first derivatives, one order less comes from shifted circuits.
-        shifts = max(order - self._is_adjoint(compiled.circuit), 0)
+        shifts = order - self._is_adjoint(compiled.circuit) if order > 1 else order
         circuit: Any = join(compiled.circuit, names, shifts)
         if circuit is not compiled.circuit:
             # An angle that is a multiple of another one is moved with it, from its own value.
@@ -261,12 +261,13 @@ class Preparation:
         batch = batch_size(circuit, parameters)
         tensors, _, _, watched = parts(circuit, parameters, batch, known)
         axes = wanted.axes(circuit, parameters, watched)
+        spread = self._spread_of(run)
         return Plan.of(
-            circuit.planner(self._objective_of(run), self._spread_of(run)),
+            circuit.planner(self._objective_of(run), spread),
             axes,
             points=int(tensors[0].shape[0]),
             shots=self.executor.shots(run),
-            per_batch=self._spread_of(run) == "batch",
+            per_batch=spread == "batch",
             adjoint=self._is_adjoint(run),
             jobs=lambda circuits: self.executor.jobs(run, circuits),
             seconds=lambda circuits: self.executor.seconds(run, circuits),

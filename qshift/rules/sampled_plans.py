@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -94,13 +94,18 @@ class SampledPlanner(Planner):
         self.root: SampledNode = SampledNode(self, (), np.empty(0))
         self._structure = tuple(spectra), cones
 
+    @cached_property
+    def _of_equal_shots(self) -> SampledPlanner:
+        if self.spread == "equal":
+            return self
+        return SampledPlanner(*self._structure, self.objective, "equal")
+
     def precision(self, indices: Sequence[Index]) -> Precision:
         """Returns what derivatives cost that are asked for together."""
         allocation = self.root.allocation(indices)
-        equal = SampledPlanner(*self._structure, self.objective, "equal")
         return Precision(
             allocation.cost,
-            equal.root.allocation(indices).cost,
+            self._of_equal_shots.root.allocation(indices).cost,
             0.0 if self.spread == "equal" else allocation.bound,
         )
 

@@ -6,30 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 import pennylane as qml
 import pytest
-from references import OwnDevice, compiled, differences, random_points, several, truth
+from references import OwnDevice, OwnExecutor, compiled, differences, random_points, several, truth
 
 from qshift.errors import UnsupportedError
 from qshift.executors import registry
 from qshift.executors.executor import Call, Executor
-from qshift.executors.pennylane import PennyLaneExecutor, flatten
+from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.qiskit.device import EstimatorDevice
-from qshift.executors.seeding import generator
 
 SHOTS = 200
-
-
-class OwnExecutor(Executor):
-    """All that a user has to write."""
-
-    takes_seed = True
-
-    def run(self, circuit, points, call):
-        rows = []
-        for point, tape in zip(points, circuit.bind_each(points), strict=True):
-            rng = generator(self.seed, circuit, point, call)
-            (result,) = qml.execute([tape], qml.device("default.qubit", seed=rng))
-            rows.append(flatten(circuit, result)[0])
-        return rows
 
 
 @dataclass(frozen=True)

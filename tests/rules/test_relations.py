@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from analytic import shifts_of
 from test_planner import Polynomial, orders, planner
 
 from qshift.rules.planner import Frequencies, Recipe
@@ -25,21 +26,13 @@ def points_of(spectra, order, objective="shots"):
     return root.request(orders(len(spectra), *range(order + 1))).node.points
 
 
-def moved(points, p):
-    shifts = np.zeros((len(points), p))
-    for row, point in enumerate(points):
-        for parameter, _, shift in point:
-            shifts[row, parameter] = shift
-    return shifts
-
-
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("spectra", CASES)
 def test_they_hold_for_every_function(spectra, order):
     points = points_of(spectra, order)
     found = relations([Frequencies(each) for each in spectra], points)
     assert found.shape[1] == len(points)
-    shifts = moved(points, len(spectra))
+    shifts = shifts_of(points, len(spectra))
     for seed in range(3):
         values = Polynomial(spectra, seed).partial(shifts)
         np.testing.assert_allclose(
@@ -53,7 +46,7 @@ def test_all_of_them_are_found_and_each_once(spectra, order):
     points = points_of(spectra, order)
     found = relations([Frequencies(each) for each in spectra], points).toarray()
     # Values of as many random functions as there are points span all that values can be.
-    shifts = moved(points, len(spectra))
+    shifts = shifts_of(points, len(spectra))
     values = [Polynomial(spectra, seed).partial(shifts) for seed in range(len(points) + 5)]
     rank = np.linalg.matrix_rank(np.array(values), tol=1e-7)
     assert len(found) == len(points) - rank

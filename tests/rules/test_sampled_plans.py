@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from analytic import shifts_of
 from hypothesis import assume, given, settings
 from test_planner import Polynomial, bound, multi_indices, orders, problems, serve
 
@@ -35,14 +36,6 @@ def cost(step):
     """Shots times the summed variance of what a request asked for."""
     shots = step.node.shots
     return shots.sum() * float((step.coefficients.power(2) @ (1 / shots)).sum())
-
-
-def shifts_of(points, p):
-    shifts = np.zeros((len(points), p))
-    for row, point in enumerate(points):
-        for parameter, _, shift in point:
-            shifts[row, parameter] = shift
-    return shifts
 
 
 KINDS = list(itertools.product(OBJECTIVES, SPREADS))

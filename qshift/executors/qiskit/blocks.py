@@ -117,16 +117,22 @@ class BlocksJob(LocalJob):
         target: A target of this process, whose `simulate` runs jobs.
         spec: The arguments that the target is made of.
         submission: The job.
+        blocks: Its blocks, as `cut` returns them.
         workers: The workers, if there are any.
     """
 
     def __init__(
-        self, target: Any, spec: tuple, submission: Submission, workers: Workers | None
+        self,
+        target: Any,
+        spec: tuple,
+        submission: Submission,
+        blocks: Sequence[Block],
+        workers: Workers | None,
     ) -> None:
         self.id, self.instance = str(uuid.uuid4()), None
         self._target, self._spec, self._submission = target, spec, submission
         self._workers = workers
-        self._blocks = cut(submission)
+        self._blocks = blocks
         self._results: list[Unpacked] | None = None
         self._lock = Lock()
 

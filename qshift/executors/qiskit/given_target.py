@@ -6,15 +6,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
-from qiskit.transpiler import generate_preset_pass_manager
 
 from qshift.errors import OptionError
 from qshift.executors.qiskit import digests
 from qshift.executors.qiskit.local_target import AER_GATES, LocalTarget
-from qshift.executors.qiskit.targets import TRANSPILER_SEED
-from qshift.tracker import Tracker
 
 # The packages whose backends run in this process.
 _AER = "qiskit_aer"
@@ -96,18 +92,10 @@ class GivenTarget(LocalTarget):
     def _version(self) -> tuple:
         return "given", digests.of_options(self._about, is_complete=False)
 
-    def _transpile(self, circuit: QuantumCircuit) -> QuantumCircuit:
-        if not self.is_aer:
-            return super()._transpile(circuit)
-        self._require_threads()
-        Tracker.record(transpilations=1)
-        settings: dict[str, Any] = {
-            # Of a noise model, the gates that it knows: others would be without noise.
-            "basis_gates": [name for name in AER_GATES if name in self._given.operation_names],
-            "coupling_map": self._given.coupling_map,
-            "seed_transpiler": TRANSPILER_SEED,
-        }
-        return generate_preset_pass_manager(self.level, **settings).run(circuit)
+    def _aer_settings(self) -> dict[str, Any]:
+        # Of a noise model, the gates that it knows: others would be without noise.
+        known = [name for name in AER_GATES if name in self._given.operation_names]
+        return {"basis_gates": known, "coupling_map": self._given.coupling_map}
 
 
 def _refusal(backend: Any) -> str:

@@ -77,8 +77,12 @@ class LocalTarget(Target):
         if self._fake or not self.is_aer:
             return super()._transpile(circuit)
         Tracker.record(transpilations=1)
-        settings = {"basis_gates": AER_GATES, "seed_transpiler": TRANSPILER_SEED}
+        settings = {**self._aer_settings(), "seed_transpiler": TRANSPILER_SEED}
         return generate_preset_pass_manager(self.level, **settings).run(circuit)
+
+    def _aer_settings(self) -> dict[str, Any]:
+        """Returns what the transpiler has to know of Aer."""
+        return {"basis_gates": AER_GATES}
 
     @cached_property
     def _backend(self) -> BackendV2:
@@ -107,9 +111,10 @@ class LocalTarget(Target):
         """Runs a job; see `Target.submit`. Tags have no effect, and nothing is sent."""
         from qshift.executors.qiskit.blocks import BlocksJob, cut  # Late: it runs these targets.
 
-        seeded = submission.seed is not None and not submission.exact
-        if (seeded or self.workers) and len(cut(submission)) > len(submission.pubs):
-            return BlocksJob(self, self._made_of(), submission, self.workers)
+        if self.workers or (submission.seed is not None and not submission.exact):
+            blocks = cut(submission)
+            if len(blocks) > len(submission.pubs):
+                return BlocksJob(self, self._made_of(), submission, blocks, self.workers)
         return self.simulate(submission)
 
     def _made_of(self) -> tuple[Any, int | None, Mapping[str, Any]]:

@@ -22,7 +22,7 @@ from qshift.executors.simulator.measurement_bases import (
     bases,
     words_of,
 )
-from qshift.executors.simulator.outcomes import Observables
+from qshift.executors.simulator.outcomes import Observables, turned
 from qshift.executors.simulator.simulation import framed
 from qshift.executors.simulator.state_steps import table
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
@@ -209,11 +209,8 @@ def _words(observables: Observables) -> Callable[..., tf.Tensor]:
 
 def _outcomes(circuit: Circuit, basis: Basis, frame: Frame) -> Callable[..., tf.Tensor]:
     """Returns a function as `_words` does, for the values of a basis."""
-    frame = frame.branch()
-    for op in basis.rotations:
-        frame.add(op)
-    parities = frame.outcomes(basis.wires)
-    steps, count = _steps(frame.steps, len(frame.wire_map)), circuit.num_values
+    further, parities = turned(frame, basis)
+    steps, count = _steps(further, len(frame.wire_map)), circuit.num_values
 
     def measure(state: tf.Tensor, points: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         for step in steps:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qshift.executors.simulator import kernel
-from qshift.executors.simulator.clifford_frame import Frame, Word, of_letters
+from qshift.executors.simulator.clifford_frame import Frame, Rotation, Word, of_letters
 from qshift.executors.simulator.measurement_bases import Basis, Words
 from qshift.executors.simulator.state_steps import Steps, Table, Tables, table
 
 if TYPE_CHECKING:
     from qshift.circuits.circuit import Circuit
+    from qshift.executors.simulator.gate_matrices import MatrixGate
 
 _LOW = 10  # bits of an amplitude whose outcomes are in one list
 
@@ -59,6 +60,14 @@ class Observables:
         return Table(*(each[mask] for each in self.tables[alone]))
 
 
+def turned(frame: Frame, basis: Basis) -> tuple[list[Rotation | MatrixGate], list[tuple[int, int]]]:
+    """Returns the steps that lead to a basis, and what `Frame.outcomes` says of its wires there."""
+    frame = frame.branch()
+    for op in basis.rotations:
+        frame.add(op)
+    return frame.steps, frame.outcomes(basis.wires)
+
+
 class Outcomes:
     """The outcomes of some wires in a basis.
 
@@ -73,11 +82,8 @@ class Outcomes:
 
     def __init__(self, circuit: Circuit, basis: Basis, frame: Frame) -> None:
         self.basis = basis
-        frame = frame.branch()
-        for op in basis.rotations:
-            frame.add(op)
-        parities = frame.outcomes(basis.wires)
-        self._steps = Steps(circuit, frame.steps)
+        steps, parities = turned(frame, basis)
+        self._steps = Steps(circuit, steps)
         wires = len(frame.wire_map)
         low = min(_LOW, wires)
         self._low = _outcomes(np.arange(2**low), parities, flipped=True)

@@ -11,12 +11,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 from qshift.forks import Lock, in_children
+from qshift.thread_flags import ThreadFlag
 
 
 class _Helpers:
@@ -43,19 +43,10 @@ class _Helpers:
 
 
 _helpers = _Helpers()
-_here = threading.local()
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """A context in which batches of this thread run on no other threads, as other processes use the
-    other cores."""
-    before = getattr(_here, "is_alone", False)
-    _here.is_alone = True
-    try:
-        yield
-    finally:
-        _here.is_alone = before
+_alone = ThreadFlag()
+# alone() is a context in which batches of this thread run on no other threads, as other processes
+# use the other cores.
+alone = _alone.set
 
 
 def spread(
@@ -78,7 +69,7 @@ def spread(
             yield part, work(part)
             done += 1
             left = len(pending) * (time.monotonic() - start) / done
-            if not threads and left > thresholds.patience and not getattr(_here, "is_alone", False):
+            if not threads and left > thresholds.patience and not _alone.is_set:
                 most = (thresholds.threads or _cores()) - 1
                 for _ in range(_helpers.take(len(pending), most)):
                     thread = threading.Thread(target=_help, args=(pending, work, found))

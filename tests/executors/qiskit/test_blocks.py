@@ -119,7 +119,8 @@ def test_a_job_runs_when_its_results_are_asked_for_and_once():
             Target.runs += 1
             raise ZeroDivisionError
 
-    job = BlocksJob(Target(), (), Submission("sampler", [(None, Bindings(5), 9)]), None)
+    submission = Submission("sampler", [(None, Bindings(5), 9)])
+    job = BlocksJob(Target(), (), submission, cut(submission), None)
     assert job.status() == "running" and not Target.runs and job.instance is None
     with pytest.raises(ZeroDivisionError):
         job.result()

@@ -8,14 +8,12 @@ import numpy as np
 import pennylane as qml
 import pytest
 import tensorflow as tf
-from references import OwnDevice, compiled, random_points, several
+from references import OwnDevice, OwnExecutor, compiled, random_points, several
 
 import qshift
 from qshift.errors import UnsupportedError, WorkerError
 from qshift.executors import registry
-from qshift.executors.executor import Call, Executor
-from qshift.executors.pennylane import flatten
-from qshift.executors.seeding import generator
+from qshift.executors.executor import Call
 from qshift.executors.workers import dispatch
 from qshift.executors.workers.pools import Workers
 from qshift.executors.workers.shared_batches import WorkersExecutor
@@ -179,25 +177,11 @@ def test_samples_follow_from_the_seed_of_a_device_for_any_number_of_workers(thre
     np.testing.assert_array_equal(*found)
 
 
-class Own(Executor):
-    """What a user may write."""
-
-    takes_seed = True
-
-    def run(self, circuit, points, call):
-        rows = []
-        for point, tape in zip(points, circuit.bind_each(points), strict=True):
-            rng = generator(self.seed, circuit, point, call)
-            (result,) = qml.execute([tape], qml.device("default.qubit", seed=rng))
-            rows.append(flatten(circuit, result)[0])
-        return rows
-
-
-class Unseeded(Own):
+class Unseeded(OwnExecutor):
     takes_seed = False
 
 
-class SeededAtOnce(Own):
+class SeededAtOnce(OwnExecutor):
     def run(self, circuit, points, call):
         return np.random.default_rng([self.seed, call.number]).random((len(points), 7))
 
@@ -219,7 +203,8 @@ def test_an_executor_of_ones_own_goes_along(workers, restored):
         circuit = several(shots)
         points = points_of(circuit)[:20]
         alone, shared = (
-            on_own_device(Own, each, 3)(circuit, points, Call(2)) for each in (None, workers)
+            on_own_device(OwnExecutor, each, 3)(circuit, points, Call(2))
+            for each in (None, workers)
         )
         np.testing.assert_array_equal(shared, alone)
 
