@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import itertools
 import os
+import sys
 import threading
 import time
 import weakref
@@ -100,7 +101,10 @@ def _in_child() -> None:
     global _lineage
     _lineage = (*_lineage, _forking.number)
     for heir in list(_heirs):
-        heir.inherit()
+        try:
+            heir.inherit()
+        except Exception:  # one that fails must not keep the locks of all others
+            sys.excepthook(*sys.exc_info())
 
 
 if hasattr(os, "register_at_fork"):

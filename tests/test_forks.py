@@ -114,6 +114,18 @@ def test_an_evaluation_that_another_thread_was_filling_is_free_in_a_fork(eager):
     np.testing.assert_allclose(found, evaluation.partials(((),)))
 
 
+def test_an_heir_that_fails_keeps_nothing_from_the_others(capfd):
+    class Failing:
+        def inherit(self):
+            raise RuntimeError("this heir fails")
+
+    failing = [Failing() for _ in range(8)]
+    for heir in failing:
+        forks.in_children(heir)
+    test_a_lock_that_another_thread_held_is_free_in_a_fork()
+    assert capfd.readouterr().err.count("RuntimeError: this heir fails") == 3 * len(failing)
+
+
 def test_a_lock_is_for_one_thread_at_a_time_in_a_fork():
     lock, counted = forks.Lock(), [0]
 

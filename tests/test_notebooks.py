@@ -55,7 +55,7 @@ def test_cells_are_short(path):
 
 
 def test_nothing_says_where_or_when_it_ran(path):
-    text = path.read_text()
+    text = re.sub(r'"image/png": "[^"]*"', "", path.read_text())  # any letters occur in pictures
     assert not re.search(r'"(?:/|~)\w+/|/tmp/|/home/|/root/|0x[0-9a-f]{6}|20\d\d-\d\d-\d\d', text)
     assert set(read(path).metadata) == {"kernelspec", "language_info"}
     assert all(not cell.metadata for cell in read(path).cells)
