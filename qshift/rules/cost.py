@@ -61,6 +61,7 @@ class Plan:
         shared: The parameters that several gates share and that are shifted in all of them at once,
             with the joint spectrum; in words.
         precision: What the shots of all orders together cost; None on exact simulators.
+        saved: QPU seconds that copies of the circuit on one chip save; 0 without copies.
     """
 
     orders: tuple[Order, ...]
@@ -70,6 +71,7 @@ class Plan:
     adjoint: bool = False
     shared: tuple[str, ...] = ()
     precision: Precision | None = None
+    saved: float = 0.0
 
     @property
     def circuits(self) -> int:
@@ -113,6 +115,7 @@ class Plan:
         adjoint: bool = False,
         jobs: Callable[[int], int] | None = None,
         seconds: Callable[[int], float | None] | None = None,
+        alone: Callable[[int], float | None] | None = None,
         shared: tuple[str, ...] = (),
     ) -> Plan:
         """Plans partial derivatives, order by order.
@@ -127,9 +130,11 @@ class Plan:
             adjoint: Whether the device gives first derivatives.
             jobs: From the number of circuits of a batch to that of its jobs.
             seconds: From the number of circuits of a batch to its QPU seconds.
+            alone: The same if only one copy of each circuit ran at a time.
             shared: Parameters with a joint spectrum, in words.
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
+        saved = 0.0
         for k in range(max(map(len, axes), default=0) + 1):
             same = [each for each in axes if len(each) == k]
             wanted = indices_along(same)
@@ -151,13 +156,17 @@ class Plan:
             )
             batches, sent = int(circuits > 0), jobs(circuits) if jobs and circuits else 0
             time = seconds(circuits) if seconds else None
+            if time is not None and alone:
+                saved += (alone(circuits) or 0.0) - time
             taken = shots * (batches * points if per_batch else circuits)
             orders.append(Order(k, circuits, total, batches, taken, recursion, sent, time))
         parameters = len({j for each in axes for columns in each for j in columns})
         precision = None
         if shots and isinstance(planner, SampledPlanner):
             precision = planner.precision(indices_along(axes))
-        return cls(tuple(orders), parameters, planner.objective, points, adjoint, shared, precision)
+        return cls(
+            tuple(orders), parameters, planner.objective, points, adjoint, shared, precision, saved
+        )
 
     @classmethod
     def total(cls, plans: Sequence[Plan]) -> Plan:
@@ -170,7 +179,10 @@ class Plan:
         points, adjoint = max(plan.points for plan in plans), any(plan.adjoint for plan in plans)
         shared = tuple(each for plan in plans for each in plan.shared)
         precision = plans[0].precision if len(plans) == 1 else None
-        return cls(orders, parameters, plans[0].objective, points, adjoint, shared, precision)
+        saved = sum(plan.saved for plan in plans)
+        return cls(
+            orders, parameters, plans[0].objective, points, adjoint, shared, precision, saved
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the plan as plain data."""
@@ -197,7 +209,11 @@ class Plan:
         notes = [f"Joint spectrum: {'; '.join(self.shared)}."] if self.shared else []
         if self.precision is not None:
             notes.append(_precise(self.precision))
-        return notes if self.seconds is None else [*notes, _NOTE]
+        if self.seconds is None:
+            return notes
+        if self.saved > 0:
+            notes.append(f"Copies on one chip save {self.saved:,.1f} QPU seconds.")
+        return [*notes, _NOTE]
 
     def _cells(self) -> dict[str, list[str]]:
         """Returns the columns to show, heading -> one text for each order."""

@@ -11,6 +11,7 @@ from qiskit.providers import BackendV2
 from qiskit.transpiler import generate_preset_pass_manager
 
 from qshift.errors import OptionError, UnsupportedError
+from qshift.executors.qiskit.components import run_in_parts
 from qshift.executors.qiskit.job import LocalJob, Submission
 from qshift.executors.qiskit.targets import TRANSPILER_SEED, Target
 from qshift.forks import lineage
@@ -131,5 +132,9 @@ class LocalTarget(Target):
             return LocalJob(estimator.run(submission.pubs))
         from qshift.executors.qiskit import qiskit_internals as runtime
 
-        primitive, pubs, seed = submission.primitive, submission.pubs, submission.seed
-        return LocalJob(runtime.run_locally(primitive, self._backend, pubs, self._options, seed))
+        primitive, seed = submission.primitive, submission.seed
+
+        def run(pubs: list[tuple]) -> Any:
+            return runtime.run_locally(primitive, self._backend, pubs, self._options, seed)
+
+        return LocalJob(run_in_parts(run, primitive, submission.pubs))
