@@ -199,6 +199,8 @@ class Plan:
         """Returns the plan as plain data."""
         data = asdict(self)
         del data["precision"]
+        if not self.saved:  # of copies only
+            del data["saved"]
         if self.precision is not None:  # of samples only
             data["precision"] = self.precision._asdict()
         if not self.pilot:

@@ -24,7 +24,7 @@ from qshift.executors.executor import Call, Calls
 from qshift.executors.qiskit import digests
 from qshift.executors.qiskit.backends import target
 from qshift.executors.qiskit.budget import Budget
-from qshift.executors.qiskit.copies import require_number
+from qshift.executors.qiskit.chip_copies import require_number
 from qshift.executors.qiskit.estimator import EstimatorExecutor
 from qshift.executors.qiskit.job_splitting import Limits
 from qshift.inputs import is_integer

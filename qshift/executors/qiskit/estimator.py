@@ -21,7 +21,7 @@ from qshift.executors.executor import Call, Executor
 from qshift.executors.qiskit import digests
 from qshift.executors.qiskit.batch import Batch, Parcel, parcels, qpu_seconds
 from qshift.executors.qiskit.bounded_angles import Angle
-from qshift.executors.qiskit.copies import mean_counts, mean_values
+from qshift.executors.qiskit.chip_copies import mean_counts, mean_values
 from qshift.executors.qiskit.job_splitting import Load
 from qshift.executors.qiskit.observables import probabilities
 from qshift.executors.qiskit.recorded_batch import RecordedBatch

@@ -15,7 +15,7 @@ from qiskit.providers import BackendV2
 from qshift.errors import OptionError, UnsupportedError
 from qshift.executors.qiskit import transpile_cache
 from qshift.executors.qiskit.broken_gates import WorkingGates
-from qshift.executors.qiskit.copies import Copies
+from qshift.executors.qiskit.chip_copies import Copies
 from qshift.executors.qiskit.job import Job, Submission
 from qshift.executors.qiskit.patches import patches, used, useful
 from qshift.executors.qiskit.subnormals import default_floats

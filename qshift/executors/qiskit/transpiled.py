@@ -16,7 +16,7 @@ from qshift.circuits.identity import fingerprint
 from qshift.errors import UnsupportedError
 from qshift.executors.qiskit import digests as content
 from qshift.executors.qiskit.bounded_angles import Angle, bounded
-from qshift.executors.qiskit.copies import Copies
+from qshift.executors.qiskit.chip_copies import Copies
 from qshift.executors.qiskit.observables import Readings, groups, readings
 from qshift.executors.qiskit.targets import Target
 from qshift.executors.qiskit.translation import translate

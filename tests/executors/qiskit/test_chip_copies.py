@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import qshift
 from qshift.errors import LimitError, OptionError, UnsupportedError
-from qshift.executors.qiskit.copies import mean_counts, mean_values
+from qshift.executors.qiskit.chip_copies import mean_counts, mean_values
 from qshift.executors.qiskit.device import EstimatorDevice
 from qshift.executors.qiskit.pub_results import decoded, encoded
 
