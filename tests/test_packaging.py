@@ -132,6 +132,7 @@ PLACES = {
     "executors/workers/pools.py": "workers",
     "executors/workers/dask_internals.py": "dask",
     "cli/openqasm.py": "qasm",
+    "cli/openqasm_definitions.py": "qasm",
     "cli/openqasm_loops.py": "qasm",
     "cli/main.py": "plot",
     "optimize/result.py": "plot",
