@@ -79,7 +79,6 @@ class Target:
         self._is_default_level = optimization_level is None
         self.level = _LEVEL if optimization_level is None else int(optimization_level)
         self._options = dict(options)
-        self.usage = Usage(options)
         self._circuits: LRUCache[Hashable, QuantumCircuit] = LRUCache(self.most_circuits)
         self._patched: LRUCache[Hashable, QuantumCircuit] = LRUCache(self.most_circuits)
         self._lock = Lock()
@@ -87,6 +86,7 @@ class Target:
             from qshift.executors.qiskit import qiskit_internals as runtime
 
             runtime.check_options(options)
+        self.usage = Usage(options)
 
     @cached_property
     def _device(self) -> BackendV2:

@@ -163,7 +163,9 @@ class Preparation:
                 isa = self._transpiled(circuit, angles, rotated, make)
             sampled.append(isa.measuring([wires.index(wire) for wire in basis.wires]))
             copies.append(len(isa.places))
-        timings = tuple(each and self._target.timing(each) for each in (bare, *sampled))
+        timings = tuple(
+            None if each is None else self._target.timing(each) for each in (bare, *sampled)
+        )
         bases = groups(observables)
         ready = Prepared(
             found, bases, bare, observables, tuple(sampled), timings, tuple(copies), angles

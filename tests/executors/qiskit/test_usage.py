@@ -67,6 +67,12 @@ def test_small_jobs_count_with_what_each_takes_itself():
     assert tracker.totals["jobs"] == 5
 
 
+def test_a_circuit_without_gates_takes_time():
+    device = qshift.device("fake-manila", shots=1000, resilience_level=0)
+    plan = qshift.qnode(device)(lambda: qml.expval(qml.Z(0))).plan()
+    assert plan.seconds == pytest.approx(2 + 1000 * 250e-6, rel=0.05)
+
+
 def test_the_repetition_delay_is_the_one_that_is_chosen():
     x, seconds = tf.zeros(4, tf.float64), []
     for options in {}, {"execution": {"rep_delay": 1e-3}}:
