@@ -64,6 +64,8 @@ class Plan:
         precision: What the shots of all orders together cost; None on exact simulators.
         pilot: The part of the shots from which variances are estimated first. Circuits, batches and
             jobs count twice then.
+        chosen: Whether there are orders with fewer shots than circuits, so that the circuits of
+            these are chosen at random.
     """
 
     orders: tuple[Order, ...]
@@ -74,6 +76,7 @@ class Plan:
     shared: tuple[str, ...] = ()
     precision: Precision | None = None
     pilot: float = 0.0
+    chosen: bool = False
 
     @property
     def circuits(self) -> int:
@@ -137,6 +140,7 @@ class Plan:
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
         asked, pilot = asked or Shots(per_circuit=max(shots, 1)), 0.0
+        chosen = False
         for k in range(max(map(len, axes), default=0) + 1):
             same = [each for each in axes if len(each) == k]
             wanted = indices_along(same)
@@ -149,7 +153,10 @@ class Plan:
                 step = node.request(wanted)
                 node = step.node
             run = len(step.new_points) + len(asked.again(step))
-            circuits, taken = run * points, shots * (int(run > 0) if per_batch else run)
+            taken = shots * (int(run > 0) if per_batch else run)
+            if asked.are_too_few(taken, run):
+                run, chosen = min(run, taken), True
+            circuits = run * points
             times = 1
             if run and asked.has_pilot(taken, run):
                 times, pilot = 2, asked.pilot or 0.0
@@ -168,8 +175,8 @@ class Plan:
         precision = None
         if shots and isinstance(planner, SampledPlanner):
             precision = planner.precision(indices_along(axes))
-        objective = planner.objective
-        return cls(tuple(orders), parameters, objective, points, adjoint, shared, precision, pilot)
+        told = points, adjoint, shared, precision, pilot, chosen
+        return cls(tuple(orders), parameters, planner.objective, *told)
 
     @classmethod
     def total(cls, plans: Sequence[Plan]) -> Plan:
@@ -183,8 +190,8 @@ class Plan:
         shared = tuple(each for plan in plans for each in plan.shared)
         precision = plans[0].precision if len(plans) == 1 else None
         pilot = max(plan.pilot for plan in plans)
-        objective = plans[0].objective
-        return cls(orders, parameters, objective, points, adjoint, shared, precision, pilot)
+        told = points, adjoint, shared, precision, pilot, any(plan.chosen for plan in plans)
+        return cls(orders, parameters, plans[0].objective, *told)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the plan as plain data."""
@@ -192,8 +199,9 @@ class Plan:
         del data["precision"]
         if self.precision is not None:  # of samples only
             data["precision"] = self.precision._asdict()
-        if not self.pilot:
-            del data["pilot"]
+        for rare in ("pilot", "chosen"):
+            if not data[rare]:
+                del data[rare]
         return data | {
             "circuits": self.circuits,
             "batches": self.batches,
@@ -218,6 +226,8 @@ class Plan:
                 f"{self.pilot:.0%} of the shots are drawn first, to estimate variances: circuits "
                 "run twice, in two batches."
             )
+        if self.chosen:
+            notes.append("Fewer shots than circuits: these are chosen at random.")
         return notes if self.seconds is None else [*notes, _NOTE]
 
     def _cells(self) -> dict[str, list[str]]:
