@@ -2,7 +2,7 @@
 
 Run ``python benchmarks/shots.py``; it takes about two minutes. The cost of a plan is the number of
 its shots times the summed variance of the value and all derivatives up to an order, which does not
-depend on the number. Each function is a product, with a wire for each parameter:
+depend on the number. Each function is a product, with a wire or two for each parameter:
 
 - equal: the cost with equal shots, computed from the true variances;
 - by plan: the cost with shots of their own, of the plan for unit variances, computed likewise;
@@ -41,10 +41,9 @@ class Case(NamedTuple):
     Attributes:
         name: What the table calls it.
         p: The number of parameters.
-        repeats: How many gates share each of them.
+        repeats: How many rotations share each of them; 0 for one controlled rotation.
         order: The highest order that is wanted.
         shots: Shots of a circuit on the average.
-        unit: What the parameters are multiplied by: the lowest frequency.
     """
 
     name: str
@@ -52,25 +51,31 @@ class Case(NamedTuple):
     repeats: int
     order: int
     shots: int = 300
-    unit: float = 1.0
 
     @property
     def spectrum(self) -> tuple[float, ...]:
-        return tuple(self.unit * (k + 1) for k in range(self.repeats))
+        return tuple(map(float, range(1, self.repeats + 1))) if self.repeats else (0.5, 1.0)
 
     def function(self, x: tf.Tensor) -> object:
         """The circuit."""
+        observables = [qml.Z(j) for j in range(self.p)]
         for j in range(self.p):
             for k in range(self.repeats):
-                qml.RX(self.unit * x[..., j], wires=j)
+                qml.RX(x[..., j], wires=j)
                 if k + 1 < self.repeats:
                     qml.RZ(1.1 + 0.3 * k, wires=j)
-        return qml.expval(qml.prod(*map(qml.Z, range(self.p))))
+            if not self.repeats:
+                control = self.p + j
+                qml.RY(1.2, wires=control)
+                qml.CRX(x[..., j], wires=[control, j])
+                qml.RY(-1.2, wires=control)
+                observables.append(qml.Z(control))
+        return qml.expval(qml.prod(*observables))
 
 
 CASES = [
     Case("one frequency, 4 parameters", 4, 1, 2),
-    Case("frequencies 1/2 and 1, 4 parameters", 4, 2, 2, unit=0.5),
+    Case("frequencies 1/2 and 1, 4 parameters", 4, 0, 2),
     Case("frequencies 1 to 4, 2 parameters", 2, 4, 2),
     Case("frequencies 1 to 10, 2 parameters, gradient", 2, 10, 1),
     Case("frequencies 1 to 10, 2 parameters", 2, 10, 2, 150),
