@@ -140,7 +140,7 @@ def _load3(text: str, name: str) -> tuple[QuantumCircuit, dict[str, Any], list[N
         tree = written_out(tree, name)
         circuit = qiskit_qasm3_import.convert(tree)
     except openqasm3.parser.QASM3ParsingError as error:
-        reason = str(error) or complaints.getvalue().strip()
+        reason = str(error) or complaints.getvalue().strip() or "it ends within a statement"
         raise OpenQASMError(f"{name} is not valid OpenQASM: {reason}") from error
     except qiskit_qasm3_import.ConversionError as error:
         raise OpenQASMError(f"{name} cannot be read: line {error}") from error

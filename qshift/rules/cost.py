@@ -64,6 +64,8 @@ class Plan:
         precision: What the shots of all orders together cost; None on exact simulators.
         pilot: The part of the shots from which variances are estimated first. Circuits, batches and
             jobs count twice then.
+        chosen: Whether there are orders with fewer shots than circuits, so that the circuits of
+            these are chosen at random.
         saved: QPU seconds that copies of the circuit on one chip save; 0 without copies.
     """
 
@@ -75,6 +77,7 @@ class Plan:
     shared: tuple[str, ...] = ()
     precision: Precision | None = None
     pilot: float = 0.0
+    chosen: bool = False
     saved: float = 0.0
 
     @property
@@ -141,6 +144,7 @@ class Plan:
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
         asked, pilot = asked or Shots(per_circuit=max(shots, 1)), 0.0
+        chosen = False
         saved = 0.0
         for k in range(max(map(len, axes), default=0) + 1):
             same = [each for each in axes if len(each) == k]
@@ -154,7 +158,10 @@ class Plan:
                 step = node.request(wanted)
                 node = step.node
             run = len(step.new_points) + len(asked.again(step))
-            circuits, taken = run * points, shots * (int(run > 0) if per_batch else run)
+            taken = shots * (int(run > 0) if per_batch else run)
+            if asked.are_too_few(taken, run):
+                run, chosen = min(run, taken), True
+            circuits = run * points
             times = 1
             if run and asked.has_pilot(taken, run):
                 times, pilot = 2, asked.pilot or 0.0
@@ -175,10 +182,8 @@ class Plan:
         precision = None
         if shots and isinstance(planner, SampledPlanner):
             precision = planner.precision(indices_along(axes))
-        objective = planner.objective
-        return cls(
-            tuple(orders), parameters, objective, points, adjoint, shared, precision, pilot, saved
-        )
+        told = points, adjoint, shared, precision, pilot, chosen, saved
+        return cls(tuple(orders), parameters, planner.objective, *told)
 
     @classmethod
     def total(cls, plans: Sequence[Plan]) -> Plan:
@@ -192,19 +197,19 @@ class Plan:
         shared = tuple(each for plan in plans for each in plan.shared)
         precision = plans[0].precision if len(plans) == 1 else None
         pilot, saved = max(plan.pilot for plan in plans), sum(plan.saved for plan in plans)
-        objective = plans[0].objective
-        return cls(orders, parameters, objective, points, adjoint, shared, precision, pilot, saved)
+        chosen = any(plan.chosen for plan in plans)
+        told = points, adjoint, shared, precision, pilot, chosen, saved
+        return cls(orders, parameters, plans[0].objective, *told)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the plan as plain data."""
         data = asdict(self)
         del data["precision"]
-        if not self.saved:  # of copies only
-            del data["saved"]
         if self.precision is not None:  # of samples only
             data["precision"] = self.precision._asdict()
-        if not self.pilot:
-            del data["pilot"]
+        for rare in ("pilot", "chosen", "saved"):
+            if not data[rare]:
+                del data[rare]
         return data | {
             "circuits": self.circuits,
             "batches": self.batches,
@@ -229,6 +234,8 @@ class Plan:
                 f"{self.pilot:.0%} of the shots are drawn first, to estimate variances: circuits "
                 "run twice, in two batches."
             )
+        if self.chosen:
+            notes.append("Fewer shots than circuits: these are chosen at random.")
         if self.seconds is None:
             return notes
         if self.saved > 0:

@@ -227,7 +227,7 @@ def test_tensorflow_differentiates_through_the_angles_of_openqasm3():
         ),
         (HEAD3 + "qubit q;\nrx(0.1 q;", "not valid OpenQASM: line 4:7"),
         (HEAD3 + "qubit q;\nrx(gamma) q;", "bad.qasm cannot be read: line 4,"),
-        ("what is this", "not valid OpenQASM"),
+        ("what is this", "not valid OpenQASM: it ends within a statement"),
         ("", "bad.qasm is empty"),
         (" // nothing\n", "bad.qasm is empty"),
         ("OPENQASM 4.0; qubit q;", "bad.qasm is OpenQASM 4; expected OpenQASM 2 or 3"),
