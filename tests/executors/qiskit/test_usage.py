@@ -68,9 +68,9 @@ def test_small_jobs_count_with_what_each_takes_itself():
 
 
 def test_a_circuit_without_gates_takes_time():
-    device = qshift.device("fake-manila", shots=1000, resilience_level=0)
-    plan = qshift.qnode(device)(lambda: qml.expval(qml.Z(0))).plan()
-    assert plan.seconds == pytest.approx(2 + 1000 * 250e-6, rel=0.05)
+    device = qshift.device("fake-manila", shots=4000, resilience_level=0, max_qpu_seconds=2.9)
+    with pytest.raises(LimitError, match=r"about 3\.\d+ QPU seconds"):
+        qshift.qnode(device)(lambda: qml.expval(qml.Z(0)))()
 
 
 def test_the_repetition_delay_is_the_one_that_is_chosen():
