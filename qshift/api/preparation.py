@@ -299,5 +299,6 @@ class Preparation:
             adjoint=self._is_adjoint(run),
             jobs=lambda circuits: self.executor.jobs(run, circuits),
             seconds=lambda circuits: self.executor.seconds(run, circuits),
+            alone=lambda circuits: self.executor.seconds_alone(run, circuits),
             shared=() if circuit is run else circuit.shared,
         )

@@ -70,6 +70,9 @@ class Usage:
     Args:
         options: The Estimator's options, in nested tables. What they leave open is as the service
             has it by default.
+
+    Attributes:
+        mends_readout: Whether an Estimator mitigates errors of the readout.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -80,13 +83,13 @@ class Usage:
         if self._pec is not None:
             self._zne = None
         self._readout = chosen.get("measure_noise_learning", {})
-        self._mends_readout = chosen.get("measure_mitigation", level >= 1)
+        self.mends_readout = chosen.get("measure_mitigation", level >= 1)
         self._layers = chosen.get("layer_noise_learning", {})
         self._learns = self._pec is not None or self._is_pea
         if chosen.get("layer_noise_model") is not None:
             self._learns = False
         self._twirls = {
-            "estimator": self._mends_readout
+            "estimator": self.mends_readout
             or self._pec is not None
             or self._is_pea
             or self._twirling.get("enable_measure", level >= 1)
@@ -124,7 +127,7 @@ class Usage:
         if primitive != "estimator":
             return 0.0
         executions = 0
-        if self._mends_readout:
+        if self.mends_readout:
             number = self._readout.get("num_randomizations", 32)
             size = self._readout.get("shots_per_randomization", "auto")
             executions += number * (self._per_randomization(shots) if size == "auto" else size)
