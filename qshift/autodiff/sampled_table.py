@@ -16,7 +16,7 @@ class SampledTable(Table):
     """A table of values from samples, with a number of shots for each point.
 
     The function that `partials` is given takes the shots int64[N] of points as well. With errors,
-    it returns values and their variances one after the other, float64[N, 2 * M].
+    it returns behind the values of each point their variances, or all their covariances.
 
     Args:
         values: M, the number of values at one point.
@@ -26,10 +26,13 @@ class SampledTable(Table):
         shots: The unit of the plan's shots.
         least: The least number of shots of a point, where plans give each point its own.
         offset: In [0, 1), decides how these are rounded.
-        errors: Whether values come with their variances.
+        errors: How many numbers behind the values of a point say how large their errors are: none,
+            M variances, or M * M covariances.
+        observed: Whether results that have been read must stay what they are in the table, so that
+            no point is run again for more shots.
     """
 
-    __slots__ = ("_least", "_offset", "_sampled", "_shots", "_variances")
+    __slots__ = ("_least", "_observed", "_offset", "_sampled", "_shots", "_variances")
 
     def __init__(
         self,
@@ -40,11 +43,13 @@ class SampledTable(Table):
         shots: int,
         least: int = LEAST,
         offset: float = 0.5,
-        errors: bool = False,
+        errors: int = 0,
+        observed: bool = False,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
+        self._observed = observed
         self._shots, self._least, self._offset = shots, least, offset
-        self._variances = self._values if errors else None
+        self._variances = np.empty((0, len(parameters), errors)) if errors else None
         self._sampled = np.empty((0, len(parameters), 1), np.int64)  # the shots of the points
 
     @property
@@ -59,6 +64,18 @@ class SampledTable(Table):
         coefficients = self._node.step(indices).coefficients.toarray()
         return np.einsum("ak,knm->kanm", coefficients, np.sqrt(self._variances))
 
+    def combination(self, indices: tuple[Index, ...]) -> np.ndarray:
+        """See `Table`."""
+        return self._node.step(indices).coefficients.toarray()
+
+    def variance(self, slopes: np.ndarray, rows: np.ndarray) -> float:
+        """See `Table`. A value that is no number counts only where the function depends on it."""
+        assert self._variances is not None, "values come without covariances"
+        used, count = (slopes != 0).any(axis=2), slopes.shape[2]
+        covariances = self._variances[: len(slopes), rows].reshape(*slopes.shape, count)
+        each = np.einsum("knm,knml,knl->kn", slopes, covariances, slopes)
+        return float(each[used].sum())
+
     def _run(self, step: Step, function: Callable) -> None:
         """Runs the points of a step, each with its own number of shots.
 
@@ -70,6 +87,9 @@ class SampledTable(Table):
         shares = np.ones(new) if step.shots is None else step.shots
         # Too few further shots are not worth a circuit.
         worth = shares[new:] * self._shots >= self._least
+        if self._observed and len(again):
+            worth[:] = False
+            shares = shares * (shares.sum() / shares[:new].sum())
         again, shares = again[worth], np.append(shares[:new], shares[new:][worth])
         if step.shots is None:
             numbers = np.full((new, rows), self._shots)
@@ -85,7 +105,7 @@ class SampledTable(Table):
         points = (*step.new_points, *(old[k] for k in again.tolist()))
         found = function(self._shifted(self.parameters, points), numbers.ravel())
         numbers, count = numbers[:, :, None], self._values.shape[2]
-        found = found.reshape(len(points), rows, count * (1 + (self._variances is not None)))
+        found = found.reshape(len(points), rows, found.shape[1])
         values, variances = found[:, :, :count], found[:, :, count:]
         if len(again):
             before, more = self._sampled[again], numbers[new:]
