@@ -20,7 +20,6 @@ from qshift.rules.planner import Index, Planner, PlanNode, Step
 from qshift.rules.shifting import Shifter
 
 _OVERHEAD = 4096  # bytes of an evaluation without its numbers
-_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Structure(Protocol):
@@ -77,14 +76,14 @@ class Table:
         step = self._node.step(indices)
         one = self._values.shape[1:]  # the values of one point of the plan
         if step.new_points:
-            self._run(step, function)
+            self._run(step, indices, function)
             self._node = step.node
         if len(self._values) == 1 and indices == ((),):  # the only point is that of the call
             return self._values
         flat = self._values.reshape(len(self._values), math.prod(one))
         return (step.coefficients @ flat).reshape(len(indices), *one)
 
-    def _run(self, step: Step, function: Callable) -> None:
+    def _run(self, step: Step, indices: tuple[Index, ...], function: Callable) -> None:
         """Runs the points of a step."""
         points = self.parameters
         if step.new_points != ((),):
@@ -138,6 +137,7 @@ class Evaluation:
         errors: Whether `deviations` will be asked for.
         observer: Is told what is read in eager mode; None if nobody wants to know. `variance` may
             be asked for then.
+        pilot: Whether the table of values may need variances to spread shots.
 
     Attributes:
         observer: As given.
@@ -180,6 +180,7 @@ class Evaluation:
         sampled: Callable[..., Table] | None = None,
         errors: bool = False,
         observer: Any = None,
+        pilot: bool = False,
     ) -> None:
         self.final = False
         self.observer = observer
@@ -187,7 +188,7 @@ class Evaluation:
         self._circuit = circuit
         self._error: Exception | None = None
         self._errors = 0  # numbers behind the values that say how large their errors are
-        if spread and (errors or observer):
+        if spread and (errors or pilot or observer):
             self._errors = circuit.num_values * (circuit.num_values if observer else 1)
         self._own_shots = spread not in (None, "equal")
         self._executor = executor
@@ -199,12 +200,10 @@ class Evaluation:
         self._shifted = shifted or Shifter(planner.spectra, "Parameter {}".format)
         of_table = parameters, planner.root, self._shifted
         if sampled and (self._own_shots or self._errors):
-            # Of an irrational number's multiples, the parts behind the point fill [0, 1) evenly.
-            offset = math.fmod(number % 1_000_003 * _GOLDEN, 1.0)
             self._values = sampled(
                 circuit.num_values,
                 *of_table,
-                offset=offset,
+                number=number,
                 errors=self._errors,
                 observed=observer is not None,
             )

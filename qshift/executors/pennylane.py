@@ -135,6 +135,11 @@ class PennyLaneExecutor(Executor):
         products = values[:, :, None] * np.eye(circuit.num_values)
         return values, covariance_of_means(values, products, 0.0, 1.0, shots)
 
+    def require_errors(self, circuit: Circuit) -> None:
+        """Raises UnsupportedError where `estimates` would; runs nothing."""
+        if circuit.shots:
+            extremes(circuit)
+
     def allots(self, circuit: Circuit) -> bool:
         """Whether each point may have its own number of shots: on simulators, where running points
         of different shots apart costs little."""
