@@ -66,6 +66,7 @@ class Plan:
             jobs count twice then.
         chosen: Whether there are orders with fewer shots than circuits, so that the circuits of
             these are chosen at random.
+        saved: QPU seconds that copies of the circuit on one chip save; 0 without copies.
     """
 
     orders: tuple[Order, ...]
@@ -77,6 +78,7 @@ class Plan:
     precision: Precision | None = None
     pilot: float = 0.0
     chosen: bool = False
+    saved: float = 0.0
 
     @property
     def circuits(self) -> int:
@@ -121,6 +123,7 @@ class Plan:
         adjoint: bool = False,
         jobs: Callable[[int], int] | None = None,
         seconds: Callable[[int], float | None] | None = None,
+        alone: Callable[[int], float | None] | None = None,
         shared: tuple[str, ...] = (),
     ) -> Plan:
         """Plans partial derivatives, order by order.
@@ -136,11 +139,13 @@ class Plan:
             adjoint: Whether the device gives first derivatives.
             jobs: From the number of circuits of a batch to that of its jobs.
             seconds: From the number of circuits of a batch to its QPU seconds.
+            alone: The same if only one copy of each circuit ran at a time.
             shared: Parameters with a joint spectrum, in words.
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
         asked, pilot = asked or Shots(per_circuit=max(shots, 1)), 0.0
         chosen = False
+        saved = 0.0
         for k in range(max(map(len, axes), default=0) + 1):
             same = [each for each in axes if len(each) == k]
             wanted = indices_along(same)
@@ -169,13 +174,15 @@ class Plan:
             )
             batches, sent = int(circuits > 0), jobs(circuits) if jobs and circuits else 0
             time = seconds(circuits) if seconds else None
+            if time is not None and alone:
+                saved += (alone(circuits) or 0.0) - time
             counts = times * circuits, total, times * batches, taken * points, recursion
             orders.append(Order(k, *counts, times * sent, time))
         parameters = len({j for each in axes for columns in each for j in columns})
         precision = None
         if shots and isinstance(planner, SampledPlanner):
             precision = planner.precision(indices_along(axes))
-        told = points, adjoint, shared, precision, pilot, chosen
+        told = points, adjoint, shared, precision, pilot, chosen, saved
         return cls(tuple(orders), parameters, planner.objective, *told)
 
     @classmethod
@@ -189,8 +196,9 @@ class Plan:
         points, adjoint = max(plan.points for plan in plans), any(plan.adjoint for plan in plans)
         shared = tuple(each for plan in plans for each in plan.shared)
         precision = plans[0].precision if len(plans) == 1 else None
-        pilot = max(plan.pilot for plan in plans)
-        told = points, adjoint, shared, precision, pilot, any(plan.chosen for plan in plans)
+        pilot, saved = max(plan.pilot for plan in plans), sum(plan.saved for plan in plans)
+        chosen = any(plan.chosen for plan in plans)
+        told = points, adjoint, shared, precision, pilot, chosen, saved
         return cls(orders, parameters, plans[0].objective, *told)
 
     def to_dict(self) -> dict[str, Any]:
@@ -199,7 +207,7 @@ class Plan:
         del data["precision"]
         if self.precision is not None:  # of samples only
             data["precision"] = self.precision._asdict()
-        for rare in ("pilot", "chosen"):
+        for rare in ("pilot", "chosen", "saved"):
             if not data[rare]:
                 del data[rare]
         return data | {
@@ -228,7 +236,11 @@ class Plan:
             )
         if self.chosen:
             notes.append("Fewer shots than circuits: these are chosen at random.")
-        return notes if self.seconds is None else [*notes, _NOTE]
+        if self.seconds is None:
+            return notes
+        if self.saved > 0:
+            notes.append(f"Copies on one chip save {self.saved:,.1f} QPU seconds.")
+        return [*notes, _NOTE]
 
     def _cells(self) -> dict[str, list[str]]:
         """Returns the columns to show, heading -> one text for each order."""
