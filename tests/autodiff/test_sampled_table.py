@@ -62,7 +62,7 @@ class Measured:
             shifted,
             shots,
             seed=1,
-            errors=True,
+            errors=len(coins.factors),
             of_one=of_one if largest is None else (of_one[0], largest),
         )
         self.found = np.concatenate([self.table.partials(each, coins) for each in requests])
@@ -231,7 +231,7 @@ def test_no_variance_to_go_by(value):
     made = planner([Frequencies((1.0,))], np.ones((1, 1), dtype=bool), "shots", "own")
     shots = Shots(per_circuit=100, pilot=0.2)
     table = SampledTable(
-        1, np.zeros((1, 1)), made.root, Shifter(made.spectra, str), shots, 1, errors=True
+        1, np.zeros((1, 1)), made.root, Shifter(made.spectra, str), shots, 1, errors=1
     )
     table.partials(((0,),), constant)
     np.testing.assert_array_equal(batches, [[20, 20], [80, 80]])
@@ -239,9 +239,7 @@ def test_no_variance_to_go_by(value):
     made = planner([Frequencies((1.0,))], np.ones((1, 1), dtype=bool), "shots", "error")
     moved = Shifter(made.spectra, str)
     shots = Shots(error=0.05, pilot=0.15)
-    table = SampledTable(
-        1, np.zeros((1, 1)), made.root, moved, shots, 1, errors=True, of_one=of_one
-    )
+    table = SampledTable(1, np.zeros((1, 1)), made.root, moved, shots, 1, errors=1, of_one=of_one)
     table.partials(((0,),), constant)
     np.testing.assert_array_equal(batches[2:], [[30, 30], [2, 2]])
 
@@ -265,7 +263,7 @@ def test_an_empty_batch(shots):
         made.root,
         Shifter(made.spectra, str),
         shots,
-        errors=True,
+        errors=1,
         of_one=(np.ones(1), np.ones(1)),
     )
     assert table.partials(((), (0,)), coins).shape == (2, 0, 1)

@@ -72,6 +72,8 @@ class EstimatorDevice(qml.devices.Device):
             one, or that of the environment variables QISKIT_IBM_TOKEN and QISKIT_IBM_INSTANCE.
         instance: A CRN or name; None for the account's.
         mode: ``"job"`` (the default), ``"batch"`` or ``"session"``, with IBM's backends.
+        use_fractional_gates: Whether circuits may use RX and RZZ gates of any angle, with IBM's
+            backends that have them. They do not go together with twirled gates.
         max_time: QPU seconds after which a job is cancelled; with a batch or session, seconds after
             which that is closed.
         **options: Options of `qiskit_ibm_runtime.EstimatorV2`, such as ``resilience_level=1`` or
@@ -114,6 +116,7 @@ class EstimatorDevice(qml.devices.Device):
         instance: str | None = None,
         mode: str | None = None,
         max_time: int | None = None,
+        use_fractional_gates: bool | None = None,
         **options: Any,
     ) -> None:
         given = dict(locals())
@@ -138,6 +141,7 @@ class EstimatorDevice(qml.devices.Device):
             instance=instance,
             mode=mode,
             max_time=max_time,
+            use_fractional_gates=use_fractional_gates,
         )
         require_number(copies)
         if copies is not None and self.target.is_aer:

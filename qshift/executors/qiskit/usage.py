@@ -73,6 +73,8 @@ class Usage:
 
     Attributes:
         mends_readout: Whether an Estimator mitigates errors of the readout.
+        against_fractional_gates: What is asked for that IBM's fractional gates cannot be run with,
+            in words, or "".
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -88,12 +90,22 @@ class Usage:
         self._learns = self._pec is not None or self._is_pea
         if chosen.get("layer_noise_model") is not None:
             self._learns = False
+        twirls_gates = self._twirling.get("enable_gates", level >= 2)
+        self.against_fractional_gates = (
+            "probabilistic error cancellation (pec_mitigation)"
+            if self._pec is not None
+            else 'the amplifier "pea"'
+            if self._is_pea
+            else "twirled gates (twirling.enable_gates, which resilience_level=2 sets)"
+            if twirls_gates
+            else ""
+        )
         self._twirls = {
             "estimator": self.mends_readout
             or self._pec is not None
             or self._is_pea
             or self._twirling.get("enable_measure", level >= 1)
-            or self._twirling.get("enable_gates", level >= 2),
+            or twirls_gates,
             "sampler": self._twirling.get("enable_measure") or self._twirling.get("enable_gates"),
         }
 
