@@ -84,10 +84,13 @@ def conditional(circuit: Circuit) -> Conditional | None:
         known = {wire for wire in op.control_wires if wire in found and found[wire][1] <= position}
         if known:
             conditions[position] = [(found[w][0], bool(value)) for w, value in both if w in known]
-            operations[position] = _controlled(op, [(w, v) for w, v in both if w not in known])
-    bare = replace(circuit, operations=tuple(operations))
+            bare = _controlled(op, [(w, v) for w, v in both if w not in known])
+            if len(qml.pytrees.flatten(bare)[0]) != len(qml.pytrees.flatten(op)[0]):
+                return None  # slots count the leaves of a gate
+            operations[position] = bare
+    without = replace(circuit, operations=tuple(operations))
     spared = frozenset(sources)
-    return Conditional(bare, spared, len(found), measured, replaced, conditions)
+    return Conditional(without, spared, len(found), measured, replaced, conditions)
 
 
 def _only_read(circuit: Circuit, wire: Any, positions: list[int]) -> bool:
