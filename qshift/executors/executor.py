@@ -203,6 +203,10 @@ class Executor(ABC):
         """Returns how many QPU seconds such a batch takes; None if no quantum processor runs it."""
         return None
 
+    def seconds_alone(self, circuit: Circuit, points: int) -> float | None:
+        """Returns what `seconds` would be if only one copy of a circuit ran at a time."""
+        return self.seconds(circuit, points)
+
     def grain(self, circuit: Circuit) -> int | None:
         """Returns how many points of a batch have to stay together for equal results.
 

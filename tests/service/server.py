@@ -75,6 +75,7 @@ class Service:
                 Machine("ibm_ideal", "FakeManilaV2", noisy=False),
                 Machine("ibm_manila", "FakeManilaV2"),
                 Machine("ibm_sherbrooke", "FakeSherbrooke"),
+                Machine("ibm_fractional", "FakeFractionalBackend"),
             )
         }
         self.queue = Queue(seed, delay, ahead)
