@@ -29,7 +29,7 @@ class SampledTable(Table):
     """A table of values from samples, with a number of shots for each point.
 
     The function that `partials` is given takes the shots int64[N] of points as well. With errors,
-    it returns values and their variances one after the other, float64[N, 2 * M].
+    it returns behind the values of each point their variances, or all their covariances.
 
     Args:
         values: M, the number of values at one point.
@@ -39,10 +39,13 @@ class SampledTable(Table):
         shots: The shots; a pilot share needs errors.
         seed: Decides together with `number` how shots are rounded; None for chance.
         number: The number of the call.
-        errors: Whether values come with their variances.
+        errors: How many numbers behind the values of a point say how large their errors are: none,
+            M variances, or M * M covariances.
+        observed: Whether the covariances are wanted, and results that have been read must stay what
+            they are in the table, so that no point is run again for more shots.
     """
 
-    __slots__ = ("_chance", "_sampled", "_shots", "_variances")
+    __slots__ = ("_chance", "_errors", "_observed", "_sampled", "_shots", "_variances")
 
     def __init__(
         self,
@@ -53,11 +56,13 @@ class SampledTable(Table):
         shots: Shots,
         seed: int | Sequence[int] | None = None,
         number: int = 0,
-        errors: bool = False,
+        errors: int = 0,
+        observed: bool = False,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
         self._shots, self._chance = shots, (seed, number)
-        self._variances = self._values if errors else None
+        self._errors, self._observed = errors, observed
+        self._variances = np.empty((0, len(parameters), errors)) if errors else None
         # The shots of the points, as they were planned.
         self._sampled = np.empty((0, len(parameters), 1))
 
@@ -73,6 +78,18 @@ class SampledTable(Table):
         coefficients = self._node.step(indices).coefficients.toarray()
         return np.einsum("ak,knm->kanm", coefficients, np.sqrt(self._variances))
 
+    def combination(self, indices: tuple[Index, ...]) -> np.ndarray:
+        """See `Table`."""
+        return self._node.step(indices).coefficients.toarray()
+
+    def variance(self, slopes: np.ndarray, rows: np.ndarray) -> float:
+        """See `Table`. A value that is no number counts only where the function depends on it."""
+        assert self._variances is not None, "values come without covariances"
+        used, count = (slopes != 0).any(axis=2), slopes.shape[2]
+        covariances = self._variances[: len(slopes), rows].reshape(*slopes.shape, count)
+        each = np.einsum("knm,knml,knl->kn", slopes, covariances, slopes)
+        return float(each[used].sum())
+
     def _run(self, step: Step, indices: tuple[Index, ...], function: Callable) -> None:
         """Runs the points of a step, each with its own number of shots.
 
@@ -80,7 +97,7 @@ class SampledTable(Table):
             ValueError: If there are too few shots for that.
         """
         new, old, shots = len(step.new_points), self._node.points, self._shots
-        again = shots.again(step)
+        again = shots.again(step)[: 0 if self._observed else None]
         points = (*step.new_points, *(old[k] for k in again.tolist()))
         wanted = self._wanted(step, again)
         in_all = wanted.sum()
@@ -121,6 +138,8 @@ class SampledTable(Table):
             return np.full(new, float(shots.number))
         kept = np.append(np.ones(new, dtype=bool), np.isin(step.again, again))
         wanted = step.shots[kept] * shots.number
+        if self._observed and not kept.all():
+            wanted *= step.shots.sum() / step.shots[kept].sum()
         if shots.least > LEAST and shots.are_too_few(wanted.sum(), len(wanted)):
             raise ValueError(
                 f"A batch of {len(wanted)} circuits takes {shots.number} shots in all, less than "
@@ -157,7 +176,10 @@ class SampledTable(Table):
         expected, times = planned[:, :, None], (numbers / planned)[:, :, None]
         # How much the numbers of shots vary. That those of neighbours vary together is left out.
         chance = (expected % 1.0) * (1 - expected % 1.0) / expected**2
-        return times * values, times**2 * variances + times * chance * values**2
+        squares = values**2
+        if self._observed:
+            squares = np.einsum("knm,knl->knml", values, values).reshape(variances.shape)
+        return times * values, times**2 * variances + times * chance * squares
 
     def _in_two_batches(
         self,
@@ -182,7 +204,8 @@ class SampledTable(Table):
         first = first.astype(np.int64)
         values, variances = self._drawn(points, first, function)
         part = first / numbers  # not by the shots of the second batch, which depend on these values
-        wanted = np.einsum("mkn,knm->kn", importance, variances * first[:, :, None])
+        of_each = variances[:, :, :: values.shape[2] + 1] if self._observed else variances
+        wanted = np.einsum("mkn,knm->kn", importance, of_each * first[:, :, None])
         wanted = (1 - part) * np.sqrt(np.where(np.isfinite(wanted), wanted, 0.0))
         left = numbers - first
         wanted = np.where(wanted.any(axis=0), wanted, left)
@@ -205,7 +228,7 @@ class SampledTable(Table):
         none, and no variances if values come without."""
         parameters, shots = self._shifted(self.parameters, points), numbers.ravel()
         run, count = shots > 0, self._values.shape[2]
-        found = np.zeros((len(shots), count * (1 + (self._variances is not None))))
+        found = np.zeros((len(shots), count + self._errors))
         found[run] = function(parameters[run], shots[run])
         found = found.reshape(*numbers.shape, found.shape[1])
         return found[:, :, :count], found[:, :, count:]

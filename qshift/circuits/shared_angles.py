@@ -100,8 +100,8 @@ class Spread:
     def __call__(self, joint: Joint, points: np.ndarray, call: Any = None) -> np.ndarray:
         return self._executor(joint.circuit, points, call)
 
-    def estimates(self, joint: Joint, points: np.ndarray, call: Any) -> Any:
-        return self._executor.estimates(joint.circuit, points, call)
+    def estimates(self, joint: Joint, points: np.ndarray, call: Any, jointly: bool) -> Any:
+        return self._executor.estimates(joint.circuit, points, call, jointly)
 
     def gradients(self, joint: Joint, points: np.ndarray) -> np.ndarray:
         return joint.gather(self._executor.gradients(joint.circuit, points))

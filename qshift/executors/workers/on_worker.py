@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from qshift.circuits.circuit import Circuit
     from qshift.executors.executor import Executor
 
-VALUES, GRADIENTS, ESTIMATES = "values", "gradients", "estimates"
+VALUES, GRADIENTS, ESTIMATES, JOINTLY = "values", "gradients", "estimates", "jointly"
 _MOST_LOADED = 64  # circuits
 _LOOK = 1.0  # seconds after which a process looks again whether it still works for somebody
 # Evaluated on a worker by Python's own `eval`, with a pickled task: so the scheduler of a cluster,
@@ -191,8 +191,8 @@ def computed(
 
     Args:
         executor: The executor.
-        kind: ``"values"``, ``"gradients"``, or ``"estimates"``, which are float64[N, 2, M]: values
-            and their variances.
+        kind: ``"values"``; ``"gradients"``; ``"estimates"``, float64[N, 2, M]: values and their
+            variances; or ``"jointly"``, float64[N, 1 + M, M]: values and their covariances.
         circuit: The circuit.
         points: float64[N, P].
         call: The call, with the shots of these points if they have their own.
@@ -202,5 +202,10 @@ def computed(
     shape = (len(points), circuit.num_values)
     if kind == VALUES:
         return executor.as_numbers("run", executor.run(circuit, points, call), shape)
-    sampled = executor.sample(circuit, points, call)
-    return np.stack([executor.as_numbers("sample", each, shape) for each in sampled], axis=1)
+    if kind == ESTIMATES:
+        found, spreads = executor.sample(circuit, points, call)
+        spreads = executor.as_numbers("sample", spreads, shape)[:, None]
+    else:
+        found, spreads = executor.sample_jointly(circuit, points, call)
+        spreads = executor.as_numbers("sample_jointly", spreads, (*shape, circuit.num_values))
+    return np.concatenate([executor.as_numbers("sample", found, shape)[:, None], spreads], axis=1)

@@ -21,6 +21,7 @@ from qshift.executors.workers.dispatch import Parcel, share
 from qshift.executors.workers.on_worker import (
     ESTIMATES,
     GRADIENTS,
+    JOINTLY,
     VALUES,
     Parts,
     computed,
@@ -37,7 +38,7 @@ class _Batch:
 
     Attributes:
         circuit: Refers to the circuit.
-        kind: ``"values"``, ``"gradients"`` or ``"estimates"``.
+        kind: What is computed, see `on_worker.computed`.
         points: float64[N, P].
         found: float64[N, ...], the results.
         done: bool[N], whether a row has its result.
@@ -159,6 +160,15 @@ class WorkersExecutor(Executor):
         found = self._run(ESTIMATES, circuit, points, *self._seeded(circuit, call))
         return found[:, 0], found[:, 1]
 
+    def sample_jointly(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Executor`."""
+        if not self._can_share(circuit, points):
+            return self.local.sample_jointly(circuit, points, call)
+        found = self._run(JOINTLY, circuit, points, *self._seeded(circuit, call))
+        return found[:, 0], found[:, 1:]
+
     def differentiate(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """See `Executor`."""
         if not self._can_share(circuit, points):
@@ -244,8 +254,9 @@ class WorkersExecutor(Executor):
         shape: tuple[int, ...] = (len(points), circuit.num_values)
         if kind == GRADIENTS:
             shape = (*shape, circuit.num_parameters)
-        if kind == ESTIMATES:
-            shape = (len(points), 2, circuit.num_values)
+        if kind in (ESTIMATES, JOINTLY):
+            rows = 1 if kind == ESTIMATES else circuit.num_values
+            shape = (len(points), 1 + rows, circuit.num_values)
         done = np.zeros(len(points), bool)
         return _Batch(weakref.ref(circuit), kind, points.copy(), np.empty(shape), done)
 

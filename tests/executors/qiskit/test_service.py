@@ -600,3 +600,15 @@ def test_fractional_gates_belong_to_backends_of_a_service():
         EstimatorDevice(backend="fake:FakeManilaV2", use_fractional_gates=True)
     with pytest.raises(OptionError, match="expected True or False, got 1"):
         ibm(use_fractional_gates=1)
+
+
+def test_copies_on_patches_of_a_service_are_one_job(loopback):
+    def turned(x):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0)), qml.probs(wires=0)
+
+    device = ibm("ibm_manila", copies=2)
+    with qshift.Tracker() as tracker:
+        value, outcomes = qshift.qnode(device, shots=4001, seed=1)(turned)(0.8)
+    assert tracker.totals["jobs"] == 2 and tracker.totals["shots"] == 2 * 4002
+    np.testing.assert_allclose([value, outcomes[0] - outcomes[1]], np.cos(0.8), atol=0.12)

@@ -3,6 +3,7 @@
 import functools
 import itertools
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pennylane as qml
@@ -147,6 +148,17 @@ def test_own_shots_and_errors_are_equal_to_the_last_bit(name, workers):
     # Points with fewer shots have larger errors: by the law of the root, on the average.
     few, many = (found[2][rows].mean() for rows in (OWN < 30, OWN > 200))
     assert few > 4 * many
+
+
+def test_covariances_are_equal_to_the_last_bit(threads):
+    circuit, call = ring(3, 100), Call(5, shots=OWN)
+    points, found = points_of(circuit), []
+    for each in (None, threads):
+        runner = executor("lightning.qubit", each)
+        found.append(runner.estimates(circuit, points, replace(call, draws={}), jointly=True))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert found[0][1].shape == (COUNT, 5, 5)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
