@@ -162,6 +162,13 @@ class Kept:
         finally:
             self.weigh()
 
+    def pulled_back(self, *asked_for: Any) -> np.ndarray | None:
+        """See `Evaluation`."""
+        try:
+            return self.evaluation.pulled_back(*asked_for)
+        finally:
+            self.weigh()
+
 
 class EvaluatedCalls(Calls):
     """Numbers the calls of a qnode, and finds their evaluations by number.

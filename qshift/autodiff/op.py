@@ -83,7 +83,9 @@ class Partials:
             zeros = tf.zeros([tf.shape(vector)[0], *contracted.shape], tf.float64)
             return zeros_that_follow(zeros, inputs)
         if not tf.executing_eagerly() and (
-            self.program.reproducible or at_hand(contracted.upper, call, tensors) is not None
+            self.program.reproducible
+            or not contracted.pulls
+            and at_hand(contracted.upper, call, tensors) is not None
         ):
             return contracted.of_all(call, inputs)
         return run(contracted, call, inputs)
@@ -113,10 +115,15 @@ class Contracted:
         # A first derivative that a graph contains is nearly always needed as a whole; most higher
         # ones are multiplied by zeros.
         self._needs_all = lower.indices == ((),)
+        # Sums over values take one derivative at each point, once their weights are known.
+        self.pulls = program.pulls_back and kind is Pullback
 
     def __call__(
         self, source: Source, *inputs: tf.Tensor, also: tuple[Any, ...] = ()
     ) -> np.ndarray:
+        if self.pulls:
+            pull = partial(source.pulled_back, also=also)
+            return self._numbers(inputs[-1], partial(source.partials, also=also), pull)
         return self._numbers(inputs[-1], partial(source.partials, also=also))
 
     def gradient(
@@ -141,6 +148,8 @@ class Contracted:
         return self._contraction.of_tensors(run(self.upper, call, tensors), vector, loop)
 
     def needs(self, inputs: Any) -> tuple[Index, ...]:
+        if self.pulls:
+            return ()
         if inputs is not None:
             return self._contraction.needed(inputs[-1]).indices
         return self.upper.indices if self._needs_all else ()

@@ -40,6 +40,8 @@ class Program:
             vectors nor on the order in which TensorFlow runs ops.
         plain: plain() returns the values as a function of TensorFlow ops, from float64[N, P] to
             float64[N, M], for SavedModels, or raises UnsupportedError; None if there is none.
+        pulls_back: Whether derivatives of weighted sums of values are to be had for less than those
+            of all values.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Program:
         calls: EvaluatedCalls,
         reproducible: bool = False,
         plain: Callable[[], Callable[[tf.Tensor], tf.Tensor]] | None = None,
+        pulls_back: bool = False,
     ) -> None:
         self.circuit = circuit
         self.columns = columns
@@ -60,6 +63,7 @@ class Program:
         self.calls = calls
         self.reproducible = reproducible
         self.plain = plain
+        self.pulls_back = pulls_back
         self._partials: dict[tuple[Index, ...], Partials] = {}
         self.values = self.partials(((),))
 
@@ -132,8 +136,26 @@ class Execution(NamedTuple):
         Raises:
             NoShiftRuleError: If a parameter has no exact rule.
         """
+        self._require_rules(indices, *also)
+        return self.evaluation.partials(indices, also)
+
+    def pulled_back(
+        self,
+        lower: tuple[Index, ...],
+        weights: np.ndarray,
+        indices: tuple[Index, ...],
+        also: tuple[tuple[Index, ...], ...] = (),
+    ) -> np.ndarray | None:
+        """See `Evaluation.pulled_back`.
+
+        Raises:
+            NoShiftRuleError: If a parameter has no exact rule.
+        """
+        self._require_rules(indices, *also)
+        return self.evaluation.pulled_back(lower, weights, indices, also)
+
+    def _require_rules(self, *asked_for: Sequence[Index]) -> None:
         # A graph may contain derivatives by parameters without a rule; only those that are used,
         # and so arrive here, are errors.
-        asked_for = itertools.chain(indices, *also)
-        self.circuit.require_rules(j for index in asked_for for j in index)
-        return self.evaluation.partials(indices, also)
+        indices = itertools.chain.from_iterable(asked_for)
+        self.circuit.require_rules(j for index in indices for j in index)

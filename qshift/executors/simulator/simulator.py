@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -138,6 +139,20 @@ class SimulatorExecutor(Executor):
             return self._general.differentiate(circuit, points)
         shape = circuit.num_values, circuit.num_parameters
         return self._found(simulation, simulation.gradients, points, shape)
+
+    def pulls_back(self, circuit: Circuit) -> bool:
+        """See `Executor`."""
+        return self._has_gradients(circuit)
+
+    def pull_back(
+        self, circuit: Circuit, points: np.ndarray, cotangents: np.ndarray
+    ) -> np.ndarray:
+        """See `Executor`."""
+        simulation = self._simulation(circuit)
+        if simulation is None or circuit.shots or not simulation.differentiable:
+            return super().pull_back(circuit, points, cotangents)
+        function = functools.partial(simulation.pulled_back, np.ascontiguousarray(cotangents))
+        return self._found(simulation, function, points, (circuit.num_parameters,))
 
     def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
         """See `Executor`."""
