@@ -29,6 +29,13 @@ def one_order_up(
     return tuple(position), np.array(table, dtype=int).reshape(len(indices), len(columns))
 
 
+def place_of(columns: Sequence[int]) -> slice | list[int]:
+    """Returns how NumPy picks columns fastest."""
+    if columns and tuple(columns) == tuple(range(columns[0], columns[-1] + 1)):
+        return slice(columns[0], columns[-1] + 1)
+    return list(columns)
+
+
 class Needed(NamedTuple):
     """The derivatives that a contraction with a vector needs.
 
@@ -73,6 +80,7 @@ class Contraction:
         self._columns, self._lower, self._active = columns, tuple(lower), active
         self._num_values = num_values
         self._is_whole = tuple(active) == tuple(columns)
+        self._among_all = place_of(active)
         self.upper, self._table = one_order_up(lower, active)
         place = {column: i for i, column in enumerate(columns)}
         self._places = [place[column] for column in active]
@@ -153,7 +161,9 @@ class Pullback(Contraction):
             return result
         pulled = pull(lower, cotangent, indices) if pull else None
         if pulled is not None:
-            result[:, self._places] = pulled[:, self._active]
+            if self._is_whole:
+                return pulled[:, self._among_all]
+            result[:, self._places] = pulled[:, self._among_all]
         else:
             derivatives = evaluate(indices)[:, :, table]
             sums = np.einsum("nma,nmaj->nj", cotangent, derivatives)

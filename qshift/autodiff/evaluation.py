@@ -344,9 +344,10 @@ class Evaluation:
             # A quantum function that is being recorded may need derivatives of another one.
             with QueuingManager.stop_recording():
                 return self._where_finite(run, shape, points, *more)
-        finite = np.isfinite(points).all(axis=1) & getattr(self._circuit, "is_finite", True)
-        if finite.all():
+        finite, is_finite = np.isfinite(points), getattr(self._circuit, "is_finite", True)
+        if is_finite and finite.all():
             return run(points, *more)
+        finite = finite.all(axis=1) & is_finite
         values = np.full((len(points), *shape), np.nan)
         if finite.any():
             values[finite] = run(points[finite], *(each[finite] for each in more))

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.contraction import place_of
 from qshift.autodiff.evaluation import Structure
 from qshift.autodiff.node import run
 from qshift.autodiff.op import Partials
@@ -58,6 +59,7 @@ class Program:
         self.circuit = circuit
         self.columns = columns
         self._in_order = columns == (tuple(range(circuit.num_parameters)),)
+        self._places = tuple(map(place_of, columns))
         self.active = active
         self.start = start
         self.calls = calls
@@ -102,8 +104,8 @@ class Program:
         if len(arrays) == 1 and self._in_order:
             return np.array(arrays[0], dtype=float)
         parameters = np.empty((len(arrays[0]), self.circuit.num_parameters))
-        for array, columns in zip(arrays, self.columns, strict=True):
-            parameters[:, columns] = array
+        for array, place in zip(arrays, self._places, strict=True):
+            parameters[:, place] = array
         return parameters
 
     def execution(self, number: int, arrays: Sequence[np.ndarray]) -> Execution:

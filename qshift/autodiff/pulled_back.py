@@ -22,7 +22,10 @@ def is_exact(weights: np.ndarray) -> bool:
     """Whether derivatives of sums of values with weights float64[N, ...] are as exact as sums of
     derivatives: all numbers are finite and of usual size, and at each point those that are not zero
     are not very different."""
-    sizes = np.abs(weights).reshape(len(weights), -1)
+    sizes = np.abs(weights)
+    if sizes.size and _SMALLEST < sizes.min() and sizes.max() < min(_LARGEST, sizes.min() / _RATIO):
+        return True
+    sizes = sizes.reshape(len(weights), -1)
     largest = sizes.max(axis=1, initial=0.0, keepdims=True)
     usual = (largest == 0.0) | (largest > _SMALLEST) & (largest < _LARGEST)
     return bool(usual.all() and ((sizes == 0.0) | (sizes > _RATIO * largest)).all())
@@ -67,23 +70,24 @@ class PulledBack:
                 sums of values, float64[K, P].
         """
         rows, values, count = self._weights.shape
-        weights = self._weights * planner.mask(self.lower)
-        reached = weights.any(axis=2)
-        points = parameters
+        weights, points = self._weights, parameters
         if self.lower == ((),):
-            weights = weights[:, :, 0]
+            used, weights = weights.any(axis=(0, 2)), weights[:, :, 0]
         else:
+            weights = weights * planner.mask(self.lower)
+            used = weights.any(axis=(0, 2))
             step = planner.root.step(self.lower)
             points = shifted(parameters, step.new_points)
             weights = step.coefficients.T @ weights.reshape(-1, count).T
             weights = weights.reshape(-1, values)
-        found = np.zeros((len(points), parameters.shape[1]))
         needed = weights.any(axis=1)
         if needed.all():
             found = function(points, weights)
-        elif needed.any():
-            found[needed] = function(points[needed], weights[needed])
+        else:
+            found = np.zeros((len(points), parameters.shape[1]))
+            if needed.any():
+                found[needed] = function(points[needed], weights[needed])
         if len(points) > rows:
             found = found.reshape(-1, rows, parameters.shape[1]).sum(axis=0)
-        # What no value with a weight depends on is exactly zero, whatever rounding says.
-        self.sums = found if planner.cones.all() else found * (reached @ planner.cones)
+        # By what no value with a weight depends on, derivatives are exactly zero.
+        self.sums = found * planner.cones[used].any(axis=0)

@@ -234,6 +234,8 @@ class SimulatorExecutor(Executor):
             return function(points.copy(), simulation.alone)
         points = np.ascontiguousarray(points)
         parts = simulation.parts(points)
+        if len(parts) == 1 and not parts[0][1]:  # all of them at once, in their order
+            return function(points, parts[0])
         found = np.empty((len(points), *shape))
         results = spread(parts, lambda part: function(points, part), self._thresholds)
         for (rows, _), values in track(results, len(points), _size, "circuits"):

@@ -32,7 +32,7 @@ class Thresholds:
 
     fewest_together: int = 3
     most_wires_together: int = 12
-    most_lanes: int = 64
+    most_lanes: int = 256
     most_numbers: int = 2**15  # 256 KiB
     widest_moving: int = 4
     most_amplitudes: int = 2**22  # 64 MiB
