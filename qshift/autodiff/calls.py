@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
@@ -121,14 +120,13 @@ class Evaluations:
         bits = parameters.reshape(-1).view(np.int64)
         total = int(bits.sum())  # equal parameters have the same, and others hardly ever
         with self._lock:
-            for others in itertools.count():
-                key = call, total, others
-                evaluation = self._evaluations.get(key)
-                if evaluation is None:
-                    evaluation = self._evaluations[key] = make(parameters)
-                elif not np.array_equal(evaluation.parameters.reshape(-1).view(np.int64), bits):
-                    continue
-                break
+            others = 0
+            while evaluation := self._evaluations.get(key := (call, total, others)):
+                if np.array_equal(evaluation.parameters.reshape(-1).view(np.int64), bits):
+                    break
+                others += 1
+            else:
+                evaluation = self._evaluations[key] = make(parameters)
         kept = Kept(evaluation, self, key)
         kept.weigh()
         return kept

@@ -292,8 +292,8 @@ class Evaluation:
     def _read(
         self, indices: Sequence[tuple[Any, ...]], instead: Callable[[], Any] | None = None
     ) -> Any:
-        """Returns partial derivatives, or what instead() returns; the first call also evaluates those
-        to prefetch."""
+        """Returns partial derivatives, or what instead() returns; the first call also evaluates
+        those to prefetch."""
         if self._error:
             raise self._error
         try:

@@ -1,4 +1,4 @@
-"""Derivatives of weighted sums of a call's values: one at each point, however many values there are.
+"""Derivatives of weighted sums of a call's values: one at each point, for any number of values.
 
 Backward passes cost the same for one value and for a sum of values. Where the weights are known,
 as in the backward pass of a loss, derivatives of the sum take one at each point, in place of one
@@ -22,11 +22,13 @@ def is_exact(weights: np.ndarray) -> bool:
     """Whether derivatives of sums of values with weights float64[N, ...] are as exact as sums of
     derivatives: all numbers are finite and of usual size, and at each point those that are not zero
     are not very different."""
-    sizes = np.abs(weights)
-    if sizes.size and _SMALLEST < sizes.min() and sizes.max() < min(_LARGEST, sizes.min() / _RATIO):
+    if not weights.size:
         return True
-    sizes = sizes.reshape(len(weights), -1)
-    largest = sizes.max(axis=1, initial=0.0, keepdims=True)
+    sizes = np.abs(weights).reshape(len(weights), -1)
+    least, most = sizes.min(), sizes.max()
+    if _SMALLEST < least and most < min(_LARGEST, least / _RATIO):  # nearly always
+        return True
+    largest = sizes.max(axis=1, keepdims=True)
     usual = (largest == 0.0) | (largest > _SMALLEST) & (largest < _LARGEST)
     return bool(usual.all() and ((sizes == 0.0) | (sizes > _RATIO * largest)).all())
 

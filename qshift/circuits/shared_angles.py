@@ -77,8 +77,8 @@ class Joint(Parametric):
         return Shifter(self.circuit.spectra, self.called, self._moves)
 
     def gather(self, gradients: np.ndarray) -> np.ndarray:
-        """Returns gradients by the joint parameters, given gradients float64[..., P] by those of the
-        circuit."""
+        """Returns gradients by the joint parameters, given gradients float64[..., P] by those of
+        the circuit."""
         return gradients @ self._matrix
 
 

@@ -158,9 +158,7 @@ class Executor(ABC):
             "Use diff_method='shift' or diff_method='best'."
         )
 
-    def pull_back(
-        self, circuit: Circuit, points: np.ndarray, cotangents: np.ndarray
-    ) -> np.ndarray:
+    def pull_back(self, circuit: Circuit, points: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives of sums of values, float64[N, P].
 
         Args:
@@ -168,7 +166,8 @@ class Executor(ABC):
             points: One or more points, float64[N, P].
             cotangents: float64[N, M], the factors of the values in the sum at each point.
         """
-        return np.einsum("nm,nmp->np", cotangents, self.differentiate(circuit, points))
+        sums: np.ndarray = np.einsum("nm,nmp->np", cotangents, self.differentiate(circuit, points))
+        return sums
 
     def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
         """Returns a circuit as a function of TensorFlow ops, from points float64[N, P] to values

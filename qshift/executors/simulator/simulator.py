@@ -144,9 +144,7 @@ class SimulatorExecutor(Executor):
         """See `Executor`."""
         return self._has_gradients(circuit)
 
-    def pull_back(
-        self, circuit: Circuit, points: np.ndarray, cotangents: np.ndarray
-    ) -> np.ndarray:
+    def pull_back(self, circuit: Circuit, points: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
         """See `Executor`."""
         simulation = self._simulation(circuit)
         if simulation is None or circuit.shots or not simulation.differentiable:
