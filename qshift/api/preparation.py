@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -30,7 +31,7 @@ from qshift.forks import Lock
 from qshift.rules.allocation import LEAST
 from qshift.rules.cost import Plan
 from qshift.rules.planner import Axes, indices_along
-from qshift.rules.shots import Shots
+from qshift.rules.shots import PILOT, Shots
 from qshift.tensorflow_internals import could_record
 from qshift.tensors import constant, is_tensor
 
@@ -190,9 +191,9 @@ class Preparation:
 
         settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
         if run.shots:
-            asked = self._asked(run)
-            sampled = functools.partial(SampledTable, shots=asked.number, least=asked.least)
-            settings |= {"spread": self._spread_of(run), "sampled": sampled}
+            shots, spread = self._with_pilot(run), self._spread_of(run)
+            sampled = functools.partial(SampledTable, shots=shots, seed=self.executor.seed)
+            settings |= {"spread": spread, "sampled": sampled, "pilot": bool(shots.pilot)}
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self._is_seeded and bool(run.shots)
         plain = functools.partial(self.executor.in_tensorflow, run)
@@ -234,6 +235,30 @@ class Preparation:
             return "equal"
         return "own" if allots and not asked.equal and asked.number >= LEAST else "equal"
 
+    def _with_pilot(self, circuit: Circuit) -> Shots:
+        """Returns the shots of a circuit that has some, with the pilot share that they have.
+
+        Raises:
+            UnsupportedError: If a pilot share was given, and the device has no use for it.
+        """
+        asked, executor = self._asked(circuit), self.executor
+        if asked.pilot:
+            if not executor.allots(circuit):
+                raise UnsupportedError(
+                    f"shots={asked}: {executor.name} gives all circuits of a batch the same number "
+                    "of shots, so there is nothing that a pilot share could decide. Leave it out, "
+                    "or use a simulator of PennyLane's."
+                )
+            executor.require_errors(circuit)
+            return asked
+        share = 0.0
+        # A second batch costs little where batches are no jobs.
+        if asked.pilot is None and asked.total and not executor.jobs(circuit, 1):
+            with contextlib.suppress(UnsupportedError):  # values come without their variances
+                executor.require_errors(circuit)
+                share = PILOT
+        return replace(asked, pilot=share)
+
     def compile(self, tape: QuantumScript) -> Compiled:
         """Takes a tape apart."""
         adjoint = self._diff_method == "adjoint"
@@ -273,6 +298,7 @@ class Preparation:
             points=int(tensors[0].shape[0]),
             shots=self.executor.shots(run),
             per_batch=spread == "batch",
+            asked=self._with_pilot(run) if run.shots else None,
             adjoint=self._is_adjoint(run),
             jobs=lambda circuits: self.executor.jobs(run, circuits),
             seconds=lambda circuits: self.executor.seconds(run, circuits),

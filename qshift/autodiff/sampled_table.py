@@ -1,15 +1,24 @@
-"""The values of one call from samples, with a number of shots for each point, and their errors."""
+"""The values of one call from samples, with a number of shots for each point, and their errors.
+
+With a pilot share, a first batch takes a part of each point's shots and estimates the variances of
+the values; a second batch spreads the others accordingly. The value of a point is the average of
+both, weighted by the shots that the plan has for them. The plan knows none of the samples, so the
+average is unbiased, which that of all samples alike is not: a point whose first samples seem to
+vary little gets few more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from qshift.autodiff.evaluation import Table
-from qshift.rules.allocation import LEAST, whole
-from qshift.rules.planner import Index, PlanNode, Step
+from qshift.executors.seeding import fractions
+from qshift.rules.allocation import whole
+from qshift.rules.planner import Index, PlanNode, Point, Step
 from qshift.rules.shifting import Shifter
+from qshift.rules.shots import Shots
 
 
 class SampledTable(Table):
@@ -23,13 +32,13 @@ class SampledTable(Table):
         parameters: As for `Table`.
         node: An empty plan.
         shifted: Moves the parameters to the points of a plan.
-        shots: The unit of the plan's shots.
-        least: The least number of shots of a point, where plans give each point its own.
-        offset: In [0, 1), decides how these are rounded.
+        shots: The shots; a pilot share needs errors.
+        seed: Decides together with `number` how shots are rounded; None for chance.
+        number: The number of the call.
         errors: Whether values come with their variances.
     """
 
-    __slots__ = ("_least", "_offset", "_sampled", "_shots", "_variances")
+    __slots__ = ("_chance", "_sampled", "_shots", "_variances")
 
     def __init__(
         self,
@@ -37,15 +46,16 @@ class SampledTable(Table):
         parameters: np.ndarray,
         node: PlanNode,
         shifted: Shifter,
-        shots: int,
-        least: int = LEAST,
-        offset: float = 0.5,
+        shots: Shots,
+        seed: int | Sequence[int] | None = None,
+        number: int = 0,
         errors: bool = False,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
-        self._shots, self._least, self._offset = shots, least, offset
+        self._shots, self._chance = shots, (seed, number)
         self._variances = self._values if errors else None
-        self._sampled = np.empty((0, len(parameters), 1), np.int64)  # the shots of the points
+        # The shots of the points, as they were planned.
+        self._sampled = np.empty((0, len(parameters), 1), np.int64)
 
     @property
     def nbytes(self) -> int:
@@ -59,43 +69,114 @@ class SampledTable(Table):
         coefficients = self._node.step(indices).coefficients.toarray()
         return np.einsum("ak,knm->kanm", coefficients, np.sqrt(self._variances))
 
-    def _run(self, step: Step, function: Callable) -> None:
+    def _run(self, step: Step, indices: tuple[Index, ...], function: Callable) -> None:
         """Runs the points of a step, each with its own number of shots.
 
         Raises:
             ValueError: If there are too few shots for that.
         """
-        new, rows = len(step.new_points), len(self.parameters)
-        again = np.asarray(step.again, dtype=int)
-        shares = np.ones(new) if step.shots is None else step.shots
-        # Too few further shots are not worth a circuit.
-        worth = shares[new:] * self._shots >= self._least
-        again, shares = again[worth], np.append(shares[:new], shares[new:][worth])
-        if step.shots is None:
-            numbers = np.full((new, rows), self._shots)
-        elif shares.sum() * self._shots < self._least * new:
-            raise ValueError(
-                f"A batch of {new} circuits takes {self._shots} shots in all, less than "
-                f"{self._least} for each. Give Shots(total={self._least * new}) or more, or "
-                "Shots(per_circuit=...)."
-            )
-        else:
-            numbers = whole(shares, self._shots, rows, self._offset, self._least)
-        old = self._node.points
+        new, old = len(step.new_points), self._node.points
+        again, numbers = self._planned(step)
         points = (*step.new_points, *(old[k] for k in again.tolist()))
-        found = function(self._shifted(self.parameters, points), numbers.ravel())
-        numbers, count = numbers[:, :, None], self._values.shape[2]
-        found = found.reshape(len(points), rows, count * (1 + (self._variances is not None)))
-        values, variances = found[:, :, :count], found[:, :, count:]
+        part = np.ones((*numbers.shape, 1))  # of the new samples in the values
+        part[new:] = numbers[new:, :, None] / (self._sampled[again] + numbers[new:, :, None])
+        if self._shots.has_pilot(numbers.sum() / max(numbers.shape[1], 1), len(points)):
+            places = np.append(np.arange(len(old), len(old) + new), again)
+            importance = self._importance(step, indices)[:, places, None] * part[:, :, 0] ** 2
+            values, variances = self._in_two_batches(points, numbers, importance, function)
+        else:
+            values, variances = self._drawn(points, numbers, function)
+        values, variances = part * values, part**2 * variances
         if len(again):
-            before, more = self._sampled[again], numbers[new:]
-            part = more / (before + more)
-            self._values[again] += part * (values[new:] - self._values[again])
-            self._sampled[again] += more
+            rest = 1 - part[new:]
+            self._values[again] = rest * self._values[again] + values[new:]
+            self._sampled[again] += numbers[new:, :, None]
             if self._variances is not None:
-                self._variances[again] *= (1 - part) ** 2
-                self._variances[again] += part**2 * variances[new:]
+                self._variances[again] = rest**2 * self._variances[again] + variances[new:]
         self._values = np.concatenate([self._values, values[:new]])
         if self._variances is not None:
             self._variances = np.concatenate([self._variances, variances[:new]])
-        self._sampled = np.concatenate([self._sampled, numbers[:new]])
+        self._sampled = np.concatenate([self._sampled, numbers[:new, :, None]])
+
+    def _planned(self, step: Step) -> tuple[np.ndarray, np.ndarray]:
+        """Returns which old points are run again, and the shots of the new points and of these,
+        int64[K, N].
+
+        Raises:
+            ValueError: If there are too few shots.
+        """
+        new, rows = len(step.new_points), len(self.parameters)
+        shots, least = self._shots.number, self._shots.least
+        if step.shots is None:
+            return np.empty(0, dtype=int), np.full((new, rows), shots)
+        again = self._shots.again(step)
+        kept = np.append(np.ones(new, dtype=bool), np.isin(step.again, again))
+        wanted = step.shots[kept] * shots
+        if wanted.sum() < least * new:
+            raise ValueError(
+                f"A batch of {new} circuits takes {shots} shots in all, less than {least} for "
+                f"each. Give Shots(total={least * new}) or more, or Shots(per_circuit=...)."
+            )
+        wanted = np.repeat(wanted[:, None], rows, axis=1)
+        return again, whole(wanted, self._offsets(0), least)
+
+    def _offsets(self, batch: int) -> np.ndarray:
+        """Returns float64[N] in [0, 1), by which the shots of a batch are rounded."""
+        return fractions(*self._chance, (len(self._values), batch), len(self.parameters))
+
+    def _importance(self, step: Step, indices: tuple[Index, ...]) -> np.ndarray:
+        """Returns float64[M, K]: by how much more than the variance of each value at each point the
+        summed variance of derivatives grows."""
+        mask = self._node.planner.mask(indices).astype(float)
+        return np.asarray(mask @ step.coefficients.power(2))
+
+    def _in_two_batches(
+        self,
+        points: Sequence[Point],
+        numbers: np.ndarray,
+        importance: np.ndarray,
+        function: Callable,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws a part of the samples, and spreads the others by the variances of these.
+
+        Args:
+            points: K points.
+            numbers: int64[K, N], the shots that the plan has for them.
+            importance: float64[M, K, N], of the variance of each value.
+            function: As for `partials`.
+
+        Returns:
+            Values and variances, float64[K, N, M].
+        """
+        least = self._shots.least
+        first = np.minimum(np.maximum(np.ceil(self._shots.pilot * numbers), least), numbers)
+        first = first.astype(np.int64)
+        values, variances = self._drawn(points, first, function)
+        part = first / numbers  # not by the shots of the second batch, which depend on these values
+        wanted = np.einsum("mkn,knm->kn", importance, variances * first[:, :, None])
+        wanted = (1 - part) * np.sqrt(np.where(np.isfinite(wanted), wanted, 0.0))
+        left = numbers - first
+        wanted = np.where(wanted.any(axis=0), wanted, left)
+        wanted *= left.sum(axis=0) / np.maximum(wanted.sum(axis=0), 1e-300)
+        second = whole(wanted, self._offsets(1), np.where(part < 1, least, 0))
+        more, their_variances = self._drawn(points, second, function)
+        # The larger batch says more about the variance of a shot.
+        larger = (second > first)[:, :, None]
+        of_one = np.where(
+            larger, second[:, :, None] * their_variances, first[:, :, None] * variances
+        )
+        shares = part**2 / first + (1 - part) ** 2 / np.maximum(second, 1)
+        part = part[:, :, None]
+        return part * values + (1 - part) * more, of_one * shares[:, :, None]
+
+    def _drawn(
+        self, points: Sequence[Point], numbers: np.ndarray, function: Callable
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns values and variances, float64[K, N, M], of new samples; zeros where there are
+        none, and no variances if values come without."""
+        parameters, shots = self._shifted(self.parameters, points), numbers.ravel()
+        run, count = shots > 0, self._values.shape[2]
+        found = np.zeros((len(shots), count * (1 + (self._variances is not None))))
+        found[run] = function(parameters[run], shots[run])
+        found = found.reshape(*numbers.shape, found.shape[1])
+        return found[:, :, :count], found[:, :, count:]

@@ -144,6 +144,11 @@ class Executor(ABC):
             "Pauli word or a probability."
         )
 
+    def require_errors(self, circuit: Circuit) -> None:
+        """Raises UnsupportedError where `estimates` would; runs nothing."""
+        if circuit.shots and type(self).sample is Executor.sample:
+            self.sample(circuit, np.empty((0, circuit.num_parameters)), Call(0))
+
     def differentiate(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P] at one or more points.
 

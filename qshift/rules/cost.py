@@ -13,11 +13,13 @@ from rich.table import Table
 
 from qshift.rules.planner import Axes, Frequencies, Planner, Spectrum, indices_along
 from qshift.rules.sampled_plans import Precision, SampledPlanner
+from qshift.rules.shots import Shots
 from qshift.rules.sources import split
 
 _NOTE = (
-    "QPU seconds: gates, measurements and the delay between shots, by the backend's own figures. "
-    "Not in them: a few seconds around each job, what error mitigation adds, a session's idle time."
+    "QPU seconds, by IBM's formula: about 2 for each job, and for each execution the delay between "
+    "shots and the length of the circuit, with what error mitigation adds. Not in them: the time "
+    "that a session stands idle."
 )
 
 
@@ -60,6 +62,8 @@ class Plan:
         shared: The parameters that several gates share and that are shifted in all of them at once,
             with the joint spectrum; in words.
         precision: What the shots of all orders together cost; None on exact simulators.
+        pilot: The part of the shots from which variances are estimated first. Circuits, batches and
+            jobs count twice then.
     """
 
     orders: tuple[Order, ...]
@@ -69,6 +73,7 @@ class Plan:
     adjoint: bool = False
     shared: tuple[str, ...] = ()
     precision: Precision | None = None
+    pilot: float = 0.0
 
     @property
     def circuits(self) -> int:
@@ -109,6 +114,7 @@ class Plan:
         points: int = 1,
         shots: int = 0,
         per_batch: bool = False,
+        asked: Shots | None = None,
         adjoint: bool = False,
         jobs: Callable[[int], int] | None = None,
         seconds: Callable[[int], float | None] | None = None,
@@ -123,12 +129,14 @@ class Plan:
             shots: Shots per circuit.
             per_batch: Whether all circuits of a batch together take these instead, at each point of
                 the batch of inputs.
+            asked: How the shots are spread; None if they are equal.
             adjoint: Whether the device gives first derivatives.
             jobs: From the number of circuits of a batch to that of its jobs.
             seconds: From the number of circuits of a batch to its QPU seconds.
             shared: Parameters with a joint spectrum, in words.
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
+        asked, pilot = asked or Shots(per_circuit=max(shots, 1)), 0.0
         for k in range(max(map(len, axes), default=0) + 1):
             same = [each for each in axes if len(each) == k]
             wanted = indices_along(same)
@@ -140,8 +148,12 @@ class Plan:
             else:
                 step = node.request(wanted)
                 node = step.node
-            circuits = len(step.new_points) * points
-            total += circuits
+            run = len(step.new_points) + len(asked.again(step))
+            circuits, taken = run * points, shots * (int(run > 0) if per_batch else run)
+            times = 1
+            if run and asked.has_pilot(taken, run):
+                times, pilot = 2, asked.pilot or 0.0
+            total += times * circuits
             recursion += points * sum(
                 math.prod(
                     sum(_evaluations(planner.spectra[j]) for j in columns) for columns in each
@@ -150,13 +162,14 @@ class Plan:
             )
             batches, sent = int(circuits > 0), jobs(circuits) if jobs and circuits else 0
             time = seconds(circuits) if seconds else None
-            taken = shots * (batches * points if per_batch else circuits)
-            orders.append(Order(k, circuits, total, batches, taken, recursion, sent, time))
+            counts = times * circuits, total, times * batches, taken * points, recursion
+            orders.append(Order(k, *counts, times * sent, time))
         parameters = len({j for each in axes for columns in each for j in columns})
         precision = None
         if shots and isinstance(planner, SampledPlanner):
             precision = planner.precision(indices_along(axes))
-        return cls(tuple(orders), parameters, planner.objective, points, adjoint, shared, precision)
+        objective = planner.objective
+        return cls(tuple(orders), parameters, objective, points, adjoint, shared, precision, pilot)
 
     @classmethod
     def total(cls, plans: Sequence[Plan]) -> Plan:
@@ -169,7 +182,9 @@ class Plan:
         points, adjoint = max(plan.points for plan in plans), any(plan.adjoint for plan in plans)
         shared = tuple(each for plan in plans for each in plan.shared)
         precision = plans[0].precision if len(plans) == 1 else None
-        return cls(orders, parameters, plans[0].objective, points, adjoint, shared, precision)
+        pilot = max(plan.pilot for plan in plans)
+        objective = plans[0].objective
+        return cls(orders, parameters, objective, points, adjoint, shared, precision, pilot)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the plan as plain data."""
@@ -177,6 +192,8 @@ class Plan:
         del data["precision"]
         if self.precision is not None:  # of samples only
             data["precision"] = self.precision._asdict()
+        if not self.pilot:
+            del data["pilot"]
         return data | {
             "circuits": self.circuits,
             "batches": self.batches,
@@ -196,6 +213,11 @@ class Plan:
         notes = [f"Joint spectrum: {'; '.join(self.shared)}."] if self.shared else []
         if self.precision is not None:
             notes.append(_precise(self.precision))
+        if self.pilot:
+            notes.append(
+                f"{self.pilot:.0%} of the shots are drawn first, to estimate variances: circuits "
+                "run twice, in two batches."
+            )
         return notes if self.seconds is None else [*notes, _NOTE]
 
     def _cells(self) -> dict[str, list[str]]:

@@ -75,10 +75,8 @@ def test_no_weights_are_exact():
 @pytest.mark.parametrize("adjoint", [False, True])
 def test_one_derivative_at_each_point(executor, adjoint, lower):
     """Of the shift rule for the lower derivatives; values and gradients are not run."""
-    evaluation, factors = (
-        Evaluation(Circuit(), executor, X, "circuits", adjoint),
-        weights(len(lower)),
-    )
+    evaluation = Evaluation(Circuit(), executor, X, "circuits", adjoint)
+    factors = weights(len(lower))
     found = pulled(evaluation, lower, factors)
     np.testing.assert_allclose(found, sums(lower, factors), atol=1e-10)
     points = len(Circuit().planner("circuits").root.step(lower).new_points)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
 from qiskit import QuantumCircuit
+from qiskit.primitives import BackendEstimatorV2, BackendSamplerV2
 from qiskit.providers import BackendV2
 from qiskit.transpiler import generate_preset_pass_manager
 
-from qshift.errors import OptionError, UnsupportedError
+from qshift.errors import OptionError, QShiftWarning, UnsupportedError
 from qshift.executors.qiskit.job import LocalJob, Submission
 from qshift.executors.qiskit.targets import TRANSPILER_SEED, Target
 from qshift.forks import lineage
@@ -103,14 +105,17 @@ class LocalTarget(Target):
         its qubits fits into memory."""
         return self.is_aer and (not self._fake or self.num_qubits <= _WIDEST_DENSITY_MATRIX)
 
-    def seconds(self, circuit: QuantumCircuit) -> float | None:
-        """Returns the seconds that the device a fake backend imitates would take; None for Aer."""
-        return None if self.is_aer else super().seconds(circuit)
-
     def submit(self, submission: Submission) -> LocalJob:
         """Runs a job; see `Target.submit`. Tags have no effect, and nothing is sent."""
         from qshift.executors.qiskit.blocks import BlocksJob, cut  # Late: it runs these targets.
 
+        if idle := sorted(k for k, v in self._options.items() if v and k != "environment"):
+            warnings.warn(
+                f"{', '.join(idle)}: no effect on {self.name}, which runs in this process. These "
+                "options are for IBM's backends.",
+                QShiftWarning,
+                stacklevel=2,
+            )
         if self.workers or (submission.seed is not None and not submission.exact):
             blocks = cut(submission)
             if len(blocks) > len(submission.pubs):
@@ -133,7 +138,6 @@ class LocalTarget(Target):
             method = {"method": "density_matrix"} if self._is_noisy else {}
             estimator = EstimatorV2.from_backend(self._backend, options={"run_options": method})
             return LocalJob(estimator.run(submission.pubs))
-        from qshift.executors.qiskit import qiskit_internals as runtime
-
-        primitive, pubs, seed = submission.primitive, submission.pubs, submission.seed
-        return LocalJob(runtime.run_locally(primitive, self._backend, pubs, self._options, seed))
+        kind = BackendEstimatorV2 if submission.primitive == "estimator" else BackendSamplerV2
+        seeded = {} if submission.seed is None else {"seed_simulator": submission.seed}
+        return LocalJob(kind(backend=self._backend, options=seeded).run(submission.pubs))

@@ -127,6 +127,10 @@ class WorkersExecutor(Executor):
         """See `Executor`."""
         return self.local.allots(circuit)
 
+    def require_errors(self, circuit: Circuit) -> None:
+        """See `Executor`."""
+        self.local.require_errors(circuit)
+
     def sample(
         self, circuit: Circuit, points: np.ndarray, call: Call
     ) -> tuple[np.ndarray, np.ndarray]:
