@@ -52,25 +52,6 @@ class Observables:
         all_words = [(word, factor) for (_, word), factor in merged.items()]
         self.tables = Tables(partial(table, all_words, wires, 0))
 
-    def add_values(self, state: np.ndarray, values: np.ndarray) -> None:
-        """Adds the values at a state to values float64[lanes, M] of a circuit."""
-        lanes = len(values)
-        work = np.zeros(max(lanes, kernel.WIDTH))
-        kernel.expect(state, lanes, *self.tables[lanes == 1], self.places, work, values)
-
-    def add_times(self, state: np.ndarray, cotangents: np.ndarray, other: np.ndarray) -> None:
-        """Adds a sum of the observables, times a state, to another state.
-
-        Args:
-            state: The state.
-            cotangents: float64[lanes, M], the factors of the circuit's values.
-            other: What is added to.
-        """
-        lanes = len(cotangents)
-        work = np.empty(2 * max(lanes, kernel.WIDTH))
-        words = self.tables[lanes == 1]
-        kernel.observe(state, other, lanes, *words, self.places, cotangents, work)
-
 
 def turned(frame: Frame, basis: Basis) -> tuple[list[Rotation | MatrixGate], list[tuple[int, int]]]:
     """Returns the steps that lead to a basis, and what `Frame.outcomes` says of its wires there."""

@@ -75,8 +75,9 @@ class Simulation:
 
     Args:
         circuit: The circuit.
-        latest: Holds the final states of the latest batch that is not too long, as derivatives
-            mostly follow the values at the same points. Several circuits may use the same dict.
+        latest: Holds the final states of the latest point that was alone in its batch, and of the
+            latest batch that was not too long, as derivatives mostly follow the values at the same
+            points. Several circuits may use the same dict.
         thresholds: How points run.
 
     Attributes:
@@ -158,18 +159,21 @@ class Simulation:
         rows, common = part
         if common and len(points) > 1:
             return self._one_by_one(points, rows, common)
-        own, key = points if common else points[_in_lanes(rows)], (self._own, int(rows[0]))
-        known = self._latest.get(key)
+        alone, first = len(points) == 1, int(rows[0])
+        own = points if alone else points[_in_lanes(rows)]
+        owner, finals = self._latest.get(alone, (None, {}))
+        known = finals.get(first) if owner is self._own else None
         if known and known.own == len(rows) and np.array_equal(known.points, own):
             return (known,)
         angles, state = self._steps.angles(own), self._begin(len(own))
         self._steps.run(state, own, angles)
         final = _Final(len(rows), own, angles, state)
-        most = self._thresholds.most_kept_alone if common else self._thresholds.most_kept
+        most = self._thresholds.most_kept_alone if alone else self._thresholds.most_kept
         if len(points) << (self._wires + 1) <= most:
-            if not rows[0]:  # the batch before this one is forgotten
-                self._latest.clear()
-            self._latest[key] = final
+            if owner is not self._own or not first:  # the batch before this one is forgotten
+                finals = {}
+                self._latest[alone] = self._own, finals
+            finals[first] = final
         return (final,)
 
     def _one_by_one(
@@ -205,8 +209,11 @@ class Simulation:
         """Returns the values float64[K, M] at the points of a part, in its order."""
         found = []
         for final in self._finals(points, part):
-            values = np.zeros((len(final.points), self._shape[0]))
-            self._observables.add_values(final.state, values)
+            lanes, observables = len(final.points), self._observables
+            values = np.zeros((lanes, self._shape[0]))
+            if observables.columns:
+                words, work = observables.tables[lanes == 1], np.zeros(max(lanes, kernel.WIDTH))
+                kernel.expect(final.state, lanes, *words, observables.places, work, values)
             for each in self._outcomes:
                 probabilities = each.probabilities(final.state, final.points)
                 values[:, each.basis.columns] += each.basis.averages(probabilities)
@@ -257,8 +264,11 @@ class Simulation:
 
     def _back(self, final: _Final, cotangents: np.ndarray) -> np.ndarray:
         """Returns derivatives of sums of values, float64[lanes, P]."""
-        other = np.zeros_like(final.state)
-        self._observables.add_times(final.state, cotangents, other)
+        lanes, observables, other = len(final.points), self._observables, np.zeros_like(final.state)
+        if observables.columns:
+            words, work = observables.tables[lanes == 1], np.empty(2 * max(lanes, kernel.WIDTH))
+            arguments = *words, observables.places, cotangents, work
+            kernel.observe(final.state, other, lanes, *arguments)
         for each in self._outcomes:
             each.add_times(final.state, final.points, cotangents, other)
         return self._steps.back(final.state.copy(), other, final.points, final.angles)

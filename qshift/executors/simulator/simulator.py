@@ -68,7 +68,7 @@ class SimulatorExecutor(Executor):
         randomness = DeviceRandomness(device)
         # The generator that the device's own seed has seeded.
         self._rng = randomness.get() if randomness.is_known else np.random.default_rng()
-        self._latest: dict[tuple, tuple] = {}
+        self._latest: dict[bool, tuple] = {}
         self._simulations: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._lock = Lock()
         in_children(self)

@@ -5,6 +5,7 @@ import pennylane as qml
 import pytest
 from references import angles, compiled
 
+from qshift.executors.simulator import kernel
 from qshift.executors.simulator.clifford_frame import Frame
 from qshift.executors.simulator.measurement_bases import bases, words_of
 from qshift.executors.simulator.outcomes import Observables, Outcomes
@@ -50,11 +51,12 @@ def test_observables(lanes):
     matrices = [qml.matrix(o, wire_order=WIRES) for o in observables]
     right = np.array([[np.vdot(v, m @ v).real for m in matrices] for v in vectors])
     values = np.ones((lanes, 4))
-    found.add_values(state, values)
+    words, work = found.tables[lanes == 1], np.zeros(2 * max(lanes, kernel.WIDTH))
+    kernel.expect(state, lanes, *words, found.places, work, values)
     np.testing.assert_allclose(values, 1.0 + right, atol=1e-12)
     assert not right[:, [k for k in range(4) if k not in found.columns]].any()
     other, cotangents = np.ones_like(state), np.random.default_rng(1).normal(size=(lanes, 4))
-    found.add_times(state, cotangents, other)
+    kernel.observe(state, other, lanes, *words, found.places, cotangents, work)
     # The state is that before the Clifford gates, and so is the other one.
     product = as_complex(other - 1.0, lanes)
     overlaps = (product.conj() * as_complex(state, lanes)).sum(axis=1)
