@@ -85,6 +85,8 @@ class Simulation:
         bases: The bases whose probabilities `probabilities` returns.
         alone: The part of a batch that is a single point.
         lanes: How many points of a long batch have one state together.
+        grain: A long batch may be cut behind so many points, and behind multiples of it, with equal
+            results.
 
     Raises:
         NotCoveredError: If a gate or a measurement is not covered.
@@ -114,6 +116,7 @@ class Simulation:
         together = self._wires <= thresholds.most_wires_together
         together = together and widest <= thresholds.widest_moving
         self.lanes = thresholds.lanes(self._wires) if together else 1
+        self.grain = min(thresholds.grain, self.lanes)
         uses = np.array(self._steps.uses, dtype=int).reshape(-1, 2).T
         self._uses = uses[:, np.argsort(uses[0], kind="stable")]
         self._grain = 1 + self._steps.count // (1 + thresholds.most_amplitudes // 2**self._wires)
@@ -140,9 +143,12 @@ class Simulation:
         """
         count, fewest = len(points), self._thresholds.fewest_together
         if self.lanes > 1 and count >= fewest:
-            blocks = np.split(np.arange(count), range(self.lanes, count, self.lanes))
+            left = count % self.grain
+            whole = count if left >= fewest else count - left
+            blocks = np.split(np.arange(whole), range(self.lanes, whole, self.lanes))
+            found: list[tuple[np.ndarray, Sequence[int]]] = [(rows, ()) for rows in blocks]
             # What is left at the end runs as it would alone.
-            return [(rows, () if len(rows) >= fewest else [0] * len(rows)) for rows in blocks]
+            return found if whole == count else [*found, (np.arange(whole, count), [0] * left)]
         steps, columns = self._uses
         order, common = in_order(points[:, columns], steps, self._steps.count)
         common = [number // self._grain * self._grain for number in common]

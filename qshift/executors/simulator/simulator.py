@@ -94,8 +94,8 @@ class SimulatorExecutor(Executor):
         simulation = self._simulation(circuit)
         if simulation is None:
             return self._general.grain(circuit)
-        most = self._sampled_together(simulation) if circuit.shots else simulation.lanes
-        return min(simulation.lanes, most)
+        most = self._sampled_together(simulation) if circuit.shots else simulation.grain
+        return min(simulation.grain, most)
 
     def sample(
         self, circuit: Circuit, points: np.ndarray, call: Call
@@ -273,7 +273,7 @@ class SimulatorExecutor(Executor):
         """Returns for how many points probabilities are held at once."""
         outcomes = sum(2 ** len(basis.wires) for basis in simulation.bases)
         size = max(1, self._thresholds.most_probabilities // max(1, outcomes))
-        return size // simulation.lanes * simulation.lanes or size
+        return size // simulation.grain * simulation.grain or size
 
     def _probabilities(self, simulation: Simulation, points: np.ndarray) -> list[np.ndarray]:
         """Returns the probabilities float64[N, 2**k] of the outcomes in each basis."""

@@ -16,6 +16,7 @@ class Thresholds:
         fewest_together: With fewer points, states are those of one point each.
         most_wires_together: So they are on more wires.
         most_lanes: States are those of so many points at most.
+        grain: Batches may be cut behind multiples of so many points.
         most_numbers: Numbers in such a state, so that it stays in the cache.
         widest_moving: Wires of the widest matrix that differs between the points of such a state.
         most_amplitudes: Amplitudes of the states that are saved for points that share what their
@@ -33,6 +34,7 @@ class Thresholds:
     fewest_together: int = 3
     most_wires_together: int = 12
     most_lanes: int = 256
+    grain: int = 64
     most_numbers: int = 2**15  # 256 KiB
     widest_moving: int = 4
     most_amplitudes: int = 2**22  # 64 MiB
