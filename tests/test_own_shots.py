@@ -137,8 +137,8 @@ def test_a_total_for_each_batch(tracker):
     outer.jacobian(gradient, x)
     assert tracker.totals["shots"] == 9000 and tracker.totals["batches"] == 3
     assert tracker.totals["circuits"] >= plan.circuits
-    few = node.update(shots=qshift.Shots(total=10, pilot=0))
-    with pytest.raises(ValueError, match="10 shots in all, less than 2 for each"):
+    few = node.update(shots=qshift.Shots(total=10, least=3))
+    with pytest.raises(ValueError, match="10 shots in all, less than 3 for each"):
         qshift.derivatives(few, x, order=2)
     # Another number of shots is one for each circuit.
     tracker.reset()
@@ -209,6 +209,20 @@ def test_a_pilot_share_where_values_have_no_variances(tracker):
     with pytest.raises(UnsupportedError, match="nothing that a pilot share could decide"):
         equal(tf.constant(POINT[:2]))
     assert tracker.totals["shots"] == 900
+
+
+def test_fewer_shots_than_circuits(tracker):
+    node = qshift.QNode(rotations(4), qshift.device("simulator"), shots=qshift.Shots(total=24))
+    x = tf.constant(POINT)
+    plan = node.plan(x, order=2)
+    assert [order.circuits for order in plan.orders] == [1, 8, 24]  # of 28 the third time
+    assert "chosen at random" in str(plan)
+    qshift.derivatives(node, x, order=2)
+    assert tracker.totals["shots"] == 24 and tracker.totals["circuits"] <= 24
+    cost, samples, exact = measured(4, 2, qshift.Shots(total=24))
+    assert cost < 1.1 * 162.49  # what the plan costs with these variances
+    means, errors = samples.mean(axis=0), samples.std(axis=0) / np.sqrt(len(samples))
+    assert (np.abs(means - exact) < 5 * errors).all()
 
 
 def test_a_total_needs_a_device_that_spreads_it():

@@ -5,6 +5,10 @@ the values; a second batch spreads the others accordingly. The value of a point 
 both, weighted by the shots that the plan has for them. The plan knows none of the samples, so the
 average is unbiased, which that of all samples alike is not: a point whose first samples seem to
 vary little gets few more.
+
+Where there are fewer shots than points need, the points are chosen at random, with the chances that
+the plan's shots are for them. What is drawn at a point is divided by the number of shots that it
+gets on the average, and a point without shots counts as zero: the derivatives stay unbiased.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import numpy as np
 
 from qshift.autodiff.evaluation import Table
 from qshift.executors.seeding import fractions
-from qshift.rules.allocation import whole
+from qshift.rules.allocation import LEAST, whole
 from qshift.rules.planner import Index, PlanNode, Point, Step
 from qshift.rules.shifting import Shifter
 from qshift.rules.shots import Shots
@@ -25,7 +29,7 @@ class SampledTable(Table):
     """A table of values from samples, with a number of shots for each point.
 
     The function that `partials` is given takes the shots int64[N] of points as well. With errors,
-    it returns values and their variances one after the other, float64[N, 2 * M].
+    it returns behind the values of each point their variances, or all their covariances.
 
     Args:
         values: M, the number of values at one point.
@@ -35,10 +39,13 @@ class SampledTable(Table):
         shots: The shots; a pilot share needs errors.
         seed: Decides together with `number` how shots are rounded; None for chance.
         number: The number of the call.
-        errors: Whether values come with their variances.
+        errors: How many numbers behind the values of a point say how large their errors are: none,
+            M variances, or M * M covariances.
+        observed: Whether the covariances are wanted, and results that have been read must stay what
+            they are in the table, so that no point is run again for more shots.
     """
 
-    __slots__ = ("_chance", "_sampled", "_shots", "_variances")
+    __slots__ = ("_chance", "_errors", "_observed", "_sampled", "_shots", "_variances")
 
     def __init__(
         self,
@@ -49,13 +56,15 @@ class SampledTable(Table):
         shots: Shots,
         seed: int | Sequence[int] | None = None,
         number: int = 0,
-        errors: bool = False,
+        errors: int = 0,
+        observed: bool = False,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
         self._shots, self._chance = shots, (seed, number)
-        self._variances = self._values if errors else None
+        self._errors, self._observed = errors, observed
+        self._variances = np.empty((0, len(parameters), errors)) if errors else None
         # The shots of the points, as they were planned.
-        self._sampled = np.empty((0, len(parameters), 1), np.int64)
+        self._sampled = np.empty((0, len(parameters), 1))
 
     @property
     def nbytes(self) -> int:
@@ -69,56 +78,75 @@ class SampledTable(Table):
         coefficients = self._node.step(indices).coefficients.toarray()
         return np.einsum("ak,knm->kanm", coefficients, np.sqrt(self._variances))
 
+    def combination(self, indices: tuple[Index, ...]) -> np.ndarray:
+        """See `Table`."""
+        return self._node.step(indices).coefficients.toarray()
+
+    def variance(self, slopes: np.ndarray, rows: np.ndarray) -> float:
+        """See `Table`. A value that is no number counts only where the function depends on it."""
+        assert self._variances is not None, "values come without covariances"
+        used, count = (slopes != 0).any(axis=2), slopes.shape[2]
+        covariances = self._variances[: len(slopes), rows].reshape(*slopes.shape, count)
+        each = np.einsum("knm,knml,knl->kn", slopes, covariances, slopes)
+        return float(each[used].sum())
+
     def _run(self, step: Step, indices: tuple[Index, ...], function: Callable) -> None:
         """Runs the points of a step, each with its own number of shots.
 
         Raises:
             ValueError: If there are too few shots for that.
         """
-        new, old = len(step.new_points), self._node.points
-        again, numbers = self._planned(step)
+        new, old, shots = len(step.new_points), self._node.points, self._shots
+        again = shots.again(step)[: 0 if self._observed else None]
         points = (*step.new_points, *(old[k] for k in again.tolist()))
-        part = np.ones((*numbers.shape, 1))  # of the new samples in the values
-        part[new:] = numbers[new:, :, None] / (self._sampled[again] + numbers[new:, :, None])
-        if self._shots.has_pilot(numbers.sum() / max(numbers.shape[1], 1), len(points)):
+        wanted = self._wanted(step, again)
+        in_all = wanted.sum()
+        planned = np.repeat(wanted[:, None], len(self.parameters), axis=1)
+        if step.shots is not None and not shots.are_too_few(in_all, len(points)):
+            planned = whole(planned, self._offsets(0), shots.least).astype(float)
+        part = np.ones((*planned.shape, 1))  # of the new samples in the values
+        part[new:] = planned[new:, :, None] / (self._sampled[again] + planned[new:, :, None])
+        if shots.are_too_few(in_all, len(points)):
+            values, variances = self._at_random(points, planned, function)
+        elif shots.has_pilot(in_all, len(points)):
             places = np.append(np.arange(len(old), len(old) + new), again)
             importance = self._importance(step, indices)[:, places, None] * part[:, :, 0] ** 2
+            numbers = planned.astype(np.int64)
             values, variances = self._in_two_batches(points, numbers, importance, function)
         else:
-            values, variances = self._drawn(points, numbers, function)
+            values, variances = self._drawn(points, planned.astype(np.int64), function)
         values, variances = part * values, part**2 * variances
         if len(again):
             rest = 1 - part[new:]
             self._values[again] = rest * self._values[again] + values[new:]
-            self._sampled[again] += numbers[new:, :, None]
+            self._sampled[again] += planned[new:, :, None]
             if self._variances is not None:
                 self._variances[again] = rest**2 * self._variances[again] + variances[new:]
         self._values = np.concatenate([self._values, values[:new]])
         if self._variances is not None:
             self._variances = np.concatenate([self._variances, variances[:new]])
-        self._sampled = np.concatenate([self._sampled, numbers[:new, :, None]])
+        self._sampled = np.concatenate([self._sampled, planned[:new, :, None]])
 
-    def _planned(self, step: Step) -> tuple[np.ndarray, np.ndarray]:
-        """Returns which old points are run again, and the shots of the new points and of these,
-        int64[K, N].
+    def _wanted(self, step: Step, again: np.ndarray) -> np.ndarray:
+        """Returns the shots of new points and of those that are run again, float64[K].
 
         Raises:
-            ValueError: If there are too few shots.
+            ValueError: If there are too few shots for a least number that was given.
         """
-        new, rows = len(step.new_points), len(self.parameters)
-        shots, least = self._shots.number, self._shots.least
+        new, shots = len(step.new_points), self._shots
         if step.shots is None:
-            return np.empty(0, dtype=int), np.full((new, rows), shots)
-        again = self._shots.again(step)
+            return np.full(new, float(shots.number))
         kept = np.append(np.ones(new, dtype=bool), np.isin(step.again, again))
-        wanted = step.shots[kept] * shots
-        if wanted.sum() < least * new:
+        wanted = step.shots[kept] * shots.number
+        if self._observed and not kept.all():
+            wanted *= step.shots.sum() / step.shots[kept].sum()
+        if shots.least > LEAST and shots.are_too_few(wanted.sum(), len(wanted)):
             raise ValueError(
-                f"A batch of {new} circuits takes {shots} shots in all, less than {least} for "
-                f"each. Give Shots(total={least * new}) or more, or Shots(per_circuit=...)."
+                f"A batch of {len(wanted)} circuits takes {shots.number} shots in all, less than "
+                f"{shots.least} for each. Give Shots(total={shots.least * len(wanted)}) or more, a "
+                "smaller least, or Shots(per_circuit=...)."
             )
-        wanted = np.repeat(wanted[:, None], rows, axis=1)
-        return again, whole(wanted, self._offsets(0), least)
+        return wanted
 
     def _offsets(self, batch: int) -> np.ndarray:
         """Returns float64[N] in [0, 1), by which the shots of a batch are rounded."""
@@ -129,6 +157,29 @@ class SampledTable(Table):
         summed variance of derivatives grows."""
         mask = self._node.planner.mask(indices).astype(float)
         return np.asarray(mask @ step.coefficients.power(2))
+
+    def _at_random(
+        self, points: Sequence[Point], planned: np.ndarray, function: Callable
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws samples at points that are chosen at random.
+
+        Args:
+            points: K points.
+            planned: float64[K, N], the shots that they get on the average.
+            function: As for `partials`.
+
+        Returns:
+            Values and variances, float64[K, N, M].
+        """
+        numbers = whole(planned, self._offsets(0), 0)
+        values, variances = self._drawn(points, numbers, function)
+        expected, times = planned[:, :, None], (numbers / planned)[:, :, None]
+        # How much the numbers of shots vary. That those of neighbours vary together is left out.
+        chance = (expected % 1.0) * (1 - expected % 1.0) / expected**2
+        squares = values**2
+        if self._observed:
+            squares = np.einsum("knm,knl->knml", values, values).reshape(variances.shape)
+        return times * values, times**2 * variances + times * chance * squares
 
     def _in_two_batches(
         self,
@@ -153,7 +204,8 @@ class SampledTable(Table):
         first = first.astype(np.int64)
         values, variances = self._drawn(points, first, function)
         part = first / numbers  # not by the shots of the second batch, which depend on these values
-        wanted = np.einsum("mkn,knm->kn", importance, variances * first[:, :, None])
+        of_each = variances[:, :, :: values.shape[2] + 1] if self._observed else variances
+        wanted = np.einsum("mkn,knm->kn", importance, of_each * first[:, :, None])
         wanted = (1 - part) * np.sqrt(np.where(np.isfinite(wanted), wanted, 0.0))
         left = numbers - first
         wanted = np.where(wanted.any(axis=0), wanted, left)
@@ -176,7 +228,7 @@ class SampledTable(Table):
         none, and no variances if values come without."""
         parameters, shots = self._shifted(self.parameters, points), numbers.ravel()
         run, count = shots > 0, self._values.shape[2]
-        found = np.zeros((len(shots), count * (1 + (self._variances is not None))))
+        found = np.zeros((len(shots), count + self._errors))
         found[run] = function(parameters[run], shots[run])
         found = found.reshape(*numbers.shape, found.shape[1])
         return found[:, :, :count], found[:, :, count:]

@@ -64,6 +64,9 @@ class Plan:
         precision: What the shots of all orders together cost; None on exact simulators.
         pilot: The part of the shots from which variances are estimated first. Circuits, batches and
             jobs count twice then.
+        chosen: Whether there are orders with fewer shots than circuits, so that the circuits of
+            these are chosen at random.
+        saved: QPU seconds that copies of the circuit on one chip save; 0 without copies.
     """
 
     orders: tuple[Order, ...]
@@ -74,6 +77,8 @@ class Plan:
     shared: tuple[str, ...] = ()
     precision: Precision | None = None
     pilot: float = 0.0
+    chosen: bool = False
+    saved: float = 0.0
 
     @property
     def circuits(self) -> int:
@@ -118,6 +123,7 @@ class Plan:
         adjoint: bool = False,
         jobs: Callable[[int], int] | None = None,
         seconds: Callable[[int], float | None] | None = None,
+        alone: Callable[[int], float | None] | None = None,
         shared: tuple[str, ...] = (),
     ) -> Plan:
         """Plans partial derivatives, order by order.
@@ -133,10 +139,13 @@ class Plan:
             adjoint: Whether the device gives first derivatives.
             jobs: From the number of circuits of a batch to that of its jobs.
             seconds: From the number of circuits of a batch to its QPU seconds.
+            alone: The same if only one copy of each circuit ran at a time.
             shared: Parameters with a joint spectrum, in words.
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
         asked, pilot = asked or Shots(per_circuit=max(shots, 1)), 0.0
+        chosen = False
+        saved = 0.0
         for k in range(max(map(len, axes), default=0) + 1):
             same = [each for each in axes if len(each) == k]
             wanted = indices_along(same)
@@ -149,7 +158,10 @@ class Plan:
                 step = node.request(wanted)
                 node = step.node
             run = len(step.new_points) + len(asked.again(step))
-            circuits, taken = run * points, shots * (int(run > 0) if per_batch else run)
+            taken = shots * (int(run > 0) if per_batch else run)
+            if asked.are_too_few(taken, run):
+                run, chosen = min(run, taken), True
+            circuits = run * points
             times = 1
             if run and asked.has_pilot(taken, run):
                 times, pilot = 2, asked.pilot or 0.0
@@ -162,14 +174,16 @@ class Plan:
             )
             batches, sent = int(circuits > 0), jobs(circuits) if jobs and circuits else 0
             time = seconds(circuits) if seconds else None
+            if time is not None and alone:
+                saved += (alone(circuits) or 0.0) - time
             counts = times * circuits, total, times * batches, taken * points, recursion
             orders.append(Order(k, *counts, times * sent, time))
         parameters = len({j for each in axes for columns in each for j in columns})
         precision = None
         if shots and isinstance(planner, SampledPlanner):
             precision = planner.precision(indices_along(axes))
-        objective = planner.objective
-        return cls(tuple(orders), parameters, objective, points, adjoint, shared, precision, pilot)
+        told = points, adjoint, shared, precision, pilot, chosen, saved
+        return cls(tuple(orders), parameters, planner.objective, *told)
 
     @classmethod
     def total(cls, plans: Sequence[Plan]) -> Plan:
@@ -182,9 +196,10 @@ class Plan:
         points, adjoint = max(plan.points for plan in plans), any(plan.adjoint for plan in plans)
         shared = tuple(each for plan in plans for each in plan.shared)
         precision = plans[0].precision if len(plans) == 1 else None
-        pilot = max(plan.pilot for plan in plans)
-        objective = plans[0].objective
-        return cls(orders, parameters, objective, points, adjoint, shared, precision, pilot)
+        pilot, saved = max(plan.pilot for plan in plans), sum(plan.saved for plan in plans)
+        chosen = any(plan.chosen for plan in plans)
+        told = points, adjoint, shared, precision, pilot, chosen, saved
+        return cls(orders, parameters, plans[0].objective, *told)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the plan as plain data."""
@@ -192,8 +207,9 @@ class Plan:
         del data["precision"]
         if self.precision is not None:  # of samples only
             data["precision"] = self.precision._asdict()
-        if not self.pilot:
-            del data["pilot"]
+        for rare in ("pilot", "chosen", "saved"):
+            if not data[rare]:
+                del data[rare]
         return data | {
             "circuits": self.circuits,
             "batches": self.batches,
@@ -218,7 +234,13 @@ class Plan:
                 f"{self.pilot:.0%} of the shots are drawn first, to estimate variances: circuits "
                 "run twice, in two batches."
             )
-        return notes if self.seconds is None else [*notes, _NOTE]
+        if self.chosen:
+            notes.append("Fewer shots than circuits: these are chosen at random.")
+        if self.seconds is None:
+            return notes
+        if self.saved > 0:
+            notes.append(f"Copies on one chip save {self.saved:,.1f} QPU seconds.")
+        return [*notes, _NOTE]
 
     def _cells(self) -> dict[str, list[str]]:
         """Returns the columns to show, heading -> one text for each order."""

@@ -34,7 +34,10 @@ class Shots:
             gradient, or with `qshift.derivatives` of all orders together; for each point of a batch
             of inputs. Circuits that a call has run for an earlier batch may be run again, for more
             shots, where the later derivatives depend on them much.
-        least: No circuit takes fewer shots than this, at least 2.
+        least: No circuit takes fewer shots than this, at least 2. Where a total is less than 2 for
+            each, circuits are chosen at random: results stay unbiased, and their errors are those
+            of the plan. A larger number that is given and that the total does not allow is an
+            error.
         equal: Whether all circuits take the same number.
         pilot: The part of the shots from which the variances of all results are estimated before
             the rest is spread accordingly, at most 0.5: circuits whose results vary little then
@@ -106,6 +109,11 @@ class Shots:
             return np.empty(0, dtype=int)
         worth = step.shots[len(step.new_points) :] * self.number >= self.least
         return np.asarray(step.again, dtype=int)[worth]
+
+    def are_too_few(self, shots: float, circuits: int) -> bool:
+        """Whether shots do not suffice for all circuits of a batch, so that some are chosen; see
+        `has_pilot`."""
+        return self.total is not None and shots < self.least * circuits
 
     def has_pilot(self, shots: float, circuits: int) -> bool:
         """Whether the variances of results are estimated before most of the shots are spread.

@@ -53,7 +53,13 @@ class Measured:
         made = planner([Frequencies(spectrum)] * p, cones, "shots", spread)
         shifted = Shifter(made.spectra, str)
         self.table = SampledTable(
-            len(coins.factors), np.tile(x, (rows, 1)), made.root, shifted, shots, 1, errors=True
+            len(coins.factors),
+            np.tile(x, (rows, 1)),
+            made.root,
+            shifted,
+            shots,
+            1,
+            errors=len(coins.factors),
         )
         self.found = np.concatenate([self.table.partials(each, coins) for each in requests])
         whole = made.root.request(tuple(itertools.chain(*requests)))
@@ -134,6 +140,39 @@ def test_few_shots_have_no_pilot_share():
     assert len(coins.batches) == 1
 
 
+@pytest.mark.parametrize("p, spectrum, total", [(4, (1.0,), 24), (2, (1.0, 2.0, 3.0, 4.0), 24)])
+def test_fewer_shots_than_points(p, spectrum, total):
+    """Points chosen at random leave the derivatives unbiased, for hardly more than the plan says:
+    independent choices cost up to a sixth more."""
+    x = np.array([0.4, -1.1, 0.7, 2.0])[:p]
+    coins = Coins(frequency=spectrum[-1])
+    shots = Shots(total=total)
+    found = Measured(coins, x, [up_to(p, 2)], shots, spectrum, spread="batch", rows=20_000)
+    (batch,) = coins.batches
+    assert batch.sum() == total * 20_000
+    assert found.cost < 1.03 * found.by_plan
+    assert found.bias < 4 * found.noise
+    # Errors are upper bounds.
+    owed = found.table.deviations(up_to(p, 2))
+    summed = (owed**2).sum(axis=0).mean(axis=1).sum() * total
+    assert found.cost < summed < 1.7 * found.cost
+
+
+def test_chosen_points_are_run_again_in_later_batches():
+    requests = [up_to(2, 0), tuple(multi_indices(range(2), 1)), tuple(multi_indices(range(2), 2))]
+    coins = Coins()
+    shots = Shots(total=9)
+    x = np.array([0.4, 0.9])
+    found = Measured(coins, x, requests, shots, spread="batch", rows=20_000)
+    assert [batch.sum() for batch in coins.batches] == [9 * 20_000] * 3
+    assert found.bias < 4 * found.noise
+
+
+def test_a_least_number_that_cannot_be():
+    with pytest.raises(ValueError, match="9 shots in all, less than 5 for each"):
+        Measured(Coins(), NEAR, [up_to(2, 1)], Shots(total=9, least=5), spread="batch", rows=1)
+
+
 def test_the_total_is_kept_for_each_row():
     shots = Shots(total=2000, pilot=0.15)
     coins = Coins()
@@ -158,18 +197,21 @@ def test_no_variance_to_go_by(value):
     made = planner([Frequencies((1.0,))], np.ones((1, 1), dtype=bool), "shots", "own")
     shots = Shots(per_circuit=100, pilot=0.2)
     table = SampledTable(
-        1, np.zeros((1, 1)), made.root, Shifter(made.spectra, str), shots, 1, errors=True
+        1, np.zeros((1, 1)), made.root, Shifter(made.spectra, str), shots, 1, errors=1
     )
     table.partials(((0,),), constant)
     np.testing.assert_array_equal(batches, [[20, 20], [80, 80]])
 
 
-def test_an_empty_batch():
+@pytest.mark.parametrize(
+    "shots", [Shots(per_circuit=100, pilot=0.2), Shots(total=2), Shots(total=100, least=5)]
+)
+def test_an_empty_batch(shots):
     coins = Coins()
-    made = planner([Frequencies((1.0,))], np.ones((1, 1), dtype=bool), "shots", "own")
-    shots = Shots(per_circuit=100, pilot=0.2)
+    spread = "batch" if shots.total else "own"
+    made = planner([Frequencies((1.0,))], np.ones((1, 1), dtype=bool), "shots", spread)
     table = SampledTable(
-        1, np.empty((0, 1)), made.root, Shifter(made.spectra, str), shots, errors=True
+        1, np.empty((0, 1)), made.root, Shifter(made.spectra, str), shots, errors=1
     )
     assert table.partials(((), (0,)), coins).shape == (2, 0, 1)
     assert table.deviations(((0,),)).shape[2] == 0

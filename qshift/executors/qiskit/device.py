@@ -24,6 +24,7 @@ from qshift.executors.executor import Call, Calls
 from qshift.executors.qiskit import digests
 from qshift.executors.qiskit.backends import target
 from qshift.executors.qiskit.budget import Budget
+from qshift.executors.qiskit.chip_copies import require_number
 from qshift.executors.qiskit.estimator import EstimatorExecutor
 from qshift.executors.qiskit.job_splitting import Limits
 from qshift.inputs import is_integer
@@ -58,6 +59,9 @@ class EstimatorDevice(qml.devices.Device):
         max_executions: How many circuits times shots one job may have; more are split.
         max_payload: How many bytes, about, one job may have; more are split.
         max_pubs: How many PUBs (circuits with their points) one job may have; None for any number.
+        copies: How many copies of a circuit run at the same time on different patches of the chip,
+            a number or ``"auto"``. Values are means over the patches, and all copies together have
+            the shots that are asked for: a k-th of the executions is paid.
         ledger: Where jobs and results are recorded (`qshift.ledger`): True for the default place,
             the path of a file, or False. The default is True for backends on a service and False
             for simulators in this process.
@@ -68,6 +72,8 @@ class EstimatorDevice(qml.devices.Device):
             one, or that of the environment variables QISKIT_IBM_TOKEN and QISKIT_IBM_INSTANCE.
         instance: A CRN or name; None for the account's.
         mode: ``"job"`` (the default), ``"batch"`` or ``"session"``, with IBM's backends.
+        use_fractional_gates: Whether circuits may use RX and RZZ gates of any angle, with IBM's
+            backends that have them. They do not go together with twirled gates.
         max_time: QPU seconds after which a job is cancelled; with a batch or session, seconds after
             which that is closed.
         **options: Options of `qiskit_ibm_runtime.EstimatorV2`, such as ``resilience_level=1`` or
@@ -101,6 +107,7 @@ class EstimatorDevice(qml.devices.Device):
         max_executions: int = 10_000_000,
         max_payload: int = 60_000_000,
         max_pubs: int | None = None,
+        copies: int | str | None = None,
         ledger: bool | str | os.PathLike | None = None,
         run: str | None = None,
         max_jobs: int | None = None,
@@ -109,6 +116,7 @@ class EstimatorDevice(qml.devices.Device):
         instance: str | None = None,
         mode: str | None = None,
         max_time: int | None = None,
+        use_fractional_gates: bool | None = None,
         **options: Any,
     ) -> None:
         given = dict(locals())
@@ -133,7 +141,15 @@ class EstimatorDevice(qml.devices.Device):
             instance=instance,
             mode=mode,
             max_time=max_time,
+            use_fractional_gates=use_fractional_gates,
         )
+        require_number(copies)
+        if copies is not None and self.target.is_aer:
+            reason = (
+                f"{self.target.name} simulates no chip with patches; give it with fake: and ibm:"
+            )
+            raise OptionError("copies", f"{reason} backends")
+        self.target.copies = copies
         self.limits = Limits(
             max_parameter_values,
             max_executions,

@@ -21,6 +21,7 @@ from qshift.executors.executor import Call, Executor
 from qshift.executors.qiskit import digests
 from qshift.executors.qiskit.batch import Batch, Parcel, parcels, qpu_seconds
 from qshift.executors.qiskit.bounded_angles import Angle
+from qshift.executors.qiskit.chip_copies import mean_counts, mean_values
 from qshift.executors.qiskit.job_splitting import Load
 from qshift.executors.qiskit.observables import probabilities
 from qshift.executors.qiskit.recorded_batch import RecordedBatch
@@ -46,7 +47,7 @@ class _Pub:
         points: float64[N, P].
         copy: The entry of the circuit's shot vector that the PUB is for.
         basis: The basis that the PUB samples, by number; None for expectation values.
-        shots: The shots in each basis; 0 for exact results.
+        shots: The shots in each basis, of all copies together; 0 for exact results.
     """
 
     circuit: Circuit
@@ -69,19 +70,31 @@ class _Pub:
         """How much the PUB takes of a job's limits."""
         return self.load_of(self.preparation(self.circuit))
 
-    def load_of(self, ready: Prepared) -> Load:
-        """Returns how much the PUB takes of a job's limits, with the circuit in this form."""
-        executions = self.shots * (ready.bases if self.basis is None else 1)
+    def load_of(self, ready: Prepared, copies: int | None = None) -> Load:
+        """Returns how much the PUB takes of a job's limits, with the circuit in this form.
+
+        Args:
+            ready: The circuit.
+            copies: How many copies run at the same time; None for those of the circuit.
+        """
+        copies = copies or ready.number(self.basis)
+        runs = -(-self.shots // copies)
         points, parameters = self.points.shape
-        usage = self.preparation.usage
-        return Load(points, parameters, executions, *ready.burden(usage, self.shots, self.basis))
+        burden = ready.burden(self.preparation.usage, runs, self.basis)
+        executions = runs * (ready.bases if self.basis is None else 1)
+        return Load(points, parameters, executions, *burden, copies=copies)
 
     def is_answered_by(self, measured: Any) -> bool:
         """Whether a result has the form of a result of the primitive at one of the points."""
         if self.basis is None:
             observables = len(self.preparation.planned(self.circuit).observables)
-            return np.shape(measured) == (2, observables)
-        return sum(measured.values()) > 0  # twirling rounds the number of shots up
+            if not self.preparation.has_copies:
+                return np.shape(measured) == (2, observables)
+            # Of another number of copies, if the backend was calibrated anew and "auto" is given.
+            (values, size), rest = np.shape(measured)[:2], np.ndim(measured) - 2
+            return values == 2 and not rest and size > 0 and size % observables == 0
+        # Twirling rounds the shots up; fewer would be less precise than what was asked for.
+        return sum(mean_counts(measured).values()) >= self.shots
 
     @property
     def primitive(self) -> str:
@@ -97,11 +110,12 @@ class _Pub:
     def arguments(self, rows: Sequence[int]) -> tuple:
         """Returns the PUB of some of the points, as the primitive takes it."""
         points, ready = self.points[rows], self.preparation(self.circuit)
+        shots = -(-self.shots // ready.number(self.basis))
         if self.basis is not None:
             circuit = ready.sampled[self.basis]
-            return circuit, _bindings(circuit, points, ready.angles), self.shots
+            return circuit, _bindings(circuit, points, ready.angles), shots
         # The estimator rounds the number of shots up, even if only rounding makes it no integer.
-        precision = (1 + 1e-12) / np.sqrt(self.shots) if self.shots else 0.0
+        precision = (1 + 1e-12) / np.sqrt(shots) if shots else 0.0
         isa: Any = ready.circuit
         observables = list(ready.observables)
         if not self.shots and not isa.parameters:
@@ -114,10 +128,13 @@ class _Pub:
         block = values[:, self.copy]
         readings = self.preparation.planned(self.circuit).readings
         if self.basis is None:
-            block += np.stack(measured)[:, 0] @ readings.weights
+            count = len(readings.observables)
+            block += (
+                np.stack([mean_values(each, count) for each in measured])[:, 0] @ readings.weights
+            )
             return
         basis = readings.bases[self.basis]
-        for row, counts in zip(block, measured, strict=True):
+        for row, counts in zip(block, map(mean_counts, measured), strict=True):
             for start, wires in basis.columns.items():
                 frequencies = probabilities(counts, basis, wires)
                 row[start : start + len(frequencies)] = frequencies
@@ -272,9 +289,11 @@ class EstimatorExecutor(Executor):
         """Returns how many jobs a batch of so many points of a circuit takes."""
         return len(self._planned_jobs(circuit, points)[0])
 
-    def _planned_jobs(self, circuit: Circuit, points: int) -> tuple[list[Parcel], list[Load]]:
+    def _planned_jobs(
+        self, circuit: Circuit, points: int, copies: int | None = None
+    ) -> tuple[list[Parcel], list[Load]]:
         """Returns the jobs of a batch of so many points, and the loads of its PUBs."""
-        loads = self._plan(circuit, points)
+        loads = self._plan(circuit, points, copies)
         pubs: list[Any] = list(
             self._pubs(circuit, np.broadcast_to(0.0, (points, circuit.num_parameters)))
         )
@@ -283,19 +302,26 @@ class EstimatorExecutor(Executor):
 
     def shots(self, circuit: Circuit) -> int:
         """Returns how many shots each point of a circuit takes, in all bases."""
-        return sum(load.executions for load in self._plan(circuit, 1))
+        return sum(load.shots for load in self._plan(circuit, 1))
 
     def seconds(self, circuit: Circuit, points: int) -> float | None:
         """Returns how many QPU seconds a batch takes, by the formula of `usage`.
 
         A fake backend gives the time of the backend that it imitates. Simulators give None.
         """
+        return self._seconds(circuit, points)
+
+    def seconds_alone(self, circuit: Circuit, points: int) -> float | None:
+        """See `Executor`."""
+        return self._seconds(circuit, points, copies=1)
+
+    def _seconds(self, circuit: Circuit, points: int, copies: int | None = None) -> float | None:
         if self._target.is_aer:
             return None
-        jobs, loads = self._planned_jobs(circuit, points)
+        jobs, loads = self._planned_jobs(circuit, points, copies)
         return qpu_seconds(jobs, loads.__getitem__)
 
-    def _plan(self, circuit: Circuit, points: int) -> list[Load]:
+    def _plan(self, circuit: Circuit, points: int, copies: int | None = None) -> list[Load]:
         """Returns how much each PUB of a batch of so many points takes of a job's limits.
 
         Where QPU seconds depend on it, the circuit is transpiled; the later run uses the result.
@@ -303,7 +329,7 @@ class EstimatorExecutor(Executor):
         nowhere = np.broadcast_to(0.0, (points, circuit.num_parameters))
         is_timed = not self._target.is_aer
         ready = self._prepare(circuit) if is_timed else self._prepare.planned(circuit)
-        return [pub.load_of(ready) for pub in self._pubs(circuit, nowhere)]
+        return [pub.load_of(ready, copies) for pub in self._pubs(circuit, nowhere)]
 
     def _pubs(self, circuit: Circuit, points: np.ndarray) -> Iterator[_Pub]:
         """Yields the PUBs of one circuit; none where there are no points."""

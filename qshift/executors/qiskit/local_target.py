@@ -13,6 +13,7 @@ from qiskit.providers import BackendV2
 from qiskit.transpiler import generate_preset_pass_manager
 
 from qshift.errors import OptionError, QShiftWarning, UnsupportedError
+from qshift.executors.qiskit.components import run_in_parts
 from qshift.executors.qiskit.job import LocalJob, Submission
 from qshift.executors.qiskit.targets import TRANSPILER_SEED, Target
 from qshift.forks import lineage
@@ -140,4 +141,5 @@ class LocalTarget(Target):
             return LocalJob(estimator.run(submission.pubs))
         kind = BackendEstimatorV2 if submission.primitive == "estimator" else BackendSamplerV2
         seeded = {} if submission.seed is None else {"seed_simulator": submission.seed}
-        return LocalJob(kind(backend=self._backend, options=seeded).run(submission.pubs))
+        primitive = kind(backend=self._backend, options=seeded)
+        return LocalJob(run_in_parts(primitive.run, submission.primitive, submission.pubs))
