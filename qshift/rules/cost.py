@@ -118,7 +118,6 @@ class Plan:
         axes: Sequence[Axes],
         points: int = 1,
         shots: int = 0,
-        per_batch: bool = False,
         asked: Shots | None = None,
         adjoint: bool = False,
         jobs: Callable[[int], int] | None = None,
@@ -132,9 +131,7 @@ class Plan:
             planner: The circuit's planner.
             axes: Which derivatives: for each axis of each, the parameters that it runs over.
             points: Size of the batch.
-            shots: Shots per circuit.
-            per_batch: Whether all circuits of a batch together take these instead, at each point of
-                the batch of inputs.
+            shots: The unit of the shots: those of a circuit, or of a batch.
             asked: How the shots are spread; None if they are equal.
             adjoint: Whether the device gives first derivatives.
             jobs: From the number of circuits of a batch to that of its jobs.
@@ -158,7 +155,9 @@ class Plan:
                 step = node.request(wanted)
                 node = step.node
             run = len(step.new_points) + len(asked.again(step))
-            taken = shots * (int(run > 0) if per_batch else run)
+            taken = shots * run
+            if step.shots is not None:
+                taken = round(shots * float(step.shots.sum()))
             if asked.are_too_few(taken, run):
                 run, chosen = min(run, taken), True
             circuits = run * points
