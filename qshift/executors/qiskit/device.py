@@ -76,8 +76,8 @@ class EstimatorDevice(qml.devices.Device):
             backends that have them. They do not go together with twirled gates.
         max_time: QPU seconds after which a job is cancelled; with a batch or session, seconds after
             which that is closed.
-        **options: Options of `qiskit_ibm_runtime.EstimatorV2`, such as ``resilience_level=1`` or
-            ``twirling={"enable_gates": True}``; SamplerV2 gets those of them that it has. In this
+        **options: Options of the runtime's Estimator, such as ``resilience_level=1`` or
+            ``twirling={"enable_gates": True}``; its Sampler gets those of them that it has. In this
             process they have no effect, and a warning says so.
 
     Raises:

@@ -298,7 +298,7 @@ class EstimatorExecutor(Executor):
             self._pubs(circuit, np.broadcast_to(0.0, (points, circuit.num_parameters)))
         )
         rows = [range(points)] * len(pubs)
-        return parcels(pubs, rows, self.device.limits, loads), loads
+        return parcels(self._target, pubs, rows, self.device.limits, loads), loads
 
     def shots(self, circuit: Circuit) -> int:
         """Returns how many shots each point of a circuit takes, in all bases."""
