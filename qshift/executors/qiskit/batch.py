@@ -28,6 +28,7 @@ class Pub(Protocol):
         primitive: ``"estimator"`` or ``"sampler"``.
         points: float64[N, P].
         shots: The shots of each point and basis; 0 for exact results.
+        errors: Whether standard errors are wanted.
         is_ready: Whether the circuit has been transpiled.
         load: How much the PUB takes of a job's limits. This and `arguments` transpile the circuit,
             for which the backend has to be reachable.
@@ -41,6 +42,9 @@ class Pub(Protocol):
 
     @property
     def shots(self) -> int: ...
+
+    @property
+    def errors(self) -> bool: ...
 
     @property
     def is_ready(self) -> bool: ...
@@ -183,9 +187,10 @@ class Batch:
         sending: Callable[[], None] = lambda: None,
     ) -> Job:
         arguments = [self._pubs[i].arguments(rows) for i, rows in parcel.parts]
-        exact = not self._pubs[parcel.parts[0][0]].shots
+        first = self._pubs[parcel.parts[0][0]]
+        exact, errors = not first.shots, first.errors
         job = self._target.submit(
-            Submission(parcel.primitive, arguments, parcel.seed, exact, tags, sending)
+            Submission(parcel.primitive, arguments, parcel.seed, exact, errors, tags, sending)
         )
         loads = [(self._pubs[i].load.executions, len(rows)) for i, rows in parcel.parts]
         Tracker.record(jobs=1, shots=sum(executions * rows for executions, rows in loads))

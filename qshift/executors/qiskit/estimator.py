@@ -18,7 +18,7 @@ from qiskit.primitives.containers.bindings_array import BindingsArray
 
 from qshift.circuits.circuit import Circuit
 from qshift.executors.executor import Call, Executor
-from qshift.executors.qiskit import digests
+from qshift.executors.qiskit import digests, moments
 from qshift.executors.qiskit.batch import Batch, parcels
 from qshift.executors.qiskit.bounded_angles import Angle
 from qshift.executors.qiskit.job_splitting import Load
@@ -26,6 +26,7 @@ from qshift.executors.qiskit.observables import probabilities
 from qshift.executors.qiskit.recorded_batch import RecordedBatch
 from qshift.executors.qiskit.translation import column
 from qshift.executors.qiskit.transpiled import Preparation, Prepared
+from qshift.executors.variances import variance_of_mean
 from qshift.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class _Pub:
         copy: The entry of the circuit's shot vector that the PUB is for.
         basis: The basis that the PUB samples, by number; None for expectation values.
         shots: The shots in each basis; 0 for exact results.
+        errors: Whether the variances of the values are wanted.
     """
 
     circuit: Circuit
@@ -55,6 +57,7 @@ class _Pub:
     copy: int
     basis: int | None
     shots: int
+    errors: bool = False
 
     @property
     def is_ready(self) -> bool:
@@ -108,18 +111,27 @@ class _Pub:
             observables, points = [observables] * len(points), points[:1]
         return isa, observables, _bindings(isa, points[:, None], ready.angles), precision
 
-    def read(self, measured: Sequence, values: np.ndarray) -> None:
-        """Adds the results at all points to the values float64[N, copies, M / copies]."""
-        block = values[:, self.copy]
+    def read(self, measured: Sequence, found: np.ndarray) -> None:
+        """Adds the results at all points to the values, and if they are wanted to their variances:
+        float64[1 or 2, N, copies, M / copies]."""
+        found = found[:, :, self.copy]
         readings = self.preparation.planned(self.circuit).readings
         if self.basis is None:
-            block += np.stack(measured)[:, 0] @ readings.weights
+            estimates = np.stack(measured)
+            found[0] += estimates[:, 0] @ readings.weights
+            if self.errors:
+                found[1] += moments.variances(readings, estimates, self.shots)
             return
         basis = readings.bases[self.basis]
-        for row, counts in zip(block, measured, strict=True):
+        for row, counts in enumerate(measured):
+            shots = sum(counts.values())
             for start, wires in basis.columns.items():
                 frequencies = probabilities(counts, basis, wires)
-                row[start : start + len(frequencies)] = frequencies
+                columns = slice(start, start + len(frequencies))
+                found[0, row, columns] = frequencies
+                if self.errors:
+                    spread = variance_of_mean(frequencies, frequencies, 0.0, 1.0, shots)
+                    found[1, row, columns] = spread
 
 
 class EstimatorExecutor(Executor):
@@ -156,6 +168,19 @@ class EstimatorExecutor(Executor):
         """See `Executor`. Raises the same errors as `run_together`."""
         return self.run_together([(circuit, points)], call)[0]
 
+    def sample(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns values, and their variances from the primitives' standard errors and counts.
+
+        Simulators of this process estimate the standard errors from the samples. A service has its
+        own, with the effects of error mitigation. A ledger keeps them with the values; results that
+        a simulator has stored when no errors were asked for have those of Qiskit's estimator, which
+        are upper bounds for sums of Pauli words. Raises the same errors as `run_together`.
+        """
+        values, variances = self._together([(circuit, points)], call, errors=True)[0]
+        return values, variances
+
     def _record(self, circuit: Circuit, points: int) -> None:
         """Does nothing, as `run_together` counts what was sent."""
 
@@ -179,32 +204,43 @@ class EstimatorExecutor(Executor):
             LimitError: If the device may not send so much. Nothing is submitted then.
             JobError: If a job failed or was cancelled.
         """
+        return [values for (values,) in self._together(requests, call)]
+
+    def _together(
+        self, requests: Sequence[tuple[Circuit, np.ndarray]], call: Call, errors: bool = False
+    ) -> list[np.ndarray]:
+        """Returns for each request its values, and if asked for their variances: float64[1 or 2, N,
+        M]."""
         results, sendable = [], []
         for circuit, points in requests:
             finite = np.isfinite(points).all(axis=1) & circuit.is_finite
-            results.append((finite, np.full((len(points), circuit.num_values), np.nan)))
+            shape = 1 + errors, len(points), circuit.num_values
+            results.append((finite, np.full(shape, np.nan)))
             if finite.any():
                 # Transpilers add constants to angles, which costs large angles their digits.
                 sendable.append((circuit, circuit.shifted.near(points[finite])))
-        found = iter(self._run(sendable, call) if sendable else ())
+        found = iter(self._run(sendable, call, errors) if sendable else ())
         for finite, values in results:
             if finite.any():
-                values[finite] = next(found)
+                values[:, finite] = next(found)
         return [values for _, values in results]
 
-    def _run(self, requests: Sequence[tuple[Circuit, np.ndarray]], call: Call) -> list[np.ndarray]:
+    def _run(
+        self, requests: Sequence[tuple[Circuit, np.ndarray]], call: Call, errors: bool
+    ) -> list[np.ndarray]:
         """Runs circuits, each at one or more points with finite angles."""
-        pubs = [list(self._pubs(*request)) for request in requests]
+        pubs = [list(self._pubs(*request, errors)) for request in requests]
         batch = self._measure([pub for some in pubs for pub in some], call)
         measured, sent = iter(batch.results), iter(batch.sent)
         results, circuits = [], 0
         for (circuit, points), some in zip(requests, pubs, strict=True):
             constants = self._prepare.planned(circuit).readings.constants
-            values = np.tile(constants, (len(points), circuit.copies, 1))
+            values = np.zeros((1 + errors, len(points), circuit.copies, len(constants)))
+            values[0] = constants
             for pub in some:
                 pub.read(next(measured), values)
             circuits += len(set().union(*(next(sent) for _ in some))) if some else len(points)
-            results.append(values.reshape(len(points), circuit.copies * len(constants)))
+            results.append(values.reshape(*values.shape[:2], circuit.copies * len(constants)))
         Tracker.record(batches=int(circuits > 0), circuits=circuits)
         return results
 
@@ -298,7 +334,9 @@ class EstimatorExecutor(Executor):
         ready = self._prepare(circuit) if is_timed else self._prepare.planned(circuit)
         return [pub.load_of(ready) for pub in self._pubs(circuit, nowhere)]
 
-    def _pubs(self, circuit: Circuit, points: np.ndarray) -> Iterator[_Pub]:
+    def _pubs(
+        self, circuit: Circuit, points: np.ndarray, errors: bool = False
+    ) -> Iterator[_Pub]:
         """Yields the PUBs of one circuit; none where there are no points."""
         planned = self._prepare.planned(circuit)
         if not len(points):
@@ -306,7 +344,7 @@ class EstimatorExecutor(Executor):
         for copy, shots in enumerate(list(circuit.shots) if circuit.shots else [0]):
             bases = [None] * bool(planned.observables) + list(range(len(planned.sampled)))
             for basis in bases:
-                yield _Pub(circuit, self._prepare, points, copy, basis, shots)
+                yield _Pub(circuit, self._prepare, points, copy, basis, shots, errors)
 
 
 def _bindings(

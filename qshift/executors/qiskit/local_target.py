@@ -12,6 +12,7 @@ from qiskit.transpiler import generate_preset_pass_manager
 
 from qshift.errors import OptionError, UnsupportedError
 from qshift.executors.qiskit.job import LocalJob, Submission
+from qshift.executors.qiskit.moments import MomentsJob, with_moments
 from qshift.executors.qiskit.targets import TRANSPILER_SEED, Target
 from qshift.forks import lineage
 from qshift.inputs import did_you_mean
@@ -136,4 +137,10 @@ class LocalTarget(Target):
         from qshift.executors.qiskit import qiskit_internals as runtime
 
         primitive, pubs, seed = submission.primitive, submission.pubs, submission.seed
-        return LocalJob(runtime.run_locally(primitive, self._backend, pubs, self._options, seed))
+        if not (submission.errors and primitive == "estimator"):
+            return LocalJob(
+                runtime.run_locally(primitive, self._backend, pubs, self._options, seed)
+            )
+        pubs, moments = with_moments(pubs)
+        job = runtime.run_locally(primitive, self._backend, pubs, self._options, seed)
+        return MomentsJob(job, moments)
