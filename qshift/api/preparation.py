@@ -191,7 +191,12 @@ class Preparation:
         settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
         if run.shots:
             asked = self._asked(run)
-            sampled = functools.partial(SampledTable, shots=asked.number, least=asked.least)
+            sampled = functools.partial(
+                SampledTable,
+                shots=self._unit(run),
+                least=asked.least,
+                bases=self.executor.bases(run) if asked.total else 1,
+            )
             settings |= {"spread": self._spread_of(run), "sampled": sampled}
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self._is_seeded and bool(run.shots)
@@ -208,6 +213,12 @@ class Preparation:
         if self._shots is not None and self._shots.number == number:
             return self._shots
         return Shots(per_circuit=number)
+
+    def _unit(self, circuit: Circuit) -> int:
+        """Returns the shots, in each basis, of a circuit on the average; of a batch, if that was
+        given a total of samples."""
+        asked = self._asked(circuit)
+        return asked.total // self.executor.bases(circuit) if asked.total else asked.number
 
     def _spread_of(self, circuit: Circuit) -> str | None:
         """Returns how shots are spread over points; None for exact results.
@@ -262,11 +273,14 @@ class Preparation:
         tensors, _, _, watched = parts(circuit, parameters, batch, known)
         axes = wanted.axes(circuit, parameters, watched)
         spread = self._spread_of(run)
+        shots = self.executor.shots(run)
+        if spread == "batch":
+            shots = self._unit(run) * self.executor.bases(run)
         return Plan.of(
             circuit.planner(self._objective_of(run), spread),
             axes,
             points=int(tensors[0].shape[0]),
-            shots=self.executor.shots(run),
+            shots=shots,
             per_batch=spread == "batch",
             adjoint=self._is_adjoint(run),
             jobs=lambda circuits: self.executor.jobs(run, circuits),

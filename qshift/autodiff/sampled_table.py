@@ -24,12 +24,13 @@ class SampledTable(Table):
         node: An empty plan.
         shifted: Moves the parameters to the points of a plan.
         shots: The unit of the plan's shots.
+        bases: In how many bases these are drawn.
         least: The least number of shots of a point, where plans give each point its own.
         offset: In [0, 1), decides how these are rounded.
         errors: Whether values come with their variances.
     """
 
-    __slots__ = ("_least", "_offset", "_sampled", "_shots", "_variances")
+    __slots__ = ("_bases", "_least", "_offset", "_sampled", "_shots", "_variances")
 
     def __init__(
         self,
@@ -41,9 +42,11 @@ class SampledTable(Table):
         least: int = LEAST,
         offset: float = 0.5,
         errors: bool = False,
+        bases: int = 1,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
         self._shots, self._least, self._offset = shots, least, offset
+        self._bases = bases
         self._variances = self._values if errors else None
         self._sampled = np.empty((0, len(parameters), 1), np.int64)  # the shots of the points
 
@@ -74,10 +77,11 @@ class SampledTable(Table):
         if step.shots is None:
             numbers = np.full((new, rows), self._shots)
         elif shares.sum() * self._shots < self._least * new:
+            measured = f", measured in {self._bases} bases," if self._bases > 1 else ""
             raise ValueError(
-                f"A batch of {new} circuits takes {self._shots} shots in all, less than "
-                f"{self._least} for each. Give Shots(total={self._least * new}) or more, or "
-                "Shots(per_circuit=...)."
+                f"A batch of {new} circuits{measured} takes {self._bases * self._shots} shots in "
+                f"all, less than {self._least} for each. Give Shots(total="
+                f"{self._bases * self._least * new}) or more, or Shots(per_circuit=...)."
             )
         else:
             numbers = whole(shares, self._shots, rows, self._offset, self._least)

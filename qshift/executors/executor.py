@@ -180,8 +180,13 @@ class Executor(ABC):
         return False
 
     def shots(self, circuit: Circuit) -> int:
-        """Returns how many shots each point of a circuit takes; 0 if results are exact."""
-        return circuit.shots.total_shots or 0
+        """Returns how many samples are drawn at each point of a circuit, its shots in each basis;
+        0 if results are exact."""
+        return (circuit.shots.total_shots or 0) * self.bases(circuit)
+
+    def bases(self, circuit: Circuit) -> int:
+        """Returns in how many bases the shots of a circuit are drawn, one after the other."""
+        return 1
 
     def allots(self, circuit: Circuit) -> bool:
         """Whether `run` gives each point its own number of shots, if a call has `shots`.
@@ -281,7 +286,7 @@ class Executor(ABC):
         if call is None or call.shots is None:
             self._record(circuit, points)
         else:
-            jobs, shots = self.jobs(circuit, points), int(call.shots.sum())
+            jobs, shots = self.jobs(circuit, points), int(call.shots.sum()) * self.bases(circuit)
             Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
 
     def _record(self, circuit: Circuit, points: int) -> None:

@@ -31,7 +31,7 @@ class Order:
         total: Circuits up to and including this order.
         batches: Batches that nested tapes send for it (`qshift.derivatives` sends one in all, or
             two with adjoint differentiation).
-        shots: Shots that it adds.
+        shots: Shots that it adds: samples drawn, in all bases that circuits are measured in.
         recursion: Circuits that plain recursion executes up to and including this order.
         jobs: Jobs of its batches; 0 on devices that have none.
         seconds: QPU seconds that it adds; None on simulators.

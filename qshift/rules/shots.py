@@ -17,13 +17,16 @@ class Shots:
     more in the errors of what is asked for, and get more of the shots. With a number and
     ``objective="circuits"``, all take equally many.
 
+    As in PennyLane, these shots are drawn in each basis that the observables are measured in. A
+    total, and the shots of plans and of `qshift.Tracker`, count all samples that are drawn.
+
     On devices that give all circuits of a batch the same shots, they have equally many: on Qiskit's
     backends, on hardware, with shot vectors, and on devices of PennyLane other than default.qubit,
     default.mixed and lightning.qubit.
 
     Args:
         per_circuit: Shots of a circuit on the average.
-        total: Shots of a batch instead, however many circuits it has: of the value, or of the
+        total: Samples of a batch instead, however many circuits it has: of the value, or of the
             gradient, or with `qshift.derivatives` of all orders together; for each point of a batch
             of inputs. Circuits that a call has run for an earlier batch may be run again, for more
             shots, where the later derivatives depend on them much.

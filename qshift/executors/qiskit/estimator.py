@@ -311,8 +311,14 @@ class EstimatorExecutor(Executor):
         )
         return len(parcels(pubs, [range(points)] * len(pubs), self.device.limits, loads))
 
+    def bases(self, circuit: Circuit) -> int:
+        """See `Executor`. The backend is not contacted; on the qubits that are chosen there, sums of
+        words may take another number of bases, which `shots` knows."""
+        planned = self._prepare.planned(circuit)
+        return planned.bases + len(planned.sampled)
+
     def shots(self, circuit: Circuit) -> int:
-        """Returns how many shots each point of a circuit takes, in all bases."""
+        """Returns how many samples are drawn at each point of a circuit, in all bases."""
         return sum(load.executions for load in self._plan(circuit, 1))
 
     def seconds(self, circuit: Circuit, points: int) -> float | None:
@@ -334,9 +340,7 @@ class EstimatorExecutor(Executor):
         ready = self._prepare(circuit) if is_timed else self._prepare.planned(circuit)
         return [pub.load_of(ready) for pub in self._pubs(circuit, nowhere)]
 
-    def _pubs(
-        self, circuit: Circuit, points: np.ndarray, errors: bool = False
-    ) -> Iterator[_Pub]:
+    def _pubs(self, circuit: Circuit, points: np.ndarray, errors: bool = False) -> Iterator[_Pub]:
         """Yields the PUBs of one circuit; none where there are no points."""
         planned = self._prepare.planned(circuit)
         if not len(points):

@@ -111,6 +111,10 @@ class WorkersExecutor(Executor):
         """See `Executor`."""
         return self.local.shots(circuit)
 
+    def bases(self, circuit: Circuit) -> int:
+        """See `Executor`."""
+        return self.local.bases(circuit)
+
     def jobs(self, circuit: Circuit, points: int) -> int:
         """See `Executor`."""
         return self.local.jobs(circuit, points)
