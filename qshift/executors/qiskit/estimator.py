@@ -312,8 +312,8 @@ class EstimatorExecutor(Executor):
         return len(parcels(pubs, [range(points)] * len(pubs), self.device.limits, loads))
 
     def bases(self, circuit: Circuit) -> int:
-        """See `Executor`. The backend is not contacted; on the qubits that are chosen there, sums of
-        words may take another number of bases, which `shots` knows."""
+        """See `Executor`. The backend is not contacted; on the qubits that are chosen there, sums
+        of words may take another number of bases, which `shots` knows."""
         planned = self._prepare.planned(circuit)
         return planned.bases + len(planned.sampled)
 
