@@ -41,7 +41,7 @@ def test_each_point_has_its_own_shots(name, seed, tracker):
     # The deviation of 60 deviations is a tenth; observables have norms of two at most.
     assert (spreads[2] < 2.9 / np.sqrt(5000)).all()
     assert (spreads[1] > 4 * spreads[2]).all() and (spreads[0] > 2 * spreads[1]).all()
-    assert tracker.totals["shots"] == shots.sum()
+    assert executor.bases(circuit) == 4 and tracker.totals["shots"] == 4 * shots.sum()
     assert tracker.totals["circuits"] == len(shots) and tracker.totals["batches"] == 1
 
 

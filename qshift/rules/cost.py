@@ -16,8 +16,9 @@ from qshift.rules.sampled_plans import Precision, SampledPlanner
 from qshift.rules.sources import split
 
 _NOTE = (
-    "QPU seconds: gates, measurements and the delay between shots, by the backend's own figures. "
-    "Not in them: a few seconds around each job, what error mitigation adds, a session's idle time."
+    "QPU seconds, by IBM's formula: about 2 for each job, and for each execution the delay between "
+    "shots and the length of the circuit, with what error mitigation adds. Not in them: the time "
+    "that a session stands idle."
 )
 
 

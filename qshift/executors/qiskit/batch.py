@@ -15,6 +15,7 @@ from qshift.executors.qiskit.job import Job, Submission
 from qshift.executors.qiskit.job_splitting import Limits, Load, pack
 from qshift.executors.qiskit.pub_results import unpacked
 from qshift.executors.qiskit.targets import Target
+from qshift.executors.qiskit.usage import JOB
 from qshift.progress import track
 from qshift.tracker import Tracker
 
@@ -112,6 +113,20 @@ def parcels(
     return found
 
 
+def qpu_seconds(shared: Sequence[Parcel], load: Callable[[int], Load]) -> float:
+    """Returns the QPU seconds of jobs, by the formula of `qshift.executors.qiskit.usage`.
+
+    Args:
+        shared: The jobs.
+        load: Returns the load of a PUB of the batch.
+    """
+    seconds = len(shared) * JOB
+    for parcel in shared:
+        seconds += max(load(i).once for i, _ in parcel.parts)
+        seconds += sum(load(i).seconds * len(rows) for i, rows in parcel.parts)
+    return seconds
+
+
 class Batch:
     """PUBs that are measured together.
 
@@ -176,8 +191,7 @@ class Batch:
 
     def _spend(self, shared: Sequence[Parcel]) -> None:
         """Raises LimitError if the device may not send these jobs."""
-        parts = [part for parcel in shared for part in parcel.parts]
-        seconds = sum(self._pubs[i].load.seconds * len(rows) for i, rows in parts)
+        seconds = qpu_seconds(shared, lambda i: self._pubs[i].load)
         self._budget.spend(len(shared), seconds)
 
     def _send(

@@ -19,7 +19,7 @@ from qiskit.primitives.containers.bindings_array import BindingsArray
 from qshift.circuits.circuit import Circuit
 from qshift.executors.executor import Call, Executor
 from qshift.executors.qiskit import digests, moments
-from qshift.executors.qiskit.batch import Batch, parcels
+from qshift.executors.qiskit.batch import Batch, Parcel, parcels, qpu_seconds
 from qshift.executors.qiskit.bounded_angles import Angle
 from qshift.executors.qiskit.job_splitting import Load
 from qshift.executors.qiskit.observables import probabilities
@@ -76,7 +76,8 @@ class _Pub:
         """Returns how much the PUB takes of a job's limits, with the circuit in this form."""
         executions = self.shots * (ready.bases if self.basis is None else 1)
         points, parameters = self.points.shape
-        return Load(points, parameters, executions, *ready.burden(executions, self.basis))
+        usage = self.preparation.usage
+        return Load(points, parameters, executions, *ready.burden(usage, self.shots, self.basis))
 
     def is_answered_by(self, measured: Any) -> bool:
         """Whether a result has the form of a result of the primitive at one of the points."""
@@ -305,11 +306,16 @@ class EstimatorExecutor(Executor):
 
     def jobs(self, circuit: Circuit, points: int) -> int:
         """Returns how many jobs a batch of so many points of a circuit takes."""
+        return len(self._planned_jobs(circuit, points)[0])
+
+    def _planned_jobs(self, circuit: Circuit, points: int) -> tuple[list[Parcel], list[Load]]:
+        """Returns the jobs of a batch of so many points, and the loads of its PUBs."""
         loads = self._plan(circuit, points)
         pubs: list[Any] = list(
             self._pubs(circuit, np.broadcast_to(0.0, (points, circuit.num_parameters)))
         )
-        return len(parcels(pubs, [range(points)] * len(pubs), self.device.limits, loads))
+        rows = [range(points)] * len(pubs)
+        return parcels(pubs, rows, self.device.limits, loads), loads
 
     def bases(self, circuit: Circuit) -> int:
         """See `Executor`. The backend is not contacted; on the qubits that are chosen there, sums
@@ -322,13 +328,14 @@ class EstimatorExecutor(Executor):
         return sum(load.executions for load in self._plan(circuit, 1))
 
     def seconds(self, circuit: Circuit, points: int) -> float | None:
-        """Returns how many QPU seconds a batch takes, as `targets.Target.seconds` does.
+        """Returns how many QPU seconds a batch takes, by the formula of `usage`.
 
         A fake backend gives the time of the backend that it imitates. Simulators give None.
         """
         if self._target.is_aer:
             return None
-        return sum(load.rows * load.seconds for load in self._plan(circuit, points))
+        jobs, loads = self._planned_jobs(circuit, points)
+        return qpu_seconds(jobs, loads.__getitem__)
 
     def _plan(self, circuit: Circuit, points: int) -> list[Load]:
         """Returns how much each PUB of a batch of so many points takes of a job's limits.

@@ -46,7 +46,8 @@ class Load:
         values: Parameter values of each point.
         executions: Circuits times shots of each point; 0 for exact results.
         size: Bytes of the circuit and the observables, about.
-        seconds: QPU seconds of each point; 0 if they are not known.
+        seconds: QPU seconds of each point; 0 on simulators.
+        once: QPU seconds for which a job with the PUB learns the noise that it mitigates.
     """
 
     rows: int
@@ -54,6 +55,7 @@ class Load:
     executions: int
     size: int = 0
     seconds: float = 0.0
+    once: float = 0.0
 
 
 def pack(loads: Sequence[Load], limits: Limits) -> list[list[tuple[int, int, int]]]:

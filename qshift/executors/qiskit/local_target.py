@@ -104,10 +104,6 @@ class LocalTarget(Target):
         its qubits fits into memory."""
         return self.is_aer and (not self._fake or self.num_qubits <= _WIDEST_DENSITY_MATRIX)
 
-    def seconds(self, circuit: QuantumCircuit) -> float | None:
-        """Returns the seconds that the device a fake backend imitates would take; None for Aer."""
-        return None if self.is_aer else super().seconds(circuit)
-
     def submit(self, submission: Submission) -> LocalJob:
         """Runs a job; see `Target.submit`. Tags have no effect, and nothing is sent."""
         from qshift.executors.qiskit.blocks import BlocksJob, cut  # Late: it runs these targets.

@@ -11,13 +11,13 @@ import qiskit
 from cachetools import LRUCache
 from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
-from qiskit.transpiler import TranspilerError
 
 from qshift.errors import OptionError
 from qshift.executors.qiskit import transpile_cache
 from qshift.executors.qiskit.broken_gates import WorkingGates
 from qshift.executors.qiskit.job import Job, Submission
 from qshift.executors.qiskit.subnormals import default_floats
+from qshift.executors.qiskit.usage import Timing, Usage, timing
 from qshift.forks import Lock
 from qshift.tracker import Tracker
 
@@ -51,6 +51,7 @@ class Target:
             `backends.target`.
         level: The transpiler's optimization level.
         former_level: The default level of earlier releases.
+        usage: How much error mitigation adds to what is executed.
         workers: Other processes that run parts of jobs, if the jobs run in this process.
         most_circuits: How many transpiled circuits the target keeps in memory.
     """
@@ -73,6 +74,7 @@ class Target:
         self._is_default_level = optimization_level is None
         self.level = _LEVEL if optimization_level is None else int(optimization_level)
         self._options = dict(options)
+        self.usage = Usage(options)
         self._circuits: LRUCache[Hashable, QuantumCircuit] = LRUCache(self.most_circuits)
         self._lock = Lock()
         if options:
@@ -152,32 +154,9 @@ class Target:
         Tracker.record(transpilations=1)
         return WorkingGates(self._device).transpile(circuit, self.level, TRANSPILER_SEED)
 
-    def seconds(self, circuit: QuantumCircuit) -> float | None:
-        """Returns how many seconds a quantum processor takes to run a circuit once.
-
-        The seconds are the durations of gates and of measuring all qubits, along the longest path
-        of the circuit, and the default repetition delay before the next shot, as the backend itself
-        gives them. They leave out the service's work before and after a job (a few seconds each),
-        the circuits that error mitigation and twirling add, and the paid time between the jobs of a
-        session.
-
-        Args:
-            circuit: A transpiled circuit; if it has no measurements, those of all qubits are added.
-
-        Returns:
-            None if the backend gives no durations, as is the case for simulators.
-        """
-        device = self._device
-        delay = getattr(device, "default_rep_delay", None)
-        if delay is None:
-            return None
-        measured = circuit.copy()
-        if not measured.num_clbits:
-            measured.measure_active()
-        try:
-            return delay + measured.estimate_duration(device.target)
-        except (TranspilerError, qiskit.QiskitError):  # a gate without a duration
-            return None
+    def timing(self, circuit: QuantumCircuit) -> Timing | None:
+        """Returns how long one execution of a transpiled circuit takes; None for Aer."""
+        return None if self.is_aer else timing(circuit, self._device, self._options)
 
     def submit(self, submission: Submission) -> Job:
         """Submits a job and returns it, without waiting."""

@@ -20,6 +20,7 @@ from qshift.executors.qiskit.observables import Readings, groups, readings
 from qshift.executors.qiskit.pub_results import REGISTER
 from qshift.executors.qiskit.targets import Target
 from qshift.executors.qiskit.translation import translate
+from qshift.executors.qiskit.usage import Timing, Usage
 
 _GATE, _WORD = 100, 32  # bytes of a gate and of a coefficient in a payload, estimated upwards
 
@@ -35,8 +36,8 @@ class Prepared:
             estimated.
         observables: The observables on the qubits of the transpiled circuit.
         sampled: Transpiled circuits with measurements, one for each basis that is sampled.
-        seconds: QPU seconds of one run of `circuit`, and of each of `sampled`; None where they are
-            not known.
+        timings: How long one execution of `circuit` takes, and of each of `sampled`; None where
+            there is no such circuit, and on Aer.
         angles: The parameters of these circuits that are no column of a point, by their names.
     """
 
@@ -45,23 +46,31 @@ class Prepared:
     circuit: QuantumCircuit | None
     observables: tuple[SparsePauliOp, ...]
     sampled: tuple[QuantumCircuit, ...]
-    seconds: tuple[float | None, ...] = ()
+    timings: tuple[Timing | None, ...] = ()
     angles: Mapping[str, Angle] = field(default_factory=dict)
 
-    def burden(self, executions: int, basis: int | None = None) -> tuple[int, float]:
-        """Returns (size, seconds) of one point, as in `qshift.executors.qiskit.job_splitting.Load`.
+    def burden(
+        self, usage: Usage, shots: int, basis: int | None = None
+    ) -> tuple[int, float, float]:
+        """Returns (size, seconds, once) of one point, as in
+        `qshift.executors.qiskit.job_splitting.Load`.
 
         Args:
-            executions: How often the circuit runs for this point.
+            usage: How much error mitigation adds.
+            shots: The shots in each basis.
             basis: The number of the basis that is sampled; None for expectation values.
         """
         circuit = self.circuit if basis is None else self.sampled[basis]
         if circuit is None:  # it was only planned, not transpiled
-            return 0, 0.0
+            return 0, 0.0, 0.0
         words = sum(map(len, self.observables)) if basis is None else 0
         size = _GATE * len(circuit.data) + words * (circuit.num_qubits + _WORD)
-        seconds = self.seconds[0 if basis is None else 1 + basis]
-        return size, executions * (seconds or 0.0)
+        each = self.timings[0 if basis is None else 1 + basis]
+        if each is None:
+            return size, 0.0, 0.0
+        primitive, bases = ("estimator", self.bases) if basis is None else ("sampler", 1)
+        seconds = usage.point(primitive, each, shots, bases)
+        return size, seconds, usage.learning(primitive, each, shots)
 
 
 class Preparation:
@@ -70,9 +79,13 @@ class Preparation:
     Args:
         target: The target.
         wires: The device's wires; empty if each circuit has its own.
+
+    Attributes:
+        usage: How much error mitigation adds to what the target executes.
     """
 
     def __init__(self, target: Target, wires: Sequence) -> None:
+        self.usage = target.usage
         self._target = target
         self._wires = wires
         self._planned: WeakKeyDictionary[Circuit, Prepared] = WeakKeyDictionary()
@@ -143,9 +156,9 @@ class Preparation:
                     angles, rotated, partial(translate, circuit, wires, basis.gates)
                 )
             sampled.append(_measuring(isa, [wires.index(wire) for wire in basis.wires]))
-        seconds = tuple(each and self._target.seconds(each) for each in (bare, *sampled))
+        timings = tuple(each and self._target.timing(each) for each in (bare, *sampled))
         bases = groups(observables)
-        ready = Prepared(found, bases, bare, observables, tuple(sampled), seconds, angles)
+        ready = Prepared(found, bases, bare, observables, tuple(sampled), timings, angles)
         self._prepared[circuit] = ready
         return ready
 
