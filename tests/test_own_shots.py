@@ -7,7 +7,7 @@ import numpy as np
 import pennylane as qml
 import pytest
 import tensorflow as tf
-from references import random_points, several, truth
+from references import OwnDevice, OwnExecutor, random_points, several, truth
 
 import qshift
 from qshift.errors import UnsupportedError
@@ -60,7 +60,8 @@ def test_seeded_samples_do_not_depend_on_which_points_are_run_together(name):
 
 def test_who_does_not_allot():
     estimator = registry.executor(EstimatorDevice(3, "aer"), 1)
-    assert not estimator.allots(several(100))
+    assert estimator.allots(several(100)) and not estimator.allots(several([10, 20]))
+    assert not OwnExecutor(OwnDevice()).allots(several(100))
     vector = several([10, 20])
     assert not ALLOTTING["default.qubit"](None).allots(vector)
     assert not ALLOTTING["simulator"](None).allots(several(None))
@@ -146,7 +147,7 @@ def test_a_total_for_each_batch(tracker):
 
 
 def test_a_total_needs_a_device_that_spreads_it():
-    node = qshift.QNode(rotations(2), EstimatorDevice(2, "aer"), shots=qshift.Shots(total=3000))
+    node = qshift.QNode(rotations(2), OwnDevice(), shots=qshift.Shots(total=3000))
     with pytest.raises(UnsupportedError, match="same number of shots"):
         node(tf.constant(POINT[:2]))
 

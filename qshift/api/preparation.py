@@ -30,6 +30,7 @@ from qshift.forks import Lock
 from qshift.rules.allocation import LEAST
 from qshift.rules.cost import Plan
 from qshift.rules.planner import Axes, indices_along
+from qshift.rules.rounding import Rounding
 from qshift.rules.shots import Shots
 from qshift.tensorflow_internals import could_record
 from qshift.tensors import constant, is_tensor
@@ -190,14 +191,9 @@ class Preparation:
 
         settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
         if run.shots:
-            asked = self._asked(run)
-            sampled = functools.partial(
-                SampledTable,
-                shots=self._unit(run),
-                least=asked.least,
-                bases=self.executor.bases(run) if asked.total else 1,
-            )
-            settings |= {"spread": self._spread_of(run), "sampled": sampled}
+            spread = self._spread_of(run)
+            sampled = functools.partial(SampledTable, rounding=self._rounding(run, spread))
+            settings |= {"spread": spread, "sampled": sampled}
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self._is_seeded and bool(run.shots)
         plain = functools.partial(self.executor.in_tensorflow, run)
@@ -214,11 +210,14 @@ class Preparation:
             return self._shots
         return Shots(per_circuit=number)
 
-    def _unit(self, circuit: Circuit) -> int:
-        """Returns the shots, in each basis, of a circuit on the average; of a batch, if that was
-        given a total of samples."""
-        asked = self._asked(circuit)
-        return asked.total // self.executor.bases(circuit) if asked.total else asked.number
+    def _rounding(self, circuit: Circuit, spread: str | None) -> Rounding:
+        """Returns how many shots in each basis are the unit of plans, and how they are rounded."""
+        asked, executor = self._asked(circuit), self.executor
+        if spread == "equal":
+            return Rounding(asked.number)
+        bases = executor.bases(circuit)
+        unit = asked.total // bases if asked.total else asked.number  # a total is one of samples
+        return Rounding(unit, asked.least, executor.numbers, bases)
 
     def _spread_of(self, circuit: Circuit) -> str | None:
         """Returns how shots are spread over points; None for exact results.
@@ -237,6 +236,8 @@ class Preparation:
         if asked.total:
             return "batch"
         if asked is not self._shots and self._objective_of(circuit) == "circuits":
+            return "equal"
+        if not self.executor.allots_plain and asked is not self._shots:
             return "equal"
         return "own" if allots and not asked.equal and asked.number >= LEAST else "equal"
 
@@ -273,17 +274,16 @@ class Preparation:
         tensors, _, _, watched = parts(circuit, parameters, batch, known)
         axes = wanted.axes(circuit, parameters, watched)
         spread = self._spread_of(run)
-        shots = self.executor.shots(run)
-        if spread == "batch":
-            shots = self._unit(run) * self.executor.bases(run)
+        own = spread not in (None, "equal")
         return Plan.of(
             circuit.planner(self._objective_of(run), spread),
             axes,
             points=int(tensors[0].shape[0]),
-            shots=shots,
-            per_batch=spread == "batch",
+            shots=self.executor.shots(run),
+            rounding=self._rounding(run, spread) if own else None,
             adjoint=self._is_adjoint(run),
             jobs=lambda circuits: self.executor.jobs(run, circuits),
             seconds=lambda circuits: self.executor.seconds(run, circuits),
+            costs=lambda shots: self.executor.costs(run, shots),
             shared=() if circuit is run else circuit.shared,
         )

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from qshift.autodiff.evaluation import Table
-from qshift.rules.allocation import LEAST, whole
 from qshift.rules.planner import Index, PlanNode, Step
+from qshift.rules.rounding import Rounding
 from qshift.rules.shifting import Shifter
 
 
@@ -23,14 +23,12 @@ class SampledTable(Table):
         parameters: As for `Table`.
         node: An empty plan.
         shifted: Moves the parameters to the points of a plan.
-        shots: The unit of the plan's shots.
-        bases: In how many bases these are drawn.
-        least: The least number of shots of a point, where plans give each point its own.
+        rounding: Makes whole numbers of the plan's shots.
         offset: In [0, 1), decides how these are rounded.
         errors: Whether values come with their variances.
     """
 
-    __slots__ = ("_bases", "_least", "_offset", "_sampled", "_shots", "_variances")
+    __slots__ = ("_offset", "_rounding", "_sampled", "_variances")
 
     def __init__(
         self,
@@ -38,15 +36,12 @@ class SampledTable(Table):
         parameters: np.ndarray,
         node: PlanNode,
         shifted: Shifter,
-        shots: int,
-        least: int = LEAST,
+        rounding: Rounding,
         offset: float = 0.5,
         errors: bool = False,
-        bases: int = 1,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
-        self._shots, self._least, self._offset = shots, least, offset
-        self._bases = bases
+        self._rounding, self._offset = rounding, offset
         self._variances = self._values if errors else None
         self._sampled = np.empty((0, len(parameters), 1), np.int64)  # the shots of the points
 
@@ -69,22 +64,7 @@ class SampledTable(Table):
             ValueError: If there are too few shots for that.
         """
         new, rows = len(step.new_points), len(self.parameters)
-        again = np.asarray(step.again, dtype=int)
-        shares = np.ones(new) if step.shots is None else step.shots
-        # Too few further shots are not worth a circuit.
-        worth = shares[new:] * self._shots >= self._least
-        again, shares = again[worth], np.append(shares[:new], shares[new:][worth])
-        if step.shots is None:
-            numbers = np.full((new, rows), self._shots)
-        elif shares.sum() * self._shots < self._least * new:
-            measured = f", measured in {self._bases} bases," if self._bases > 1 else ""
-            raise ValueError(
-                f"A batch of {new} circuits{measured} takes {self._bases * self._shots} shots in "
-                f"all, less than {self._least} for each. Give Shots(total="
-                f"{self._bases * self._least * new}) or more, or Shots(per_circuit=...)."
-            )
-        else:
-            numbers = whole(shares, self._shots, rows, self._offset, self._least)
+        again, numbers = self._rounding.numbers(step, rows, self._offset)
         old = self._node.points
         points = (*step.new_points, *(old[k] for k in again.tolist()))
         found = function(self._shifted(self.parameters, points), numbers.ravel())

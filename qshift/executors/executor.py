@@ -84,6 +84,10 @@ class Executor(ABC):
         watchers: Returns who watches the device, if the executor then leaves circuits to the
             device; `differentiates` is asked for each answer anew.
         unwatched: What `watchers` returns as long as nobody does.
+        allots_plain: Whether points have their own numbers of shots also where users give a plain
+            number, if `allots`; otherwise only with `qshift.Shots`.
+        numbers: Which numbers of shots the points of a batch get, if `allots`; see
+            `qshift.rules.rounding`.
 
     Example:
         >>> from qshift.executors.executor import Executor
@@ -101,6 +105,8 @@ class Executor(ABC):
     uses_workers = False
     watchers: Callable[[], Hashable] = tuple
     unwatched: Hashable = ()
+    allots_plain = True
+    numbers = "any"
 
     def __init__(self, device: Any, seed: int | Sequence[int] | None = None):
         if seed is not None and not self.takes_seed:
@@ -202,6 +208,11 @@ class Executor(ABC):
     def seconds(self, circuit: Circuit, points: int) -> float | None:
         """Returns how many QPU seconds such a batch takes; None if no quantum processor runs it."""
         return None
+
+    def costs(self, circuit: Circuit, shots: np.ndarray) -> tuple[int, float | None]:
+        """Returns the `jobs` and `seconds` of a batch whose points have these shots, int64[N], in
+        each basis. Called only where `allots` is True."""
+        return self.jobs(circuit, len(shots)), self.seconds(circuit, len(shots))
 
     def grain(self, circuit: Circuit) -> int | None:
         """Returns how many points of a batch have to stay together for equal results.

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qshift.rules.planner import Axes, Frequencies, Planner, Spectrum, indices_along
+from qshift.rules.rounding import Rounding
 from qshift.rules.sampled_plans import Precision, SampledPlanner
 from qshift.rules.sources import split
 
@@ -109,11 +110,12 @@ class Plan:
         axes: Sequence[Axes],
         points: int = 1,
         shots: int = 0,
-        per_batch: bool = False,
+        rounding: Rounding | None = None,
         adjoint: bool = False,
         jobs: Callable[[int], int] | None = None,
         seconds: Callable[[int], float | None] | None = None,
         shared: tuple[str, ...] = (),
+        costs: Callable[[np.ndarray], tuple[int, float | None]] | None = None,
     ) -> Plan:
         """Plans partial derivatives, order by order.
 
@@ -122,12 +124,13 @@ class Plan:
             axes: Which derivatives: for each axis of each, the parameters that it runs over.
             points: Size of the batch.
             shots: Shots per circuit.
-            per_batch: Whether all circuits of a batch together take these instead, at each point of
-                the batch of inputs.
+            rounding: Makes whole numbers of shots, where each circuit has its own.
             adjoint: Whether the device gives first derivatives.
             jobs: From the number of circuits of a batch to that of its jobs.
             seconds: From the number of circuits of a batch to its QPU seconds.
             shared: Parameters with a joint spectrum, in words.
+            costs: From the shots of all circuits of a batch to its jobs and QPU seconds, where each
+                circuit has its own.
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
         for k in range(max(map(len, axes), default=0) + 1):
@@ -149,9 +152,14 @@ class Plan:
                 )
                 for each in same
             )
-            batches, sent = int(circuits > 0), jobs(circuits) if jobs and circuits else 0
-            time = seconds(circuits) if seconds else None
-            taken = shots * (batches * points if per_batch else circuits)
+            batches, sent = int(circuits > 0), 0
+            if rounding and circuits and not (k and adjoint):
+                _, numbers = rounding.numbers(step, points, 0.5)
+                taken = int(numbers.sum()) * rounding.bases
+                sent, time = costs(numbers.ravel()) if costs else (0, None)
+            else:
+                sent = jobs(circuits) if jobs and circuits else 0
+                time, taken = seconds(circuits) if seconds else None, shots * circuits
             orders.append(Order(k, circuits, total, batches, taken, recursion, sent, time))
         parameters = len({j for each in axes for columns in each for j in columns})
         precision = None

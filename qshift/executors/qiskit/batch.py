@@ -103,7 +103,8 @@ def parcels(
     kinds: dict[tuple, list[int]] = {}
     for i, pub in enumerate(pubs):
         if len(rows[i]):
-            kinds.setdefault((pub.primitive, pub.shots == 0), []).append(i)
+            alike = pub.shots == 0 if limits.mixed else pub.shots
+            kinds.setdefault((pub.primitive, alike), []).append(i)
     found = []
     for (primitive, _), kind in kinds.items():
         each = [replace(loads[i] if loads else pubs[i].load, rows=len(rows[i])) for i in kind]

@@ -58,6 +58,9 @@ class EstimatorDevice(qml.devices.Device):
         max_executions: How many circuits times shots one job may have; more are split.
         max_payload: How many bytes, about, one job may have; more are split.
         max_pubs: How many PUBs (circuits with their points) one job may have; None for any number.
+        mixed_shots: Whether PUBs of one job may have different shots, as simulators of this process
+            allow (the default there) and IBM's newer Estimator does not. Where they must not and
+            circuits have shots of their own, circuits that have more are repeated.
         ledger: Where jobs and results are recorded (`qshift.ledger`): True for the default place,
             the path of a file, or False. The default is True for backends on a service and False
             for simulators in this process.
@@ -101,6 +104,7 @@ class EstimatorDevice(qml.devices.Device):
         max_executions: int = 10_000_000,
         max_payload: int = 60_000_000,
         max_pubs: int | None = None,
+        mixed_shots: bool | None = None,
         ledger: bool | str | os.PathLike | None = None,
         run: str | None = None,
         max_jobs: int | None = None,
@@ -123,6 +127,8 @@ class EstimatorDevice(qml.devices.Device):
         ):
             if not is_integer(value) or value < 1:
                 raise OptionError(key, f"expected a positive number, got {value!r}")
+        if mixed_shots not in (None, True, False):
+            raise OptionError("mixed_shots", f"expected True or False, got {mixed_shots!r}")
         self.seed = seed
         self.target = target(
             backend,
@@ -140,6 +146,7 @@ class EstimatorDevice(qml.devices.Device):
             math.inf if max_pubs is None else max_pubs,
             max_payload,
             self.target.longest_job,
+            mixed=not self.target.is_remote if mixed_shots is None else mixed_shots,
         )
         self.budget = Budget(max_jobs, max_qpu_seconds)
         if max_qpu_seconds is not None and self.target.is_aer:

@@ -12,7 +12,7 @@ from qiskit.transpiler import generate_preset_pass_manager
 
 from qshift.errors import OptionError, UnsupportedError
 from qshift.executors.qiskit.job import LocalJob, Submission
-from qshift.executors.qiskit.moments import MomentsJob, with_moments
+from qshift.executors.qiskit.standard_errors import MomentsJob, with_moments
 from qshift.executors.qiskit.targets import TRANSPILER_SEED, Target
 from qshift.forks import lineage
 from qshift.inputs import did_you_mean

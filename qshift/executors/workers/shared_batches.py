@@ -76,6 +76,7 @@ class WorkersExecutor(Executor):
         self.local = local
         self.differentiates_gates = self.local.differentiates_gates
         self.watchers, self.unwatched = local.watchers, local.unwatched
+        self.allots_plain, self.numbers = local.allots_plain, local.numbers
         self._maker, self._workers = maker, workers
         self._fresh: tuple[list[int], Executor, Calls] | None = None
         self._lock = Lock()
@@ -122,6 +123,10 @@ class WorkersExecutor(Executor):
     def seconds(self, circuit: Circuit, points: int) -> float | None:
         """See `Executor`."""
         return self.local.seconds(circuit, points)
+
+    def costs(self, circuit: Circuit, shots: np.ndarray) -> tuple[int, float | None]:
+        """See `Executor`."""
+        return self.local.costs(circuit, shots)
 
     def grain(self, circuit: Circuit) -> int | None:
         """See `Executor`."""
