@@ -231,7 +231,8 @@ class Preparation:
         if asked.total and not allots:
             raise UnsupportedError(
                 f"shots={asked}: {self.executor.name} gives all circuits of a batch the same "
-                "number of shots. Give per_circuit, or use a simulator of PennyLane's."
+                "number of shots. Give per_circuit, or use a simulator of PennyLane's or a backend "
+                "of Qiskit's."
             )
         if asked.total:
             return "batch"

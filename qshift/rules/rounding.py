@@ -75,11 +75,11 @@ class Rounding:
         total = shares.sum() * self.shots
         size = max(self.least, int(total / len(shares) + 1e-6) // _TIMES)
         times = math.floor(total / size + 1e-6)
-        return np.asarray(size * whole(shares / shares.sum(), times, rows, offset, 1))
+        return size * whole(shares / shares.sum(), times, rows, offset, 1)
 
 
 def _levels(shares: np.ndarray) -> np.ndarray:
     """Rounds shares to multiples of the powers of the root of two, with the same sum."""
     relative = np.maximum(shares / shares.max(initial=1e-300), 1e-9)
     levels = 2.0 ** (np.round(2 * np.log2(relative)) / 2)
-    return levels * (shares.sum() / levels.sum())
+    return np.asarray(levels * (shares.sum() / levels.sum()))

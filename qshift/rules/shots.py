@@ -20,9 +20,10 @@ class Shots:
     As in PennyLane, these shots are drawn in each basis that the observables are measured in. A
     total, and the shots of plans and of `qshift.Tracker`, count all samples that are drawn.
 
-    On devices that give all circuits of a batch the same shots, they have equally many: on Qiskit's
-    backends, on hardware, with shot vectors, and on devices of PennyLane other than default.qubit,
-    default.mixed and lightning.qubit.
+    On devices that give all circuits of a batch the same shots, they have equally many: with shot
+    vectors, and on devices of PennyLane other than default.qubit, default.mixed and
+    lightning.qubit. On Qiskit's backends, circuits have shots of their own with `qshift.Shots`, and
+    equally many with a plain number.
 
     Args:
         per_circuit: Shots of a circuit on the average.
