@@ -1,6 +1,8 @@
 # make demo    H2's ground state on the embedded simulator; the plot goes to out/
 # make demo-cluster    LiH's Hessian over two worker processes; the plot goes to out/
 # make test    the test suite; of the longest tests some, all with PYTEST_ARGS="-n 3 --thorough"
+# make test-newest    the tests of Qiskit and IBM with the newest releases, those of
+#              constraints-newest.txt, in an environment of its own, .venv-newest
 # make fuzz    random cases against an independent reference: MINUTES=10, SEED=1 (random if not given);
 #              scripts of what fails go to out/fuzz/; FUZZ_ARGS="--only tapes shots" picks modes
 # make bench   side-by-side measurements; BENCH_ARGS=--quick for a minute or two; peers with environments
@@ -15,10 +17,13 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+# pennylane-qiskit has pins that the newest releases of Qiskit are outside of.
+EXTRAS ?= test,pennylane-qiskit
 PYTEST_ARGS ?= -n 3
 
 RUN := $(VENV)/bin/python
-INSTALL := $(RUN) -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt
+INSTALL := $(RUN) -m pip install -qq --disable-pip-version-check --no-compile -c $(CONSTRAINTS)
 # pip would compile the packages on one core. Some have files that are not for this Python.
 COMPILE := $(RUN) -m compileall -qq -j 0 $(VENV)/lib
 
@@ -28,7 +33,11 @@ export TF_ENABLE_ONEDNN_OPTS ?= 0
 
 MINUTES ?= 10
 
-.PHONY: demo demo-cluster test fuzz bench notebooks docs lint dist
+# What Qiskit and its runtime client have a part in.
+HARDWARE := tests/executors/qiskit tests/service tests/cli/test_jobs.py tests/cli/test_openqasm.py \
+    tests/test_packaging.py
+
+.PHONY: demo demo-cluster test test-newest fuzz bench notebooks docs lint dist
 
 demo: $(VENV)/.installed
 	@$(RUN) examples/h2_newton.py --out out/h2_newton.png
@@ -38,6 +47,10 @@ demo-cluster: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(RUN) -m pytest $(PYTEST_ARGS)
+
+test-newest:
+	$(MAKE) test VENV=$(VENV)-newest CONSTRAINTS=constraints-newest.txt EXTRAS=test \
+	    PYTEST_ARGS="$(PYTEST_ARGS) $(HARDWARE)"
 
 fuzz: $(VENV)/.installed-test
 	PYTHONPATH=tests $(RUN) -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(FUZZ_ARGS)
@@ -67,15 +80,15 @@ $(RUN):
 	    echo "Name another one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(RUN)
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(RUN)
 	@echo "Installing qshift into $(VENV); TensorFlow is large, so the first time takes minutes."
 	@$(INSTALL) --editable ".[all]"
 	-@$(COMPILE)
 	@touch $@
 
 # The test environment contains the plain one, so that make demo after make test installs nothing.
-$(VENV)/.installed-test: pyproject.toml constraints.txt | $(RUN)
+$(VENV)/.installed-test: pyproject.toml $(CONSTRAINTS) | $(RUN)
 	@echo "Installing qshift and its test tools into $(VENV); the first time takes minutes."
-	@$(INSTALL) --editable ".[test]"
+	@$(INSTALL) --editable ".[$(EXTRAS)]"
 	-@$(COMPILE)
 	@touch $(VENV)/.installed $@

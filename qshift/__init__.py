@@ -15,6 +15,7 @@ The wings; each imports only those above it:
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -76,7 +77,26 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'qshift' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(f"qshift.{_HOME[name]}"), name)
+    _tell_keras()
     return value
+
+
+class _QuantumLayer:
+    """Stands for `qshift.keras.QuantumLayer` where Keras loads a model before anybody else has
+    imported the layer, which then takes its place."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        return importlib.import_module("qshift.keras").QuantumLayer.from_config(config)
+
+
+def _tell_keras() -> None:
+    """Lets `keras.saving.load_model` find the layer, if Keras is imported."""
+    if saving := getattr(sys.modules.get("keras"), "saving", None):
+        saving.get_custom_objects().setdefault("qshift>QuantumLayer", _QuantumLayer)
+
+
+_tell_keras()
 
 
 def __dir__() -> Any:

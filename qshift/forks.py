@@ -8,6 +8,7 @@ stays locked for ever, and a random generator draws the same numbers as in every
 from __future__ import annotations
 
 import _thread
+import gc
 import hashlib
 import importlib
 import itertools
@@ -100,11 +101,15 @@ def _is_importing() -> bool:
 def _in_child() -> None:
     global _lineage
     _lineage = (*_lineage, _forking.number)
+    was_enabled = gc.isenabled()
+    gc.disable()  # what is taken apart may need locks that are not free yet
     for heir in list(_heirs):
         try:
             heir.inherit()
         except Exception:  # one that fails must not keep the locks of all others
             sys.excepthook(*sys.exc_info())
+    if was_enabled:
+        gc.enable()
 
 
 if hasattr(os, "register_at_fork"):

@@ -119,7 +119,7 @@ def blocked():
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     assert {"qiskit", "qiskit_aer", "qiskit_ibm_runtime", "matplotlib"} < set(blocked())
-    assert {"openqasm3", "pennylane_qiskit", "psutil", "sympy"} < set(blocked())
+    assert {"openqasm3", "psutil", "sympy"} < set(blocked())
     snippet = (packages.ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
     places = tmp_path_factory.mktemp("core")
     done = subprocess.run(

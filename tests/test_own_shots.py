@@ -118,7 +118,8 @@ def test_errors_are_smaller_than_those_of_equal_shots(p, order, gain):
 
 
 def test_a_total_for_each_batch(tracker):
-    node = qshift.QNode(rotations(2), qshift.device("simulator"), shots=qshift.Shots(total=3000))
+    shots = qshift.Shots(total=3000, pilot=0)
+    node = qshift.QNode(rotations(2), qshift.device("simulator"), shots=shots)
     x = tf.Variable(POINT[:2])
     plan = node.plan(x, order=2)
     assert [order.shots for order in plan.orders] == [3000] * 3
@@ -137,13 +138,92 @@ def test_a_total_for_each_batch(tracker):
     outer.jacobian(gradient, x)
     assert tracker.totals["shots"] == 9000 and tracker.totals["batches"] == 3
     assert tracker.totals["circuits"] >= plan.circuits
-    few = node.update(shots=qshift.Shots(total=10))
-    with pytest.raises(ValueError, match="10 shots in all, less than 2 for each"):
+    few = node.update(shots=qshift.Shots(total=10, least=3))
+    with pytest.raises(ValueError, match="10 shots in all, less than 3 for each"):
         qshift.derivatives(few, x, order=2)
     # Another number of shots is one for each circuit.
     tracker.reset()
     qml.set_shots(node, 50)(x)
     assert tracker.totals["shots"] == 50
+
+
+@pytest.mark.parametrize("device", ["simulator", "default-qubit"])
+def test_a_pilot_share(device, tracker):
+    """By default with a total: circuits run twice, the total stays, and `plan` says so."""
+    node = qshift.QNode(rotations(2), qshift.device(device), shots=qshift.Shots(total=30_000))
+    x = tf.Variable(POINT[:2])
+    plan = node.plan(x, order=2)
+    assert plan.pilot == 0.15 and "15% of the shots are drawn first" in " ".join(str(plan).split())
+    none = node.update(shots=qshift.Shots(total=30_000, pilot=0)).plan(x, order=2)
+    assert "drawn first" not in str(none) and "pilot" not in none.to_dict()
+    assert [2 * order.circuits for order in none.orders] == [o.circuits for o in plan.orders]
+    found = qshift.derivatives(node, x, order=2)
+    assert tracker.totals["shots"] == 30_000 and tracker.totals["batches"] == 2
+    exact = qshift.derivatives(node.update(shots=None), x, order=2)
+    for each, right in zip(found, exact, strict=True):
+        np.testing.assert_allclose(each, right, atol=0.2)
+    tracker.reset()
+    with tf.GradientTape() as outer:
+        with tf.GradientTape() as inner:
+            value = node(x)
+        gradient = inner.gradient(value, x)
+    outer.jacobian(gradient, x)
+    assert tracker.totals["shots"] == plan.shots == 90_000
+    assert tracker.totals["batches"] == plan.batches == 6
+    assert tracker.totals["circuits"] == plan.circuits
+    # Too few shots for a pilot share: none.
+    few = node.update(shots=qshift.Shots(total=300))
+    assert few.plan(x, order=2).to_dict().get("pilot") == 0.15  # of the value alone
+    tracker.reset()
+    qshift.derivatives(few, x, order=2)
+    assert tracker.totals["shots"] == 300 and tracker.totals["batches"] == 1
+
+
+def test_a_pilot_share_is_seeded():
+    shots = qshift.Shots(per_circuit=100, pilot=0.2)
+    made = [
+        qshift.QNode(rotations(2), qshift.device("simulator"), shots=shots, seed=5)
+        for _ in range(2)
+    ]
+    first, second = (qshift.derivatives(node, tf.constant(POINT[:2]), order=2) for node in made)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_pilot_share_where_values_have_no_variances(tracker):
+    """Where errors are not known, there is none by default, and asking for one is an error."""
+
+    def circuit(x):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0) + 0.5 * qml.X(0))
+
+    node = qshift.QNode(
+        circuit, qml.device("default.mixed", wires=1), shots=qshift.Shots(total=900)
+    )
+    qshift.derivatives(node, tf.constant(0.4))
+    assert tracker.totals["shots"] == 900 and tracker.totals["batches"] == 1
+    with pytest.raises(UnsupportedError, match="does not follow from its value"):
+        node.update(shots=qshift.Shots(total=900, pilot=0.1))(0.4)
+    equal = qshift.QNode(
+        rotations(2), EstimatorDevice(2, "aer"), shots=qshift.Shots(per_circuit=100, pilot=0.1)
+    )
+    with pytest.raises(UnsupportedError, match="nothing that a pilot share could decide"):
+        equal(tf.constant(POINT[:2]))
+    assert tracker.totals["shots"] == 900
+
+
+def test_fewer_shots_than_circuits(tracker):
+    node = qshift.QNode(rotations(4), qshift.device("simulator"), shots=qshift.Shots(total=24))
+    x = tf.constant(POINT)
+    plan = node.plan(x, order=2)
+    assert [order.circuits for order in plan.orders] == [1, 8, 24]  # of 28 the third time
+    assert "chosen at random" in str(plan)
+    qshift.derivatives(node, x, order=2)
+    assert tracker.totals["shots"] == 24 and tracker.totals["circuits"] <= 24
+    cost, samples, exact = measured(4, 2, qshift.Shots(total=24))
+    assert cost < 1.1 * 162.49  # what the plan costs with these variances
+    means, errors = samples.mean(axis=0), samples.std(axis=0) / np.sqrt(len(samples))
+    assert (np.abs(means - exact) < 5 * errors).all()
 
 
 def test_a_total_needs_a_device_that_spreads_it():

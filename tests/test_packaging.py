@@ -18,6 +18,7 @@ from hatchling.builders.wheel import WheelBuilder
 from packages import PROJECT, REQUIREMENTS, ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import qshift
 from qshift import extras
@@ -76,33 +77,51 @@ def test_sdist_builds_the_same_wheel(unpacked_sdist, wheel, tmp_path):
     assert not (unpacked_sdist / ".venv").exists()
 
 
-def pins():
-    """Returns the versions of constraints.txt by canonical name."""
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+CONSTRAINTS = ("constraints.txt", "constraints-newest.txt")
+
+
+def pins(name):
+    """Returns the versions of a file of constraints by canonical name."""
+    lines = (ROOT / name).read_text().splitlines()
     bad = [line for line in lines if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*==[0-9a-z.]+", line)]
-    assert not bad, f"constraints.txt: expected name==version only, got {bad}"
+    assert not bad, f"{name}: expected name==version only, got {bad}"
     versions = dict(line.split("==") for line in lines)
-    assert len(versions) == len(lines), "constraints.txt: a package is named twice"
+    assert len(versions) == len(lines), f"{name}: a package is named twice"
     return versions
 
 
+@pytest.mark.parametrize("name", CONSTRAINTS)
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)
-def test_every_requirement_is_pinned_within_its_bounds(requirement):
-    assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
+def test_every_requirement_is_pinned_within_its_bounds(requirement, name):
+    if (requirement.name, name) == ("pennylane-qiskit", "constraints-newest.txt"):
+        assert requirement.name not in pins(name)
+        return
+    assert requirement.specifier.contains(pins(name)[canonicalize_name(requirement.name)])
+
+
+def test_the_newest_versions_are_newer_in_what_pennylane_qiskit_holds_back():
+    before, newest = map(pins, CONSTRAINTS)
+    for name in ("qiskit", "qiskit-aer", "qiskit-ibm-runtime"):
+        assert Version(newest[name]) > Version(before[name])
+    others = (newest.keys() & before.keys()) - {"qiskit", "qiskit-aer", "qiskit-ibm-runtime"}
+    assert {name: newest[name] for name in others} == {name: before[name] for name in others}
 
 
 def test_constraints_pin_everything_that_gets_installed_on_linux():
-    installed = packages.needed(REQUIREMENTS)
-    assert not installed - set(pins())
+    has_plugin = extras.is_installed("pennylane_qiskit")
+    required = [each for each in REQUIREMENTS if has_plugin or each.name != "pennylane-qiskit"]
+    installed, pinned = packages.needed(required), set(pins(CONSTRAINTS[not has_plugin]))
+    assert not installed - pinned
     # What is pinned and not needed here is needed by nobody: there are no stale lines.
-    assert not set(pins()) - installed
+    assert not pinned - installed
 
 
 def test_the_core_is_small_and_extras_have_the_rest():
     assert len(packages.CORE) <= 10
     *features, every, docs, test = packages.EXTRAS
     assert (every, docs, test) == ("all", "docs", "test") and features == list(extras.EXTRAS)
-    assert PROJECT["optional-dependencies"]["all"] == [f"qshift[{','.join(features)}]"]
+    together = [name for name in features if name != "pennylane-qiskit"]
+    assert PROJECT["optional-dependencies"]["all"] == [f"qshift[{','.join(together)}]"]
     assert "qshift[all,docs]" in PROJECT["optional-dependencies"]["test"]
 
 
@@ -113,6 +132,7 @@ PLACES = {
     "executors/workers/pools.py": "workers",
     "executors/workers/dask_internals.py": "dask",
     "cli/openqasm.py": "qasm",
+    "cli/openqasm_definitions.py": "qasm",
     "cli/openqasm_loops.py": "qasm",
     "cli/main.py": "plot",
     "optimize/result.py": "plot",
@@ -163,7 +183,7 @@ def test_what_the_core_does_not_name_comes_with_it(name):
     assert name in {each.name for each in map(Requirement, lines) if each.marker is None}
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt", "Makefile", ".ci/run"])
+@pytest.mark.parametrize("name", ["pyproject.toml", *CONSTRAINTS, "Makefile", ".ci/run"])
 def test_no_address_is_written_down(name):
     assert not re.search(r"://|\bwww\.|\.org\b|--(extra-)?index-url", (ROOT / name).read_text())
 
@@ -202,12 +222,23 @@ class TestMakefile:
 
     @pytest.mark.parametrize(
         "goal, extra",
-        [("demo", "all"), ("demo-cluster", "all"), ("test", "test"), ("docs", "test")],
+        [
+            ("demo", "all"),
+            ("demo-cluster", "all"),
+            ("test", "test,pennylane-qiskit"),
+            ("docs", "test,pennylane-qiskit"),
+        ],
     )
     def test_a_new_environment_is_made_and_filled(self, goal, extra, tmp_path):
         planned = self.make("-n", goal, f"VENV={tmp_path}/new").stdout
         assert "-m venv" in planned
         assert f'-c constraints.txt --editable ".[{extra}]"' in planned
+
+    def test_the_newest_releases_have_an_environment_of_their_own(self, tmp_path):
+        planned = self.make("-n", "test-newest", f"VENV={tmp_path}/new").stdout
+        assert '-c constraints-newest.txt --editable ".[test]"' in planned
+        assert f"{tmp_path}/new-newest/bin/python -m pytest" in planned
+        assert "tests/executors/qiskit tests/service" in planned
 
     @pytest.mark.parametrize("stamp, goal", [(".installed", "demo"), (".installed-test", "test")])
     def test_installs_again_only_when_the_requirements_changed(self, environment, stamp, goal):

@@ -53,7 +53,7 @@ def check_derivatives(
         >>> qshift.check_derivatives(energy, tf.constant([0.4, 0.1], tf.float64), order=3)
     """
     order = highest_order(order, least=1)
-    inputs, found = differentiable(args, argnums)
+    inputs, found = differentiable(args, argnums, whole=True)
     positions = tuple(found)
     for i in positions:
         if inputs[i].dtype != tf.float64:

@@ -67,7 +67,8 @@ def derivatives(
         *args: The function's arguments; numbers and arrays are converted to tensors.
         order: The highest order, an integer; 1 if nothing else is given.
         argnums: Position of the argument to differentiate by, or a tuple of positions. None stands
-            for the only argument, or for all of them.
+            for the only argument, or for all that are floating-point: integers beside them are
+            constants. Where there are only integers, they are angles like any other numbers.
         partials: Instead of an order, the derivatives wanted, each as a tuple of the positions of
             the arguments to differentiate by, one after the other: ``[(), (0, 0), (0, 0, 1)]`` is
             the value, the second derivative by argument 0, and its derivative by argument 1. No
@@ -114,13 +115,14 @@ def derivatives(
         raise ValueError("batched= needs partials=.")
     order = 1 if order is None else order
     order = highest_order(order)
-    inputs, positions = differentiable(args, argnums)
+    inputs, positions = differentiable(args, argnums, whole=order > 0)
     sources = [inputs[i] for i in positions]
     if order and not sources:
         given = ", ".join(type(arg).__name__ for arg in inputs) or "none"
         raise ValueError(
             f"There is nothing to differentiate by, with argnums={argnums} and arguments {given}. "
-            "Give floating-point tensors, arrays or numbers: 1 is a constant, 1.0 is not."
+            "Give numbers, arrays or floating-point tensors; an integer beside them is a constant, "
+            "unless argnums names it."
         )
     single = is_integer(argnums) or (argnums is None and len(inputs) == 1)
     if diagonal and not single:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -30,8 +31,7 @@ from qshift.forks import Lock
 from qshift.rules.allocation import LEAST
 from qshift.rules.cost import Plan
 from qshift.rules.planner import Axes, indices_along
-from qshift.rules.rounding import Rounding
-from qshift.rules.shots import Shots
+from qshift.rules.shots import PILOT, Shots
 from qshift.tensorflow_internals import could_record
 from qshift.tensors import constant, is_tensor
 
@@ -192,8 +192,15 @@ class Preparation:
         settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
         if run.shots:
             spread = self._spread_of(run)
-            sampled = functools.partial(SampledTable, rounding=self._rounding(run, spread))
-            settings |= {"spread": spread, "sampled": sampled}
+            shots = self._spent(run, spread)
+            sampled = functools.partial(
+                SampledTable,
+                shots=shots,
+                seed=self.executor.seed,
+                numbers=self.executor.numbers,
+                bases=self.executor.bases(run) if spread == "batch" else 1,
+            )
+            settings |= {"spread": spread, "sampled": sampled, "pilot": bool(shots.pilot)}
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self._is_seeded and bool(run.shots)
         plain = functools.partial(self.executor.in_tensorflow, run)
@@ -209,15 +216,6 @@ class Preparation:
         if self._shots is not None and self._shots.number == number:
             return self._shots
         return Shots(per_circuit=number)
-
-    def _rounding(self, circuit: Circuit, spread: str | None) -> Rounding:
-        """Returns how many shots in each basis are the unit of plans, and how they are rounded."""
-        asked, executor = self._asked(circuit), self.executor
-        if spread == "equal":
-            return Rounding(asked.number)
-        bases = executor.bases(circuit)
-        unit = asked.total // bases if asked.total else asked.number  # a total is one of samples
-        return Rounding(unit, asked.least, executor.numbers, bases)
 
     def _spread_of(self, circuit: Circuit) -> str | None:
         """Returns how shots are spread over points; None for exact results.
@@ -238,9 +236,34 @@ class Preparation:
             return "batch"
         if asked is not self._shots and self._objective_of(circuit) == "circuits":
             return "equal"
-        if not self.executor.allots_plain and asked is not self._shots:
+        if self.executor.has_jobs and asked is not self._shots:
             return "equal"
         return "own" if allots and not asked.equal and asked.number >= LEAST else "equal"
+
+    def _spent(self, circuit: Circuit, spread: str | None) -> Shots:
+        """Returns the shots of a circuit that has some, in each basis, with their pilot share.
+
+        Raises:
+            UnsupportedError: If a pilot share was given, and the device has no use for it.
+        """
+        asked, executor = self._asked(circuit), self.executor
+        if asked.pilot:
+            if not executor.allots(circuit):
+                raise UnsupportedError(
+                    f"shots={asked}: {executor.name} gives all circuits of a batch the same number "
+                    "of shots, so there is nothing that a pilot share could decide. Leave it out, "
+                    "or use a simulator of PennyLane's."
+                )
+            executor.require_errors(circuit)
+        share = asked.pilot or 0.0
+        # A second batch costs little where batches are no jobs.
+        if asked.pilot is None and asked.total and not executor.has_jobs:
+            with contextlib.suppress(UnsupportedError):  # values come without their variances
+                executor.require_errors(circuit)
+                share = PILOT
+        if spread == "batch":  # a total is one of all samples
+            asked = replace(asked, total=max(1, asked.number // executor.bases(circuit)))
+        return replace(asked, pilot=share)
 
     def compile(self, tape: QuantumScript) -> Compiled:
         """Takes a tape apart."""
@@ -280,8 +303,11 @@ class Preparation:
             circuit.planner(self._objective_of(run), spread),
             axes,
             points=int(tensors[0].shape[0]),
-            shots=self.executor.shots(run),
-            rounding=self._rounding(run, spread) if own else None,
+            shots=self._spent(run, spread).number if own else self.executor.shots(run),
+            bases=self.executor.bases(run) if own else 1,
+            numbers=self.executor.numbers,
+            per_batch=spread == "batch",
+            asked=self._spent(run, spread) if run.shots else None,
             adjoint=self._is_adjoint(run),
             jobs=lambda circuits: self.executor.jobs(run, circuits),
             seconds=lambda circuits: self.executor.seconds(run, circuits),

@@ -182,12 +182,38 @@ def profile_files() -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
+# What PennyLane and Qiskit call, or used to call, something that has a profile; "_" counts as ".".
+_ELSEWHERE = {
+    "lightning.gpu": "gpu",
+    "lightning.qubit": "lightning",
+    "default.mixed": "mixed",
+    "qiskit.aer": "aer",
+    "aer.simulator": "aer",
+    "aersimulator": "aer",
+    "qasm.simulator": "aer-shots",
+    "ibmq.qasm.simulator": "aer-shots",
+    "statevector.simulator": "simulator",
+    "qiskit.basicaer": "aer",
+    "qiskit.basicsim": "aer",
+    "qiskit.ibmq": "ibm",
+    "qiskit.remote": "ibm",
+}
+
+
 def profile(name: str | os.PathLike) -> Profile:
     """Returns the profile of a name, or of a file whose path ends in ``.toml``.
 
     Raises:
         ProfileError: No such profile, or its file is not valid.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise ProfileError(
+            None,
+            None,
+            f"expected the name of a profile or the path of a .toml file, got {name!r}. Devices of "
+            "PennyLane's go to qshift.qnode themselves, and backends of Qiskit's to "
+            'qshift.device("aer", backend=...)',
+        )
     if Path(name).suffix == ".toml":
         return read(Path(name).expanduser())
     files = profile_files()
@@ -204,6 +230,8 @@ def profile(name: str | os.PathLike) -> Profile:
 
 def _meant(name: str, files: Mapping[str, Path]) -> str:
     """Returns what a name that is no profile's may mean, in brackets, or ""."""
+    if (other := _ELSEWHERE.get(name.replace("_", ".").lower())) in files:
+        return f" (did you mean {other!r}?)"
     if name.lower().startswith(("ibm_", "ibmq_")):
         return f' (an IBM backend is qshift.device("ibm", backend="ibm:{name}"))'
     if name.startswith("Fake"):
@@ -212,11 +240,9 @@ def _meant(name: str, files: Mapping[str, Path]) -> str:
     if near:
         return f" (did you mean {near[0]!r}?)"
     if re.fullmatch(r"[a-z]\w*\.\w+", name):
-        served = [each for each in files if each == name.partition(".")[0] and "qubit" in name]
-        also = f"; {served[0]!r} is a profile of it" if served else ""
         return (
             f" (devices of PennyLane's go to qshift.qnode themselves: "
-            f"qshift.qnode(qml.device({name!r}, ...)){also})"
+            f"qshift.qnode(qml.device({name!r}, ...)))"
         )
     return did_you_mean(name, files)
 
@@ -337,6 +363,12 @@ def _build(target: Profile) -> qml.devices.Device:
     if target.device.startswith("qiskit."):
         require("pennylane-qiskit", f"The device {target.device}")
     plugins = {entry.name: entry for entry in entry_points(group="pennylane.plugins")}
+    if target.device == "lightning.gpu" and target.device not in plugins:
+        raise MissingExtraError(
+            "The device lightning.gpu needs pennylane-lightning-gpu, which is not installed, and "
+            "an NVIDIA GPU. Install it by pip install pennylane-lightning-gpu, or take "
+            'qshift.device("simulator"), which runs on the CPU'
+        )
     if target.device not in plugins:
         raise ProfileError(
             target.file,
@@ -374,6 +406,11 @@ def _build(target: Profile) -> qml.devices.Device:
         device = qml.device(target.device, **wires, **target.options)
     except Exception as error:  # whatever the device's plugin raises, the user changes the profile
         reason = f"{target.device} cannot be built: {error}"
+        if target.device == "lightning.gpu":
+            reason += (
+                ". It needs Linux, an NVIDIA GPU with its driver, and custatevec-cu12; "
+                'qshift.device("simulator") runs on the CPU'
+            )
         raise ProfileError(target.file, "options", reason) from error
     inherit(device)  # so that a forked process draws other samples
     return device

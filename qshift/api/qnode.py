@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import warnings
@@ -26,6 +27,7 @@ from qshift.autodiff.layout import (
     differentiable,
     highest_order,
     result_dtype,
+    whole_numbers,
 )
 from qshift.autodiff.remembered_ops import indexed
 from qshift.autodiff.requests import Partial, Wanted, checked, present, request
@@ -402,7 +404,8 @@ class QNode(BaseQNode):
         Args:
             *args: The arguments of the quantum function.
             order: All derivatives up to this order; 1 if nothing else is given.
-            argnums: Which arguments to differentiate by; None for all that are floating-point.
+            argnums: Which arguments to differentiate by; None for all that are floating-point, or
+                for integers where there is nothing else.
             partials: Only these, by positions of arguments: ``[(), (0, 0), (0, 0, 1)]``.
             **kwargs: Keyword arguments of the quantum function.
 
@@ -432,7 +435,12 @@ class QNode(BaseQNode):
         with tf.GradientTape(watch_accessed_variables=argnums is None) as tape:
             watched = [inputs[i] for i in positions] if argnums is not None else [inputs, kwargs]
             tape.watch([t for t in tf.nest.flatten(watched) if is_tensor(t)])
-            return self._traced(inputs, kwargs, planned)[1]
+            found = self._traced(inputs, kwargs, planned)[1]
+        if order and argnums is None and not found.parameters and (whole := whole_numbers(args)):
+            # `qshift.derivatives` differentiates by integers, too, where there is nothing else.
+            with contextlib.suppress(AttributeError, TypeError):  # of a count, such as of layers
+                return self.plan(*args, order=order, argnums=whole, **kwargs)
+        return found
 
 
 # `cloudpickle` looks for this method; it is used to send functions to other programs.

@@ -20,7 +20,6 @@ from qshift.rules.planner import Index, Planner, PlanNode, Step
 from qshift.rules.shifting import Shifter
 
 _OVERHEAD = 4096  # bytes of an evaluation without its numbers
-_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Structure(Protocol):
@@ -77,14 +76,14 @@ class Table:
         step = self._node.step(indices)
         one = self._values.shape[1:]  # the values of one point of the plan
         if step.new_points:
-            self._run(step, function)
+            self._run(step, indices, function)
             self._node = step.node
         if len(self._values) == 1 and indices == ((),):  # the only point is that of the call
             return self._values
         flat = self._values.reshape(len(self._values), math.prod(one))
         return (step.coefficients @ flat).reshape(len(indices), *one)
 
-    def _run(self, step: Step, function: Callable) -> None:
+    def _run(self, step: Step, indices: tuple[Index, ...], function: Callable) -> None:
         """Runs the points of a step."""
         points = self.parameters
         if step.new_points != ((),):
@@ -121,6 +120,7 @@ class Evaluation:
         sampled: Makes the table of values where each has its own number of shots or its error is
             asked for, as `qshift.autodiff.sampled_table.SampledTable` of these settings.
         errors: Whether `deviations` will be asked for.
+        pilot: Whether the table of values may need variances to spread shots.
 
     Attributes:
         final: If True, the first error is kept and raised again, so that the other ops of the same
@@ -160,12 +160,13 @@ class Evaluation:
         spread: str | None = None,
         sampled: Callable[..., Table] | None = None,
         errors: bool = False,
+        pilot: bool = False,
     ) -> None:
         self.final = False
         self.parameters = parameters
         self._circuit = circuit
         self._error: Exception | None = None
-        self._errors = errors and spread is not None
+        self._errors = (errors or pilot) and spread is not None
         self._own_shots = spread not in (None, "equal")
         self._executor = executor
         self._adjoint = adjoint
@@ -176,9 +177,9 @@ class Evaluation:
         self._shifted = shifted or Shifter(planner.spectra, "Parameter {}".format)
         of_table = parameters, planner.root, self._shifted
         if sampled and (self._own_shots or self._errors):
-            # Of an irrational number's multiples, the parts behind the point fill [0, 1) evenly.
-            offset = math.fmod(number % 1_000_003 * _GOLDEN, 1.0)
-            self._values = sampled(circuit.num_values, *of_table, offset=offset, errors=errors)
+            self._values = sampled(
+                circuit.num_values, *of_table, number=number, errors=self._errors
+            )
         else:
             self._values = Table((circuit.num_values,), *of_table)
         if not (np.abs(parameters) <= self._shifted.reach).all():

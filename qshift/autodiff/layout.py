@@ -16,6 +16,7 @@ from qshift.autodiff.entries import blocks
 from qshift.errors import UnsupportedError
 from qshift.inputs import argument_positions
 from qshift.tensorflow_internals import could_record, following
+from qshift.tensors import is_tensor
 
 if TYPE_CHECKING:
     from pennylane.tape import QuantumScript
@@ -212,18 +213,46 @@ def highest_order(order: int, least: int = 0) -> int:
     return number
 
 
-def differentiable(args: Sequence[Any], argnums: Any) -> tuple[list[Any], list[int]]:
-    """Returns the arguments, those to differentiate by as tensors, and the latter's positions."""
+def differentiable(
+    args: Sequence[Any], argnums: Any, whole: bool = False
+) -> tuple[list[Any], list[int]]:
+    """Returns the arguments, those to differentiate by as tensors, and the latter's positions.
+
+    Args:
+        args: The arguments.
+        argnums: The positions; None for those of all floating-point arguments.
+        whole: Whether whole numbers are meant where no argument is floating-point.
+    """
     if argnums is None:
         positions = [i for i, arg in enumerate(args) if _is_floating(arg)]
+        if whole and not positions:
+            positions = list(whole_numbers(args))
     else:
         positions = list(argument_positions(argnums, len(args), "argnums"))
     args = list(args)
     for i in positions:
-        dtype = None if tf.is_tensor(args[i]) or hasattr(args[i], "dtype") else tf.float64
+        has_dtype = hasattr(args[i], "dtype") and not _is_whole(args[i])
+        dtype = None if tf.is_tensor(args[i]) or has_dtype else tf.float64
         # A copy, as one tensor may be given for two arguments.
         args[i] = tf.identity(tf.convert_to_tensor(args[i], dtype=dtype))
     return args, positions
+
+
+def whole_numbers(args: Sequence[Any]) -> tuple[int, ...]:
+    """Returns the positions of whole numbers, lists of them and NumPy's arrays of them."""
+    return tuple(i for i, arg in enumerate(args) if _is_whole(arg))
+
+
+def _is_whole(arg: Any) -> bool:
+    # A tensor of integers has no derivatives in TensorFlow either.
+    if isinstance(arg, list | tuple) and any(map(is_tensor, tf.nest.flatten(arg))):
+        return False
+    if not isinstance(arg, int | list | tuple | np.ndarray | np.integer):
+        return False
+    try:
+        return np.asarray(arg).dtype.kind in "iu"
+    except ValueError:  # of different lengths
+        return False
 
 
 def _is_floating(arg: Any) -> bool:

@@ -1,15 +1,29 @@
-"""The values of one call from samples, with a number of shots for each point, and their errors."""
+"""The values of one call from samples, with a number of shots for each point, and their errors.
+
+With a pilot share, a first batch takes a part of each point's shots and estimates the variances of
+the values; a second batch spreads the others accordingly. The value of a point is the average of
+both, weighted by the shots that the plan has for them. The plan knows none of the samples, so the
+average is unbiased, which that of all samples alike is not: a point whose first samples seem to
+vary little gets few more.
+
+Where there are fewer shots than points need, the points are chosen at random, with the chances that
+the plan's shots are for them. What is drawn at a point is divided by the number of shots that it
+gets on the average, and a point without shots counts as zero: the derivatives stay unbiased.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from qshift.autodiff.evaluation import Table
-from qshift.rules.planner import Index, PlanNode, Step
-from qshift.rules.rounding import Rounding
+from qshift.executors.seeding import fractions
+from qshift.rules.allocation import LEAST, whole
+from qshift.rules.planner import Index, PlanNode, Point, Step
+from qshift.rules.rounding import rounded, sizes
 from qshift.rules.shifting import Shifter
+from qshift.rules.shots import Shots
 
 
 class SampledTable(Table):
@@ -23,12 +37,15 @@ class SampledTable(Table):
         parameters: As for `Table`.
         node: An empty plan.
         shifted: Moves the parameters to the points of a plan.
-        rounding: Makes whole numbers of the plan's shots.
-        offset: In [0, 1), decides how these are rounded.
+        shots: The shots; a pilot share needs errors.
+        seed: Decides together with `number` how shots are rounded; None for chance.
+        number: The number of the call.
         errors: Whether values come with their variances.
+        numbers: Which numbers of shots the device takes, see `qshift.rules.rounding`.
+        bases: In how many bases the shots are drawn; for messages.
     """
 
-    __slots__ = ("_offset", "_rounding", "_sampled", "_variances")
+    __slots__ = ("_bases", "_chance", "_kind", "_sampled", "_shots", "_variances")
 
     def __init__(
         self,
@@ -36,14 +53,19 @@ class SampledTable(Table):
         parameters: np.ndarray,
         node: PlanNode,
         shifted: Shifter,
-        rounding: Rounding,
-        offset: float = 0.5,
+        shots: Shots,
+        seed: int | Sequence[int] | None = None,
+        number: int = 0,
         errors: bool = False,
+        numbers: str = "any",
+        bases: int = 1,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
-        self._rounding, self._offset = rounding, offset
+        self._shots, self._chance, self._kind = shots, (seed, number), numbers
+        self._bases = bases
         self._variances = self._values if errors else None
-        self._sampled = np.empty((0, len(parameters), 1), np.int64)  # the shots of the points
+        # The shots of the points, as they were planned.
+        self._sampled = np.empty((0, len(parameters), 1))
 
     @property
     def nbytes(self) -> int:
@@ -57,29 +79,140 @@ class SampledTable(Table):
         coefficients = self._node.step(indices).coefficients.toarray()
         return np.einsum("ak,knm->kanm", coefficients, np.sqrt(self._variances))
 
-    def _run(self, step: Step, function: Callable) -> None:
+    def _run(self, step: Step, indices: tuple[Index, ...], function: Callable) -> None:
         """Runs the points of a step, each with its own number of shots.
 
         Raises:
             ValueError: If there are too few shots for that.
         """
-        new, rows = len(step.new_points), len(self.parameters)
-        again, numbers = self._rounding.numbers(step, rows, self._offset)
-        old = self._node.points
+        new, old, shots = len(step.new_points), self._node.points, self._shots
+        again = shots.again(step)
         points = (*step.new_points, *(old[k] for k in again.tolist()))
-        found = function(self._shifted(self.parameters, points), numbers.ravel())
-        numbers, count = numbers[:, :, None], self._values.shape[2]
-        found = found.reshape(len(points), rows, count * (1 + (self._variances is not None)))
-        values, variances = found[:, :, :count], found[:, :, count:]
+        wanted = self._wanted(step)
+        in_all = wanted.sum()
+        planned = np.repeat(wanted[:, None], len(self.parameters), axis=1)
+        if step.shots is not None and not shots.are_too_few(in_all, len(points)):
+            planned = rounded(planned, self._offsets(0), shots.least, self._kind).astype(float)
+        part = np.ones((*planned.shape, 1))  # of the new samples in the values
+        part[new:] = planned[new:, :, None] / (self._sampled[again] + planned[new:, :, None])
+        if shots.are_too_few(in_all, len(points)):
+            values, variances = self._at_random(points, planned, function)
+        elif shots.has_pilot(in_all, len(points)):
+            places = np.append(np.arange(len(old), len(old) + new), again)
+            importance = self._importance(step, indices)[:, places, None] * part[:, :, 0] ** 2
+            numbers = planned.astype(np.int64)
+            values, variances = self._in_two_batches(points, numbers, importance, function)
+        else:
+            values, variances = self._drawn(points, planned.astype(np.int64), function)
+        values, variances = part * values, part**2 * variances
         if len(again):
-            before, more = self._sampled[again], numbers[new:]
-            part = more / (before + more)
-            self._values[again] += part * (values[new:] - self._values[again])
-            self._sampled[again] += more
+            rest = 1 - part[new:]
+            self._values[again] = rest * self._values[again] + values[new:]
+            self._sampled[again] += planned[new:, :, None]
             if self._variances is not None:
-                self._variances[again] *= (1 - part) ** 2
-                self._variances[again] += part**2 * variances[new:]
+                self._variances[again] = rest**2 * self._variances[again] + variances[new:]
         self._values = np.concatenate([self._values, values[:new]])
         if self._variances is not None:
             self._variances = np.concatenate([self._variances, variances[:new]])
-        self._sampled = np.concatenate([self._sampled, numbers[:new]])
+        self._sampled = np.concatenate([self._sampled, planned[:new, :, None]])
+
+    def _wanted(self, step: Step) -> np.ndarray:
+        """Returns the shots of new points and of those that are run again, float64[K].
+
+        Raises:
+            ValueError: If there are too few shots for a least number that was given.
+        """
+        shots = self._shots
+        wanted = shots.wanted(step)
+        bases = self._bases
+        measured = f", measured in {bases} bases," if bases > 1 else ""
+        if shots.least > LEAST and shots.are_too_few(wanted.sum(), len(wanted)):
+            raise ValueError(
+                f"A batch of {len(wanted)} circuits{measured} takes {bases * shots.number} shots "
+                f"in all, less than {shots.least} for each. Give Shots(total="
+                f"{bases * shots.least * len(wanted)}) or more, a smaller least, or "
+                "Shots(per_circuit=...)."
+            )
+        return wanted
+
+    def _offsets(self, batch: int) -> np.ndarray:
+        """Returns float64[N] in [0, 1), by which the shots of a batch are rounded."""
+        return fractions(*self._chance, (len(self._values), batch), len(self.parameters))
+
+    def _importance(self, step: Step, indices: tuple[Index, ...]) -> np.ndarray:
+        """Returns float64[M, K]: by how much more than the variance of each value at each point the
+        summed variance of derivatives grows."""
+        mask = self._node.planner.mask(indices).astype(float)
+        return np.asarray(mask @ step.coefficients.power(2))
+
+    def _at_random(
+        self, points: Sequence[Point], planned: np.ndarray, function: Callable
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws samples at points that are chosen at random.
+
+        Args:
+            points: K points.
+            planned: float64[K, N], the shots that they get on the average.
+            function: As for `partials`.
+
+        Returns:
+            Values and variances, float64[K, N, M].
+        """
+        numbers = whole(planned, self._offsets(0), 0)
+        values, variances = self._drawn(points, numbers, function)
+        expected, times = planned[:, :, None], (numbers / planned)[:, :, None]
+        # How much the numbers of shots vary. That those of neighbours vary together is left out.
+        chance = (expected % 1.0) * (1 - expected % 1.0) / expected**2
+        return times * values, times**2 * variances + times * chance * values**2
+
+    def _in_two_batches(
+        self,
+        points: Sequence[Point],
+        numbers: np.ndarray,
+        importance: np.ndarray,
+        function: Callable,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws a part of the samples, and spreads the others by the variances of these.
+
+        Args:
+            points: K points.
+            numbers: int64[K, N], the shots that the plan has for them.
+            importance: float64[M, K, N], of the variance of each value.
+            function: As for `partials`.
+
+        Returns:
+            Values and variances, float64[K, N, M].
+        """
+        least = self._shots.least
+        size = sizes(numbers, self._kind)
+        first = size * np.ceil(np.maximum(self._shots.pilot * numbers, least) / size)
+        first = np.minimum(first, numbers).astype(np.int64)
+        values, variances = self._drawn(points, first, function)
+        part = first / numbers  # not by the shots of the second batch, which depend on these values
+        wanted = np.einsum("mkn,knm->kn", importance, variances * first[:, :, None])
+        wanted = (1 - part) * np.sqrt(np.where(np.isfinite(wanted), wanted, 0.0))
+        left = numbers - first
+        wanted = np.where(wanted.any(axis=0), wanted, left)
+        wanted *= left.sum(axis=0) / np.maximum(wanted.sum(axis=0), 1e-300)
+        second = rounded(wanted, self._offsets(1), np.where(part < 1, least, 0), self._kind)
+        more, their_variances = self._drawn(points, second, function)
+        # The larger batch says more about the variance of a shot.
+        larger = (second > first)[:, :, None]
+        of_one = np.where(
+            larger, second[:, :, None] * their_variances, first[:, :, None] * variances
+        )
+        shares = part**2 / first + (1 - part) ** 2 / np.maximum(second, 1)
+        part = part[:, :, None]
+        return part * values + (1 - part) * more, of_one * shares[:, :, None]
+
+    def _drawn(
+        self, points: Sequence[Point], numbers: np.ndarray, function: Callable
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns values and variances, float64[K, N, M], of new samples; zeros where there are
+        none, and no variances if values come without."""
+        parameters, shots = self._shifted(self.parameters, points), numbers.ravel()
+        run, count = shots > 0, self._values.shape[2]
+        found = np.zeros((len(shots), count * (1 + (self._variances is not None))))
+        found[run] = function(parameters[run], shots[run])
+        found = found.reshape(*numbers.shape, found.shape[1])
+        return found[:, :, :count], found[:, :, count:]

@@ -121,16 +121,15 @@ def minimize(options: argparse.Namespace) -> int:
     run = _Run.of(options)
     named = re.sub(r"\W+", "-", run.program.name)
     checkpoint = options.checkpoint or Path(f"{named}.checkpoint.json")
-    if checkpoint.exists():
-        print(f"Going on from {checkpoint}; delete it to start over", file=sys.stderr)
     settings = ("optimizer", "steps", "learning_rate", "damping", "tolerance")
     try:
-        result = qshift.minimize(
-            run.qnode,
-            run.x,
-            checkpoint=checkpoint,
-            **{name: getattr(options, name) for name in settings},
-        )
+        with _printed("qshift.minimize"):
+            result = qshift.minimize(
+                run.qnode,
+                run.x,
+                checkpoint=checkpoint,
+                **{name: getattr(options, name) for name in settings},
+            )
     except KeyboardInterrupt as interruption:
         if not checkpoint.exists():
             raise
@@ -141,13 +140,27 @@ def minimize(options: argparse.Namespace) -> int:
     if options.checkpoint is None:
         checkpoint.unlink(missing_ok=True)
     if options.plot:
-        result.plot(options.plot)
+        result.plot(options.plot, run.title)
     names = ("optimizer", "value", "gradient_norm", "converged", "steps", "circuits", "message")
     content = {name: getattr(result, name) for name in names}
     content |= {"x": result.x.tolist(), "history": [asdict(point) for point in result.history]}
     title, table = f"{run.title}, {result.optimizer}", _result_table(run, result)
     show(options, run.about() | content, title, table, result.message, written=options.plot)
     return int(result.gradient_norm <= result.tolerance and not result.converged)
+
+
+@contextmanager
+def _printed(logger: str) -> Iterator[None]:
+    """A context in which what a logger says goes to stderr."""
+    log, handler = logging.getLogger(logger), logging.StreamHandler(sys.stderr)
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        log.removeHandler(handler)
 
 
 @dataclass(frozen=True)

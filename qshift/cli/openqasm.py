@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from qshift.cli.openqasm_definitions import linear_definition
 from qshift.errors import OpenQASMError
 from qshift.extras import require
 
@@ -50,19 +51,25 @@ def read(
     require("qasm", "Reading OpenQASM")
     import pennylane as qml
     import sympy
-    from qiskit.circuit import ParameterExpression
+    from qiskit.circuit import Parameter, ParameterExpression
 
     text = text.removeprefix("\ufeff")  # the byte order mark of some editors
     load = _load2 if _version(text, name) == 2 else _load3
     circuit, inputs, values = load(text, name)
     measured = parse_observable(observable, circuit.num_qubits)
+    symbols = sympy.symbols(f"x:{len(inputs)}")
+    plain = {p: Parameter(x.name) for p, x in zip(inputs.values(), symbols, strict=True) if p}
+
+    def symbolic(angle: Any) -> Any:
+        # By way of its text: in Qiskit 2.3, `sympify` has b - a/2 as a/2 - b.
+        return sympy.sympify(str(angle.subs({p: plain[p] for p in angle.parameters})))
+
     gates, expressions = [], []
     for gate, parameters, wires in _gates(circuit, name):
         varies = [isinstance(p, ParameterExpression) and bool(p.parameters) for p in parameters]
-        expressions += [p.sympify() for p, v in zip(parameters, varies, strict=True) if v]
+        expressions += [symbolic(p) for p, v in zip(parameters, varies, strict=True) if v]
         known = [None if v else float(p) for p, v in zip(parameters, varies, strict=True)]
         gates.append((gate, known, wires))
-    symbols = [sympy.Dummy() if p is None else p.sympify() for p in inputs.values()]
     evaluate = sympy.lambdify(symbols, expressions, "tensorflow")
 
     def function(**angles: Any) -> Any:
@@ -133,7 +140,7 @@ def _load3(text: str, name: str) -> tuple[QuantumCircuit, dict[str, Any], list[N
         tree = written_out(tree, name)
         circuit = qiskit_qasm3_import.convert(tree)
     except openqasm3.parser.QASM3ParsingError as error:
-        reason = str(error) or complaints.getvalue().strip()
+        reason = str(error) or complaints.getvalue().strip() or "it ends within a statement"
         raise OpenQASMError(f"{name} is not valid OpenQASM: {reason}") from error
     except qiskit_qasm3_import.ConversionError as error:
         raise OpenQASMError(f"{name} cannot be read: line {error}") from error
@@ -198,11 +205,13 @@ def _definition(operation: Operation, name: str) -> QuantumCircuit:
     """Returns the circuit that an operation stands for."""
     try:
         definition = getattr(operation, "definition", None)
-    except TypeError as error:  # Qiskit cannot apply OpenQASM 2's sin, sqrt, ... to a parameter.
-        raise OpenQASMError(
-            f"{name}: gate {operation.name!r} uses its angle in a function such as sin; write the "
-            "function's value in its place, or write the circuit as a Python function"
-        ) from error
+    except TypeError as error:  # Qiskit cannot apply OpenQASM 2's sin, sqrt, ... to a parameter,
+        definition = linear_definition(operation)  # and from 2.6 on no expression at all.
+        if definition is None:
+            raise OpenQASMError(
+                f"{name}: gate {operation.name!r} uses its angle in a function such as sin; write "
+                "the function's value in its place, or write the circuit as a Python function"
+            ) from error
     if definition is None:
         raise OpenQASMError(
             f"{name}: {operation.name!r} is not a gate; only gates, loops, resets at the start, "

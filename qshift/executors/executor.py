@@ -84,8 +84,9 @@ class Executor(ABC):
         watchers: Returns who watches the device, if the executor then leaves circuits to the
             device; `differentiates` is asked for each answer anew.
         unwatched: What `watchers` returns as long as nobody does.
-        allots_plain: Whether points have their own numbers of shots also where users give a plain
-            number, if `allots`; otherwise only with `qshift.Shots`.
+        has_jobs: Whether batches are jobs. Then points have their own shots only where users give
+            `qshift.Shots`, so that results of earlier runs are found, and there is a pilot share
+            only where it is given.
         numbers: Which numbers of shots the points of a batch get, if `allots`; see
             `qshift.rules.rounding`.
 
@@ -105,7 +106,7 @@ class Executor(ABC):
     uses_workers = False
     watchers: Callable[[], Hashable] = tuple
     unwatched: Hashable = ()
-    allots_plain = True
+    has_jobs = False
     numbers = "any"
 
     def __init__(self, device: Any, seed: int | Sequence[int] | None = None):
@@ -149,6 +150,11 @@ class Executor(ABC):
             'qshift.device("simulator"), or another simulator of PennyLane\'s if every result is a '
             "Pauli word or a probability."
         )
+
+    def require_errors(self, circuit: Circuit) -> None:
+        """Raises UnsupportedError where `estimates` would; runs nothing."""
+        if circuit.shots and type(self).sample is Executor.sample:
+            self.sample(circuit, np.empty((0, circuit.num_parameters)), Call(0))
 
     def differentiate(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P] at one or more points.

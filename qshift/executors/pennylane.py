@@ -122,6 +122,11 @@ class PennyLaneExecutor(Executor):
         squares = values * (lowest + highest) - lowest * highest
         return values, variance_of_mean(values, squares, lowest, highest, shots)
 
+    def require_errors(self, circuit: Circuit) -> None:
+        """Raises UnsupportedError where `estimates` would; runs nothing."""
+        if circuit.shots:
+            extremes(circuit)
+
     def allots(self, circuit: Circuit) -> bool:
         """Whether each point may have its own number of shots: on simulators, where running points
         of different shots apart costs little."""

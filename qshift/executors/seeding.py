@@ -33,6 +33,22 @@ def generator(
     return np.random.default_rng(entropy)
 
 
+def fractions(
+    seed: int | Sequence[int] | None, number: int, batch: Sequence[int], count: int
+) -> np.ndarray:
+    """Returns random numbers float64[count] in [0, 1) for a batch of a call.
+
+    Args:
+        seed: As for `generator`.
+        number: The number of the call.
+        batch: Which batch of the call.
+        count: How many.
+    """
+    if seed is None:
+        return np.random.default_rng().random(count)
+    return np.random.default_rng([*np.atleast_1d(seed).tolist(), number, *batch]).random(count)
+
+
 def _draw(circuit: Circuit, point: np.ndarray, call: Call) -> tuple[bytes, int]:
     """Returns the digest of a circuit at a point, and how often it was run for the call before."""
     key = hashlib.blake2b(circuit.name + point.tobytes(), digest_size=16).digest()

@@ -5,6 +5,7 @@ Long runs keep a checkpoint, from which an interrupted run goes on with the same
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from qshift.optimize.checkpoint import Checkpoint, State, identify
 from qshift.optimize.result import Point, Result
 from qshift.progress import progress as progress_display
 from qshift.tracker import Tracker
+
+_log = logging.getLogger("qshift.minimize")
 
 
 class SingularHessianError(QShiftError, ArithmeticError):
@@ -109,7 +112,7 @@ _HALVINGS = 20  # of a step that leads uphill; beyond, rounding is what leads th
 def minimize(
     fn: Callable,
     x0: Any,
-    optimizer: str = "newton",
+    optimizer: str = "saddle-free-newton",
     *,
     steps: int = 100,
     learning_rate: float | None = None,
@@ -132,8 +135,8 @@ def minimize(
             place of its own, in steps that are never longer than learning_rate. It descends to
             minima only: it leaves maxima and saddles along the lowest curvature, and without shots
             a step that leads uphill is tried again, half as long;
-            ``"diagonal-newton"``: the same with only the diagonal of H (for a QNode whose angles
-            are affine in x, only the diagonal is evaluated);
+            ``"diagonal-newton"``: ``"newton"`` with only the diagonal of H (for a QNode whose
+            angles are affine in x, only the diagonal is evaluated);
             ``"gradient-descent"``: x <- x - learning_rate g; ``"adam"``: Kingma and Ba's.
         steps: The largest number of steps.
         learning_rate: 1 for the Newton methods and 0.1 for the others by default.
@@ -181,7 +184,9 @@ def minimize(
     if checkpoint is not None:
         run = {"optimizer": optimizer, "learning_rate": rate, "damping": float(damping)}
         store = Checkpoint(Path(checkpoint), run | {"x0": x0.tolist()} | identify(fn, x0))
-        state = store.load() or state
+        if loaded := store.load():
+            state = loaded
+            _log.info("Going on from %s; delete it to start over", checkpoint)
 
     def uphill() -> bool:
         """Whether the last step led uphill, so that it is tried again."""
@@ -196,8 +201,9 @@ def minimize(
         last = state.history[-1]
         if not method.descends or last.lowest_curvature is None or rate == 0:
             return False
-        largest = last.largest_curvature or 0.0
-        return last.gradient_norm <= tolerance and last.lowest_curvature < -_CURVED * largest
+        # Samples show curvatures where there are none, about as large as the tolerance.
+        noise = (last.largest_curvature or 0.0) * max(_CURVED, min(tolerance, 0.5) if shots else 0)
+        return last.gradient_norm <= tolerance and last.lowest_curvature < -noise
 
     def finished() -> bool:
         if len(state.history) > steps:

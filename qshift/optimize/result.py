@@ -143,12 +143,13 @@ class Result:
         said = html.escape(f"{self.optimizer}: {self.message}")
         return f"<table><caption>{said}</caption>{body}</table>"
 
-    def plot(self, path: str | os.PathLike | None = None) -> Figure:
+    def plot(self, path: str | os.PathLike | None = None, title: str | None = None) -> Figure:
         """Draws value and gradient norm against the steps.
 
         Args:
             path: Where to save the figure, in the format of its suffix (``.png``, ``.pdf``,
                 ``.svg``, ...); None saves nothing.
+            title: What was minimized, for instance; it stands above how the run ended.
 
         Returns:
             The figure.
@@ -158,7 +159,7 @@ class Result:
         """
         require("plot", "Result.plot")
         from matplotlib.figure import Figure  # Late: importing it takes long.
-        from matplotlib.ticker import MaxNLocator
+        from matplotlib.ticker import AutoLocator, LogLocator, MaxNLocator, NullFormatter
 
         norms = np.array([point.gradient_norm for point in self.history], dtype=float)
         norms[norms == 0] = np.nan  # a logarithmic axis has no zero
@@ -172,6 +173,13 @@ class Result:
         above.set(ylabel="value")
         below.semilogy(norms, color="C1", **style)
         below.set(xlabel="step", ylabel="gradient norm")
+        spread = np.nanmax(norms) / np.nanmin(norms) if np.any(norms > 0) else np.inf
+        if spread < 100:  # the powers of ten alone are too few labels
+            below.yaxis.set_major_locator(
+                LogLocator(subs=(1.0, 2.0, 5.0)) if spread > 4 else AutoLocator()
+            )
+            below.yaxis.set_major_formatter("{x:g}")
+            below.yaxis.set_minor_formatter(NullFormatter())
         below.xaxis.set_major_locator(MaxNLocator(steps=(1, 2, 5, 10), integer=True, min_n_ticks=1))
         if 0 < self.gradient_norm <= self.tolerance:
             below.axhline(
@@ -182,7 +190,8 @@ class Result:
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
         counted = f", {self.circuits:,} circuits" if self.circuits else ""
-        figure.suptitle(f"{self.optimizer}: value {self.value:.10g} after {self._steps}{counted}")
+        ended = f"{self.optimizer}: value {self.value:.6g} after {self._steps}{counted}"
+        figure.suptitle(ended if title is None else f"{title}\n{ended}")
         if path is not None:
             figure.savefig(path, dpi=150)
         return figure

@@ -156,38 +156,35 @@ class Problem:
         return sizes
 
 
-def whole(
-    shares: np.ndarray, shots: int, rows: int, offset: float, least: int = LEAST
-) -> np.ndarray:
-    """Makes whole numbers of shots of shares, for each row of a batch.
+def whole(wanted: np.ndarray, offsets: np.ndarray, least: np.ndarray | int = LEAST) -> np.ndarray:
+    """Makes whole numbers of shots, for each column of a batch on its own.
 
-    The numbers are the shares times `shots` on the average over all offsets, and add up to the
-    nearest whole number.
+    On the average over all offsets they are the numbers that are wanted. In each column they add
+    up to the nearest whole number.
 
     Args:
-        shares: float64[K], in units of `shots`.
-        shots: The shots that circuits take on the average, at least `least`.
-        rows: How many rows the batch has.
-        offset: In [0, 1).
-        least: The least number of shots of a point. The others make up for it.
+        wanted: float64[K, N].
+        offsets: float64[N], in [0, 1).
+        least: The least number of shots of a point, or that of each entry of `wanted`. The others
+            make up for it.
 
     Returns:
-        int64[K, rows].
+        int64[K, N].
     """
-    wanted = shares * shots
-    total = wanted.sum()
-    few = wanted < least
-    while few.any() and not few.all():
-        wanted[few] = least
-        wanted[~few] *= max(total - least * few.sum(), 0.0) / wanted[~few].sum()
-        more = wanted < least
+    least = np.broadcast_to(least, wanted.shape)
+    total, few = wanted.sum(axis=0), wanted < least
+    while True:
+        rest = np.maximum(total - np.where(few, least, 0).sum(axis=0), 0.0)
+        others = np.where(few, 0.0, wanted)
+        scaled = others * (rest / np.maximum(others.sum(axis=0), 1e-300))
+        more = ~few & (scaled < least)
         if not more.any():
             break
         few |= more
-    wanted = np.maximum(wanted, least)
-    upto = np.cumsum(np.repeat(wanted, rows))
-    marks = np.floor(np.append(0.0, np.round(upto, 6)) + offset)
-    return np.diff(marks).astype(np.int64).reshape(len(shares), rows)
+    upto = np.cumsum(np.where(few, least, scaled), axis=0)
+    # Each number has its share between two marks, and the marks are rounded, not the numbers.
+    marks = np.floor(np.round(upto, 6) + offsets)
+    return np.asarray(np.diff(marks, axis=0, prepend=0.0), dtype=np.int64)
 
 
 def filled(held: np.ndarray, roots: np.ndarray, budget: float, closed: np.ndarray) -> np.ndarray:

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from qshift.rules.planner import Axes, Frequencies, Planner, Spectrum, indices_along
-from qshift.rules.rounding import Rounding
+from qshift.rules.rounding import rounded
 from qshift.rules.sampled_plans import Precision, SampledPlanner
+from qshift.rules.shots import Shots
 from qshift.rules.sources import split
 
 _NOTE = (
@@ -33,7 +34,7 @@ class Order:
         total: Circuits up to and including this order.
         batches: Batches that nested tapes send for it (`qshift.derivatives` sends one in all, or
             two with adjoint differentiation).
-        shots: Shots that it adds: samples drawn, in all bases that circuits are measured in.
+        shots: Shots that it adds.
         recursion: Circuits that plain recursion executes up to and including this order.
         jobs: Jobs of its batches; 0 on devices that have none.
         seconds: QPU seconds that it adds; None on simulators.
@@ -62,6 +63,10 @@ class Plan:
         shared: The parameters that several gates share and that are shifted in all of them at once,
             with the joint spectrum; in words.
         precision: What the shots of all orders together cost; None on exact simulators.
+        pilot: The part of the shots from which variances are estimated first. Circuits, batches and
+            jobs count twice then.
+        chosen: Whether there are orders with fewer shots than circuits, so that the circuits of
+            these are chosen at random.
     """
 
     orders: tuple[Order, ...]
@@ -71,6 +76,8 @@ class Plan:
     adjoint: bool = False
     shared: tuple[str, ...] = ()
     precision: Precision | None = None
+    pilot: float = 0.0
+    chosen: bool = False
 
     @property
     def circuits(self) -> int:
@@ -110,7 +117,10 @@ class Plan:
         axes: Sequence[Axes],
         points: int = 1,
         shots: int = 0,
-        rounding: Rounding | None = None,
+        per_batch: bool = False,
+        bases: int = 1,
+        numbers: str = "any",
+        asked: Shots | None = None,
         adjoint: bool = False,
         jobs: Callable[[int], int] | None = None,
         seconds: Callable[[int], float | None] | None = None,
@@ -124,7 +134,11 @@ class Plan:
             axes: Which derivatives: for each axis of each, the parameters that it runs over.
             points: Size of the batch.
             shots: Shots per circuit.
-            rounding: Makes whole numbers of shots, where each circuit has its own.
+            per_batch: Whether all circuits of a batch together take these instead, at each point of
+                the batch of inputs.
+            bases: In how many bases the shots are drawn.
+            numbers: Which numbers of shots the device takes, see `qshift.rules.rounding`.
+            asked: How the shots are spread; None if they are equal.
             adjoint: Whether the device gives first derivatives.
             jobs: From the number of circuits of a batch to that of its jobs.
             seconds: From the number of circuits of a batch to its QPU seconds.
@@ -133,6 +147,8 @@ class Plan:
                 circuit has its own.
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
+        asked, pilot = asked or Shots(per_circuit=max(shots, 1)), 0.0
+        chosen = False
         for k in range(max(map(len, axes), default=0) + 1):
             same = [each for each in axes if len(each) == k]
             wanted = indices_along(same)
@@ -144,28 +160,38 @@ class Plan:
             else:
                 step = node.request(wanted)
                 node = step.node
-            circuits = len(step.new_points) * points
-            total += circuits
+            run = len(step.new_points) + len(asked.again(step))
+            taken = shots * (int(run > 0) if per_batch else run)
+            if asked.are_too_few(taken, run):
+                run, chosen = min(run, taken), True
+            circuits = run * points
+            times = 1
+            if run and asked.has_pilot(taken, run):
+                times, pilot = 2, asked.pilot or 0.0
+            total += times * circuits
             recursion += points * sum(
                 math.prod(
                     sum(_evaluations(planner.spectra[j]) for j in columns) for columns in each
                 )
                 for each in same
             )
-            batches, sent = int(circuits > 0), 0
-            if rounding and circuits and not (k and adjoint):
-                _, numbers = rounding.numbers(step, points, 0.5)
-                taken = int(numbers.sum()) * rounding.bases
-                sent, time = costs(numbers.ravel()) if costs else (0, None)
+            batches, taken = int(circuits > 0), taken * points
+            each = asked.wanted(step)
+            if costs and step.shots is not None and 0 < circuits == points * len(each):
+                each = np.repeat(each[:, None], points, axis=1)
+                each = rounded(each, np.full(points, 0.5), asked.least, numbers)
+                taken, (sent, time) = int(each.sum()), costs(each.ravel())
             else:
                 sent = jobs(circuits) if jobs and circuits else 0
-                time, taken = seconds(circuits) if seconds else None, shots * circuits
-            orders.append(Order(k, circuits, total, batches, taken, recursion, sent, time))
+                time = seconds(circuits) if seconds else None
+            counts = times * circuits, total, times * batches, bases * taken, recursion
+            orders.append(Order(k, *counts, times * sent, time))
         parameters = len({j for each in axes for columns in each for j in columns})
         precision = None
         if shots and isinstance(planner, SampledPlanner):
             precision = planner.precision(indices_along(axes))
-        return cls(tuple(orders), parameters, planner.objective, points, adjoint, shared, precision)
+        told = points, adjoint, shared, precision, pilot, chosen
+        return cls(tuple(orders), parameters, planner.objective, *told)
 
     @classmethod
     def total(cls, plans: Sequence[Plan]) -> Plan:
@@ -178,7 +204,9 @@ class Plan:
         points, adjoint = max(plan.points for plan in plans), any(plan.adjoint for plan in plans)
         shared = tuple(each for plan in plans for each in plan.shared)
         precision = plans[0].precision if len(plans) == 1 else None
-        return cls(orders, parameters, plans[0].objective, points, adjoint, shared, precision)
+        pilot = max(plan.pilot for plan in plans)
+        told = points, adjoint, shared, precision, pilot, any(plan.chosen for plan in plans)
+        return cls(orders, parameters, plans[0].objective, *told)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the plan as plain data."""
@@ -186,6 +214,9 @@ class Plan:
         del data["precision"]
         if self.precision is not None:  # of samples only
             data["precision"] = self.precision._asdict()
+        for rare in ("pilot", "chosen"):
+            if not data[rare]:
+                del data[rare]
         return data | {
             "circuits": self.circuits,
             "batches": self.batches,
@@ -205,6 +236,13 @@ class Plan:
         notes = [f"Joint spectrum: {'; '.join(self.shared)}."] if self.shared else []
         if self.precision is not None:
             notes.append(_precise(self.precision))
+        if self.pilot:
+            notes.append(
+                f"{self.pilot:.0%} of the shots are drawn first, to estimate variances: circuits "
+                "run twice, in two batches."
+            )
+        if self.chosen:
+            notes.append("Fewer shots than circuits: these are chosen at random.")
         return notes if self.seconds is None else [*notes, _NOTE]
 
     def _cells(self) -> dict[str, list[str]]:

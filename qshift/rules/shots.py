@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qshift.inputs import is_integer
+import numpy as np
+
+from qshift.inputs import is_integer, is_real
 from qshift.rules.allocation import LEAST
+from qshift.rules.planner import Step
+
+PILOT = 0.15  # of the shots of a batch, where a total is given and a second batch costs little
+_LEAST_PILOT = 10  # shots of a circuit on the average; fewer say little about a variance
+_LARGEST_PILOT = 0.5
 
 
 @dataclass(frozen=True)
@@ -31,12 +38,20 @@ class Shots:
             gradient, or with `qshift.derivatives` of all orders together; for each point of a batch
             of inputs. Circuits that a call has run for an earlier batch may be run again, for more
             shots, where the later derivatives depend on them much.
-        least: No circuit takes fewer shots than this, at least 2.
+        least: No circuit takes fewer shots than this, at least 2. Where a total is less than 2 for
+            each, circuits are chosen at random: results stay unbiased, and their errors are those
+            of the plan. A larger number that is given and that the total does not allow is an
+            error.
         equal: Whether all circuits take the same number.
+        pilot: The part of the shots from which the variances of all results are estimated before
+            the rest is spread accordingly, at most 0.5: circuits whose results vary little then
+            get few of the rest. All shots count in the results, which stay unbiased. Each circuit
+            is run twice, in two batches, on hardware in two jobs. By default 0.15 with `total` on
+            simulators, and 0 elsewhere. Where it is less than 10 shots of a circuit, there is none.
 
     Raises:
         ValueError: If there is not exactly one of `per_circuit` and `total`, or a number is too
-            small.
+            small or too large.
 
     Example:
         >>> @qshift.qnode(qshift.device("simulator"), shots=qshift.Shots(total=10_000))
@@ -49,6 +64,7 @@ class Shots:
     total: int | None = None
     least: int = LEAST
     equal: bool = False
+    pilot: float | None = None
 
     def __post_init__(self) -> None:
         if (self.per_circuit is None) == (self.total is None):
@@ -67,6 +83,17 @@ class Shots:
                 "Shots(total=..., equal=True): equal shots are given for each circuit. Give "
                 "per_circuit, or leave equal out."
             )
+        if self.pilot is not None:
+            if not is_real(self.pilot) or not 0 <= self.pilot <= _LARGEST_PILOT:
+                raise ValueError(
+                    "Shots takes pilot as a part of the shots, between 0 and "
+                    f"{_LARGEST_PILOT}, got {self.pilot!r}."
+                )
+            if self.equal and self.pilot:
+                raise ValueError(
+                    f"Shots(equal=True, pilot={self.pilot}): a pilot share decides how many shots "
+                    "each circuit gets, so they are not equal. Leave one of the two out."
+                )
         # One shot cannot be spread, and is allowed.
         if self.per_circuit not in (None, 1) and not self.equal and self.least > self.number:
             raise ValueError(
@@ -78,3 +105,33 @@ class Shots:
     def number(self) -> int:
         """The number that is given."""
         return int(self.per_circuit or self.total or 0)
+
+    def again(self, step: Step) -> np.ndarray:
+        """Returns the positions of the old points that a step runs once more: too few further shots
+        are not worth a circuit."""
+        if step.shots is None:
+            return np.empty(0, dtype=int)
+        worth = step.shots[len(step.new_points) :] * self.number >= self.least
+        return np.asarray(step.again, dtype=int)[worth]
+
+    def wanted(self, step: Step) -> np.ndarray:
+        """Returns the shots float64[K] of a step's new points and of those that it runs again."""
+        new = len(step.new_points)
+        if step.shots is None:
+            return np.full(new, float(self.number))
+        kept = np.append(np.ones(new, dtype=bool), np.isin(step.again, self.again(step)))
+        return np.asarray(step.shots[kept] * self.number)
+
+    def are_too_few(self, shots: float, circuits: int) -> bool:
+        """Whether shots do not suffice for all circuits of a batch, so that some are chosen; see
+        `has_pilot`."""
+        return self.total is not None and shots < self.least * circuits
+
+    def has_pilot(self, shots: float, circuits: int) -> bool:
+        """Whether the variances of results are estimated before most of the shots are spread.
+
+        Args:
+            shots: The shots of the batch, at one point of a batch of inputs.
+            circuits: How many circuits they are for.
+        """
+        return bool(self.pilot) and shots * (self.pilot or 0.0) >= _LEAST_PILOT * circuits

@@ -1,5 +1,5 @@
 """Standard errors of values and derivatives: they are those of repeated calls, and 95 of 100
-intervals hold what they should."""
+intervals hold what they should. Which arguments are differentiated by."""
 
 import numpy as np
 import pennylane as qml
@@ -151,3 +151,68 @@ def test_what_has_no_errors():
         qshift.derivatives(sampled, x, errors=True)
     with pytest.raises(ValueError, match="Give either partials, or"):
         qshift.derivatives(of(words, 100), x, partials=[(0,)], errors=True)
+
+
+# Numbers, lists and arrays alike
+
+
+def turned(x):
+    qml.RX(x[0], wires=0)
+    qml.RY(x[1], wires=0)
+    return qml.expval(qml.Z(0))
+
+
+def of_one(x):
+    qml.RX(x, wires=0)
+    return qml.expval(qml.Z(0))
+
+
+def layered(count, x):
+    for _ in range(count):
+        qml.RX(x, wires=0)
+    return qml.expval(qml.Z(0))
+
+
+@pytest.mark.parametrize("through", [lambda node: node, lambda node: lambda x: 1.0 * node(x)])
+@pytest.mark.parametrize(
+    "function, given",
+    [
+        (of_one, 1),
+        (of_one, np.int64(1)),
+        (of_one, np.array(1)),
+        (turned, [1, 2]),
+        (turned, (1, 2)),
+        (turned, np.array([1, 2], np.int32)),
+    ],
+)
+def test_whole_numbers_are_angles_like_others(function, given, through):
+    node = of(function, None)
+    expected = qshift.derivatives(node, np.asarray(given, float), order=2)
+    found = qshift.derivatives(through(node), given, order=2)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-14)
+        assert one.dtype == tf.float64 and one.shape == other.shape
+    assert node.plan(given, order=2) == node.plan(np.asarray(given, float), order=2)
+    qshift.check_derivatives(node, given)
+    named = qshift.derivatives(node, given, argnums=0)[1]
+    np.testing.assert_allclose(named, expected[1], atol=1e-14)
+
+
+def test_whole_numbers_beside_others_are_constants():
+    node, x = of(layered, None), 0.4
+    value, (slope,) = qshift.derivatives(node, 3, x)
+    np.testing.assert_allclose([value, slope], [np.cos(3 * x), -3 * np.sin(3 * x)], atol=1e-14)
+    assert node.plan(3, x).shared == ("RX with 2 more: 3 frequencies",)
+
+
+def test_a_count_is_no_angle_where_a_variable_is():
+    x = tf.Variable(0.4, dtype=tf.float64)
+    node = of(lambda count: layered(count, x), None)
+    assert node.plan(3).shared == ("RX with 2 more: 3 frequencies",)
+    assert of(lambda count: layered(count, 0.3), None).plan(3).parameters == 0
+
+
+@pytest.mark.parametrize("given", [tf.constant([1, 2]), True, "a", None, [[1, 2], [3]]])
+def test_what_is_no_number_is_an_error(given):
+    with pytest.raises(ValueError, match="nothing to differentiate by.*Give numbers, arrays or"):
+        qshift.derivatives(of(turned, None), given)

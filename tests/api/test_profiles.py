@@ -9,11 +9,12 @@ import pytest
 
 from qshift.api import profiles
 from qshift.api.profiles import ProfileError, device
+from qshift.errors import MissingExtraError
 
 EXACT = ("aer", "default-qubit", "lightning", "mixed", "simulator")
 NOISY = ("aer-noisy", "fake-manila", "fake-sherbrooke")
 AER = {"device": "qiskit.aer", "wires": 2}
-SHIPPED = tuple(sorted((*EXACT, "aer-shots", *NOISY, "ibm")))
+SHIPPED = tuple(sorted((*EXACT, "aer-shots", *NOISY, "gpu", "ibm")))
 
 
 @pytest.fixture(autouse=True)
@@ -201,13 +202,35 @@ def test_unknown_name_lists_what_there_is():
         ("FakeManilaV2", r'qshift.device\("fake-manila", backend="fake:FakeManilaV2"\)'),
         ("fake_manila", "did you mean 'fake-manila'"),
         ("default.qubit", "did you mean 'default-qubit'"),
-        ("lightning.gpu", r"qshift.qnode\(qml.device\('lightning.gpu', ...\)\)"),
-        ("lightning.qubit", "'lightning' is a profile of it"),
+        ("cirq.simulator", r"qshift.qnode\(qml.device\('cirq.simulator', ...\)\)"),
+        ("lightning.qubit", "did you mean 'lightning'"),
+        ("lightning.gpu", "did you mean 'gpu'"),
+        ("qiskit.aer", "did you mean 'aer'"),
+        ("aer_simulator", "did you mean 'aer'"),
+        ("ibmq_qasm_simulator", "did you mean 'aer-shots'"),
+        ("qiskit.ibmq", "did you mean 'ibm'"),
+        (3, "expected the name of a profile or the path of a .toml file, got 3"),
+        (None, "got None"),
+        (qml.device("default.qubit"), "go to qshift.qnode themselves"),
     ],
 )
 def test_names_that_mean_something_elsewhere(name, message):
     with pytest.raises(ProfileError, match=message):
         device(name)
+
+
+def test_a_gpu_that_is_not_there_is_an_error_that_says_what_it_takes(monkeypatch):
+    with pytest.raises(MissingExtraError, match="pip install pennylane-lightning-gpu, or take"):
+        device("gpu")
+
+    class Installed:
+        name = "lightning.gpu"
+        load = staticmethod(lambda: lambda wires=None, shots=None: None)
+
+    # The plugin is there, and its device cannot be made.
+    monkeypatch.setattr(profiles, "entry_points", lambda group: [Installed])
+    with pytest.raises(ProfileError, match="cannot be built: .* an NVIDIA GPU with its driver"):
+        device("gpu", wires=2)
 
 
 def test_the_ways_out_that_are_named_work():

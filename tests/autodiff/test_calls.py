@@ -26,6 +26,9 @@ class Growing:
         self.nbytes = self.size
         return indices
 
+    def inherit(self):
+        pass
+
 
 class Counting(Growing):
     """Counts how often evaluations are weighed."""

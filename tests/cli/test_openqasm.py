@@ -88,6 +88,19 @@ def test_a_gate_defined_in_the_file_wins_over_qiskits_of_that_name():
     np.testing.assert_allclose(run(function, {"0:rzz(0,1)": 1.1}), np.cos(1.1), atol=1e-14)
 
 
+def test_definitions_in_the_file_are_exact():
+    text = HEAD2 + (
+        "gate inner(a, b) p { rx(a/3 - b) p; rz(pi/7 + 2*b) p; }"
+        "gate g(a, b, c) p, q { inner(b - a/2, c) p; cx p, q; inner(pi/3, a) q; ry(0.7) p; }"
+        "qreg q[2]; g(0.1, 0.2, 0.3) q[0], q[1]; h q[0];"
+    )
+    function, start = read(text, "XZ")
+    for angles in ((0.0, 0.0, 0.0), (1e-9, 0.4, -2.0), (3.1, 1e3, 7.0)):
+        truth = qasm2.loads(text.replace("0.1, 0.2, 0.3", ", ".join(map(repr, angles))))
+        value = run(function, dict(zip(start, angles, strict=True)))
+        np.testing.assert_allclose(value, qiskit_value(truth, {"XZ": 1.0}), atol=1e-12)
+
+
 OPENQASM3 = (
     HEAD3
     + """
@@ -181,6 +194,13 @@ def test_openqasm2_with_and_without_its_version(head, body):
     assert run(function, start) == pytest.approx(np.cos(0.3))
 
 
+def test_differences_keep_their_sign():
+    text = HEAD3 + "input float lambda; input float E; qubit q; rx(E - lambda/2) q; ry(0.3) q;"
+    function, start = read(text, "Y")
+    value = run(function, dict(zip(start, (0.3, 0.9), strict=True)))
+    np.testing.assert_allclose(value, -np.sin(0.9 - 0.15), atol=1e-14)
+
+
 def test_tensorflow_differentiates_through_the_angles_of_openqasm3():
     text = HEAD3 + "input float a; input float b; qubit q; rx(a*b) q; rx(a/2) q;"
     function, _ = read(text, "Z")
@@ -207,7 +227,7 @@ def test_tensorflow_differentiates_through_the_angles_of_openqasm3():
         ),
         (HEAD3 + "qubit q;\nrx(0.1 q;", "not valid OpenQASM: line 4:7"),
         (HEAD3 + "qubit q;\nrx(gamma) q;", "bad.qasm cannot be read: line 4,"),
-        ("what is this", "not valid OpenQASM"),
+        ("what is this", "not valid OpenQASM: it ends within a statement"),
         ("", "bad.qasm is empty"),
         (" // nothing\n", "bad.qasm is empty"),
         ("OPENQASM 4.0; qubit q;", "bad.qasm is OpenQASM 4; expected OpenQASM 2 or 3"),

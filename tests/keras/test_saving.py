@@ -197,6 +197,15 @@ def in_a_fresh_process(program, directory):
     )
 
 
+@pytest.mark.parametrize("order", ["import keras, qshift", "import qshift; qshift.qnode"])
+def test_loading_with_qshift_alone_says_what_is_missing(built, order):
+    directory, built_by = built
+    assert built_by.returncode == 0, built_by.stderr
+    program = f"{order}; import keras; keras.saving.load_model('model.keras')"
+    found = in_a_fresh_process(program, directory)
+    assert found.returncode and "Import the module that defines it" in found.stderr
+
+
 def test_keras_loads_only_when_named(built):
     assert "keras is loaded when it is named" in built[1].stdout, built[1].stderr
 

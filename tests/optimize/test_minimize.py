@@ -216,7 +216,7 @@ def test_the_tolerance_follows_from_the_shots(tmp_path):
 
 
 def test_newton_solves_a_quadratic_in_one_step_and_leaves_idle_parameters_alone():
-    result = minimize(lambda x: (x[0, 0] - 3.0) ** 2 + 1.0, np.full((2, 2), 5.0))
+    result = minimize(lambda x: (x[0, 0] - 3.0) ** 2 + 1.0, np.full((2, 2), 5.0), "newton")
     assert result.converged and result.steps == 1
     np.testing.assert_allclose(result.x, [[3.0, 5.0], [5.0, 5.0]])
 
@@ -232,6 +232,23 @@ def test_the_dtype_of_the_start_is_kept(given):
     result = minimize(watched, given, steps=2)
     expected = np.float64 if isinstance(given, list) else np.float32
     assert seen == {tf.as_dtype(expected)} and result.x.dtype == expected
+
+
+def test_samples_of_a_flat_direction_do_not_keep_a_run_from_ending():
+    @qshift.qnode(qshift.device("simulator"), shots=1000, seed=2)
+    def flat(x):
+        qml.RX(x[0], wires=0)
+        qml.RY(x[1], wires=1)
+        qml.CNOT(wires=[0, 1])
+        return qml.expval(qml.Z(0) @ qml.Z(1))  # cos(x[1])
+
+    result = minimize(flat, [0.3, 0.7], steps=50)
+    assert result.steps <= 8 and result.converged and result.value < -0.95
+
+
+def test_the_default_descends():
+    result = minimize(tf.cos, 0.1)
+    assert result.converged and result.value == pytest.approx(-1)
 
 
 def test_a_maximum_is_not_called_a_minimum():
@@ -321,7 +338,7 @@ def wrong_wire(x):
 @pytest.mark.parametrize(
     "function, start, settings, error, reason",
     [
-        (tf.sin, 0.0, {}, SingularHessianError, "no Newton step.*give damping"),
+        (tf.sin, 0.0, {"optimizer": "newton"}, SingularHessianError, "no Newton step.*damping"),
         (bowl, [1, 1], {"optimizer": "bfgs"}, ValueError, "unknown optimizer 'bfgs'; choose from"),
         (bowl, [1, 1], {"optimizer": "adam", "damping": 1}, ValueError, "no meaning for adam"),
         (bowl, [1, 1], {"steps": -1}, ValueError, "steps must be at least 0, got -1"),

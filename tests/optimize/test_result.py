@@ -51,6 +51,24 @@ def test_the_plot_shows_values_and_gradient_norms(tmp_path, norms, lines):
     assert f"{found.circuits:,} circuits" in figure.get_suptitle()
 
 
+def test_the_plot_says_what_was_minimized():
+    figure = result([1, 0.1]).plot(title="energy.py:cost on simulator, 1,000 shots")
+    first, second = figure.get_suptitle().splitlines()
+    assert first == "energy.py:cost on simulator, 1,000 shots" and second.startswith(
+        "newton: value"
+    )
+
+
+@pytest.mark.parametrize("norms", [[1, 0.5, 0.03], [1, 0.7, 0.4], [0.5, 0.45, 0.42]])
+def test_short_logarithmic_axes_have_labels_in_plain_numbers(norms):
+    figure = result(norms).plot()
+    axis, (low, high) = figure.axes[1].yaxis, figure.axes[1].get_ylim()
+    places = [place for place in axis.get_majorticklocs() if low <= place <= high]
+    shown = axis.get_major_formatter().format_ticks(places)
+    np.testing.assert_allclose([float(text) for text in shown], places, rtol=1e-5)
+    assert len(shown) >= 3
+
+
 def test_a_notebook_draws_the_plot_without_pyplot():
     figure = result([1, 0.1]).plot()
     assert figure._repr_png_().startswith(b"\x89PNG")

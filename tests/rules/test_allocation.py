@@ -187,25 +187,40 @@ def test_nothing_to_fill():
 def test_whole_numbers_add_up_and_none_is_too_small(shots, rows):
     rng = np.random.default_rng(shots)
     for _ in range(100):
-        shares = rng.gamma(0.3, size=rng.integers(1, 20))
-        shares *= len(shares) / shares.sum()
-        numbers = whole(shares, shots, rows, rng.uniform())
+        shares = rng.gamma(0.3, size=(rng.integers(1, 20), rows))
+        shares *= len(shares) / shares.sum(axis=0)
+        numbers = whole(shares * shots, rng.uniform(size=rows))
         assert numbers.shape == (len(shares), rows) and numbers.dtype == np.int64
         assert numbers.min() >= LEAST
-        assert numbers.sum() == len(shares) * shots * rows
+        np.testing.assert_array_equal(numbers.sum(axis=0), len(shares) * shots)
 
 
 def test_whole_numbers_are_unbiased():
-    shares = np.array([0.251, 0.749, 2.3337, 0.6663])
-    offsets = (np.arange(4000) + 0.5) / 4000
-    numbers = np.array([whole(shares, 10, 1, offset)[:, 0] for offset in offsets])
-    np.testing.assert_allclose(numbers.mean(axis=0), shares * 10, atol=1e-3)
-    assert (np.abs(numbers - shares * 10) < 1).all()
+    wanted = np.repeat([[2.51], [7.49], [23.337], [6.663]], 4000, axis=1)
+    numbers = whole(wanted, (np.arange(4000) + 0.5) / 4000)
+    np.testing.assert_allclose(numbers.mean(axis=1), wanted[:, 0], atol=1e-3)
+    assert (np.abs(numbers - wanted) < 1).all()
+
+
+def test_columns_are_on_their_own():
+    rng = np.random.default_rng(0)
+    wanted, offsets = rng.gamma(0.5, 20, size=(9, 30)), rng.uniform(size=30)
+    least = rng.integers(0, 4, size=(9, 30))
+    together = whole(wanted, offsets, least)
+    alone = [whole(*(each[..., j : j + 1] for each in (wanted, offsets, least))) for j in range(30)]
+    np.testing.assert_array_equal(together, np.hstack(alone))
+    assert (together >= least).all()
+    assert (np.abs(together.sum(axis=0) - np.maximum(wanted.sum(0), least.sum(0))) < 1).all()
 
 
 def test_equal_shares_are_equal_numbers():
-    np.testing.assert_array_equal(whole(np.ones(7), 100, 2, 0.99), np.full((7, 2), 100))
+    np.testing.assert_array_equal(whole(np.full((7, 2), 100.0), np.full(2, 0.99)), 100)
+
+
+def test_a_point_that_wants_none_and_needs_none_gets_none():
+    numbers = whole(np.array([[0.0], [9.0], [1.0]]), np.array([0.7]), np.array([[0], [2], [2]]))
+    np.testing.assert_array_equal(numbers[:, 0], [0, 8, 2])
 
 
 def test_a_batch_without_rows():
-    assert whole(np.ones(3), 100, 0, 0.5).shape == (3, 0)
+    assert whole(np.ones((3, 0)), np.empty(0)).shape == (3, 0)

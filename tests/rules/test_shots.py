@@ -27,8 +27,18 @@ def test_numbers():
         ({"per_circuit": 10, "least": 1}, "least as a whole number of 2 or more, got 1"),
         ({"per_circuit": 10, "least": 20}, "smaller least"),
         ({"total": 10, "equal": True}, "leave equal out"),
+        ({"total": 10, "pilot": 0.6}, "pilot as a part of the shots, between 0 and 0.5, got 0.6"),
+        ({"total": 10, "pilot": True}, "pilot as a part of the shots"),
+        ({"per_circuit": 10, "pilot": 0.1, "equal": True}, "Leave one of the two out"),
     ],
 )
 def test_what_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
         Shots(**given)
+
+
+def test_a_pilot_share_needs_ten_shots_of_a_circuit():
+    asked = Shots(total=1000, pilot=0.1)
+    assert asked.has_pilot(1000, 10) and not asked.has_pilot(1000, 11)
+    assert not Shots(total=1000, pilot=0).has_pilot(1000, 1)
+    assert not Shots(total=1000).has_pilot(1000, 1)

@@ -17,8 +17,7 @@ from qiskit.primitives import BackendEstimatorV2, BackendSamplerV2, PrimitiveRes
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit_aer import AerSimulator
-from qiskit_ibm_runtime import fake_provider
-from qiskit_ibm_runtime.utils import RuntimeDecoder, RuntimeEncoder
+from qiskit_ibm_runtime import RuntimeDecoder, RuntimeEncoder, fake_provider
 
 FINAL = ("Completed", "Failed", "Cancelled")
 

@@ -39,9 +39,9 @@ def target(
 
     Args:
         name: ``"aer"``, ``"aer:CLASS"`` for Aer with the noise, gates and couplings of a class in
-            `qiskit_ibm_runtime.fake_provider`, ``"fake:CLASS"`` for that fake backend in the
-            runtime's local testing mode, or ``"ibm:NAME"`` for a backend of IBM's service. Or an
-            object: a simulator of Aer's or a fake backend.
+            `qiskit_ibm_runtime.fake_provider`, ``"fake:CLASS"`` for that fake backend, which
+            samples, or ``"ibm:NAME"`` for a backend of IBM's service. Or an object: a simulator of
+            Aer's or a fake backend.
         optimization_level: The transpiler's level, 0 to 3; None for the default, 2.
         options: The primitives' options, see
             `qshift.executors.qiskit.qiskit_internals.check_options`.

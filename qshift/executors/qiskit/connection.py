@@ -168,7 +168,7 @@ class Connection:
         Args:
             submission: The job. Its tags come before those in the options.
             mode: A backend, session or batch.
-            options: As for `qiskit_internals.run_locally`.
+            options: As for `qiskit_internals.primitive`.
             max_time: QPU seconds after which the job is cancelled; None for the service's limit.
         """
         environment = dict(options.get("environment", {}))

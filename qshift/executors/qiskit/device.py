@@ -74,8 +74,8 @@ class EstimatorDevice(qml.devices.Device):
         max_time: QPU seconds after which a job is cancelled; with a batch or session, seconds after
             which that is closed.
         **options: Options of `qiskit_ibm_runtime.EstimatorV2`, such as ``resilience_level=1`` or
-            ``twirling={"enable_gates": True}``; SamplerV2 gets those of them that it has. In local
-            testing mode they have no effect, and a warning says so.
+            ``twirling={"enable_gates": True}``; SamplerV2 gets those of them that it has. In this
+            process they have no effect, and a warning says so.
 
     Raises:
         OptionError: For a backend or option that does not exist. Nothing runs then.

@@ -67,7 +67,7 @@ class EstimatorExecutor(Executor):
     """
 
     takes_seed = uses_workers = True
-    allots_plain = False  # so that results of earlier runs, with equal shots, are found
+    has_jobs = True
 
     def __init__(self, device: EstimatorDevice, seed: int | None = None) -> None:
         super().__init__(device, device.seed if seed is None else seed)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
 from qiskit import QuantumCircuit
+from qiskit.primitives import BackendEstimatorV2, BackendSamplerV2
 from qiskit.providers import BackendV2
 from qiskit.transpiler import generate_preset_pass_manager
 
-from qshift.errors import OptionError, UnsupportedError
+from qshift.errors import OptionError, QShiftWarning, UnsupportedError
 from qshift.executors.qiskit.job import LocalJob, Submission
 from qshift.executors.qiskit.standard_errors import MomentsJob, with_moments
 from qshift.executors.qiskit.targets import TRANSPILER_SEED, Target
@@ -108,6 +110,13 @@ class LocalTarget(Target):
         """Runs a job; see `Target.submit`. Tags have no effect, and nothing is sent."""
         from qshift.executors.qiskit.blocks import BlocksJob, cut  # Late: it runs these targets.
 
+        if idle := sorted(k for k, v in self._options.items() if v and k != "environment"):
+            warnings.warn(
+                f"{', '.join(idle)}: no effect on {self.name}, which runs in this process. These "
+                "options are for IBM's backends.",
+                QShiftWarning,
+                stacklevel=2,
+            )
         if self.workers or (submission.seed is not None and not submission.exact):
             blocks = cut(submission)
             if len(blocks) > len(submission.pubs):
@@ -130,13 +139,11 @@ class LocalTarget(Target):
             method = {"method": "density_matrix"} if self._is_noisy else {}
             estimator = EstimatorV2.from_backend(self._backend, options={"run_options": method})
             return LocalJob(estimator.run(submission.pubs))
-        from qshift.executors.qiskit import qiskit_internals as runtime
-
-        primitive, pubs, seed = submission.primitive, submission.pubs, submission.seed
-        if not (submission.errors and primitive == "estimator"):
-            return LocalJob(
-                runtime.run_locally(primitive, self._backend, pubs, self._options, seed)
-            )
-        pubs, moments = with_moments(pubs)
-        job = runtime.run_locally(primitive, self._backend, pubs, self._options, seed)
-        return MomentsJob(job, moments)
+        of_estimator = submission.primitive == "estimator"
+        kind = BackendEstimatorV2 if of_estimator else BackendSamplerV2
+        seeded = {} if submission.seed is None else {"seed_simulator": submission.seed}
+        primitive = kind(backend=self._backend, options=seeded)
+        if not (submission.errors and of_estimator):
+            return LocalJob(primitive.run(submission.pubs))
+        pubs, moments = with_moments(submission.pubs)
+        return MomentsJob(primitive.run(pubs), moments)

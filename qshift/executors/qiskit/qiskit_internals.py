@@ -2,14 +2,13 @@
 here.
 
 tests/executors/qiskit/test_qiskit_internals.py tests what this module promises of names beneath the
-public interface. The runtime's local testing mode runs its primitives on Aer and on fake backends,
-which have the qubits, gates and noise of a real one. Nothing leaves the machine.
+public interface.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -52,7 +51,6 @@ __all__ = [  # the runtime's names that other modules import from here
     "fake_names",
     "instance_of",
     "primitive",
-    "run_locally",
     "session_of",
 ]
 
@@ -100,9 +98,6 @@ class _Shared:
     sim: Any
     options: Any
     _setup_sim: Any
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return self  # local testing mode copies backends, and each would build a noise model
 
     def run(self, run_input: Any, **options: Any) -> Any:
         with self._starting:  # without it, a job during the setup would run without noise
@@ -193,31 +188,16 @@ def _seeded(options: Any, seed: int | None) -> dict:
     return {**options, "simulator": {**options.get("simulator", {}), "seed_simulator": seed}}
 
 
-def run_locally(
-    kind: str, backend: BackendV2, pubs: Sequence, options: Mapping[str, Any], seed: int | None
-) -> Any:
-    """Submits a job to the local testing mode and returns it, without waiting.
-
-    Args:
-        kind: ``"estimator"`` or ``"sampler"``.
-        backend: The backend.
-        pubs: Estimator PUBs with their precision, or Sampler PUBs with their shots.
-        options: The Estimator's options; a Sampler gets those of them that it has.
-        seed: The seed of the simulator's samples, positive; None for fresh ones.
-    """
-    return primitive(kind, backend, options, seed).run(pubs)
-
-
 def primitive(
     kind: str, mode: Any, options: Mapping[str, Any], seed: int | None, **more: Any
 ) -> Any:
     """Returns an Estimator or Sampler.
 
     Args:
-        kind: As for `run_locally`.
+        kind: ``"estimator"`` or ``"sampler"``.
         mode: A backend, session or batch.
-        options: As for `run_locally`.
-        seed: As for `run_locally`.
+        options: The Estimator's options; a Sampler gets those of them that it has.
+        seed: The seed of a simulator's samples, positive; None for fresh ones.
         **more: Further options.
     """
     make, known = _PRIMITIVES[kind]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
-from pennylane.operation import Operator
+from pennylane.operation import Channel, Operator
 from pennylane.ops import Controlled, ControlledOp
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter, library
@@ -154,6 +154,12 @@ def _parts(op: Operator, moving: bool) -> Iterator[Operator]:
             yield from _parts(part, moving)
     elif op.has_matrix and len(op.wires) <= _WIDEST_MATRIX:
         yield qml.QubitUnitary(op.matrix(), wires=op.wires)
+    elif isinstance(op, Channel):
+        raise UnsupportedError(
+            f"{op.name} is a noise channel, and Qiskit's primitives run gates only. Use "
+            'qshift.device("mixed"), which has density matrices, or backend= with a simulator of '
+            "Aer's that has your noise model."
+        )
     else:
         raise UnsupportedError(
             f"{op.name} on {len(op.wires)} wires has no Qiskit gate, and PennyLane knows neither a "

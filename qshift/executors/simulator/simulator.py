@@ -111,6 +111,11 @@ class SimulatorExecutor(Executor):
         values, variances = self._samples(circuit, simulation, points, call, variances=True)
         return values, variances
 
+    def require_errors(self, circuit: Circuit) -> None:
+        """Raises UnsupportedError where `estimates` would; runs nothing."""
+        if self._simulation(circuit) is None:
+            self._general.require_errors(circuit)
+
     def allots(self, circuit: Circuit) -> bool:
         """Whether each point may have its own number of shots."""
         return self._general.allots(circuit)

@@ -76,7 +76,7 @@ class WorkersExecutor(Executor):
         self.local = local
         self.differentiates_gates = self.local.differentiates_gates
         self.watchers, self.unwatched = local.watchers, local.unwatched
-        self.allots_plain, self.numbers = local.allots_plain, local.numbers
+        self.has_jobs, self.numbers = local.has_jobs, local.numbers
         self._maker, self._workers = maker, workers
         self._fresh: tuple[list[int], Executor, Calls] | None = None
         self._lock = Lock()
@@ -135,6 +135,10 @@ class WorkersExecutor(Executor):
     def allots(self, circuit: Circuit) -> bool:
         """See `Executor`."""
         return self.local.allots(circuit)
+
+    def require_errors(self, circuit: Circuit) -> None:
+        """See `Executor`."""
+        self.local.require_errors(circuit)
 
     def sample(
         self, circuit: Circuit, points: np.ndarray, call: Call

@@ -5,7 +5,6 @@ import pickle
 import re
 import subprocess
 import sys
-import warnings
 from functools import cache
 from pathlib import Path
 
@@ -486,10 +485,11 @@ def test_bad_options_are_named_at_once(options, key, reason):
         assert caught.value.key == (key if key == "backend" else f"options.{key}")
 
 
-def test_options_reach_the_primitive():
-    device = manila(resilience_level=1)
-    with pytest.warns(UserWarning, match="resilience_level option has no effect in local"):
-        warnings.simplefilter("ignore", DeprecationWarning)  # Qiskit's own plugin, see pyproject
+def test_options_without_effect_are_named():
+    device = EstimatorDevice(
+        backend="fake:FakeManilaV2", resilience_level=1, environment={"log_level": "INFO"}
+    )
+    with pytest.warns(qshift.QShiftWarning, match="^resilience_level: no effect on fake:FakeMan"):
         qshift.qnode(device, shots=10)(layered)(THETA)
 
 

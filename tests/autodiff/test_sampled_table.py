@@ -1,0 +1,211 @@
+"""Values from samples: coins of known odds take the place of a device."""
+
+import itertools
+
+import numpy as np
+import pytest
+from analytic import shifts_of
+
+from qshift.autodiff.sampled_table import SampledTable
+from qshift.executors.variances import variance_of_mean
+from qshift.rules.planner import Frequencies, multi_indices
+from qshift.rules.sampled_plans import planner
+from qshift.rules.shifting import Shifter
+from qshift.rules.shots import Shots
+
+
+class Coins:
+    """M values, each a product of cosines of multiples of all parameters, times a factor; each shot
+    gives plus or minus this factor. Counts batches, and the shots of each point."""
+
+    def __init__(self, factors=(1.0,), frequency=1.0, seed=0):
+        self.factors, self.frequency = np.array(factors), frequency
+        self.batches, self.rng = [], np.random.default_rng(seed)
+
+    def exact(self, points):
+        return np.cos(self.frequency * points).prod(axis=1)[:, None] * self.factors
+
+    def __call__(self, points, shots):
+        assert len(points) == len(shots) and (shots > 0).all()
+        self.batches.append(np.array(shots))
+        odds = (1 + self.exact(points) / self.factors) / 2
+        means = 2 * self.rng.binomial(shots[:, None], odds) / shots[:, None] - 1
+        variances = variance_of_mean(means, np.ones_like(means), -1.0, 1.0, shots[:, None])
+        return np.hstack([means * self.factors, variances * self.factors**2])
+
+
+def up_to(p, order):
+    return tuple(itertools.chain(*(multi_indices(range(p), k) for k in range(order + 1))))
+
+
+class Measured:
+    """Repetitions of derivatives at a point, and what is exact.
+
+    Attributes:
+        cost: Shots times summed squared error.
+        bias: The part of it that averaging over all repetitions leaves.
+        noise: How large that part would be without a bias.
+    """
+
+    def __init__(self, coins, x, requests, shots, spectrum=(1.0,), spread="own", rows=4000):
+        p = len(x)
+        cones = np.ones((len(coins.factors), p), dtype=bool)
+        made = planner([Frequencies(spectrum)] * p, cones, "shots", spread)
+        shifted = Shifter(made.spectra, str)
+        self.table = SampledTable(
+            len(coins.factors), np.tile(x, (rows, 1)), made.root, shifted, shots, 1, errors=True
+        )
+        self.found = np.concatenate([self.table.partials(each, coins) for each in requests])
+        whole = made.root.request(tuple(itertools.chain(*requests)))
+        points = x + shifts_of(whole.node.points, p)
+        exact = (whole.coefficients @ coins.exact(points))[:, None]
+        self.shots = sum(batch.sum() for batch in coins.batches) / rows
+        self.cost = self.shots * ((self.found - exact) ** 2).mean(axis=1).sum()
+        self.bias = self.shots * ((self.found.mean(axis=1, keepdims=True) - exact) ** 2).sum()
+        self.noise = self.cost / rows
+        sizes = np.asarray(whole.coefficients.power(2).sum(axis=0))
+        variances = coins.factors**2 - coins.exact(points) ** 2
+        self.by_plan = whole.node.shots.sum() * ((sizes / whole.node.shots) @ variances).sum()
+        self.least = np.sqrt(sizes * variances.sum(axis=1)).sum() ** 2
+
+
+NEAR = np.full(2, 0.1)  # of a maximum, where most values vary little
+
+
+def test_a_pilot_share_spreads_shots_by_true_variances():
+    """The cost is that of the plan for the pilot's share of the shots, and for the others the least
+    that these coefficients allow."""
+    shots = Shots(per_circuit=400, pilot=0.15)
+    coins = Coins(frequency=4.0)
+    found = Measured(coins, np.full(2, 0.05), [up_to(2, 2)], shots, (1.0, 2.0, 3.0, 4.0))
+    assert found.least < 0.85 * found.by_plan
+    aim = 0.15 * found.by_plan + 0.85 * found.least
+    assert found.cost < 1.03 * aim and found.cost < 0.9 * found.by_plan
+    assert found.bias < 4 * found.noise + 1e-3 * found.cost
+    first, second = coins.batches
+    assert first.sum() + second.sum() == pytest.approx(400 * 95 * 4000, rel=1e-4)
+    assert first.sum() == pytest.approx(0.15 * 400 * 95 * 4000, rel=0.02)
+
+
+def test_the_average_of_all_samples_alike_would_be_biased():
+    """What the weights of the plan are for: this bias is seen here, and not in the table's."""
+    rng, exact = np.random.default_rng(1), np.cos(0.1)
+    odds, rows = (1 + exact) / 2, 400_000
+    first = 2 * rng.binomial(15, odds, rows) / 15 - 1
+    spread = variance_of_mean(first, np.ones(rows), -1.0, 1.0, 15) * 15
+    more = np.ceil(85 * np.sqrt(spread / spread.mean())).astype(int)
+    second = 2 * rng.binomial(more, odds) / more - 1
+    alike = (15 * first + more * second) / (15 + more)
+    weighted = 0.15 * first + 0.85 * second
+    noise = 4 * weighted.std() / np.sqrt(rows)
+    assert abs(weighted.mean() - exact) < noise < abs(alike.mean() - exact)
+
+
+@pytest.mark.parametrize("spread", ["own", "batch"])
+def test_order_by_order_stays_unbiased(spread):
+    """Points that are run again weigh their samples by the plan alone, too."""
+    requests = [up_to(2, 0), tuple(multi_indices(range(2), 1)), tuple(multi_indices(range(2), 2))]
+    shots = Shots(total=4000, pilot=0.15) if spread == "batch" else Shots(400, pilot=0.15)
+    coins = Coins()
+    found = Measured(coins, np.array([0.4, 0.9]), requests, shots, spread=spread, rows=10_000)
+    assert len(coins.batches) == 6
+    assert found.bias < 4 * found.noise + 1e-3 * found.cost
+    # Errors are what repetitions vary by.
+    for indices in requests:
+        owed = found.table.deviations(indices)
+        errors = np.sqrt((owed**2).sum(axis=0)).mean(axis=1)
+        again = found.table.partials(indices, coins)
+        np.testing.assert_allclose(errors, again.std(axis=1), rtol=0.05)
+    assert len(coins.batches) == 6
+
+
+def test_values_of_different_sizes():
+    """The shots go where the variance of all values together is: by their scales, too."""
+    x = np.array([np.pi / 2, 0.0])
+    shots = Shots(per_circuit=500, pilot=0.2)
+    coins = Coins(factors=(1.0, 30.0), frequency=2.0)
+    found = Measured(coins, x, [up_to(2, 1)], shots, (1.0, 2.0), rows=10_000)
+    assert found.cost < 1.06 * (0.2 * found.by_plan + 0.8 * found.least)
+
+
+def test_few_shots_have_no_pilot_share():
+    coins = Coins()
+    Measured(coins, NEAR, [up_to(2, 1)], Shots(per_circuit=60, pilot=0.15), rows=3)
+    assert len(coins.batches) == 1
+
+
+@pytest.mark.parametrize("p, spectrum, total", [(4, (1.0,), 24), (2, (1.0, 2.0, 3.0, 4.0), 24)])
+def test_fewer_shots_than_points(p, spectrum, total):
+    """Points chosen at random leave the derivatives unbiased, for hardly more than the plan says:
+    independent choices cost up to a sixth more."""
+    x = np.array([0.4, -1.1, 0.7, 2.0])[:p]
+    coins = Coins(frequency=spectrum[-1])
+    shots = Shots(total=total)
+    found = Measured(coins, x, [up_to(p, 2)], shots, spectrum, spread="batch", rows=20_000)
+    (batch,) = coins.batches
+    assert batch.sum() == total * 20_000
+    assert found.cost < 1.03 * found.by_plan
+    assert found.bias < 4 * found.noise
+    # Errors are upper bounds.
+    owed = found.table.deviations(up_to(p, 2))
+    summed = (owed**2).sum(axis=0).mean(axis=1).sum() * total
+    assert found.cost < summed < 1.7 * found.cost
+
+
+def test_chosen_points_are_run_again_in_later_batches():
+    requests = [up_to(2, 0), tuple(multi_indices(range(2), 1)), tuple(multi_indices(range(2), 2))]
+    coins = Coins()
+    shots = Shots(total=9)
+    x = np.array([0.4, 0.9])
+    found = Measured(coins, x, requests, shots, spread="batch", rows=20_000)
+    assert [batch.sum() for batch in coins.batches] == [9 * 20_000] * 3
+    assert found.bias < 4 * found.noise
+
+
+def test_a_least_number_that_cannot_be():
+    with pytest.raises(ValueError, match="9 shots in all, less than 5 for each"):
+        Measured(Coins(), NEAR, [up_to(2, 1)], Shots(total=9, least=5), spread="batch", rows=1)
+
+
+def test_the_total_is_kept_for_each_row():
+    shots = Shots(total=2000, pilot=0.15)
+    coins = Coins()
+    Measured(coins, NEAR, [up_to(2, 2)], shots, spread="batch", rows=50)
+    first, second = coins.batches
+    count = len(first) // 50
+    # Points whose planned shots are the least there may be are run once.
+    sums = first.reshape(count, 50).sum(axis=0)
+    assert len(second) == len(first)
+    np.testing.assert_array_equal(sums + second.reshape(count, 50).sum(axis=0), 2000)
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_no_variance_to_go_by(value):
+    """Shots are spread as planned where variances are zero, or no numbers."""
+    batches = []
+
+    def constant(points, shots):
+        batches.append(shots)
+        return np.full((len(points), 2), value)
+
+    made = planner([Frequencies((1.0,))], np.ones((1, 1), dtype=bool), "shots", "own")
+    shots = Shots(per_circuit=100, pilot=0.2)
+    table = SampledTable(
+        1, np.zeros((1, 1)), made.root, Shifter(made.spectra, str), shots, 1, errors=True
+    )
+    table.partials(((0,),), constant)
+    np.testing.assert_array_equal(batches, [[20, 20], [80, 80]])
+
+
+@pytest.mark.parametrize(
+    "shots", [Shots(per_circuit=100, pilot=0.2), Shots(total=2), Shots(total=100, least=5)]
+)
+def test_an_empty_batch(shots):
+    coins = Coins()
+    spread = "batch" if shots.total else "own"
+    made = planner([Frequencies((1.0,))], np.ones((1, 1), dtype=bool), "shots", spread)
+    table = SampledTable(
+        1, np.empty((0, 1)), made.root, Shifter(made.spectra, str), shots, errors=True
+    )
+    assert table.partials(((), (0,)), coins).shape == (2, 0, 1)
+    assert table.deviations(((0,),)).shape[2] == 0
