@@ -9,7 +9,7 @@ from services import KilledError, Service, process, remote
 
 import qshift
 from qshift.executors.executor import Call
-from qshift.executors.qiskit import recorded_batch, unconfirmed_jobs
+from qshift.executors.qiskit import unconfirmed_jobs
 from qshift.executors.qiskit.batch import Batch
 from qshift.executors.qiskit.device import EstimatorDevice
 from qshift.ledger.ledger import Ledger
@@ -68,8 +68,7 @@ def test_each_point_has_its_own_shots(way, tracker):
 def test_plans_are_what_runs(way, asked, tracker):
     device = EstimatorDevice(2, "fake:FakeManilaV2", mixed_shots=WAYS[way], max_executions=30_000)
     node = qshift.QNode(energy, device, shots=asked)
-    plan = node.plan(X, order=2, partials=None)
-    together = node.update(prefetch=2)
+    plan = node.plan(X, order=2)
     qshift.derivatives(node, X, order=2)
     found = dict(tracker.totals)
     if asked.total:
@@ -78,9 +77,6 @@ def test_plans_are_what_runs(way, asked, tracker):
     else:
         assert found["shots"] == plan.shots == 2 * 1000 * plan.circuits
         assert found["circuits"] == plan.circuits
-    tracker.reset()
-    together(X)
-    assert tracker.totals["shots"] == found["shots"]
     # The executor plans the same jobs.
     executor = device._executor
     shots = np.array([100, 200, 100, 12_000, 400])
@@ -158,8 +154,8 @@ def test_special_angles_and_empty_batches(tracker):
 
 
 def program(device):
-    """A step of gradient descent, with nested tapes and a total of shots for each batch."""
-    node, x = qshift.QNode(energy, device, shots=Shots(total=4000), seed=9), tf.Variable(X)
+    """Steps of gradient descent; a gradient takes several jobs."""
+    node, x = qshift.QNode(energy, device, shots=Shots(per_circuit=300), seed=9), tf.Variable(X)
     found = []
     for _ in range(2):
         with tf.GradientTape() as tape:
@@ -176,9 +172,7 @@ def program(device):
     "moment, number, after",
     [
         ((Batch, "_send"), 2, True),
-        ((Batch, "_send"), 4, False),
-        ((Ledger, "store"), 1, True),
-        ((recorded_batch, "_usage"), 3, False),
+        ((Ledger, "store"), 2, True),
     ],
 )
 def test_a_killed_program_goes_on(way, kept, moment, number, after, tmp_path, monkeypatch, tracker):
