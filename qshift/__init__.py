@@ -26,6 +26,7 @@ _HOME = {
     "qnode": "api.qnode",
     "from_qnode": "api.conversion",
     "derivatives": "api.derivatives",
+    "estimate": "api.estimate",
     "shift_gradient": "api.periodic",
     "check_derivatives": "api.check",
     "device": "api.profiles",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from qshift.api.check import check_derivatives as check_derivatives
     from qshift.api.conversion import from_qnode as from_qnode
     from qshift.api.derivatives import derivatives as derivatives
+    from qshift.api.estimate import estimate as estimate
     from qshift.api.periodic import shift_gradient as shift_gradient
     from qshift.api.profiles import device as device
     from qshift.api.qnode import QNode as QNode

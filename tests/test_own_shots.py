@@ -204,9 +204,7 @@ def test_a_pilot_share_where_values_have_no_variances(tracker):
     assert tracker.totals["shots"] == 900 and tracker.totals["batches"] == 1
     with pytest.raises(UnsupportedError, match="does not follow from its value"):
         node.update(shots=qshift.Shots(total=900, pilot=0.1))(0.4)
-    equal = qshift.QNode(
-        rotations(2), EstimatorDevice(2, "aer"), shots=qshift.Shots(per_circuit=100, pilot=0.1)
-    )
+    equal = qshift.QNode(rotations(2), OwnDevice(), shots=qshift.Shots(per_circuit=100, pilot=0.1))
     with pytest.raises(UnsupportedError, match="nothing that a pilot share could decide"):
         equal(tf.constant(POINT[:2]))
     assert tracker.totals["shots"] == 900

@@ -22,6 +22,7 @@ from qshift.api.preparation import Prepared
 from qshift.api.qnode import QNode
 from qshift.autodiff.angles import LINEARLY, SMOOTHLY, picks
 from qshift.autodiff.contraction import one_order_up
+from qshift.autodiff.requests import present
 from qshift.rules.planner import Index, indices_along
 from qshift.tensorflow_internals import is_watched
 
@@ -219,9 +220,12 @@ class Angle(NamedTuple):
 
 def may_be_prepared(sources: Sequence[tf.Tensor]) -> bool:
     """Whether derivatives by sources may be computed without tapes around the whole call: in
-    eager mode, if all sources are floating-point and no tape of the caller follows one of them."""
-    return tf.executing_eagerly() and not any(
-        is_watched(source) or not source.dtype.is_floating for source in sources
+    eager mode, if all sources are floating-point, no tape of the caller follows one of them, and
+    nobody observes the call."""
+    return (
+        tf.executing_eagerly()
+        and present().instead_of_running is None
+        and not any(is_watched(source) or not source.dtype.is_floating for source in sources)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +12,7 @@ import tensorflow as tf
 from qshift.api.affine import AffineCall
 from qshift.api.chain_rule import ChosenPartials
 from qshift.api.conversion import as_own
+from qshift.api.estimate import Estimate, observed
 from qshift.autodiff.dry_run import rehearsal
 from qshift.autodiff.layout import differentiable, highest_order
 from qshift.autodiff.remembered_ops import assignments, remembered_ops
@@ -19,18 +20,6 @@ from qshift.autodiff.requests import Wanted, checked, request
 from qshift.autodiff.tracing import call_compiled
 from qshift.errors import UnsupportedError
 from qshift.inputs import argument_positions, is_integer
-
-
-class Estimate(NamedTuple):
-    """A result of finite shots, with its error.
-
-    Attributes:
-        value: A tensor, or a nest of them.
-        error: The standard errors of its entries, in the same nest; zeros without shots.
-    """
-
-    value: Any
-    error: Any
 
 
 class EndsError(ValueError):
@@ -80,9 +69,10 @@ def derivatives(
             are wanted.
         errors: Whether each result comes with its standard errors, estimated from the same shots.
             They take samples, so the device has to be the embedded simulator, or another simulator
-            of PennyLane's if each value is a Pauli word or a probability; and the function has to
-            be a qnode with one linear result (no variance), and angles that are affine in the
-            arguments (for order 1, smooth).
+            of PennyLane's if each qnode returns one Pauli word or probabilities. Functions other
+            than a qnode with one linear result are not traced but called in eager mode, which
+            takes longer, as are qnodes whose angles are no affine functions of the arguments;
+            errors follow as in `qshift.estimate`.
 
     Returns:
         A tuple (value, gradient, Hessian, ...), of order + 1 entries. For one argument the k-th is
@@ -97,7 +87,7 @@ def derivatives(
         ValueError: If the function does not return a single tensor, if the tensor does not depend
             on an argument to differentiate by, if a partial derivative names an argument that does
             not exist, or if keywords exclude each other.
-        UnsupportedError: If errors are asked for where they are not known.
+        UnsupportedError: If errors are asked for where they are not known, see `qshift.estimate`.
 
     Example:
         >>> f, f_xx, by_weights = qshift.derivatives(
@@ -132,14 +122,6 @@ def derivatives(
         affine = None
         if order or errors:
             affine = AffineCall.of(fn, inputs, sources, order, errors)
-    if affine is None and errors:
-        raise UnsupportedError(
-            "errors=True needs a qnode with one expectation value or probabilities, no shot "
-            "vector, and angles that are affine in the arguments (for order 1, smooth), outside "
-            f"of tf.function and of tapes that follow the result; "
-            f"{getattr(fn, '__name__', 'the function')} is something else. Ask for the errors of "
-            "the qnodes that it calls, one by one."
-        )
     if affine is None:
         if assignments() > before:
             raise UnsupportedError(
@@ -148,9 +130,15 @@ def derivatives(
                 "Assign outside of it, or ask for single derivatives with partials=, which calls "
                 "it once."
             )
-        with request(wanted=Wanted(order)):
-            nested = _by_tapes(fn, inputs, sources, positions, order, single)
-        return _diagonals(nested, sources[0].shape) if diagonal else nested
+
+        def nested() -> tuple[tf.Tensor, ...]:
+            with request(wanted=Wanted(order)):
+                return _by_tapes(fn, inputs, sources, positions, order, single, errors)
+
+        parts: Sequence[Any] = observed(nested, first=True) if errors else (nested(),)
+        if diagonal:
+            parts = [_diagonals(part, sources[0].shape) for part in parts]
+        return tuple(map(Estimate, *parts)) if errors else tuple(parts[0])
     if order:
         _require_connected(affine.jacobians, sources, positions)
     found = affine.diagonals(order) if diagonal and order else affine.derivatives(order)
@@ -304,15 +292,17 @@ def _by_tapes(
     positions: Sequence[int],
     order: int,
     single: bool,
+    untraced: bool = False,
 ) -> tuple[tf.Tensor, ...]:
-    """Differentiates the function by nested tapes, which works for all functions."""
+    """Differentiates the function by nested tapes, which works for all functions; with `untraced`,
+    without TensorFlow's loops in graphs."""
     shapes = [tuple(source.shape) for source in sources]
 
     def up_to(k: int) -> list[tf.Tensor]:
         if k == 0:
             return [_value(fn, args)]
         # Variables that the function brings along are constants here, and must not cost circuits.
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with tf.GradientTape(untraced, watch_accessed_variables=False) as tape:
             tape.watch(sources)
             lower = up_to(k - 1)
             flat = [tf.reshape(t, [-1]) for t in tf.nest.flatten(lower[-1])]
@@ -321,9 +311,15 @@ def _by_tapes(
             target = tf.concat(flat, 0) if len(flat) > 1 else flat[0]
         # Where TensorFlow finds no first derivative, the user has made a mistake. It finds no
         # higher derivatives of a linear function either, and these are zero.
-        if target.shape == (1,):  # spares TensorFlow a loop
+        if untraced and target.shape == (0,):
+            jacobians = [tf.zeros([0, *shape], target.dtype) for shape in shapes]
+        elif target.shape == (1,):  # spares TensorFlow a loop
             gradients = tape.gradient(target, sources)  # sparse where entries are gathered
             jacobians = [g if g is None else tf.convert_to_tensor(g)[None] for g in gradients]
+        elif untraced:
+            rows = tf.eye(int(target.shape[0]), dtype=target.dtype)
+            by_entry = [tape.gradient(target, sources, row) for row in rows]
+            jacobians = [_stacked(row[i] for row in by_entry) for i in range(len(sources))]
         else:
             jacobians = tape.jacobian(target, sources)
         if k == 1:
@@ -347,6 +343,15 @@ def _by_tapes(
 
     with retracing():
         return tuple(up_to(order))
+
+
+def _stacked(gradients: Iterable[Any]) -> tf.Tensor | None:
+    """Returns the gradients of several numbers by one tensor as one tensor; None if all are."""
+    found = [each if each is None else tf.convert_to_tensor(each) for each in gradients]
+    zeros = next((tf.zeros_like(each) for each in found if each is not None), None)
+    if zeros is None:
+        return None
+    return tf.stack([zeros if each is None else each for each in found])
 
 
 @contextlib.contextmanager

@@ -166,7 +166,9 @@ class Preparation:
             return compiled.circuit, parameters, names, angles
         # Where devices give first derivatives, one order less comes from shifted circuits.
         shifts = order - self._is_adjoint(compiled.circuit) if order > 1 else order
-        circuit: Any = join(compiled.circuit, names, shifts)
+        run = compiled.circuit
+        steady = self._objective_of(run) == "shots" and self._spread_of(run) == "equal"
+        circuit: Any = join(run, names, shifts, steady)
         if circuit is not compiled.circuit:
             # An angle that is a multiple of another one is moved with it, from its own value.
             leaders = set(circuit.leaders)
@@ -312,5 +314,6 @@ class Preparation:
             jobs=lambda circuits: self.executor.jobs(run, circuits),
             seconds=lambda circuits: self.executor.seconds(run, circuits),
             costs=lambda shots: self.executor.costs(run, shots),
+            alone=lambda circuits: self.executor.seconds_alone(run, circuits),
             shared=() if circuit is run else circuit.shared,
         )

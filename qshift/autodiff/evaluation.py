@@ -97,6 +97,21 @@ class Table:
         derivatives, float64[K, len(indices), N, *shape]: zeros, as these values are exact."""
         return np.zeros((1, len(indices), *self._values.shape[1:]))
 
+    def combination(self, indices: tuple[Index, ...]) -> np.ndarray | None:
+        """Returns the coefficients of partial derivatives that were asked for just now,
+        float64[len(indices), K]; None, as these values are exact."""
+        return None
+
+    def variance(self, slopes: np.ndarray, rows: np.ndarray) -> float:
+        """Returns the variance of a function of the table's values, to first order.
+
+        Args:
+            slopes: float64[K, len(rows), *shape], its derivatives by the values at the first K
+                points.
+            rows: The rows of the batch that it depends on.
+        """
+        return 0.0
+
 
 class Evaluation:
     """One execution of a circuit at given angles, with all its derivatives.
@@ -120,15 +135,19 @@ class Evaluation:
         sampled: Makes the table of values where each has its own number of shots or its error is
             asked for, as `qshift.autodiff.sampled_table.SampledTable` of these settings.
         errors: Whether `deviations` will be asked for.
+        observer: Is told what is read in eager mode; None if nobody wants to know. `variance` may
+            be asked for then.
         pilot: Whether the table of values may need variances to spread shots.
 
     Attributes:
+        observer: As given.
         final: If True, the first error is kept and raised again, so that the other ops of the same
             execution of a compiled function do not submit a failed batch again.
     """
 
     __slots__ = (
         "final",
+        "observer",
         "parameters",
         "_adjoint",
         "_call",
@@ -160,13 +179,17 @@ class Evaluation:
         spread: str | None = None,
         sampled: Callable[..., Table] | None = None,
         errors: bool = False,
+        observer: Any = None,
         pilot: bool = False,
     ) -> None:
         self.final = False
+        self.observer = observer
         self.parameters = parameters
         self._circuit = circuit
         self._error: Exception | None = None
-        self._errors = (errors or pilot) and spread is not None
+        self._errors = 0  # numbers behind the values that say how large their errors are
+        if spread and (errors or pilot or observer):
+            self._errors = circuit.num_values * (circuit.num_values if observer else 1)
         self._own_shots = spread not in (None, "equal")
         self._executor = executor
         self._adjoint = adjoint
@@ -178,7 +201,11 @@ class Evaluation:
         of_table = parameters, planner.root, self._shifted
         if sampled and (self._own_shots or self._errors):
             self._values = sampled(
-                circuit.num_values, *of_table, number=number, errors=self._errors
+                circuit.num_values,
+                *of_table,
+                number=number,
+                errors=self._errors,
+                observed=observer is not None,
             )
         else:
             self._values = Table((circuit.num_values,), *of_table)
@@ -237,6 +264,23 @@ class Evaluation:
             result = np.moveaxis(result, 1, 3)
             return result if sources.mask is None else result * sources.mask
 
+    def combination(self, indices: tuple[Index, ...]) -> np.ndarray | None:
+        """Returns how partial derivatives that were read just now follow from the values at all
+        points so far, float64[M, len(indices), K]; None if they are exact."""
+        with self._lock:
+            sources = self._planner.sources(indices, self._adjoint)
+            found = self._values.combination(sources.values)
+            if found is None:
+                return None
+            result = np.zeros((self._circuit.num_values, len(indices), found.shape[1]))
+            result[:, sources.by_values] = found
+            return result if sources.mask is None else result * sources.mask[:, :, None]
+
+    def variance(self, slopes: np.ndarray, rows: np.ndarray) -> float:
+        """See `Table.variance`."""
+        with self._lock:
+            return self._values.variance(slopes, rows)
+
     def _read(self, indices: Sequence[tuple[Any, ...]]) -> np.ndarray:
         """Returns partial derivatives; the first call also evaluates those to prefetch."""
         if self._error:
@@ -257,7 +301,7 @@ class Evaluation:
         circuit, rows = self._circuit, len(self.parameters)
         result = np.zeros((len(indices), rows, circuit.num_values))
         if sources.values:
-            width = circuit.num_values * (2 if self._errors else 1)
+            width = circuit.num_values + self._errors
             sampled = self._errors or self._own_shots
             run = self._run if sampled else partial(self._executor, circuit, call=self._call)
             run = partial(self._where_finite, run, (width,))
@@ -276,7 +320,9 @@ class Evaluation:
     def _run(self, points: np.ndarray, shots: np.ndarray | None = None) -> np.ndarray:
         call = replace(self._call, shots=shots) if self._own_shots else self._call
         if self._errors:
-            return np.hstack(self._executor.estimates(self._circuit, points, call))
+            jointly = self.observer is not None
+            values, spread = self._executor.estimates(self._circuit, points, call, jointly)
+            return np.hstack([values, spread.reshape(len(points), self._errors)])
         return self._executor(self._circuit, points, call=call)
 
     def _where_finite(

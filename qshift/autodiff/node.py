@@ -112,8 +112,11 @@ def run(node: Node, call: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
     Returns:
         float64[N, ...].
     """
+    observer = None
     if tf.executing_eagerly():
-        result = tf.constant(node(call.qshift_evaluation, *inputs))
+        evaluation = call.qshift_evaluation
+        observer = evaluation.observer
+        result = tf.constant(node(evaluation, *inputs))
     else:
         result = _graph_op(node, call, inputs)
         *_, call = result.op.inputs[: -len(inputs)]
@@ -128,7 +131,7 @@ def run(node: Node, call: tf.Tensor, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         lambda cotangent: node.gradient(call, inputs, cotangent, wanted),
         lambda *tangents: [node.tangent(call, inputs, tangents)],
     )
-    return result
+    return result if observer is None else observer.read(evaluation, node, result)
 
 
 class _InGraph:

@@ -10,11 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.error_propagation import Propagation
 from qshift.autodiff.evaluation import Structure
 from qshift.autodiff.node import run
 from qshift.autodiff.op import Partials
 from qshift.autodiff.threads import LARGEST_FORKED, require_threads
 from qshift.autodiff.tickets import graph_ticket
+from qshift.listeners import opened
 from qshift.rules.planner import Index
 from qshift.tensorflow_internals import could_record
 
@@ -63,11 +65,12 @@ class Program:
         self._partials: dict[tuple[Index, ...], Partials] = {}
         self.values = self.partials(((),))
 
-    def __call__(self, tensors: list[tf.Tensor]) -> tf.Tensor:
+    def __call__(self, tensors: list[tf.Tensor], observer: Propagation | None = None) -> tf.Tensor:
         """Returns the circuit's raw values, differentiable any number of times.
 
         Args:
             tensors: float64[N, len(columns)], one per part.
+            observer: Is told what is read of the call, which has to be in eager mode.
 
         Returns:
             float64[N, M].
@@ -77,7 +80,7 @@ class Program:
             if parameters.size > LARGEST_FORKED:
                 require_threads(parameters.size)
             number, alone = next(self.calls), not could_record()
-            evaluation = self.start(parameters, number=number, alone=alone)
+            evaluation = self.start(parameters, number=number, alone=alone, observer=observer)
             if alone:  # nothing records the call, so that nobody can ask for derivatives
                 return tf.constant(evaluation.partials(((),))[:, :, 0])
             # Graphs that compute derivatives of this call find it by its number.
@@ -110,6 +113,8 @@ class Program:
             arrays: The program's tensors.
         """
         evaluation = self.calls.find(number, self.assemble(arrays), self.start)
+        if opened:
+            Propagation.run_in_graph()
         return Execution(self.circuit, evaluation)
 
 

@@ -30,7 +30,7 @@ class SampledTable(Table):
     """A table of values from samples, with a number of shots for each point.
 
     The function that `partials` is given takes the shots int64[N] of points as well. With errors,
-    it returns values and their variances one after the other, float64[N, 2 * M].
+    it returns behind the values of each point their variances, or all their covariances.
 
     Args:
         values: M, the number of values at one point.
@@ -40,12 +40,24 @@ class SampledTable(Table):
         shots: The shots; a pilot share needs errors.
         seed: Decides together with `number` how shots are rounded; None for chance.
         number: The number of the call.
-        errors: Whether values come with their variances.
+        errors: How many numbers behind the values of a point say how large their errors are: none,
+            M variances, or M * M covariances.
+        observed: Whether the covariances are wanted, and results that have been read must stay what
+            they are in the table, so that no point is run again for more shots.
         numbers: Which numbers of shots the device takes, see `qshift.rules.rounding`.
         bases: In how many bases the shots are drawn; for messages.
     """
 
-    __slots__ = ("_bases", "_chance", "_kind", "_sampled", "_shots", "_variances")
+    __slots__ = (
+        "_bases",
+        "_chance",
+        "_errors",
+        "_kind",
+        "_observed",
+        "_sampled",
+        "_shots",
+        "_variances",
+    )
 
     def __init__(
         self,
@@ -56,14 +68,16 @@ class SampledTable(Table):
         shots: Shots,
         seed: int | Sequence[int] | None = None,
         number: int = 0,
-        errors: bool = False,
+        errors: int = 0,
+        observed: bool = False,
         numbers: str = "any",
         bases: int = 1,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
         self._shots, self._chance, self._kind = shots, (seed, number), numbers
         self._bases = bases
-        self._variances = self._values if errors else None
+        self._errors, self._observed = errors, observed
+        self._variances = np.empty((0, len(parameters), errors)) if errors else None
         # The shots of the points, as they were planned.
         self._sampled = np.empty((0, len(parameters), 1))
 
@@ -79,6 +93,18 @@ class SampledTable(Table):
         coefficients = self._node.step(indices).coefficients.toarray()
         return np.einsum("ak,knm->kanm", coefficients, np.sqrt(self._variances))
 
+    def combination(self, indices: tuple[Index, ...]) -> np.ndarray:
+        """See `Table`."""
+        return self._node.step(indices).coefficients.toarray()
+
+    def variance(self, slopes: np.ndarray, rows: np.ndarray) -> float:
+        """See `Table`. A value that is no number counts only where the function depends on it."""
+        assert self._variances is not None, "values come without covariances"
+        used, count = (slopes != 0).any(axis=2), slopes.shape[2]
+        covariances = self._variances[: len(slopes), rows].reshape(*slopes.shape, count)
+        each = np.einsum("knm,knml,knl->kn", slopes, covariances, slopes)
+        return float(each[used].sum())
+
     def _run(self, step: Step, indices: tuple[Index, ...], function: Callable) -> None:
         """Runs the points of a step, each with its own number of shots.
 
@@ -86,9 +112,9 @@ class SampledTable(Table):
             ValueError: If there are too few shots for that.
         """
         new, old, shots = len(step.new_points), self._node.points, self._shots
-        again = shots.again(step)
+        again = shots.again(step)[: 0 if self._observed else None]
         points = (*step.new_points, *(old[k] for k in again.tolist()))
-        wanted = self._wanted(step)
+        wanted = self._wanted(step, again)
         in_all = wanted.sum()
         planned = np.repeat(wanted[:, None], len(self.parameters), axis=1)
         if step.shots is not None and not shots.are_too_few(in_all, len(points)):
@@ -116,14 +142,19 @@ class SampledTable(Table):
             self._variances = np.concatenate([self._variances, variances[:new]])
         self._sampled = np.concatenate([self._sampled, planned[:new, :, None]])
 
-    def _wanted(self, step: Step) -> np.ndarray:
+    def _wanted(self, step: Step, again: np.ndarray) -> np.ndarray:
         """Returns the shots of new points and of those that are run again, float64[K].
 
         Raises:
             ValueError: If there are too few shots for a least number that was given.
         """
-        shots = self._shots
-        wanted = shots.wanted(step)
+        new, shots = len(step.new_points), self._shots
+        if step.shots is None:
+            return np.full(new, float(shots.number))
+        kept = np.append(np.ones(new, dtype=bool), np.isin(step.again, again))
+        wanted = step.shots[kept] * shots.number
+        if self._observed and not kept.all():
+            wanted *= step.shots.sum() / step.shots[kept].sum()
         bases = self._bases
         measured = f", measured in {bases} bases," if bases > 1 else ""
         if shots.least > LEAST and shots.are_too_few(wanted.sum(), len(wanted)):
@@ -163,7 +194,10 @@ class SampledTable(Table):
         expected, times = planned[:, :, None], (numbers / planned)[:, :, None]
         # How much the numbers of shots vary. That those of neighbours vary together is left out.
         chance = (expected % 1.0) * (1 - expected % 1.0) / expected**2
-        return times * values, times**2 * variances + times * chance * values**2
+        squares = values**2
+        if self._observed:
+            squares = np.einsum("knm,knl->knml", values, values).reshape(variances.shape)
+        return times * values, times**2 * variances + times * chance * squares
 
     def _in_two_batches(
         self,
@@ -189,7 +223,8 @@ class SampledTable(Table):
         first = np.minimum(first, numbers).astype(np.int64)
         values, variances = self._drawn(points, first, function)
         part = first / numbers  # not by the shots of the second batch, which depend on these values
-        wanted = np.einsum("mkn,knm->kn", importance, variances * first[:, :, None])
+        of_each = variances[:, :, :: values.shape[2] + 1] if self._observed else variances
+        wanted = np.einsum("mkn,knm->kn", importance, of_each * first[:, :, None])
         wanted = (1 - part) * np.sqrt(np.where(np.isfinite(wanted), wanted, 0.0))
         left = numbers - first
         wanted = np.where(wanted.any(axis=0), wanted, left)
@@ -212,7 +247,7 @@ class SampledTable(Table):
         none, and no variances if values come without."""
         parameters, shots = self._shifted(self.parameters, points), numbers.ravel()
         run, count = shots > 0, self._values.shape[2]
-        found = np.zeros((len(shots), count * (1 + (self._variances is not None))))
+        found = np.zeros((len(shots), count + self._errors))
         found[run] = function(parameters[run], shots[run])
         found = found.reshape(*numbers.shape, found.shape[1])
         return found[:, :, :count], found[:, :, count:]

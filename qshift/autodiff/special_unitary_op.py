@@ -40,6 +40,7 @@ class _Expansion:
 
     nbytes = 0
     final = False
+    observer = None
 
     def __init__(self, parameters: np.ndarray, num_wires: int) -> None:
         self.parameters = parameters

@@ -7,6 +7,7 @@ which executor belongs to which device.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ from qshift.errors import UnsupportedError
 from qshift.forks import Lock
 from qshift.listeners import opened
 from qshift.tracker import Tracker
+
+_MOST_COVARIANCES = 2**27  # numbers
 
 
 class Calls:
@@ -151,6 +154,27 @@ class Executor(ABC):
             "Pauli word or a probability."
         )
 
+    def sample_jointly(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what `run` returns, float64[N, M], and estimates of the covariances of the values
+        at each point, float64[N, M, M].
+
+        Called as `sample` is, where the error of a function of several values is asked for. By
+        default it calls `sample`, for circuits with a single value.
+
+        Raises:
+            UnsupportedError: If the device does not say which values share samples.
+        """
+        if circuit.num_values > 1:
+            raise UnsupportedError(
+                f"The error of a function of {circuit.num_values} values of one circuit depends on "
+                f"which of them share samples, and {self.name} does not say that. Use "
+                'qshift.device("simulator"), or one qnode for each value.'
+            )
+        values, variances = self.sample(circuit, points, call)
+        return values, variances[:, :, None]
+
     def require_errors(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `estimates` would; runs nothing."""
         if circuit.shots and type(self).sample is Executor.sample:
@@ -220,6 +244,10 @@ class Executor(ABC):
         each basis. Called only where `allots` is True."""
         return self.jobs(circuit, len(shots)), self.seconds(circuit, len(shots))
 
+    def seconds_alone(self, circuit: Circuit, points: int) -> float | None:
+        """Returns what `seconds` would be if only one copy of a circuit ran at a time."""
+        return self.seconds(circuit, points)
+
     def grain(self, circuit: Circuit) -> int | None:
         """Returns how many points of a batch have to stay together for equal results.
 
@@ -257,27 +285,37 @@ class Executor(ABC):
         return values
 
     def estimates(
-        self, circuit: Circuit, points: np.ndarray, call: Call
+        self, circuit: Circuit, points: np.ndarray, call: Call, jointly: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the raw values of a circuit, as calling the executor does, and the variances of
-        these values; zeros without shots.
+        these values, or with `jointly` their covariances float64[N, M, M]; zeros without shots.
 
         Raises:
-            UnsupportedError: If the device returns no variances.
-            ValueError: If `sample` returns another number of values.
+            UnsupportedError: If the device returns no variances, or not those of shot vectors.
+            ValueError: If `sample` or `sample_jointly` returns another number of values.
         """
-        if not circuit.shots:
-            values = self(circuit, points, call)
-            return values, np.zeros_like(values)
         points = np.asarray(points, dtype=float)
-        shape = (len(points), circuit.num_values)
-        if not len(points):
-            return np.empty(shape), np.empty(shape)
-        values, variances = self.sample(circuit, points, call)
-        values = self.as_numbers("sample", values, shape)
-        variances = self.as_numbers("sample", variances, shape)
+        shape: tuple[int, ...] = (len(points), circuit.num_values)
+        wider = (*shape, circuit.num_values) if jointly else shape
+        if not circuit.shots or not len(points):
+            return self(circuit, points, call), np.zeros(wider)
+        if circuit.shots.has_partitioned_shots:
+            raise UnsupportedError(
+                f"shots={[*circuit.shots]}: errors are not known with a shot vector. Give one "
+                "number of shots."
+            )
+        if math.prod(wider) > _MOST_COVARIANCES:
+            raise UnsupportedError(
+                f"The covariances of {circuit.num_values} values at {len(points)} points do not "
+                "fit into memory. Return fewer values, for instance qml.expval of what is computed "
+                "from qml.probs, or evaluate fewer points at once."
+            )
+        method = self.sample_jointly if jointly else self.sample
+        values, spread = method(circuit, points, call)
+        values = self.as_numbers(method.__name__, values, shape)
+        spread = self.as_numbers(method.__name__, spread, wider)
         self._track(circuit, len(points), call)
-        return values, variances
+        return values, spread
 
     def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P]; counts as one batch in `Tracker`.
@@ -319,7 +357,8 @@ class Executor(ABC):
         except ValueError:
             numbers, described = np.empty(0), "rows of different lengths"
         if numbers.shape != shape:
-            axes = "points, values" if len(shape) == 2 else "points, values, parameters"
+            last = {"differentiate": ", parameters", "sample_jointly": ", values"}
+            axes = f"points, values{last.get(method, '')}"
             raise ValueError(
                 f"{type(self).__name__}.{method} has to return an array of the shape {shape} "
                 f"({axes}), but returned {described}."

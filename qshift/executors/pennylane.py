@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pennylane as qml
 from numpy.random import Generator
-from pennylane.measurements import ExpectationMP
+from pennylane.measurements import ExpectationMP, ProbabilityMP
 from pennylane.operation import Channel
 from pennylane.tape import QuantumScript
 
@@ -24,7 +24,7 @@ from qshift.errors import UnsupportedError
 from qshift.executors.bases import bases
 from qshift.executors.executor import Call, Executor
 from qshift.executors.seeding import generator
-from qshift.executors.variances import extremes, variance_of_mean
+from qshift.executors.variances import covariance_of_means, extremes, variance_of_mean
 from qshift.forks import Lock, descendant, lineage
 from qshift.progress import track
 
@@ -121,6 +121,22 @@ class PennyLaneExecutor(Executor):
         # Each outcome is one of two.
         squares = values * (lowest + highest) - lowest * highest
         return values, variance_of_mean(values, squares, lowest, highest, shots)
+
+    def sample_jointly(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns values and their covariances: of one Pauli word, or of the probabilities of one
+        set of outcomes.
+
+        Raises:
+            UnsupportedError: For other observables, and for several measurements.
+        """
+        if [type(each) for each in circuit.measurements] != [ProbabilityMP]:
+            return super().sample_jointly(circuit, points, call)
+        values = self.run(circuit, points, call)
+        shots = circuit.shots.total_shots if call.shots is None else call.shots
+        products = values[:, :, None] * np.eye(circuit.num_values)
+        return values, covariance_of_means(values, products, 0.0, 1.0, shots)
 
     def require_errors(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `estimates` would; runs nothing."""

@@ -45,6 +45,40 @@ def variance_of_mean(
     return np.asarray(np.maximum(spread, 0.0) / shots)
 
 
+def covariance_of_means(
+    means: np.ndarray,
+    products: np.ndarray,
+    lowest: np.ndarray | float,
+    highest: np.ndarray | float,
+    shots: np.ndarray | int,
+) -> np.ndarray:
+    """Returns the covariances float64[N, M, M] of means of the same outcomes.
+
+    On their diagonal are the variances of `variance_of_mean`. The two outcomes that are added for
+    each mean are added for none of the others.
+
+    Args:
+        means: float64[N, M].
+        products: float64[N, M, M], the means of the products of two outcomes.
+        lowest: The lowest outcome of each.
+        highest: The highest outcome of each.
+        shots: How many outcomes each is the mean of; a number, or one for each row.
+    """
+    shots = np.reshape(shots, (-1, 1, 1))
+    count = shots + _ADDED
+    size = means.shape[1]
+    middle = np.broadcast_to((np.asarray(highest) + lowest) / 2, (size,))
+    half = np.broadcast_to((np.asarray(highest) - lowest) / 2, (size,))
+    crossed = means[:, :, None] * middle
+    around = products - crossed - crossed.transpose(0, 2, 1) + middle[:, None] * middle
+    mean = means - middle
+    square = mean[:, :, None] * mean[:, None, :] * (shots / count) ** 2
+    spread = (around * shots + _ADDED * np.diag(half**2)) / count - square
+    places = np.arange(size)
+    spread[:, places, places] = np.maximum(spread[:, places, places], 0.0)
+    return np.asarray(spread / shots)
+
+
 def extremes(circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
     """Returns the lowest and the highest outcome of each value, float64[M] each, if these are all
     outcomes there are.

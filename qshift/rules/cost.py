@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from qshift.rules.allocation import whole
 from qshift.rules.planner import Axes, Frequencies, Planner, Spectrum, indices_along
 from qshift.rules.rounding import rounded
 from qshift.rules.sampled_plans import Precision, SampledPlanner
@@ -67,6 +68,7 @@ class Plan:
             jobs count twice then.
         chosen: Whether there are orders with fewer shots than circuits, so that the circuits of
             these are chosen at random.
+        saved: QPU seconds that copies of the circuit on one chip save; 0 without copies.
     """
 
     orders: tuple[Order, ...]
@@ -78,6 +80,7 @@ class Plan:
     precision: Precision | None = None
     pilot: float = 0.0
     chosen: bool = False
+    saved: float = 0.0
 
     @property
     def circuits(self) -> int:
@@ -124,6 +127,7 @@ class Plan:
         adjoint: bool = False,
         jobs: Callable[[int], int] | None = None,
         seconds: Callable[[int], float | None] | None = None,
+        alone: Callable[[int], float | None] | None = None,
         shared: tuple[str, ...] = (),
         costs: Callable[[np.ndarray], tuple[int, float | None]] | None = None,
     ) -> Plan:
@@ -142,6 +146,7 @@ class Plan:
             adjoint: Whether the device gives first derivatives.
             jobs: From the number of circuits of a batch to that of its jobs.
             seconds: From the number of circuits of a batch to its QPU seconds.
+            alone: The same if only one copy of each circuit ran at a time.
             shared: Parameters with a joint spectrum, in words.
             costs: From the shots of all circuits of a batch to its jobs and QPU seconds, where each
                 circuit has its own.
@@ -149,6 +154,7 @@ class Plan:
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
         asked, pilot = asked or Shots(per_circuit=max(shots, 1)), 0.0
         chosen = False
+        saved = 0.0
         for k in range(max(map(len, axes), default=0) + 1):
             same = [each for each in axes if len(each) == k]
             wanted = indices_along(same)
@@ -176,21 +182,26 @@ class Plan:
                 for each in same
             )
             batches, taken = int(circuits > 0), taken * points
-            each = asked.wanted(step)
-            if costs and step.shots is not None and 0 < circuits == points * len(each):
-                each = np.repeat(each[:, None], points, axis=1)
-                each = rounded(each, np.full(points, 0.5), asked.least, numbers)
-                taken, (sent, time) = int(each.sum()), costs(each.ravel())
+            if costs and circuits and step.shots is not None:
+                each = np.repeat(asked.wanted(step)[:, None], points, axis=1)
+                few = asked.are_too_few(taken / points, len(each))
+                halves = np.full(points, 0.5)
+                each = (
+                    whole(each, halves, 0) if few else rounded(each, halves, asked.least, numbers)
+                )
+                taken, (sent, time) = int(each.sum()), costs(each[each > 0])
             else:
                 sent = jobs(circuits) if jobs and circuits else 0
                 time = seconds(circuits) if seconds else None
+                if time is not None and alone:
+                    saved += (alone(circuits) or 0.0) - time
             counts = times * circuits, total, times * batches, bases * taken, recursion
             orders.append(Order(k, *counts, times * sent, time))
         parameters = len({j for each in axes for columns in each for j in columns})
         precision = None
         if shots and isinstance(planner, SampledPlanner):
             precision = planner.precision(indices_along(axes))
-        told = points, adjoint, shared, precision, pilot, chosen
+        told = points, adjoint, shared, precision, pilot, chosen, saved
         return cls(tuple(orders), parameters, planner.objective, *told)
 
     @classmethod
@@ -204,8 +215,9 @@ class Plan:
         points, adjoint = max(plan.points for plan in plans), any(plan.adjoint for plan in plans)
         shared = tuple(each for plan in plans for each in plan.shared)
         precision = plans[0].precision if len(plans) == 1 else None
-        pilot = max(plan.pilot for plan in plans)
-        told = points, adjoint, shared, precision, pilot, any(plan.chosen for plan in plans)
+        pilot, saved = max(plan.pilot for plan in plans), sum(plan.saved for plan in plans)
+        chosen = any(plan.chosen for plan in plans)
+        told = points, adjoint, shared, precision, pilot, chosen, saved
         return cls(orders, parameters, plans[0].objective, *told)
 
     def to_dict(self) -> dict[str, Any]:
@@ -214,7 +226,7 @@ class Plan:
         del data["precision"]
         if self.precision is not None:  # of samples only
             data["precision"] = self.precision._asdict()
-        for rare in ("pilot", "chosen"):
+        for rare in ("pilot", "chosen", "saved"):
             if not data[rare]:
                 del data[rare]
         return data | {
@@ -243,7 +255,11 @@ class Plan:
             )
         if self.chosen:
             notes.append("Fewer shots than circuits: these are chosen at random.")
-        return notes if self.seconds is None else [*notes, _NOTE]
+        if self.seconds is None:
+            return notes
+        if self.saved > 0:
+            notes.append(f"Copies on one chip save {self.saved:,.1f} QPU seconds.")
+        return [*notes, _NOTE]
 
     def _cells(self) -> dict[str, list[str]]:
         """Returns the columns to show, heading -> one text for each order."""

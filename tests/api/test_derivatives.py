@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import qshift
-from qshift.api.derivatives import Estimate
+from qshift.api.estimate import Estimate
 from qshift.errors import UnsupportedError
 
 X = np.array([0.4, -1.1, 0.8])
@@ -134,17 +134,50 @@ def test_near_one_no_interval_is_empty():
     assert value.value == 1.0 and 0.02 < value.error < 0.06
 
 
-def test_what_has_no_errors():
-    def variance(x):
-        circuit(x)
-        return qml.var(qml.Z(0))
+def variance(x):
+    circuit(x)
+    return qml.var(qml.Z(0))
 
+
+def curved(x):
+    return words(tf.sin(x))
+
+
+@pytest.mark.parametrize("name", ["variance", "sine", "curved"])
+def test_errors_of_any_function(name):
+    """The errors of all orders are the deviations of repeated calls."""
+    function = {"variance": variance, "sine": words, "curved": curved}[name]
+    x, node, exact = tf.constant(X), of(function, 400, seed=2), of(function, None)
+
+    def made(node):
+        return lambda x: tf.sin(node(x)) if name == "sine" else node(x)
+
+    right = qshift.derivatives(made(exact), x, order=2)
+    pulls = []
+    for _ in range(10):
+        found = qshift.derivatives(made(node), x, order=2, errors=True)
+        each = [(f.value - r) / f.error for f, r in zip(found, right, strict=True)]
+        pulls.append(np.concatenate([np.ravel(part) for part in each]))
+    # Ten calls of ten numbers, some of which share samples.
+    assert np.abs(pulls).max() < 5
+    assert 0.5 < np.mean(np.square(pulls)) < 1.6
+
+
+def test_constant_derivatives_have_no_error():
+    node = of(words, 100)
+    factor = node(tf.constant(X))
+
+    def line(x):
+        return x * tf.stop_gradient(node(tf.constant(X))) + 0 * factor + x * node(tf.constant(X))
+
+    value, slope, curvature = qshift.derivatives(line, 0.7, order=2, errors=True)
+    assert value.error > 0 and slope.error > 0
+    assert curvature.value == curvature.error == 0
+
+
+def test_what_has_no_errors():
     x = tf.constant(X)
-    with pytest.raises(UnsupportedError, match="errors=True needs a qnode with one expectation"):
-        qshift.derivatives(of(variance, 100), x, errors=True)
-    with pytest.raises(UnsupportedError, match="something else"):
-        qshift.derivatives(lambda x: tf.sin(of(words, 100)(x)), x, errors=True)
-    with pytest.raises(UnsupportedError, match="errors=True"):
+    with pytest.raises(UnsupportedError, match="not known with a shot vector"):
         qshift.derivatives(of(words, [10, 20]), x, errors=True)
     sampled = qshift.QNode(three_bases, qshift.device("mixed", wires=2), shots=100)
     with pytest.raises(UnsupportedError, match="does not follow from its value"):

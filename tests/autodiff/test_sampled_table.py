@@ -53,7 +53,13 @@ class Measured:
         made = planner([Frequencies(spectrum)] * p, cones, "shots", spread)
         shifted = Shifter(made.spectra, str)
         self.table = SampledTable(
-            len(coins.factors), np.tile(x, (rows, 1)), made.root, shifted, shots, 1, errors=True
+            len(coins.factors),
+            np.tile(x, (rows, 1)),
+            made.root,
+            shifted,
+            shots,
+            1,
+            errors=len(coins.factors),
         )
         self.found = np.concatenate([self.table.partials(each, coins) for each in requests])
         whole = made.root.request(tuple(itertools.chain(*requests)))
@@ -191,7 +197,7 @@ def test_no_variance_to_go_by(value):
     made = planner([Frequencies((1.0,))], np.ones((1, 1), dtype=bool), "shots", "own")
     shots = Shots(per_circuit=100, pilot=0.2)
     table = SampledTable(
-        1, np.zeros((1, 1)), made.root, Shifter(made.spectra, str), shots, 1, errors=True
+        1, np.zeros((1, 1)), made.root, Shifter(made.spectra, str), shots, 1, errors=1
     )
     table.partials(((0,),), constant)
     np.testing.assert_array_equal(batches, [[20, 20], [80, 80]])
@@ -205,7 +211,7 @@ def test_an_empty_batch(shots):
     spread = "batch" if shots.total else "own"
     made = planner([Frequencies((1.0,))], np.ones((1, 1), dtype=bool), "shots", spread)
     table = SampledTable(
-        1, np.empty((0, 1)), made.root, Shifter(made.spectra, str), shots, errors=True
+        1, np.empty((0, 1)), made.root, Shifter(made.spectra, str), shots, errors=1
     )
     assert table.partials(((), (0,)), coins).shape == (2, 0, 1)
     assert table.deviations(((0,),)).shape[2] == 0

@@ -177,6 +177,36 @@ def test_a_tower_is_joined_only_for_higher_orders():
     np.testing.assert_allclose(by_gate, joint[:2], atol=1e-9)
 
 
+def shared(x):
+    """Two angles, each of which ten gates share."""
+    for k in range(10):
+        for wire in range(2):
+            qml.RX(x[wire], wires=wire)
+            qml.RZ(0.7 + 0.1 * k, wires=wire)
+    return qml.expval(qml.Z(0) @ qml.Z(1))
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_with_equal_shots_a_gradient_is_taken_gate_by_gate(tracker, equal):
+    """Ten gates, joined or not: 41 circuits, whose cost is 441 with shots of their own; with equal
+    ones 2,788 joined, and 451 gate by gate."""
+    shots = qshift.Shots(per_circuit=200, equal=equal)
+    node = qshift.QNode(shared, qshift.device("simulator"), shots=shots)
+    x = tf.constant([0.4, 0.9], tf.float64)
+    plan = node.plan(x, order=1)
+    assert plan.circuits == 41 and bool(plan.shared) == (not equal)
+    assert plan.precision.cost == pytest.approx(451 if equal else 441, rel=1e-6)
+    value, gradient = qshift.derivatives(node, x)
+    assert tracker.totals["circuits"] == 41
+    exact = qshift.derivatives(node.update(shots=None), x)
+    np.testing.assert_allclose(value, exact[0], atol=0.5)
+    np.testing.assert_allclose(gradient, exact[1], atol=6 * np.sqrt(10 * 41 / (41 * 200)))
+    # Hessians take many more circuits gate by gate, and fewest circuits are fewest.
+    assert node.plan(x, order=2).shared
+    fewest = node.update(objective="circuits").plan(x, order=1)
+    assert fewest.shared and fewest.circuits == 41
+
+
 def test_joint_spectrum_with_samples(tracker):
     node = qshift.qnode(qml.device("default.qubit"), diff_method="shift", shots=100, seed=1)(
         entangled(SAME["one tensor"])

@@ -13,7 +13,7 @@ from qshift.executors import registry
 from qshift.executors.executor import Call
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.qiskit.device import EstimatorDevice
-from qshift.executors.variances import variance_of_mean
+from qshift.executors.variances import covariance_of_means, variance_of_mean
 
 
 @pytest.mark.parametrize("lowest, highest", [(-1.0, 1.0), (0.0, 1.0), (-3.0, -2.0), (1e6, 1e6 + 1)])
@@ -25,6 +25,24 @@ def test_two_outcomes_are_added(lowest, highest):
         longer = np.append(outcomes, [lowest, highest])
         found = variance_of_mean(outcomes.mean(), (outcomes**2).mean(), lowest, highest, shots)
         assert found == pytest.approx(longer.var() / shots, rel=1e-3)
+
+
+@pytest.mark.parametrize("shots", [2, 30, 1000])
+def test_covariances_are_those_of_outcomes(shots):
+    """On the diagonal as for one mean; off it as for lists of outcomes in which the two that are
+    added for each mean are the middle of the others."""
+    rng = np.random.default_rng(0)
+    lowest, highest = np.array([-1.0, 0.0, -3.0]), np.array([1.0, 1.0, 5.0])
+    outcomes = np.where(rng.random((shots, 3)) < rng.random((shots, 1)), lowest, highest)
+    means, products = outcomes.mean(axis=0)[None], (outcomes.T @ outcomes)[None] / shots
+    found = covariance_of_means(means, products, lowest, highest, shots)[0]
+    squares = (outcomes**2).mean(axis=0)
+    variances = variance_of_mean(means[0], squares, lowest, highest, shots)
+    np.testing.assert_allclose(np.diagonal(found), variances)
+    longer = np.vstack([outcomes, np.tile((lowest + highest) / 2, (2, 1))])
+    expected = np.cov(longer.T, ddof=0) / shots
+    np.testing.assert_allclose(found - np.diag(variances), expected * (1 - np.eye(3)), atol=1e-12)
+    assert (np.linalg.eigvalsh(found) > -1e-12).all()
 
 
 def test_an_observable_without_outcomes_has_no_variance():
@@ -79,6 +97,38 @@ def test_variances_are_those_of_repeated_samples(name, own):
     seen = values[:, rest].var(axis=0, ddof=1)
     # The variance of 300 samples has a deviation of 8 %, and two outcomes in 50 add at most 12 %.
     np.testing.assert_allclose(variances[:, rest].mean(axis=0), seen, rtol=0.45)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_covariances_are_those_of_repeated_samples(own):
+    circuit, executor = words(400), executors()["simulator"]
+    points = np.repeat(random_points(circuit, 1), 2000, axis=0)
+    shots = np.full(2000, 50) if own else None
+    values, covariances = executor.estimates(circuit, points, Call(1, shots=shots), jointly=True)
+    plain, variances = executors()["simulator"].estimates(circuit, points, Call(1, shots=shots))
+    np.testing.assert_array_equal(values, plain)
+    np.testing.assert_allclose(np.diagonal(covariances, axis1=1, axis2=2), variances, atol=1e-15)
+    seen = np.cov(values.T)
+    size = np.sqrt(np.outer(np.diagonal(seen), np.diagonal(seen)))
+    # A covariance of 2,000 rows has a deviation of 2 % of the deviations' product.
+    assert (np.abs(covariances.mean(axis=0) - seen) <= 0.13 * size + 1e-9).all()
+    assert (np.abs(seen) > 0.1 * size + 1e-9)[3:, 3:].all()  # probabilities are not independent
+
+
+def test_covariances_of_one_measurement_on_a_device():
+    circuit = words(300)
+    executor = executors()["default.qubit"]
+    points = random_points(circuit, 3)
+    with pytest.raises(UnsupportedError, match="which of them share samples"):
+        executor.estimates(circuit, points, Call(1), jointly=True)
+    probabilities = replace(circuit, measurements=circuit.measurements[3:], sizes=(4,))
+    values, covariances = executor.estimates(probabilities, points, Call(1), jointly=True)
+    expected = [np.diag(row) - np.outer(row, row) for row in values]
+    np.testing.assert_allclose(covariances * 300, expected, atol=0.01)
+    alone = replace(circuit, measurements=circuit.measurements[:1], sizes=(1,))
+    _, covariances = executor.estimates(alone, points, Call(1), jointly=True)
+    _, variances = executors()["default.qubit"].estimates(alone, points, Call(1))
+    np.testing.assert_array_equal(covariances[:, :, 0], variances)
 
 
 def test_sums_of_words_have_errors_from_samples():

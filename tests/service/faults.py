@@ -8,7 +8,8 @@ import re
 import threading
 from dataclasses import asdict, dataclass
 
-JOBS = ("fail", "cancel", "short")  # of a job, once it runs; all other faults are of requests
+# Faults of a job, once it runs; all others are of requests.
+JOBS = ("fail", "cancel", "short", "few")
 
 # What comes with the status 200, in place of the service's answer: (kind, content). Of "cut" the
 # content is the first half of the answer.
@@ -30,7 +31,7 @@ class Fault:
         kind: Of a request: ``"reset"`` (the connection breaks), ``"timeout"`` (no answer comes),
             ``"slow"`` (all is well, but takes long), an HTTP status such as ``"429"`` or ``"503"``,
             one of `BODIES`, or both, as of a proxy: ``"404-html"``. Of a job: ``"fail"``,
-            ``"cancel"``, or ``"short"`` (one result too few).
+            ``"cancel"``, ``"short"`` (one result too few), or ``"few"`` (half of the shots).
         after: Whether the request has its effect all the same, and only its answer is lost.
         match: A regular expression that is searched for in ``"METHOD /path"``, such as
             ``"POST /jobs$"``; of a job, in its tags.

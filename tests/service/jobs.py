@@ -33,14 +33,18 @@ class Machine:
 
     def __init__(self, name: str, fake: str, noisy: bool = True):
         self.name, self.noisy, self.status = name, noisy, "active"
+        self.called, self.calibrated = name, ""
         self._kind = getattr(fake_provider, fake)
 
     def document(self, which: str) -> dict:
         """Returns ``"conf"`` or ``"props"`` as the service sends it."""
         file = Path(self._kind.dirname) / getattr(self._kind, f"{which}_filename")
-        return json.loads(file.read_text()) | {"backend_name": self.name}
+        about = json.loads(file.read_text()) | {"backend_name": self.name}
+        if which == "props" and self.calibrated:
+            about["last_update_date"] = self.calibrated
+        return about
 
-    @cached_property
+    @property
     def configuration(self) -> dict:
         """Its number of qubits, gates, couplings, ..."""
         return self.document("conf")
@@ -220,6 +224,8 @@ def run(job: Job) -> tuple[str, int]:
         )
     else:
         primitive = BackendSamplerV2(backend=job.machine.simulator, options=options)
+        if job.fault == "few":
+            pubs = [SamplerPub(pub.circuit, pub.parameter_values, pub.shots // 2) for pub in pubs]
         executions = sum(pub.parameter_values.size * pub.shots for pub in pubs)
     result = primitive.run(pubs).result()
     if job.fault == "short":

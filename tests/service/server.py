@@ -75,6 +75,7 @@ class Service:
                 Machine("ibm_ideal", "FakeManilaV2", noisy=False),
                 Machine("ibm_manila", "FakeManilaV2"),
                 Machine("ibm_sherbrooke", "FakeSherbrooke"),
+                Machine("ibm_fractional", "FakeFractionalBackend"),
             )
         }
         self.queue = Queue(seed, delay, ahead)
@@ -91,12 +92,19 @@ class Service:
         self.queue.reset()
         self.queue.change(delay=0.0, ahead=0)
         self.faults.set([])
-        for machine in self.machines.values():
-            machine.status = "active"
+        for machine in list(self.machines.values()):
+            machine.status, machine.calibrated = "active", ""
+            self.rename(machine, machine.called)
         with self.lock:
             self.requests.clear()
             self.sessions.clear()
             self.created.clear()
+
+    def rename(self, machine: Machine, name: str) -> None:
+        """Gives a machine another name."""
+        del self.machines[machine.name]
+        machine.name = name
+        self.machines[name] = machine
 
     # What tests ask
 
@@ -129,6 +137,14 @@ class Service:
             for name, status in (given or {}).items():
                 self.machines[name].status = status
             return {name: machine.status for name, machine in self.machines.items()}
+        if path == "/private/rename":
+            for old, new in given.items():
+                self.rename(self.machines[old], new)
+            return list(self.machines)
+        if path == "/private/calibrate":
+            for name, date in given.items():
+                self.machines[name].calibrated = date
+            return given
         if path == "/private/queue":
             self.queue.change(**(given or {}))
             return {"delay": self.queue.delay, "ahead": self.queue.ahead}

@@ -74,7 +74,7 @@ def test_accounts_and_instances(loopback):
 def test_backends_are_described_as_hardware_is(loopback):
     service = QiskitRuntimeService()
     backends = {each.name: each for each in service.backends()}
-    assert set(backends) == {"ibm_ideal", "ibm_manila", "ibm_sherbrooke"}
+    assert set(backends) == {"ibm_ideal", "ibm_manila", "ibm_sherbrooke", "ibm_fractional"}
     sherbrooke = backends["ibm_sherbrooke"]
     assert sherbrooke.num_qubits == sherbrooke.target.num_qubits == 127
     assert sherbrooke.default_rep_delay == 250e-6

@@ -207,8 +207,8 @@ class Batch:
         job = self._target.submit(
             Submission(parcel.primitive, arguments, parcel.seed, exact, errors, tags, sending)
         )
-        loads = [(self._pubs[i].load.executions, len(rows)) for i, rows in parcel.parts]
-        Tracker.record(jobs=1, shots=sum(executions * rows for executions, rows in loads))
+        loads = [(self._pubs[i].load.shots, len(rows)) for i, rows in parcel.parts]
+        Tracker.record(jobs=1, shots=sum(shots * rows for shots, rows in loads))
         for i, rows in parcel.parts:
             self.sent[i].update(rows)
         return job

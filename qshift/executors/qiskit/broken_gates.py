@@ -6,7 +6,7 @@ operational. At its lower levels, the transpiler lays circuits out trivially and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qiskit import QuantumCircuit
@@ -26,9 +26,14 @@ class WorkingGates:
 
     Args:
         device: The backend.
+        patch: The qubits to use; None for all.
+
+    Attributes:
+        target: The backend's target without what is broken, and without all other qubits' gates.
     """
 
-    def __init__(self, device: BackendV2) -> None:
+    def __init__(self, device: BackendV2, patch: Sequence[int] | None = None) -> None:
+        self._patch = None if patch is None else frozenset(patch)
         self._device = device
         self._all = device.target
         self._broken = set(_broken(self._all, getattr(device, "properties", lambda: None)()))
@@ -39,9 +44,13 @@ class WorkingGates:
             for name, qubits in self._broken
             if len(qubits) > 1 and not self._all.operation_from_name(name).params
         }
-        self._target = self._without() if self._broken else self._all
+        self.target = self._all
+        if self._broken or self._patch is not None:
+            self.target = self._without()
 
     def _works(self, name: str, qubits: tuple[int, ...]) -> bool:
+        if self._patch is not None and not self._patch.issuperset(qubits):
+            return False
         is_coupled = len(qubits) < 2 or frozenset(qubits) not in self._pairs
         return is_coupled and (name, qubits) not in self._broken and not self._qubits & {*qubits}
 
@@ -74,7 +83,7 @@ class WorkingGates:
         settings: dict[str, Any] = {"backend": self._device, "seed_transpiler": seed}
         if not self._broken:
             return generate_preset_pass_manager(level, **settings).run(circuit)
-        settings["target"] = self._target
+        settings["target"] = self.target
         try:
             found = self._tried(circuit, level, settings)
             # Where the transpiler has used something broken, it is given a layout: the one that it
@@ -89,6 +98,31 @@ class WorkingGates:
                     found = self._tried(circuit, level, settings | {"initial_layout": layout})
         except TranspilerError as error:
             raise self._refusal(circuit) from error
+        if found is None:
+            raise self._refusal(circuit)
+        return found
+
+    def place(
+        self, circuit: QuantumCircuit, layout: Sequence[int], level: int, seed: int
+    ) -> QuantumCircuit:
+        """Returns a circuit in gates of the patch, with its wires on given qubits of it.
+
+        Args:
+            circuit: The circuit, without measurements.
+            layout: The qubit of each wire.
+            level: As for `transpile`.
+            seed: As for `transpile`.
+
+        Raises:
+            UnsupportedError: If that is not possible.
+        """
+        settings = {
+            "backend": self._device,
+            "target": self.target,
+            "seed_transpiler": seed,
+            "initial_layout": list(layout),
+        }
+        found = self._tried(circuit, level, settings)
         if found is None:
             raise self._refusal(circuit)
         return found
@@ -112,7 +146,7 @@ class WorkingGates:
     def _misses(self, step: tuple[Operation, tuple[int, ...]]) -> bool:
         operation, qubits = step
         is_there = operation.name in _PLACELESS
-        return not is_there and not self._target.instruction_supported(operation.name, qubits)
+        return not is_there and not self.target.instruction_supported(operation.name, qubits)
 
     def _refusal(self, circuit: QuantumCircuit) -> UnsupportedError:
         pairs = ", ".join(map(str, sorted(map(tuple, map(sorted, self._pairs)))[:8]))

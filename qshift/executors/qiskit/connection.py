@@ -111,17 +111,30 @@ class Connection:
         plans = [each["plan"] for each in service.instances() if each["crn"] == active]
         return plans[0] if plans else "unknown"
 
-    def backend(self, name: str, least_qubits: int) -> BackendV2:
+    def backend(self, name: str, least_qubits: int, fractional: bool = False) -> BackendV2:
         """Returns a backend by its name; ``"least-busy"`` for the one with the shortest queue.
 
+        Args:
+            name: The name.
+            least_qubits: How many qubits the least busy one needs.
+            fractional: Whether fractional gates are among those of the backend.
+
         Raises:
-            OptionError: If the account has no such backend.
+            OptionError: If the account has no such backend, or the backend no such gates.
         """
         service = self._service
         try:
             if name == "least-busy":
-                return service.least_busy(min_num_qubits=least_qubits)
-            return service.backend(name)
+                with_gates = {"filters": _is_fractional, "use_fractional_gates": True}
+                more: Any = with_gates if fractional else {}
+                found = service.least_busy(min_num_qubits=least_qubits, **more)
+                if not fractional:
+                    return found
+                name = found.name
+            return service.backend(name, use_fractional_gates=fractional)
+        except IBMInputValueError as error:
+            reason = f"{name} has no fractional gates; leave it out, or choose another backend"
+            raise OptionError("use_fractional_gates", reason) from error
         except QiskitBackendNotFoundError as error:
             # Where no answer comes, the client remembers that there is no such backend.
             devices = [each for client in clients_of(service) for each in client.list_backends()]
@@ -261,6 +274,10 @@ class Connection:
 def _digest(instance: str | None) -> str:
     """Identifies an instance without its name, which has the account's number in it."""
     return hashlib.blake2b(str(instance).encode(), digest_size=8).hexdigest()
+
+
+def _is_fractional(backend: Any) -> bool:
+    return "rzz" in backend.basis_gates
 
 
 def _repeat_reads_only(service: QiskitRuntimeService) -> None:

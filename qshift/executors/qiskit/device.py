@@ -24,6 +24,7 @@ from qshift.executors.executor import Call, Calls
 from qshift.executors.qiskit import digests
 from qshift.executors.qiskit.backends import target
 from qshift.executors.qiskit.budget import Budget
+from qshift.executors.qiskit.chip_copies import require_number
 from qshift.executors.qiskit.estimator import EstimatorExecutor
 from qshift.executors.qiskit.job_splitting import Limits
 from qshift.inputs import is_integer
@@ -61,6 +62,9 @@ class EstimatorDevice(qml.devices.Device):
         mixed_shots: Whether PUBs of one job may have different shots, as simulators of this process
             allow (the default there) and IBM's newer Estimator does not. Where they must not and
             circuits have shots of their own, circuits that have more are repeated.
+        copies: How many copies of a circuit run at the same time on different patches of the chip,
+            a number or ``"auto"``. Values are means over the patches, and all copies together have
+            the shots that are asked for: a k-th of the executions is paid.
         ledger: Where jobs and results are recorded (`qshift.ledger`): True for the default place,
             the path of a file, or False. The default is True for backends on a service and False
             for simulators in this process.
@@ -71,6 +75,8 @@ class EstimatorDevice(qml.devices.Device):
             one, or that of the environment variables QISKIT_IBM_TOKEN and QISKIT_IBM_INSTANCE.
         instance: A CRN or name; None for the account's.
         mode: ``"job"`` (the default), ``"batch"`` or ``"session"``, with IBM's backends.
+        use_fractional_gates: Whether circuits may use RX and RZZ gates of any angle, with IBM's
+            backends that have them. They do not go together with twirled gates.
         max_time: QPU seconds after which a job is cancelled; with a batch or session, seconds after
             which that is closed.
         **options: Options of `qiskit_ibm_runtime.EstimatorV2`, such as ``resilience_level=1`` or
@@ -105,6 +111,7 @@ class EstimatorDevice(qml.devices.Device):
         max_payload: int = 60_000_000,
         max_pubs: int | None = None,
         mixed_shots: bool | None = None,
+        copies: int | str | None = None,
         ledger: bool | str | os.PathLike | None = None,
         run: str | None = None,
         max_jobs: int | None = None,
@@ -113,6 +120,7 @@ class EstimatorDevice(qml.devices.Device):
         instance: str | None = None,
         mode: str | None = None,
         max_time: int | None = None,
+        use_fractional_gates: bool | None = None,
         **options: Any,
     ) -> None:
         given = dict(locals())
@@ -139,7 +147,15 @@ class EstimatorDevice(qml.devices.Device):
             instance=instance,
             mode=mode,
             max_time=max_time,
+            use_fractional_gates=use_fractional_gates,
         )
+        require_number(copies)
+        if copies is not None and self.target.is_aer:
+            reason = (
+                f"{self.target.name} simulates no chip with patches; give it with fake: and ibm:"
+            )
+            raise OptionError("copies", f"{reason} backends")
+        self.target.copies = copies
         self.limits = Limits(
             max_parameter_values,
             max_executions,

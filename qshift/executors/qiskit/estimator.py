@@ -104,7 +104,8 @@ class EstimatorExecutor(Executor):
 
     def allots(self, circuit: Circuit) -> bool:
         """Whether each point may have its own number of shots."""
-        return bool(circuit.shots) and not circuit.shots.has_partitioned_shots
+        own = bool(circuit.shots) and not circuit.shots.has_partitioned_shots
+        return own and not self._prepare.has_copies  # which share the shots of the circuit
 
     def _track(self, circuit: Circuit, points: int, call: Call | None) -> None:
         """Does nothing, as `run_together` counts what was sent."""
@@ -240,6 +241,10 @@ class EstimatorExecutor(Executor):
         """
         return self._seconds(*self._planned_jobs(circuit, points))
 
+    def seconds_alone(self, circuit: Circuit, points: int) -> float | None:
+        """See `Executor`."""
+        return self._seconds(*self._planned_jobs(circuit, points, copies=1))
+
     def costs(self, circuit: Circuit, shots: np.ndarray) -> tuple[int, float | None]:
         """See `Executor`."""
         jobs, loads = self._planned_jobs(circuit, len(shots), shots)
@@ -253,10 +258,14 @@ class EstimatorExecutor(Executor):
 
     def shots(self, circuit: Circuit) -> int:
         """Returns how many samples are drawn at each point of a circuit, in all bases."""
-        return sum(load.executions for load in self._planned_jobs(circuit, 1)[1])
+        return sum(load.shots for load in self._planned_jobs(circuit, 1)[1])
 
     def _planned_jobs(
-        self, circuit: Circuit, points: int, shots: np.ndarray | None = None
+        self,
+        circuit: Circuit,
+        points: int,
+        shots: np.ndarray | None = None,
+        copies: int | None = None,
     ) -> tuple[list[Parcel], list[Load]]:
         """Returns the jobs of a batch, and how much each of its PUBs takes of a job's limits.
 
@@ -266,7 +275,7 @@ class EstimatorExecutor(Executor):
         is_timed = not self._target.is_aer
         ready = self._prepare(circuit) if is_timed else self._prepare.planned(circuit)
         planned: list[Any] = list(self._pubs(circuit, nowhere, shots))
-        loads = [pub.load_of(ready) for pub in planned]
+        loads = [pub.load_of(ready, copies) for pub in planned]
         rows = [range(load.rows) for load in loads]
         return parcels(planned, rows, self.device.limits, loads), loads
 

@@ -49,6 +49,7 @@ class Load:
         executions: Circuits times shots of each point; 0 for exact results.
         size: Bytes of the circuit and the observables, about.
         seconds: QPU seconds of each point; 0 on simulators.
+        copies: How many copies of a circuit each execution runs.
         once: QPU seconds for which a job with the PUB learns the noise that it mitigates.
     """
 
@@ -58,6 +59,12 @@ class Load:
     size: int = 0
     seconds: float = 0.0
     once: float = 0.0
+    copies: int = 1
+
+    @property
+    def shots(self) -> int:
+        """Samples of each point, in all bases."""
+        return self.executions * self.copies
 
 
 def pack(loads: Sequence[Load], limits: Limits) -> list[list[tuple[int, int, int]]]:

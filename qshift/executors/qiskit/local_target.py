@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from qiskit import QuantumCircuit
@@ -13,6 +13,7 @@ from qiskit.providers import BackendV2
 from qiskit.transpiler import generate_preset_pass_manager
 
 from qshift.errors import OptionError, QShiftWarning, UnsupportedError
+from qshift.executors.qiskit.components import run_in_parts
 from qshift.executors.qiskit.job import LocalJob, Submission
 from qshift.executors.qiskit.standard_errors import MomentsJob, with_moments
 from qshift.executors.qiskit.targets import TRANSPILER_SEED, Target
@@ -143,7 +144,8 @@ class LocalTarget(Target):
         kind = BackendEstimatorV2 if of_estimator else BackendSamplerV2
         seeded = {} if submission.seed is None else {"seed_simulator": submission.seed}
         primitive = kind(backend=self._backend, options=seeded)
+        run = partial(run_in_parts, primitive.run, submission.primitive)
         if not (submission.errors and of_estimator):
-            return LocalJob(primitive.run(submission.pubs))
+            return LocalJob(run(submission.pubs))
         pubs, moments = with_moments(submission.pubs)
-        return MomentsJob(primitive.run(pubs), moments)
+        return MomentsJob(run(pubs), moments)

@@ -1,7 +1,8 @@
 """The results of Qiskit's primitives at a point, as qshift keeps them.
 
 The result of an estimator is float64[2, K], the values of K observables and their standard errors;
-the result of a sampler is a dictionary outcome -> count.
+the result of a sampler is a dictionary outcome -> count, or a list of one for each copy of a
+circuit.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from qiskit.primitives import PrimitiveResult, PubResult
+from qiskit.primitives import BitArray, PrimitiveResult, PubResult
 
-REGISTER = "outcomes"  # the classical bits that a sampler's circuits measure into
+Measured = np.ndarray | dict[int, int] | list[dict[int, int]]
+REGISTER = (
+    "outcomes"  # the bits that a sampler's circuits measure into; those of copies have numbers
+)
 
 
 class Unpacked(list):
@@ -31,12 +35,18 @@ def unpacked(primitive: str, result: Any) -> Sequence:
     if isinstance(result, Unpacked):
         return result
     if primitive == "sampler":
-        outcomes = result.data[REGISTER]
-        return [_counts(row, outcomes.num_bits) for row in outcomes.array]
+        if REGISTER in result.data:
+            return _all_counts(result.data[REGISTER])
+        copies = [result.data[f"{REGISTER}{copy}"] for copy in range(len(result.data))]
+        return list(map(list, zip(*map(_all_counts, copies), strict=True)))
     values = np.asarray(result.data.evs, dtype=float)
     errors = np.broadcast_to(np.asarray(result.data.stds, dtype=float), values.shape)
     found: Any = np.stack([values, errors], axis=-2)
     return found
+
+
+def _all_counts(outcomes: BitArray) -> list[dict[int, int]]:
+    return [_counts(row, outcomes.num_bits) for row in outcomes.array]
 
 
 def _counts(shots: np.ndarray, bits: int) -> dict[int, int]:
@@ -69,15 +79,25 @@ def require_results(results: Any) -> Sequence:
     return results
 
 
-def encoded(measured: np.ndarray | dict[int, int]) -> bytes:
+def encoded(measured: Measured) -> bytes:
     """Returns the result at a point as bytes."""
-    if isinstance(measured, dict):
-        return json.dumps({hex(outcome): n for outcome, n in sorted(measured.items())}).encode()
-    return measured.tobytes()
+    if isinstance(measured, np.ndarray):
+        return measured.tobytes()
+    plain = list(map(_in_hex, measured)) if isinstance(measured, list) else _in_hex(measured)
+    return json.dumps(plain).encode()
 
 
-def decoded(primitive: str, stored: bytes) -> np.ndarray | dict[int, int]:
+def _in_hex(counts: dict[int, int]) -> dict[str, int]:
+    return {hex(outcome): n for outcome, n in sorted(counts.items())}
+
+
+def decoded(primitive: str, stored: bytes) -> Measured:
     """Returns the result that `encoded` made these bytes of."""
     if primitive == "sampler":
-        return {int(outcome, 16): n for outcome, n in json.loads(stored).items()}
+        plain = json.loads(stored)
+        found = [
+            {int(k, 16): n for k, n in each.items()}
+            for each in (plain if isinstance(plain, list) else [plain])
+        ]
+        return found if isinstance(plain, list) else found[0]
     return np.frombuffer(stored).reshape(2, -1)

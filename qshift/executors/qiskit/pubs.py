@@ -14,6 +14,7 @@ from qiskit.primitives.containers.bindings_array import BindingsArray
 from qshift.circuits.circuit import Circuit
 from qshift.executors.qiskit import standard_errors
 from qshift.executors.qiskit.bounded_angles import Angle
+from qshift.executors.qiskit.chip_copies import mean_counts, mean_values
 from qshift.executors.qiskit.job_splitting import Load
 from qshift.executors.qiskit.observables import Basis, probabilities
 from qshift.executors.qiskit.translation import column
@@ -33,7 +34,7 @@ class CircuitPub:
         points: float64[N, P].
         copy: The entry of the circuit's shot vector that the PUB is for.
         basis: The basis that the PUB samples, by number; None for expectation values.
-        shots: The shots in each basis; 0 for exact results.
+        shots: The shots in each basis, of all copies together; 0 for exact results.
         errors: Whether the variances of the values are wanted.
         rows: int64[N], which of all points these are; a point may occur several times.
         total: How many points there are in all.
@@ -62,19 +63,31 @@ class CircuitPub:
         """How much the PUB takes of a job's limits."""
         return self.load_of(self.preparation(self.circuit))
 
-    def load_of(self, ready: Prepared) -> Load:
-        """Returns how much the PUB takes of a job's limits, with the circuit in this form."""
-        executions = self.shots * (ready.bases if self.basis is None else 1)
+    def load_of(self, ready: Prepared, copies: int | None = None) -> Load:
+        """Returns how much the PUB takes of a job's limits, with the circuit in this form.
+
+        Args:
+            ready: The circuit.
+            copies: How many copies run at the same time; None for those of the circuit.
+        """
+        copies = copies or ready.number(self.basis)
+        runs = -(-self.shots // copies)
         points, parameters = self.points.shape
-        usage = self.preparation.usage
-        return Load(points, parameters, executions, *ready.burden(usage, self.shots, self.basis))
+        burden = ready.burden(self.preparation.usage, runs, self.basis)
+        executions = runs * (ready.bases if self.basis is None else 1)
+        return Load(points, parameters, executions, *burden, copies=copies)
 
     def is_answered_by(self, measured: Any) -> bool:
         """Whether a result has the form of a result of the primitive at one of the points."""
         if self.basis is None:
             observables = len(self.preparation.planned(self.circuit).observables)
-            return np.shape(measured) == (2, observables)
-        return sum(measured.values()) > 0  # twirling rounds the number of shots up
+            if not self.preparation.has_copies:
+                return np.shape(measured) == (2, observables)
+            # Of another number of copies, if the backend was calibrated anew and "auto" is given.
+            (values, size), rest = np.shape(measured)[:2], np.ndim(measured) - 2
+            return values == 2 and not rest and size > 0 and size % observables == 0
+        # Twirling rounds the shots up; fewer would be less precise than what was asked for.
+        return sum(mean_counts(measured).values()) >= self.shots
 
     @property
     def primitive(self) -> str:
@@ -90,11 +103,12 @@ class CircuitPub:
     def arguments(self, rows: Sequence[int]) -> tuple:
         """Returns the PUB of some of the points, as the primitive takes it."""
         points, ready = self.points[rows], self.preparation(self.circuit)
+        shots = -(-self.shots // ready.number(self.basis))
         if self.basis is not None:
             circuit = ready.sampled[self.basis]
-            return circuit, _bindings(circuit, points, ready.angles), self.shots
+            return circuit, _bindings(circuit, points, ready.angles), shots
         # The estimator rounds the number of shots up, even if only rounding makes it no integer.
-        precision = (1 + 1e-12) / np.sqrt(self.shots) if self.shots else 0.0
+        precision = (1 + 1e-12) / np.sqrt(shots) if shots else 0.0
         isa: Any = ready.circuit
         observables = list(ready.observables)
         if not self.shots and not isa.parameters:
@@ -108,7 +122,8 @@ class CircuitPub:
         own = np.zeros((1 + self.errors, len(self.points), found.shape[-1]))
         readings = self.preparation.planned(self.circuit).readings
         if self.basis is None:
-            estimates = np.stack(measured)
+            count = len(readings.observables)
+            estimates = np.stack([mean_values(each, count) for each in measured])
             own[0] = estimates[:, 0] @ readings.weights
             if self.errors:
                 own[1] = standard_errors.variances(readings, estimates, self.shots)
@@ -121,7 +136,7 @@ class CircuitPub:
             np.add.at(all_values, self.rows, values)
 
     def _read_counts(self, measured: Sequence, basis: Basis, own: np.ndarray) -> None:
-        for row, counts in enumerate(measured):
+        for row, counts in enumerate(map(mean_counts, measured)):
             shots = sum(counts.values())
             for start, wires in basis.columns.items():
                 frequencies = probabilities(counts, basis, wires)

@@ -202,7 +202,7 @@ class RecordedBatch(Batch):
                 for i, some in parcel.parts
             ]
             about = dict.fromkeys(self._pubs[i].about for i, _ in parcel.parts)
-            loads = [self._pubs[i].load.executions * len(some) for i, some in parcel.parts]
+            loads = [self._pubs[i].load.shots * len(some) for i, some in parcel.parts]
             drafts.append(Draft(parcel.primitive, "; ".join(about), pubs, sum(loads), parcel.seed))
         return drafts
 

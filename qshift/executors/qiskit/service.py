@@ -57,6 +57,7 @@ class ServiceTarget(Target):
         instance: str | None = None,
         mode: str = "job",
         max_time: int | None = None,
+        use_fractional_gates: bool = False,
         least_qubits: int = 1,
     ) -> None:
         super().__init__(name, optimization_level, options)
@@ -69,6 +70,12 @@ class ServiceTarget(Target):
             raise OptionError("mode", f'expected "job", "batch" or "session", got {mode!r}')
         if max_time is not None and (type(max_time) is not int or max_time < 1):
             raise OptionError("max_time", f"expected a number of seconds, got {max_time!r}")
+        if not isinstance(use_fractional_gates, bool):
+            reason = f"expected True or False, got {use_fractional_gates!r}"
+            raise OptionError("use_fractional_gates", reason)
+        if use_fractional_gates and (problem := self.usage.against_fractional_gates):
+            raise OptionError("use_fractional_gates", f"they do not go together with {problem}")
+        self._fractional = use_fractional_gates
         for key, value in (("account", account), ("instance", instance)):
             if value is not None and (not isinstance(value, str) or not value):
                 raise OptionError(key, f"expected a name, got {value!r}")
@@ -98,7 +105,7 @@ class ServiceTarget(Target):
     @cached_property
     def _device(self) -> BackendV2:
         def look_up() -> Any:
-            found = self.connection.backend(wanted, self._least_qubits)
+            found = self.connection.backend(wanted, self._least_qubits, self._fractional)
             found.properties()  # the client keeps them; if this fails later, it never asks again
             return found
 
@@ -110,7 +117,12 @@ class ServiceTarget(Target):
     def _version(self) -> tuple:
         properties = self.ask(self._device.properties, f"Asking for the properties of {self.name}")
         updated = properties and properties.last_update_date.isoformat()
-        return self.backend_name, self._device.backend_version, updated
+        version = self.backend_name, self._device.backend_version, updated
+        return (*version, "fractional gates") if self._fractional else version
+
+    def _settings(self, level: int, options: Mapping[str, Any]) -> dict[str, Any]:
+        settings = super()._settings(level, options)
+        return settings | {"use_fractional_gates": True} if self._fractional else settings
 
     def submit(self, submission: Submission) -> ServiceJob:
         """Submits a job and returns it; see `Target.submit`.

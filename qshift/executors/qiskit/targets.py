@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,12 @@ from cachetools import LRUCache
 from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
 
-from qshift.errors import OptionError
+from qshift.errors import OptionError, UnsupportedError
 from qshift.executors.qiskit import transpile_cache
 from qshift.executors.qiskit.broken_gates import WorkingGates
+from qshift.executors.qiskit.chip_copies import Copies
 from qshift.executors.qiskit.job import Job, Submission
+from qshift.executors.qiskit.patches import patches, used, useful
 from qshift.executors.qiskit.subnormals import default_floats
 from qshift.executors.qiskit.usage import Timing, Usage, timing
 from qshift.forks import Lock
@@ -51,6 +53,8 @@ class Target:
             `backends.target`.
         level: The transpiler's optimization level.
         former_level: The default level of earlier releases.
+        copies: How many copies of a circuit run at the same time on patches of the chip, a number
+            or ``"auto"``; None for one copy, wherever the transpiler lays it out.
         usage: How much error mitigation adds to what is executed.
         workers: Other processes that run parts of jobs, if the jobs run in this process.
         most_circuits: How many transpiled circuits the target keeps in memory.
@@ -62,6 +66,7 @@ class Target:
     longest_job = math.inf
     access: Mapping[str, str] = {}
     workers: Workers | None = None
+    copies: int | str | None = None
 
     def __init__(
         self, name: str, optimization_level: int | None, options: Mapping[str, Any]
@@ -74,13 +79,14 @@ class Target:
         self._is_default_level = optimization_level is None
         self.level = _LEVEL if optimization_level is None else int(optimization_level)
         self._options = dict(options)
-        self.usage = Usage(options)
         self._circuits: LRUCache[Hashable, QuantumCircuit] = LRUCache(self.most_circuits)
+        self._patched: LRUCache[Hashable, QuantumCircuit] = LRUCache(self.most_circuits)
         self._lock = Lock()
         if options:
             from qshift.executors.qiskit import qiskit_internals as runtime
 
             runtime.check_options(options)
+        self.usage = Usage(options)
 
     @cached_property
     def _device(self) -> BackendV2:
@@ -123,7 +129,8 @@ class Target:
 
     def _settings(self, level: int, options: Mapping[str, Any]) -> dict[str, Any]:
         asked_for = self._asked_for  # "least-busy" as given, so that the next process finds results
-        return {"backend": asked_for, "optimization_level": level, "options": options}
+        settings = {"backend": asked_for, "optimization_level": level, "options": options}
+        return settings if self.copies is None else settings | {"copies": self.copies}
 
     def transpiled(self, key: Hashable, make: Callable[[], QuantumCircuit]) -> QuantumCircuit:
         """Returns a circuit in the backend's own gates.
@@ -141,12 +148,68 @@ class Target:
                     self._circuits[key] = self._from_disk_or_transpiled(make())
             return self._circuits[key]
 
-    def _from_disk_or_transpiled(self, circuit: QuantumCircuit) -> QuantumCircuit:
-        settings = (self._version(), self.level, TRANSPILER_SEED, qiskit.__version__, _WAY)
-        on_disk = transpile_cache.key(circuit, settings)
+    def copied(self, key: Hashable, make: Callable[[], QuantumCircuit], shots: int) -> Copies:
+        """Returns one or more copies of a circuit in the backend's own gates.
+
+        Args:
+            key: As for `transpiled`.
+            make: As for `transpiled`.
+            shots: The shots of the circuit, on which ``copies="auto"`` depends.
+
+        Raises:
+            UnsupportedError: If the chip has no place for so many copies.
+        """
+        alone = self.transpiled(key, make)
+        if self.copies is None:
+            return Copies.of([alone])
+        working = WorkingGates(self._device).target
+        found = patches(alone, working)
+        if isinstance(self.copies, str):
+            mends = self.is_remote and self.usage.mends_readout
+            losses = [each.infidelity - mends * each.readout for each in found]
+            count = useful(losses, shots) if found else 1
+        else:
+            count = self.copies
+        if len(found) < count:
+            raise UnsupportedError(
+                f"copies={count} was asked for, but {self.name} has good places for {len(found)} "
+                f"copies of this circuit, one qubit apart. Give copies={len(found)} or fewer, or "
+                '"auto".'
+            )
+        places = dict(
+            zip(used(alone), zip(*(each.qubits for each in found), strict=True), strict=True)
+        )
+        layout = [
+            places[qubit] for qubit in alone.layout.initial_index_layout(filter_ancillas=True)
+        ]
+        parts = []
+        with self._lock:
+            for number, patch in enumerate(found[:count]):
+                each = (key, patch.qubits)
+                if each not in self._patched:
+                    with default_floats():
+                        wires = [on[number] for on in layout]
+                        self._patched[each] = self._from_disk_or_transpiled(
+                            make(), wires, patch.qubits
+                        )
+                parts.append(self._patched[each])
+        return Copies.of(parts)
+
+    def _from_disk_or_transpiled(
+        self, circuit: QuantumCircuit, wires: Sequence[int] = (), patch: Sequence[int] = ()
+    ) -> QuantumCircuit:
+        """Returns a circuit in the backend's own gates, if asked for on given qubits of a patch."""
+        settings = [self._version(), self.level, TRANSPILER_SEED, qiskit.__version__, _WAY]
+        if patch:
+            settings += [tuple(wires), tuple(patch)]
+        on_disk = transpile_cache.key(circuit, tuple(settings))
         found = transpile_cache.load(on_disk)
         if found is None:
-            found = self._transpile(circuit)
+            if patch:
+                working = WorkingGates(self._device, patch)
+                found = working.place(circuit, wires, self.level, TRANSPILER_SEED)
+            else:
+                found = self._transpile(circuit)
             transpile_cache.save(on_disk, found)
         return found
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from qiskit import ClassicalRegister, QuantumCircuit
+from qiskit import QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
 from qshift.circuits.circuit import Circuit
@@ -16,8 +16,8 @@ from qshift.circuits.identity import fingerprint
 from qshift.errors import UnsupportedError
 from qshift.executors.qiskit import digests as content
 from qshift.executors.qiskit.bounded_angles import Angle, bounded
+from qshift.executors.qiskit.chip_copies import Copies
 from qshift.executors.qiskit.observables import Readings, groups, readings
-from qshift.executors.qiskit.pub_results import REGISTER
 from qshift.executors.qiskit.targets import Target
 from qshift.executors.qiskit.translation import translate
 from qshift.executors.qiskit.usage import Timing, Usage
@@ -34,10 +34,11 @@ class Prepared:
         bases: The number of bases in which the estimator measures.
         circuit: The transpiled circuit without measurements; None if no expectation values are
             estimated.
-        observables: The observables on the qubits of the transpiled circuit.
+        observables: The observables on the qubits of the transpiled circuit, copy by copy.
         sampled: Transpiled circuits with measurements, one for each basis that is sampled.
         timings: How long one execution of `circuit` takes, and of each of `sampled`; None where
             there is no such circuit, and on Aer.
+        copies: How many copies run at the same time, in `circuit` and in each of `sampled`.
         angles: The parameters of these circuits that are no column of a point, by their names.
     """
 
@@ -47,7 +48,12 @@ class Prepared:
     observables: tuple[SparsePauliOp, ...]
     sampled: tuple[QuantumCircuit, ...]
     timings: tuple[Timing | None, ...] = ()
+    copies: tuple[int, ...] = ()
     angles: Mapping[str, Angle] = field(default_factory=dict)
+
+    def number(self, basis: int | None) -> int:
+        """Returns how many copies run at the same time, as far as that is known."""
+        return self.copies[0 if basis is None else 1 + basis] if self.copies else 1
 
     def burden(
         self, usage: Usage, shots: int, basis: int | None = None
@@ -57,7 +63,7 @@ class Prepared:
 
         Args:
             usage: How much error mitigation adds.
-            shots: The shots in each basis.
+            shots: How often the circuit runs in each basis.
             basis: The number of the basis that is sampled; None for expectation values.
         """
         circuit = self.circuit if basis is None else self.sampled[basis]
@@ -82,10 +88,12 @@ class Preparation:
 
     Attributes:
         usage: How much error mitigation adds to what the target executes.
+        has_copies: Whether several copies of a circuit may run at the same time.
     """
 
     def __init__(self, target: Target, wires: Sequence) -> None:
         self.usage = target.usage
+        self.has_copies = target.copies is not None
         self._target = target
         self._wires = wires
         self._planned: WeakKeyDictionary[Circuit, Prepared] = WeakKeyDictionary()
@@ -139,39 +147,46 @@ class Preparation:
             tuple(wires),
         )
         bare: Any = None
+        plain: Any = None
         angles: dict[str, Angle] = {}
         observables: tuple[SparsePauliOp, ...] = ()
-        sampled = []
+        sampled, copies = [], [1]
         if found.observables or any(not basis.gates for basis in found.bases):
-            bare = self._transpiled(angles, key, lambda: translate(circuit, wires))
-        if found.observables:
-            observables = tuple(
-                each.apply_layout(bare.layout, bare.num_qubits) for each in found.observables
-            )
+            plain = self._transpiled(circuit, angles, key, lambda: translate(circuit, wires))
+            bare, copies = plain.circuit, [len(plain.places)]
+            observables = plain.observables(found.observables)
         for basis in found.bases:
-            isa = bare
+            isa = plain
             if basis.gates:
                 rotated = (key, tuple(map(fingerprint, basis.gates)))
-                isa = self._transpiled(
-                    angles, rotated, partial(translate, circuit, wires, basis.gates)
-                )
-            sampled.append(_measuring(isa, [wires.index(wire) for wire in basis.wires]))
-        timings = tuple(each and self._target.timing(each) for each in (bare, *sampled))
+                make = partial(translate, circuit, wires, basis.gates)
+                isa = self._transpiled(circuit, angles, rotated, make)
+            sampled.append(isa.measuring([wires.index(wire) for wire in basis.wires]))
+            copies.append(len(isa.places))
+        timings = tuple(
+            None if each is None else self._target.timing(each) for each in (bare, *sampled)
+        )
         bases = groups(observables)
-        ready = Prepared(found, bases, bare, observables, tuple(sampled), timings, angles)
+        ready = Prepared(
+            found, bases, bare, observables, tuple(sampled), timings, tuple(copies), angles
+        )
         self._prepared[circuit] = ready
         return ready
 
     def _transpiled(
-        self, angles: dict[str, Angle], key: Hashable, make: Callable[[], QuantumCircuit]
-    ) -> QuantumCircuit:
+        self,
+        circuit: Circuit,
+        angles: dict[str, Angle],
+        key: Hashable,
+        make: Callable[[], QuantumCircuit],
+    ) -> Copies:
         """Returns a transpiled circuit, and adds its angles to those of the other circuits."""
-        isa = self._target.transpiled(key, make)
+        isa = self._target.copied(key, make, circuit.shots.total_shots or 1)
         if not self._target.bounds_angles:
             return isa
-        isa, own = bounded(isa, len(angles))
+        together, own = bounded(isa.circuit, len(angles))
         angles.update(own)
-        return isa
+        return isa._replace(circuit=together)
 
     def is_ready(self, circuit: Circuit) -> bool:
         """Whether a circuit has been transpiled."""
@@ -231,13 +246,3 @@ class Preparation:
                 f"The circuit has {len(wires)} wires, but {self._target.name} has "
                 f"{self._target.num_qubits} qubits. Choose a larger backend (qshift devices)."
             )
-
-
-def _measuring(circuit: QuantumCircuit, qubits: Sequence[int]) -> QuantumCircuit:
-    """Adds a measurement of qubits, given as before the transpilation, to a transpiled circuit."""
-    final = circuit.layout.final_index_layout() if circuit.layout else range(circuit.num_qubits)
-    measured = circuit.copy()
-    register = ClassicalRegister(len(qubits), REGISTER)
-    measured.add_register(register)
-    measured.measure([final[qubit] for qubit in qubits], register)
-    return measured

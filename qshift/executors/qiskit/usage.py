@@ -70,6 +70,11 @@ class Usage:
     Args:
         options: The Estimator's options, in nested tables. What they leave open is as the service
             has it by default.
+
+    Attributes:
+        mends_readout: Whether an Estimator mitigates errors of the readout.
+        against_fractional_gates: What is asked for that IBM's fractional gates cannot be run with,
+            in words, or "".
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -80,17 +85,27 @@ class Usage:
         if self._pec is not None:
             self._zne = None
         self._readout = chosen.get("measure_noise_learning", {})
-        self._mends_readout = chosen.get("measure_mitigation", level >= 1)
+        self.mends_readout = chosen.get("measure_mitigation", level >= 1)
         self._layers = chosen.get("layer_noise_learning", {})
         self._learns = self._pec is not None or self._is_pea
         if chosen.get("layer_noise_model") is not None:
             self._learns = False
+        twirls_gates = self._twirling.get("enable_gates", level >= 2)
+        self.against_fractional_gates = (
+            "probabilistic error cancellation (pec_mitigation)"
+            if self._pec is not None
+            else 'the amplifier "pea"'
+            if self._is_pea
+            else "twirled gates (twirling.enable_gates, which resilience_level=2 sets)"
+            if twirls_gates
+            else ""
+        )
         self._twirls = {
-            "estimator": self._mends_readout
+            "estimator": self.mends_readout
             or self._pec is not None
             or self._is_pea
             or self._twirling.get("enable_measure", level >= 1)
-            or self._twirling.get("enable_gates", level >= 2),
+            or twirls_gates,
             "sampler": self._twirling.get("enable_measure") or self._twirling.get("enable_gates"),
         }
 
@@ -124,7 +139,7 @@ class Usage:
         if primitive != "estimator":
             return 0.0
         executions = 0
-        if self._mends_readout:
+        if self.mends_readout:
             number = self._readout.get("num_randomizations", 32)
             size = self._readout.get("shots_per_randomization", "auto")
             executions += number * (self._per_randomization(shots) if size == "auto" else size)

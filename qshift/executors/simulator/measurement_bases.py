@@ -17,7 +17,7 @@ from pennylane.pauli import PauliWord
 
 from qshift.circuits.pauli import sign
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
-from qshift.executors.variances import variance_of_mean
+from qshift.executors.variances import covariance_of_means, variance_of_mean
 
 if TYPE_CHECKING:
     from pennylane.operation import Operator
@@ -65,6 +65,16 @@ class Basis:
         squares = np.einsum("nk,km->nm", frequencies, self.weights**2)
         lowest, highest = self.weights.min(axis=0), self.weights.max(axis=0)
         return variance_of_mean(self.averages(frequencies), squares, lowest, highest, numbers)
+
+    def covariances(self, frequencies: np.ndarray, shots: int | np.ndarray) -> np.ndarray:
+        """Returns the covariances float64[N, M, M] of `averages`; arguments as for `variances`."""
+        if self.weights is None:
+            products = frequencies[:, :, None] * np.eye(frequencies.shape[1])
+            return covariance_of_means(frequencies, products, 0.0, 1.0, shots)
+        weights = self.weights
+        products = np.einsum("nk,kl,km->nlm", frequencies, weights, weights, optimize=True)
+        lowest, highest = weights.min(axis=0), weights.max(axis=0)
+        return covariance_of_means(self.averages(frequencies), products, lowest, highest, shots)
 
     def weights_of(self, value: int) -> np.ndarray:
         """Returns the weights float64[2**k] of one of its values."""

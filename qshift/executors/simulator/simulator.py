@@ -85,7 +85,7 @@ class SimulatorExecutor(Executor):
         if simulation is None:
             return self._general.run(circuit, points, call)
         if circuit.shots:
-            return self._samples(circuit, simulation, points, call)[0]
+            return self._samples(circuit, simulation, points, call)
         return self._found(simulation, simulation.values, points, (circuit.num_values,))
 
     def grain(self, circuit: Circuit) -> int | None:
@@ -108,8 +108,20 @@ class SimulatorExecutor(Executor):
         simulation = self._simulation(circuit)
         if simulation is None:
             return self._general.sample(circuit, points, call)
-        values, variances = self._samples(circuit, simulation, points, call, variances=True)
+        drawn = self._samples(circuit, simulation, points, call, Basis.variances)
+        values, variances = np.hsplit(drawn, 2)
         return values, variances
+
+    def sample_jointly(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns values and their covariances, from the same samples; see `sample`."""
+        simulation = self._simulation(circuit)
+        if simulation is None:
+            return self._general.sample_jointly(circuit, points, call)
+        size = circuit.num_values
+        drawn = self._samples(circuit, simulation, points, call, Basis.covariances)
+        return drawn[:, :size], drawn[:, size:].reshape(-1, size, size)
 
     def require_errors(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `estimates` would; runs nothing."""
@@ -241,9 +253,10 @@ class SimulatorExecutor(Executor):
         simulation: Simulation,
         points: np.ndarray,
         call: Call,
-        variances: bool = False,
+        spread: Callable | None = None,
     ) -> np.ndarray:
-        """Returns values from samples, and if asked for their variances: float64[1 or 2, N, M]."""
+        """Returns values from samples, float64[N, M], and behind them what the method `spread` of
+        bases says of their errors."""
         size = self._sampled_together(simulation)
         chunks = [(points[i : i + size], call.part(i, size)) for i in range(0, len(points), size)]
         values = [
@@ -253,11 +266,11 @@ class SimulatorExecutor(Executor):
                 self._probabilities(simulation, chunk),
                 chunk,
                 part,
-                variances,
+                spread,
             )
             for chunk, part in track(chunks, len(points), lambda each: len(each[0]), "circuits")
         ]
-        return np.concatenate(values, axis=1)
+        return np.concatenate(values)
 
     def _sampled_together(self, simulation: Simulation) -> int:
         """Returns for how many points probabilities are held at once."""
@@ -282,9 +295,9 @@ class SimulatorExecutor(Executor):
         probabilities: Sequence[np.ndarray],
         points: np.ndarray,
         call: Call,
-        variances: bool,
+        spread: Callable | None,
     ) -> np.ndarray:
-        """Returns values from samples, and if asked for their variances: float64[1 or 2, N, M]."""
+        """Returns values from samples, and what is known of their errors; see `_samples`."""
         with self._lock:
             rngs = [self._rng]
             if self.seed is not None:
@@ -292,14 +305,17 @@ class SimulatorExecutor(Executor):
             copies = []
             for shots in circuit.shots if call.shots is None else [call.shots]:
                 size = circuit.num_values // circuit.copies
-                found = np.zeros((1 + variances, len(points), size))
+                found = np.zeros((len(points), size))
+                wider = [size] * (2 if spread is Basis.covariances else 1) if spread else [0]
+                errors = np.zeros((len(points), *wider))
                 for basis, outcomes in zip(bases, probabilities, strict=True):
                     drawn = _sample(outcomes, shots, rngs)
-                    found[0][:, basis.columns] += basis.averages(drawn)
-                    if variances:
-                        found[1][:, basis.columns] += basis.variances(drawn, shots)
-                copies.append(found)
-        return np.concatenate(copies, axis=2)
+                    found[:, basis.columns] += basis.averages(drawn)
+                    if spread:
+                        places: Any = np.ix_(*[basis.columns] * len(wider))
+                        errors[:, *places] += spread(basis, drawn, shots)
+                copies += [found, errors.reshape(len(points), -1)]
+        return np.concatenate(copies, axis=1)
 
 
 def _size(found: tuple[tuple[np.ndarray, Sequence[int]], np.ndarray]) -> int:

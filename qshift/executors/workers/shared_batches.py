@@ -146,6 +146,12 @@ class WorkersExecutor(Executor):
         """See `Executor`. Samples whose errors are asked for are drawn in this process."""
         return self.local.sample(circuit, points, call)
 
+    def sample_jointly(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `sample`."""
+        return self.local.sample_jointly(circuit, points, call)
+
     def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
         """See `Executor`."""
         return self.local.in_tensorflow(circuit)

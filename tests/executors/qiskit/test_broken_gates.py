@@ -154,7 +154,7 @@ def test_where_nothing_is_broken_nothing_changes(level):
 
 def test_a_target_keeps_all_else():
     device = broken(pairs=[(1, 2)])
-    before, after = device.target, WorkingGates(device)._target
+    before, after = device.target, WorkingGates(device).target
     assert after.num_qubits == before.num_qubits and after.dt == before.dt
     assert set(after.operation_names) == set(before.operation_names)
     assert set(after["cx"]) == set(before["cx"]) - {(1, 2), (2, 1)}

@@ -546,3 +546,69 @@ def test_a_list_that_is_none_is_not_taken_for_an_empty_one(loopback, quick, monk
     with pytest.raises(ServiceError, match="Looking for jobs tagged"):
         qshift.qnode(ibm())(rotation)(0.3)
     assert loopback.counts()["jobs"] == 2 and set(loopback.counts()["by_tag"].values()) == {1}
+
+
+# Fractional gates
+
+
+def ising(x):
+    qml.RX(x[0], wires=0)
+    qml.RY(0.4, wires=1)
+    qml.IsingZZ(x[1], wires=[0, 1])
+    qml.RX(0.3, wires=1)
+    return qml.expval(qml.Y(0) @ qml.Y(1) + 0.5 * qml.Z(0))
+
+
+def test_fractional_gates_reach_the_backend(loopback):
+    x = tf.constant([0.7, 2.5], tf.float64)
+    device = ibm("ibm_fractional", use_fractional_gates=True)
+    with qshift.Tracker() as tracker:
+        found = qshift.derivatives(qshift.qnode(device, shots=20_000, seed=1)(ising), x)
+    assert tracker.totals["jobs"] == tracker.totals["transpilations"] == 1
+    assert device.target.bounds_angles and device.target.settings["use_fractional_gates"] is True
+    truth = qshift.derivatives(qshift.qnode(qshift.device("simulator"))(ising), x)
+    for one, other in zip(found, truth, strict=True):
+        np.testing.assert_allclose(one, other, atol=0.15)
+    plain = ibm("ibm_fractional")
+    assert not plain.target.bounds_angles and "use_fractional_gates" not in plain.target.settings
+
+
+def test_fractional_gates_where_there_are_none(loopback):
+    with pytest.raises(OptionError, match="ibm_manila has no fractional gates") as caught:
+        assert ibm("ibm_manila", use_fractional_gates=True).target.num_qubits
+    assert caught.value.option == "use_fractional_gates"
+    target = ibm("least-busy", use_fractional_gates=True).target
+    assert target.num_qubits == 5 and target.backend_name == "ibm_fractional"
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ({"resilience_level": 2}, "twirled gates"),
+        ({"twirling": {"enable_gates": True}}, "twirled gates"),
+        ({"resilience": {"pec_mitigation": True}}, "error cancellation"),
+        ({"resilience": {"zne_mitigation": True, "zne": {"amplifier": "pea"}}}, '"pea"'),
+    ],
+)
+def test_what_fractional_gates_do_not_go_with(options, reason):
+    with pytest.raises(OptionError, match=f"do not go together with .*{reason}"):
+        ibm("ibm_fractional", use_fractional_gates=True, **options)
+
+
+def test_fractional_gates_belong_to_backends_of_a_service():
+    with pytest.raises(OptionError, match='belongs to backend="ibm:'):
+        EstimatorDevice(backend="fake:FakeManilaV2", use_fractional_gates=True)
+    with pytest.raises(OptionError, match="expected True or False, got 1"):
+        ibm(use_fractional_gates=1)
+
+
+def test_copies_on_patches_of_a_service_are_one_job(loopback):
+    def turned(x):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0)), qml.probs(wires=0)
+
+    device = ibm("ibm_manila", copies=2)
+    with qshift.Tracker() as tracker:
+        value, outcomes = qshift.qnode(device, shots=4001, seed=1)(turned)(0.8)
+    assert tracker.totals["jobs"] == 2 and tracker.totals["shots"] == 2 * 4002
+    np.testing.assert_allclose([value, outcomes[0] - outcomes[1]], np.cos(0.8), atol=0.12)

@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from service import INSTANCES
 from services import NEVER, KilledError, process
 
 import qshift
-from qshift.errors import JobError, ServiceError
+from qshift.errors import JobError, OptionError, ServiceError
 from qshift.executors.qiskit import (
     connection,
     digests,
@@ -483,3 +484,57 @@ def test_jobs_are_joined_although_their_backend_is_gone(loopback, ledger, monkey
     loopback.faults({"kind": "400", "match": "/backends"})
     np.testing.assert_allclose(run(ledger), np.cos(X), atol=0.2)
     assert [job.state for job in ledger.jobs()] == ["done"] and once(loopback)
+
+
+# Backends that change between two processes
+
+
+@pytest.mark.parametrize("underway", [True, False])
+def test_new_calibrations_change_nothing_that_was_sent(loopback, ledger, monkeypatch, underway):
+    values = None
+    if underway:
+        left_running(loopback, ledger, monkeypatch)
+        loopback.ask("queue", {"delay": 0})
+    else:
+        values = run(ledger)
+    loopback.ask("calibrate", {"ibm_ideal": "2026-11-01T00:00:00+00:00"})
+    with qshift.Tracker() as tracker:
+        again = run(ledger)
+    assert tracker.totals["transpilations"] == 0 and once(loopback)
+    if values is not None:
+        np.testing.assert_array_equal(again, values)
+    with qshift.Tracker() as tracker:  # what is missing is measured with the new figures
+        monkeypatch.setattr(sys.modules[__name__], "X", tf.constant([0.2, 0.5, 1.1], tf.float64))
+        more = run(ledger)
+    assert tracker.totals["transpilations"] == 1 and tracker.totals["circuits"] == 1
+    np.testing.assert_array_equal(more[:2], again[:2])
+    assert once(loopback, 2)
+
+
+def test_a_backend_that_was_renamed(loopback, ledger, monkeypatch):
+    values = run(ledger)
+    loopback.ask("rename", {"ibm_ideal": "ibm_renamed"})
+    np.testing.assert_array_equal(run(ledger), values)
+    monkeypatch.setattr(sys.modules[__name__], "X", tf.constant([0.2, 1.3], tf.float64))
+    with pytest.raises(
+        OptionError, match="there is no 'ibm_ideal'.*your account has .*ibm_renamed"
+    ):
+        run(ledger)
+    assert once(loopback) and [job.state for job in ledger.jobs()] == ["done"]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_fewer_shots_than_were_asked_for_are_no_result(loopback, ledger, recorded):
+    device = EstimatorDevice(backend="ibm:ibm_ideal", ledger=ledger.path if recorded else False)
+
+    @qshift.qnode(device, shots=400)
+    def outcomes(x):
+        qml.RX(x, wires=0)
+        return qml.probs(wires=0)
+
+    loopback.faults({"kind": "few", "times": 1})
+    with pytest.raises(JobError, match="other results than it was to measure"):
+        outcomes(X)
+    np.testing.assert_allclose(outcomes(X)[:, 0], np.cos(X / 2) ** 2, atol=0.15)
+    if recorded:
+        assert [job.state for job in ledger.jobs()] == ["failed", "done"]

@@ -67,6 +67,12 @@ def test_small_jobs_count_with_what_each_takes_itself():
     assert tracker.totals["jobs"] == 5
 
 
+def test_a_circuit_without_gates_takes_time():
+    device = qshift.device("fake-manila", shots=4000, resilience_level=0, max_qpu_seconds=2.9)
+    with pytest.raises(LimitError, match=r"about 3\.\d+ QPU seconds"):
+        qshift.qnode(device)(lambda: qml.expval(qml.Z(0)))()
+
+
 def test_the_repetition_delay_is_the_one_that_is_chosen():
     x, seconds = tf.zeros(4, tf.float64), []
     for options in {}, {"execution": {"rep_delay": 1e-3}}:
