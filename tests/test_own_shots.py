@@ -204,7 +204,8 @@ def test_a_pilot_share_where_values_have_no_variances(tracker):
     assert tracker.totals["shots"] == 900 and tracker.totals["batches"] == 1
     with pytest.raises(UnsupportedError, match="does not follow from its value"):
         node.update(shots=qshift.Shots(total=900, pilot=0.1))(0.4)
-    equal = qshift.QNode(rotations(2), OwnDevice(), shots=qshift.Shots(per_circuit=100, pilot=0.1))
+    device = qml.device("reference.qubit", wires=2)
+    equal = qshift.QNode(rotations(2), device, shots=qshift.Shots(per_circuit=100, pilot=0.1))
     with pytest.raises(UnsupportedError, match="nothing that a pilot share could decide"):
         equal(tf.constant(POINT[:2]))
     assert tracker.totals["shots"] == 900
@@ -222,6 +223,57 @@ def test_fewer_shots_than_circuits(tracker):
     assert cost < 1.1 * 162.49  # what the plan costs with these variances
     means, errors = samples.mean(axis=0), samples.std(axis=0) / np.sqrt(len(samples))
     assert (np.abs(means - exact) < 5 * errors).all()
+
+
+def test_an_error_that_is_wanted(tracker):
+    """Of an observable with two bases; `plan` says about how many shots that takes."""
+
+    def circuit(x):
+        qml.RX(x[0], wires=0)
+        qml.RY(x[1], wires=1)
+        qml.CNOT([0, 1])
+        return qml.expval(3 * qml.Z(0) @ qml.Z(1) + qml.X(0) + 0.5 * qml.Z(0))
+
+    x = tf.constant([0.4, 0.9], tf.float64)
+    shots = qshift.Shots(error=0.05)
+    node = qshift.QNode(circuit, qshift.device("simulator"), shots=shots, seed=3)
+    plan = node.plan(x, order=1)
+    assert plan.orders[0].shots == pytest.approx((9 + 1 + 0.25) / 0.05**2, rel=1e-3)
+    assert plan.orders[0].batches == 2 and plan.pilot == 0.15
+    exact = qshift.derivatives(node.update(shots=None), x)
+    found = [qshift.derivatives(node, x, errors=True) for _ in range(30)]
+    squares, owed = [], []
+    for each in found:
+        for (value, error), right in zip(each, exact, strict=True):
+            squares.append(np.ravel(value - right) ** 2)
+            owed.append(np.ravel(error) ** 2)
+    squares, owed = np.concatenate(squares), np.concatenate(owed)
+    assert 0.9 * 0.05 < np.sqrt(owed.mean()) < 1.05 * 0.05
+    assert 0.8 * 0.05 < np.sqrt(squares.mean()) < 1.2 * 0.05
+    assert tracker.totals["shots"] / 30 < plan.shots
+    # Half the error takes four times as many shots.
+    tracker.reset()
+    qshift.derivatives(node, x, order=0)
+    once = tracker.totals["shots"]
+    finer = node.update(shots=qshift.Shots(error=0.025))
+    qshift.derivatives(finer, x, order=0)
+    assert tracker.totals["shots"] == pytest.approx(5 * once, rel=0.1)
+
+
+def test_an_error_needs_a_device_that_tells_it():
+    equal = qml.device("reference.qubit", wires=2)
+    node = qshift.QNode(rotations(2), equal, shots=qshift.Shots(error=0.1))
+    with pytest.raises(UnsupportedError, match="same number of shots"):
+        node(tf.constant(POINT[:2]))
+    device = qml.device("default.mixed", wires=1)
+
+    def circuit(x):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0) + 0.5 * qml.X(0))
+
+    node = qshift.QNode(circuit, device, shots=qshift.Shots(error=0.1))
+    with pytest.raises(UnsupportedError, match="does not follow from its value"):
+        node(tf.constant(0.3))
 
 
 def test_a_total_needs_a_device_that_spreads_it():
@@ -247,6 +299,24 @@ def test_order_by_order_and_together(device, tracker):
     exact = qshift.derivatives(node.update(shots=None), x, order=2)
     for found, right in zip((value, gradient, hessian), exact, strict=True):
         np.testing.assert_allclose(found, right, atol=6 * 2 / np.sqrt(200))
+
+
+@pytest.mark.parametrize(
+    "shots", [200, qshift.Shots(total=5000), qshift.Shots(per_circuit=200, pilot=0.1)]
+)
+def test_prefetched_orders_are_those_that_are_asked_for_together(shots):
+    """Nested tapes then get what `derivatives` gets, to the last bit."""
+    device, x = qshift.device("simulator"), tf.Variable(POINT[:2])
+    together = qshift.QNode(rotations(2), device, shots=shots, seed=5)
+    one_by_one = qshift.QNode(rotations(2), device, shots=shots, seed=5, prefetch=2)
+    with tf.GradientTape() as outer:
+        with tf.GradientTape() as inner:
+            value = one_by_one(x)
+        gradient = inner.gradient(value, x)
+    hessian = outer.jacobian(gradient, x)
+    expected = qshift.derivatives(together, x, order=2)
+    for found, right in zip((value, gradient, hessian), expected, strict=True):
+        np.testing.assert_allclose(found, right, atol=1e-12)
 
 
 def test_special_angles_and_empty_batches(tracker):

@@ -27,6 +27,7 @@ from qshift.circuits.compiler import Compiled, Compiler
 from qshift.circuits.shared_angles import Joint, Spread, join
 from qshift.errors import UnsupportedError
 from qshift.executors.executor import Executor
+from qshift.executors.variances import of_one_shot
 from qshift.forks import Lock
 from qshift.rules.allocation import LEAST
 from qshift.rules.cost import Plan
@@ -201,6 +202,7 @@ class Preparation:
                 seed=self.executor.seed,
                 numbers=self.executor.numbers,
                 bases=self.executor.bases(run) if spread == "batch" else 1,
+                of_one=of_one_shot(run) if shots.error else None,
             )
             settings |= {"spread": spread, "sampled": sampled, "pilot": bool(shots.pilot)}
         start = functools.partial(Evaluation, circuit, executor, **settings)
@@ -223,19 +225,20 @@ class Preparation:
         """Returns how shots are spread over points; None for exact results.
 
         Raises:
-            UnsupportedError: If a batch was given a total, and the device cannot spread it.
+            UnsupportedError: If a batch was given a total or an error, and the device cannot spread
+                shots.
         """
         if not circuit.shots:
             return None
         asked, allots = self._asked(circuit), self.executor.allots(circuit)
-        if asked.total and not allots:
+        if asked.per_circuit is None and not allots:
             raise UnsupportedError(
                 f"shots={asked}: {self.executor.name} gives all circuits of a batch the same "
                 "number of shots. Give per_circuit, or use a simulator of PennyLane's or a backend "
                 "of Qiskit's."
             )
-        if asked.total:
-            return "batch"
+        if asked.per_circuit is None:
+            return "batch" if asked.error is None else "error"
         if asked is not self._shots and self._objective_of(circuit) == "circuits":
             return "equal"
         if self.executor.has_jobs and asked is not self._shots:
@@ -249,6 +252,11 @@ class Preparation:
             UnsupportedError: If a pilot share was given, and the device has no use for it.
         """
         asked, executor = self._asked(circuit), self.executor
+        if asked.error is not None:
+            # In units of the deviation that a value has where nothing is special about the state.
+            executor.require_errors(circuit)
+            typical = of_one_shot(circuit)[0].max(initial=0.0) ** 0.5 or 1.0
+            return replace(asked, error=asked.error / typical, pilot=asked.pilot or PILOT)
         if asked.pilot:
             if not executor.allots(circuit):
                 raise UnsupportedError(
@@ -301,15 +309,15 @@ class Preparation:
         axes = wanted.axes(circuit, parameters, watched)
         spread = self._spread_of(run)
         own = spread not in (None, "equal")
+        asked = self._spent(run, spread) if run.shots else None
         return Plan.of(
             circuit.planner(self._objective_of(run), spread),
             axes,
             points=int(tensors[0].shape[0]),
-            shots=self._spent(run, spread).number if own else self.executor.shots(run),
+            shots=asked.number if asked and own else self.executor.shots(run),
             bases=self.executor.bases(run) if own else 1,
             numbers=self.executor.numbers,
-            per_batch=spread == "batch",
-            asked=self._spent(run, spread) if run.shots else None,
+            asked=asked,
             adjoint=self._is_adjoint(run),
             jobs=lambda circuits: self.executor.jobs(run, circuits),
             seconds=lambda circuits: self.executor.seconds(run, circuits),

@@ -4,7 +4,7 @@ With a pilot share, a first batch takes a part of each point's shots and estimat
 the values; a second batch spreads the others accordingly. The value of a point is the average of
 both, weighted by the shots that the plan has for them. The plan knows none of the samples, so the
 average is unbiased, which that of all samples alike is not: a point whose first samples seem to
-vary little gets few more.
+vary little gets few more. Where an error is wanted, the second batch is as large as that takes.
 
 Where there are fewer shots than points need, the points are chosen at random, with the chances that
 the plan's shots are for them. What is drawn at a point is divided by the number of shots that it
@@ -23,7 +23,9 @@ from qshift.rules.allocation import LEAST, whole
 from qshift.rules.planner import Index, PlanNode, Point, Step
 from qshift.rules.rounding import rounded, sizes
 from qshift.rules.shifting import Shifter
-from qshift.rules.shots import Shots
+from qshift.rules.shots import LEAST_PILOT, Shots
+
+_LEAST_LEFT = 0.1  # of the variance that is wanted, for new samples
 
 
 class SampledTable(Table):
@@ -44,6 +46,8 @@ class SampledTable(Table):
             M variances, or M * M covariances.
         observed: Whether the covariances are wanted, and results that have been read must stay what
             they are in the table, so that no point is run again for more shots.
+        of_one: Where an error is wanted, the typical and the largest variance of one outcome of
+            each value, float64[M] each.
         numbers: Which numbers of shots the device takes, see `qshift.rules.rounding`.
         bases: In how many bases the shots are drawn; for messages.
     """
@@ -54,6 +58,7 @@ class SampledTable(Table):
         "_errors",
         "_kind",
         "_observed",
+        "_of_one",
         "_sampled",
         "_shots",
         "_variances",
@@ -70,12 +75,13 @@ class SampledTable(Table):
         number: int = 0,
         errors: int = 0,
         observed: bool = False,
+        of_one: tuple[np.ndarray, np.ndarray] | None = None,
         numbers: str = "any",
         bases: int = 1,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
         self._shots, self._chance, self._kind = shots, (seed, number), numbers
-        self._bases = bases
+        self._bases, self._of_one = bases, of_one
         self._errors, self._observed = errors, observed
         self._variances = np.empty((0, len(parameters), errors)) if errors else None
         # The shots of the points, as they were planned.
@@ -125,9 +131,15 @@ class SampledTable(Table):
             values, variances = self._at_random(points, planned, function)
         elif shots.has_pilot(in_all, len(points)):
             places = np.append(np.arange(len(old), len(old) + new), again)
-            importance = self._importance(step, indices)[:, places, None] * part[:, :, 0] ** 2
+            importance = self._importance(step, indices)
+            allowed = None
+            if shots.error is not None:
+                kept = np.ones((len(old), *part.shape[1:]))
+                kept[again] = (1 - part[new:]) ** 2
+                allowed = self._allowed(importance[:, : len(old)], kept, indices)
+            weights = importance[:, places, None] * part[:, :, 0] ** 2
             numbers = planned.astype(np.int64)
-            values, variances = self._in_two_batches(points, numbers, importance, function)
+            values, variances = self._in_two_batches(points, numbers, weights, allowed, function)
         else:
             values, variances = self._drawn(points, planned.astype(np.int64), function)
         values, variances = part * values, part**2 * variances
@@ -199,11 +211,40 @@ class SampledTable(Table):
             squares = np.einsum("knm,knl->knml", values, values).reshape(variances.shape)
         return times * values, times**2 * variances + times * chance * squares
 
+    def _allowed(
+        self, importance: np.ndarray, kept: np.ndarray, indices: tuple[Index, ...]
+    ) -> np.ndarray:
+        """Returns what summed variance new samples may have for the error that is wanted,
+        float64[N].
+
+        Args:
+            importance: float64[M, K], of the variances of the K old values.
+            kept: float64[K, N, 1], which part of these variances stays.
+            indices: The derivatives.
+        """
+        assert self._shots.error is not None and self._variances is not None
+        typical, _ = self._scales()
+        wanted = self._node.planner.mask(indices).sum() * self._shots.error**2 * typical
+        held = np.einsum("mk,knm->n", importance, kept * self._of_each(self._variances))
+        # Not reached only if old values vary more than they seemed to, or must stay what they are.
+        return np.maximum(wanted - held, _LEAST_LEFT * wanted)
+
+    def _of_each(self, variances: np.ndarray) -> np.ndarray:
+        """Returns the variances of M values, given these or all covariances."""
+        return variances[:, :, :: self._values.shape[2] + 1] if self._observed else variances
+
+    def _scales(self) -> tuple[float, float]:
+        """Returns the typical and the largest variance of one outcome, of all values."""
+        assert self._of_one is not None
+        typical, largest = (float(each.max(initial=0.0)) for each in self._of_one)
+        return typical or 1.0, largest or 1.0
+
     def _in_two_batches(
         self,
         points: Sequence[Point],
         numbers: np.ndarray,
         importance: np.ndarray,
+        allowed: np.ndarray | None,
         function: Callable,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draws a part of the samples, and spreads the others by the variances of these.
@@ -212,23 +253,37 @@ class SampledTable(Table):
             points: K points.
             numbers: int64[K, N], the shots that the plan has for them.
             importance: float64[M, K, N], of the variance of each value.
+            allowed: float64[N], the summed variance that is allowed; None for as many shots as are
+                planned.
             function: As for `partials`.
 
         Returns:
             Values and variances, float64[K, N, M].
         """
-        least = self._shots.least
+        least, share, planned = self._shots.least, self._shots.pilot or 1.0, numbers
         size = sizes(numbers, self._kind)
-        first = size * np.ceil(np.maximum(self._shots.pilot * numbers, least) / size)
-        first = np.minimum(first, numbers).astype(np.int64)
+        if allowed is not None:
+            # As many as the largest variances would take, so that the first are not too many.
+            typical, largest = self._scales()
+            planned = np.maximum(np.ceil(numbers * (largest / typical)), 2 * LEAST_PILOT)
+            numbers = np.maximum(numbers, LEAST_PILOT / share)
+        first = size * np.ceil(np.maximum(np.ceil(share * numbers), least) / size)
+        if allowed is None:
+            first = np.minimum(first, planned)
+        planned, first = np.maximum(planned, first), first.astype(np.int64)
         values, variances = self._drawn(points, first, function)
-        part = first / numbers  # not by the shots of the second batch, which depend on these values
-        of_each = variances[:, :, :: values.shape[2] + 1] if self._observed else variances
+        part = first / planned  # not by the shots of the second batch, which depend on these values
+        of_each = self._of_each(variances)
         wanted = np.einsum("mkn,knm->kn", importance, of_each * first[:, :, None])
         wanted = (1 - part) * np.sqrt(np.where(np.isfinite(wanted), wanted, 0.0))
-        left = numbers - first
-        wanted = np.where(wanted.any(axis=0), wanted, left)
-        wanted *= left.sum(axis=0) / np.maximum(wanted.sum(axis=0), 1e-300)
+        in_all = (planned - first).sum(axis=0)
+        if allowed is not None:
+            owed = np.einsum("mkn,knm->kn", importance, of_each) * part**2
+            rest = np.maximum(allowed - owed.sum(axis=0), _LEAST_LEFT * allowed)
+            # Where angles are no numbers, nothing is run.
+            in_all = np.ceil(wanted.sum(axis=0) ** 2 / np.where(np.isfinite(rest), rest, 1.0))
+        wanted = np.where(wanted.any(axis=0), wanted, planned - first)
+        wanted *= in_all / np.maximum(wanted.sum(axis=0), 1e-300)
         second = rounded(wanted, self._offsets(1), np.where(part < 1, least, 0), self._kind)
         more, their_variances = self._drawn(points, second, function)
         # The larger batch says more about the variance of a shot.

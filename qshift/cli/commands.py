@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import combinations_with_replacement, islice
@@ -23,7 +24,7 @@ from rich.table import Table
 import qshift
 from qshift.api import profiles
 from qshift.cli import programs
-from qshift.errors import QShiftError
+from qshift.errors import QShiftError, UnsupportedError
 from qshift.inputs import said
 
 if TYPE_CHECKING:
@@ -68,10 +69,12 @@ def evaluate(options: argparse.Namespace) -> int:
     run = _Run.of(options)
     import tensorflow as tf
 
+    from qshift.api.estimate import Estimate
+
     if options.order and not run.x.size:
         raise CommandError(f"{run.program.name} has no parameters; give --order 0")
     shapes: list[tuple[int, ...]] = []
-    is_table = False
+    is_table, x = False, tf.constant(run.x)
 
     def values(x: np.ndarray) -> Any:
         nonlocal is_table
@@ -81,27 +84,38 @@ def evaluate(options: argparse.Namespace) -> int:
         shapes[:] = [tuple(result.shape) for result in results]
         return tf.concat([tf.reshape(result, [-1]) for result in results], axis=0)
 
+    errors: list[list[np.ndarray]] | None = None
     with qshift.Tracker() as tracker:
-        found = qshift.derivatives(values, tf.constant(run.x), order=options.order)
+        found = _with_errors(run, values, x, options.order)
+        if found is None:
+            found = qshift.derivatives(values, x, order=options.order)
+    shapes = shapes or [tuple(found[0].value.shape)]
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
-    # All derivatives of the first measurement, then those of the next.
-    measurements = [
-        [part.reshape(shape + part.shape[1:]) for part in parts]
-        for shape, *parts in zip(shapes, *(np.split(d.numpy(), ends) for d in found), strict=True)
-    ]
+
+    def by_measurement(found: Sequence[Any]) -> list[list[np.ndarray]]:
+        """All derivatives of the first measurement, then those of the next."""
+        flat = [np.reshape(d, (-1, *[run.x.size] * k)) for k, d in enumerate(found)]
+        each = zip(shapes, *(np.split(d, ends) for d in flat), strict=True)
+        return [[part.reshape(shape + part.shape[1:]) for part in parts] for shape, *parts in each]
+
+    if isinstance(found[0], Estimate):
+        errors = by_measurement([each.error for each in found])
+        found = [each.value for each in found]
+    measurements = by_measurement(found)
     if options.npz:
         with options.npz.open("wb") as file:
-            np.savez(
-                file,
-                parameters=run.labels,
-                **{
-                    f"order{k}" + f"_m{m}" * (len(measurements) > 1): derivative
-                    for m, derivatives in enumerate(measurements)
-                    for k, derivative in enumerate(derivatives)
-                },
-            )
-    listed = [[derivative.tolist() for derivative in each] for each in measurements]
-    content = {"derivatives": listed[0] if len(listed) == 1 else listed}
+            arrays: dict[str, Any] = {
+                f"{name}{k}" + f"_m{m}" * (len(measurements) > 1): derivative
+                for name, each in (("order", measurements), ("error", errors or ()))
+                for m, derivatives in enumerate(each)
+                for k, derivative in enumerate(derivatives)
+            }
+            np.savez(file, parameters=run.labels, **arrays)
+    content = {}
+    for name, numbers in (("derivatives", measurements), ("errors", errors)):
+        if numbers is not None:
+            listed = [[derivative.tolist() for derivative in each] for each in numbers]
+            content[name] = listed[0] if len(listed) == 1 else listed
     content = run.about() | content | {"executed": tracker.totals}
     names: list[str | None] = [None] * len(measurements)
     if len(measurements) > 1 and not is_table:
@@ -109,11 +123,24 @@ def evaluate(options: argparse.Namespace) -> int:
         if len(tape.measurements) == len(measurements):  # not so with a shot vector
             names = [repr(each) for each in tape.measurements]
     tables = [
-        _derivatives_table(run, each, name) for each, name in zip(measurements, names, strict=True)
+        _derivatives_table(run, each, name, errors[m] if errors else None)
+        for m, (each, name) in enumerate(zip(measurements, names, strict=True))
     ]
     executed = f"{tracker.totals['circuits']:,} circuits executed"
     show(options, content, run.title, *tables, executed, written=options.npz)
     return 0
+
+
+def _with_errors(run: _Run, values: Callable, x: Any, order: int) -> Sequence[Any] | None:
+    """Returns the derivatives of a program with their standard errors; None without shots, and
+    where the device does not tell errors, which it says before it runs anything."""
+    if not run.qnode.shots:
+        return None
+    # A qnode with one result has a short way.
+    alone = run.qnode.prepare([x], []) is not None
+    with contextlib.suppress(UnsupportedError):
+        return qshift.derivatives(run.qnode if alone else values, x, order=order, errors=True)
+    return None
 
 
 def minimize(options: argparse.Namespace) -> int:
@@ -303,19 +330,30 @@ def show(
         print(f"Written: {out}")
 
 
-def _derivatives_table(run: _Run, derivatives: list[np.ndarray], name: str | None) -> Table:
-    """Returns a table of the distinct partial derivatives, or the first ones of many."""
+def _derivatives_table(
+    run: _Run,
+    derivatives: list[np.ndarray],
+    name: str | None,
+    errors: list[np.ndarray] | None,
+) -> Table:
+    """Returns a table of the distinct partial derivatives, or the first ones of many, and of their
+    standard errors where these are known."""
     table = Table(title=name, title_justify="left")
     table.add_column("order", justify="right")
     table.add_column("by", overflow="fold")
     table.add_column("value", justify="right", overflow="fold")
+    if errors:
+        table.add_column("error", justify="right", overflow="fold")
     number: Any = {"float": "{:.10g}".format}
     for order, derivative in enumerate(derivatives):
         rows = list(islice(combinations_with_replacement(range(run.x.size), order), _MOST_ROWS + 1))
         for index in rows[:_MOST_ROWS]:
             place: tuple[Any, ...] = (..., *index)
-            value = np.array2string(derivative[place], formatter=number)
-            table.add_row(str(order), " ".join(run.labels[i] for i in index), value)
+            numbers = [np.array2string(derivative[place], formatter=number)]
+            if errors:
+                rounded: Any = {"float": "{:.2g}".format}
+                numbers.append(np.array2string(errors[order][place], formatter=rounded))
+            table.add_row(str(order), " ".join(run.labels[i] for i in index), *numbers)
         if len(rows) > _MOST_ROWS:
             table.add_row("", "...", "all of them: --json or --npz")
         table.add_section()
@@ -329,7 +367,9 @@ def _result_table(run: _Run, result: Result) -> Table:
     table.add_column(justify="right")
     shots = run.qnode.shots.total_shots
     digits = 1 + math.ceil(math.log10(shots) / 2) if shots else 10  # one more than are certain
-    table.add_row("value", f"{result.value:.{digits}f}")
+    error = result.history[-1].value_error
+    known = "" if error is None else f" +- {error:.2g}"
+    table.add_row("value", f"{result.value:.{digits}f}{known}")
     table.add_row("gradient norm", f"{result.gradient_norm:.3g}")
     table.add_row("steps", str(result.steps))
     table.add_row("circuits executed", f"{result.circuits:,}")

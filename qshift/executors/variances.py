@@ -45,6 +45,27 @@ def variance_of_mean(
     return np.asarray(np.maximum(spread, 0.0) / shots)
 
 
+def of_one_shot(circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the variance of one outcome of each value, float64[M] each: what it is where all
+    outcomes are equally likely, and the largest there is."""
+    typical: list[float] = []
+    largest: list[float] = []
+    for measurement, size in zip(circuit.measurements, circuit.sizes, strict=True):
+        words = None if measurement.obs is None else measurement.obs.pauli_rep
+        if isinstance(measurement, ProbabilityMP):
+            typical += [(1 - 1 / size) / size] * size
+            largest += [0.25] * size
+        elif words is not None:
+            norms = np.array([abs(coefficient) for word, coefficient in words.items() if word])
+            typical.append(float((norms**2).sum()))
+            largest.append(float(norms.sum() ** 2))
+        else:
+            values = np.real(measurement.eigvals())
+            typical.append(float(values.var()))
+            largest.append(float(np.ptp(values)) ** 2 / 4)
+    return np.array(typical), np.array(largest)
+
+
 def covariance_of_means(
     means: np.ndarray,
     products: np.ndarray,

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from qshift.errors import QShiftError
+from qshift.errors import QShiftError, UnsupportedError
 from qshift.inputs import did_you_mean, is_integer, is_real
 from qshift.optimize.checkpoint import Checkpoint, State, identify
 from qshift.optimize.result import Point, Result
@@ -222,18 +222,20 @@ def minimize(
             x, step = state.x, len(state.history)
             order = 1 if step == steps else method.order  # no step follows the last point
             with Tracker() as tracker:
-                value, gradient, hessian = derivatives(x.astype(x0.dtype), order, step)
+                (value, gradient, hessian), errors = derivatives(x.astype(x0.dtype), order, step)
                 norm = float(np.linalg.norm(gradient))
                 if order < method.order and norm <= tolerance:
                     # Only the Hessian shows whether this is a minimum.
-                    value, gradient, hessian = derivatives(x.astype(x0.dtype), method.order, step)
+                    (value, gradient, hessian), errors = derivatives(
+                        x.astype(x0.dtype), method.order, step
+                    )
             lowest = largest = None
             if hessian is not None:
                 curvatures = np.linalg.eigvalsh(hessian)
                 lowest, largest = float(curvatures[0]), float(np.abs(curvatures).max())
                 hessian = hessian + damping * np.eye(x.size)
             circuits = spent + tracker.totals["circuits"]
-            state.history.append(Point(x, value, norm, lowest, circuits, largest))
+            state.history.append(Point(x, value, norm, lowest, circuits, largest, *errors))
             state.x, spent = None, 0
             if not finished() and uphill():
                 state.memory["halvings"] += 1
@@ -297,7 +299,8 @@ def _method(
 
 
 def _compiled(fn: Callable, diagonal: bool) -> Callable:
-    """Returns the function from a point and an order to value, gradient and Hessian.
+    """Returns the function from a point and an order to value, gradient and Hessian, and the errors
+    of value and gradient as `Point` has them.
 
     These are a float, float64[n] and float64[n, n] for n entries of the point; at order 1, None
     takes the place of the Hessian. With `diagonal`, entries off the Hessian's diagonal are zero.
@@ -306,6 +309,7 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
     import tensorflow as tf  # Late: importing it takes long.
 
     import qshift
+    from qshift.api.affine import AffineCall
     from qshift.api.conversion import as_own
     from qshift.api.derivatives import retracing
     from qshift.autodiff.tracing import call_compiled
@@ -330,24 +334,45 @@ def _compiled(fn: Callable, diagonal: bool) -> Callable:
     def up_to(order: int) -> Callable:
         return tf.function(lambda x: up_to_order(x, order), autograph=False)
 
+    has_errors: dict[int, bool] = {}  # of each order, once it was asked for
+
+    def tells_errors(x: tf.Tensor, order: int) -> bool:
+        if not isinstance(fn, qshift.QNode) or not fn.shots:
+            return False
+        # Where derivatives take tapes, those that tell errors take long.
+        call = AffineCall.of(fn, [x], [x], order)
+        return call is not None and call.call.compiled.circuit.num_values == 1
+
     def evaluate(x: np.ndarray, order: int) -> tuple:
         x = tf.constant(x)
+        if order not in has_errors:
+            has_errors[order] = tells_errors(x, order)
+        if has_errors[order]:
+            try:
+                found = qshift.derivatives(fn, x, order=order, diagonal=diagonal, errors=True)
+                return tuple(each.value for each in found), [each.error for each in found[:2]]
+            except UnsupportedError:  # the device tells no errors, and has run nothing
+                has_errors[order] = False
+        return without_errors(x, order), ()
+
+    def without_errors(x: tf.Tensor, order: int) -> tuple:
         if direct:
             return up_to_order(x, order)
         with retracing():
             return call_compiled(up_to(order), [x], lambda: up_to_order(x, order))
 
-    def derivatives(x: np.ndarray, order: int, step: int) -> tuple:
+    def derivatives(x: np.ndarray, order: int, step: int) -> tuple[tuple, list[float]]:
         if isinstance(fn, qshift.QNode):
             # So that a resumed run draws the same samples, and a Hessian has the gradient's points.
             fn.calls.made = step
-        value, *found = evaluate(x, order)
+        (value, *found), errors = evaluate(x, order)
         found = [np.reshape(d, -1) for d in (checked(value), *found)]
         if len(found) > 2:
             found[2] = np.diag(found[2]) if diagonal else found[2].reshape(x.size, x.size)
         if not all(np.all(np.isfinite(each)) for each in found):
             raise ValueError(f"the function or a derivative of it is not finite at x = {x}")
         value, gradient, hessian = (*(each.astype(float) for each in found), None)[:3]
-        return float(value[0]), gradient, hessian
+        sizes = [float(np.linalg.norm(np.ravel(error))) for error in errors]
+        return (float(value[0]), gradient, hessian), sizes
 
     return derivatives

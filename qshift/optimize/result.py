@@ -30,6 +30,11 @@ class Point:
         circuits: How many circuits qshift executed for this point.
         largest_curvature: The largest absolute value of the same eigenvalues or entries, relative
             to which a curvature may be rounding.
+        value_error: The standard error of the value, for a QNode with finite shots whose errors are
+            known; None otherwise.
+        gradient_error: The Euclidean norm of the standard errors of the gradient's entries, as
+            `value_error`. The norm of a gradient is about as large as this where the exact gradient
+            is zero.
     """
 
     x: np.ndarray
@@ -38,6 +43,8 @@ class Point:
     lowest_curvature: float | None
     circuits: int
     largest_curvature: float | None = None
+    value_error: float | None = None
+    gradient_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,11 @@ class Result:
     def value(self) -> float:
         """The function's value at the last point."""
         return self.history[-1].value
+
+    @property
+    def value_error(self) -> float | None:
+        """The standard error of the value at the last point; None if it is not known."""
+        return self.history[-1].value_error
 
     @property
     def gradient_norm(self) -> float:
@@ -128,13 +140,18 @@ class Result:
     def _steps(self) -> str:
         return f"{self.steps} step{'' if self.steps == 1 else 's'}"
 
+    @property
+    def _value(self) -> str:
+        error = self.value_error
+        return f"{self.value:.10g}" if error is None else f"{self.value:.6g} +- {error:.2g}"
+
     def __str__(self) -> str:
-        return f"{self.optimizer}: value {self.value:.10g}, {self.message}"
+        return f"{self.optimizer}: value {self._value}, {self.message}"
 
     def _repr_html_(self) -> str:
         """Returns the result as a table, for notebooks."""
         rows = {
-            "value": f"{self.value:.10g}",
+            "value": self._value,
             "gradient norm": f"{self.gradient_norm:.3g}",
             "steps": f"{self.steps:,}",
             "circuits executed": f"{self.circuits:,}",
@@ -144,7 +161,8 @@ class Result:
         return f"<table><caption>{said}</caption>{body}</table>"
 
     def plot(self, path: str | os.PathLike | None = None, title: str | None = None) -> Figure:
-        """Draws value and gradient norm against the steps.
+        """Draws value and gradient norm against the steps, with bands of 1.96 standard errors where
+        these are known.
 
         Args:
             path: Where to save the figure, in the format of its suffix (``.png``, ``.pdf``,
@@ -169,10 +187,17 @@ class Result:
         # A notebook draws it by this method, also if nobody has imported pyplot.
         vars(figure)["_repr_png_"] = partial(_repr_png_, figure)
         above, below = figure.subplots(2, 1, sharex=True)
-        above.plot([point.value for point in self.history], color="C0", **style)
+        values = np.array([point.value for point in self.history])
+        above.plot(values, color="C0", **style)
         above.set(ylabel="value")
         below.semilogy(norms, color="C1", **style)
         below.set(xlabel="step", ylabel="gradient norm")
+        if all(point.value_error is not None for point in self.history):
+            band = 1.96 * np.array([point.value_error for point in self.history], dtype=float)
+            above.fill_between(range(len(values)), values - band, values + band, alpha=0.25)
+            band = 1.96 * np.array([point.gradient_error for point in self.history], dtype=float)
+            lower = np.maximum(norms - band, norms / 10)  # which a logarithmic axis can show
+            below.fill_between(range(len(norms)), lower, norms + band, color="C1", alpha=0.25)
         spread = np.nanmax(norms) / np.nanmin(norms) if np.any(norms > 0) else np.inf
         if spread < 100:  # the powers of ten alone are too few labels
             below.yaxis.set_major_locator(

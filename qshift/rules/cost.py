@@ -120,7 +120,6 @@ class Plan:
         axes: Sequence[Axes],
         points: int = 1,
         shots: int = 0,
-        per_batch: bool = False,
         bases: int = 1,
         numbers: str = "any",
         asked: Shots | None = None,
@@ -137,9 +136,7 @@ class Plan:
             planner: The circuit's planner.
             axes: Which derivatives: for each axis of each, the parameters that it runs over.
             points: Size of the batch.
-            shots: Shots per circuit.
-            per_batch: Whether all circuits of a batch together take these instead, at each point of
-                the batch of inputs.
+            shots: The unit of the shots: those of a circuit, or of a batch.
             bases: In how many bases the shots are drawn.
             numbers: Which numbers of shots the device takes, see `qshift.rules.rounding`.
             asked: How the shots are spread; None if they are equal.
@@ -167,7 +164,9 @@ class Plan:
                 step = node.request(wanted)
                 node = step.node
             run = len(step.new_points) + len(asked.again(step))
-            taken = shots * (int(run > 0) if per_batch else run)
+            taken = shots * run
+            if step.shots is not None:
+                taken = round(shots * float(step.shots.sum()))
             if asked.are_too_few(taken, run):
                 run, chosen = min(run, taken), True
             circuits = run * points

@@ -1,7 +1,7 @@
 """Plans with finite shots: which points to run, with how many shots each.
 
 With shots, the cost of a plan is the number of its shots times the summed variance of all that is
-wanted, both for values of variance one. The shots are spread in one of three ways:
+wanted, both for values of variance one. The shots are spread in one of four ways:
 
 - ``"own"``: each point of a batch has its own number of shots (`allocation`). All points of a batch
   together take as many as if each took the shots of its circuit. None is run twice.
@@ -30,7 +30,9 @@ from qshift.rules.planner import MOST_REMEMBERED, Index, Planner, PlanNode, Poin
 from qshift.rules.relations import relations
 
 _LESS = 1 - 1e-6  # costs nearer to one another are the same
-SPREADS = ("equal", "own", "batch")
+SPREADS = ("equal", "own", "batch", "error")
+_NEAR = 1.01  # to the variance that is wanted
+_ATTEMPTS = 8
 
 
 class Precision(NamedTuple):
@@ -75,7 +77,7 @@ class SampledPlanner(Planner):
         spectra: One entry per parameter; None where no exact rule is known.
         cones: bool[M, P], True where parameter p can reach measurement m at all.
         objective: ``"circuits"`` or ``"shots"``.
-        spread: ``"own"``, ``"batch"`` or ``"equal"``.
+        spread: One of `SPREADS`.
     """
 
     def __init__(
@@ -161,9 +163,12 @@ class SampledNode(PlanNode):
             held[old:] = 1.0
             found = problem.at(held)
         else:
-            budget = float(new) if self.planner.spread == "own" else float(new > 0)
             repeats = self.planner.spread == "batch" and self.planner.objective == "shots"
-            found = problem.allocated(held, budget, repeats)
+            if self.planner.spread == "error" and new:
+                found = _precise(problem, held, float(weights[needy].sum()))
+            else:
+                budget = float(new) if self.planner.spread == "own" else float(new > 0)
+                found = problem.allocated(held, budget, repeats)
         coefficients = self._with_given(indices, plain.coefficients, needy, found.coefficients)
         sizes = weights @ coefficients.power(2)
         run = found.shots > 0
@@ -210,3 +215,23 @@ class SampledNode(PlanNode):
         parts.append(plain[left])
         places.append(np.array(left, dtype=int))
         return sparse.csr_array(sparse.vstack(parts))[np.argsort(np.concatenate(places))]
+
+
+def _precise(problem: Problem, held: np.ndarray, variance: float) -> Allocation:
+    """Returns as many shots as bring the summed variance down to a given one. Points that have some
+    already may get more of them.
+
+    Args:
+        problem: What is wanted.
+        held: float64[K], the shots that points have already.
+        variance: The summed variance.
+    """
+    budget = problem.allocated(np.zeros_like(held), 1.0).cost / variance
+    for _ in range(_ATTEMPTS):
+        found = problem.allocated(held, budget)
+        excess = found.cost / found.shots.sum() / variance
+        # Without earlier shots the first budget is the one.
+        if not held.any() or 1 / _NEAR < excess < _NEAR:
+            break
+        budget *= excess
+    return found

@@ -1,7 +1,8 @@
-"""Shots as users ask for them: a number for each circuit on the average, or for each batch."""
+"""Shots as users ask for them: a number for each circuit or for each batch, or an error."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from qshift.rules.allocation import LEAST
 from qshift.rules.planner import Step
 
 PILOT = 0.15  # of the shots of a batch, where a total is given and a second batch costs little
-_LEAST_PILOT = 10  # shots of a circuit on the average; fewer say little about a variance
+LEAST_PILOT = 10  # shots of a circuit on the average; fewer say little about a variance
 _LARGEST_PILOT = 0.5
 
 
@@ -38,6 +39,9 @@ class Shots:
             gradient, or with `qshift.derivatives` of all orders together; for each point of a batch
             of inputs. Circuits that a call has run for an earlier batch may be run again, for more
             shots, where the later derivatives depend on them much.
+        error: The standard error that is wanted instead: of the value; of the gradient or of all
+            that a batch is asked for, the root of the mean square. From a pilot share of the shots
+            the variances are estimated, and then as many are added as bring the error there.
         least: No circuit takes fewer shots than this, at least 2. Where a total is less than 2 for
             each, circuits are chosen at random: results stay unbiased, and their errors are those
             of the plan. A larger number that is given and that the total does not allow is an
@@ -46,12 +50,13 @@ class Shots:
         pilot: The part of the shots from which the variances of all results are estimated before
             the rest is spread accordingly, at most 0.5: circuits whose results vary little then
             get few of the rest. All shots count in the results, which stay unbiased. Each circuit
-            is run twice, in two batches, on hardware in two jobs. By default 0.15 with `total` on
-            simulators, and 0 elsewhere. Where it is less than 10 shots of a circuit, there is none.
+            is run twice, in two batches, on hardware in two jobs. By default 0.15 with `error`, and
+            with `total` on simulators, and 0 elsewhere. Where it is less than 10 shots of a
+            circuit, there is none.
 
     Raises:
-        ValueError: If there is not exactly one of `per_circuit` and `total`, or a number is too
-            small or too large.
+        ValueError: If there is not exactly one of `per_circuit`, `total` and `error`, or a number
+            is too small or too large.
 
     Example:
         >>> @qshift.qnode(qshift.device("simulator"), shots=qshift.Shots(total=10_000))
@@ -62,15 +67,23 @@ class Shots:
 
     per_circuit: int | None = None
     total: int | None = None
+    error: float | None = None
     least: int = LEAST
     equal: bool = False
     pilot: float | None = None
 
     def __post_init__(self) -> None:
-        if (self.per_circuit is None) == (self.total is None):
+        if [self.per_circuit, self.total, self.error].count(None) != 2:
             raise ValueError(
                 "Shots takes either per_circuit, a number of shots for each circuit on the "
-                f"average, or total, a number for each batch; got {self}."
+                "average, or total, a number for each batch, or error, the standard error that is "
+                f"wanted; got {self}."
+            )
+        if self.error is not None and not (
+            is_real(self.error) and 0 < self.error < math.inf and self.error**2
+        ):
+            raise ValueError(
+                f"Shots takes error as a standard error, a number above 0, got {self.error!r}."
             )
         for name, smallest in (("per_circuit", 1), ("total", 1), ("least", LEAST)):
             number = getattr(self, name)
@@ -78,10 +91,16 @@ class Shots:
                 raise ValueError(
                     f"Shots takes {name} as a whole number of {smallest} or more, got {number!r}."
                 )
-        if self.equal and self.total is not None:
+        if self.equal and self.per_circuit is None:
+            given = "total" if self.error is None else "error"
             raise ValueError(
-                "Shots(total=..., equal=True): equal shots are given for each circuit. Give "
+                f"Shots({given}=..., equal=True): equal shots are given for each circuit. Give "
                 "per_circuit, or leave equal out."
+            )
+        if self.error is not None and self.pilot == 0:
+            raise ValueError(
+                "Shots(error=..., pilot=0): how many shots an error takes is estimated from a "
+                "pilot share. Give one, or leave pilot out."
             )
         if self.pilot is not None:
             if not is_real(self.pilot) or not 0 <= self.pilot <= _LARGEST_PILOT:
@@ -103,7 +122,10 @@ class Shots:
 
     @property
     def number(self) -> int:
-        """The number that is given."""
+        """The number that is given; with an error, the shots of a single value whose outcomes have
+        variance one."""
+        if self.error is not None:
+            return math.ceil(1 / self.error**2)
         return int(self.per_circuit or self.total or 0)
 
     def again(self, step: Step) -> np.ndarray:
@@ -134,4 +156,6 @@ class Shots:
             shots: The shots of the batch, at one point of a batch of inputs.
             circuits: How many circuits they are for.
         """
-        return bool(self.pilot) and shots * (self.pilot or 0.0) >= _LEAST_PILOT * circuits
+        if self.error is not None:
+            return True
+        return bool(self.pilot) and shots * (self.pilot or 0.0) >= LEAST_PILOT * circuits

@@ -47,19 +47,23 @@ class Measured:
         noise: How large that part would be without a bias.
     """
 
-    def __init__(self, coins, x, requests, shots, spectrum=(1.0,), spread="own", rows=4000):
+    def __init__(
+        self, coins, x, requests, shots, spectrum=(1.0,), spread="own", rows=4000, largest=None
+    ):
         p = len(x)
         cones = np.ones((len(coins.factors), p), dtype=bool)
         made = planner([Frequencies(spectrum)] * p, cones, "shots", spread)
         shifted = Shifter(made.spectra, str)
+        of_one = coins.factors**2, coins.factors**2
         self.table = SampledTable(
             len(coins.factors),
             np.tile(x, (rows, 1)),
             made.root,
             shifted,
             shots,
-            1,
+            seed=1,
             errors=len(coins.factors),
+            of_one=of_one if largest is None else (of_one[0], largest),
         )
         self.found = np.concatenate([self.table.partials(each, coins) for each in requests])
         whole = made.root.request(tuple(itertools.chain(*requests)))
@@ -69,6 +73,7 @@ class Measured:
         self.cost = self.shots * ((self.found - exact) ** 2).mean(axis=1).sum()
         self.bias = self.shots * ((self.found.mean(axis=1, keepdims=True) - exact) ** 2).sum()
         self.noise = self.cost / rows
+        self.squares = ((self.found - exact) ** 2).mean(axis=1)
         sizes = np.asarray(whole.coefficients.power(2).sum(axis=0))
         variances = coins.factors**2 - coins.exact(points) ** 2
         self.by_plan = whole.node.shots.sum() * ((sizes / whole.node.shots) @ variances).sum()
@@ -168,6 +173,35 @@ def test_chosen_points_are_run_again_in_later_batches():
     assert found.bias < 4 * found.noise
 
 
+@pytest.mark.parametrize("x", [[0.05, 0.1], [0.4, 0.9]])
+@pytest.mark.parametrize("factors, largest", [((1.0,), None), ((0.3, 2.0), (9.0, 9.0))])
+def test_the_error_that_is_wanted(x, factors, largest):
+    """The root mean square error of all results is the one that is wanted, for not more shots than
+    the plan with true variances takes."""
+    coins = Coins(factors)
+    shots = Shots(error=0.02 / max(factors), pilot=0.15)  # in units of the typical deviation
+    largest = None if largest is None else np.array(largest)
+    found = Measured(
+        coins, np.array(x), [up_to(2, 2)], shots, (1.0,), "error", 4000, largest=largest
+    )
+    mean = found.squares.sum() / (6 * len(factors))
+    assert 0.85 * 0.02**2 < mean < 1.03 * 0.02**2
+    # First samples weigh less where variances may be larger than is typical.
+    assert found.cost < (1.15 if largest is None else 1.35) * found.by_plan
+    assert found.bias < 4 * found.noise
+
+
+def test_the_error_that_is_wanted_order_by_order():
+    """Each batch reaches it, with what earlier ones have drawn."""
+    requests = [up_to(2, 0), tuple(multi_indices(range(2), 1)), tuple(multi_indices(range(2), 2))]
+    coins, shots = Coins(), Shots(error=0.03, pilot=0.15)
+    found = Measured(coins, np.array([0.4, 0.9]), requests, shots, spread="error")
+    assert len(coins.batches) == 6
+    for k, each in enumerate(np.split(found.squares, [1, 3])):
+        assert 0.7 * 0.03**2 < each.mean() < 1.1 * 0.03**2, k
+    assert found.bias < 4 * found.noise
+
+
 def test_a_least_number_that_cannot_be():
     with pytest.raises(ValueError, match="9 shots in all, less than 5 for each"):
         Measured(Coins(), NEAR, [up_to(2, 1)], Shots(total=9, least=5), spread="batch", rows=1)
@@ -201,17 +235,36 @@ def test_no_variance_to_go_by(value):
     )
     table.partials(((0,),), constant)
     np.testing.assert_array_equal(batches, [[20, 20], [80, 80]])
+    of_one = np.ones(1), np.ones(1)
+    made = planner([Frequencies((1.0,))], np.ones((1, 1), dtype=bool), "shots", "error")
+    moved = Shifter(made.spectra, str)
+    shots = Shots(error=0.05, pilot=0.15)
+    table = SampledTable(1, np.zeros((1, 1)), made.root, moved, shots, 1, errors=1, of_one=of_one)
+    table.partials(((0,),), constant)
+    np.testing.assert_array_equal(batches[2:], [[30, 30], [2, 2]])
 
 
 @pytest.mark.parametrize(
-    "shots", [Shots(per_circuit=100, pilot=0.2), Shots(total=2), Shots(total=100, least=5)]
+    "shots",
+    [
+        Shots(per_circuit=100, pilot=0.2),
+        Shots(total=2),
+        Shots(total=100, least=5),
+        Shots(error=0.1, pilot=0.2),
+    ],
 )
 def test_an_empty_batch(shots):
     coins = Coins()
-    spread = "batch" if shots.total else "own"
+    spread = "batch" if shots.total else "error" if shots.error else "own"
     made = planner([Frequencies((1.0,))], np.ones((1, 1), dtype=bool), "shots", spread)
     table = SampledTable(
-        1, np.empty((0, 1)), made.root, Shifter(made.spectra, str), shots, errors=1
+        1,
+        np.empty((0, 1)),
+        made.root,
+        Shifter(made.spectra, str),
+        shots,
+        errors=1,
+        of_one=(np.ones(1), np.ones(1)),
     )
     assert table.partials(((), (0,)), coins).shape == (2, 0, 1)
     assert table.deviations(((0,),)).shape[2] == 0

@@ -26,6 +26,11 @@ def two(a, b):
     qml.RX(b[0] * b[1], 1)
     return qml.expval(qml.Z(0) @ qml.Z(1)), qml.probs(wires=0)
 
+def spread(x):
+    qml.RX(x[0], 0)
+    qml.RX(x[1], 0)
+    return qml.var(qml.Z(0))
+
 def damped(x):
     qml.AmplitudeDamping(x, 0)
     return qml.expval(qml.Z(0))
@@ -126,6 +131,35 @@ def test_a_bad_profile_is_reported_and_the_others_are_listed(folder, capsys):
 
 
 # plan
+
+
+@pytest.mark.parametrize("target", ["cosine", "two", "spread"])
+def test_values_of_shots_come_with_errors(run, folder, target):
+    parameters = ["--params", "0.3", "--params", "0.2,0.7"] if target == "two" else ["--params"]
+    parameters = parameters if target == "two" else [*parameters, "0.3,0.2"]
+    command = ("evaluate", f"programs.py:{target}", *parameters)
+    plain = json.loads(run(*command, "--json", "-"))
+    assert "errors" not in plain
+    out = run(*command, "--shots", 200, "--json", "out.json", "--npz", "out.npz")
+    assert re.search(r"value\W+error", out)
+    content = json.loads((folder / "out.json").read_text())
+
+    def flat(each):
+        return sum(map(flat, each), []) if isinstance(each, list) else [each]
+
+    values, errors = flat(content["derivatives"]), flat(content["errors"])
+    exact = flat(plain["derivatives"])
+    assert len(values) == len(errors) == len(exact)
+    assert (np.abs(np.subtract(values, exact)) <= 5 * np.array(errors) + 1e-9).all()
+    assert np.mean(errors) > 0.01
+    with np.load(folder / "out.npz") as arrays:
+        assert sum(name.startswith("error") for name in arrays) * 2 == len(arrays) - 1
+
+
+def test_a_device_that_tells_no_errors(run):
+    command = ("evaluate", "programs.py:cosine", "--params", "0.3,0.2", "--device", "aer-shots")
+    content = json.loads(run(*command, "--json", "-"))
+    assert "errors" not in content and content["executed"]["jobs"] == 1
 
 
 def test_plan_says_what_orders_cost(run, folder):

@@ -13,7 +13,7 @@ from qshift.executors import registry
 from qshift.executors.executor import Call
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.qiskit.device import EstimatorDevice
-from qshift.executors.variances import covariance_of_means, variance_of_mean
+from qshift.executors.variances import covariance_of_means, of_one_shot, variance_of_mean
 
 
 @pytest.mark.parametrize("lowest, highest", [(-1.0, 1.0), (0.0, 1.0), (-3.0, -2.0), (1e6, 1e6 + 1)])
@@ -171,3 +171,25 @@ def test_batches_are_counted(tracker):
     empty = np.empty((0, circuit.num_parameters))
     values, variances = executors()["simulator"].estimates(circuit, empty, Call(1))
     assert values.shape == variances.shape == (0, 7) and tracker.totals["batches"] == 1
+
+
+def test_the_variance_of_one_outcome():
+    """Against all outcomes that there are, equally likely, or half of them each of two."""
+
+    def circuit():
+        return (
+            qml.expval(2 * qml.Z(0) @ qml.Z(1) - qml.X(0) + 5 * qml.I(0)),
+            qml.probs(wires=[0, 1]),
+            qml.expval(qml.Hermitian(np.diag([0.0, 1.0, 2.0, 5.0]), wires=[0, 1])),
+            qml.expval(qml.Projector([1, 0], wires=[0, 1])),
+        )
+
+    tape = qml.tape.make_qscript(circuit)()
+    made = replace(several(100), measurements=tuple(tape.measurements), sizes=(1, 4, 1, 1))
+    typical, largest = of_one_shot(made)
+    sums = np.array([2 * a - b for a in (1, -1) for b in (1, -1)])
+    of_four = np.array([0.0, 1.0, 2.0, 5.0]).var()
+    np.testing.assert_allclose(typical, [sums.var(), *[3 / 16] * 4, of_four, 3 / 16])
+    extremes = [max(abs(sums)) ** 2, *[1 / 4] * 4, np.var([0.0, 5.0])]
+    np.testing.assert_allclose(largest[:6], extremes)
+    assert largest[6] >= 1 / 4  # of a projector, by its Pauli words

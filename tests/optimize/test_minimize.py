@@ -89,7 +89,8 @@ def test_each_step_is_one_batch_of_the_circuits_it_needs(settings, tracker):
     # 1 + 2p + 3 C(p, 2) with the Hessian, which the last point has no use for.
     assert column(result, "circuits").tolist() == [8] * 6 + [5]
     assert tracker.totals["batches"] == 7 and tracker.totals["circuits"] == result.circuits == 53
-    assert len(traced) == 2  # once per order, not per step
+    # Once per order, not per step; with shots, errors take a call in each step.
+    assert len(traced) == 2 + 7 * bool(settings)
     result = minimize(qnode, [0.4, 0.3], "adam", steps=3)
     assert column(result, "circuits").tolist() == [5] * 4
 
@@ -457,3 +458,22 @@ def test_settings_without_a_meaning_are_refused_before_anything_runs(settings, m
 
     with pytest.raises(ValueError, match=message):
         minimize(never, [0.1], **settings)
+
+
+@pytest.mark.parametrize("optimizer", ["newton", "diagonal-newton", "adam"])
+def test_errors_of_values_and_gradients(optimizer, tracker):
+    def energy(x):
+        qml.RX(x[0], wires=0)
+        qml.RY(x[1], wires=0)
+        return qml.expval(qml.Z(0))
+
+    node = qshift.QNode(energy, qshift.device("simulator"), shots=400, seed=1)
+    result = minimize(node, [2.0, 0.3], optimizer, steps=3, tolerance=0.0)
+    assert tracker.totals["circuits"] == result.circuits
+    for point in result.history:
+        exact = np.cos(point.x[0]) * np.cos(point.x[1])
+        assert abs(point.value - exact) < 5 * point.value_error
+        assert 0.001 < point.value_error < 0.06 and 0.01 < point.gradient_error < 0.09
+    # Without shots, and of functions, they are not known.
+    for other in (node.update(shots=None), lambda x: 2 * node(x)):
+        assert minimize(other, [2.0, 0.3], optimizer, steps=0).value_error is None

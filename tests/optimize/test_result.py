@@ -69,6 +69,21 @@ def test_short_logarithmic_axes_have_labels_in_plain_numbers(norms):
     assert len(shown) >= 3
 
 
+def test_bands_of_errors():
+    history = [Point(np.array([0.1]), v, 0.5, None, 8, None, 0.03, 0.2) for v in (1.0, -0.5, -0.9)]
+    found = Result(np.array([0.1]), tuple(history), "adam", 1e-3)
+    assert found.value_error == 0.03
+    assert "value -0.9 +- 0.03," in str(found) and "-0.9 +- 0.03" in found._repr_html_()
+    above, below = found.plot().axes
+    (band,), (norms,) = above.collections, below.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert heights.max() == pytest.approx(1 + 1.96 * 0.03)
+    assert heights.min() == pytest.approx(-0.9 - 1.96 * 0.03)
+    heights = norms.get_paths()[0].vertices[:, 1]
+    assert heights.max() == pytest.approx(0.5 + 1.96 * 0.2) and heights.min() > 0
+    assert not result([1, 0.1]).plot().axes[0].collections
+
+
 def test_a_notebook_draws_the_plot_without_pyplot():
     figure = result([1, 0.1]).plot()
     assert figure._repr_png_().startswith(b"\x89PNG")

@@ -12,6 +12,7 @@ def test_numbers():
     assert Shots(per_circuit=100).number == 100
     assert Shots(total=5000).number == 5000
     assert Shots(per_circuit=1).number == 1
+    assert Shots(error=0.01).number == 10_000 and Shots(error=5).number == 1
     assert qshift.Shots is Shots
     assert pickle.loads(pickle.dumps(Shots(total=10, least=3))) == Shots(total=10, least=3)
 
@@ -29,6 +30,14 @@ def test_numbers():
         ({"total": 10, "equal": True}, "leave equal out"),
         ({"total": 10, "pilot": 0.6}, "pilot as a part of the shots, between 0 and 0.5, got 0.6"),
         ({"total": 10, "pilot": True}, "pilot as a part of the shots"),
+        ({"error": 0.0}, "error as a standard error, a number above 0, got 0.0"),
+        ({"error": -1.0}, "error as a standard error"),
+        ({"error": float("nan")}, "error as a standard error"),
+        ({"error": True}, "error as a standard error"),
+        ({"error": 1e-200}, "error as a standard error"),
+        ({"error": 0.1, "total": 10}, "or error, the standard error that is wanted"),
+        ({"error": 0.1, "equal": True}, "leave equal out"),
+        ({"error": 0.1, "pilot": 0}, "estimated from a pilot share"),
         ({"per_circuit": 10, "pilot": 0.1, "equal": True}, "Leave one of the two out"),
     ],
 )
