@@ -238,7 +238,8 @@ def test_an_error_that_is_wanted(tracker):
     shots = qshift.Shots(error=0.05)
     node = qshift.QNode(circuit, qshift.device("simulator"), shots=shots, seed=3)
     plan = node.plan(x, order=1)
-    assert plan.orders[0].shots == pytest.approx((9 + 1 + 0.25) / 0.05**2, rel=1e-3)
+    # Samples are drawn in both bases.
+    assert plan.orders[0].shots == pytest.approx(2 * (9 + 1 + 0.25) / 0.05**2, rel=1e-3)
     assert plan.orders[0].batches == 2 and plan.pilot == 0.15
     exact = qshift.derivatives(node.update(shots=None), x)
     found = [qshift.derivatives(node, x, errors=True) for _ in range(30)]
