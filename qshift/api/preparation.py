@@ -208,7 +208,12 @@ class Preparation:
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self._is_seeded and bool(run.shots)
         plain = functools.partial(self.executor.in_tensorflow, run)
-        return Program(circuit, columns, active, start, self.calls, reproducible, plain)
+        pulls_back = (
+            self._diff_method in ("best", "adjoint")
+            and run.num_values > 1
+            and self.executor.pulls_back(run)
+        )
+        return Program(circuit, columns, active, start, self.calls, reproducible, plain, pulls_back)
 
     def _objective_of(self, circuit: Circuit) -> str:
         return self._objective or ("shots" if circuit.shots else "circuits")

@@ -194,6 +194,17 @@ class Executor(ABC):
             "Use diff_method='shift' or diff_method='best'."
         )
 
+    def pull_back(self, circuit: Circuit, points: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
+        """Returns exact first derivatives of sums of values, float64[N, P].
+
+        Args:
+            circuit: The circuit.
+            points: One or more points, float64[N, P].
+            cotangents: float64[N, M], the factors of the values in the sum at each point.
+        """
+        sums: np.ndarray = np.einsum("nm,nmp->np", cotangents, self.differentiate(circuit, points))
+        return sums
+
     def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
         """Returns a circuit as a function of TensorFlow ops, from points float64[N, P] to values
         float64[N, M], which a SavedModel can hold.
@@ -213,6 +224,10 @@ class Executor(ABC):
 
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` gives exact derivatives and costs less than shifted circuits."""
+        return False
+
+    def pulls_back(self, circuit: Circuit) -> bool:
+        """Whether `pull_back` takes no longer for many values than for one."""
         return False
 
     def shots(self, circuit: Circuit) -> int:
@@ -335,6 +350,17 @@ class Executor(ABC):
         if opened:
             Tracker.record(batches=1, circuits=len(points))
         return gradients
+
+    def pulled_back(
+        self, circuit: Circuit, points: np.ndarray, cotangents: np.ndarray
+    ) -> np.ndarray:
+        """Returns what `pull_back` does; counts as one batch in `Tracker`."""
+        if not len(points):
+            return np.empty((0, circuit.num_parameters))
+        sums = self.pull_back(circuit, points, cotangents)
+        if opened:
+            Tracker.record(batches=1, circuits=len(points))
+        return sums
 
     def _track(self, circuit: Circuit, points: int, call: Call | None) -> None:
         """Counts a batch that was run for a call."""

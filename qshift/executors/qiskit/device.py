@@ -59,9 +59,9 @@ class EstimatorDevice(qml.devices.Device):
         max_executions: How many circuits times shots one job may have; more are split.
         max_payload: How many bytes, about, one job may have; more are split.
         max_pubs: How many PUBs (circuits with their points) one job may have; None for any number.
-        mixed_shots: Whether PUBs of one job may have different shots, as simulators of this process
-            allow (the default there) and IBM's newer Estimator does not. Where they must not and
-            circuits have shots of their own, circuits that have more are repeated.
+        mixed_shots: How circuits with shots of their own go out: True as PUBs of different shots,
+            the default for simulators in this process; False with one number of shots in a job,
+            where circuits that have more are repeated, as is the default for services.
         copies: How many copies of a circuit run at the same time on different patches of the chip,
             a number or ``"auto"``. Values are means over the patches, and all copies together have
             the shots that are asked for: a k-th of the executions is paid.
@@ -79,8 +79,8 @@ class EstimatorDevice(qml.devices.Device):
             backends that have them. They do not go together with twirled gates.
         max_time: QPU seconds after which a job is cancelled; with a batch or session, seconds after
             which that is closed.
-        **options: Options of `qiskit_ibm_runtime.EstimatorV2`, such as ``resilience_level=1`` or
-            ``twirling={"enable_gates": True}``; SamplerV2 gets those of them that it has. In this
+        **options: Options of the runtime's Estimator, such as ``resilience_level=1`` or
+            ``twirling={"enable_gates": True}``; its Sampler gets those of them that it has. In this
             process they have no effect, and a warning says so.
 
     Raises:
@@ -162,8 +162,9 @@ class EstimatorDevice(qml.devices.Device):
             math.inf if max_pubs is None else max_pubs,
             max_payload,
             self.target.longest_job,
-            mixed=not self.target.is_remote if mixed_shots is None else mixed_shots,
+            mixed=mixed_shots is not False,
         )
+        self.repeats_points = not mixed_shots if mixed_shots is not None else self.target.is_remote
         self.budget = Budget(max_jobs, max_qpu_seconds)
         if max_qpu_seconds is not None and self.target.is_aer:
             reason = f"{self.target.name} says no times; give it with fake: and ibm: backends"

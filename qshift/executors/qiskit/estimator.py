@@ -74,8 +74,7 @@ class EstimatorExecutor(Executor):
         self._target = device.target
         self._seed = () if self.seed is None else tuple(np.atleast_1d(self.seed).tolist())
         self._prepare = Preparation(device.target, device.wires or ())
-        limits = device.limits
-        repeats = not limits.mixed or limits.pubs < _MANY_PUBS
+        repeats = device.repeats_points or device.limits.pubs < _MANY_PUBS
         self.numbers = "multiples" if repeats else "few"
         self._pubs = partial(pubs, self._prepare, repeats=repeats)
 
@@ -277,7 +276,7 @@ class EstimatorExecutor(Executor):
         planned: list[Any] = list(self._pubs(circuit, nowhere, shots))
         loads = [pub.load_of(ready, copies) for pub in planned]
         rows = [range(load.rows) for load in loads]
-        return parcels(planned, rows, self.device.limits, loads), loads
+        return parcels(self._target, planned, rows, self.device.limits, loads), loads
 
     def _seconds(self, jobs: Sequence[Parcel], loads: Sequence[Load]) -> float | None:
         return None if self._target.is_aer else qpu_seconds(jobs, loads.__getitem__)

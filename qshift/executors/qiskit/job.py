@@ -12,7 +12,7 @@ class Submission:
     """A job that is to be submitted by `Target.submit`.
 
     Attributes:
-        primitive: ``"estimator"`` or ``"sampler"``.
+        primitive: ``"estimator"`` or ``"sampler"``, or that of each PUB with commas between.
         pubs: The PUBs, each with its precision, or for a sampler with its shots.
         seed: The seed of a simulator's samples, positive; None for fresh ones.
         exact: Whether all precisions are zero, which hardware cannot do.

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 from cachetools import LRUCache
-from qiskit.quantum_info import PauliList, SparsePauliOp
+from qiskit.quantum_info import SparsePauliOp
 
 from qshift.executors.qiskit import digests
 from qshift.executors.qiskit.job import LocalJob
-from qshift.executors.qiskit.observables import Readings, groups
+from qshift.executors.qiskit.observables import Readings, bases
 from qshift.executors.qiskit.pub_results import Unpacked, unpacked
 from qshift.executors.variances import variance_of_mean
 from qshift.forks import Lock
@@ -51,7 +51,7 @@ class Moments:
                 constant, words = _square(part)
                 self._sums.append((k, mean, None if words is None else self._add(words), constant))
         few = sum(map(len, self.added)) <= _MOST_WORDS
-        self.is_enough = few and groups([*observables, *self.added]) == groups(observables)
+        self.is_enough = few and len(bases([*observables, *self.added])) == len(bases(observables))
         if not self.is_enough:
             self.added = []
 
@@ -78,12 +78,11 @@ def parted(observables: Sequence[SparsePauliOp]) -> list[list[SparsePauliOp]]:
 
     The bases are those that Qiskit's `BackendEstimatorV2` measures in.
     """
-    labels = sorted({label for each in observables for label in each.paulis.to_labels()})
-    bases = PauliList(labels).group_commuting(qubit_wise=True) if labels else []
+    measured = [basis.to_labels() for basis in bases(observables)]
     found = []
     for observable in observables:
         own = dict(zip(observable.paulis.to_labels(), observable.coeffs, strict=True))
-        words = [[(w, own[w]) for w in basis.to_labels() if w in own] for basis in bases]
+        words = [[(w, own[w]) for w in basis if w in own] for basis in measured]
         found.append([SparsePauliOp.from_list(some) for some in words if some])
     return found
 
