@@ -320,14 +320,33 @@ def test_prefetched_orders_are_those_that_are_asked_for_together(shots):
         np.testing.assert_allclose(found, right, atol=1e-12)
 
 
-def test_special_angles_and_empty_batches(tracker):
-    node = qshift.QNode(rotations(2), qshift.device("simulator"), shots=100)
+@pytest.mark.parametrize(
+    "shots",
+    [
+        100,
+        qshift.Shots(total=600),
+        qshift.Shots(total=7),
+        qshift.Shots(per_circuit=100, pilot=0.2),
+        qshift.Shots(error=0.1),
+    ],
+)
+def test_special_angles_and_empty_batches(tracker, shots):
+    node = qshift.QNode(rotations(2), qshift.device("simulator"), shots=shots)
+    near = 6 if shots == qshift.Shots(total=7) else 0.7
     for angle in (0.0, np.pi / 2, np.pi, 2 * np.pi, 1e-9, 1e13, np.nan):
         x = tf.constant([angle, 0.3], tf.float64)
         value, gradient = qshift.derivatives(node, x, order=1)
         right = qshift.derivatives(node.update(shots=None), x, order=1)
-        np.testing.assert_allclose(value, right[0], atol=0.7)
-        np.testing.assert_allclose(gradient, right[1], atol=0.7)
+        np.testing.assert_allclose(value, right[0], atol=near)
+        np.testing.assert_allclose(gradient, right[1], atol=near)
+    # Rows without numbers change nothing for the others.
+    mixed = tf.constant([[0.4, 0.3], [np.nan, 0.3], [np.pi, 0.3]], tf.float64)
+    for order in (0, 2):
+        (found,) = qshift.derivatives(node, mixed, partials=[(0,) * order], batched=0)
+        (right,) = qshift.derivatives(
+            node.update(shots=None), mixed, partials=[(0,) * order], batched=0
+        )
+        np.testing.assert_allclose(found, right, atol=2 * near)
     tracker.reset()
     empty = qshift.derivatives(node, tf.zeros([0, 2], tf.float64), partials=[(), (0,)], batched=0)
     assert [each.shape[0] for each in empty] == [0, 0] and tracker.totals["shots"] == 0
