@@ -1,6 +1,6 @@
 """How much variance a number of shots leaves: measured by sampling, against what no shots can beat.
 
-Run ``python benchmarks/shots.py``; it takes about two minutes. The cost of a plan is the number of
+Run ``python benchmarks/shots.py``; it takes about ten minutes. The cost of a plan is the number of
 its shots times the summed variance of the value and all derivatives up to an order, which does not
 depend on the number. Each function is a product, with a wire or two for each parameter:
 

@@ -43,6 +43,8 @@ nb_merge_streams = True
 
 html_theme = "furo"
 html_title = f"qshift {release}"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_math_renderer = "mathml"
 html_show_sphinx = False
 html_copy_source = False

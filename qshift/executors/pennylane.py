@@ -257,13 +257,18 @@ class PennyLaneExecutor(Executor):
     def _in_groups(
         self, circuit: Circuit, points: np.ndarray, broadcast: bool, call: Call
     ) -> np.ndarray:
-        """Runs the points that have equally many shots together."""
+        """Runs the points that have equally many shots together, or with a seed each by itself."""
         values = np.empty((len(points), circuit.num_values))
-        given = np.asarray(call.shots)
-        for shots in np.unique(given).tolist():
+        given, call = np.asarray(call.shots), replace(call, shots=None)
+        alike = {n: replace(circuit, shots=qml.measurements.Shots(n)) for n in set(given.tolist())}
+        if self.seed is not None:  # in their order, by which equal points are told apart
+            samples = zip(points, given.tolist(), strict=True)
+            return np.concatenate(
+                [self._sample(alike[n], point[None], call) for point, n in samples]
+            )
+        for shots, one in alike.items():
             same = np.flatnonzero(given == shots)
-            alike = replace(circuit, shots=qml.measurements.Shots(shots))
-            values[same] = self._values(alike, points[same], broadcast, replace(call, shots=None))
+            values[same] = self._values(one, points[same], broadcast, call)
         return values
 
     def _sample(self, circuit: Circuit, point: np.ndarray, call: Call) -> np.ndarray:

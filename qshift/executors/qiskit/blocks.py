@@ -7,7 +7,7 @@ job.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from qshift.executors.workers.dispatch import Parcel, share
 from qshift.executors.workers.on_worker import pickled
 from qshift.executors.workers.pools import Workers
 from qshift.forks import Lock
+from qshift.progress import track
 
 POINTS = 16  # of a block
 
@@ -156,20 +157,34 @@ class BlocksJob(LocalJob):
         def store(numbers: range, results: Sequence[list]) -> None:
             found[numbers.start : numbers.stop] = results
 
-        numbers = range(len(self._blocks))
-        if not self._workers:
-            store(numbers, self._here(numbers))
-        else:
-            name = f"qshift-{self._submission.primitive}-{self._target.name}"
-            everything, sizes = [numbers], ChunkSizes(1)
-            shared = share(self._workers, name, everything, sizes, self._here, self._parcel, store)
-            with closing(shared) as stored:
-                for _ in stored:
-                    pass
+        with closing(self._stored(store)) as stored:
+            points = [len(rows) for _, rows, _ in self._blocks]
+            size = lambda numbers: sum(points[numbers.start : numbers.stop])  # noqa: E731
+            for _ in track(stored, sum(points), size, "circuits"):
+                pass
         results = [Unpacked() for _ in self._submission.pubs]
         for block, each in zip(self._blocks, found, strict=True):
             results[block.pub].extend(each)
         return results
+
+    def _stored(
+        self, store: Callable[[range, Sequence[list]], None]
+    ) -> Generator[range, None, None]:
+        """Yields the numbers of blocks whose results are stored."""
+        numbers = range(len(self._blocks))
+        if self._workers:
+            name = f"qshift-{self._submission.primitive}-{self._target.name}"
+            sizes = ChunkSizes(1)
+            return share(self._workers, name, [numbers], sizes, self._here, self._parcel, store)
+        return self._one_by_one(store)
+
+    def _one_by_one(
+        self, store: Callable[[range, Sequence[list]], None]
+    ) -> Generator[range, None, None]:
+        for number in range(len(self._blocks)):
+            block = range(number, number + 1)
+            store(block, self._here(block))
+            yield block
 
     def _here(self, numbers: range) -> list[list]:
         submission = self._submission

@@ -83,6 +83,20 @@ class Basis:
         return np.ascontiguousarray(self.weights[:, value])
 
 
+def portions(bases: Sequence[Basis]) -> np.ndarray:
+    """Returns how the shots of a single value are spread over the bases that contribute to it.
+
+    They are in proportion to the deviations of what the bases contribute, which gives the least
+    variance for their number, if all outcomes are equally likely.
+
+    Returns:
+        float64[B], with the mean one.
+    """
+    contributed = [np.zeros(1) if basis.weights is None else basis.weights for basis in bases]
+    deviations = np.array([weights.std() for weights in contributed])
+    return deviations / (deviations.mean() or 1.0) if deviations.any() else np.ones(len(bases))
+
+
 Words = dict[PauliWord, dict[int, float]]
 
 

@@ -15,12 +15,13 @@ from qshift.errors import UnsupportedError
 from qshift.executors.executor import Call, Executor
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.seeding import generator
-from qshift.executors.simulator.measurement_bases import Basis, NotCoveredError
+from qshift.executors.simulator.measurement_bases import Basis, NotCoveredError, portions
 from qshift.executors.simulator.parallel import spread
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 from qshift.fallbacks import warn_slower
 from qshift.forks import Lock, descendant, in_children
 from qshift.progress import track
+from qshift.rules.allocation import LEAST, whole
 
 if TYPE_CHECKING:
     from qshift.executors.simulator.simulation import Simulation
@@ -303,7 +304,10 @@ class SimulatorExecutor(Executor):
                 found = np.zeros((len(points), size))
                 wider = [size] * (2 if spread is Basis.covariances else 1) if spread else [0]
                 errors = np.zeros((len(points), *wider))
-                for basis, outcomes in zip(bases, probabilities, strict=True):
+                each = [shots] * len(bases)
+                if call.shots is not None and circuit.num_values == 1 and len(bases) > 1:
+                    each = _by_basis(bases, call.shots)
+                for basis, outcomes, shots in zip(bases, probabilities, each, strict=True):
                     drawn = _sample(outcomes, shots, rngs)
                     found[:, basis.columns] += basis.averages(drawn)
                     if spread:
@@ -322,6 +326,13 @@ def _unusual(error: Exception) -> Exception | str | None:
     if not isinstance(error, NotCoveredError):
         return error
     return str(error) or None
+
+
+def _by_basis(bases: Sequence[Basis], shots: np.ndarray) -> Any:
+    """Returns the shots int64[N] of all points in each basis, on the average those that are given,
+    int64[N]."""
+    wanted = portions(bases)[:, None] * shots
+    return whole(wanted, np.full(len(shots), 0.5), np.minimum(shots, LEAST))
 
 
 def _sample(probabilities: Any, shots: Any, rngs: Any) -> Any:

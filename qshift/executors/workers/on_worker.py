@@ -11,7 +11,8 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 import numpy as np
@@ -25,7 +26,11 @@ from qshift.executors.workers import versions
 from qshift.forks import Lock
 from qshift.progress import hidden
 
-VALUES, GRADIENTS = "values", "gradients"
+if TYPE_CHECKING:
+    from qshift.circuits.circuit import Circuit
+    from qshift.executors.executor import Executor
+
+VALUES, GRADIENTS, ESTIMATES, JOINTLY = "values", "gradients", "estimates", "jointly"
 _MOST_LOADED = 64  # circuits
 _LOOK = 1.0  # seconds after which a process looks again whether it still works for somebody
 # Evaluated on a worker by Python's own `eval`, with a pickled task: so the scheduler of a cluster,
@@ -159,19 +164,48 @@ class Parts(NamedTuple):
         executor, circuit = self.maker(self.device, self.seed), self.circuit
 
         def run(
-            kind: str, points: np.ndarray, number: int, draws: Sequence[int] | None
+            kind: str,
+            points: np.ndarray,
+            number: int,
+            draws: Sequence[int] | None,
+            shots: np.ndarray | None,
         ) -> np.ndarray:
-            if kind == GRADIENTS:
-                return executor.differentiate(circuit, points)
             call = Call(number) if draws is None else resumed(circuit, points, number, draws)
             before = sum(call.draws.values())
-            values = executor.run(circuit, points, call)
+            found = computed(executor, kind, circuit, points, replace(call, shots=shots))
             if draws is not None and sum(call.draws.values()) - before != len(points):
                 raise WorkerError(
                     f"{type(executor).__name__}.run draws its samples otherwise than by one "
                     "qshift.executors.seeding.generator for each point, so that several workers "
                     "could draw the same ones. Use that function, or leave workers= out."
                 )
-            return executor.as_numbers("run", values, (len(points), circuit.num_values))
+            return found
 
         return run
+
+
+def computed(
+    executor: Executor, kind: str, circuit: Circuit, points: np.ndarray, call: Call
+) -> np.ndarray:
+    """Returns what an executor finds in this process, with a row for each point.
+
+    Args:
+        executor: The executor.
+        kind: ``"values"``; ``"gradients"``; ``"estimates"``, float64[N, 2, M]: values and their
+            variances; or ``"jointly"``, float64[N, 1 + M, M]: values and their covariances.
+        circuit: The circuit.
+        points: float64[N, P].
+        call: The call, with the shots of these points if they have their own.
+    """
+    if kind == GRADIENTS:
+        return executor.differentiate(circuit, points)
+    shape = (len(points), circuit.num_values)
+    if kind == VALUES:
+        return executor.as_numbers("run", executor.run(circuit, points, call), shape)
+    if kind == ESTIMATES:
+        found, spreads = executor.sample(circuit, points, call)
+        spreads = executor.as_numbers("sample", spreads, shape)[:, None]
+    else:
+        found, spreads = executor.sample_jointly(circuit, points, call)
+        spreads = executor.as_numbers("sample_jointly", spreads, (*shape, circuit.num_values))
+    return np.concatenate([executor.as_numbers("sample", found, shape)[:, None], spreads], axis=1)

@@ -18,7 +18,15 @@ from qshift.executors.executor import Call, Calls, Executor
 from qshift.executors.seeding import counted
 from qshift.executors.workers.chunk_sizes import ChunkSizes, gaps
 from qshift.executors.workers.dispatch import Parcel, share
-from qshift.executors.workers.on_worker import GRADIENTS, VALUES, Parts, pickled
+from qshift.executors.workers.on_worker import (
+    ESTIMATES,
+    GRADIENTS,
+    JOINTLY,
+    VALUES,
+    Parts,
+    computed,
+    pickled,
+)
 from qshift.executors.workers.pools import Workers
 from qshift.forks import Lock
 from qshift.progress import track
@@ -30,7 +38,7 @@ class _Batch:
 
     Attributes:
         circuit: Refers to the circuit.
-        kind: ``"values"`` or ``"gradients"``.
+        kind: What is computed, see `on_worker.computed`.
         points: float64[N, P].
         found: float64[N, ...], the results.
         done: bool[N], whether a row has its result.
@@ -131,18 +139,6 @@ class WorkersExecutor(Executor):
         """See `Executor`."""
         self.local.require_errors(circuit)
 
-    def sample(
-        self, circuit: Circuit, points: np.ndarray, call: Call
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Executor`. Samples whose errors are asked for are drawn in this process."""
-        return self.local.sample(circuit, points, call)
-
-    def sample_jointly(
-        self, circuit: Circuit, points: np.ndarray, call: Call
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """See `sample`."""
-        return self.local.sample_jointly(circuit, points, call)
-
     def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
         """See `Executor`."""
         return self.local.in_tensorflow(circuit)
@@ -151,13 +147,27 @@ class WorkersExecutor(Executor):
 
     def run(self, circuit: Circuit, points: np.ndarray, call: Call) -> np.ndarray:
         """See `Executor`."""
-        if call.shots is not None or not self._can_share(circuit, points):
+        if not self._can_share(circuit, points):
             return self.local.run(circuit, points, call)
-        seed, local = self.seed, self.local
-        if circuit.shots and seed is None:
-            seed, local, calls = self._freshly_seeded()
-            call = Call(next(calls))
-        return self._run(VALUES, circuit, points, seed, local, call)
+        return self._run(VALUES, circuit, points, *self._seeded(circuit, call))
+
+    def sample(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Executor`."""
+        if not self._can_share(circuit, points):
+            return self.local.sample(circuit, points, call)
+        found = self._run(ESTIMATES, circuit, points, *self._seeded(circuit, call))
+        return found[:, 0], found[:, 1]
+
+    def sample_jointly(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Executor`."""
+        if not self._can_share(circuit, points):
+            return self.local.sample_jointly(circuit, points, call)
+        found = self._run(JOINTLY, circuit, points, *self._seeded(circuit, call))
+        return found[:, 0], found[:, 1:]
 
     def differentiate(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """See `Executor`."""
@@ -174,6 +184,13 @@ class WorkersExecutor(Executor):
 
     def _is_tracked(self) -> bool:
         return bool(getattr(getattr(self.device, "tracker", None), "active", False))
+
+    def _seeded(self, circuit: Circuit, call: Call) -> tuple[Any, Executor, Call]:
+        """Returns a seed, an executor that draws samples by it, and the call they are drawn for."""
+        if not circuit.shots or self.seed is not None:
+            return self.seed, self.local, call
+        seed, local, calls = self._freshly_seeded()
+        return seed, local, Call(next(calls), shots=call.shots)
 
     def _freshly_seeded(self) -> tuple[list[int], Executor, Calls]:
         """Returns a seed for samples that need not be repeated, an executor that draws by it, and
@@ -211,11 +228,8 @@ class WorkersExecutor(Executor):
 
         def here(rows: range) -> np.ndarray:
             some = batch.points[rows.start : rows.stop]
-            if kind == GRADIENTS:
-                return local.differentiate(circuit, some)
-            return local.as_numbers("run", local.run(circuit, some, call), (len(some), values))
+            return computed(local, kind, circuit, some, call.part(rows.start, len(rows)))
 
-        values = circuit.num_values
         there = partial(self._parcel, batch, circuit, seed, call)
         name = f"qshift-{kind}-{self.name}"
         shared = share(self._workers, name, left, sizes, here, there, batch.store)
@@ -240,6 +254,9 @@ class WorkersExecutor(Executor):
         shape: tuple[int, ...] = (len(points), circuit.num_values)
         if kind == GRADIENTS:
             shape = (*shape, circuit.num_parameters)
+        if kind in (ESTIMATES, JOINTLY):
+            rows = 1 if kind == ESTIMATES else circuit.num_values
+            shape = (len(points), 1 + rows, circuit.num_values)
         done = np.zeros(len(points), bool)
         return _Batch(weakref.ref(circuit), kind, points.copy(), np.empty(shape), done)
 
@@ -256,7 +273,8 @@ class WorkersExecutor(Executor):
 
         def arguments(rows: range) -> tuple:
             some = slice(rows.start, rows.stop)
-            return batch.kind, batch.points[some], call.number, draws and draws[some]
+            shots = None if call.shots is None else call.shots[some]
+            return batch.kind, batch.points[some], call.number, draws and draws[some], shots
 
         return Parcel(self._parts(circuit, seed), arguments)
 

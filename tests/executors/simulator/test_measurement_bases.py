@@ -10,6 +10,7 @@ from qshift.executors.simulator.measurement_bases import (
     NotCoveredError,
     bases,
     bases_of_words,
+    portions,
     words_of,
 )
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
@@ -194,3 +195,15 @@ def test_weights_are_bounded():
     with pytest.raises(NotCoveredError):
         more = [*measurements, qml.expval(qml.X(0))]
         found_for(more, range(5), few)
+
+
+def test_portions_are_in_proportion_to_deviations():
+    """Words of one basis are independent where all outcomes are equally likely."""
+    z, x, y = qml.Z(0) + 2 * qml.Z(1), 3 * qml.X(0) @ qml.X(1), 0.5 * qml.Y(0)
+    found = found_for([qml.expval(z + x + y + 7 * qml.I(0))], range(2))
+    deviations = np.sqrt([0.25, 5.0, 9.0])
+    assert sorted(portions(found)) == pytest.approx(list(3 * deviations / deviations.sum()))
+    (largest,) = np.flatnonzero(portions(found) == portions(found).max())
+    assert len(found[largest].rotations) == 2  # two Hadamard gates, for X on both wires
+    constant = found_for([qml.expval(7 * qml.I(0))], range(2))
+    np.testing.assert_array_equal(portions(constant), 1.0)

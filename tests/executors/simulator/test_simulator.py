@@ -693,3 +693,27 @@ def test_long_batches_are_the_same_whoever_runs_them(gradients, shots, together)
         alone, shared = run(1), run(3)
     np.testing.assert_array_equal(alone, shared)
     assert tracker.totals["circuits"] == 600 and tracker.totals["batches"] == 2
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_the_shots_of_one_value_are_spread_over_its_bases(seed):
+    """In proportion to what they contribute, where points have shots of their own; half of a pair
+    of entangled qubits is as likely in one state as in the other, in every basis."""
+    (a,) = angles(1)
+    operations = [qml.Hadamard(0), qml.CNOT([0, 1]), qml.RX(a, 0)]
+    observable = qml.Z(0) + 0.3 * qml.X(0) + 0.1 * qml.Y(0) + 2 * qml.I(0)
+    circuit = compiled(operations, [qml.expval(observable)], shots=50)
+    executor, points = make(seed=seed), np.full((6000, 1), 0.7)
+    shots = np.full(6000, 50)
+    values, variances = executor.estimates(circuit, points, Call(1, shots=shots))
+    spread = (1.0 + 0.3 + 0.1) ** 2 / (3 * 50)
+    # The deviation of a variance is sqrt(2 / 6000) of it.
+    assert values.var() == pytest.approx(spread, rel=0.08)
+    assert values.var() < 0.7 * (1.0 + 0.09 + 0.01) / 50
+    assert variances.mean() == pytest.approx(spread, rel=0.08)
+    assert values.mean() == pytest.approx(2.0, abs=5 * np.sqrt(spread / 6000))
+    few = executor(circuit, points[:100], Call(2, shots=np.ones(100, dtype=int)))
+    np.testing.assert_allclose(np.abs(few - 2).max(), 1.4)
+    # Without shots of their own, bases have equally many, as on PennyLane's devices.
+    equal = executor(circuit, points, Call(3))
+    assert equal.var() == pytest.approx((1.0 + 0.09 + 0.01) / 50, rel=0.08)

@@ -3,6 +3,7 @@
 import functools
 import itertools
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pennylane as qml
@@ -114,6 +115,84 @@ def test_gradients_are_equal_to_the_last_bit(workers):
     assert shared.differentiates(circuit) == alone.differentiates(circuit)
     truth = alone.gradients(circuit, points)
     np.testing.assert_array_equal(shared.gradients(circuit, points), truth)
+
+
+OWN = np.random.default_rng(3).integers(1, 300, COUNT)
+
+
+def with_own_shots(runner):
+    """Returns values from samples, each point with its own number of shots, and their errors."""
+    circuit, call = ring(3, 100), Call(5, shots=OWN)
+    points = points_of(circuit)
+    once = runner(circuit, points, call)
+    return [
+        once,
+        *runner.estimates(circuit, points, call),
+        *runner.estimates(circuit, points, Call(6)),
+    ]
+
+
+@functools.cache
+def expected_with_own_shots(name):
+    return with_own_shots(executor(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_own_shots_and_errors_are_equal_to_the_last_bit(name, workers):
+    shared = executor(name, workers)
+    assert shared.allots(ring(3, 100))
+    found = with_own_shots(shared)
+    for one, truth in zip(found, expected_with_own_shots(name), strict=True):
+        np.testing.assert_array_equal(one, truth)
+    assert (found[1] != found[0]).any()  # the second run for the call has other samples
+    # Points with fewer shots have larger errors: by the law of the root, on the average.
+    few, many = (found[2][rows].mean() for rows in (OWN < 30, OWN > 200))
+    assert few > 4 * many
+
+
+def test_covariances_are_equal_to_the_last_bit(threads):
+    circuit, call = ring(3, 100), Call(5, shots=OWN)
+    points, found = points_of(circuit), []
+    for each in (None, threads):
+        runner = executor("lightning.qubit", each)
+        found.append(runner.estimates(circuit, points, replace(call, draws={}), jointly=True))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert found[0][1].shape == (COUNT, 5, 5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_derivatives_and_their_errors_for_any_number_of_workers(count):
+    x = tf.constant(np.linspace(0.1, 2.0, 6))
+
+    def found(workers):
+        device = qml.device("lightning.qubit", wires=3)
+        device.qshift_workers = workers
+
+        @qshift.qnode(device, shots=200, seed=3)
+        def energy(x):
+            for i in range(6):
+                (qml.RX, qml.RY)[i % 2](x[i], i % 3)
+                qml.CNOT([i % 3, (i + 1) % 3])
+            return qml.expval(qml.Z(0) @ qml.X(2))
+
+        estimates = qshift.derivatives(energy, x, order=2, errors=True)
+        assert energy.plan(x, order=2).precision is not None  # its points have their own shots
+        return [each.numpy() for estimate in estimates for each in estimate]
+
+    with ThreadPoolExecutor(count) as pool:
+        shared = found(Workers(pool))
+    for one, other in zip(shared, found(None), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_has_no_errors_is_refused_before_anything_runs(threads, restored):
+    circuit = several(40)
+    shared = on_own_device(OwnExecutor, threads, 3)
+    with pytest.raises(UnsupportedError, match="tests.own returns values without their errors"):
+        shared.require_errors(circuit)
+    with pytest.raises(UnsupportedError, match="tests.own returns values without their errors"):
+        shared.estimates(circuit, points_of(circuit), Call(1))
 
 
 def test_no_workers_are_this_process():
