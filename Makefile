@@ -35,7 +35,7 @@ MINUTES ?= 10
 
 # What Qiskit and its runtime client have a part in.
 HARDWARE := tests/executors/qiskit tests/service tests/cli/test_jobs.py tests/cli/test_openqasm.py \
-    tests/test_packaging.py
+    tests/cli/test_openqasm_definitions.py tests/test_packaging.py
 
 .PHONY: demo demo-cluster test test-newest fuzz bench notebooks docs lint dist
 

@@ -11,7 +11,7 @@ from qshift.errors import MissingExtraError
 EXTRAS = {
     "qiskit": (
         *("qiskit", "qiskit_aer", "qiskit_ibm_runtime"),
-        *("psutil", "pydantic", "requests", "urllib3"),
+        *("psutil", "pydantic", "requests", "rustworkx", "urllib3"),
     ),
     "qasm": ("qiskit", "openqasm3", "qiskit_qasm3_import", "sympy"),
     "workers": ("loky",),

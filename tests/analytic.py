@@ -58,6 +58,7 @@ class Executor:
         self.batches = []  # of values
         self.answers = []
         self.gradient_batches = []
+        self.pulled_batches = []  # of derivatives of sums of values
         self.rng = np.random.default_rng(0)
         self.noise = noise
 
@@ -71,6 +72,11 @@ class Executor:
         self.gradient_batches.append(points)
         return circuit.partials(points, orders(circuit.num_parameters, 1))
 
+    def pulled_back(self, circuit, points, cotangents):
+        self.pulled_batches.append(points)
+        gradients = circuit.partials(points, orders(circuit.num_parameters, 1))
+        return np.einsum("nm,nmp->np", cotangents, gradients)
+
     @property
     def sizes(self):
         return [len(batch) for batch in self.batches]
@@ -78,6 +84,10 @@ class Executor:
     @property
     def gradient_sizes(self):
         return [len(batch) for batch in self.gradient_batches]
+
+    @property
+    def pulled_sizes(self):
+        return [len(batch) for batch in self.pulled_batches]
 
 
 def run_at_once(functions):

@@ -22,7 +22,7 @@ import zlib
 import pennylane as qml
 import pytest
 import threadpoolctl
-from service import Loopback
+from service import Loopback, sockets
 
 import qshift
 
@@ -97,21 +97,7 @@ def thorough(request) -> bool:
     return request.config.getoption("--thorough")
 
 
-def _stay_here(event, arguments):
-    """Refuses connections to any other machine, token services included."""
-    if event == "socket.connect":
-        address = arguments[1]
-        host = address[0] if isinstance(address, tuple) else "localhost"
-    elif event == "socket.getaddrinfo":
-        host = arguments[0] or "localhost"
-    else:
-        return
-    host = host.decode() if isinstance(host, bytes) else host
-    if host not in ("localhost", "::1") and not host.startswith("127."):
-        raise PermissionError(f"a test tried to reach {host}")
-
-
-sys.addaudithook(_stay_here)
+sockets.stay_here()
 
 
 @pytest.fixture(autouse=True)

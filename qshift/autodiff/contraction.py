@@ -29,6 +29,13 @@ def one_order_up(
     return tuple(position), np.array(table, dtype=int).reshape(len(indices), len(columns))
 
 
+def place_of(columns: Sequence[int]) -> slice | list[int]:
+    """Returns how NumPy picks columns fastest."""
+    if columns and tuple(columns) == tuple(range(columns[0], columns[-1] + 1)):
+        return slice(columns[0], columns[-1] + 1)
+    return list(columns)
+
+
 class Needed(NamedTuple):
     """The derivatives that a contraction with a vector needs.
 
@@ -37,11 +44,13 @@ class Needed(NamedTuple):
         table: The position of each a + j among them, without those that zeros of the vector
             multiply.
         vector: The vector without these zeros.
+        lower: The multi-indices a that are not multiplied by zeros only.
     """
 
     indices: tuple[Index, ...]
     table: np.ndarray
     vector: np.ndarray
+    lower: tuple[Index, ...]
 
 
 class Contraction:
@@ -68,9 +77,10 @@ class Contraction:
         active: Sequence[int],
         num_values: int,
     ) -> None:
-        self._columns, self._lower, self._active = columns, lower, active
+        self._columns, self._lower, self._active = columns, tuple(lower), active
         self._num_values = num_values
         self._is_whole = tuple(active) == tuple(columns)
+        self._among_all = place_of(active)
         self.upper, self._table = one_order_up(lower, active)
         place = {column: i for i, column in enumerate(columns)}
         self._places = [place[column] for column in active]
@@ -79,12 +89,16 @@ class Contraction:
         """Returns the derivatives that the sums need."""
         raise NotImplementedError
 
-    def of_numbers(self, vector: Any, evaluate: Callable) -> np.ndarray:
+    def of_numbers(
+        self, vector: Any, evaluate: Callable, pull: Callable | None = None
+    ) -> np.ndarray:
         """Returns the sums, from the derivatives that they need.
 
         Args:
             vector: The vector.
             evaluate: From multi-indices to derivatives [N, M, len(indices)].
+            pull: From multi-indices a, their cotangent and the a + j to the sums for all columns of
+                the circuit, [N, P], or to None; not for a `Pushforward`.
         """
         raise NotImplementedError
 
@@ -134,14 +148,23 @@ class Pullback(Contraction):
         cotangent = np.asarray(vector)
         rows: Any = np.flatnonzero(cotangent.any(axis=(0, 1)))
         if len(rows) == len(self._lower):
-            return Needed(self.upper, self._table, cotangent)
-        found = one_order_up([self._lower[row] for row in rows], self._active)
-        return Needed(*found, cotangent[:, :, rows])
+            return Needed(self.upper, self._table, cotangent, self._lower)
+        lower = tuple(self._lower[row] for row in rows)
+        return Needed(*one_order_up(lower, self._active), cotangent[:, :, rows], lower)
 
-    def of_numbers(self, vector: Any, evaluate: Callable) -> np.ndarray:
-        indices, table, cotangent = self.needed(vector)
+    def of_numbers(
+        self, vector: Any, evaluate: Callable, pull: Callable | None = None
+    ) -> np.ndarray:
+        indices, table, cotangent, lower = self.needed(vector)
         result = np.zeros((len(cotangent), len(self._columns)))
-        if indices:
+        if not indices:
+            return result
+        pulled = pull(lower, cotangent, indices) if pull else None
+        if pulled is not None:
+            if self._is_whole:
+                return pulled[:, self._among_all]
+            result[:, self._places] = pulled[:, self._among_all]
+        else:
             derivatives = evaluate(indices)[:, :, table]
             sums = np.einsum("nma,nmaj->nj", cotangent, derivatives)
             if np.isnan(sums).any():  # of angles that are none, where nothing depends on the value
@@ -180,12 +203,14 @@ class Pushforward(Contraction):
         tangent = np.asarray(vector)[:, self._places]
         kept: Any = np.flatnonzero(tangent.any(axis=0))
         if len(kept) == len(self._active):
-            return Needed(self.upper, self._table, tangent)
+            return Needed(self.upper, self._table, tangent, self._lower)
         found = one_order_up(self._lower, [self._active[j] for j in kept])
-        return Needed(*found, tangent[:, kept])
+        return Needed(*found, tangent[:, kept], self._lower)
 
-    def of_numbers(self, vector: Any, evaluate: Callable) -> np.ndarray:
-        indices, table, tangent = self.needed(vector)
+    def of_numbers(
+        self, vector: Any, evaluate: Callable, pull: Callable | None = None
+    ) -> np.ndarray:
+        indices, table, tangent, _ = self.needed(vector)
         if not indices:
             return np.zeros((len(tangent), *self.shape))
         return np.einsum("nj,nmaj->nma", tangent, evaluate(indices)[:, :, table])

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from pennylane import QueuingManager
 
+from qshift.autodiff.pulled_back import PulledBack, is_exact
 from qshift.executors.executor import Call
 from qshift.forks import free
 from qshift.rules.planner import Index, Planner, PlanNode, Step
@@ -82,6 +83,10 @@ class Table:
             return self._values
         flat = self._values.reshape(len(self._values), math.prod(one))
         return (step.coefficients @ flat).reshape(len(indices), *one)
+
+    def missing(self, indices: tuple[Index, ...]) -> int:
+        """Returns how many points of a plan `partials` would run."""
+        return self._node.missing(indices)
 
     def _run(self, step: Step, indices: tuple[Index, ...], function: Callable) -> None:
         """Runs the points of a step."""
@@ -160,6 +165,7 @@ class Evaluation:
         "_own_shots",
         "_planner",
         "_prefetch",
+        "_pulled",
         "_shifted",
         "_together",
         "_values",
@@ -212,6 +218,7 @@ class Evaluation:
         if not (np.abs(parameters) <= self._shifted.reach).all():
             self._values.parameters = self._shifted.near(parameters)
         self._gradients: Table | None = None  # made when gradients are needed first
+        self._pulled: PulledBack | None = None  # the latest
         self._together: tuple[tuple[Index, ...], np.ndarray] = (), np.empty(0)
         self._lock: AbstractContextManager = nullcontext() if alone else threading.RLock()
 
@@ -223,9 +230,9 @@ class Evaluation:
 
     @property
     def nbytes(self) -> int:
-        gradients = 0 if self._gradients is None else self._gradients.nbytes
+        others = sum(each.nbytes for each in (self._gradients, self._pulled) if each is not None)
         held = self.parameters.nbytes + self._values.nbytes + self._together[1].nbytes
-        return _OVERHEAD + held + gradients
+        return _OVERHEAD + held + others
 
     def partials(
         self, indices: Sequence[Index], also: tuple[tuple[Index, ...], ...] = ()
@@ -244,6 +251,52 @@ class Evaluation:
             if together != self._together[0]:
                 self._together = together, self._read(together)
             return self._together[1][:, :, places]
+
+    def pulled_back(
+        self,
+        lower: tuple[Index, ...],
+        weights: np.ndarray,
+        indices: tuple[Index, ...],
+        also: tuple[tuple[Index, ...], ...] = (),
+    ) -> np.ndarray | None:
+        """Returns the derivatives, by all parameters, of a weighted sum of partial derivatives.
+
+        Args:
+            lower: The partial derivatives; A of them.
+            weights: float64[N, M, A], the weight of each value of each of them.
+            indices: The partial derivatives one order up that such derivatives are sums of.
+            also: As for `partials`.
+
+        Returns:
+            float64[N, P]; None where `indices` had better be read, because this takes no more runs
+            of the circuit, they are asked for again, or they are more exact.
+        """
+        with self._lock:
+            if any(also):
+                self.partials((), also)
+            return self._read((), partial(self._pull, lower, weights, indices))
+
+    def _pull(
+        self, lower: tuple[Index, ...], weights: np.ndarray, indices: tuple[Index, ...]
+    ) -> np.ndarray | None:
+        known, planner, circuit = self._pulled, self._planner, self._circuit
+        if known is not None and known.lower == lower:
+            return known.sums if known.has(weights) else None
+        # What reading would take at each row of the parameters: points, each with its value, or
+        # with the gradients of all values.
+        sources = planner.sources(indices, self._adjoint)
+        missing = self._values.missing(sources.values)
+        if sources.gradients:
+            table = self._gradients or planner.root
+            missing += circuit.num_values * table.missing(sources.gradients)
+        if planner.root.missing(lower) >= missing or not is_exact(weights):
+            return None
+        run = partial(self._executor.pulled_back, circuit)
+        run = partial(self._where_finite, run, (circuit.num_parameters,))
+        pulled = PulledBack(lower, weights)
+        pulled.run(planner, self._shifted, self._values.parameters, run)
+        self._pulled = pulled
+        return pulled.sums
 
     def deviations(self, indices: Sequence[Index]) -> np.ndarray:
         """Returns what partial derivatives that were asked for before owe to chance.
@@ -281,15 +334,18 @@ class Evaluation:
         with self._lock:
             return self._values.variance(slopes, rows)
 
-    def _read(self, indices: Sequence[tuple[Any, ...]]) -> np.ndarray:
-        """Returns partial derivatives; the first call also evaluates those to prefetch."""
+    def _read(
+        self, indices: Sequence[tuple[Any, ...]], instead: Callable[[], Any] | None = None
+    ) -> Any:
+        """Returns partial derivatives, or what instead() returns; the first call also evaluates
+        those to prefetch."""
         if self._error:
             raise self._error
         try:
             # The first request often contains all that is to be prefetched.
             if not set(self._prefetch).issubset(indices):
                 self._known(self._prefetch)
-            result = self._known(indices)
+            result = instead() if instead else self._known(indices)
         except Exception as error:
             self._error = error if self.final else None
             raise
@@ -326,20 +382,22 @@ class Evaluation:
         return self._executor(self._circuit, points, call=call)
 
     def _where_finite(
-        self, run: Callable[..., Any], shape: Sequence[int], points: np.ndarray, *shots: np.ndarray
+        self, run: Callable[..., Any], shape: Sequence[int], points: np.ndarray, *more: np.ndarray
     ) -> np.ndarray:
-        """Runs points; at points with an angle that is not finite, results are NaN and nothing is
-        run, because devices differ there, above all with shots."""
+        """Runs points, each with what else belongs to it; at points with an angle that is not
+        finite, results are NaN and nothing is run, because devices differ there, above all with
+        shots."""
         if QueuingManager.recording():
             # A quantum function that is being recorded may need derivatives of another one.
             with QueuingManager.stop_recording():
-                return self._where_finite(run, shape, points, *shots)
-        finite = np.isfinite(points).all(axis=1) & getattr(self._circuit, "is_finite", True)
-        if finite.all():
-            return run(points, *shots)
+                return self._where_finite(run, shape, points, *more)
+        finite, is_finite = np.isfinite(points), getattr(self._circuit, "is_finite", True)
+        if is_finite and finite.all():
+            return run(points, *more)
+        finite = finite.all(axis=1) & is_finite
         values = np.full((len(points), *shape), np.nan)
         if finite.any():
-            values[finite] = run(points[finite], *(each[finite] for each in shots))
+            values[finite] = run(points[finite], *(each[finite] for each in more))
         return values
 
 

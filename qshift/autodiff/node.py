@@ -48,6 +48,14 @@ class Source(Protocol):
         self, indices: Sequence[Index], also: tuple[tuple[Index, ...], ...] = ()
     ) -> np.ndarray: ...
 
+    def pulled_back(
+        self,
+        lower: tuple[Index, ...],
+        weights: np.ndarray,
+        indices: tuple[Index, ...],
+        also: tuple[tuple[Index, ...], ...] = (),
+    ) -> np.ndarray | None: ...
+
 
 class Node(Protocol):
     """A function of a circuit's angles, and of what else it is given, that TensorFlow runs as one

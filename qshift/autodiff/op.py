@@ -86,8 +86,8 @@ class Partials:
             # An observer is told derivatives, and follows what is computed from them.
             is_whole = call.qshift_evaluation.observer is not None
         else:
-            reproducible = self.program.reproducible
-            is_whole = reproducible or at_hand(contracted.upper, call, tensors) is not None
+            at_once = not contracted.pulls and at_hand(contracted.upper, call, tensors) is not None
+            is_whole = self.program.reproducible or at_once
         return contracted.of_all(call, inputs) if is_whole else run(contracted, call, inputs)
 
     def needs(self, inputs: Any) -> tuple[Index, ...]:
@@ -115,10 +115,15 @@ class Contracted:
         # A first derivative that a graph contains is nearly always needed as a whole; most higher
         # ones are multiplied by zeros.
         self._needs_all = lower.indices == ((),)
+        # Sums over values take one derivative at each point, once their weights are known.
+        self.pulls = program.pulls_back and kind is Pullback
 
     def __call__(
         self, source: Source, *inputs: tf.Tensor, also: tuple[Any, ...] = ()
     ) -> np.ndarray:
+        if self.pulls:
+            pull = partial(source.pulled_back, also=also)
+            return self._numbers(inputs[-1], partial(source.partials, also=also), pull)
         return self._numbers(inputs[-1], partial(source.partials, also=also))
 
     def gradient(
@@ -143,6 +148,8 @@ class Contracted:
         return self._contraction.of_tensors(run(self.upper, call, tensors), vector, loop)
 
     def needs(self, inputs: Any) -> tuple[Index, ...]:
+        if self.pulls:
+            return ()
         if inputs is not None:
             return self._contraction.needed(inputs[-1]).indices
         return self.upper.indices if self._needs_all else ()

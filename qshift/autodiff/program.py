@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.contraction import place_of
 from qshift.autodiff.error_propagation import Propagation
 from qshift.autodiff.evaluation import Structure
 from qshift.autodiff.node import run
@@ -42,6 +43,8 @@ class Program:
             vectors nor on the order in which TensorFlow runs ops.
         plain: plain() returns the values as a function of TensorFlow ops, from float64[N, P] to
             float64[N, M], for SavedModels, or raises UnsupportedError; None if there is none.
+        pulls_back: Whether derivatives of weighted sums of values are to be had for less than those
+            of all values.
     """
 
     def __init__(
@@ -53,15 +56,18 @@ class Program:
         calls: EvaluatedCalls,
         reproducible: bool = False,
         plain: Callable[[], Callable[[tf.Tensor], tf.Tensor]] | None = None,
+        pulls_back: bool = False,
     ) -> None:
         self.circuit = circuit
         self.columns = columns
         self._in_order = columns == (tuple(range(circuit.num_parameters)),)
+        self._places = tuple(map(place_of, columns))
         self.active = active
         self.start = start
         self.calls = calls
         self.reproducible = reproducible
         self.plain = plain
+        self.pulls_back = pulls_back
         self._partials: dict[tuple[Index, ...], Partials] = {}
         self.values = self.partials(((),))
 
@@ -101,8 +107,8 @@ class Program:
         if len(arrays) == 1 and self._in_order:
             return np.array(arrays[0], dtype=float)
         parameters = np.empty((len(arrays[0]), self.circuit.num_parameters))
-        for array, columns in zip(arrays, self.columns, strict=True):
-            parameters[:, columns] = array
+        for array, place in zip(arrays, self._places, strict=True):
+            parameters[:, place] = array
         return parameters
 
     def execution(self, number: int, arrays: Sequence[np.ndarray]) -> Execution:
@@ -137,8 +143,26 @@ class Execution(NamedTuple):
         Raises:
             NoShiftRuleError: If a parameter has no exact rule.
         """
+        self._require_rules(indices, *also)
+        return self.evaluation.partials(indices, also)
+
+    def pulled_back(
+        self,
+        lower: tuple[Index, ...],
+        weights: np.ndarray,
+        indices: tuple[Index, ...],
+        also: tuple[tuple[Index, ...], ...] = (),
+    ) -> np.ndarray | None:
+        """See `Evaluation.pulled_back`.
+
+        Raises:
+            NoShiftRuleError: If a parameter has no exact rule.
+        """
+        self._require_rules(indices, *also)
+        return self.evaluation.pulled_back(lower, weights, indices, also)
+
+    def _require_rules(self, *asked_for: Sequence[Index]) -> None:
         # A graph may contain derivatives by parameters without a rule; only those that are used,
         # and so arrive here, are errors.
-        asked_for = itertools.chain(indices, *also)
-        self.circuit.require_rules(j for index in asked_for for j in index)
-        return self.evaluation.partials(indices, also)
+        indices = itertools.chain.from_iterable(asked_for)
+        self.circuit.require_rules(j for index in indices for j in index)

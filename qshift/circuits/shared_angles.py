@@ -82,7 +82,7 @@ class Joint(Parametric):
         return Shifter(self.circuit.spectra, self.called, self._moves)
 
     def gather(self, gradients: np.ndarray) -> np.ndarray:
-        """Returns gradients by the joint parameters, given gradients float64[N, M, P] by those of
+        """Returns gradients by the joint parameters, given gradients float64[..., P] by those of
         the circuit."""
         return gradients @ self._matrix
 
@@ -105,6 +105,9 @@ class Spread:
 
     def gradients(self, joint: Joint, points: np.ndarray) -> np.ndarray:
         return joint.gather(self._executor.gradients(joint.circuit, points))
+
+    def pulled_back(self, joint: Joint, points: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
+        return joint.gather(self._executor.pulled_back(joint.circuit, points, cotangents))
 
 
 def join(

@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from qshift.ledger.liveness import elapsed
 from qshift.ledger.records import Record
 
 _MOST_ROWS = 40
+_COUNTING = 7 * 86400.0  # seconds after which a service is not asked any more what a job took
 _LONGEST_RUN = 40  # characters of the name of a run in the list
 _PLACE = "the ledger is $QSHIFT_LEDGER, or qshift/ledger.sqlite in $XDG_DATA_HOME"
 _PENDING = ("intended", "submitted")
@@ -54,6 +55,7 @@ def _list(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record])
     statuses = {job.id: job.state for job in chosen}
     if not options.offline:
         statuses |= dict(_statuses(job for job in chosen if job.state in _PENDING))
+        chosen = [_counted(job, ledger) for job in chosen]
     statuses |= dict.fromkeys(ledger.unsound() & statuses.keys(), "damaged")
     shown = chosen if options.all or options.jobs else chosen[-_MOST_ROWS:]
     table = _table(shown, statuses)
@@ -67,6 +69,21 @@ def _list(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record])
     content = [_about(job) | {"status": statuses[job.id]} for job in chosen]
     show(options, content, table, *notes)
     return 0
+
+
+def _counted(job: Record, ledger: Ledger) -> Record:
+    """Returns a job, with its QPU seconds if the service has counted them since it was fetched."""
+    is_counted = job.seconds is not None or job.state != "done" or not job.remote
+    if is_counted or not job.is_sound or time.time() - (job.finished or 0.0) > _COUNTING:
+        return job
+    try:
+        seconds = _handle(job, None).usage()
+        if seconds is None:
+            return job
+        ledger.counted(job, seconds)
+    except QShiftError:  # the list is worth more than the number of seconds
+        return job
+    return replace(job, seconds=seconds)
 
 
 def _why_empty(options: argparse.Namespace, ledger: Ledger) -> str:
@@ -244,17 +261,17 @@ def _about(job: Record) -> dict:
 
 def _pubs(ledger: Ledger, job: Record) -> list[dict]:
     """Returns the points and results of each PUB of a job."""
-    from qshift.executors.qiskit.pub_results import decoded
+    from qshift.executors.qiskit.pub_results import decoded, primitives
 
     pubs: dict[int, list] = {}
     for pub, point, result in ledger.points(job):
-        kept: Any = result  # as the job is done
-        pubs.setdefault(pub, []).append((np.frombuffer(point), decoded(job.primitive, kept)))
+        pubs.setdefault(pub, []).append((np.frombuffer(point), result))
     found = []
-    for points in pubs.values():
-        angles, measured = zip(*points, strict=True)
+    for primitive, points in zip(primitives(job.primitive, len(pubs)), pubs.values(), strict=True):
+        angles, kept = zip(*points, strict=True)
+        measured: Any = [decoded(primitive, each) for each in kept]
         about: dict[str, Any] = {"angles": np.array(angles).tolist()}
-        if job.primitive == "sampler":
+        if primitive == "sampler":
             about["counts"] = [{hex(k): n for k, n in counts.items()} for counts in measured]
         else:
             values, errors = np.moveaxis(np.array(measured), 1, 0)

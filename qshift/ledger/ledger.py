@@ -314,6 +314,12 @@ class Ledger:
             "recorded again"
         )
 
+    def counted(self, job: Record, seconds: float) -> None:
+        """Records the QPU seconds of a job that had ended before the service had counted them."""
+        with self._file.writing() as db:
+            if tables.current(db, job) is not None:
+                tables.update(db, job.id, seconds=seconds)
+
     def close(self, job: Record, state: str, message: str, seconds: float | None = None) -> None:
         """Records that a job gives no results, so that its points can be sent again.
 

@@ -12,7 +12,7 @@ class Draft:
     """A job that is to be sent.
 
     Attributes:
-        primitive: ``"estimator"`` or ``"sampler"``.
+        primitive: ``"estimator"`` or ``"sampler"``, or that of each PUB with commas between.
         circuit: A text that describes the circuits.
         pubs: (key, angles) of the job's points, PUB by PUB. Angles are float64[P] as bytes.
         shots: The shots of all points and bases together; 0 for exact results.

@@ -215,6 +215,10 @@ class PlanNode:
         """Plans the partial derivatives `indices` given the points that are there already."""
         return self.step(tuple(indices))
 
+    def missing(self, indices: tuple[Index, ...]) -> int:
+        """Returns how many points are missing for partial derivatives."""
+        return len(self.step(indices).new_points) if indices else 0
+
     def _cheapest(self, indices: tuple[Index, ...]) -> Step:
         direct = self._plan(indices)
         # The lower orders may be asked for later: a compiled function may want the Hessian first.

@@ -74,6 +74,16 @@ def test_a_ticket_finds_its_evaluation():
     assert found(evaluations, 1, angle=0.1) is first
 
 
+def test_parameters_in_another_order_have_another_evaluation():
+    """Their bits add up to the same number."""
+    evaluations, first = Evaluations(Bound()), np.array([[0.3, -0.4]])
+    kept = [evaluations.get(1, at, Growing).evaluation for at in (first, first[:, ::-1].copy())]
+    assert kept[0] is not kept[1]
+    for at, evaluation in zip((first, first[:, ::-1].copy()), kept, strict=True):
+        np.testing.assert_array_equal(evaluation.parameters, at)
+        assert evaluations.get(1, at.copy(), Growing).evaluation is evaluation
+
+
 def test_the_least_recently_used_evaluations_are_dropped():
     evaluations = Evaluations(Bound(most=3))
     kept = [found(evaluations, i) for i in range(3)]

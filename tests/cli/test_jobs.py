@@ -55,7 +55,8 @@ def statuses(table):
 
 @pytest.fixture
 def circuit(loopback):
-    @qshift.qnode(EstimatorDevice(backend="ibm:ibm_ideal"), shots=200)
+    # One PUB in a job, so that there are two jobs with every client.
+    @qshift.qnode(EstimatorDevice(backend="ibm:ibm_ideal", max_pubs=1), shots=200)
     def circuit(x):
         qml.RX(x, wires=0)
         return qml.expval(qml.Z(0)), qml.probs(wires=0)
@@ -126,6 +127,21 @@ def test_jobs_are_listed_and_fetched_while_no_program_runs(
         [[counts.get(outcome, 0) / 200 for outcome in ("0x0", "0x1")] for counts in pub["counts"]],
         probabilities,
     )
+
+
+def test_seconds_that_are_not_counted_yet_are_unknown_and_asked_for_again(
+    loopback, circuit, jobs, ledger
+):
+    loopback.ask("queue", {"counting": True})
+    circuit(X)
+    for arguments in (["--offline"], []):
+        assert [job["seconds"] for job in json.loads(jobs("--json", "-", *arguments))] == [
+            None
+        ] * len(ledger.jobs())
+    loopback.ask("queue", {"counting": False})
+    assert json.loads(jobs("--json", "-", "--offline"))[0]["seconds"] is None
+    assert all(job["seconds"] > 0 for job in json.loads(jobs("--json", "-")))
+    assert all(job.seconds > 0 for job in ledger.jobs())
 
 
 def test_exported_arrays(circuit, jobs, tmp_path):

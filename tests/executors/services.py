@@ -3,13 +3,15 @@
 from contextlib import contextmanager
 
 from qshift.errors import JobError
-from qshift.executors.qiskit import digests, estimator
+from qshift.executors.qiskit import digests, estimator, qiskit_internals
 from qshift.executors.qiskit.device import EstimatorDevice
 from qshift.executors.qiskit.local_target import LocalTarget
 from qshift.ledger import ledger as ledgers
 from qshift.ledger.heartbeat import Heartbeat
 from qshift.ledger.liveness import this_process
 
+# How many jobs a batch has that measures expectation values and probabilities on a service.
+MIXED = len({kind for kind, _ in qiskit_internals.kinds([("estimator", 1), ("sampler", 1)], {})})
 NEVER = 1e6  # seconds between the signs of life of a process that is to be gone
 
 

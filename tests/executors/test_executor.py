@@ -179,6 +179,20 @@ def test_gradients(kind, executor, tracker):
     assert tracker.totals["batches"] == 1
 
 
+def test_derivatives_of_sums(kind, executor, tracker):
+    if not kind.has_gradients:
+        pytest.skip("it does not differentiate")
+    circuit = several(adjoint=True, probs=False)
+    points = random_points(circuit, 3)
+    cotangents = np.random.default_rng(4).normal(size=(3, circuit.num_values))
+    found = executor.pulled_back(circuit, points, cotangents)
+    expected = np.einsum("nm,nmp->np", cotangents, differences(circuit, points))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7)
+    assert tracker.totals["batches"] == 1 and tracker.totals["circuits"] == 3
+    none = executor.pulled_back(circuit, points[:0], cotangents[:0])
+    assert none.shape == (0, circuit.num_parameters) and tracker.totals["batches"] == 1
+
+
 def test_samples_have_no_gradients(kind, executor, tracker):
     circuit = several(SHOTS, adjoint=True, probs=False)
     points = random_points(circuit, 2)

@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service import Loopback
+from service import Loopback, sockets
 
 # What goes wrong meanwhile; with "after", a request is carried out and its answer is lost.
 FAULTS = [
@@ -114,6 +114,7 @@ def program(
         post: The same, in which POST: 1, 2, ...; 0 for none.
     """
     os.environ.update(environment)
+    sockets.stay_here()
     import numpy as np
     import pennylane as qml
     import tensorflow as tf

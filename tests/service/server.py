@@ -33,6 +33,7 @@ from pathlib import Path
 from socketserver import _SocketWriter
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import executor
 import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -50,6 +51,13 @@ _MOST_TAGS, _LONGEST_TAG = 8, 86
 def crn(plan: str) -> str:
     """Returns the name of the instance of a plan."""
     return f"crn:v1:bluemix:public:quantum-computing:us-east:a/loopback:{plan}-instance::"
+
+
+def options(job: Job) -> dict:
+    """Returns the options of a job."""
+    if job.program == "executor":
+        return executor.options(job.params)
+    return {name: value for name, value in job.params.items() if name != "pubs"}
 
 
 class Answer(Exception):
@@ -90,7 +98,7 @@ class Service:
     def reset(self) -> None:
         """Forgets everything but the certificate and the bearer tokens."""
         self.queue.reset()
-        self.queue.change(delay=0.0, ahead=0)
+        self.queue.change(delay=0.0, ahead=0, counting=False)
         self.faults.set([])
         for machine in list(self.machines.values()):
             machine.status, machine.calibrated = "active", ""
@@ -125,8 +133,9 @@ class Service:
                 jobs = list(self.queue.jobs.values())
             return [
                 self.describe(job)
-                | {"options": {k: v for k, v in job.params.items() if k != "pubs"}}
-                | {"content": job.content, "cost": job.cost, "pubs": len(job.params["pubs"])}
+                | {"options": options(job)}
+                | {"content": job.content, "cost": job.cost, "pubs": job.pubs}
+                | {"role": executor.role(job.params) if job.program == "executor" else None}
                 for job in jobs
             ]
         if path == "/private/faults":
@@ -313,7 +322,10 @@ class Service:
             if level not in (0, 1, 2):
                 raise refusal(400, 8050, f"resilience_level: {level} is not allowed.")
         content = digest(program, pubs, params)
-        seed = params.get("options", {}).get("simulator", {}).get("seed_simulator")
+        if program == "executor":
+            seed = executor.seed(params)
+        else:
+            seed = params.get("options", {}).get("simulator", {}).get("seed_simulator")
         if seed is None:
             seed = int(digest(program, pubs, {"server": self.seed, **params})[:7], 16) + 1
         fault = self.faults.of_job(tags)
@@ -329,6 +341,7 @@ class Service:
             instance,
             request.get("cost"),
             fault.kind if fault else None,
+            len(pubs),
             shown,
             unseen,
         )
@@ -396,7 +409,14 @@ class Service:
                 "finished": stamp(job.finished),
             },
             "bss": {"seconds": job.seconds},
-            "usage": {"quantum_seconds": job.seconds, "seconds": job.seconds},
+            "usage": {
+                "status": "pending"
+                if self.queue.counting or job.status not in FINAL
+                else "completed",
+                "qpu_charge_time_seconds": job.seconds,
+                "quantum_seconds": job.seconds,
+                "seconds": job.seconds,
+            },
             "executions": job.executions,
         } | ({} if position is None else {"position_in_queue": position})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from qshift.executors.qiskit import digests, waiting
 from qshift.executors.qiskit.budget import Budget
 from qshift.executors.qiskit.job import Job, Submission
 from qshift.executors.qiskit.job_splitting import Limits, Load, pack
-from qshift.executors.qiskit.pub_results import unpacked
+from qshift.executors.qiskit.pub_results import primitives, unpacked
 from qshift.executors.qiskit.targets import Target
 from qshift.executors.qiskit.usage import JOB
 from qshift.progress import track
@@ -29,6 +29,7 @@ class Pub(Protocol):
         primitive: ``"estimator"`` or ``"sampler"``.
         points: float64[N, P].
         shots: The shots of each point and basis; 0 for exact results.
+        errors: Whether standard errors are wanted.
         is_ready: Whether the circuit has been transpiled.
         load: How much the PUB takes of a job's limits. This and `arguments` transpile the circuit,
             for which the backend has to be reachable.
@@ -42,6 +43,9 @@ class Pub(Protocol):
 
     @property
     def shots(self) -> int: ...
+
+    @property
+    def errors(self) -> bool: ...
 
     @property
     def is_ready(self) -> bool: ...
@@ -67,7 +71,8 @@ class Parcel:
     """The points that one job measures.
 
     Attributes:
-        primitive: ``"estimator"`` or ``"sampler"``.
+        primitive: ``"estimator"`` or ``"sampler"``, or where PUBs of both are together, that of
+            each with commas between.
         parts: For each PUB of the job, the PUB of the batch and the rows that it is taken from.
         seed: The seed of a simulator.
     """
@@ -83,6 +88,7 @@ class Parcel:
 
 
 def parcels(
+    target: Target,
     pubs: Sequence[Pub],
     rows: Sequence[Sequence[int]],
     limits: Limits,
@@ -91,22 +97,39 @@ def parcels(
     """Shares some rows of each PUB out among the fewest jobs.
 
     Args:
+        target: What the jobs run on.
         pubs: The PUBs.
         rows: The rows of each PUB that are to be measured.
         limits: The limits of each job.
         loads: The loads of the PUBs, if these are only planned and not transpiled.
     """
-    kinds: dict[tuple, list[int]] = {}
-    for i, pub in enumerate(pubs):
-        if len(rows[i]):
-            kinds.setdefault((pub.primitive, pub.shots == 0), []).append(i)
-    found = []
-    for (primitive, _), kind in kinds.items():
-        each = [replace(loads[i] if loads else pubs[i].load, rows=len(rows[i])) for i in kind]
+    wanted = {
+        i: replace(loads[i] if loads else pubs[i].load, rows=len(rows[i]))
+        for i in range(len(pubs))
+        if len(rows[i])
+    }
+    kinds: dict[Hashable, list[int]] = {}
+    found = target.kinds([(pubs[i].primitive, runs(pubs[i], load)) for i, load in wanted.items()])
+    for (i, load), (kind, row) in zip(wanted.items(), found, strict=True):
+        kinds.setdefault((kind, limits.mixed or pubs[i].shots), []).append(i)
+        if row:  # circuits go out for each basis, and values for further shots as well
+            bases = load.executions // runs(pubs[i], load)
+            values = load.values * (load.executions // row)
+            wanted[i] = replace(load, size=load.size * bases, values=values)
+    shared = []
+    for together in kinds.values():
+        each = [wanted[i] for i in together]
         for job in pack(each, limits):
-            parts = [(kind[k], rows[kind[k]][first:last]) for k, first, last in job]
-            found.append(Parcel(primitive, parts))
-    return found
+            parts = [(together[k], rows[together[k]][first:last]) for k, first, last in job]
+            named = [pubs[i].primitive for i, _ in parts]
+            one = len(set(named)) == 1
+            shared.append(Parcel(named[0] if one else ",".join(named), parts))
+    return shared
+
+
+def runs(pub: Pub, load: Load) -> int:
+    """Returns how often a PUB runs its circuit in each basis: its shots, of all copies together."""
+    return -(-pub.shots // load.copies)
 
 
 def qpu_seconds(shared: Sequence[Parcel], load: Callable[[int], Load]) -> float:
@@ -174,7 +197,7 @@ class Batch:
 
     def _parcels(self, rows: Sequence[Sequence[int]]) -> list[Parcel]:
         """Shares some rows of each PUB out among jobs, and gives the jobs seeds."""
-        shared = parcels(self._pubs, rows, self._limits)
+        shared = parcels(self._target, self._pubs, rows, self._limits)
         if self._draws is None:
             return shared
         return [
@@ -197,9 +220,10 @@ class Batch:
         sending: Callable[[], None] = lambda: None,
     ) -> Job:
         arguments = [self._pubs[i].arguments(rows) for i, rows in parcel.parts]
-        exact = not self._pubs[parcel.parts[0][0]].shots
+        first = self._pubs[parcel.parts[0][0]]
+        exact, errors = not first.shots, first.errors
         job = self._target.submit(
-            Submission(parcel.primitive, arguments, parcel.seed, exact, tags, sending)
+            Submission(parcel.primitive, arguments, parcel.seed, exact, errors, tags, sending)
         )
         loads = [(self._pubs[i].load.shots, len(rows)) for i, rows in parcel.parts]
         Tracker.record(jobs=1, shots=sum(shots * rows for shots, rows in loads))
@@ -309,7 +333,9 @@ def unpacked_job(parcel: Any, job: Job, results: Sequence[Any]) -> list[Sequence
         JobError: If the results do not fit the parcel.
     """
     try:
-        found = [unpacked(parcel.primitive, result) for result in results]
+        named = primitives(parcel.primitive, len(results))
+        # Results that are too few or too many have other sizes, which is said below.
+        found = [unpacked(*pair) for pair in zip(named, results, strict=False)]
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise JobError(job.id, "failed", _OTHER) from error
     sizes = [len(part) for part in found]

@@ -28,8 +28,8 @@ from qshift.executors.qiskit.qiskit_internals import (
     client_of,
     clients_of,
     instance_of,
-    primitive,
     session_of,
+    submit,
 )
 from qshift.executors.qiskit.retry import MissingError, diagnose, unreadable
 from qshift.forks import Lock
@@ -181,15 +181,18 @@ class Connection:
         Args:
             submission: The job. Its tags come before those in the options.
             mode: A backend, session or batch.
-            options: As for `qiskit_internals.primitive`.
+            options: The Estimator's options; a Sampler gets those of them that it has.
             max_time: QPU seconds after which the job is cancelled; None for the service's limit.
+
+        Raises:
+            QiskitBackendNotFoundError: If the client has not got the backend's description.
         """
         environment = dict(options.get("environment", {}))
         environment["job_tags"] = [*submission.tags, *environment.get("job_tags", ())]
         more: dict[str, Any] = {"environment": environment}
         if max_time is not None:
             more["max_execution_time"] = max_time
-        made = primitive(submission.primitive, mode, options, submission.seed, **more)
+        settings = (submission.pubs, {**options, **more}, submission.seed)
         service, asked = self._service, False
 
         def watch(creates: bool) -> None:
@@ -200,10 +203,12 @@ class Connection:
 
         token = transport.watch.set(watch)
         try:
-            job_id = transport.name(made.run(submission.pubs).job_id())
+            job_id = transport.name(submit(submission.primitive, mode, *settings).job_id())
             return job_id, _digest(service.active_instance())
         except Exception as error:
-            is_ours = isinstance(error, QShiftError | IBMInputValueError)
+            is_ours = isinstance(
+                error, QShiftError | IBMInputValueError | QiskitBackendNotFoundError
+            )
             if not asked or is_ours or diagnose(error) is not None:
                 raise
             raise unreadable(error) from error  # without a request, the error is about the PUBs

@@ -114,15 +114,14 @@ def readings(circuit: Circuit, wires: Sequence) -> Readings:
     )
 
 
-def groups(observables: Sequence[SparsePauliOp]) -> int:
-    """Returns how many bases an estimator measures in: sets of words that commute qubit by qubit.
+def bases(observables: Sequence[SparsePauliOp]) -> list[PauliList]:
+    """Returns the bases that an estimator measures in, each as the words that are read off it: sets
+    of words that commute qubit by qubit.
 
     The sets are those that Qiskit's `BackendEstimatorV2` forms.
     """
-    if not observables:
-        return 0
     words = sorted({label for observable in observables for label in observable.paulis.to_labels()})
-    return len(PauliList(words).group_commuting(qubit_wise=True))
+    return PauliList(words).group_commuting(qubit_wise=True) if words else []
 
 
 def probabilities(counts: dict[int, int], basis: Basis, wires: tuple) -> np.ndarray:

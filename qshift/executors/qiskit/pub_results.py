@@ -25,6 +25,16 @@ class Unpacked(list):
     """The results at all points of a PUB, where `unpacked` has been called already."""
 
 
+def primitives(named: str, count: int) -> list[str]:
+    """Returns the primitive of each PUB of a job.
+
+    Args:
+        named: One for all, or one for each with commas between.
+        count: How many PUBs there are.
+    """
+    return named.split(",") if "," in named else [named] * count
+
+
 def unpacked(primitive: str, result: Any) -> Sequence:
     """Returns the results at all points of a PUB.
 

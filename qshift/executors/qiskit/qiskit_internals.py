@@ -1,5 +1,8 @@
-"""Every name of qiskit-ibm-runtime that qshift uses, so that a change there needs a change only
-here.
+"""The one door to qiskit-ibm-runtime: every name that all its releases have, and the choice of
+the module that has the others.
+
+`runtime_primitives` and `runtime_executor` are for one generation of the client each. No other
+module imports it.
 
 tests/executors/qiskit/test_qiskit_internals.py tests what this module promises of names beneath the
 public interface.
@@ -9,31 +12,26 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from importlib import import_module
 from typing import Any
 
 import requests
-from pydantic import ValidationError
 from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
 from qiskit_ibm_runtime import (
     Batch,
-    EstimatorV2,
     IBMInputValueError,
     QiskitRuntimeService,
     RuntimeJobV2,
-    SamplerV2,
     Session,
     fake_provider,
 )
 from qiskit_ibm_runtime import __version__ as VERSION
 from qiskit_ibm_runtime.accounts import AccountNotFoundError, InvalidAccountError
-from qiskit_ibm_runtime.options import EstimatorOptions, SamplerOptions
 
-from qshift.errors import OptionError
+from qshift.executors.qiskit import option_tables
 from qshift.executors.qiskit.aer_internals import noise_in
 from qshift.forks import Lock
-from qshift.inputs import did_you_mean
 
 __all__ = [  # the runtime's names that other modules import from here
     "VERSION",
@@ -50,19 +48,24 @@ __all__ = [  # the runtime's names that other modules import from here
     "fake_backend",
     "fake_names",
     "instance_of",
-    "primitive",
+    "kinds",
+    "mitigates",
+    "results",
     "session_of",
+    "submit",
 ]
 
-# Options of the runtime that qshift's own keywords take the place of.
-_ELSEWHERE = {
-    "default_shots": "give shots= to the device or the qnode",
-    "default_precision": "give precision= or shots= to qshift.device",
-    "seed_estimator": "give seed= to the qnode",
-    "simulator.seed_simulator": "give seed= to the qnode",
-    "max_execution_time": "give max_time= to qshift.device",
-}
-_PRIMITIVES = {"estimator": (EstimatorV2, EstimatorOptions), "sampler": (SamplerV2, SamplerOptions)}
+# In 0.50 the client deprecates its own primitives, in favour of others that the Executor runs.
+_GENERATION: Any = import_module(
+    "qshift.executors.qiskit."
+    + (
+        "runtime_executor"
+        if (0, 50) <= tuple(map(int, VERSION.split(".")[:2]))
+        else "runtime_primitives"
+    )
+)
+kinds, submit, results = _GENERATION.kinds, _GENERATION.submit, _GENERATION.results
+mitigates = _GENERATION.mitigates
 
 
 def fake_names() -> list[str]:
@@ -130,78 +133,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     Raises:
         OptionError: For an option that does not exist, or a value that is not allowed.
     """
-    _check_names(options, EstimatorOptions())
-    for make in (EstimatorOptions, SamplerOptions):
-        for name, value in _known(options, make()).items():
-            try:
-                make(**{name: value})
-            except ValidationError as error:
-                raise _invalid({name: value}, error) from error
-
-
-def _invalid(options: Any, error: ValidationError) -> OptionError:
-    """Returns an error that says which value is not allowed, and which values are."""
-    found = error.errors(include_url=False)
-    # An option may have values of several kinds; complaints about the other kinds help nobody.
-    fault = next((each for each in found if each["type"] != "is_instance_of"), found[0])
-    path: list[Any] = []
-    value = options
-    for part in fault["loc"]:  # names of options, and of the classes that check them
-        if isinstance(value, Mapping) and part in value:
-            path, value = [*path, part], value[part]
-    return OptionError(".".join(path), f"got {value!r}: {fault['msg']}")
-
-
-def _check_names(options: Mapping[str, Any], known: Any, above: Any = ()) -> None:
-    """Raises OptionError for the first name that is not a field of options."""
-    names = [field.name for field in fields(known) if not field.name.startswith("_")]
-    for name, value in options.items():
-        path = ".".join((*above, name))
-        if path in _ELSEWHERE:
-            raise OptionError(path, _ELSEWHERE[path])
-        if name not in names:
-            hint = did_you_mean(name, names)
-            place = f"{'.'.join(above)} of Qiskit's Estimator" if above else "Qiskit's Estimator"
-            shown = ", ".join(name for name in names if ".".join((*above, name)) not in _ELSEWHERE)
-            raise OptionError(path, f"no such option{hint}; {place} has {shown}")
-        inner = getattr(known, name)
-        if is_dataclass(inner) and not isinstance(inner, type):
-            if not isinstance(value, Mapping):
-                raise OptionError(path, f"expected a table of options, got {value!r}")
-            _check_names(value, inner, (*above, name))
-
-
-def _known(options: Any, known: Any) -> dict:
-    """Returns those of the options that are fields of some options class, on all levels."""
-    kept = {}
-    for field in fields(known):
-        if field.name in options:
-            value, inner = options[field.name], getattr(known, field.name)
-            nested = is_dataclass(inner) and not isinstance(inner, type)
-            kept[field.name] = _known(value, inner) if nested else value
-    return kept
-
-
-def _seeded(options: Any, seed: int | None) -> dict:
-    if seed is None:
-        return dict(options)
-    return {**options, "simulator": {**options.get("simulator", {}), "seed_simulator": seed}}
-
-
-def primitive(
-    kind: str, mode: Any, options: Mapping[str, Any], seed: int | None, **more: Any
-) -> Any:
-    """Returns an Estimator or Sampler.
-
-    Args:
-        kind: ``"estimator"`` or ``"sampler"``.
-        mode: A backend, session or batch.
-        options: The Estimator's options; a Sampler gets those of them that it has.
-        seed: The seed of a simulator's samples, positive; None for fresh ones.
-        **more: Further options.
-    """
-    make, known = _PRIMITIVES[kind]
-    return make(mode=mode, options=_seeded(_known(options, known()), seed) | more)
+    option_tables.check(options, *_GENERATION.OPTIONS.values())
 
 
 def client_of(service: QiskitRuntimeService) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from qshift.errors import JobError, OptionError, QShiftError
 from qshift.executors.qiskit import digests, unconfirmed_jobs, waiting
-from qshift.executors.qiskit.batch import Batch, Parcel, unpacked_job
+from qshift.executors.qiskit.batch import Batch, Parcel, runs, unpacked_job
 from qshift.executors.qiskit.job import Job
 from qshift.executors.qiskit.pub_results import decoded, encoded
 from qshift.ledger.ledger import Claims, Draft, Ledger, LedgerError, OvertakenError, Record
@@ -215,12 +215,18 @@ class RecordedBatch(Batch):
             job = self._on_service(record)
             if job is not None:
                 jobs.append((record, self._written(record, job)))
-            elif all(key in self._places for key in record.keys):
+            elif all(key in self._places for key in record.keys) and self._is_one_job(record):
                 self._spend([self._parcel(record)])
                 jobs += self._send_recorded(record)
             else:  # the points of this job that are wanted are claimed anew
                 self._ledger.forget([record])
         return jobs
+
+    def _is_one_job(self, record: Record) -> bool:
+        """Whether the PUBs of a record can be sent together, as by the client that meant to."""
+        pubs = [self._pubs[i] for i, _ in self._parcel(record).parts]
+        kinds = self._target.kinds([(pub.primitive, runs(pub, pub.load)) for pub in pubs])
+        return len({kind for kind, _ in kinds}) == 1
 
     def _parcel(self, record: Record) -> Parcel:
         parts: list[tuple[int, Sequence[int]]] = []

@@ -7,12 +7,14 @@ import math
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import requests
 from qiskit.providers import BackendV2
+from qiskit.providers.exceptions import QiskitBackendNotFoundError
 
 from qshift.errors import OptionError, ServiceError
 from qshift.executors.qiskit import unconfirmed_jobs
@@ -20,6 +22,7 @@ from qshift.executors.qiskit.job import Submission
 from qshift.executors.qiskit.retry import never_went_out, persist, understood
 from qshift.executors.qiskit.service_job import ServiceJob
 from qshift.executors.qiskit.targets import Target
+from qshift.executors.qiskit.usage import Usage
 from qshift.forks import Lock
 
 _LEAST_BUSY = "least-busy"
@@ -79,6 +82,10 @@ class ServiceTarget(Target):
         for key, value in (("account", account), ("instance", instance)):
             if value is not None and (not isinstance(value, str) or not value):
                 raise OptionError(key, f"expected a name, got {value!r}")
+        from qshift.executors.qiskit import qiskit_internals as runtime
+
+        if not runtime.mitigates("estimator", options):
+            self.usage = Usage({"resilience_level": 0} | dict(options))
         limit = max_time if max_time and mode == "job" else _LONGEST_JOB
         self.longest_job = _FILLED * min(limit, _LONGEST_JOB)
         self._mode, self._max_time, self._least_qubits = mode, max_time, least_qubits
@@ -124,6 +131,12 @@ class ServiceTarget(Target):
         settings = super()._settings(level, options)
         return settings | {"use_fractional_gates": True} if self._fractional else settings
 
+    def kinds(self, pubs: Sequence[tuple[str, int]]) -> list[tuple[Hashable, int]]:
+        """See `Target.kinds`; it depends on the runtime client."""
+        from qshift.executors.qiskit import qiskit_internals as runtime
+
+        return runtime.kinds(pubs, self._options)
+
     def submit(self, submission: Submission) -> ServiceJob:
         """Submits a job and returns it; see `Target.submit`.
 
@@ -165,6 +178,10 @@ class ServiceTarget(Target):
                     ends[-1] = time.monotonic()
                     if never_went_out(error):
                         ends.pop()
+                if isinstance(error, QiskitBackendNotFoundError):
+                    # Where no answer came, this client remembers that there is no such backend.
+                    self._renew()
+                    raise requests.ConnectionError(f"no description of {self.name}") from None
                 raise
             return ServiceJob(self, *submitted, doubted())
 

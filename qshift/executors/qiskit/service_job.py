@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from qshift.errors import JobError, QShiftError, ServiceError
 from qshift.executors.qiskit import unconfirmed_jobs, waiting
-from qshift.executors.qiskit.pub_results import require_results
 from qshift.executors.qiskit.retry import MissingError, diagnose
 from qshift.inputs import is_real
 
@@ -131,7 +130,9 @@ class ServiceJob:
         """
         status = waiting.until_over(self, sleep=self._target.sleep)
         if status == "done":
-            return self._ask(lambda job: require_results(job.result()), "Fetching the results of")
+            from qshift.executors.qiskit.qiskit_internals import results
+
+            return self._ask(results, "Fetching the results of")
         raise self._failure(status)
 
     def _failure(self, status: str) -> JobError:
@@ -167,7 +168,15 @@ class ServiceJob:
 
     def usage(self) -> float | None:
         """See `Job`."""
-        return self._ask(lambda job: _number(job.usage()), "Asking for the QPU time of job")
+        return self._ask(lambda job: _used(job.metrics()), "Asking for the QPU time of job")
+
+
+def _used(metrics: Any) -> float | None:
+    """Returns the QPU seconds of a job; None while the service is still counting."""
+    usage = metrics.get("usage") or {}
+    if usage.get("status") == "pending":
+        return None
+    return _number(usage.get("qpu_charge_time_seconds", usage.get("quantum_seconds")))
 
 
 def _number(value: Any) -> float | None:

@@ -221,6 +221,18 @@ class Target:
         """Returns how long one execution of a transpiled circuit takes; None for Aer."""
         return None if self.is_aer else timing(circuit, self._device, self._options)
 
+    def kinds(self, pubs: Sequence[tuple[str, int]]) -> list[tuple[Hashable, int]]:
+        """Returns which PUBs may be in one job: those of the same kind.
+
+        Args:
+            pubs: The primitive and the shots of each PUB.
+
+        Returns:
+            The kind of each PUB, and the shots of a row of parameter values, if those go out anew
+            for each basis and for further shots; else 0.
+        """
+        return [((primitive, shots == 0), 0) for primitive, shots in pubs]
+
     def submit(self, submission: Submission) -> Job:
         """Submits a job and returns it, without waiting."""
         raise NotImplementedError

@@ -17,7 +17,7 @@ from qshift.errors import UnsupportedError
 from qshift.executors.qiskit import digests as content
 from qshift.executors.qiskit.bounded_angles import Angle, bounded
 from qshift.executors.qiskit.chip_copies import Copies
-from qshift.executors.qiskit.observables import Readings, groups, readings
+from qshift.executors.qiskit.observables import Readings, bases, readings
 from qshift.executors.qiskit.targets import Target
 from qshift.executors.qiskit.translation import translate
 from qshift.executors.qiskit.usage import Timing, Usage
@@ -124,9 +124,9 @@ class Preparation:
                 f"{self._target.num_qubits} qubits. Give shots=, or choose a smaller backend, such "
                 'as "aer:FakeManilaV2".'
             )
-        bases, sampled = groups(found.observables), (None,) * len(found.bases)
+        number, sampled = len(bases(found.observables)), (None,) * len(found.bases)
         return self._planned.setdefault(
-            circuit, Prepared(found, bases, None, found.observables, sampled)
+            circuit, Prepared(found, number, None, found.observables, sampled)
         )
 
     def __call__(self, circuit: Circuit) -> Prepared:
@@ -166,9 +166,9 @@ class Preparation:
         timings = tuple(
             None if each is None else self._target.timing(each) for each in (bare, *sampled)
         )
-        bases = groups(observables)
+        number = len(bases(observables))
         ready = Prepared(
-            found, bases, bare, observables, tuple(sampled), timings, tuple(copies), angles
+            found, number, bare, observables, tuple(sampled), timings, tuple(copies), angles
         )
         self._prepared[circuit] = ready
         return ready

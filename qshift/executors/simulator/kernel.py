@@ -216,14 +216,13 @@ def angles(points, columns, scales, signs, table):  # type: ignore[no-untyped-de
     """
     lanes, width = points.shape[0], table.shape[1] // 3
     for r in range(columns.shape[0]):
-        column, half = columns[r], scales[r] / 2
+        column, half, last = columns[r], scales[r] / 2, 1.0
         cosine, sine = math.cos(half), math.sin(half)
         for k in range(width):
-            if column >= 0 and k < lanes:
-                cosine, sine = (
-                    math.cos(half * points[k, column]),
-                    math.sin(half * points[k, column]),
-                )
+            # Angles that are not the samples of a batch, but weights, are the same for all of it.
+            if column >= 0 and k < lanes and points[k, column] != last:
+                last = points[k, column]
+                cosine, sine = math.cos(half * last), math.sin(half * last)
             table[r, k] = cosine
             signed = signs[r, k & 3] * sine
             table[r, width + k], table[r, 2 * width + k] = signed, -signed
@@ -328,27 +327,40 @@ def backward(  # type: ignore[no-untyped-def]
                 slopes[0 if lanes == 1 else k, columns[r]] += scales[r] * slope
 
 
-@_compiled("void(float64[::1], float64[::1], int64, int64[:,::1], float64[:,::1])")
-def observe(state, other, lanes, words, factors):  # type: ignore[no-untyped-def]
-    """Adds an observable times a state to another state.
+@_compiled(
+    "void(float64[::1], float64[::1], int64, int64[:,::1], float64[:,::1], int64[::1],"
+    "float64[:,::1], float64[::1])"
+)
+def observe(state, other, lanes, words, factors, columns, cotangents, work):  # type: ignore[no-untyped-def]
+    """Adds a weighted sum of observables, times a state, to another state.
 
     Args:
         state: The state.
         other: What is added to.
         lanes: The number of points.
-        words: int64[W, 4], as for `forward`: the observable's words.
+        words: int64[W, 4], as for `forward`: the words of all observables.
         factors: float64[W, 8]: signs times coefficients, as the signs for `angles`.
+        columns: int64[W], the observable that each word belongs to.
+        cotangents: float64[lanes, M], the weight of each observable at each point.
+        work: float64[2 * max(lanes, 4)].
     """
     step = _BYTES if lanes == 1 else 8 * lanes
-    rows = 8 * state.shape[0] // step
-    here, there, factor = state.ctypes.data, other.ctypes.data, factors.ctypes.data
+    width, rows = step // 8, 8 * state.shape[0] // step
+    here, there, factor = state.ctypes.data, other.ctypes.data, work.ctypes.data
     for w in range(words.shape[0]):
         x, z, order = words[w, 0], words[w, 1], words[w, 3]
+        none = True
+        for k in range(width):
+            cotangent = cotangents[0 if lanes == 1 else k, columns[w]]
+            none = none and cotangent == 0.0
+            work[k] = factors[w, k & 3] * cotangent
+            work[width + k] = factors[w, 4 + (k & 3)] * cotangent
+        if none:
+            continue
         for i in range(rows):
-            a, b, f = there + step * i, here + step * (i ^ x), factor + _BYTES * _parity(i & z)
+            a, b, f = there + step * i, here + step * (i ^ x), factor + step * _parity(i & z)
             for v in range(0, step, _BYTES):
-                _add(a + v, f, b + v, order)
-        factor += 2 * _BYTES
+                _add(a + v, f + v, b + v, order)
 
 
 @_compiled(
@@ -422,13 +434,13 @@ def multiply(state, result, lanes, places, masks, matrix, work):  # type: ignore
 
 @_compiled("void(float64[::1], int64, int64[::1], int64[::1], float64[::1])")
 def tally(state, lanes, low, high, probabilities):  # type: ignore[no-untyped-def]
-    """Adds up the probabilities float64[2**k * lanes] of outcomes.
+    """Adds up the probabilities of outcomes.
 
     Args:
         state: The state.
         lanes: The number of points.
         low, high: The outcome of an amplitude is that of its last bits XOR that of its first bits.
-        probabilities: The result.
+        probabilities: The result, float64[2**k * lanes].
     """
     half, bits = state.shape[0] // 2, low.shape[0]
     for i in range(half // lanes):
@@ -446,11 +458,12 @@ def weigh(state, other, lanes, low, high, weights):  # type: ignore[no-untyped-d
         state: The state.
         other: The result.
         lanes, low, high: As for `tally`.
-        weights: float64[2**k].
+        weights: float64[2**k * lanes].
     """
     half, bits = state.shape[0] // 2, low.shape[0]
     for i in range(half // lanes):
-        weight = weights[low[i % bits] ^ high[i // bits]]
-        for k in range(i * lanes, (i + 1) * lanes):
-            other[k] = weight * state[k]
-            other[half + k] = weight * state[half + k]
+        outcome = (low[i % bits] ^ high[i // bits]) * lanes
+        for k in range(lanes):
+            weight, at = weights[outcome + k], i * lanes + k
+            other[at] = weight * state[at]
+            other[half + at] = weight * state[half + at]

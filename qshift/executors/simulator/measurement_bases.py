@@ -76,11 +76,15 @@ class Basis:
         lowest, highest = weights.min(axis=0), weights.max(axis=0)
         return covariance_of_means(self.averages(frequencies), products, lowest, highest, shots)
 
-    def weights_of(self, value: int) -> np.ndarray:
-        """Returns the weights float64[2**k] of one of its values."""
+    def weighted(self, cotangents: np.ndarray) -> np.ndarray:
+        """Returns what each outcome contributes to sums of its values, float64[2**k, N].
+
+        Args:
+            cotangents: float64[N, M], the factors of the values in each sum.
+        """
         if self.weights is None:
-            return np.eye(1, 2 ** len(self.wires), value)[0]
-        return np.ascontiguousarray(self.weights[:, value])
+            return cotangents.T
+        return np.einsum("km,nm->kn", self.weights, cotangents)
 
 
 def portions(bases: Sequence[Basis]) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from qshift.executors.simulator import kernel
 from qshift.executors.simulator.clifford_frame import Frame, Rotation, Word, of_letters
 from qshift.executors.simulator.measurement_bases import Basis, Words
-from qshift.executors.simulator.state_steps import Steps, Table, Tables, table
+from qshift.executors.simulator.state_steps import Steps, Tables, table
 
 if TYPE_CHECKING:
     from qshift.circuits.circuit import Circuit
@@ -35,7 +35,6 @@ class Observables:
         columns: The values.
         tables: All words, as the kernel takes them.
         places: int64[W], the value that each of these words contributes to.
-        of_columns: The words of each value.
     """
 
     def __init__(self, words: Words, frame: Frame) -> None:
@@ -52,12 +51,6 @@ class Observables:
         self.places = np.array([column for column, _ in merged], dtype=np.int64)
         all_words = [(word, factor) for (_, word), factor in merged.items()]
         self.tables = Tables(partial(table, all_words, wires, 0))
-        self.of_columns = {
-            column: Tables(partial(self._only, self.places == column)) for column in self.columns
-        }
-
-    def _only(self, mask: np.ndarray, alone: bool) -> Table:
-        return Table(*(each[mask] for each in self.tables[alone]))
 
 
 def turned(frame: Frame, basis: Basis) -> tuple[list[Rotation | MatrixGate], list[tuple[int, int]]]:
@@ -99,16 +92,29 @@ class Outcomes:
         kernel.tally(state, lanes, self._low, self._high, found.reshape(-1))
         return found.T
 
-    def times(self, state: np.ndarray, points: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Returns the observable that has weights float64[2**k] for the outcomes, times a state."""
-        other, angles = np.empty_like(state), self._steps.angles(points)
+    def add_times(
+        self, state: np.ndarray, points: np.ndarray, cotangents: np.ndarray, other: np.ndarray
+    ) -> None:
+        """Adds a sum of the observables, times a state, to another state.
+
+        Args:
+            state: The state.
+            points: float64[lanes, P].
+            cotangents: float64[lanes, M], the factors of the circuit's values.
+            other: What is added to.
+        """
+        own = cotangents[:, self.basis.columns]
+        if not own.any():
+            return
+        product, angles = np.empty_like(state), self._steps.angles(points)
         if self._steps.count:
             state = state.copy()
             self._steps.run(state, points, angles)
-        kernel.weigh(state, other, len(points), self._low, self._high, weights)
+        weights = np.ascontiguousarray(self.basis.weighted(own)).reshape(-1)
+        kernel.weigh(state, product, len(points), self._low, self._high, weights)
         if self._steps.count:
-            self._steps.back(state, other, points, angles)
-        return other
+            self._steps.back(state, product, points, angles)
+        other += product
 
 
 def _outcomes(

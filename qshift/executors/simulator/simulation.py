@@ -75,8 +75,9 @@ class Simulation:
 
     Args:
         circuit: The circuit.
-        latest: Holds the final state of the latest point that was alone in its batch, as a gradient
-            mostly follows the value at the same point. Several circuits may use the same dict.
+        latest: Holds the final states of the latest point that was alone in its batch, and of the
+            latest batch that was not too long, as derivatives mostly follow the values at the same
+            points. Several circuits may use the same dict.
         thresholds: How points run.
 
     Attributes:
@@ -84,6 +85,8 @@ class Simulation:
         bases: The bases whose probabilities `probabilities` returns.
         alone: The part of a batch that is a single point.
         lanes: How many points of a long batch have one state together.
+        grain: A long batch may be cut behind so many points, and behind multiples of it, with equal
+            results.
 
     Raises:
         NotCoveredError: If a gate or a measurement is not covered.
@@ -113,6 +116,7 @@ class Simulation:
         together = self._wires <= thresholds.most_wires_together
         together = together and widest <= thresholds.widest_moving
         self.lanes = thresholds.lanes(self._wires) if together else 1
+        self.grain = min(thresholds.grain, self.lanes)
         uses = np.array(self._steps.uses, dtype=int).reshape(-1, 2).T
         self._uses = uses[:, np.argsort(uses[0], kind="stable")]
         self._grain = 1 + self._steps.count // (1 + thresholds.most_amplitudes // 2**self._wires)
@@ -139,9 +143,12 @@ class Simulation:
         """
         count, fewest = len(points), self._thresholds.fewest_together
         if self.lanes > 1 and count >= fewest:
-            blocks = np.split(np.arange(count), range(self.lanes, count, self.lanes))
+            left = count % self.grain
+            whole = count if left >= fewest else count - left
+            blocks = np.split(np.arange(whole), range(self.lanes, whole, self.lanes))
+            found: list[tuple[np.ndarray, Sequence[int]]] = [(rows, ()) for rows in blocks]
             # What is left at the end runs as it would alone.
-            return [(rows, () if len(rows) >= fewest else [0] * len(rows)) for rows in blocks]
+            return found if whole == count else [*found, (np.arange(whole, count), [0] * left)]
         steps, columns = self._uses
         order, common = in_order(points[:, columns], steps, self._steps.count)
         common = [number // self._grain * self._grain for number in common]
@@ -155,16 +162,25 @@ class Simulation:
         self, points: np.ndarray, part: tuple[np.ndarray, Sequence[int]]
     ) -> Iterable[_Final]:
         """Returns the final states of all points of a part. They must not be changed."""
-        if len(points) == 1:
-            return (self._alone(points),)
-        return self._one_by_one(points, *part) if part[1] else (self._at_once(points, part[0]),)
-
-    def _at_once(self, points: np.ndarray, rows: np.ndarray) -> _Final:
-        lanes = -(-len(rows) // 4) * 4
-        own = points[rows[np.minimum(np.arange(lanes), len(rows) - 1)]]
-        angles, state = self._steps.angles(own), self._begin(lanes)
+        rows, common = part
+        if common and len(points) > 1:
+            return self._one_by_one(points, rows, common)
+        alone, first = len(points) == 1, int(rows[0])
+        own = points if alone else points[_in_lanes(rows)]
+        owner, finals = self._latest.get(alone, (None, {}))
+        known = finals.get(first) if owner is self._own else None
+        if known and known.own == len(rows) and np.array_equal(known.points, own):
+            return (known,)
+        angles, state = self._steps.angles(own), self._begin(len(own))
         self._steps.run(state, own, angles)
-        return _Final(len(rows), own, angles, state)
+        final = _Final(len(rows), own, angles, state)
+        most = self._thresholds.most_kept_alone if alone else self._thresholds.most_kept
+        if len(points) << (self._wires + 1) <= most:
+            if owner is not self._own or not first:  # the batch before this one is forgotten
+                finals = {}
+                self._latest[alone] = self._own, finals
+            finals[first] = final
+        return (final,)
 
     def _one_by_one(
         self, points: np.ndarray, rows: np.ndarray, common: Sequence[int]
@@ -192,18 +208,6 @@ class Simulation:
         state = np.zeros(lanes << (self._wires + 1))
         state[:lanes] = 1.0
         return state
-
-    def _alone(self, point: np.ndarray) -> _Final:
-        key = self._own, point.tobytes()
-        if (known := self._latest.get(key)) is not None:
-            return known
-        angles, state = self._steps.angles(point), self._begin(1)
-        self._steps.run(state, point, angles)
-        final = _Final(1, point, angles, state)
-        if len(state) <= 2 * self._thresholds.most_amplitudes:
-            self._latest.clear()
-            self._latest[key] = final
-        return final
 
     # --- results ---
 
@@ -236,20 +240,48 @@ class Simulation:
         """Returns first derivatives float64[K, M, P], by adjoint differentiation."""
         found = []
         for final in self._finals(points, part):
-            gradients = np.zeros((len(final.points), *self._shape))
-            lanes, observables = len(final.points), self._observables
-            for column in observables.columns:
-                other = np.zeros_like(final.state)
-                words = observables.of_columns[column][lanes == 1]
-                kernel.observe(final.state, other, lanes, *words)
-                gradients[:, column] = self._back(final, other)
-            for each in self._outcomes:
-                for k, column in enumerate(each.basis.columns.tolist()):
-                    other = each.times(final.state, final.points, each.basis.weights_of(k))
-                    gradients[:, column] = self._back(final, other)
+            lanes = len(final.points)
+            gradients = np.empty((lanes, *self._shape))
+            cotangents = np.zeros((lanes, self._shape[0]))
+            for column in range(self._shape[0]):
+                cotangents[:, column] = 1.0
+                gradients[:, column] = self._back(final, cotangents)
+                cotangents[:, column] = 0.0
             found.append(gradients[: final.own])
         return found[0] if len(found) == 1 else np.concatenate(found)
 
-    def _back(self, final: _Final, other: np.ndarray) -> np.ndarray:
-        """Returns slopes float64[lanes, P], given an observable times the final state."""
+    def pulled_back(
+        self, cotangents: np.ndarray, points: np.ndarray, part: tuple[np.ndarray, Sequence[int]]
+    ) -> np.ndarray:
+        """Returns derivatives of sums of values, float64[K, P], by adjoint differentiation.
+
+        Args:
+            cotangents: float64[N, M], the factors of the values in the sum at each point.
+            points: All points, float64[N, P].
+            part: A part of them.
+        """
+        found, begin = [], 0
+        for final in self._finals(points, part):
+            rows = part[0][begin : begin + final.own]
+            begin += final.own
+            own = cotangents[rows if len(final.points) == 1 else _in_lanes(rows)]
+            found.append(self._back(final, own)[: final.own])
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _back(self, final: _Final, cotangents: np.ndarray) -> np.ndarray:
+        """Returns derivatives of sums of values, float64[lanes, P]."""
+        lanes, observables, other = len(final.points), self._observables, np.zeros_like(final.state)
+        if observables.columns:
+            words, work = observables.tables[lanes == 1], np.empty(2 * max(lanes, kernel.WIDTH))
+            arguments = *words, observables.places, cotangents, work
+            kernel.observe(final.state, other, lanes, *arguments)
+        for each in self._outcomes:
+            each.add_times(final.state, final.points, cotangents, other)
         return self._steps.back(final.state.copy(), other, final.points, final.angles)
+
+
+def _in_lanes(rows: np.ndarray) -> np.ndarray:
+    """Returns the points of a state of several: as many as a multiple of four, where the last one
+    may be repeated."""
+    missing = -len(rows) % kernel.WIDTH
+    return np.pad(rows, (0, missing), mode="edge") if missing else rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ class SimulatorExecutor(Executor):
         randomness = DeviceRandomness(device)
         # The generator that the device's own seed has seeded.
         self._rng = randomness.get() if randomness.is_known else np.random.default_rng()
-        self._latest: dict[tuple, tuple] = {}
+        self._latest: dict[bool, tuple] = {}
         self._simulations: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._lock = Lock()
         in_children(self)
@@ -94,8 +95,8 @@ class SimulatorExecutor(Executor):
         simulation = self._simulation(circuit)
         if simulation is None:
             return self._general.grain(circuit)
-        most = self._sampled_together(simulation) if circuit.shots else simulation.lanes
-        return min(simulation.lanes, most)
+        most = self._sampled_together(simulation) if circuit.shots else simulation.grain
+        return min(simulation.grain, most)
 
     def sample(
         self, circuit: Circuit, points: np.ndarray, call: Call
@@ -133,6 +134,11 @@ class SimulatorExecutor(Executor):
         """Whether each point may have its own number of shots."""
         return self._general.allots(circuit)
 
+    def bases(self, circuit: Circuit) -> int:
+        """See `Executor`."""
+        simulation = self._simulation(circuit)
+        return self._general.bases(circuit) if simulation is None else len(simulation.bases)
+
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
         few = circuit.num_values <= circuit.num_parameters
@@ -156,6 +162,18 @@ class SimulatorExecutor(Executor):
             return self._general.differentiate(circuit, points)
         shape = circuit.num_values, circuit.num_parameters
         return self._found(simulation, simulation.gradients, points, shape)
+
+    def pulls_back(self, circuit: Circuit) -> bool:
+        """See `Executor`."""
+        return self._has_gradients(circuit)
+
+    def pull_back(self, circuit: Circuit, points: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
+        """See `Executor`."""
+        simulation = self._simulation(circuit)
+        if simulation is None or circuit.shots or not simulation.differentiable:
+            return super().pull_back(circuit, points, cotangents)
+        function = functools.partial(simulation.pulled_back, np.ascontiguousarray(cotangents))
+        return self._found(simulation, function, points, (circuit.num_parameters,))
 
     def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
         """See `Executor`."""
@@ -237,6 +255,8 @@ class SimulatorExecutor(Executor):
             return function(points.copy(), simulation.alone)
         points = np.ascontiguousarray(points)
         parts = simulation.parts(points)
+        if len(parts) == 1 and not parts[0][1]:  # all of them at once, in their order
+            return function(points, parts[0])
         found = np.empty((len(points), *shape))
         results = spread(parts, lambda part: function(points, part), self._thresholds)
         for (rows, _), values in track(results, len(points), _size, "circuits"):
@@ -272,7 +292,7 @@ class SimulatorExecutor(Executor):
         """Returns for how many points probabilities are held at once."""
         outcomes = sum(2 ** len(basis.wires) for basis in simulation.bases)
         size = max(1, self._thresholds.most_probabilities // max(1, outcomes))
-        return size // simulation.lanes * simulation.lanes or size
+        return size // simulation.grain * simulation.grain or size
 
     def _probabilities(self, simulation: Simulation, points: np.ndarray) -> list[np.ndarray]:
         """Returns the probabilities float64[N, 2**k] of the outcomes in each basis."""

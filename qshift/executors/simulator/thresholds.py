@@ -16,10 +16,14 @@ class Thresholds:
         fewest_together: With fewer points, states are those of one point each.
         most_wires_together: So they are on more wires.
         most_lanes: States are those of so many points at most.
+        grain: Batches may be cut behind multiples of so many points.
         most_numbers: Numbers in such a state, so that it stays in the cache.
         widest_moving: Wires of the widest matrix that differs between the points of such a state.
         most_amplitudes: Amplitudes of the states that are saved for points that share what their
             first gates do.
+        most_kept_alone: Numbers in the final state of a point that is alone in its batch, to be
+            kept for its derivatives.
+        most_kept: Numbers in all final states of a longer batch, to be kept as well.
         widest_matrix: Wires of the widest matrix that takes the place of a gate.
         most_weights: Numbers in the weights of all bases.
         most_probabilities: Probabilities of outcomes that are held at once, for samples.
@@ -29,10 +33,13 @@ class Thresholds:
 
     fewest_together: int = 3
     most_wires_together: int = 12
-    most_lanes: int = 64
+    most_lanes: int = 256
+    grain: int = 64
     most_numbers: int = 2**15  # 256 KiB
     widest_moving: int = 4
     most_amplitudes: int = 2**22  # 64 MiB
+    most_kept_alone: int = 2**23  # 64 MiB
+    most_kept: int = 2**20  # 8 MiB
     widest_matrix: int = 10
     most_weights: int = 2**24  # 128 MiB
     most_probabilities: int = 2**20  # 8 MiB

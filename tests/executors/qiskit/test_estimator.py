@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 
 import cloudpickle
 import numpy as np
@@ -674,13 +673,3 @@ def test_qiskit_is_imported_only_where_it_is_used():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert out.stdout.strip() == "[]"
-
-
-def test_the_runtime_package_is_imported_in_one_module():
-    package = Path(qshift.__file__).parent
-    using = [
-        file.relative_to(package).as_posix()
-        for file in package.rglob("*.py")
-        if re.search(r"^\s*(from|import) qiskit_ibm_runtime", file.read_text(), re.MULTILINE)
-    ]
-    assert using == ["executors/qiskit/qiskit_internals.py"]

@@ -1,5 +1,6 @@
 """IBM's quantum computers as targets, through an unmodified client and a loopback service."""
 
+import http.client
 import logging
 import os
 import re
@@ -13,6 +14,7 @@ import numpy as np
 import pennylane as qml
 import pytest
 import tensorflow as tf
+from qiskit.primitives.containers.bindings_array import BindingsArray
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_aer.primitives import EstimatorV2 as AerEstimator
@@ -20,12 +22,14 @@ from qiskit_ibm_runtime.accounts import management
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 from random_circuits import GATES, TEMPLATES, RandomCircuit
 from service import INSTANCES, TOKEN
+from services import MIXED
 
 import qshift
 from qshift.errors import AccountError, JobError, OptionError, ServiceError
-from qshift.executors.qiskit import retry, unconfirmed_jobs
+from qshift.executors.qiskit import qiskit_internals, retry, unconfirmed_jobs
 from qshift.executors.qiskit.device import EstimatorDevice
 from qshift.executors.qiskit.job import Submission
+from qshift.executors.qiskit.pub_results import unpacked
 from qshift.executors.qiskit.service import ServiceTarget
 
 SHOTS = 20_000
@@ -91,7 +95,7 @@ def test_random_circuits_agree_with_the_simulator(loopback, seed):
     with qshift.Tracker() as tracker:
         qnode = qshift.qnode(ibm(wires=wires), shots=SHOTS, seed=seed)(circuit)
         values = qnode(tf.constant(ansatz.theta))
-    assert tracker.totals["jobs"] == loopback.counts()["jobs"] == 2
+    assert tracker.totals["jobs"] == loopback.counts()["jobs"] == MIXED
     exact = qml.QNode(circuit, qml.device("default.qubit"))(ansatz.theta)
     for value, truth in zip(values, exact, strict=True):
         np.testing.assert_allclose(value, truth, atol=5 / np.sqrt(SHOTS))
@@ -100,8 +104,10 @@ def test_random_circuits_agree_with_the_simulator(loopback, seed):
 def test_one_transpilation_and_one_job_for_all_orders(loopback, tracker):
     qnode = qshift.qnode(ibm(), seed=1)(layered)
     plan = qnode.plan(THETA, order=2)
-    # 1000 shots in 16 twirled circuits of 64, and in each job 32 of them to learn the readout
-    executions = plan.circuits * 16 * 64 + plan.jobs * 32 * 64
+    executions = plan.circuits * 1000
+    if qiskit_internals.mitigates("estimator", {}):
+        # In 16 twirled circuits of 64, and in each job 32 of them to learn the readout.
+        executions = plan.circuits * 16 * 64 + plan.jobs * 32 * 64
     assert plan.seconds == pytest.approx(2 * plan.jobs + executions * 250e-6, rel=0.1)
     found = qshift.derivatives(qnode, tf.Variable(THETA), order=2)
     assert tracker.totals["jobs"] == tracker.totals["transpilations"] == 1
@@ -174,7 +180,7 @@ def test_options_reach_the_service(loopback):
     qshift.qnode(ibm(**options))(rotation)(0.3)
     (job,) = loopback.jobs()
     assert job["options"]["resilience_level"] == 2 and job["cost"] == 77
-    assert job["options"]["options"]["twirling"] == {"enable_gates": True}
+    assert job["options"]["options"]["twirling"]["enable_gates"] is True
     assert job["tags"][-1] == "mine" and len(job["tags"]) == 2
 
 
@@ -206,7 +212,8 @@ def pubs(target):
     circuit = QuantumCircuit(1)
     circuit.rx(Parameter("p0"), 0)
     isa = target.transpiled("rotation", lambda: circuit)
-    return [(isa, SparsePauliOp("Z").apply_layout(isa.layout), [[0.3]], 0.03)]
+    values = BindingsArray({tuple(isa.parameters): [[[0.3]]]})
+    return [(isa, [SparsePauliOp("Z").apply_layout(isa.layout)], values, 0.03)]
 
 
 def test_jobs_are_found_again(loopback, quick):
@@ -225,7 +232,7 @@ def test_jobs_are_found_again(loopback, quick):
         second.result()
     loopback.ask("queue", {"delay": 0})
     (result,) = other.job(first.id).result()
-    assert abs(float(np.ravel(result.data.evs)[0]) - np.cos(0.3)) < 0.2
+    assert abs(unpacked("estimator", result)[0][0, 0] - np.cos(0.3)) < 0.2
     assert first.status() == "done" and first.queue_position() is None and first.usage() > 0
     with pytest.raises(ServiceError, match="has no job nobody's"):
         other.job("nobody's").status()
@@ -379,8 +386,10 @@ def test_what_the_account_does_not_have(loopback):
         assert ibm("ibm_manilla").target.num_qubits
 
 
-def test_tokens_are_nowhere(loopback, quick, tmp_path, caplog, capfd):
+def test_tokens_are_nowhere(loopback, quick, tmp_path, caplog, capfd, monkeypatch):
     """Neither in logs at any level, output, warnings or errors, nor in files."""
+    # IBM's SDK turns it on where its messages are wanted, and leaves it so.
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 0)
     caplog.set_level(logging.DEBUG)
     for name in ("qshift", "qiskit_ibm_runtime", "urllib3", "requests", "ibm-cloud-sdk-core"):
         logging.getLogger(name).setLevel(logging.DEBUG)
@@ -418,14 +427,21 @@ def test_tokens_are_nowhere(loopback, quick, tmp_path, caplog, capfd):
     assert not any(re.search(rb"Bearer ey|apikey ", each) for each in data)
 
 
-def test_only_one_module_imports_the_runtime_package():
+def test_only_the_door_and_what_is_behind_it_import_the_runtime_package():
     package = Path(qshift.__file__).parent
     found = {
         str(file.relative_to(package))
         for file in package.rglob("*.py")
         if re.search(r"^\s*(from|import) qiskit_ibm_runtime", file.read_text(), re.MULTILINE)
     }
-    assert found == {"executors/qiskit/qiskit_internals.py"}
+    behind = {"runtime_executor", "runtime_primitives"}
+    assert found == {f"executors/qiskit/{name}.py" for name in behind | {"qiskit_internals"}}
+    importing = {
+        file.stem
+        for file in package.rglob("*.py")
+        if re.search(r"^(from|import) .*\bruntime_(executor|primitives)\b", file.read_text(), re.M)
+    }
+    assert not importing
     code = "import qshift.api.profiles as p, sys; p.profile_files(); print('qiskit' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -438,11 +454,10 @@ def test_noisy_derivatives_are_those_of_the_noisy_expectation(loopback, cosine_p
     """Of Mari, Bromley, Killoran's circuit, to second order, readout errors included."""
     shots, (circuit, exactly) = 40_000, cosine_product
     theta = np.array(exactly["theta"])
-    device = ibm("ibm_manila", resilience_level=1)
+    device = ibm("ibm_manila", resilience_level=0)
     qnode = qshift.qnode(device, shots=shots, seed=7)(circuit.func)
     value, gradient, hessian = qshift.derivatives(qnode, tf.Variable(theta), order=2)
-    (job,) = loopback.jobs()
-    assert job["options"]["resilience_level"] == 1
+    assert loopback.counts()["jobs"] == 1
 
     # The truth: Aer's exact density matrices of the same transpiled circuit, differentiated
     # numerically, and what misreading the measured qubit makes of a value, which is affine.

@@ -126,16 +126,18 @@ def test_observables(wires, lanes):
     other, sums = random_states(rng, wires, lanes)
     pairs = list(zip(words, factors, strict=True))
     own = table(pairs, wires, 0, lanes == 1)
-    kernel.observe(state, other, lanes, *own)
-    observable = sum(factor * word.matrix(2**wires) for word, factor in pairs)
-    np.testing.assert_allclose(as_complex(other, lanes), sums + expected @ observable.T, atol=1e-12)
-    values, columns = np.ones((lanes, 2)), np.array([0, 1, 1, 0, 1, 0])
+    values, columns = np.ones((lanes, 3)), np.array([0, 2, 2, 0, 2, 0])
+    cotangents, work = rng.normal(size=(lanes, 3)), np.empty(2 * max(lanes, 4))
+    cotangents[-1, 0] = 0.0
+    kernel.observe(state, other, lanes, *own, columns, cotangents, work)
     kernel.expect(state, lanes, *own, columns, np.zeros(max(lanes, 4)), values)
-    for value in range(2):
+    for value in range(3):
         pairs_of = [pair for pair, column in zip(pairs, columns, strict=True) if column == value]
-        matrix = sum(factor * word.matrix(2**wires) for word, factor in pairs_of)
+        matrix = sum((f * w.matrix(2**wires) for w, f in pairs_of), np.zeros((2**wires,) * 2))
         right = np.einsum("li,ij,lj->l", expected.conj(), matrix, expected).real
         np.testing.assert_allclose(values[:, value], 1.0 + right, atol=1e-11)
+        sums = sums + cotangents[:, value, None] * (expected @ matrix.T)
+    np.testing.assert_allclose(as_complex(other, lanes), sums, atol=1e-12)
 
 
 @pytest.mark.parametrize("lanes", LANES)
@@ -169,14 +171,25 @@ def test_outcomes(lanes, low):
     state, vectors = random_states(rng, 4, lanes)
     first, last = rng.integers(0, 8, size=16 // low), rng.integers(0, 8, size=low)
     outcomes = (first[:, None] ^ last).ravel()
-    found, weights = np.zeros((8, lanes)), rng.normal(size=8)
+    found, weights = np.zeros((8, lanes)), rng.normal(size=(8, lanes))
     kernel.tally(state, lanes, last, first, found.reshape(-1))
     expected = np.zeros((8, lanes))
     np.add.at(expected, outcomes, (np.abs(vectors) ** 2).T)
     np.testing.assert_allclose(found, expected, atol=1e-12)
     other = np.empty_like(state)
-    kernel.weigh(state, other, lanes, last, first, weights)
-    np.testing.assert_allclose(as_complex(other, lanes), vectors * weights[outcomes], atol=1e-12)
+    kernel.weigh(state, other, lanes, last, first, weights.reshape(-1))
+    np.testing.assert_allclose(as_complex(other, lanes), vectors * weights[outcomes].T, atol=1e-12)
+
+
+@pytest.mark.parametrize("angles", [[1.0, 1.0, 0.3, 1.0], [0.0, -0.0, np.nan, 0.0], [1e13] * 4])
+def test_angles_that_several_points_share(angles):
+    case = Case(2, 4, count=1)
+    case.points[:, 0], case.columns[:], case.scales[:] = angles, 0, 0.7
+    kernel.angles(case.points, case.columns, case.scales, case.table.signs, case.angles)
+    cosines, sines, _ = np.split(case.angles[0], 3)
+    np.testing.assert_allclose(cosines, np.cos(0.35 * np.array(angles)), atol=1e-15)
+    expected = np.sin(0.35 * np.array(angles)) * case.table.signs[0, :4]
+    np.testing.assert_allclose(sines, expected, atol=1e-15)
 
 
 @settings(max_examples=20, deadline=None)

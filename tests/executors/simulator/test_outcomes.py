@@ -51,15 +51,16 @@ def test_observables(lanes):
     matrices = [qml.matrix(o, wire_order=WIRES) for o in observables]
     right = np.array([[np.vdot(v, m @ v).real for m in matrices] for v in vectors])
     values = np.ones((lanes, 4))
-    work = np.zeros(max(lanes, kernel.WIDTH))
-    kernel.expect(state, lanes, *found.tables[lanes == 1], found.places, work, values)
+    words, work = found.tables[lanes == 1], np.zeros(2 * max(lanes, kernel.WIDTH))
+    kernel.expect(state, lanes, *words, found.places, work, values)
     np.testing.assert_allclose(values, 1.0 + right, atol=1e-12)
     assert not right[:, [k for k in range(4) if k not in found.columns]].any()
-    for column in found.columns:
-        other = np.zeros_like(state)
-        kernel.observe(state, other, lanes, *found.of_columns[column][lanes == 1])
-        overlaps = (as_complex(other, lanes).conj() * as_complex(state, lanes)).sum(axis=1)
-        np.testing.assert_allclose(overlaps, right[:, column], atol=1e-12)
+    other, cotangents = np.ones_like(state), np.random.default_rng(1).normal(size=(lanes, 4))
+    kernel.observe(state, other, lanes, *words, found.places, cotangents, work)
+    # The state is that before the Clifford gates, and so is the other one.
+    product = as_complex(other - 1.0, lanes)
+    overlaps = (product.conj() * as_complex(state, lanes)).sum(axis=1)
+    np.testing.assert_allclose(overlaps, (cotangents * right).sum(axis=1), atol=1e-12)
 
 
 MEASUREMENTS = {
@@ -92,11 +93,14 @@ def test_outcomes(name, lanes):
     process = qml.probs(wires=basis.wires).process_density_matrix
     right = [process(np.outer(v, v.conj()), qml.wires.Wires(WIRES)) for v in rotated]
     np.testing.assert_allclose(probabilities, right, atol=1e-12)
-    for k in range(size):
-        weights = basis.weights_of(k)
-        other = found.times(state, points, weights)
-        overlaps = (as_complex(other, lanes).conj() * as_complex(state, lanes)).sum(axis=1)
-        np.testing.assert_allclose(overlaps, probabilities @ weights, atol=1e-12)
+    cotangents = np.random.default_rng(1).normal(size=(lanes, size))
+    for used in (cotangents, 0.0 * cotangents, np.eye(1, size, size - 1) * np.ones((lanes, 1))):
+        other = np.ones_like(state)
+        found.add_times(state, points, used, other)
+        product = as_complex(other - 1.0, lanes)
+        overlaps = (product.conj() * as_complex(state, lanes)).sum(axis=1)
+        sums = (used * basis.averages(probabilities)).sum(axis=1)
+        np.testing.assert_allclose(overlaps, sums, atol=1e-12)
     np.testing.assert_array_equal(state, before)
 
 

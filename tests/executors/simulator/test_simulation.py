@@ -107,13 +107,17 @@ def _unitary(size, seed=3):
     return np.linalg.qr(rng.normal(size=(size, size)) + 1j * rng.normal(size=(size, size)))[0]
 
 
-def found(name, circuit, points, thresholds=DEFAULT):
-    """Returns the results of one of a simulation's functions, float64[N, ...]."""
+def found(name, circuit, points, thresholds=DEFAULT, *first):
+    """Returns the results of one of a simulation's functions, float64[N, ...].
+
+    Args:
+        first: What the function is given before the points.
+    """
     simulation = Simulation(circuit, {}, thresholds)
     rows, results = [], []
     for part in simulation.parts(points):
         rows.append(part[0])
-        results.append(getattr(simulation, name)(points, part))
+        results.append(getattr(simulation, name)(*first, points, part))
     order = np.argsort(np.concatenate(rows))
     assert np.concatenate(rows)[order].tolist() == list(range(len(points)))
     return np.concatenate(results)[order]
@@ -348,6 +352,19 @@ def test_gradients(way, count):
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_derivatives_of_sums(way, count):
+    """At each point one of another sum, of values, probabilities and an observable's matrix."""
+    circuit = several(adjoint=True)
+    points = random_points(circuit, count)
+    cotangents = np.random.default_rng(count).normal(size=(count, circuit.num_values))
+    cotangents[0, :3] = 0.0
+    sums = found("pulled_back", circuit, points, WAYS[way], cotangents)
+    expected = np.einsum("nm,nmp->np", cotangents, differences(circuit, points))
+    np.testing.assert_allclose(sums, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("controls", [1, 2, 3, 4])
 def test_gradients_of_gates_that_many_wires_control(way, controls):
     """From three wires on they are matrices."""
@@ -423,3 +440,29 @@ def test_the_latest_state_is_used_again(monkeypatch):
         np.testing.assert_array_equal(one.gradients(point, one.alone), fresh)
         assert (one._steps.count in ran) is again
     assert len(latest) == 1
+
+
+@pytest.mark.parametrize("most, kept", [(7 << 4, True), ((7 << 4) - 1, False)])
+def test_the_latest_states_of_a_batch_are_used_again(monkeypatch, most, kept):
+    """Those of two blocks, with four points and with three."""
+    circuit, ran, run = several(adjoint=True, probs=False), [], Steps.run
+
+    def counted(self, state, points, *arguments):
+        if self is simulation._steps:
+            ran.append(len(points))
+        run(self, state, points, *arguments)
+
+    monkeypatch.setattr(Steps, "run", counted)
+    simulation = Simulation(circuit, {}, replace(WAYS["in blocks"], most_kept=most))
+    points = random_points(circuit, 7)
+    for moved in (False, True):
+        parts = simulation.parts(points)
+        for part in parts:
+            simulation.values(points, part)
+        ran.clear()
+        points[6, 0] += moved  # in the second block, and in the same array
+        slopes = np.concatenate([simulation.gradients(points, part) for part in parts])
+        np.testing.assert_allclose(slopes, differences(circuit, points), atol=1e-8)
+        assert ran == ([4] * moved if kept else [4, 4])
+    fewer = simulation.gradients(points[:3], (np.arange(3), ()))
+    np.testing.assert_allclose(fewer, slopes[:3], atol=1e-12)

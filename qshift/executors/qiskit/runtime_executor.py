@@ -1,0 +1,103 @@
+"""Jobs of IBM's Executor, with runtime clients from 0.50 on.
+
+Where no error mitigation is asked for, all PUBs of a batch are one program (`quantum_program`), and
+their results follow here from raw outcomes. Error mitigation is the client's: its Estimator and
+Sampler make programs of their own, whose results it computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from qiskit_ibm_runtime import Executor, QuantumProgram
+from qiskit_ibm_runtime.decoders.defaults import DEFAULT_DECODERS
+from qiskit_ibm_runtime.executor_estimator import Estimator
+from qiskit_ibm_runtime.executor_sampler import Sampler
+from qiskit_ibm_runtime.options_models import ExecutorOptions
+from qiskit_ibm_runtime.options_models.estimator import EstimatorOptions
+from qiskit_ibm_runtime.options_models.sampler import SamplerOptions
+from qiskit_ibm_runtime.results.quantum_program import QuantumProgramResult
+
+from qshift.errors import JobError
+from qshift.executors.qiskit import quantum_program
+from qshift.executors.qiskit.option_tables import known
+from qshift.executors.qiskit.pub_results import require_results
+
+OPTIONS = {"estimator": EstimatorOptions, "sampler": SamplerOptions}
+# Options that ask for error mitigation, or for what goes with it.
+_MITIGATION = {
+    "estimator": ("resilience_level", "resilience", "twirling", "dynamical_decoupling"),
+    "sampler": ("twirling", "dynamical_decoupling"),
+}
+_CLIENTS = {"estimator": Estimator, "sampler": Sampler}
+
+
+def mitigates(primitive: str, options: Mapping[str, Any]) -> bool:
+    """Whether the options ask a primitive to mitigate errors."""
+    return any(options.get(name) for name in _MITIGATION[primitive])
+
+
+def kinds(
+    pubs: Sequence[tuple[str, int]], options: Mapping[str, Any]
+) -> list[tuple[Hashable, int]]:
+    """See `qshift.executors.qiskit.targets.Target.kinds`."""
+    plain = [shots for primitive, shots in pubs if not mitigates(primitive, options)]
+    rows = quantum_program.shared(plain)
+    return [
+        ((primitive, shots), 0)  # the client's primitives have one precision for a job
+        if mitigates(primitive, options)
+        else (rows[shots], rows[shots])
+        for primitive, shots in pubs
+    ]
+
+
+def submit(
+    primitive: str,
+    mode: Any,
+    pubs: Sequence[tuple],
+    options: Mapping[str, Any],
+    seed: int | None,
+) -> Any:
+    """Submits a job and returns it, without waiting; see `runtime_primitives.submit`.
+
+    Here PUBs of both primitives may be in one job, unless the options ask for error mitigation.
+    """
+    if primitive in _CLIENTS and mitigates(primitive, options):
+        table = OPTIONS[primitive]()
+        return _CLIENTS[primitive](mode=mode, options=known(options, table)).run(pubs)
+    executor = Executor(mode=mode, options=known(options, ExecutorOptions()))
+    made = quantum_program.program(pubs, executor.backend().target)
+    program = QuantumProgram(made.shots, passthrough_data={"seed": seed, **made.recipe})
+    for item in made.items:
+        program.append_circuit_item(item.circuit, item.arguments)
+    return executor.run(program)
+
+
+def results(job: Any) -> Sequence[Any]:
+    """Returns the results of a job that is done, one for each PUB.
+
+    Args:
+        job: A `RuntimeJobV2`.
+
+    Raises:
+        JobError: If the client cannot compute them from what the service has measured.
+        TypeError: If they are not results of a primitive or program.
+    """
+    if job.primitive_id != "executor":  # sent by an earlier release
+        return require_results(job.result())
+    first, *others = DEFAULT_DECODERS["executor"]
+    found = job.result(decoder=first)
+    if not isinstance(found, QuantumProgramResult):
+        raise TypeError("the results of a program were expected")
+    travelled = found.passthrough_data
+    if isinstance(travelled, Mapping) and quantum_program.NAME in travelled:
+        return quantum_program.results(list(found), travelled)
+    for decoder in others:
+        if decoder.is_applicable(found):
+            try:
+                found = decoder.decode(found)
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                reason = f"what was measured is not what was asked for ({error})"
+                raise JobError(job.job_id(), "failed", reason) from error
+    return require_results(found)

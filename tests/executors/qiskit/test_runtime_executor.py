@@ -1,0 +1,125 @@
+"""Jobs of the Executor, with runtime clients that have it, on the loopback service."""
+
+import warnings
+
+import numpy as np
+import pennylane as qml
+import pytest
+import tensorflow as tf
+from qiskit import QuantumCircuit
+from qiskit.quantum_info import SparsePauliOp
+from qiskit_ibm_runtime import EstimatorV2, QiskitRuntimeService
+
+import qshift
+from qshift.errors import JobError
+from qshift.executors.qiskit import qiskit_internals
+from qshift.executors.qiskit.device import EstimatorDevice
+
+runtime = pytest.importorskip(
+    "qshift.executors.qiskit.runtime_executor", exc_type=ImportError, reason="an older client"
+)
+X = (0.3, 0.5)
+
+
+def circuit(x):
+    qml.RX(x[0], wires=0)
+    qml.RY(x[1], wires=1)
+    qml.CNOT(wires=[0, 1])
+    return (
+        qml.expval(qml.Z(0) @ qml.Z(1) + 0.5 * qml.X(0)),
+        qml.var(qml.Y(0)),
+        qml.probs(wires=[1]),
+        qml.probs(op=qml.X(0)),
+    )
+
+
+def values(backend, **options):
+    device = EstimatorDevice(backend=f"ibm:{backend}", ledger=False, **options)
+    x = tf.Variable(X, dtype=tf.float64)
+    with tf.GradientTape() as tape:
+        found = qshift.qnode(device, shots=20_000, seed=3)(circuit)(x)
+        cost = found[0] + found[2][0]
+    return found, tape.gradient(cost, x)
+
+
+def test_the_door_chooses_this_generation():
+    assert qiskit_internals.submit is runtime.submit
+
+
+def test_what_is_together():
+    pubs = [("estimator", 100), ("sampler", 300), ("estimator", 300), ("sampler", 100_001)]
+    together = runtime.kinds(pubs, {})
+    assert together == [(100, 100)] * 3 + [(100_001, 100_001)]
+    assert runtime.kinds(pubs, {"resilience_level": 0, "twirling": {}}) == together
+    mitigated = runtime.kinds(pubs, {"resilience_level": 1})
+    assert mitigated[0] == (("estimator", 100), 0) and mitigated[2] == (("estimator", 300), 0)
+    assert mitigated[1] == (300, 300)
+    twirled = runtime.kinds(pubs, {"twirling": {"enable_gates": True}})
+    assert len(set(twirled)) == 4 and {rows for _, rows in twirled} == {0}
+
+
+def test_one_job_has_all_that_a_batch_measures(loopback, tracker):
+    found, gradient = values("ibm_ideal")
+    exact = qml.QNode(circuit, qml.device("default.qubit"))(np.array(X))
+    for value, truth in zip(found, exact, strict=True):
+        np.testing.assert_allclose(value, truth, atol=5 / np.sqrt(20_000))
+    slope = [-np.sin(X[0]) / 2 * np.cos(X[1]), -np.sin(X[1]) * (1 + np.cos(X[0]) / 2)]
+    np.testing.assert_allclose(gradient, slope, atol=10 / np.sqrt(20_000))
+    jobs = loopback.jobs()  # the values, then what the gradient needs
+    assert len(jobs) == tracker.totals["jobs"] == 2
+    assert {job["program"]["id"] for job in jobs} == {"executor"}
+    seconds = sum(job["usage"]["seconds"] for job in jobs)
+    assert seconds == pytest.approx(tracker.totals["shots"] * 250e-6)
+
+
+def test_seeds_repeat_samples(loopback):
+    first, again = values("ibm_manila"), values("ibm_manila")
+    for one, other in zip(tf.nest.flatten(first), tf.nest.flatten(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"resilience_level": 1}, {"twirling": {"enable_gates": True, "enable_measure": True}}],
+    ids=["readout", "twirling"],
+)
+def test_mitigation_is_the_clients(loopback, options):
+    """Readout errors of FakeManilaV2 move the first value by about 0.06."""
+    found, _ = values("ibm_manila", **options)
+    exact = qml.QNode(circuit, qml.device("default.qubit"))(np.array(X))
+    assert abs(found[0] - exact[0]) < 0.08
+    jobs = loopback.jobs()
+    roles = {job["role"] for job in jobs}
+    assert "estimator_v2" in roles and len(jobs) == 4
+    assert ("sampler_v2" in roles) == ("twirling" in options)
+
+
+@pytest.mark.parametrize("options", [{}, {"resilience_level": 1}], ids=["plain", "mitigated"])
+def test_results_that_do_not_fit_are_a_job_error(loopback, options):
+    loopback.faults({"kind": "short"})
+    device = EstimatorDevice(backend="ibm:ibm_ideal", ledger=False, **options)
+
+    @qshift.qnode(device, shots=100)
+    def value(x):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    with pytest.raises(JobError, match="it came back with|what was measured is not what was"):
+        value(0.3)
+
+
+def test_jobs_of_earlier_clients_are_read(loopback):
+    backend = QiskitRuntimeService().backend("ibm_ideal")
+    idle = QuantumCircuit(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        job = EstimatorV2(mode=backend).run([(idle, [SparsePauliOp("Z")], None, 0.1)])
+    (result,) = runtime.results(job)
+    np.testing.assert_array_equal(result.data.evs, [1.0])
+
+
+def test_nothing_is_deprecated(loopback):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        values("ibm_ideal")
+        values("ibm_ideal", resilience_level=1, max_time=60)
