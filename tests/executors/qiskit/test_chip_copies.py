@@ -140,3 +140,11 @@ def test_means_over_copies():
 @pytest.mark.parametrize("counts", [{5: 3, 0: 1}, [{0: 2}, {1: 1, 3: 1}]])
 def test_counts_are_stored_as_they_are(counts):
     assert decoded("sampler", encoded(counts)) == counts
+
+
+def test_errors_hold_those_of_all_patches():
+    qnode = qshift.qnode(device(shots=3000, copies=3))(energy)
+    ((value, error),) = qshift.derivatives(qnode, X, order=0, errors=True)
+    truth = qshift.derivatives(qshift.qnode(qshift.device("simulator"))(energy), X, order=0)[0]
+    # No outcome deviates by more than 1.5, and two bases have 3000 samples each.
+    assert 0 < error < 0.1 and abs(value - truth) < 0.15 + 4 * error
