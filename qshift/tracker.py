@@ -14,8 +14,9 @@ class Tracker(Listener):
     Attributes:
         totals: ``{"circuits", "batches", "jobs", "shots", "transpilations"}``. A circuit is one
             evaluation of a quantum circuit with given angles; a batch is a number of circuits that
-            were sent to the device together. Jobs and transpilations are counted on devices that
-            have them.
+            were sent to the device together. Shots are the samples that are drawn, in all bases
+            that a circuit is measured in. Jobs and transpilations are counted on devices that have
+            them.
 
     Example:
         >>> with qshift.Tracker() as tracker:

@@ -7,7 +7,7 @@ import numpy as np
 import pennylane as qml
 import pytest
 import tensorflow as tf
-from references import random_points, several, truth
+from references import OwnDevice, OwnExecutor, random_points, several, truth
 
 import qshift
 from qshift.errors import UnsupportedError
@@ -41,7 +41,7 @@ def test_each_point_has_its_own_shots(name, seed, tracker):
     # The deviation of 60 deviations is a tenth; observables have norms of two at most.
     assert (spreads[2] < 2.9 / np.sqrt(5000)).all()
     assert (spreads[1] > 4 * spreads[2]).all() and (spreads[0] > 2 * spreads[1]).all()
-    assert tracker.totals["shots"] == shots.sum()
+    assert executor.bases(circuit) == 4 and tracker.totals["shots"] == 4 * shots.sum()
     assert tracker.totals["circuits"] == len(shots) and tracker.totals["batches"] == 1
 
 
@@ -60,7 +60,8 @@ def test_seeded_samples_do_not_depend_on_which_points_are_run_together(name):
 
 def test_who_does_not_allot():
     estimator = registry.executor(EstimatorDevice(3, "aer"), 1)
-    assert not estimator.allots(several(100))
+    assert estimator.allots(several(100)) and not estimator.allots(several([10, 20]))
+    assert not OwnExecutor(OwnDevice()).allots(several(100))
     vector = several([10, 20])
     assert not ALLOTTING["default.qubit"](None).allots(vector)
     assert not ALLOTTING["simulator"](None).allots(several(None))
@@ -237,7 +238,8 @@ def test_an_error_that_is_wanted(tracker):
     shots = qshift.Shots(error=0.05)
     node = qshift.QNode(circuit, qshift.device("simulator"), shots=shots, seed=3)
     plan = node.plan(x, order=1)
-    assert plan.orders[0].shots == pytest.approx((9 + 1 + 0.25) / 0.05**2, rel=1e-3)
+    # Samples are drawn in both bases.
+    assert plan.orders[0].shots == pytest.approx(2 * (9 + 1 + 0.25) / 0.05**2, rel=1e-3)
     assert plan.orders[0].batches == 2 and plan.pilot == 0.15
     exact = qshift.derivatives(node.update(shots=None), x)
     found = [qshift.derivatives(node, x, errors=True) for _ in range(30)]
@@ -276,7 +278,7 @@ def test_an_error_needs_a_device_that_tells_it():
 
 
 def test_a_total_needs_a_device_that_spreads_it():
-    node = qshift.QNode(rotations(2), EstimatorDevice(2, "aer"), shots=qshift.Shots(total=3000))
+    node = qshift.QNode(rotations(2), OwnDevice(), shots=qshift.Shots(total=3000))
     with pytest.raises(UnsupportedError, match="same number of shots"):
         node(tf.constant(POINT[:2]))
 
@@ -318,14 +320,33 @@ def test_prefetched_orders_are_those_that_are_asked_for_together(shots):
         np.testing.assert_allclose(found, right, atol=1e-12)
 
 
-def test_special_angles_and_empty_batches(tracker):
-    node = qshift.QNode(rotations(2), qshift.device("simulator"), shots=100)
+@pytest.mark.parametrize(
+    "shots",
+    [
+        100,
+        qshift.Shots(total=600),
+        qshift.Shots(total=7),
+        qshift.Shots(per_circuit=100, pilot=0.2),
+        qshift.Shots(error=0.1),
+    ],
+)
+def test_special_angles_and_empty_batches(tracker, shots):
+    node = qshift.QNode(rotations(2), qshift.device("simulator"), shots=shots)
+    near = 6 if shots == qshift.Shots(total=7) else 0.7
     for angle in (0.0, np.pi / 2, np.pi, 2 * np.pi, 1e-9, 1e13, np.nan):
         x = tf.constant([angle, 0.3], tf.float64)
         value, gradient = qshift.derivatives(node, x, order=1)
         right = qshift.derivatives(node.update(shots=None), x, order=1)
-        np.testing.assert_allclose(value, right[0], atol=0.7)
-        np.testing.assert_allclose(gradient, right[1], atol=0.7)
+        np.testing.assert_allclose(value, right[0], atol=near)
+        np.testing.assert_allclose(gradient, right[1], atol=near)
+    # Rows without numbers change nothing for the others.
+    mixed = tf.constant([[0.4, 0.3], [np.nan, 0.3], [np.pi, 0.3]], tf.float64)
+    for order in (0, 2):
+        (found,) = qshift.derivatives(node, mixed, partials=[(0,) * order], batched=0)
+        (right,) = qshift.derivatives(
+            node.update(shots=None), mixed, partials=[(0,) * order], batched=0
+        )
+        np.testing.assert_allclose(found, right, atol=2 * near)
     tracker.reset()
     empty = qshift.derivatives(node, tf.zeros([0, 2], tf.float64), partials=[(), (0,)], batched=0)
     assert [each.shape[0] for each in empty] == [0, 0] and tracker.totals["shots"] == 0

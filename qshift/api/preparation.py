@@ -194,11 +194,14 @@ class Preparation:
 
         settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
         if run.shots:
-            spread, shots = self._spread_of(run), self._with_pilot(run)
+            spread = self._spread_of(run)
+            shots = self._spent(run, spread)
             sampled = functools.partial(
                 SampledTable,
                 shots=shots,
                 seed=self.executor.seed,
+                numbers=self.executor.numbers,
+                bases=self.executor.bases(run) if spread == "batch" else 1,
                 of_one=of_one_shot(run) if shots.error else None,
             )
             settings |= {"spread": spread, "sampled": sampled, "pilot": bool(shots.pilot)}
@@ -236,16 +239,19 @@ class Preparation:
         if asked.per_circuit is None and not allots:
             raise UnsupportedError(
                 f"shots={asked}: {self.executor.name} gives all circuits of a batch the same "
-                "number of shots. Give per_circuit, or use a simulator of PennyLane's."
+                "number of shots. Give per_circuit, or use a simulator of PennyLane's or a backend "
+                "of Qiskit's."
             )
         if asked.per_circuit is None:
             return "batch" if asked.error is None else "error"
         if asked is not self._shots and self._objective_of(circuit) == "circuits":
             return "equal"
+        if self.executor.has_jobs and asked is not self._shots:
+            return "equal"
         return "own" if allots and not asked.equal and asked.number >= LEAST else "equal"
 
-    def _with_pilot(self, circuit: Circuit) -> Shots:
-        """Returns the shots of a circuit that has some, with the pilot share that they have.
+    def _spent(self, circuit: Circuit, spread: str | None) -> Shots:
+        """Returns the shots of a circuit that has some, in each basis, with their pilot share.
 
         Raises:
             UnsupportedError: If a pilot share was given, and the device has no use for it.
@@ -264,13 +270,14 @@ class Preparation:
                     "or use a simulator of PennyLane's."
                 )
             executor.require_errors(circuit)
-            return asked
-        share = 0.0
+        share = asked.pilot or 0.0
         # A second batch costs little where batches are no jobs.
-        if asked.pilot is None and asked.total and not executor.jobs(circuit, 1):
+        if asked.pilot is None and asked.total and not executor.has_jobs:
             with contextlib.suppress(UnsupportedError):  # values come without their variances
                 executor.require_errors(circuit)
                 share = PILOT
+        if spread == "batch":  # a total is one of all samples
+            asked = replace(asked, total=max(1, asked.number // executor.bases(circuit)))
         return replace(asked, pilot=share)
 
     def compile(self, tape: QuantumScript) -> Compiled:
@@ -306,16 +313,20 @@ class Preparation:
         tensors, _, _, watched = parts(circuit, parameters, batch, known)
         axes = wanted.axes(circuit, parameters, watched)
         spread = self._spread_of(run)
-        asked = self._with_pilot(run) if run.shots else None
+        own = spread not in (None, "equal")
+        asked = self._spent(run, spread) if run.shots else None
         return Plan.of(
             circuit.planner(self._objective_of(run), spread),
             axes,
             points=int(tensors[0].shape[0]),
-            shots=asked.number if asked and asked.error else self.executor.shots(run),
+            shots=asked.number if asked and own else self.executor.shots(run),
+            bases=self.executor.bases(run) if own else 1,
+            numbers=self.executor.numbers,
             asked=asked,
             adjoint=self._is_adjoint(run),
             jobs=lambda circuits: self.executor.jobs(run, circuits),
             seconds=lambda circuits: self.executor.seconds(run, circuits),
+            costs=lambda shots: self.executor.costs(run, shots),
             alone=lambda circuits: self.executor.seconds_alone(run, circuits),
             shared=() if circuit is run else circuit.shared,
         )

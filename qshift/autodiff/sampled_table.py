@@ -21,6 +21,7 @@ from qshift.autodiff.evaluation import Table
 from qshift.executors.seeding import fractions
 from qshift.rules.allocation import LEAST, whole
 from qshift.rules.planner import Index, PlanNode, Point, Step
+from qshift.rules.rounding import rounded, sizes
 from qshift.rules.shifting import Shifter
 from qshift.rules.shots import LEAST_PILOT, Shots
 
@@ -47,9 +48,21 @@ class SampledTable(Table):
             they are in the table, so that no point is run again for more shots.
         of_one: Where an error is wanted, the typical and the largest variance of one outcome of
             each value, float64[M] each.
+        numbers: Which numbers of shots the device takes, see `qshift.rules.rounding`.
+        bases: In how many bases the shots are drawn; for messages.
     """
 
-    __slots__ = ("_chance", "_errors", "_observed", "_of_one", "_sampled", "_shots", "_variances")
+    __slots__ = (
+        "_bases",
+        "_chance",
+        "_errors",
+        "_kind",
+        "_observed",
+        "_of_one",
+        "_sampled",
+        "_shots",
+        "_variances",
+    )
 
     def __init__(
         self,
@@ -63,9 +76,12 @@ class SampledTable(Table):
         errors: int = 0,
         observed: bool = False,
         of_one: tuple[np.ndarray, np.ndarray] | None = None,
+        numbers: str = "any",
+        bases: int = 1,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
-        self._shots, self._chance, self._of_one = shots, (seed, number), of_one
+        self._shots, self._chance, self._kind = shots, (seed, number), numbers
+        self._bases, self._of_one = bases, of_one
         self._errors, self._observed = errors, observed
         self._variances = np.empty((0, len(parameters), errors)) if errors else None
         # The shots of the points, as they were planned.
@@ -108,7 +124,7 @@ class SampledTable(Table):
         in_all = wanted.sum()
         planned = np.repeat(wanted[:, None], len(self.parameters), axis=1)
         if step.shots is not None and not shots.are_too_few(in_all, len(points)):
-            planned = whole(planned, self._offsets(0), shots.least).astype(float)
+            planned = rounded(planned, self._offsets(0), shots.least, self._kind).astype(float)
         part = np.ones((*planned.shape, 1))  # of the new samples in the values
         part[new:] = planned[new:, :, None] / (self._sampled[again] + planned[new:, :, None])
         if shots.are_too_few(in_all, len(points)):
@@ -151,11 +167,14 @@ class SampledTable(Table):
         wanted = step.shots[kept] * shots.number
         if self._observed and not kept.all():
             wanted *= step.shots.sum() / step.shots[kept].sum()
+        bases = self._bases
+        measured = f", measured in {bases} bases," if bases > 1 else ""
         if shots.least > LEAST and shots.are_too_few(wanted.sum(), len(wanted)):
             raise ValueError(
-                f"A batch of {len(wanted)} circuits takes {shots.number} shots in all, less than "
-                f"{shots.least} for each. Give Shots(total={shots.least * len(wanted)}) or more, a "
-                "smaller least, or Shots(per_circuit=...)."
+                f"A batch of {len(wanted)} circuits{measured} takes {bases * shots.number} shots "
+                f"in all, less than {shots.least} for each. Give Shots(total="
+                f"{bases * shots.least * len(wanted)}) or more, a smaller least, or "
+                "Shots(per_circuit=...)."
             )
         return wanted
 
@@ -242,13 +261,16 @@ class SampledTable(Table):
             Values and variances, float64[K, N, M].
         """
         least, share, planned = self._shots.least, self._shots.pilot or 1.0, numbers
+        size = sizes(numbers, self._kind)
         if allowed is not None:
             # As many as the largest variances would take, so that the first are not too many.
             typical, largest = self._scales()
             planned = np.maximum(np.ceil(numbers * (largest / typical)), 2 * LEAST_PILOT)
             numbers = np.maximum(numbers, LEAST_PILOT / share)
-        first = np.minimum(np.maximum(np.ceil(share * numbers), least), planned)
-        first = first.astype(np.int64)
+        first = size * np.ceil(np.maximum(np.ceil(share * numbers), least) / size)
+        if allowed is None:
+            first = np.minimum(first, planned)
+        planned, first = np.maximum(planned, first), first.astype(np.int64)
         values, variances = self._drawn(points, first, function)
         part = first / planned  # not by the shots of the second batch, which depend on these values
         of_each = self._of_each(variances)
@@ -262,7 +284,7 @@ class SampledTable(Table):
             in_all = np.ceil(wanted.sum(axis=0) ** 2 / np.where(np.isfinite(rest), rest, 1.0))
         wanted = np.where(wanted.any(axis=0), wanted, planned - first)
         wanted *= in_all / np.maximum(wanted.sum(axis=0), 1e-300)
-        second = whole(wanted, self._offsets(1), np.where(part < 1, least, 0))
+        second = rounded(wanted, self._offsets(1), np.where(part < 1, least, 0), self._kind)
         more, their_variances = self._drawn(points, second, function)
         # The larger batch says more about the variance of a shot.
         larger = (second > first)[:, :, None]

@@ -87,6 +87,11 @@ class Executor(ABC):
         watchers: Returns who watches the device, if the executor then leaves circuits to the
             device; `differentiates` is asked for each answer anew.
         unwatched: What `watchers` returns as long as nobody does.
+        has_jobs: Whether batches are jobs. Then points have their own shots only where users give
+            `qshift.Shots`, so that results of earlier runs are found, and there is a pilot share
+            only where it is given.
+        numbers: Which numbers of shots the points of a batch get, if `allots`; see
+            `qshift.rules.rounding`.
 
     Example:
         >>> from qshift.executors.executor import Executor
@@ -104,6 +109,8 @@ class Executor(ABC):
     uses_workers = False
     watchers: Callable[[], Hashable] = tuple
     unwatched: Hashable = ()
+    has_jobs = False
+    numbers = "any"
 
     def __init__(self, device: Any, seed: int | Sequence[int] | None = None):
         if seed is not None and not self.takes_seed:
@@ -224,8 +231,13 @@ class Executor(ABC):
         return False
 
     def shots(self, circuit: Circuit) -> int:
-        """Returns how many shots each point of a circuit takes; 0 if results are exact."""
-        return circuit.shots.total_shots or 0
+        """Returns how many samples are drawn at each point of a circuit, its shots in each basis;
+        0 if results are exact."""
+        return (circuit.shots.total_shots or 0) * self.bases(circuit)
+
+    def bases(self, circuit: Circuit) -> int:
+        """Returns in how many bases the shots of a circuit are drawn, one after the other."""
+        return 1
 
     def allots(self, circuit: Circuit) -> bool:
         """Whether `run` gives each point its own number of shots, if a call has `shots`.
@@ -241,6 +253,11 @@ class Executor(ABC):
     def seconds(self, circuit: Circuit, points: int) -> float | None:
         """Returns how many QPU seconds such a batch takes; None if no quantum processor runs it."""
         return None
+
+    def costs(self, circuit: Circuit, shots: np.ndarray) -> tuple[int, float | None]:
+        """Returns the `jobs` and `seconds` of a batch whose points have these shots, int64[N], in
+        each basis. Called only where `allots` is True."""
+        return self.jobs(circuit, len(shots)), self.seconds(circuit, len(shots))
 
     def seconds_alone(self, circuit: Circuit, points: int) -> float | None:
         """Returns what `seconds` would be if only one copy of a circuit ran at a time."""
@@ -350,7 +367,7 @@ class Executor(ABC):
         if call is None or call.shots is None:
             self._record(circuit, points)
         else:
-            jobs, shots = self.jobs(circuit, points), int(call.shots.sum())
+            jobs, shots = self.jobs(circuit, points), int(call.shots.sum()) * self.bases(circuit)
             Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
 
     def _record(self, circuit: Circuit, points: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from qshift.circuits.pennylane_internals import DeviceRandomness
 from qshift.circuits.spectra import broadcasts
 from qshift.circuits.user_gates import unmistakable
 from qshift.errors import UnsupportedError
+from qshift.executors.bases import bases
 from qshift.executors.executor import Call, Executor
 from qshift.executors.seeding import generator
 from qshift.executors.variances import covariance_of_means, extremes, variance_of_mean
@@ -65,6 +67,7 @@ class PennyLaneExecutor(Executor):
         super().__init__(device, seed)
         self._broadcasting, self._allotting = broadcasting, allotting
         self._most_amplitudes, self._most_tapes = most_amplitudes, most_tapes
+        self._bases: weakref.WeakKeyDictionary[Circuit, int] = weakref.WeakKeyDictionary()
         inherit(device)
         if seed is not None and _backend(device) is None and not DeviceRandomness(device).is_known:
             raise UnsupportedError(
@@ -145,6 +148,12 @@ class PennyLaneExecutor(Executor):
         of different shots apart costs little."""
         own = bool(circuit.shots) and not circuit.shots.has_partitioned_shots
         return own and self.device.name in self._allotting
+
+    def bases(self, circuit: Circuit) -> int:
+        """See `Executor`. Other devices are taken to measure as PennyLane's simulators do."""
+        if circuit not in self._bases:
+            self._bases[circuit] = bases(circuit.measurements)
+        return self._bases[circuit]
 
     def require_gradients(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `gradients` would; runs nothing."""

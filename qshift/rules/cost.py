@@ -11,7 +11,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from qshift.rules.allocation import whole
 from qshift.rules.planner import Axes, Frequencies, Planner, Spectrum, indices_along
+from qshift.rules.rounding import rounded
 from qshift.rules.sampled_plans import Precision, SampledPlanner
 from qshift.rules.shots import Shots
 from qshift.rules.sources import split
@@ -118,12 +120,15 @@ class Plan:
         axes: Sequence[Axes],
         points: int = 1,
         shots: int = 0,
+        bases: int = 1,
+        numbers: str = "any",
         asked: Shots | None = None,
         adjoint: bool = False,
         jobs: Callable[[int], int] | None = None,
         seconds: Callable[[int], float | None] | None = None,
         alone: Callable[[int], float | None] | None = None,
         shared: tuple[str, ...] = (),
+        costs: Callable[[np.ndarray], tuple[int, float | None]] | None = None,
     ) -> Plan:
         """Plans partial derivatives, order by order.
 
@@ -132,12 +137,16 @@ class Plan:
             axes: Which derivatives: for each axis of each, the parameters that it runs over.
             points: Size of the batch.
             shots: The unit of the shots: those of a circuit, or of a batch.
+            bases: In how many bases the shots are drawn.
+            numbers: Which numbers of shots the device takes, see `qshift.rules.rounding`.
             asked: How the shots are spread; None if they are equal.
             adjoint: Whether the device gives first derivatives.
             jobs: From the number of circuits of a batch to that of its jobs.
             seconds: From the number of circuits of a batch to its QPU seconds.
             alone: The same if only one copy of each circuit ran at a time.
             shared: Parameters with a joint spectrum, in words.
+            costs: From the shots of all circuits of a batch to its jobs and QPU seconds, where each
+                circuit has its own.
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
         asked, pilot = asked or Shots(per_circuit=max(shots, 1)), 0.0
@@ -171,11 +180,21 @@ class Plan:
                 )
                 for each in same
             )
-            batches, sent = int(circuits > 0), jobs(circuits) if jobs and circuits else 0
-            time = seconds(circuits) if seconds else None
-            if time is not None and alone:
-                saved += (alone(circuits) or 0.0) - time
-            counts = times * circuits, total, times * batches, taken * points, recursion
+            batches, taken = int(circuits > 0), taken * points
+            if costs and circuits and step.shots is not None:
+                each = np.repeat(asked.wanted(step)[:, None], points, axis=1)
+                few = asked.are_too_few(taken / points, len(each))
+                halves = np.full(points, 0.5)
+                each = (
+                    whole(each, halves, 0) if few else rounded(each, halves, asked.least, numbers)
+                )
+                taken, (sent, time) = int(each.sum()), costs(each[each > 0])
+            else:
+                sent = jobs(circuits) if jobs and circuits else 0
+                time = seconds(circuits) if seconds else None
+                if time is not None and alone:
+                    saved += (alone(circuits) or 0.0) - time
+            counts = times * circuits, total, times * batches, bases * taken, recursion
             orders.append(Order(k, *counts, times * sent, time))
         parameters = len({j for each in axes for columns in each for j in columns})
         precision = None

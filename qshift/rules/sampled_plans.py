@@ -226,12 +226,14 @@ def _precise(problem: Problem, held: np.ndarray, variance: float) -> Allocation:
         held: float64[K], the shots that points have already.
         variance: The summed variance.
     """
-    budget = problem.allocated(np.zeros_like(held), 1.0).cost / variance
+    found = problem.allocated(np.zeros_like(held), 1.0)
+    budget = found.cost / variance
+    if not held.any():
+        return replace(found, shots=budget * found.shots)
     for _ in range(_ATTEMPTS):
         found = problem.allocated(held, budget)
         excess = found.cost / found.shots.sum() / variance
-        # Without earlier shots the first budget is the one.
-        if not held.any() or 1 / _NEAR < excess < _NEAR:
+        if 1 / _NEAR < excess < _NEAR:
             break
         budget *= excess
     return found

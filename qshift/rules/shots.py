@@ -25,13 +25,17 @@ class Shots:
     more in the errors of what is asked for, and get more of the shots. With a number and
     ``objective="circuits"``, all take equally many.
 
-    On devices that give all circuits of a batch the same shots, they have equally many: on Qiskit's
-    backends, on hardware, with shot vectors, and on devices of PennyLane other than default.qubit,
-    default.mixed and lightning.qubit.
+    As in PennyLane, these shots are drawn in each basis that the observables are measured in. A
+    total, and the shots of plans and of `qshift.Tracker`, count all samples that are drawn.
+
+    On devices that give all circuits of a batch the same shots, they have equally many: with shot
+    vectors, and on devices of PennyLane other than default.qubit, default.mixed and
+    lightning.qubit. On Qiskit's backends, circuits have shots of their own with `qshift.Shots`, and
+    equally many with a plain number.
 
     Args:
         per_circuit: Shots of a circuit on the average.
-        total: Shots of a batch instead, however many circuits it has: of the value, or of the
+        total: Samples of a batch instead, however many circuits it has: of the value, or of the
             gradient, or with `qshift.derivatives` of all orders together; for each point of a batch
             of inputs. Circuits that a call has run for an earlier batch may be run again, for more
             shots, where the later derivatives depend on them much.
@@ -131,6 +135,14 @@ class Shots:
             return np.empty(0, dtype=int)
         worth = step.shots[len(step.new_points) :] * self.number >= self.least
         return np.asarray(step.again, dtype=int)[worth]
+
+    def wanted(self, step: Step) -> np.ndarray:
+        """Returns the shots float64[K] of a step's new points and of those that it runs again."""
+        new = len(step.new_points)
+        if step.shots is None:
+            return np.full(new, float(self.number))
+        kept = np.append(np.ones(new, dtype=bool), np.isin(step.again, self.again(step)))
+        return np.asarray(step.shots[kept] * self.number)
 
     def are_too_few(self, shots: float, circuits: int) -> bool:
         """Whether shots do not suffice for all circuits of a batch, so that some are chosen; see

@@ -331,6 +331,8 @@ def test_numbers_have_the_digits_that_shots_give(run):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_minimize_runs_every_optimizer(run, optimizer):
     command = ("minimize", "two.qasm", "--observable", "XI - YZ", "--optimizer", optimizer)
+    if optimizer == "shot-frugal":
+        command += ("--shots", 10_000)
     content = json.loads(run(*command, "--json", "-", "--steps", 3, "--learning-rate", "0.1"))
     assert content["steps"] == 3 and content["optimizer"] == optimizer
     first, *_, last = (point["value"] for point in content["history"])

@@ -57,7 +57,13 @@ class Writer:
         words = [self.word(letters, op.wires) for letters in op.options["words"]]
         if len(words) == 1 and op.angles[1] == ("number", 1.0):
             return words[0]
-        return f"qml.Hamiltonian([{', '.join(coefficients)}], [{', '.join(words)}])"
+        return f"qml.Hamiltonian({self.coefficients(coefficients)}, [{', '.join(words)}])"
+
+    def coefficients(self, written) -> str:
+        """Writes the coefficients of a Hamiltonian. PennyLane takes no list of numbers and JAX's
+        tracers."""
+        listed = f"[{', '.join(written)}]"
+        return f"jnp.stack({listed})" if self.framework == "jax" else listed
 
     # --- observables ---
 
@@ -90,8 +96,9 @@ class Writer:
         if rest[1] == "stacked":
             whole = self.expression(("stack", tuple(e for e, _ in rest[0]), (len(parts),)))
             return f"qml.Hamiltonian({whole}, [{', '.join(words)}])"
-        name = "dot" if rest[1] == "dot" else "Hamiltonian"
-        return f"qml.{name}([{', '.join(coefficients)}], [{', '.join(words)}])"
+        if rest[1] == "dot":
+            return f"qml.dot([{', '.join(coefficients)}], [{', '.join(words)}])"
+        return f"qml.Hamiltonian({self.coefficients(coefficients)}, [{', '.join(words)}])"
 
     def measurement(self, measurement: Measurement) -> str:
         kind, observable = measurement.kind, measurement.observable

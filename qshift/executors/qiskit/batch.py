@@ -29,6 +29,7 @@ class Pub(Protocol):
         primitive: ``"estimator"`` or ``"sampler"``.
         points: float64[N, P].
         shots: The shots of each point and basis; 0 for exact results.
+        errors: Whether standard errors are wanted.
         is_ready: Whether the circuit has been transpiled.
         load: How much the PUB takes of a job's limits. This and `arguments` transpile the circuit,
             for which the backend has to be reachable.
@@ -42,6 +43,9 @@ class Pub(Protocol):
 
     @property
     def shots(self) -> int: ...
+
+    @property
+    def errors(self) -> bool: ...
 
     @property
     def is_ready(self) -> bool: ...
@@ -107,7 +111,7 @@ def parcels(
     kinds: dict[Hashable, list[int]] = {}
     found = target.kinds([(pubs[i].primitive, runs(pubs[i], load)) for i, load in wanted.items()])
     for (i, load), (kind, row) in zip(wanted.items(), found, strict=True):
-        kinds.setdefault(kind, []).append(i)
+        kinds.setdefault((kind, limits.mixed or pubs[i].shots), []).append(i)
         if row:  # circuits go out for each basis, and values for further shots as well
             bases = load.executions // runs(pubs[i], load)
             values = load.values * (load.executions // row)
@@ -216,9 +220,10 @@ class Batch:
         sending: Callable[[], None] = lambda: None,
     ) -> Job:
         arguments = [self._pubs[i].arguments(rows) for i, rows in parcel.parts]
-        exact = not self._pubs[parcel.parts[0][0]].shots
+        first = self._pubs[parcel.parts[0][0]]
+        exact, errors = not first.shots, first.errors
         job = self._target.submit(
-            Submission(parcel.primitive, arguments, parcel.seed, exact, tags, sending)
+            Submission(parcel.primitive, arguments, parcel.seed, exact, errors, tags, sending)
         )
         loads = [(self._pubs[i].load.shots, len(rows)) for i, rows in parcel.parts]
         Tracker.record(jobs=1, shots=sum(shots * rows for shots, rows in loads))

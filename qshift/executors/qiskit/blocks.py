@@ -199,7 +199,9 @@ class BlocksJob(LocalJob):
     def _parcel(self, left: list[range]) -> Parcel:
         submission = self._submission
         bare = [part_of(pub, range(min(1, _count(pub)))) for pub in submission.pubs]
-        stripped = Submission(submission.primitive, bare, exact=submission.exact)
+        stripped = Submission(
+            submission.primitive, bare, exact=submission.exact, errors=submission.errors
+        )
 
         def arguments(numbers: range) -> tuple:
             parts = []

@@ -59,6 +59,9 @@ class EstimatorDevice(qml.devices.Device):
         max_executions: How many circuits times shots one job may have; more are split.
         max_payload: How many bytes, about, one job may have; more are split.
         max_pubs: How many PUBs (circuits with their points) one job may have; None for any number.
+        mixed_shots: How circuits with shots of their own go out: True as PUBs of different shots,
+            the default for simulators in this process; False with one number of shots in a job,
+            where circuits that have more are repeated, as is the default for services.
         copies: How many copies of a circuit run at the same time on different patches of the chip,
             a number or ``"auto"``. Values are means over the patches, and all copies together have
             the shots that are asked for: a k-th of the executions is paid.
@@ -107,6 +110,7 @@ class EstimatorDevice(qml.devices.Device):
         max_executions: int = 10_000_000,
         max_payload: int = 60_000_000,
         max_pubs: int | None = None,
+        mixed_shots: bool | None = None,
         copies: int | str | None = None,
         ledger: bool | str | os.PathLike | None = None,
         run: str | None = None,
@@ -131,6 +135,8 @@ class EstimatorDevice(qml.devices.Device):
         ):
             if not is_integer(value) or value < 1:
                 raise OptionError(key, f"expected a positive number, got {value!r}")
+        if mixed_shots not in (None, True, False):
+            raise OptionError("mixed_shots", f"expected True or False, got {mixed_shots!r}")
         self.seed = seed
         self.target = target(
             backend,
@@ -156,7 +162,9 @@ class EstimatorDevice(qml.devices.Device):
             math.inf if max_pubs is None else max_pubs,
             max_payload,
             self.target.longest_job,
+            mixed=mixed_shots is not False,
         )
+        self.repeats_points = not mixed_shots if mixed_shots is not None else self.target.is_remote
         self.budget = Budget(max_jobs, max_qpu_seconds)
         if max_qpu_seconds is not None and self.target.is_aer:
             reason = f"{self.target.name} says no times; give it with fake: and ibm: backends"

@@ -7,137 +7,41 @@ Estimator PUB, with an array of parameter values that is broadcast against all o
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter
-from qiskit.primitives.containers.bindings_array import BindingsArray
 
 from qshift.circuits.circuit import Circuit
 from qshift.executors.executor import Call, Executor
 from qshift.executors.qiskit import digests
 from qshift.executors.qiskit.batch import Batch, Parcel, parcels, qpu_seconds
-from qshift.executors.qiskit.bounded_angles import Angle
-from qshift.executors.qiskit.chip_copies import mean_counts, mean_values
 from qshift.executors.qiskit.job_splitting import Load
-from qshift.executors.qiskit.observables import probabilities
+from qshift.executors.qiskit.pubs import CircuitPub, pubs
 from qshift.executors.qiskit.recorded_batch import RecordedBatch
-from qshift.executors.qiskit.translation import column
-from qshift.executors.qiskit.transpiled import Preparation, Prepared
+from qshift.executors.qiskit.transpiled import Preparation
 from qshift.tracker import Tracker
 
 if TYPE_CHECKING:
     from qshift.executors.qiskit.device import EstimatorDevice
 
 _draws = digests.Draws()
+_MANY_PUBS = 64  # as many as a job needs in order to have all numbers of shots that points get
 
 
-@dataclass(frozen=True)
-class _Pub:
-    """A circuit at some points as one PUB, and where its results belong in the circuit's values.
-
-    See `qshift.executors.qiskit.batch.Pub`.
+class _Request(NamedTuple):
+    """A circuit that is run.
 
     Attributes:
         circuit: The circuit.
-        preparation: Has the circuit as the primitives run it.
         points: float64[N, P].
-        copy: The entry of the circuit's shot vector that the PUB is for.
-        basis: The basis that the PUB samples, by number; None for expectation values.
-        shots: The shots in each basis, of all copies together; 0 for exact results.
+        shots: int64[N], the shots of each point in each basis; None for those of the circuit.
     """
 
     circuit: Circuit
-    preparation: Preparation
     points: np.ndarray
-    copy: int
-    basis: int | None
-    shots: int
-
-    @property
-    def is_ready(self) -> bool:
-        return self.preparation.is_ready(self.circuit)
-
-    def prepare(self) -> None:
-        """Transpiles the circuit, if that has not been done."""
-        self.preparation(self.circuit)
-
-    @property
-    def load(self) -> Load:
-        """How much the PUB takes of a job's limits."""
-        return self.load_of(self.preparation(self.circuit))
-
-    def load_of(self, ready: Prepared, copies: int | None = None) -> Load:
-        """Returns how much the PUB takes of a job's limits, with the circuit in this form.
-
-        Args:
-            ready: The circuit.
-            copies: How many copies run at the same time; None for those of the circuit.
-        """
-        copies = copies or ready.number(self.basis)
-        runs = -(-self.shots // copies)
-        points, parameters = self.points.shape
-        burden = ready.burden(self.preparation.usage, runs, self.basis)
-        executions = runs * (ready.bases if self.basis is None else 1)
-        return Load(points, parameters, executions, *burden, copies=copies)
-
-    def is_answered_by(self, measured: Any) -> bool:
-        """Whether a result has the form of a result of the primitive at one of the points."""
-        if self.basis is None:
-            observables = len(self.preparation.planned(self.circuit).observables)
-            if not self.preparation.has_copies:
-                return np.shape(measured) == (2, observables)
-            # Of another number of copies, if the backend was calibrated anew and "auto" is given.
-            (values, size), rest = np.shape(measured)[:2], np.ndim(measured) - 2
-            return values == 2 and not rest and size > 0 and size % observables == 0
-        # Twirling rounds the shots up; fewer would be less precise than what was asked for.
-        return sum(mean_counts(measured).values()) >= self.shots
-
-    @property
-    def primitive(self) -> str:
-        return "estimator" if self.basis is None else "sampler"
-
-    @property
-    def about(self) -> str:
-        """A text for people that says what the PUB runs."""
-        gates, wires = len(self.circuit.operations), len(self.circuit.wires)
-        measured = ", ".join(str(each) for each in self.circuit.measurements)
-        return f"{gates} gates on {wires} wires, {measured}"
-
-    def arguments(self, rows: Sequence[int]) -> tuple:
-        """Returns the PUB of some of the points, as the primitive takes it."""
-        points, ready = self.points[rows], self.preparation(self.circuit)
-        shots = -(-self.shots // ready.number(self.basis))
-        if self.basis is not None:
-            circuit = ready.sampled[self.basis]
-            return circuit, _bindings(circuit, points, ready.angles), shots
-        # The estimator rounds the number of shots up, even if only rounding makes it no integer.
-        precision = (1 + 1e-12) / np.sqrt(shots) if shots else 0.0
-        isa: Any = ready.circuit
-        observables = list(ready.observables)
-        if not self.shots and not isa.parameters:
-            # For a circuit without parameters, Aer gives one result, whatever the number of points.
-            observables, points = [observables] * len(points), points[:1]
-        return isa, observables, _bindings(isa, points[:, None], ready.angles), precision
-
-    def read(self, measured: Sequence, values: np.ndarray) -> None:
-        """Adds the results at all points to the values float64[N, copies, M / copies]."""
-        block = values[:, self.copy]
-        readings = self.preparation.planned(self.circuit).readings
-        if self.basis is None:
-            count = len(readings.observables)
-            block += (
-                np.stack([mean_values(each, count) for each in measured])[:, 0] @ readings.weights
-            )
-            return
-        basis = readings.bases[self.basis]
-        for row, counts in zip(block, map(mean_counts, measured), strict=True):
-            for start, wires in basis.columns.items():
-                frequencies = probabilities(counts, basis, wires)
-                row[start : start + len(frequencies)] = frequencies
+    shots: np.ndarray | None = None
 
 
 class EstimatorExecutor(Executor):
@@ -153,17 +57,26 @@ class EstimatorExecutor(Executor):
     number of shots itself. Without shots results are exact, with the effects of the noise model if
     there is one; only Aer can do that.
 
+    Where each point has its own shots, there are few different numbers of them, and points that
+    have equally many are a PUB. If all PUBs of a job need the same shots, there is one PUB, with
+    points repeated that have more; each repetition has a result, and a row in the ledger, of its
+    own.
+
     Samples of a seeded qnode follow from the seed, the call's number and the points that are run
     together, so that the same program gives the same numbers again, on any number of workers.
     """
 
     takes_seed = uses_workers = True
+    has_jobs = True
 
     def __init__(self, device: EstimatorDevice, seed: int | None = None) -> None:
         super().__init__(device, device.seed if seed is None else seed)
         self._target = device.target
         self._seed = () if self.seed is None else tuple(np.atleast_1d(self.seed).tolist())
         self._prepare = Preparation(device.target, device.wires or ())
+        repeats = device.repeats_points or device.limits.pubs < _MANY_PUBS
+        self.numbers = "multiples" if repeats else "few"
+        self._pubs = partial(pubs, self._prepare, repeats=repeats)
 
     @property
     def name(self) -> str:
@@ -172,9 +85,28 @@ class EstimatorExecutor(Executor):
 
     def run(self, circuit: Circuit, points: np.ndarray, call: Call) -> np.ndarray:
         """See `Executor`. Raises the same errors as `run_together`."""
-        return self.run_together([(circuit, points)], call)[0]
+        return self._together([_Request(circuit, points, call.shots)], call)[0][0]
 
-    def _record(self, circuit: Circuit, points: int) -> None:
+    def sample(
+        self, circuit: Circuit, points: np.ndarray, call: Call
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns values, and their variances from the primitives' standard errors and counts.
+
+        Simulators of this process estimate the standard errors from the samples. A service has its
+        own, with the effects of error mitigation. A ledger keeps them with the values; results that
+        a simulator has stored when no errors were asked for have those of Qiskit's estimator, which
+        are upper bounds for sums of Pauli words. Raises the same errors as `run_together`.
+        """
+        request = _Request(circuit, points, call.shots)
+        values, variances = self._together([request], call, errors=True)[0]
+        return values, variances
+
+    def allots(self, circuit: Circuit) -> bool:
+        """Whether each point may have its own number of shots."""
+        own = bool(circuit.shots) and not circuit.shots.has_partitioned_shots
+        return own and not self._prepare.has_copies  # which share the shots of the circuit
+
+    def _track(self, circuit: Circuit, points: int, call: Call | None) -> None:
         """Does nothing, as `run_together` counts what was sent."""
 
     def run_together(
@@ -197,36 +129,48 @@ class EstimatorExecutor(Executor):
             LimitError: If the device may not send so much. Nothing is submitted then.
             JobError: If a job failed or was cancelled.
         """
+        asked = [_Request(*request) for request in requests]
+        return [values for (values,) in self._together(asked, call)]
+
+    def _together(
+        self, requests: Sequence[_Request], call: Call, errors: bool = False
+    ) -> list[np.ndarray]:
+        """Returns for each request its values, and if asked for their variances: float64[1 or 2, N,
+        M]."""
         results, sendable = [], []
-        for circuit, points in requests:
+        for circuit, points, shots in requests:
             finite = np.isfinite(points).all(axis=1) & circuit.is_finite
-            results.append((finite, np.full((len(points), circuit.num_values), np.nan)))
+            shape = 1 + errors, len(points), circuit.num_values
+            results.append((finite, np.full(shape, np.nan)))
             if finite.any():
                 # Transpilers add constants to angles, which costs large angles their digits.
-                sendable.append((circuit, circuit.shifted.near(points[finite])))
-        found = iter(self._run(sendable, call) if sendable else ())
+                near = circuit.shifted.near(points[finite])
+                sendable.append(_Request(circuit, near, None if shots is None else shots[finite]))
+        found = iter(self._run(sendable, call, errors) if sendable else ())
         for finite, values in results:
             if finite.any():
-                values[finite] = next(found)
+                values[:, finite] = next(found)
         return [values for _, values in results]
 
-    def _run(self, requests: Sequence[tuple[Circuit, np.ndarray]], call: Call) -> list[np.ndarray]:
+    def _run(self, requests: Sequence[_Request], call: Call, errors: bool) -> list[np.ndarray]:
         """Runs circuits, each at one or more points with finite angles."""
-        pubs = [list(self._pubs(*request)) for request in requests]
-        batch = self._measure([pub for some in pubs for pub in some], call)
+        found = [list(self._pubs(*request, errors)) for request in requests]
+        batch = self._measure([pub for some in found for pub in some], call)
         measured, sent = iter(batch.results), iter(batch.sent)
         results, circuits = [], 0
-        for (circuit, points), some in zip(requests, pubs, strict=True):
+        for (circuit, points, _), some in zip(requests, found, strict=True):
             constants = self._prepare.planned(circuit).readings.constants
-            values = np.tile(constants, (len(points), circuit.copies, 1))
+            values = np.zeros((1 + errors, len(points), circuit.copies, len(constants)))
+            values[0] = constants
             for pub in some:
                 pub.read(next(measured), values)
-            circuits += len(set().union(*(next(sent) for _ in some))) if some else len(points)
-            results.append(values.reshape(len(points), circuit.copies * len(constants)))
+            rows = [pub.rows[list(next(sent))] for pub in some]
+            circuits += len(np.unique(np.concatenate(rows))) if some else len(points)
+            results.append(values.reshape(*values.shape[:2], circuit.copies * len(constants)))
         Tracker.record(batches=int(circuits > 0), circuits=circuits)
         return results
 
-    def _measure(self, pubs: Sequence[_Pub], call: Call) -> Batch:
+    def _measure(self, pubs: Sequence[CircuitPub], call: Call) -> Batch:
         """Measures PUBs; results that the ledger has are read from it."""
         device, ledger = self.device, self.device.ledger
         where = (device.target, device.limits, device.budget, pubs)
@@ -267,7 +211,7 @@ class EstimatorExecutor(Executor):
         return batch
 
     def _draws(
-        self, pubs: Sequence[_Pub], settings: Any, scope: Any, call: Call
+        self, pubs: Sequence[CircuitPub], settings: Any, scope: Any, call: Call
     ) -> tuple[list[list[bytes]], list[list[bytes]]]:
         """Returns the digests of all draws, and of all points, of PUBs."""
         # A seeded simulator's seeds need fewer settings than the ledger.
@@ -279,7 +223,7 @@ class EstimatorExecutor(Executor):
         ]
         return draws, contents
 
-    def _contents(self, pub: _Pub, settings: Any) -> list[bytes]:
+    def _contents(self, pub: CircuitPub, settings: Any) -> list[bytes]:
         """Returns the digests of all points of a PUB."""
         observed, sampled = self._prepare.content(pub.circuit, settings)
         prefix = observed if pub.basis is None else sampled[pub.basis]
@@ -289,66 +233,50 @@ class EstimatorExecutor(Executor):
         """Returns how many jobs a batch of so many points of a circuit takes."""
         return len(self._planned_jobs(circuit, points)[0])
 
-    def _planned_jobs(
-        self, circuit: Circuit, points: int, copies: int | None = None
-    ) -> tuple[list[Parcel], list[Load]]:
-        """Returns the jobs of a batch of so many points, and the loads of its PUBs."""
-        loads = self._plan(circuit, points, copies)
-        pubs: list[Any] = list(
-            self._pubs(circuit, np.broadcast_to(0.0, (points, circuit.num_parameters)))
-        )
-        rows = [range(points)] * len(pubs)
-        return parcels(self._target, pubs, rows, self.device.limits, loads), loads
-
-    def shots(self, circuit: Circuit) -> int:
-        """Returns how many shots each point of a circuit takes, in all bases."""
-        return sum(load.shots for load in self._plan(circuit, 1))
-
     def seconds(self, circuit: Circuit, points: int) -> float | None:
         """Returns how many QPU seconds a batch takes, by the formula of `usage`.
 
         A fake backend gives the time of the backend that it imitates. Simulators give None.
         """
-        return self._seconds(circuit, points)
+        return self._seconds(*self._planned_jobs(circuit, points))
 
     def seconds_alone(self, circuit: Circuit, points: int) -> float | None:
         """See `Executor`."""
-        return self._seconds(circuit, points, copies=1)
+        return self._seconds(*self._planned_jobs(circuit, points, copies=1))
 
-    def _seconds(self, circuit: Circuit, points: int, copies: int | None = None) -> float | None:
-        if self._target.is_aer:
-            return None
-        jobs, loads = self._planned_jobs(circuit, points, copies)
-        return qpu_seconds(jobs, loads.__getitem__)
+    def costs(self, circuit: Circuit, shots: np.ndarray) -> tuple[int, float | None]:
+        """See `Executor`."""
+        jobs, loads = self._planned_jobs(circuit, len(shots), shots)
+        return len(jobs), self._seconds(jobs, loads)
 
-    def _plan(self, circuit: Circuit, points: int, copies: int | None = None) -> list[Load]:
-        """Returns how much each PUB of a batch of so many points takes of a job's limits.
+    def bases(self, circuit: Circuit) -> int:
+        """See `Executor`. The backend is not contacted; on the qubits that are chosen there, sums
+        of words may take another number of bases, which `shots` knows."""
+        planned = self._prepare.planned(circuit)
+        return planned.bases + len(planned.sampled)
+
+    def shots(self, circuit: Circuit) -> int:
+        """Returns how many samples are drawn at each point of a circuit, in all bases."""
+        return sum(load.shots for load in self._planned_jobs(circuit, 1)[1])
+
+    def _planned_jobs(
+        self,
+        circuit: Circuit,
+        points: int,
+        shots: np.ndarray | None = None,
+        copies: int | None = None,
+    ) -> tuple[list[Parcel], list[Load]]:
+        """Returns the jobs of a batch, and how much each of its PUBs takes of a job's limits.
 
         Where QPU seconds depend on it, the circuit is transpiled; the later run uses the result.
         """
         nowhere = np.broadcast_to(0.0, (points, circuit.num_parameters))
         is_timed = not self._target.is_aer
         ready = self._prepare(circuit) if is_timed else self._prepare.planned(circuit)
-        return [pub.load_of(ready, copies) for pub in self._pubs(circuit, nowhere)]
+        planned: list[Any] = list(self._pubs(circuit, nowhere, shots))
+        loads = [pub.load_of(ready, copies) for pub in planned]
+        rows = [range(load.rows) for load in loads]
+        return parcels(self._target, planned, rows, self.device.limits, loads), loads
 
-    def _pubs(self, circuit: Circuit, points: np.ndarray) -> Iterator[_Pub]:
-        """Yields the PUBs of one circuit; none where there are no points."""
-        planned = self._prepare.planned(circuit)
-        if not len(points):
-            return
-        for copy, shots in enumerate(list(circuit.shots) if circuit.shots else [0]):
-            bases = [None] * bool(planned.observables) + list(range(len(planned.sampled)))
-            for basis in bases:
-                yield _Pub(circuit, self._prepare, points, copy, basis, shots)
-
-
-def _bindings(
-    circuit: QuantumCircuit, points: np.ndarray, angles: Mapping[str, Angle]
-) -> BindingsArray:
-    """Returns the parameter values of a circuit at points float64[..., P]."""
-    parameters: list[Parameter] = list(circuit.parameters)
-    values = np.empty((*points.shape[:-1], len(parameters)))
-    for i, parameter in enumerate(parameters):
-        angle = angles.get(parameter.name)
-        values[..., i] = angle.at(points) if angle else points[..., column(parameter.name)]
-    return BindingsArray({tuple(parameters): values}, shape=points.shape[:-1])
+    def _seconds(self, jobs: Sequence[Parcel], loads: Sequence[Load]) -> float | None:
+        return None if self._target.is_aer else qpu_seconds(jobs, loads.__getitem__)

@@ -16,6 +16,8 @@ class Submission:
         pubs: The PUBs, each with its precision, or for a sampler with its shots.
         seed: The seed of a simulator's samples, positive; None for fresh ones.
         exact: Whether all precisions are zero, which hardware cannot do.
+        errors: Whether the standard errors of expectation values are wanted. Services return theirs
+            in any case; simulators of this process take some time for good ones.
         tags: The tags by which `find` finds the job on a service.
         sending: A function that is called before each request to a service that may create the job;
             if it raises an error, the request is not sent.
@@ -25,6 +27,7 @@ class Submission:
     pubs: Sequence
     seed: int | None = None
     exact: bool = False
+    errors: bool = False
     tags: Sequence[str] = ()
     sending: Callable[[], None] = lambda: None
 

@@ -28,6 +28,7 @@ class Limits:
         pubs: PUBs.
         payload: Bytes, about, of circuits, observables and parameter values.
         seconds: QPU seconds.
+        mixed: Whether PUBs of one job may have different shots.
     """
 
     values: int
@@ -35,6 +36,7 @@ class Limits:
     pubs: float = math.inf
     payload: float = math.inf
     seconds: float = math.inf
+    mixed: bool = True
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from qiskit import QuantumCircuit
@@ -15,6 +15,7 @@ from qiskit.transpiler import generate_preset_pass_manager
 from qshift.errors import OptionError, QShiftWarning, UnsupportedError
 from qshift.executors.qiskit.components import run_in_parts
 from qshift.executors.qiskit.job import LocalJob, Submission
+from qshift.executors.qiskit.standard_errors import MomentsJob, with_moments
 from qshift.executors.qiskit.targets import TRANSPILER_SEED, Target
 from qshift.forks import lineage
 from qshift.inputs import did_you_mean
@@ -139,7 +140,12 @@ class LocalTarget(Target):
             method = {"method": "density_matrix"} if self._is_noisy else {}
             estimator = EstimatorV2.from_backend(self._backend, options={"run_options": method})
             return LocalJob(estimator.run(submission.pubs))
-        kind = BackendEstimatorV2 if submission.primitive == "estimator" else BackendSamplerV2
+        of_estimator = submission.primitive == "estimator"
+        kind = BackendEstimatorV2 if of_estimator else BackendSamplerV2
         seeded = {} if submission.seed is None else {"seed_simulator": submission.seed}
         primitive = kind(backend=self._backend, options=seeded)
-        return LocalJob(run_in_parts(primitive.run, submission.primitive, submission.pubs))
+        run = partial(run_in_parts, primitive.run, submission.primitive)
+        if not (submission.errors and of_estimator):
+            return LocalJob(run(submission.pubs))
+        pubs, moments = with_moments(submission.pubs)
+        return MomentsJob(run(pubs), moments)

@@ -134,6 +134,11 @@ class SimulatorExecutor(Executor):
         """Whether each point may have its own number of shots."""
         return self._general.allots(circuit)
 
+    def bases(self, circuit: Circuit) -> int:
+        """See `Executor`."""
+        simulation = self._simulation(circuit)
+        return self._general.bases(circuit) if simulation is None else len(simulation.bases)
+
     def differentiates(self, circuit: Circuit) -> bool:
         """Whether `gradients` has exact derivatives, for less than shifted circuits cost."""
         few = circuit.num_values <= circuit.num_parameters

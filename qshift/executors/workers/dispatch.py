@@ -20,7 +20,8 @@ from qshift.progress import hidden
 _WORTHWHILE = 0.05  # seconds that the rest of a batch must take to go out
 _WORTH_STARTING = 1.0  # the same while workers have not started
 _AHEAD = 2  # chunks for each that a worker runs, so that none waits for the next one
-_LOSSES = 5  # workers that may be lost with the same chunk
+_LOSSES = 5  # workers that may be lost with the same chunk, or one after the other
+_PIECES = 8  # in which a chunk runs again, so that the loss of another worker costs less
 _LOOK = 0.1  # seconds after which it is looked again how many workers there are
 
 
@@ -89,12 +90,14 @@ class _Chunk:
     Attributes:
         rows: The points.
         lane: Where they run.
-        losses: How many workers were lost with them.
+        losses: How many workers were lost while they ran.
+        is_lost: Whether their worker is known to be lost.
     """
 
     rows: range
     lane: Lane
     losses: int = 0
+    is_lost: bool = False
 
 
 class Dispatch:
@@ -121,7 +124,9 @@ class Dispatch:
         self._name, self._left, self._sizes, self._store = name, left, sizes, store
         self._key, self._shared, self._arguments = parcel.key, parcel.shared, parcel.arguments
         self._lanes, self._latency = workers.start(), workers.latency
-        self._out: dict[Any, _Chunk] = {}
+        self._out: dict[Any, _Chunk] = {}  # in the order in which they were sent
+        # Lane -> workers that were lost one after the other, without a result in between.
+        self._lost: dict[int, int] = {}
         self._done: SimpleQueue[Any] = SimpleQueue()
 
     def run(self) -> Generator[range, None, None]:
@@ -138,8 +143,7 @@ class Dispatch:
                 except Empty:
                     self._send()
                     continue
-                chunk = self._out.pop(future)
-                answer = self._answer(future, chunk)
+                answer = self._answer(future, chunk := self._out[future])
                 if answer is not None:
                     self._store(chunk.rows, answer.content)
                     self._sizes.learn(len(chunk.rows), answer.seconds)
@@ -191,11 +195,17 @@ class Dispatch:
         try:
             answer = pickle.loads(future.result())
         except Exception as error:  # of the pool; those of the work come as answers
-            chunk.losses += 1
-            if chunk.losses > _LOSSES or not chunk.lane.renew(future):
+            if not chunk.is_lost:
+                self._take_note(chunk.lane)
+                if self._lost[id(chunk.lane)] > _LOSSES or not chunk.lane.renew(future):
+                    raise _lost(error) from error
+            if chunk.losses > _LOSSES:
                 raise _lost(error) from error
-            self._submit(chunk)
+            del self._out[future]
+            self._again(chunk)
             return None
+        del self._out[future]
+        self._lost[id(chunk.lane)] = 0
         if answer.kind == "lacks":
             self._submit(chunk, complete=True)
             return None
@@ -204,6 +214,23 @@ class Dispatch:
         if answer.kind == "failed":
             raise answer.content
         return answer
+
+    def _take_note(self, lane: Lane) -> None:
+        """Takes note that the worker of a lane was lost, with all chunks that it had."""
+        self._lost[id(lane)] = self._lost.get(id(lane), 0) + 1
+        had = [chunk for chunk in self._out.values() if chunk.lane is lane]
+        for chunk in had:
+            chunk.is_lost = True
+        had[0].losses += 1  # the others were waiting for it
+
+    def _again(self, chunk: _Chunk) -> None:
+        """Sends the points of a chunk that was lost again."""
+        left, size = [chunk.rows], len(chunk.rows)
+        if chunk.losses == 1:
+            grain = self._sizes.grain
+            size = max(1, size // _PIECES // grain) * grain
+        while left:
+            self._submit(_Chunk(taken(left, size), chunk.lane, chunk.losses))
 
 
 def _lost(error: BaseException) -> WorkerError:

@@ -84,6 +84,7 @@ class WorkersExecutor(Executor):
         self.local = local
         self.differentiates_gates = self.local.differentiates_gates
         self.watchers, self.unwatched = local.watchers, local.unwatched
+        self.has_jobs, self.numbers = local.has_jobs, local.numbers
         self._maker, self._workers = maker, workers
         self._fresh: tuple[list[int], Executor, Calls] | None = None
         self._lock = Lock()
@@ -119,6 +120,10 @@ class WorkersExecutor(Executor):
         """See `Executor`."""
         return self.local.shots(circuit)
 
+    def bases(self, circuit: Circuit) -> int:
+        """See `Executor`."""
+        return self.local.bases(circuit)
+
     def jobs(self, circuit: Circuit, points: int) -> int:
         """See `Executor`."""
         return self.local.jobs(circuit, points)
@@ -126,6 +131,10 @@ class WorkersExecutor(Executor):
     def seconds(self, circuit: Circuit, points: int) -> float | None:
         """See `Executor`."""
         return self.local.seconds(circuit, points)
+
+    def costs(self, circuit: Circuit, shots: np.ndarray) -> tuple[int, float | None]:
+        """See `Executor`."""
+        return self.local.costs(circuit, shots)
 
     def grain(self, circuit: Circuit) -> int | None:
         """See `Executor`."""

@@ -57,6 +57,13 @@ def test_the_best_place_is_first_and_the_others_are_one_qubit_apart():
     )
 
 
+def test_gates_in_both_directions_are_one_coupling():
+    circuit = pair()
+    circuit.cx(1, 0)
+    (found,) = patches(circuit, line([0.1], [0.0] * 2))
+    assert found.infidelity == pytest.approx(-2 * math.log(0.9))
+
+
 def test_readout_counts_and_broken_gates_are_no_place():
     target = line([0.01, 1.0, 0.02], [0.3, 0.3, 0.01, 0.01])
     assert [set(patch.qubits) for patch in patches(pair(), target)] == [{2, 3}]

@@ -177,6 +177,26 @@ def test_points_that_workers_are_always_lost_with_are_an_error(tmp_path):
     assert lane.renewed == dispatch._LOSSES
 
 
+def test_many_losses_with_results_in_between_are_none_too_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(shared_batches.ChunkSizes, "next", lambda self, left, *_: min(8, left))
+    workers, lane = Workers(1), Lane(lambda count: count % 3 == 0)
+    workers._lanes.append(lane)
+    found = made(Cosines, workers, tmp_path)(CIRCUIT, points := numbered(400))
+    np.testing.assert_array_equal(found, truth(points))
+    assert lane.renewed > 3 * dispatch._LOSSES
+    assert {point for _, point in ran(tmp_path)} == set(range(400))
+
+
+def test_what_a_worker_is_lost_with_runs_again_in_pieces(tmp_path):
+    workers, lane = Workers(1), Lane(lambda count: count == 1)
+    workers._lanes.append(lane)
+    points = numbered(400)
+    np.testing.assert_array_equal(made(Cosines, workers, tmp_path)(CIRCUIT, points), truth(points))
+    behind, *pieces = [len(task.arguments[1]) for task in lane.pool.tasks][: 1 + dispatch._PIECES]
+    assert lane.renewed == 1
+    assert max(pieces) <= behind / 4 and len(pieces) == dispatch._PIECES
+
+
 class Older(Pool):
     """Its worker has another NumPy."""
 
