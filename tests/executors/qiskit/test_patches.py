@@ -8,8 +8,7 @@ import pytest
 from qiskit import QuantumCircuit
 from qiskit.circuit import Measure, Parameter
 from qiskit.circuit.library import CXGate, RZGate, SXGate
-from qiskit.transpiler import InstructionProperties, Target
-from qiskit.transpiler.target import QubitProperties
+from qiskit.transpiler import InstructionProperties, QubitProperties, Target
 from qiskit_ibm_runtime.fake_provider import FakeSherbrooke, FakeTorino
 
 from qshift.executors.qiskit.broken_gates import WorkingGates
