@@ -398,8 +398,9 @@ class QNode(BaseQNode):
         """Says what value and derivatives cost, without running anything.
 
         This is what `qshift.derivatives` runs, and calls with this ``prefetch``. Other calls do not
-        know which derivatives will follow; where gates share an angle, tapes may then run a few
-        circuits more, or fewer.
+        know which derivatives will follow; where gates share an angle, or where the embedded
+        simulator differentiates a sum of several values, tapes may then run a few circuits more, or
+        fewer.
 
         Args:
             *args: The arguments of the quantum function.

@@ -147,6 +147,8 @@ class Circuit(Parametric):
         sizes: How many values each measurement gives.
         slots: The tensor-valued gate parameters.
         shots: Shots per evaluation.
+        outcomes: Wires that measurements in the middle of the circuit were deferred to, or that
+            such measurements are of.
     """
 
     operations: tuple[qml.operation.Operator, ...]
@@ -154,6 +156,7 @@ class Circuit(Parametric):
     sizes: tuple[int, ...]
     slots: tuple[Slot, ...]
     shots: qml.measurements.Shots
+    outcomes: frozenset[Any] = frozenset()
 
     def __reduce__(self) -> Any:
         """Pickles what the circuit is made of, without what was derived from that."""

@@ -35,7 +35,7 @@ def freed(
             later gates and measurements only read them is checked here.
     """
     changed = {
-        wire: max((i for i, op in enumerate(operations) if _changes(op, wire)), default=-1)
+        wire: max((i for i, op in enumerate(operations) if changes(op, wire)), default=-1)
         for wire in outcomes
         if not any(_tells_phases(measurement, wire) for measurement in measurements)
     }
@@ -60,7 +60,7 @@ def freed(
     return without
 
 
-def _changes(op: Operator, wire: Any) -> bool:
+def changes(op: Operator, wire: Any) -> bool:
     """Whether a gate may do more to a wire than read it."""
     if wire not in op.wires or has_no_effect(op):
         return False

@@ -207,6 +207,7 @@ class Compiler:
             tuple(slots),
             tuple(map(fingerprint, readout.raw)),
             tape.shots,
+            outcomes,
         )
         with self._lock:
             circuit = self._circuits.get(key)
@@ -223,7 +224,7 @@ class Compiler:
                     require_unitary(op)
                 if position not in moving_gates:
                     require_consistent(op)
-            circuit = Circuit(templates, raw, readout.sizes, tuple(slots), tape.shots)
+            circuit = Circuit(templates, raw, readout.sizes, tuple(slots), tape.shots, outcomes)
             with self._lock:  # another thread may have been faster
                 circuit = self._circuits.setdefault(key, circuit)
         return Compiled(circuit, tuple(parameters), readout), moving_gates

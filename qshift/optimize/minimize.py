@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from qshift.inputs import did_you_mean, is_integer, is_real
 from qshift.optimize.checkpoint import Checkpoint, State, identify
 from qshift.optimize.result import Point, Result
 from qshift.progress import progress as progress_display
+from qshift.rules.shots import Shots
 from qshift.tracker import Tracker
 
 _log = logging.getLogger("qshift.minimize")
@@ -95,6 +96,7 @@ class _Optimizer:
     learning_rate: float  # the default
     diagonal: bool = False  # whether the Hessian's diagonal suffices
     descends: bool = False  # whether a step that leads uphill is tried again, half as long
+    frugal: bool = False  # whether shots grow, the rate falls, and the last points are averaged
 
 
 _OPTIMIZERS = {
@@ -103,9 +105,13 @@ _OPTIMIZERS = {
     "diagonal-newton": _Optimizer(_diagonal_newton, 2, 1.0, diagonal=True),
     "gradient-descent": _Optimizer(_gradient_descent, 1, 0.1),
     "adam": _Optimizer(_adam, 1, 0.1),
+    "shot-frugal": _Optimizer(_adam, 1, 0.3, frugal=True),
 }
 OPTIMIZERS = tuple(_OPTIMIZERS)
 _CURVED = 1e-6  # of the largest curvature: what is more than rounding
+# Of "shot-frugal": how many times more shots the last step has than the first; how many times more
+# than the one before at most; which part of the points is averaged.
+_GROWN, _MOST_GROWTH, _AVERAGED = 7.0, 1.03, 0.3
 _HALVINGS = 20  # of a step that leads uphill; beyond, rounding is what leads there
 
 
@@ -137,16 +143,22 @@ def minimize(
             a step that leads uphill is tried again, half as long;
             ``"diagonal-newton"``: ``"newton"`` with only the diagonal of H (for a QNode whose
             angles are affine in x, only the diagonal is evaluated);
-            ``"gradient-descent"``: x <- x - learning_rate g; ``"adam"``: Kingma and Ba's.
+            ``"gradient-descent"``: x <- x - learning_rate g; ``"adam"``: Kingma and Ba's;
+            ``"shot-frugal"``: Adam for a QNode with few shots, on a device that spreads a total
+            (`qshift.Shots`). It takes all the steps: the rate falls to zero, the shots of a step
+            grow, by 3 % at most, and the last point is the average of the last 30 % of them. A
+            step takes as many shots on the average as the QNode's would for value and gradient.
         steps: The largest number of steps.
-        learning_rate: 1 for the Newton methods and 0.1 for the others by default.
+        learning_rate: 1 for the Newton methods, 0.3 for ``"shot-frugal"``, and 0.1 for the others
+            by default.
         damping: Is added to the Hessian's diagonal. With 0, ``"newton"`` heads for the
             nearest stationary point, be it a minimum or not; the result then says that it has not
             converged.
         tolerance: Stop when the Euclidean norm of the gradient is at most this. By default 1e-9;
             for a QNode with n shots and p parameters sqrt(p / 2n), which is about the error of the
             gradient if each parameter turns one gate and the observable's values are +-1. With
-            float32, gradients do not get as small as 1e-9.
+            float32, gradients do not get as small as 1e-9. ``"shot-frugal"`` does not stop there;
+            its default is twice the error of the last gradient.
         progress: Whether to show the progress: on a terminal or in a notebook, and as a line each
             minute elsewhere.
         checkpoint: A file that is written after every step. If it exists, the run goes on from
@@ -176,6 +188,9 @@ def minimize(
     method = _method(optimizer, x0, learning_rate, damping, steps)
     rate = method.learning_rate if learning_rate is None else float(learning_rate)
     shots = _shots(fn)
+    if method.frugal:
+        fn = _frugal(fn)
+    by_error = method.frugal and tolerance is None
     if tolerance is None:
         tolerance = math.sqrt(x0.size / (2 * shots)) if shots else 1e-9
     elif not is_real(tolerance):
@@ -183,6 +198,8 @@ def minimize(
     state, store = State(x0.astype(float)), None
     if checkpoint is not None:
         run = {"optimizer": optimizer, "learning_rate": rate, "damping": float(damping)}
+        if method.frugal:  # each step depends on how many there will be
+            run |= {"steps": steps}
         store = Checkpoint(Path(checkpoint), run | {"x0": x0.tolist()} | identify(fn, x0))
         if loaded := store.load():
             state = loaded
@@ -206,8 +223,8 @@ def minimize(
         return last.gradient_norm <= tolerance and last.lowest_curvature < -noise
 
     def finished() -> bool:
-        if len(state.history) > steps:
-            return True
+        if len(state.history) > steps or method.frugal:
+            return len(state.history) > steps
         return state.history[-1].gradient_norm <= tolerance and not uphill() and not on_top()
 
     spent = 0
@@ -215,7 +232,10 @@ def minimize(
         # The run ended at this point before, where neither a Hessian nor a step was needed.
         last = state.history.pop()
         state.x, spent = last.x, last.circuits
-    derivatives, bar = _compiled(fn, method.diagonal), progress_display(wanted=progress)
+    derivatives = _compiled(fn, method.diagonal)
+    if method.frugal:
+        derivatives = _with_growing_shots(fn, x0, steps)
+    bar = progress_display(wanted=progress)
     with bar:
         task = bar.add_task(optimizer, total=steps)
         while state.x is not None:
@@ -247,7 +267,11 @@ def minimize(
                 else:
                     direction = method.rule(gradient, hessian, state.memory)
                 taken = rate * direction
+                if method.frugal:
+                    taken = (1 - step / steps) * taken
                 state.x = x - taken.reshape(x.shape)
+                if method.frugal and len(state.history) == steps:
+                    state.x = _average([*(point.x for point in state.history), state.x])
                 if method.descends:
                     state.memory |= {"from": x.ravel(), "value": value}
                     state.memory |= {"step": taken, "halvings": 0}
@@ -256,7 +280,65 @@ def minimize(
             described = f"{optimizer} {value:.8f} |g| {norm:.1e}"
             bar.update(task, completed=step, description=described)
     result = state.history[-1].x.astype(x0.dtype)
+    error = state.history[-1].gradient_error
+    if by_error and error:
+        return Result(result, tuple(state.history), optimizer, 2 * error)
     return Result(result, tuple(state.history), optimizer, tolerance)
+
+
+def _frugal(fn: Callable) -> Any:
+    """Returns a function as the QNode with shots that ``"shot-frugal"`` takes.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    import qshift
+    from qshift.api.conversion import as_own
+
+    fn = as_own(fn)
+    if not isinstance(fn, qshift.QNode) or not _shots(fn):
+        raise ValueError(
+            "shot-frugal spreads the shots of a QNode, and was given "
+            f"{'one without shots' if isinstance(fn, qshift.QNode) else 'another function'}. Give "
+            "a QNode with shots=, or take another optimizer"
+        )
+    asked = fn.settings.get("shots")
+    if isinstance(asked, Shots) and asked.error is not None:
+        raise ValueError(
+            f"shot-frugal spreads a number of shots, and the QNode has shots={asked}. Give it "
+            "Shots(total=...) or Shots(per_circuit=...)"
+        )
+    return fn
+
+
+def _with_growing_shots(fn: Any, x0: np.ndarray, steps: int) -> Callable:
+    """Returns what `_compiled` does, with other shots in each step, which are as many in all as if
+    each step had those of the QNode."""
+    import tensorflow as tf
+
+    asked = fn.settings.get("shots")
+    # `qml.set_shots` may have replaced those of the qnode.
+    own = isinstance(asked, Shots) and asked.number == _shots(fn)
+    total = asked.total if own else None
+    numbers = growing(total or fn.plan(tf.constant(x0), order=1).shots, steps + 1)
+
+    @lru_cache(maxsize=1)
+    def with_shots(number: int) -> Callable:
+        return _compiled(fn.update(shots=Shots(total=number)), diagonal=False)
+
+    return lambda x, order, step: with_shots(int(numbers[step]))(x, order, step)
+
+
+def growing(average: int, count: int) -> np.ndarray:
+    """Returns numbers of shots that grow slowly, int64[count], and their average is as given."""
+    sizes = min(_GROWN ** (1 / count), _MOST_GROWTH) ** np.arange(count)
+    upto = np.cumsum(sizes) * (average * count / sizes.sum())
+    return np.maximum(np.diff(np.append(0, np.round(upto))), 1).astype(np.int64)
+
+
+def _average(points: list[np.ndarray]) -> np.ndarray:
+    """Returns the average of the last of some points."""
+    return np.mean(points[-max(1, round(_AVERAGED * len(points))) :], axis=0)
 
 
 def _shots(fn: Callable) -> int:

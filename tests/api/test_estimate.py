@@ -250,8 +250,13 @@ def test_what_has_no_errors():
     mixed = qshift.QNode(three_bases, qshift.device("mixed", wires=2), shots=100)
     with pytest.raises(UnsupportedError, match="which of them share samples"):
         qshift.estimate(lambda x: product(mixed)(x), x)
-    with pytest.raises(UnsupportedError, match="without their errors"):
-        qshift.estimate(qshift.QNode(word, qshift.device("aer-shots", wires=2)), x)
+
+
+def test_qiskits_primitives():
+    node = qshift.QNode(word, qshift.device("aer-shots", wires=2), shots=400)
+    value, error = qshift.estimate(sine(node), tf.constant(X))
+    assert abs(value - sine(of(word))(tf.constant(X))) < 6 * error
+    assert error < 3.3 / 20
 
 
 def three(x):

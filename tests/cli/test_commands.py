@@ -162,6 +162,13 @@ def test_errors_of_a_job(run):
     assert content["errors"] and content["executed"]["jobs"] == 1
 
 
+def test_a_device_that_tells_no_errors(run):
+    # It does not say which of several results share samples.
+    command = ("evaluate", "programs.py:two", "--params", "0.3", "--params", "0.2,0.7")
+    content = json.loads(run(*command, "--device", "mixed", "--shots", 100, "--json", "-"))
+    assert "errors" not in content and content["executed"]["circuits"] > 1
+
+
 def test_plan_says_what_orders_cost(run, folder):
     out = run("plan", "programs.py:cosine", "--params=-0.1,0.2", "--order", 3, "--json", "out.json")
     assert "programs.py:cosine on simulator" in out
@@ -331,6 +338,8 @@ def test_numbers_have_the_digits_that_shots_give(run):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_minimize_runs_every_optimizer(run, optimizer):
     command = ("minimize", "two.qasm", "--observable", "XI - YZ", "--optimizer", optimizer)
+    if optimizer == "shot-frugal":
+        command += ("--shots", 10_000)
     content = json.loads(run(*command, "--json", "-", "--steps", 3, "--learning-rate", "0.1"))
     assert content["steps"] == 3 and content["optimizer"] == optimizer
     first, *_, last = (point["value"] for point in content["history"])

@@ -9,7 +9,9 @@ import tensorflow as tf
 
 import qshift
 from qshift.optimize.checkpoint import CheckpointError
-from qshift.optimize.minimize import OPTIMIZERS, SingularHessianError, minimize
+from qshift.optimize.minimize import OPTIMIZERS, SingularHessianError, growing, minimize
+
+OF_ANY_FUNCTION = [name for name in OPTIMIZERS if name != "shot-frugal"]
 
 
 def cosines(x):
@@ -116,7 +118,7 @@ def bounded(matrix, least):
     return np.linalg.inv(axes @ np.diag(np.maximum(curvatures, least)) @ np.linalg.inv(axes))
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OF_ANY_FUNCTION)
 def test_steps_follow_their_formula(optimizer):
     matrix = np.array([[3.0, 1.0, 0.2], [1.0, 2.0, -0.3], [0.2, -0.3, 1.5]])
     shift = np.array([0.3, -0.2, 0.1])
@@ -155,7 +157,7 @@ def test_steps_follow_their_formula(optimizer):
     assert result.lowest_curvature is None
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OF_ANY_FUNCTION)
 def test_every_optimizer_converges_to_the_minimum(optimizer):
     result = minimize(bowl, [1.1, 0.6], optimizer, steps=2000, tolerance=1e-8)
     assert result.converged and result.gradient_norm <= 1e-8
@@ -377,7 +379,7 @@ class FailingDevice(qml.devices.DefaultQubit):
         return super().execute(circuits, execution_config)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OF_ANY_FUNCTION)
 def test_an_interrupted_run_goes_on_with_the_same_numbers(tmp_path, optimizer):
     file = tmp_path / "run.json"
 
@@ -477,3 +479,86 @@ def test_errors_of_values_and_gradients(optimizer, tracker):
     # Without shots, and of functions, they are not known.
     for other in (node.update(shots=None), lambda x: 2 * node(x)):
         assert minimize(other, [2.0, 0.3], optimizer, steps=0).value_error is None
+
+
+# Few shots
+
+
+@pytest.mark.parametrize("average, count", [(38, 401), (1000, 101), (7, 3), (1, 50), (5000, 1)])
+def test_shots_grow_slowly_and_are_as_many_in_all(average, count):
+    numbers = growing(average, count)
+    assert len(numbers) == count and (numbers >= 1).all()
+    assert (np.diff(numbers) >= -1).all()  # but for rounding
+    assert (numbers[1:] <= 1.03 * numbers[:-1] + 2).all()
+    if average > 5:
+        assert numbers.sum() == average * count
+    assert count < 100 or average < 5 or 4 < numbers[-1] / numbers[0] < 9
+
+
+def test_shot_frugal_is_adam_with_a_falling_rate_and_an_average(tracker):
+    """With so many shots that gradients are nearly exact."""
+    node = on_simulator(cosines, shots=qshift.Shots(total=10**9), seed=1)
+    result = minimize(node, [0.4, 0.3], "shot-frugal", steps=10, learning_rate=0.2)
+    x, m, v, points = np.array([0.4, 0.3]), np.zeros(2), np.zeros(2), []
+    for t in range(1, 11):
+        points.append(x)
+        g = -np.array([np.sin(x[0]) * np.cos(x[1]), np.cos(x[0]) * np.sin(x[1])])
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        rate = 0.2 * (1 - (t - 1) / 10)
+        x = x - rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    points.append(np.mean([*points[-2:], x], axis=0))  # three of eleven
+    np.testing.assert_allclose(column(result, "x"), points, atol=2e-3)
+    assert tracker.totals["shots"] == 11 * 10**9 and result.steps == 10
+
+
+def test_shot_frugal_takes_the_shots_of_the_qnode_on_the_average(tracker):
+    node = on_simulator(cosines, shots=30, seed=2)
+    result = minimize(node, [0.4, 0.3], "shot-frugal", steps=5)
+    assert tracker.totals["shots"] == 6 * node.plan(np.zeros(2), order=1).shots == 6 * 5 * 30
+    # It does not stop where a gradient seems small, and its tolerance is that of the last one.
+    assert result.steps == 5 and result.tolerance == 2 * result.history[-1].gradient_error
+    fewer = qml.set_shots(on_simulator(cosines, shots=qshift.Shots(total=900)), 30)
+    tracker.reset()
+    minimize(fewer, [0.4, 0.3], "shot-frugal", steps=5)
+    assert tracker.totals["shots"] == 900
+
+
+def test_shot_frugal_descends_with_few_samples():
+    ends = []
+    for seed in range(3):
+        node = on_simulator(cosines, shots=qshift.Shots(total=12), seed=seed)
+        ends.append(minimize(node, [0.4, 0.3], "shot-frugal", steps=60).x)
+    exact = on_simulator(cosines)
+    assert np.mean([exact(tf.constant(x)) for x in ends]) < -0.95
+
+
+def test_shot_frugal_goes_on_where_it_was_interrupted(tmp_path):
+    left = [100]
+
+    def failing(x):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Interrupted
+        return cosines(x)
+
+    def run(file=None, **settings):
+        node = on_simulator(failing, shots=qshift.Shots(total=50), seed=5)
+        return minimize(node, [0.4, 0.3], "shot-frugal", checkpoint=file, **{"steps": 4} | settings)
+
+    whole, file = run(), tmp_path / "run.json"
+    left[0] = 8
+    with pytest.raises(Interrupted):
+        run(file)
+    assert 1 <= len(json.loads(file.read_text())["state"]["history"]) < 5
+    left[0] = 100
+    np.testing.assert_array_equal(column(run(file), "value"), column(whole, "value"))
+    with pytest.raises(CheckpointError, match="steps is 4 there and 5 here"):
+        run(file, steps=5)
+
+
+def test_what_shot_frugal_cannot_minimize():
+    for function, said in ((bowl, "another function"), (on_simulator(cosines), "without shots")):
+        with pytest.raises(ValueError, match=f"shot-frugal spreads the shots.*{said}"):
+            minimize(function, [0.4, 0.3], "shot-frugal")
+    with pytest.raises(ValueError, match="spreads a number of shots, and the QNode has"):
+        minimize(on_simulator(cosines, shots=qshift.Shots(error=0.1)), [0.4, 0.3], "shot-frugal")

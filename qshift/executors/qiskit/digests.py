@@ -6,12 +6,12 @@ The ledger finds results by their digests, and a seeded simulator's samples foll
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from qiskit import QuantumCircuit
-from qiskit.circuit import ParameterExpression
+from qiskit.circuit import IfElseOp, ParameterExpression
 from qiskit.quantum_info import SparsePauliOp
 
 from qshift.executors.executor import Call
@@ -38,13 +38,27 @@ def of_circuit(circuit: QuantumCircuit) -> bytes:
                 step.operation.name.encode(),
                 repr([position[bit] for bit in (*step.qubits, *step.clbits)]).encode(),
                 *map(_argument, step.operation.params),
+                *_condition(circuit, step.operation),
             )
             for step in circuit.data
         ),
     )
 
 
+def _condition(circuit: QuantumCircuit, operation: Any) -> Iterator[bytes]:
+    """Yields what an operation with blocks depends on."""
+    if isinstance(operation, IfElseOp):
+        given = operation.condition
+        if isinstance(given, tuple):
+            given = circuit.find_bit(given[0]).index, given[1]
+        yield repr(given).encode()  # of an expression, the names and numbers of its bits
+
+
 def _argument(value: Any) -> bytes:
+    if value is None:  # no block
+        return b""
+    if isinstance(value, QuantumCircuit):
+        return of_circuit(value)
     if isinstance(value, ParameterExpression):
         return str(value).encode()  # floats in full
     array = np.asarray(value)

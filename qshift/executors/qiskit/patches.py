@@ -104,7 +104,7 @@ class _Shape:
             until_end[list(on)] = until_end[list(on)].max() + duration
             busy[list(on)] += duration
         self._waiting = until_end - busy
-        self._graph = rustworkx.PyGraph()
+        self._graph = rustworkx.PyGraph(multigraph=False)
         self._graph.add_nodes_from(range(len(qubits)))
         self._graph.add_edges_from_no_data([on for _, on in self._gates if len(on) == 2])
         self._connect()

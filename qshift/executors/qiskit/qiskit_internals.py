@@ -11,7 +11,7 @@ public interface.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -109,12 +109,19 @@ class _Shared:
         circuits = [run_input] if isinstance(run_input, QuantumCircuit) else run_input
         if self.options.noise_model is not None:
             steps = {
-                (step.operation.name, tuple(circuit.find_bit(qubit).index for qubit in step.qubits))
-                for circuit in circuits
-                for step in circuit.data
+                step for circuit in circuits for step in _steps(circuit, range(circuit.num_qubits))
             }
             options = {"noise_model": _noise(self, frozenset(steps))} | options
         return super().run(circuits, **options)  # type: ignore[misc]  # of the fake backend
+
+
+def _steps(circuit: QuantumCircuit, places: Sequence[int]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yields (gate, qubits) of all steps, of blocks under conditions, too."""
+    for step in circuit.data:
+        on = tuple(places[circuit.find_bit(qubit).index] for qubit in step.qubits)
+        yield step.operation.name, on
+        for block in getattr(step.operation, "blocks", ()):
+            yield from _steps(block, on)
 
 
 @functools.lru_cache(64)

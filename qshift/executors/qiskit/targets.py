@@ -108,6 +108,18 @@ class Target:
         return not self.is_aer and {"rzz", "rx", "rz"}.issubset(self._device.operation_names)
 
     @property
+    def has_conditions(self) -> bool:
+        """Whether circuits may have measurements in the middle, and gates under their conditions.
+
+        Copies of a circuit, and bounded angles, do without.
+        """
+        return (
+            self.copies is None
+            and not self.bounds_angles
+            and "if_else" in self._device.operation_names
+        )
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The settings that measured values depend on."""
         return self._settings(self.level, _measuring(self._options))
@@ -171,10 +183,10 @@ class Target:
         else:
             count = self.copies
         if len(found) < count:
+            fewer = f'Give copies={len(found)} or fewer, or "auto".' if found else "Leave it out."
             raise UnsupportedError(
                 f"copies={count} was asked for, but {self.name} has good places for {len(found)} "
-                f"copies of this circuit, one qubit apart. Give copies={len(found)} or fewer, or "
-                '"auto".'
+                f"copies of this circuit, one qubit apart. {fewer}"
             )
         places = dict(
             zip(used(alone), zip(*(each.qubits for each in found), strict=True), strict=True)

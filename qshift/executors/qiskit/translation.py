@@ -8,7 +8,9 @@ planned, because shift rules for whole gates take fewer circuits than rules for 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import reduce
 from itertools import combinations
 from typing import Any
 
@@ -16,14 +18,16 @@ import numpy as np
 import pennylane as qml
 from pennylane.operation import Channel, Operator
 from pennylane.ops import Controlled, ControlledOp
-from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter, library
+from qiskit import ClassicalRegister, QuantumCircuit
+from qiskit.circuit import Clbit, Parameter, library
+from qiskit.circuit.classical import expr
 
 from qshift.circuits.circuit import Circuit
 from qshift.circuits.pauli import decompose
 from qshift.circuits.smooth_decompositions import has_decomposition, parts
 from qshift.circuits.spectra import standard_name
 from qshift.errors import UnsupportedError
+from qshift.executors.qiskit.conditions import Conditional
 from qshift.rules.shifting import largest_frequency
 
 _WIDEST_MATRIX = 6  # wires; the synthesis of a general unitary takes 4**wires gates
@@ -49,13 +53,19 @@ GATES: dict[str, type] = {
 _SPECIAL = (Controlled, ControlledOp)
 
 
-def translate(circuit: Circuit, wires: Sequence, after: Sequence[Operator] = ()) -> QuantumCircuit:
+def translate(
+    circuit: Circuit,
+    wires: Sequence,
+    after: Sequence[Operator] = (),
+    native: Conditional | None = None,
+) -> QuantumCircuit:
     """Returns the gates of a circuit as a Qiskit circuit, wire ``wires[i]`` as qubit i.
 
     Args:
         circuit: The circuit, with P parameters.
         wires: The order of the circuit's wires.
         after: Constant gates to add at the end.
+        native: The circuit with measurements and conditions, if the backend runs them.
 
     Returns:
         A circuit with Qiskit parameters ``p0`` ... for the columns of a point. Columns that no gate
@@ -66,18 +76,38 @@ def translate(circuit: Circuit, wires: Sequence, after: Sequence[Operator] = ())
     """
     qubit = {wire: i for i, wire in enumerate(wires)}
     result = QuantumCircuit(len(wires))
+    if native is not None:
+        circuit = native.circuit
+        result.add_register(ClassicalRegister(native.bits, "conditions"))
     columns = [Parameter(f"p{i}") for i in range(circuit.num_parameters)]
     circuit = replace(circuit, operations=(*circuit.operations, *after))
     for position in range(len(circuit.operations)):
-        for name, on, arguments in _translated(circuit, position, columns):
-            qubits = [qubit[wire] for wire in on]
-            if name == "Barrier":
-                result.barrier(qubits)
-            elif name == "QubitUnitary":  # Qiskit's first qubit is the least significant one
-                result.append(GATES[name](*arguments), qubits[::-1])
-            else:
-                result.append(GATES[name](*arguments), qubits)
+        if native is not None:
+            for wire, bit in native.measured.get(position, ()):
+                result.measure(qubit[wire], bit)
+            if position in native.replaced:
+                continue
+        gates = list(_translated(circuit, position, columns))
+        given = native.conditions.get(position, ()) if native and gates else ()
+        bits = [(result.clbits[bit], value) for bit, value in given]
+        with result.if_test(_all(bits)) if bits else nullcontext():
+            for name, on, arguments in gates:
+                qubits = [qubit[wire] for wire in on]
+                if name == "Barrier":
+                    result.barrier(qubits)
+                elif name == "QubitUnitary":  # Qiskit's first qubit is the least significant one
+                    result.append(GATES[name](*arguments), qubits[::-1])
+                else:
+                    result.append(GATES[name](*arguments), qubits)
     return result
+
+
+def _all(bits: Sequence[tuple[Clbit, bool]]) -> Any:
+    """Returns the condition that each bit has its value. Backends have no conditions in others."""
+    if len(bits) == 1:
+        return bits[0]
+    each = [expr.lift(bit) if value else expr.logic_not(bit) for bit, value in bits]
+    return reduce(expr.logic_and, each)
 
 
 def column(parameter: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from qiskit import QuantumCircuit
-from qiskit.quantum_info import SparsePauliOp
+from qiskit.quantum_info import PauliList, SparsePauliOp
 
 from qshift.circuits.circuit import Circuit
 from qshift.circuits.identity import fingerprint
@@ -17,11 +17,13 @@ from qshift.errors import UnsupportedError
 from qshift.executors.qiskit import digests as content
 from qshift.executors.qiskit.bounded_angles import Angle, bounded
 from qshift.executors.qiskit.chip_copies import Copies
+from qshift.executors.qiskit.conditions import Conditional, conditional
 from qshift.executors.qiskit.observables import Readings, bases, readings
 from qshift.executors.qiskit.targets import Target
 from qshift.executors.qiskit.translation import translate
 from qshift.executors.qiskit.usage import Timing, Usage
 
+_WIDEST_DEFERRED = 20  # wires on which Aer defers measurements
 _GATE, _WORD = 100, 32  # bytes of a gate and of a coefficient in a payload, estimated upwards
 
 
@@ -98,6 +100,7 @@ class Preparation:
         self._wires = wires
         self._planned: WeakKeyDictionary[Circuit, Prepared] = WeakKeyDictionary()
         self._prepared: WeakKeyDictionary[Circuit, Prepared] = WeakKeyDictionary()
+        self._natives: WeakKeyDictionary[Circuit, Conditional | None] = WeakKeyDictionary()
         self._contents: WeakKeyDictionary[Circuit, dict[bytes, tuple]] = WeakKeyDictionary()
 
     def planned(self, circuit: Circuit) -> Prepared:
@@ -116,7 +119,7 @@ class Preparation:
             )
         wires = self._used(circuit)
         if not self._target.is_remote:  # a service is asked only when something is to be sent
-            self._require_room(wires)
+            self._require_room(self._qubits(circuit, wires))
         found = readings(circuit, wires)
         if not circuit.shots and not self._target.is_exact:
             raise UnsupportedError(
@@ -139,12 +142,14 @@ class Preparation:
         if ready is not None:
             return ready
         found = self.planned(circuit).readings
-        wires = self._used(circuit)
+        every, native = self._used(circuit), self._native(circuit)
+        wires = self._qubits(circuit, every)
         self._require_room(wires)
         key = (
             tuple(map(fingerprint, circuit.operations)),
             tuple((slot.operation, slot.leaf) for slot in circuit.slots),
             tuple(wires),
+            native is not None,
         )
         bare: Any = None
         plain: Any = None
@@ -152,14 +157,17 @@ class Preparation:
         observables: tuple[SparsePauliOp, ...] = ()
         sampled, copies = [], [1]
         if found.observables or any(not basis.gates for basis in found.bases):
-            plain = self._transpiled(circuit, angles, key, lambda: translate(circuit, wires))
+            plain = self._transpiled(
+                circuit, angles, key, partial(translate, circuit, wires, native=native)
+            )
             bare, copies = plain.circuit, [len(plain.places)]
-            observables = plain.observables(found.observables)
+            places = [i for i, wire in enumerate(every) if wire in wires]
+            observables = plain.observables([_on(places, each) for each in found.observables])
         for basis in found.bases:
             isa = plain
             if basis.gates:
                 rotated = (key, tuple(map(fingerprint, basis.gates)))
-                make = partial(translate, circuit, wires, basis.gates)
+                make = partial(translate, circuit, wires, basis.gates, native)
                 isa = self._transpiled(circuit, angles, rotated, make)
             sampled.append(isa.measuring([wires.index(wire) for wire in basis.wires]))
             copies.append(len(isa.places))
@@ -239,6 +247,24 @@ class Preparation:
             wires = [wire for wire in self._wires if wire in used]
         return wires
 
+    def _native(self, circuit: Circuit) -> Conditional | None:
+        """Returns a circuit with measurements and conditions, if it has any and the backend, too.
+
+        Exact results take deferred measurements.
+        """
+        if not circuit.outcomes or not circuit.shots or not self._target.has_conditions:
+            return None
+        if self._target.is_aer and len(circuit.wires) <= _WIDEST_DEFERRED:
+            return None  # Aer then samples from one state, which takes a fraction of the time
+        if circuit not in self._natives:
+            self._natives[circuit] = conditional(circuit)
+        return self._natives[circuit]
+
+    def _qubits(self, circuit: Circuit, wires: list) -> list:
+        """Returns the wires that take a qubit of the backend."""
+        native = self._native(circuit)
+        return wires if native is None else [wire for wire in wires if wire not in native.spared]
+
     def _require_room(self, wires: Any) -> None:
         """Raises UnsupportedError if the backend has too few qubits."""
         if len(wires) > self._target.num_qubits:
@@ -246,3 +272,13 @@ class Preparation:
                 f"The circuit has {len(wires)} wires, but {self._target.name} has "
                 f"{self._target.num_qubits} qubits. Choose a larger backend (qshift devices)."
             )
+
+
+def _on(qubits: Sequence[int], observable: SparsePauliOp) -> SparsePauliOp:
+    """Returns an observable on some of its qubits, where it has no letters on the others."""
+    if len(qubits) == observable.num_qubits:
+        return observable
+    paulis = PauliList.from_symplectic(
+        observable.paulis.z[:, qubits], observable.paulis.x[:, qubits]
+    )
+    return SparsePauliOp(paulis, observable.coeffs)

@@ -8,8 +8,7 @@ import pytest
 from qiskit import QuantumCircuit
 from qiskit.circuit import Measure, Parameter
 from qiskit.circuit.library import CXGate, RZGate, SXGate
-from qiskit.transpiler import InstructionProperties, Target
-from qiskit.transpiler.target import QubitProperties
+from qiskit.transpiler import InstructionProperties, QubitProperties, Target
 from qiskit_ibm_runtime.fake_provider import FakeSherbrooke, FakeTorino
 
 from qshift.executors.qiskit.broken_gates import WorkingGates
@@ -56,6 +55,13 @@ def test_the_best_place_is_first_and_the_others_are_one_qubit_apart():
     assert [p.infidelity for p in found] == pytest.approx(
         [readout - math.log(0.99), readout - math.log(0.98)]
     )
+
+
+def test_gates_in_both_directions_are_one_coupling():
+    circuit = pair()
+    circuit.cx(1, 0)
+    (found,) = patches(circuit, line([0.1], [0.0] * 2))
+    assert found.infidelity == pytest.approx(-2 * math.log(0.9))
 
 
 def test_readout_counts_and_broken_gates_are_no_place():

@@ -627,3 +627,19 @@ def test_copies_on_patches_of_a_service_are_one_job(loopback):
         value, outcomes = qshift.qnode(device, shots=4001, seed=1)(turned)(0.8)
     assert tracker.totals["jobs"] == 2 and tracker.totals["shots"] == 2 * 4002
     np.testing.assert_allclose([value, outcomes[0] - outcomes[1]], np.cos(0.8), atol=0.12)
+
+
+def test_conditions_run_on_a_service(loopback):
+    def corrected(x):
+        for _ in range(5):  # with deferred measurements, that is two wires more than there are
+            qml.RX(x, wires=0)
+            outcome = qml.measure(0, reset=True)
+            qml.cond(outcome, qml.RY)(0.2, wires=1)
+        return qml.expval(qml.Z(1))
+
+    qnode = qshift.qnode(ibm("ibm_ideal"), shots=2000, seed=1)(corrected)
+    assert qnode.plan(tf.constant(0.7), order=0).seconds > 2
+    value = qnode(tf.constant(0.7))
+    truth = qshift.qnode(qshift.device("simulator"))(corrected)(tf.constant(0.7))
+    assert loopback.counts()["jobs"] == 1
+    np.testing.assert_allclose(value, truth, atol=0.1)
