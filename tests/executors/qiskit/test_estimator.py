@@ -524,7 +524,7 @@ def evolution(x):
     [
         (unitary, "of QubitUnitary is a tensor of shape (2, 2)"),
         (state, "of StatePrep is a tensor of shape (2,)"),
-        (channel, "DepolarizingChannel on 1 wires has no Qiskit gate"),
+        (channel, "DepolarizingChannel is a noise channel, and Qiskit"),
         (wide, "Write it as a sum of Pauli words"),
     ],
 )
