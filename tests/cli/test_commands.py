@@ -156,6 +156,12 @@ def test_values_of_shots_come_with_errors(run, folder, target):
         assert sum(name.startswith("error") for name in arrays) * 2 == len(arrays) - 1
 
 
+def test_errors_of_a_job(run):
+    command = ("evaluate", "programs.py:cosine", "--params", "0.3,0.2", "--device", "aer-shots")
+    content = json.loads(run(*command, "--json", "-"))
+    assert content["errors"] and content["executed"]["jobs"] == 1
+
+
 def test_a_device_that_tells_no_errors(run):
     # It does not say which of several results share samples.
     command = ("evaluate", "programs.py:two", "--params", "0.3", "--params", "0.2,0.7")
