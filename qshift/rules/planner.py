@@ -137,7 +137,8 @@ class Planner:
         self.sources = lru_cache(MOST_REMEMBERED)(self._sources)
 
     def _mask(self, indices: tuple[Index, ...]) -> np.ndarray:
-        return np.array([self.cones[:, list(set(index))].all(axis=1) for index in indices]).T
+        seen = [self.cones[:, list(set(index))].all(axis=1) for index in indices]
+        return np.array(seen, dtype=bool).reshape(len(seen), len(self.cones)).T
 
     def _sources(self, indices: tuple[Index, ...], adjoint: bool) -> Sources:
         return sources(self.mask(indices), indices, adjoint)

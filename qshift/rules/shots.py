@@ -158,4 +158,5 @@ class Shots:
         """
         if self.error is not None:
             return True
-        return bool(self.pilot) and shots * (self.pilot or 0.0) >= LEAST_PILOT * circuits
+        few = circuits < 2 or shots * (self.pilot or 0.0) < LEAST_PILOT * circuits
+        return bool(self.pilot) and not few  # all shots of a single circuit are its own anyway

@@ -843,6 +843,20 @@ def test_fewest_circuits(p, orders):
     assert tuple(order.total for order in plan.orders) == orders
 
 
+@pytest.mark.parametrize("shots", [None, 100, qshift.Shots(total=100)])
+def test_plans_of_circuits_without_parameters(shots):
+    @qshift.qnode(qshift.device("simulator", wires=1), shots=shots)
+    def circuit():
+        qml.Hadamard(0)
+        return qml.expval(qml.Z(0))
+
+    plan = circuit.plan()
+    with qshift.Tracker() as counted:
+        circuit()
+    assert plan.circuits == counted.totals["circuits"] == 1
+    assert plan.shots == counted.totals["shots"] == (100 if shots else 0)
+
+
 def test_plans_of_transforms_that_split_circuits(tracker):
     node = qml.transforms.split_non_commuting(qshift.qnode(DEVICE)(many_measurements))
     plan = node.plan(X, order=2)

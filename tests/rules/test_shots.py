@@ -49,5 +49,10 @@ def test_what_is_refused(given, message):
 def test_a_pilot_share_needs_ten_shots_of_a_circuit():
     asked = Shots(total=1000, pilot=0.1)
     assert asked.has_pilot(1000, 10) and not asked.has_pilot(1000, 11)
-    assert not Shots(total=1000, pilot=0).has_pilot(1000, 1)
-    assert not Shots(total=1000).has_pilot(1000, 1)
+    assert not Shots(total=1000, pilot=0).has_pilot(1000, 2)
+    assert not Shots(total=1000).has_pilot(1000, 2)
+
+
+def test_a_single_circuit_has_no_pilot_share_unless_an_error_is_wanted():
+    assert not Shots(total=1000, pilot=0.1).has_pilot(1000, 1)
+    assert Shots(error=0.1).has_pilot(0, 1)
