@@ -12,9 +12,12 @@ import threading
 import time
 
 import numpy as np
+import pennylane as qml
 import pytest
+import tensorflow as tf
 from analytic import Circuit, Executor
 
+import qshift
 from qshift import forks
 from qshift.autodiff.calls import EvaluatedCalls
 from qshift.autodiff.evaluation import Evaluation
@@ -124,6 +127,27 @@ def test_an_heir_that_fails_keeps_nothing_from_the_others(capfd):
         forks.in_children(heir)
     test_a_lock_that_another_thread_held_is_free_in_a_fork()
     assert capfd.readouterr().err.count("RuntimeError: this heir fails") == 3 * len(failing)
+
+
+def test_all_heirs_inherit(capfd):
+    """Whatever keeps evaluations, those of coordinates of SU(N) among them."""
+
+    @qshift.qnode(qshift.device("simulator", wires=1))
+    def circuit(theta):
+        qml.SpecialUnitary(theta, wires=0)
+        return qml.expval(qml.Z(0))
+
+    theta = tf.Variable([0.1, 0.2, 0.3], dtype=tf.float64)
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape() as tape:
+            value = circuit(theta)
+        return tape.gradient(value, theta)
+
+    gradient()
+    assert in_a_fork(abs, -1) == 1
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_lock_is_for_one_thread_at_a_time_in_a_fork():

@@ -53,6 +53,9 @@ class _Expansion:
         ]
         return np.array(rows).reshape(*self.parameters.shape, len(indices))
 
+    def inherit(self) -> None:
+        """Does nothing in the child of a fork: there is no lock."""
+
 
 @lru_cache(maxsize=16)
 def _program(num_wires: int, followed: Any) -> Program:
