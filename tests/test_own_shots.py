@@ -58,6 +58,27 @@ def test_seeded_samples_do_not_depend_on_which_points_are_run_together(name):
     np.testing.assert_array_equal(together, np.concatenate(alone))
 
 
+def test_circuits_with_one_seed_are_chosen_independently():
+    """Of fewer shots than circuits some are chosen, by the seed and by the circuit."""
+
+    def node(gate):
+        def circuit(x):
+            gate(x[0], wires=0)
+            gate(x[1], wires=1)
+            return qml.expval(5 * qml.I(0) + qml.Z(0) @ qml.Z(1))
+
+        return qshift.QNode(circuit, qshift.device("simulator"), shots=shots, seed=3)
+
+    shots, x = qshift.Shots(total=2), tf.constant([0.3, 0.4], tf.float64)
+    one, other = node(qml.RX), node(qml.RY)
+    chosen = [
+        [qshift.derivatives(each, x)[1].numpy() != 0 for _ in range(30)]
+        for each in (one, other, node(qml.RX))
+    ]
+    assert 5 < (np.array(chosen[0]) != np.array(chosen[1])).sum() < 55
+    np.testing.assert_array_equal(chosen[0], chosen[2])
+
+
 def test_who_does_not_allot():
     estimator = registry.executor(EstimatorDevice(3, "aer"), 1)
     assert estimator.allots(several(100)) and not estimator.allots(several([10, 20]))

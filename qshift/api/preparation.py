@@ -29,10 +29,9 @@ from qshift.errors import UnsupportedError
 from qshift.executors.executor import Executor
 from qshift.executors.variances import of_one_shot
 from qshift.forks import Lock
-from qshift.rules.allocation import LEAST
 from qshift.rules.cost import Plan
 from qshift.rules.planner import Axes, indices_along
-from qshift.rules.shots import PILOT, Shots
+from qshift.rules.shots import LEAST, PILOT, Shots
 from qshift.tensorflow_internals import could_record
 from qshift.tensors import constant, is_tensor
 
@@ -200,6 +199,7 @@ class Preparation:
                 SampledTable,
                 shots=shots,
                 seed=self.executor.seed,
+                name=b"" if self.executor.seed is None else run.name,
                 numbers=self.executor.numbers,
                 bases=self.executor.bases(run) if spread == "batch" else 1,
                 of_one=of_one_shot(run) if shots.error else None,

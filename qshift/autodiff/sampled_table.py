@@ -19,11 +19,11 @@ import numpy as np
 
 from qshift.autodiff.evaluation import Table
 from qshift.executors.seeding import fractions
-from qshift.rules.allocation import LEAST, whole
+from qshift.rules.allocation import whole
 from qshift.rules.planner import Index, PlanNode, Point, Step
 from qshift.rules.rounding import rounded, sizes
 from qshift.rules.shifting import Shifter
-from qshift.rules.shots import LEAST_PILOT, Shots
+from qshift.rules.shots import LEAST, LEAST_PILOT, Shots
 
 _LEAST_LEFT = 0.1  # of the variance that is wanted, for new samples
 
@@ -40,7 +40,8 @@ class SampledTable(Table):
         node: An empty plan.
         shifted: Moves the parameters to the points of a plan.
         shots: The shots; a pilot share needs errors.
-        seed: Decides together with `number` how shots are rounded; None for chance.
+        seed: Decides together with `number`, `name` and the parameters how shots are rounded; None
+            for chance.
         number: The number of the call.
         errors: How many numbers behind the values of a point say how large their errors are: none,
             M variances, or M * M covariances.
@@ -50,6 +51,7 @@ class SampledTable(Table):
             each value, float64[M] each.
         numbers: Which numbers of shots the device takes, see `qshift.rules.rounding`.
         bases: In how many bases the shots are drawn; for messages.
+        name: What tells the circuit from others.
     """
 
     __slots__ = (
@@ -78,9 +80,11 @@ class SampledTable(Table):
         of_one: tuple[np.ndarray, np.ndarray] | None = None,
         numbers: str = "any",
         bases: int = 1,
+        name: bytes = b"",
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
-        self._shots, self._chance, self._kind = shots, (seed, number), numbers
+        self._chance = seed, number, name + parameters.tobytes()
+        self._shots, self._kind = shots, numbers
         self._bases, self._of_one = bases, of_one
         self._errors, self._observed = errors, observed
         self._variances = np.empty((0, len(parameters), errors)) if errors else None

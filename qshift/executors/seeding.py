@@ -34,19 +34,22 @@ def generator(
 
 
 def fractions(
-    seed: int | Sequence[int] | None, number: int, batch: Sequence[int], count: int
+    seed: int | Sequence[int] | None, number: int, of: bytes, batch: Sequence[int], count: int
 ) -> np.ndarray:
     """Returns random numbers float64[count] in [0, 1) for a batch of a call.
 
     Args:
         seed: As for `generator`.
         number: The number of the call.
+        of: The circuit and the angles. Calls that differ in them get other numbers.
         batch: Which batch of the call.
         count: How many.
     """
     if seed is None:
         return np.random.default_rng().random(count)
-    return np.random.default_rng([*np.atleast_1d(seed).tolist(), number, *batch]).random(count)
+    key = hashlib.blake2b(of, digest_size=16).digest()
+    entropy = [*np.atleast_1d(seed).tolist(), number, *key, *batch]
+    return np.random.default_rng(entropy).random(count)
 
 
 def _draw(circuit: Circuit, point: np.ndarray, call: Call) -> tuple[bytes, int]:

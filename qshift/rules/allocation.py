@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg, sparse
 
-LEAST = 2  # shots of a point: one has no estimate of its variance
+from qshift.rules.shots import LEAST
+
 _ROUNDS = 200
 _GAP = 1e-4  # relative, between cost and bound: near enough
 _LARGEST_ARRAY = 4_000_000  # numbers of coefficients

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from qshift.rules.allocation import LEAST, whole
+from qshift.rules.allocation import whole
+from qshift.rules.shots import LEAST
 
 KINDS = ("any", "few", "multiples")
 _TIMES = 4  # how often points are run on the average, where shots are multiples

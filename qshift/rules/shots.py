@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qshift.inputs import is_integer, is_real
-from qshift.rules.allocation import LEAST
-from qshift.rules.planner import Step
 
+if TYPE_CHECKING:  # SciPy would make the command line slow to start
+    from qshift.rules.planner import Step
+
+LEAST = 2  # shots of a circuit; fewer have no variance
 PILOT = 0.15  # of the shots of a batch, where a total is given and a second batch costs little
 LEAST_PILOT = 10  # shots of a circuit on the average; fewer say little about a variance
 _LARGEST_PILOT = 0.5

@@ -142,7 +142,7 @@ def test_counts(name, shots, total):
     assert tracker.totals == {
         "circuits": 4,
         "batches": 2,
-        "shots": 4 * total,
+        "shots": 4 * 2 * total,  # in two bases
         "jobs": 0,
         "transpilations": 0,
     }

@@ -7,8 +7,9 @@ import pytest
 from scipy import sparse
 from test_planner import orders, planner
 
-from qshift.rules.allocation import LEAST, Problem, filled, whole
+from qshift.rules.allocation import Problem, filled, whole
 from qshift.rules.relations import relations
+from qshift.rules.shots import LEAST
 
 
 def problem(spectra, indices, weights=None, objective="shots"):

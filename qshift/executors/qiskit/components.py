@@ -86,15 +86,24 @@ def _parts(circuit: QuantumCircuit) -> list[tuple[set[int], QuantumCircuit]]:
 
 def _bound(circuit: QuantumCircuit, bindings: BindingsArray) -> BindingsArray:
     """Returns the values of those parameters that a part of the circuit has."""
-    values = bindings.as_array(names := list(circuit.parameters)) if circuit.parameters else None
-    data = {} if values is None else {tuple(names): values}
+    columns = {
+        name: values[..., k]
+        for names, values in bindings.data.items()
+        for k, name in enumerate(names)
+    }
+    names = tuple(parameter.name for parameter in circuit.parameters)
+    data = {names: np.stack([columns[name] for name in names], axis=-1)} if names else {}
     return BindingsArray(data, shape=bindings.shape)
 
 
 def _sampled(pub: tuple) -> tuple[list[tuple], Callable] | None:
     """Returns the parts of a sampler's PUB, and what puts their results together."""
     circuit, bindings, shots = pub
-    parts = [(part, _bound(part, bindings), shots) for _, part in _parts(circuit)]
+    parts = [
+        (part, _bound(part, bindings), shots)
+        for _, part in _parts(circuit)
+        if any(step.clbits for step in part.data)  # samples know nothing of the others
+    ]
 
     def together(results: Sequence[Any]) -> PubResult:
         # Bits that a part does not measure are 0 in it.

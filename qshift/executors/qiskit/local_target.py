@@ -91,11 +91,13 @@ class LocalTarget(Target):
     @cached_property
     def _backend(self) -> BackendV2:
         """The backend that circuits run on."""
-        if not (self.is_aer and self._fake):
+        noise = self._options.get("simulator", {}).get("noise_model")
+        if not self._fake or not self.is_aer and noise is None:
             return self._device
         from qiskit_aer import AerSimulator
 
-        return AerSimulator.from_backend(self._device)
+        own = {} if noise is None else {"noise_model": noise}
+        return AerSimulator.from_backend(self._device, **own)
 
     @property
     def _is_noisy(self) -> bool:
@@ -111,7 +113,7 @@ class LocalTarget(Target):
         """Runs a job; see `Target.submit`. Tags have no effect, and nothing is sent."""
         from qshift.executors.qiskit.blocks import BlocksJob, cut  # Late: it runs these targets.
 
-        if idle := sorted(k for k, v in self._options.items() if v and k != "environment"):
+        if idle := self._idle_options():
             warnings.warn(
                 f"{', '.join(idle)}: no effect on {self.name}, which runs in this process. These "
                 "options are for IBM's backends.",
@@ -120,9 +122,17 @@ class LocalTarget(Target):
             )
         if self.workers or (submission.seed is not None and not submission.exact):
             blocks = cut(submission)
-            if len(blocks) > len(submission.pubs):
+            if len(blocks) > 1:  # PUBs that one seed is given for would have the same samples
                 return BlocksJob(self, self._made_of(), submission, blocks, self.workers)
         return self.simulate(submission)
+
+    def _idle_options(self) -> list[str]:
+        """Returns the names of the options that have no effect here. The noise model of a simulator
+        takes the place of that of a fake backend."""
+        used = {"environment"}
+        if self._fake and set(self._options.get("simulator", {})) <= {"noise_model"}:
+            used.add("simulator")
+        return sorted(name for name, value in self._options.items() if value and name not in used)
 
     def _made_of(self) -> tuple[Any, int | None, Mapping[str, Any]]:
         """Returns the arguments that make the same target in another process."""

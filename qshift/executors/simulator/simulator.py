@@ -22,7 +22,8 @@ from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 from qshift.fallbacks import warn_slower
 from qshift.forks import Lock, descendant, in_children
 from qshift.progress import track
-from qshift.rules.allocation import LEAST, whole
+from qshift.rules.allocation import whole
+from qshift.rules.shots import LEAST
 
 if TYPE_CHECKING:
     from qshift.executors.simulator.simulation import Simulation

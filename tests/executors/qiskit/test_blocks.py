@@ -71,6 +71,17 @@ def test_equal_to_the_last_bit_and_counted_alike(backend, shots, workers, tracke
     assert (found[0][0] == found[0][1]).all() == (shots is None)  # the second draw
 
 
+def test_circuits_with_different_shots_have_samples_of_their_own():
+    """They are PUBs of one job, which has one seed."""
+    tape = qml.tape.QuantumScript(
+        [qml.RY(tf.constant(np.pi / 2), wires=0)], [qml.expval(qml.Z(0))], shots=100
+    )
+    circuit, runner = compiled(tape.operations, tape.measurements, shots=100), executor("aer")
+    points = np.full((2, circuit.num_parameters), np.pi / 2)
+    values = [runner(circuit, points, Call(k, shots=np.array([100, 141]))) for k in range(1, 61)]
+    assert abs(np.corrcoef(np.array(values)[:, :, 0].T)[0, 1]) < 0.5
+
+
 @pytest.mark.parametrize("shots", [None, 40])
 def test_circuits_without_angles(shots, workers):
     circuit = compiled([qml.RX(0.3, 0), qml.CNOT([0, 1])], [qml.expval(qml.Z(1))], shots)

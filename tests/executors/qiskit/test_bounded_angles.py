@@ -14,7 +14,7 @@ from qiskit_ibm_runtime.fake_provider import FakeFractionalBackend
 
 import qshift
 from qshift.executors.qiskit.bounded_angles import bounded, in_range
-from qshift.executors.qiskit.estimator import _bindings
+from qshift.executors.qiskit.pubs import _bindings
 
 SPECIAL = [k * math.pi / 4 + d for k in range(-9, 10) for d in (0.0, 1e-15, -1e-15, 1e-9, -1e-9)]
 SPECIAL += [1e-300, -1e-300, 5e-324, -5e-324, 1e5, -1e5, math.nextafter(math.pi / 2, 9)]

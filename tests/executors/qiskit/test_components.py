@@ -100,3 +100,36 @@ def test_what_is_narrow_or_measured_together_stays_together(wires, measures):
     run = Recorded()
     assert run_in_parts(run, "estimator", [pub]) is run
     assert run.pubs == [pub]
+
+
+def own_angles():
+    """A circuit of ten parts with an angle each, and its points."""
+    circuit = QuantumCircuit(10, 2)
+    angles = [Parameter(f"t{k}") for k in range(10)]
+    for qubit, angle in enumerate(angles):
+        circuit.ry(angle, qubit)
+    values = np.linspace(0.1, 2.0, 20).reshape(2, 10)
+    return circuit, BindingsArray({tuple(angles): values}, shape=(2,)), values
+
+
+def test_parts_with_angles_of_their_own():
+    circuit, bindings, values = own_angles()
+    wider = BindingsArray({k: v[:, None] for k, v in bindings.data.items()}, shape=(2, 1))
+    observables = [
+        SparsePauliOp.from_sparse_list([("Z", [qubit], 1.0)], num_qubits=10) for qubit in (3, 9)
+    ]
+    estimator = BackendEstimatorV2(backend=AerSimulator(), options={"seed_simulator": 5})
+    (result,) = run_in_parts(
+        estimator.run, "estimator", [(circuit, observables, wider, 0.01)]
+    ).result()
+    measured = np.array(unpacked("estimator", result))[:, 0]
+    np.testing.assert_allclose(measured, np.cos(values[:, [3, 9]]), atol=0.05)
+
+
+def test_parts_that_are_not_measured():
+    circuit, bindings, values = own_angles()
+    circuit.measure([3, 9], [0, 1])
+    sampler = BackendSamplerV2(backend=AerSimulator(), options={"seed_simulator": 5})
+    (result,) = run_in_parts(sampler.run, "sampler", [(circuit, bindings, 4000)]).result()
+    ones = result.data["c"].to_bool_array("little").mean(axis=1)
+    np.testing.assert_allclose(ones, np.sin(values[:, [3, 9]] / 2) ** 2, atol=0.04)
