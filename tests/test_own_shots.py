@@ -152,11 +152,7 @@ def test_a_total_for_each_batch(tracker):
     tape.gradient(value, x)
     assert tracker.totals["shots"] == 6000 and tracker.totals["batches"] == 2
     tracker.reset()
-    with tf.GradientTape() as outer:
-        with tf.GradientTape() as inner:
-            value = node(x)
-        gradient = inner.gradient(value, x)
-    outer.jacobian(gradient, x)
+    order_by_order(node, x)
     assert tracker.totals["shots"] == 9000 and tracker.totals["batches"] == 3
     assert tracker.totals["circuits"] >= plan.circuits
     few = node.update(shots=qshift.Shots(total=10, least=3))
@@ -166,6 +162,15 @@ def test_a_total_for_each_batch(tracker):
     tracker.reset()
     qml.set_shots(node, 50)(x)
     assert tracker.totals["shots"] == 50
+
+
+def order_by_order(node, x):
+    """Value, gradient and Hessian by nested tapes, one after the other."""
+    with tf.GradientTape() as outer:
+        with tf.GradientTape() as inner:
+            value = node(x)
+        gradient = inner.gradient(value, x)
+    outer.jacobian(gradient, x)
 
 
 @pytest.mark.parametrize("device", ["simulator", "default-qubit"])
@@ -186,11 +191,7 @@ def test_a_pilot_share(device, tracker):
     for each, right in zip(found, exact, strict=True):
         np.testing.assert_allclose(each, right, atol=0.2)
     tracker.reset()
-    with tf.GradientTape() as outer:
-        with tf.GradientTape() as inner:
-            value = node(x)
-        gradient = inner.gradient(value, x)
-    outer.jacobian(gradient, x)
+    order_by_order(node, x)
     assert tracker.totals["shots"] == plan.shots == 90_000
     assert tracker.totals["batches"] == plan.batches == 5
     assert tracker.totals["circuits"] == plan.circuits

@@ -100,8 +100,7 @@ class SampledTable(Table):
         """Returns what one standard deviation of the value at each point changes in partial
         derivatives that were asked for before, float64[K, len(indices), N, M]."""
         assert self._variances is not None, "values come without variances"
-        coefficients = self._node.step(indices).coefficients.toarray()
-        return np.einsum("ak,knm->kanm", coefficients, np.sqrt(self._variances))
+        return np.einsum("ak,knm->kanm", self.combination(indices), np.sqrt(self._variances))
 
     def combination(self, indices: tuple[Index, ...]) -> np.ndarray:
         """See `Table`."""
@@ -164,14 +163,12 @@ class SampledTable(Table):
         Raises:
             ValueError: If there are too few shots for a least number that was given.
         """
-        new, shots = len(step.new_points), self._shots
+        shots, bases = self._shots, self._bases
+        wanted = shots.wanted(step, again)
         if step.shots is None:
-            return np.full(new, float(shots.number))
-        kept = np.append(np.ones(new, dtype=bool), np.isin(step.again, again))
-        wanted = step.shots[kept] * shots.number
-        if self._observed and not kept.all():
-            wanted *= step.shots.sum() / step.shots[kept].sum()
-        bases = self._bases
+            return wanted
+        if self._observed and len(again) < len(step.again):
+            wanted *= step.shots.sum() * shots.number / wanted.sum()
         measured = f", measured in {bases} bases," if bases > 1 else ""
         if shots.least > LEAST and shots.are_too_few(wanted.sum(), len(wanted)):
             raise ValueError(

@@ -261,7 +261,7 @@ def _about(job: Record) -> dict:
 
 def _pubs(ledger: Ledger, job: Record) -> list[dict]:
     """Returns the points and results of each PUB of a job."""
-    from qshift.executors.qiskit.pub_results import decoded, primitives
+    from qshift.executors.qiskit.pub_results import decoded, in_hex, primitives
 
     pubs: dict[int, list] = {}
     for pub, point, result in ledger.points(job):
@@ -272,7 +272,7 @@ def _pubs(ledger: Ledger, job: Record) -> list[dict]:
         measured: Any = [decoded(primitive, each) for each in kept]
         about: dict[str, Any] = {"angles": np.array(angles).tolist()}
         if primitive == "sampler":
-            about["counts"] = [{hex(k): n for k, n in counts.items()} for counts in measured]
+            about["counts"] = list(map(in_hex, measured))
         else:
             values, errors = np.moveaxis(np.array(measured), 1, 0)
             about |= {"values": values.tolist(), "errors": errors.tolist()}

@@ -163,11 +163,13 @@ class Plan:
             else:
                 step = node.request(wanted)
                 node = step.node
-            run = len(step.new_points) + len(asked.again(step))
+            again = asked.again(step)
+            run = len(step.new_points) + len(again)
             taken = shots * run
             if step.shots is not None:
                 taken = round(shots * float(step.shots.sum()))
-            if asked.are_too_few(taken, run):
+            few = asked.are_too_few(taken, run)
+            if few:
                 run, chosen = min(run, taken), True
             circuits = run * points
             times = 1
@@ -182,8 +184,7 @@ class Plan:
             )
             batches, taken = int(circuits > 0), taken * points
             if costs and circuits and step.shots is not None:
-                each = np.repeat(asked.wanted(step)[:, None], points, axis=1)
-                few = asked.are_too_few(taken / points, len(each))
+                each = np.repeat(asked.wanted(step, again)[:, None], points, axis=1)
                 halves = np.full(points, 0.5)
                 each = (
                     whole(each, halves, 0) if few else rounded(each, halves, asked.least, numbers)

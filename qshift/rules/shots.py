@@ -52,10 +52,10 @@ class Shots:
         equal: Whether all circuits take the same number.
         pilot: The part of the shots from which the variances of all results are estimated before
             the rest is spread accordingly, at most 0.5: circuits whose results vary little then
-            get few of the rest. All shots count in the results, which stay unbiased. Each circuit
-            is run twice, in two batches, on hardware in two jobs. By default 0.15 with `error`, and
-            with `total` on simulators, and 0 elsewhere. Where it is less than 10 shots of a
-            circuit, there is none.
+            get few of the rest. All shots count in the results, which stay unbiased. Circuits are
+            run twice, in two batches, on hardware in two jobs. By default 0.15 with `error`, and
+            with `total` on simulators, and 0 elsewhere. There is none for a single circuit without
+            `error`, and where it is less than 10 shots of a circuit.
 
     Raises:
         ValueError: If there is not exactly one of `per_circuit`, `total` and `error`, or a number
@@ -139,12 +139,13 @@ class Shots:
         worth = step.shots[len(step.new_points) :] * self.number >= self.least
         return np.asarray(step.again, dtype=int)[worth]
 
-    def wanted(self, step: Step) -> np.ndarray:
-        """Returns the shots float64[K] of a step's new points and of those that it runs again."""
+    def wanted(self, step: Step, again: np.ndarray) -> np.ndarray:
+        """Returns the shots float64[K] of a step's new points, and of those old ones that are run
+        again, by their positions as from `again`."""
         new = len(step.new_points)
         if step.shots is None:
             return np.full(new, float(self.number))
-        kept = np.append(np.ones(new, dtype=bool), np.isin(step.again, self.again(step)))
+        kept = np.append(np.ones(new, dtype=bool), np.isin(step.again, again))
         return np.asarray(step.shots[kept] * self.number)
 
     def are_too_few(self, shots: float, circuits: int) -> bool:

@@ -18,7 +18,7 @@ from qshift.errors import UnsupportedError
 
 _BROKEN = 1.0  # the error of a gate that does not work
 _HEEDING = 2  # the lowest level whose layouts depend on which gates there are
-_PLACELESS = ("barrier", "delay")  # operations that every qubit has, also without an entry
+PLACELESS = ("barrier", "delay")  # operations that every qubit has, also without an entry
 
 
 class WorkingGates:
@@ -145,7 +145,7 @@ class WorkingGates:
 
     def _misses(self, step: tuple[Operation, tuple[int, ...]]) -> bool:
         operation, qubits = step
-        is_there = operation.name in _PLACELESS
+        is_there = operation.name in PLACELESS
         return not is_there and not self.target.instruction_supported(operation.name, qubits)
 
     def _refusal(self, circuit: QuantumCircuit) -> UnsupportedError:

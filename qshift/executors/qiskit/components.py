@@ -17,6 +17,7 @@ from qiskit.primitives import BitArray, DataBin, PubResult
 from qiskit.primitives.containers.bindings_array import BindingsArray
 from qiskit.quantum_info import SparsePauliOp
 
+from qshift.executors.qiskit.broken_gates import PLACELESS
 from qshift.executors.qiskit.pub_results import Unpacked, unpacked
 
 _WIDEST = 7  # qubits that are simulated together in any case
@@ -28,7 +29,7 @@ def components(circuit: QuantumCircuit) -> list[set[int]]:
     graph.add_nodes_from(range(circuit.num_qubits + circuit.num_clbits))
     active = set()
     for step in circuit.data:
-        if step.operation.name in ("barrier", "delay"):
+        if step.operation.name in PLACELESS:
             continue
         on = [circuit.find_bit(qubit).index for qubit in step.qubits]
         active |= {*on}
@@ -79,7 +80,7 @@ def _parts(circuit: QuantumCircuit) -> list[tuple[set[int], QuantumCircuit]]:
     number = {qubit: i for i, part in enumerate(found) for qubit in part}
     made = [circuit.copy_empty_like() for _ in found]
     for step in circuit.data:
-        if step.operation.name not in ("barrier", "delay"):
+        if step.operation.name not in PLACELESS:
             made[number[circuit.find_bit(step.qubits[0]).index]].append(step)
     return list(zip(found, made, strict=True))
 

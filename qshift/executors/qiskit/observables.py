@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,6 +64,16 @@ class Readings:
     weights: np.ndarray
     constants: np.ndarray
     bases: tuple[Basis, ...]
+
+    @cached_property
+    def spreads(self) -> np.ndarray:
+        """float64[K], how far the outcomes of the observables may be from 0: the root of the sum of
+        the squares over the bases that each is measured in, as these are independent."""
+        squares = [
+            sum(np.abs(part.coeffs).sum() ** 2 for part in parts)
+            for parts in parted(self.observables)
+        ]
+        return np.sqrt(squares)
 
 
 def readings(circuit: Circuit, wires: Sequence) -> Readings:
@@ -122,6 +132,20 @@ def bases(observables: Sequence[SparsePauliOp]) -> list[PauliList]:
     """
     words = sorted({label for observable in observables for label in observable.paulis.to_labels()})
     return PauliList(words).group_commuting(qubit_wise=True) if words else []
+
+
+def parted(observables: Sequence[SparsePauliOp]) -> list[list[SparsePauliOp]]:
+    """Splits each of some sums into parts, one for each basis that they are measured in.
+
+    The bases are those that Qiskit's `BackendEstimatorV2` measures in.
+    """
+    measured = [basis.to_labels() for basis in bases(observables)]
+    found = []
+    for observable in observables:
+        own = dict(zip(observable.paulis.to_labels(), observable.coeffs, strict=True))
+        words = [[(w, own[w]) for w in basis if w in own] for basis in measured]
+        found.append([SparsePauliOp.from_list(some) for some in words if some])
+    return found
 
 
 def probabilities(counts: dict[int, int], basis: Basis, wires: tuple) -> np.ndarray:

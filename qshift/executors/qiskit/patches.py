@@ -13,6 +13,8 @@ import rustworkx
 from qiskit import QuantumCircuit
 from qiskit.transpiler import Target
 
+from qshift.executors.qiskit.broken_gates import PLACELESS
+
 _MOST = 20_000  # places that are compared with each other
 _WORST = math.log(2)  # a patch may have half the fidelity of the best one
 
@@ -35,7 +37,7 @@ def used(circuit: QuantumCircuit) -> list[int]:
     """Returns the qubits that a transpiled circuit uses."""
     found = set(circuit.layout.final_index_layout()) if circuit.layout else set()
     for step in circuit.data:
-        if step.operation.name not in ("barrier", "delay"):
+        if step.operation.name not in PLACELESS:
             found |= {circuit.find_bit(qubit).index for qubit in step.qubits}
     return sorted(found)
 
@@ -95,7 +97,7 @@ class _Shape:
         until_end, busy = np.zeros(len(qubits)), np.zeros(len(qubits))
         for step in reversed(circuit.data):
             name = step.operation.name
-            if name not in target.operation_names or name in ("barrier", "delay", "measure"):
+            if name not in target.operation_names or name in (*PLACELESS, "measure"):
                 continue
             on = tuple(place[circuit.find_bit(qubit).index] for qubit in step.qubits)
             self._gates[name, on] += 1

@@ -93,11 +93,13 @@ def encoded(measured: Measured) -> bytes:
     """Returns the result at a point as bytes."""
     if isinstance(measured, np.ndarray):
         return measured.tobytes()
-    plain = list(map(_in_hex, measured)) if isinstance(measured, list) else _in_hex(measured)
-    return json.dumps(plain).encode()
+    return json.dumps(in_hex(measured)).encode()
 
 
-def _in_hex(counts: dict[int, int]) -> dict[str, int]:
+def in_hex(counts: dict[int, int] | list[dict[int, int]]) -> Any:
+    """Returns the counts at a point, or those of each copy, as JSON has them."""
+    if isinstance(counts, list):
+        return list(map(in_hex, counts))
     return {hex(outcome): n for outcome, n in sorted(counts.items())}
 
 

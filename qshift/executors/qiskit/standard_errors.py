@@ -18,7 +18,7 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qshift.executors.qiskit import digests
 from qshift.executors.qiskit.job import LocalJob
-from qshift.executors.qiskit.observables import Readings, bases
+from qshift.executors.qiskit.observables import Readings, bases, parted
 from qshift.executors.qiskit.pub_results import Unpacked, unpacked
 from qshift.executors.variances import variance_of_mean
 from qshift.forks import Lock
@@ -71,20 +71,6 @@ class Moments:
             squares = constant + (0.0 if square is None else means[:, square])
             variances[:, k] += np.maximum(squares - means[:, mean] ** 2, 0.0)
         return np.sqrt(variances / shots)
-
-
-def parted(observables: Sequence[SparsePauliOp]) -> list[list[SparsePauliOp]]:
-    """Splits each of some sums into parts, one for each basis that they are measured in.
-
-    The bases are those that Qiskit's `BackendEstimatorV2` measures in.
-    """
-    measured = [basis.to_labels() for basis in bases(observables)]
-    found = []
-    for observable in observables:
-        own = dict(zip(observable.paulis.to_labels(), observable.coeffs, strict=True))
-        words = [[(w, own[w]) for w in basis if w in own] for basis in measured]
-        found.append([SparsePauliOp.from_list(some) for some in words if some])
-    return found
 
 
 _known: LRUCache[bytes, Moments] = LRUCache(16)  # a job in blocks asks for the same ones again
@@ -158,12 +144,6 @@ def variances(readings: Readings, measured: np.ndarray, shots: int) -> np.ndarra
         shots: The shots in each basis.
     """
     means, errors = measured[:, 0], measured[:, 1]
-    # The extremes of what is measured in each basis; bases are independent of each other.
-    spreads = np.sqrt(
-        [
-            sum(np.abs(part.coeffs).sum() ** 2 for part in parts)
-            for parts in parted(readings.observables)
-        ]
-    )
+    spreads = readings.spreads
     each = variance_of_mean(means, shots * errors**2 + means**2, -spreads, spreads, shots)
     return each @ readings.weights**2

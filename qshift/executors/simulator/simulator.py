@@ -270,10 +270,10 @@ class SimulatorExecutor(Executor):
         simulation: Simulation,
         points: np.ndarray,
         call: Call,
-        spread: Callable | None = None,
+        of_errors: Callable | None = None,
     ) -> np.ndarray:
-        """Returns values from samples, float64[N, M], and behind them what the method `spread` of
-        bases says of their errors."""
+        """Returns values from samples, float64[N, M], and behind them what the method `of_errors`
+        of bases says of their errors."""
         size = self._sampled_together(simulation)
         chunks = [(points[i : i + size], call.part(i, size)) for i in range(0, len(points), size)]
         values = [
@@ -283,7 +283,7 @@ class SimulatorExecutor(Executor):
                 self._probabilities(simulation, chunk),
                 chunk,
                 part,
-                spread,
+                of_errors,
             )
             for chunk, part in track(chunks, len(points), lambda each: len(each[0]), "circuits")
         ]
@@ -312,7 +312,7 @@ class SimulatorExecutor(Executor):
         probabilities: Sequence[np.ndarray],
         points: np.ndarray,
         call: Call,
-        spread: Callable | None,
+        of_errors: Callable | None,
     ) -> np.ndarray:
         """Returns values from samples, and what is known of their errors; see `_samples`."""
         with self._lock:
@@ -323,7 +323,7 @@ class SimulatorExecutor(Executor):
             for shots in circuit.shots if call.shots is None else [call.shots]:
                 size = circuit.num_values // circuit.copies
                 found = np.zeros((len(points), size))
-                wider = [size] * (2 if spread is Basis.covariances else 1) if spread else [0]
+                wider = [size] * (2 if of_errors is Basis.covariances else 1) if of_errors else [0]
                 errors = np.zeros((len(points), *wider))
                 each = [shots] * len(bases)
                 if call.shots is not None and circuit.num_values == 1 and len(bases) > 1:
@@ -331,9 +331,9 @@ class SimulatorExecutor(Executor):
                 for basis, outcomes, shots in zip(bases, probabilities, each, strict=True):
                     drawn = _sample(outcomes, shots, rngs)
                     found[:, basis.columns] += basis.averages(drawn)
-                    if spread:
+                    if of_errors:
                         places: Any = np.ix_(*[basis.columns] * len(wider))
-                        errors[:, *places] += spread(basis, drawn, shots)
+                        errors[:, *places] += of_errors(basis, drawn, shots)
                 copies += [found, errors.reshape(len(points), -1)]
         return np.concatenate(copies, axis=1)
 

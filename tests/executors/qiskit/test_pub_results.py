@@ -5,7 +5,7 @@ import pytest
 from qiskit.primitives import DataBin, SamplerPubResult
 from qiskit.primitives.containers import BitArray
 
-from qshift.executors.qiskit.pub_results import REGISTER, decoded, encoded, unpacked
+from qshift.executors.qiskit.pub_results import REGISTER, decoded, encoded, in_hex, unpacked
 
 
 @pytest.mark.parametrize("shots", [1, 300])
@@ -27,3 +27,9 @@ def test_outcomes_are_counted_as_qiskit_counts_them(bits, shots):
     for each in counts:
         assert all(type(number) is int for pair in each.items() for number in pair)
         assert decoded("sampler", encoded(each)) == each
+
+
+def test_counts_of_copies_as_json():
+    copies = [{0: 3, 2: 1}, {1: 4}]
+    assert in_hex(copies) == [{"0x0": 3, "0x2": 1}, {"0x1": 4}]
+    assert decoded("sampler", encoded(copies)) == copies

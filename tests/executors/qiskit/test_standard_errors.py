@@ -11,7 +11,8 @@ from services import Service, process, remote
 import qshift
 from qshift.executors.executor import Call
 from qshift.executors.qiskit.device import EstimatorDevice
-from qshift.executors.qiskit.standard_errors import Moments, parted
+from qshift.executors.qiskit.observables import parted
+from qshift.executors.qiskit.standard_errors import Moments
 
 WORDS = qml.Z(0) @ qml.Z(1) + 0.5 * qml.X(0) - 0.7 * qml.Y(1) + 0.3 * qml.Z(1) + qml.X(1)
 

@@ -161,21 +161,27 @@ def test_covariances_are_equal_to_the_last_bit(threads):
     assert found[0][1].shape == (COUNT, 5, 5)
 
 
+def seeded(workers, shots):
+    """A qnode of six angles whose batches workers share."""
+    device = qml.device("lightning.qubit", wires=3)
+    device.qshift_workers = workers
+
+    @qshift.qnode(device, shots=shots, seed=3)
+    def energy(x):
+        for i in range(6):
+            (qml.RX, qml.RY)[i % 2](x[i], i % 3)
+            qml.CNOT([i % 3, (i + 1) % 3])
+        return qml.expval(qml.Z(0) @ qml.X(2))
+
+    return energy
+
+
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_derivatives_and_their_errors_for_any_number_of_workers(count):
     x = tf.constant(np.linspace(0.1, 2.0, 6))
 
     def found(workers):
-        device = qml.device("lightning.qubit", wires=3)
-        device.qshift_workers = workers
-
-        @qshift.qnode(device, shots=200, seed=3)
-        def energy(x):
-            for i in range(6):
-                (qml.RX, qml.RY)[i % 2](x[i], i % 3)
-                qml.CNOT([i % 3, (i + 1) % 3])
-            return qml.expval(qml.Z(0) @ qml.X(2))
-
+        energy = seeded(workers, shots=200)
         estimates = qshift.derivatives(energy, x, order=2, errors=True)
         assert energy.plan(x, order=2).precision is not None  # its points have their own shots
         return [each.numpy() for estimate in estimates for each in estimate]
@@ -216,16 +222,7 @@ def test_circuits_are_counted_as_without_workers(shots, threads, tracker):
 def test_a_qnode_and_its_plan(threads):
     x, found, plans = tf.constant(np.linspace(0.1, 2.0, 6)), [], []
     for each in (None, threads):
-        device = qml.device("lightning.qubit", wires=3)
-        device.qshift_workers = each
-
-        @qshift.qnode(device, shots=50, seed=3)
-        def energy(x):
-            for i in range(6):
-                (qml.RX, qml.RY)[i % 2](x[i], i % 3)
-                qml.CNOT([i % 3, (i + 1) % 3])
-            return qml.expval(qml.Z(0) @ qml.X(2))
-
+        energy = seeded(each, shots=50)
         found.append([d.numpy() for d in qshift.derivatives(energy, x, order=2)])
         plans.append(energy.plan(x, order=2).to_dict())
     for one, other in zip(*found, strict=True):
