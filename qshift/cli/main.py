@@ -21,7 +21,7 @@ from qshift.cli import commands, doctor, jobs
 from qshift.errors import MissingExtraError, OptionError, QShiftError
 from qshift.executors.workers import given as workers_given
 from qshift.extras import require
-from qshift.optimize.minimize import OPTIMIZERS
+from qshift.optimize.optimizers import OPTIMIZERS
 
 _EPILOG = """\
 FILE:FUNCTION is a Python file and a function in it that queues gates and returns
