@@ -44,6 +44,33 @@ def clean(axes: Axes, **labels: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def idea(figure: Figure) -> None:
+    """A slope from two other points of a wave, and how many circuits orders take; for README."""
+    left, right = figure.subplots(1, 2)
+    found, x = shift_rule((1,), 1), np.linspace(-np.pi, np.pi, 200)
+
+    def f(x: np.ndarray) -> np.ndarray:
+        return np.cos(x + 0.9)
+
+    left.plot(x / np.pi, f(x), color="C7", label="results of a circuit")
+    left.plot(found.shifts / np.pi, f(found.shifts), "o", color="C0", label="where it is run")
+    label = "the slope that follows, exactly"
+    left.plot(x[60:140] / np.pi, f(0.0) + found(f, 0.0) * x[60:140], color="C3", label=label)
+    left.set_ylim(-1.2, 2.4)
+    clean(left, xlabel="angle / π")
+    left.legend(frameon=False, loc="upper right", fontsize="small")
+    orders = range(4)
+    counts = plan(4, 3, "circuits").orders
+    for label, style, numbers in (
+        ("plain recursion", "o--C7", [each.recursion for each in counts]),
+        ("qshift", "o-C0", [each.total for each in counts]),
+    ):
+        right.plot(orders, numbers, style, label=label)
+    right.set_xticks(orders, ["value", "gradient", "Hessian", "order 3"])
+    clean(right, ylabel="circuits, four rotations")
+    right.legend(frameon=False, fontsize="small")
+
+
 def recursion(figure: Figure) -> None:
     """Circuits up to each order, for plain recursion and for both objectives."""
     axes = figure.subplots()
@@ -119,6 +146,7 @@ def variance(figure: Figure) -> None:
 
 # Name -> what draws it, and its size in inches.
 FIGURES: dict[str, tuple[Callable[[Figure], None], tuple[float, float]]] = {
+    "idea": (idea, (8.0, 2.8)),
     "recursion": (recursion, (5.2, 3.6)),
     "points": (points, (6.4, 3.3)),
     "rule": (rule, (7.2, 3.0)),
