@@ -11,8 +11,8 @@ import numpy as np
 
 from qshift.optimize import directions
 from qshift.optimize.checkpoint import State
-from qshift.optimize.result import Point
 from qshift.optimize.compiled import compiled, shots_of
+from qshift.optimize.result import Point
 from qshift.rules.shots import Shots
 
 _CURVED = 1e-6  # of the largest curvature: what is more than rounding
