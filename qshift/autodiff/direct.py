@@ -88,6 +88,6 @@ class Reading(NamedTuple):
         """See `Evaluation`."""
         if not is_exact(weights):
             return None
-        pulled = PulledBack(lower, weights)
-        pulled.run(self.of.planner, self.of.shifted, self.parameters, self.of.pull_back)
-        return pulled.sums
+        of, parameters = self
+        found = PulledBack.of(lower, weights, of.planner, of.shifted, parameters, of.pull_back)
+        return found.sums

@@ -64,8 +64,9 @@ _GENERATION: Any = import_module(
         else "runtime_primitives"
     )
 )
-kinds, submit, results = _GENERATION.kinds, _GENERATION.submit, _GENERATION.results
-mitigates = _GENERATION.mitigates
+submit, results, mitigates = _GENERATION.submit, _GENERATION.results, _GENERATION.mitigates
+# None if each job is one of a primitive, as everywhere else.
+kinds = getattr(_GENERATION, "kinds", None)
 
 
 def fake_names() -> list[str]:
