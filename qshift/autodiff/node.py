@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.node_errors import tell
-from qshift.autodiff.one_batch import READ_OP, Siblings, siblings
+from qshift.autodiff.one_batch import READ_OP, Siblings, number_of_outputs, siblings
 from qshift.rules.planner import Index
 from qshift.tensorflow_internals import (
     PYTHON_OP,
@@ -159,24 +159,26 @@ class _InGraph:
             along = ()
         self.nodes: tuple[Any, ...] = (node, *along)
         self._graph = weakref.ref(graph)
-        self._together: Siblings | None = None
-        self._is_direct = False  # see `Program.execution`
+        # The outputs of the graph; what `siblings` says; whether `Program.execution` is direct.
+        self._known: tuple[int, Siblings, bool] | None = None
         # See `one_batch.InGraph`.
         self.name = ""
         self.key: tuple[str, ...] = ()
         self.inputs: tuple[str, ...] = ()
 
     def __call__(self, ticket: Any, *inputs: Any) -> Any:
-        if self._together is None:
-            self._together = found = siblings(self._graph(), self, _call_of)
+        program, known = self.nodes[0].program, self._known
+        outputs = number_of_outputs(self._graph())
+        if known is None or known[0] != outputs:
+            found = siblings(self._graph(), self, _call_of)
             asked = [each for each, _ in found.nodes] or list(compress(self.nodes, found.read))
-            self._is_direct = found.are_all and self.nodes[0].program.is_direct(asked)
-        others, read, _ = self._together
+            is_direct = found.are_all and program.is_direct(asked)
+            known = self._known = outputs, found, is_direct
+        _, (others, read, _), is_direct = known
         try:
             also = tuple([each.needs(inputs if same else None) for each, same in others])
-            program = self.nodes[0].program
             angles = inputs[: len(program.columns)]
-            source = program.execution(int(ticket), angles, self._is_direct)
+            source = program.execution(int(ticket), angles, is_direct)
             first, *along = (
                 node(source, *inputs, also=also) if is_read else None
                 for node, is_read in zip(self.nodes, read, strict=True)

@@ -68,9 +68,10 @@ def siblings(
     """
     together: dict[str, tuple[InGraph, set[int]]] = {}
     elsewhere: set[str] = set()
-    if hasattr(graph, "outputs"):
-        if not hasattr(graph, "qshift_calls"):  # the graph has been traced, so it stays so
-            graph.qshift_calls = _by_name(graph, calls)
+    if (outputs := number_of_outputs(graph)) >= 0:
+        # A traced graph stays as it is, except that tapes outside add tensors to its outputs.
+        if getattr(graph, "qshift_outputs", None) != outputs:
+            graph.qshift_calls, graph.qshift_outputs = _by_name(graph, calls), outputs
         together, elsewhere = graph.qshift_calls
     own, read = together.get(call.name, (None, set()))
     is_known = own is call
@@ -87,6 +88,11 @@ def siblings(
     are_all = is_known and call.key[0] not in elsewhere and {x.key for x in alike} == {call.key}
     nodes = nodes if len(nodes) > 1 else []
     return Siblings(nodes, [i in read for i in range(len(call.nodes))], are_all)
+
+
+def number_of_outputs(graph: Any) -> int:
+    """Returns how many tensors a traced graph returns; -1 of other graphs, and if it is gone."""
+    return len(graph.outputs) if hasattr(graph, "outputs") else -1
 
 
 def _by_name(
