@@ -69,6 +69,9 @@ class RemoteTarget(LocalTarget):
         super().__init__("aer", level, options or {})
         self.service = service
 
+    def _idle_options(self):
+        return []  # a service has a use for all of them
+
     def submit(self, submission):
         self.service.watch("submit")
         submission.sending()

@@ -49,7 +49,7 @@ __all__ = [  # the runtime's names that other modules import from here
     "fake_names",
     "instance_of",
     "kinds",
-    "mitigates",
+    "own_mitigation",
     "results",
     "session_of",
     "submit",
@@ -65,7 +65,7 @@ _GENERATION: Any = import_module(
     )
 )
 kinds, submit, results = _GENERATION.kinds, _GENERATION.submit, _GENERATION.results
-mitigates = _GENERATION.mitigates
+own_mitigation = _GENERATION.own
 
 
 def fake_names() -> list[str]:
