@@ -70,9 +70,7 @@ def main():
     parser.add_argument("--backends", nargs="+", default=["FakeTorino", "FakeSherbrooke"])
     arguments = parser.parse_args()
     for backend in arguments.backends:
-        compare(
-            backend, arguments.copies, arguments.shots, arguments.angles, arguments.level
-        )
+        compare(backend, arguments.copies, arguments.shots, arguments.angles, arguments.level)
 
 
 if __name__ == "__main__":

@@ -138,9 +138,7 @@ class LocalTarget(Target):
             )
         if not self.mitigation or submission.exact:
             return self._submit(submission)
-        made = program(
-            submission.pubs, self._device.target, self.mitigation, seed=submission.seed
-        )
+        made = program(submission.pubs, self._device.target, self.mitigation, seed=submission.seed)
         items = replace(submission, primitive="sampler", pubs=samplers(made))
         return ProgramJob(self._submit(items), made)
 

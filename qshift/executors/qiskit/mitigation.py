@@ -15,7 +15,9 @@ from typing import Any
 from qshift.errors import OptionError
 
 _TABLES = ("resilience", "twirling", "dynamical_decoupling")
-_MOST = 32  # random variants of a circuit, if the user does not say how many
+# Random variants of a circuit, if the user does not say how many. Flips are spread evenly, so that
+# few of them do; Pauli gates are not.
+_FLIPS, _PAULIS = 8, 32
 _LEAST = 64  # shots of each
 _CALIBRATION = 1024  # the fewest executions that factors are estimated from
 
@@ -110,7 +112,8 @@ class Mitigation:
         if self.number != "auto":
             number = min(shots, int(self.number))
         else:
-            number = 2 * math.ceil(shots / (2 * max(_LEAST, math.ceil(shots / _MOST))))
+            most = _PAULIS if primitive in self.gates else _FLIPS
+            number = min(most, 2 * math.ceil(shots / (2 * _LEAST)))
         return number, math.ceil(shots / number)
 
     def calibrating(self, shots: int) -> tuple[int, int]:
@@ -146,8 +149,7 @@ def elsewhere(options: Mapping[str, Any]) -> list[str]:
     ``resilience_level``, whose level 2 extrapolates to zero noise."""
     chosen, twirling = options.get("resilience", {}), options.get("twirling", {})
     found = {
-        "resilience_level": level_of(options) >= 2
-        and chosen.get("zne_mitigation") is None,
+        "resilience_level": level_of(options) >= 2 and chosen.get("zne_mitigation") is None,
         "dynamical_decoupling": _asks(options.get("dynamical_decoupling", {})),
         "twirling.group": twirling.get("group") not in (None, "pauli"),
         "twirling.strategy": twirling.get("strategy") not in (None, "active"),

@@ -53,9 +53,7 @@ class ProgramJob(LocalJob):
             JobError: If errors of the readout cannot be mitigated.
         """
         measured = zip(self._made.items, self._items.result(), strict=True)
-        data = [
-            self._bits(item, list(unpacked("sampler", result))) for item, result in measured
-        ]
+        data = [self._bits(item, list(unpacked("sampler", result))) for item, result in measured]
         try:
             return quantum_program.results(data, self._made.recipe)
         except FactorError as error:

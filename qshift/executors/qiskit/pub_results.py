@@ -1,8 +1,8 @@
 """The results of Qiskit's primitives at a point, as qshift keeps them.
 
 The result of an estimator is float64[2, K], the values of K observables and their standard errors,
-or float64[4, K], these two with readout errors mitigated and without; the result of a sampler is a dictionary outcome -> count, or a list of one for each copy of a
-circuit.
+or float64[4, K], these two with readout errors mitigated and without; the result of a sampler is a
+dictionary outcome -> count, or a list of one for each copy of a circuit.
 """
 
 from __future__ import annotations

@@ -99,9 +99,11 @@ def test_without_a_level_ibms_default_holds_where_a_table_is_given():
     "twirling, shots, number, size",
     [
         ({}, 1, 2, 1),
-        ({}, 1000, 16, 63),
-        ({}, 1024, 16, 64),
-        ({}, 100_000, 32, 3125),
+        ({}, 300, 6, 50),
+        ({}, 1000, 8, 125),
+        ({}, 100_000, 8, 12_500),
+        ({"enable_gates": True}, 1000, 16, 63),
+        ({"enable_gates": True}, 100_000, 32, 3125),
         ({"num_randomizations": 5}, 1000, 5, 200),
         ({"num_randomizations": 5}, 3, 3, 1),
         ({"shots_per_randomization": 300}, 1000, 4, 300),
@@ -110,7 +112,8 @@ def test_without_a_level_ibms_default_holds_where_a_table_is_given():
 def test_variants_have_the_shots_together(twirling, shots, number, size):
     found = Mitigation.of({"resilience_level": 1, "twirling": twirling})
     assert found.variants("estimator", shots) == (number, size)
-    assert found.variants("sampler", shots) == (1, shots)
+    own = (number, size) if twirling.get("enable_gates") else (1, shots)
+    assert found.variants("sampler", shots) == own
     calibration = found.calibrating(shots)
     assert calibration[0] == number and calibration[0] * calibration[1] >= max(shots, 1024)
 

@@ -56,29 +56,30 @@ def test_values_and_derivatives_are_without_readout_errors():
     bare = qshift.derivatives(qnode(energy), X)
     found = qshift.derivatives(qnode(energy, **LEVEL), X, errors=True)
     for (value, error), right in zip(found, exact, strict=True):
-        assert (np.abs(value - right) < 4 * error).all() and np.max(error) < 0.03
+        assert np.all(np.abs(value - right) < 4 * error) and np.max(error) < 0.03
     # 0.88 * 0.87 of Z Z are left, and an offset, where there is no mitigation.
-    assert np.abs(bare[0] - exact[0]) > 8 * found[0][1]
+    assert np.abs(bare[0] - exact[0]) > 5 * found[0][1]
 
 
 def test_errors_are_those_of_the_values():
     """With few shots, and a readout that is calibrated with few."""
     learning = {"num_randomizations": 2, "shots_per_randomization": 100}
     options = {"resilience": {"measure_mitigation": True, "measure_noise_learning": learning}}
+    options["twirling"] = {"num_randomizations": 2}
     exact = truth(energy, 0)[0]
     values, errors = [], []
-    made = qnode(energy, shots=300, **options)
-    for _ in range(120):
+    made = qnode(energy, shots=300, seed=None, **options)
+    for _ in range(100):
         ((value, error),) = qshift.derivatives(made, X, order=0, errors=True)
         values.append(float(value))
         errors.append(float(error))
-    assert abs(np.mean(values) - exact) < 4 * np.std(values) / np.sqrt(120)
+    assert abs(np.mean(values) - exact) < 4 * np.std(values) / np.sqrt(100)
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.25)
 
 
 def test_what_is_returned_beside_expectation_values(tracker):
     found = qnode(all_kinds, **LEVEL)(X)
-    exact = qshift.qnode(qshift.device("simulator"))(all_kinds)(X)
+    exact = [each.numpy() for each in qshift.qnode(qshift.device("simulator"))(all_kinds)(X)]
     for value, right in zip(found[:2], exact[:2], strict=True):
         assert abs(value - right) < 0.03
     # Probabilities are as a Sampler gives them.
@@ -96,13 +97,14 @@ def test_plans_are_what_runs(tracker):
     made(X)
     order = plan.orders[0]
     assert tracker.totals["shots"] == order.shots and tracker.totals["jobs"] == order.jobs == 2
-    # Two bases of 16 variants, the outcomes of one, and a calibration of 64 shots or more each.
-    assert order.shots == 2 * 16 * 63 + 1000 + 1024
+    # Two bases of 8 variants, the outcomes of one, and a calibration.
+    assert order.shots == 2 * 8 * 125 + 1000 + 8 * 128
     tracker.reset()
-    own = qnode(energy, shots=qshift.Shots(per_circuit=1000, least=200), **LEVEL)
+    device = EstimatorDevice(backend=backend(), seed=1, **LEVEL)
+    own = qshift.qnode(device, shots=qshift.Shots(per_circuit=1000, least=200))(energy)
     found = qshift.derivatives(own, X, errors=True)
     for (value, error), right in zip(found, truth(energy), strict=True):
-        assert (np.abs(value - right) < 4.5 * error).all()
+        assert np.all(np.abs(value - right) < 4.5 * error)
     assert tracker.totals["jobs"] == 1
 
 
@@ -113,7 +115,7 @@ def test_many_points_and_pubs_are_one_job(seed, tracker):
         qml.RX(x, wires=0)
         return qml.expval(qml.Z(0)), qml.expval(qml.Y(0))
 
-    x = np.linspace(-3, 3, 20)
+    x = np.linspace(-3, 3, 18)  # a block is of 16
     for values, right in zip(batched(tf.constant(x)), (np.cos(x), -np.sin(x)), strict=True):
         np.testing.assert_allclose(values, right, atol=5 / 0.88 / np.sqrt(4000))
     assert tracker.totals["jobs"] == 1
@@ -146,8 +148,12 @@ def test_the_ledger_keeps_mitigated_results_apart(tmp_path, tracker, monkeypatch
     twirled = {"twirling": {"enable_measure": True}, "resilience_level": 0}
     assert values(**twirled)[2] == 1
     jobs = Ledger(path).jobs()
-    assert sorted(job.shots for job in jobs) == [1000, 2 * 8 * 63, 2 * 8 * 63 + 1024]
-    rows = [len(pub_results.decoded("estimator", kept)) for job in jobs for *_, kept in Ledger(path).points(job)]
+    assert sorted(job.shots for job in jobs) == [1000, 2 * 8 * 63, 2 * 8 * 63 + 8 * 128]
+    rows = [
+        len(pub_results.decoded("estimator", kept))
+        for job in jobs
+        for *_, kept in Ledger(path).points(job)
+    ]
     assert sorted(rows) == [2, 2, 4]
 
 

@@ -125,7 +125,7 @@ def test_mitigated_results_are_those_of_the_states(gates):
         truth = [np.real(state.expectation_value(each)) for each in first[1]]
         assert (np.abs(values - truth) < 4.5 * errors).all() and errors.max() < 0.03
         far = max(far, np.abs((raw - truth) / errors).max())
-    assert far > 10
+    assert far > 6  # standard errors, without mitigation
     # Outcomes of a Sampler are flipped back, and have symmetric errors.
     assert [sum(each.values()) for each in counts] == [4000] * 3
     where = first[0].layout.final_index_layout()[:2]

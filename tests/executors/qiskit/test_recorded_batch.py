@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -264,6 +263,7 @@ def test_names_are_what_they_were(options, path, monkeypatch):
     monkeypatch.setattr(LocalTarget, "_settings", Target._settings)
     device = EstimatorDevice(ledger=path, run="r", optimization_level=2, **eval(options))
     monkeypatch.setattr(estimator, "_draws", digests.Draws())
+
     @qshift.qnode(device, shots=100)
     def rotation(x):
         qml.RX(x, wires=0)

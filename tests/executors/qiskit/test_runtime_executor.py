@@ -52,7 +52,7 @@ def test_what_is_together():
     assert together == [(100, 100)] * 3 + [(100_001, 100_001)]
     assert runtime.kinds(pubs, {"resilience_level": 0, "twirling": {}}) == together
     mitigated = runtime.kinds(pubs, {"resilience_level": 1})
-    # Two variants of 50, and six, of a program with 50 shots in a row.
+    # Two variants of 50, six of 50, and 300 and 100,001 outcomes that are not twirled.
     assert mitigated == [(50, 50)] * 3 + [(100_001, 100_001)]
     extrapolated = runtime.kinds(pubs, {"resilience_level": 2})
     assert extrapolated[0] == (("estimator", 100), 0)
@@ -83,7 +83,7 @@ def test_seeds_repeat_samples(loopback):
 
 @pytest.mark.parametrize(
     "options",
-    [{"resilience_level": 1}, {"twirling": {"enable_gates": True, "enable_measure": True}}],
+    [{"resilience_level": 1}, {"twirling": {"enable_gates": True, "num_randomizations": 2}}],
     ids=["readout", "twirling"],
 )
 def test_mitigated_readout_is_in_the_same_job(loopback, tracker, options):

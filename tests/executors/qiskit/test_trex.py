@@ -40,7 +40,10 @@ def test_the_circuit_that_calibrates():
     expected.measure([1, 3], [0, 1])
     assert circuit.num_qubits == 5
     steps = [
-        [(s.operation.name, each.find_bit(s.qubits[0]).index, each.find_bit(s.clbits[0]).index) for s in each.data]
+        [
+            (s.operation.name, each.find_bit(s.qubits[0]).index, each.find_bit(s.clbits[0]).index)
+            for s in each.data
+        ]
         for each in (circuit, expected)
     ]
     assert steps[0] == steps[1]

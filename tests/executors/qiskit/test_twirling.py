@@ -69,7 +69,10 @@ def measured(backend):
     circuit.cx(2, 3)
     isa = transpile(circuit, backend, optimization_level=1, seed_transpiler=0)
     where = isa.layout.final_index_layout()
-    for register in (ClassicalRegister(1, "c"), *(ClassicalRegister(2, f"{REGISTER}{k}") for k in (0, 1))):
+    for register in (
+        ClassicalRegister(1, "c"),
+        *(ClassicalRegister(2, f"{REGISTER}{k}") for k in (0, 1)),
+    ):
         isa.add_register(register)
     isa.measure(where[:2], registers(isa)[0])
     isa.measure(where[2:], registers(isa)[1])
@@ -98,7 +101,9 @@ def chances(circuit, where, used):
     small = QuantumCircuit(len(used))
     for step in circuit.assign_parameters([0.7]).data:
         if step.operation.name not in ("measure", "barrier"):
-            small.append(step.operation, [used.index(circuit.find_bit(q).index) for q in step.qubits])
+            small.append(
+                step.operation, [used.index(circuit.find_bit(q).index) for q in step.qubits]
+            )
     return Statevector(small).probabilities([used.index(qubit) for qubit in where])
 
 
@@ -125,7 +130,9 @@ def operator(circuit, used):
     small = QuantumCircuit(len(used))
     for step in circuit.assign_parameters([0.7]).data:
         if step.operation.name != "barrier":
-            small.append(step.operation, [used.index(circuit.find_bit(q).index) for q in step.qubits])
+            small.append(
+                step.operation, [used.index(circuit.find_bit(q).index) for q in step.qubits]
+            )
     return Operator(small)
 
 
