@@ -293,8 +293,8 @@ class Evaluation:
             return None
         run = partial(self._executor.pulled_back, circuit)
         run = partial(self._where_finite, run, (circuit.num_parameters,))
-        pulled = PulledBack(lower, weights)
-        pulled.run(planner, self._shifted, self._values.parameters, run)
+        parameters = self._values.parameters
+        pulled = PulledBack.of(lower, weights, planner, self._shifted, parameters, run)
         self._pulled = pulled
         return pulled.sums
 

@@ -64,8 +64,9 @@ _GENERATION: Any = import_module(
         else "runtime_primitives"
     )
 )
-kinds, submit, results = _GENERATION.kinds, _GENERATION.submit, _GENERATION.results
-own_mitigation = _GENERATION.own
+submit, results, own_mitigation = _GENERATION.submit, _GENERATION.results, _GENERATION.own
+# None if each job is one of a primitive, as everywhere else.
+kinds = getattr(_GENERATION, "kinds", None)
 
 
 def fake_names() -> list[str]:

@@ -1,11 +1,12 @@
 """Jobs of IBM's own primitives, EstimatorV2 and SamplerV2, with runtime clients below 0.50.
 
-`qiskit_internals` chooses between this module and `runtime_executor`, which has the same functions.
+`qiskit_internals` chooses between this module and `runtime_executor`, which has the same functions
+and one more, `kinds`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qiskit_ibm_runtime import EstimatorV2, SamplerV2
@@ -20,13 +21,6 @@ OPTIONS = {"estimator": EstimatorOptions, "sampler": SamplerOptions}
 
 def own(options: Mapping[str, Any]) -> None:
     """Returns None: what is mitigated is up to the service; see `runtime_executor.own`."""
-
-
-def kinds(
-    pubs: Sequence[tuple[str, int]], options: Mapping[str, Any]
-) -> list[tuple[Hashable, int]]:
-    """See `qshift.executors.qiskit.targets.Target.kinds`."""
-    return [((primitive, shots == 0), 0) for primitive, shots in pubs]
 
 
 def submit(

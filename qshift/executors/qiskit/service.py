@@ -138,7 +138,7 @@ class ServiceTarget(Target):
         """See `Target.kinds`; it depends on the runtime client."""
         from qshift.executors.qiskit import qiskit_internals as runtime
 
-        return runtime.kinds(pubs, self._options)
+        return runtime.kinds(pubs, self._options) if runtime.kinds else super().kinds(pubs)
 
     def submit(self, submission: Submission) -> ServiceJob:
         """Submits a job and returns it; see `Target.submit`.
