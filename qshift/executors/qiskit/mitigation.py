@@ -88,8 +88,15 @@ class Mitigation:
             learning.get("num_randomizations", "auto"),
             learning.get("shots_per_randomization", "auto"),
         )
-        sets = frozenset(gates), frozenset(measurements)
-        return cls(readout, bool(named), *sets, *sizes.values(), calibration)
+        return cls(
+            readout,
+            bool(named),
+            frozenset(gates),
+            frozenset(measurements),
+            sizes["num_randomizations"],
+            sizes["shots_per_randomization"],
+            calibration,
+        )
 
     def __bool__(self) -> bool:
         """Whether anything is mitigated or twirled."""

@@ -134,8 +134,8 @@ def program(
         number, size = mitigation.calibrating(most)
         circuit = calibrating(qubits, max(pub[0].num_qubits for pub in pubs))
         repeats = -(-size // row)
-        varied = add(circuit, number, "estimator", np.empty((repeats, 1, 0)))
-        content["calibration"] = {"qubits": qubits, "repeats": repeats, "variants": varied}
+        zero = add(circuit, number, "estimator", np.empty((repeats, 1, 0)))
+        content["calibration"] = {"qubits": qubits, "repeats": repeats, "variants": zero}
     return Program(row, items, {NAME: content})
 
 
