@@ -71,7 +71,8 @@ def share(
     size = sizes.grain
     while left:
         worthwhile = _WORTHWHILE if workers.is_open else _WORTH_STARTING
-        if sizes.seconds is not None and sizes.seconds * sum(map(len, left)) > worthwhile:
+        known = sizes.seconds if workers else None
+        if known is not None and known * sum(map(len, left)) > worthwhile:
             yield from Dispatch(workers, name, there(left), left, sizes, store).run()
             return
         rows = taken(left, size)

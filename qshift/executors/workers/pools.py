@@ -10,6 +10,7 @@ from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
 from typing import Any, Protocol
 
+from qshift import cores
 from qshift.errors import WorkerError
 from qshift.executors.workers import on_worker, versions
 from qshift.executors.workers.given import checked, require_packages
@@ -52,12 +53,17 @@ class Lane(Protocol):
 
 
 class _Process:
-    """A process of this machine."""
+    """A process of this machine.
+
+    Args:
+        threads: How many threads libraries like Aer and BLAS may start there.
+    """
 
     is_own = True
     is_over = False
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        self._threads = str(threads)
         self.has: set[bytes] = set()
         self._pool: Any = None
         self._homes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -79,7 +85,7 @@ class _Process:
                 max_workers=1,
                 initializer=on_worker.begin,
                 initargs=(os.getpid(),),
-                env={"TF_CPP_MIN_LOG_LEVEL": "3"},
+                env={"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": self._threads},
             )
         future = self._pool.submit(function, *arguments)
         self._homes[future] = self._pool
@@ -261,7 +267,8 @@ class Workers:
 
 def _opened(given: Any) -> list[Any]:
     if isinstance(given, int):
-        return [_Process() for _ in range(given)]
+        # Together they use each core once: more threads than cores wait for each other.
+        return [_Process(max(1, cores.available() // given)) for _ in range(given)]
     if isinstance(given, str):
         from qshift.executors.workers import dask_internals as dask
 
