@@ -81,10 +81,11 @@ def test_a_tape_outside_a_function_that_was_called_without():
     x = tf.constant(NUMBERS)
     value = compiled(x)
     assert kept(circuit) == 0
-    with qshift.Tracker() as tracker, tf.GradientTape() as tape:
-        tape.watch(x)
-        again = compiled(x)
-    gradient = tape.gradient(again, x)
+    with qshift.Tracker() as tracker:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            again = compiled(x)
+        gradient = tape.gradient(again, x)
     np.testing.assert_allclose(gradient, slopes(NUMBERS), atol=1e-12)
     assert again == value and kept(circuit) == 1
     assert tracker.totals["circuits"] == 2 * len(NUMBERS)

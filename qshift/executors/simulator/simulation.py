@@ -273,7 +273,7 @@ class Simulation:
     def _back(self, final: _Final, cotangents: np.ndarray) -> np.ndarray:
         """Returns derivatives of sums of values, float64[lanes, P]."""
         lanes, observables = len(final.points), self._observables
-        state, other = (numbers_at_lines(len(final.state)) for _ in range(2))
+        state, other = numbers_at_lines(2 * len(final.state)).reshape(2, -1)
         state[:], other[:] = final.state, 0.0
         if observables.columns:
             words, work = observables.tables[lanes == 1], np.empty(2 * max(lanes, kernel.WIDTH))
