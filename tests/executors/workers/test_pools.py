@@ -58,6 +58,13 @@ def test_workers_that_end_at_once_are_an_error_with_a_way_out():
         Workers(pool).start()
 
 
+def test_a_pool_that_was_shut_down_is_an_error():
+    with ThreadPoolExecutor(1) as pool:
+        pass
+    with pytest.raises(WorkerError, match="take no tasks .*after shutdown.*Give others"):
+        Workers(pool).start()
+
+
 def is_alive(process):
     try:
         os.kill(process, 0)
