@@ -340,5 +340,6 @@ class Preparation:
             seconds=lambda circuits: self.executor.seconds(run, circuits),
             costs=lambda shots: self.executor.costs(run, shots),
             alone=lambda circuits: self.executor.seconds_alone(run, circuits),
+            besides=lambda circuits, shots: self.executor.besides(run, circuits, shots),
             shared=() if circuit is run else circuit.shared,
         )

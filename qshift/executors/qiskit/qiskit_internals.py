@@ -49,7 +49,7 @@ __all__ = [  # the runtime's names that other modules import from here
     "fake_names",
     "instance_of",
     "kinds",
-    "mitigates",
+    "own_mitigation",
     "results",
     "session_of",
     "submit",
@@ -64,7 +64,7 @@ _GENERATION: Any = import_module(
         else "runtime_primitives"
     )
 )
-submit, results, mitigates = _GENERATION.submit, _GENERATION.results, _GENERATION.mitigates
+submit, results, own_mitigation = _GENERATION.submit, _GENERATION.results, _GENERATION.own
 # None if each job is one of a primitive, as everywhere else.
 kinds = getattr(_GENERATION, "kinds", None)
 

@@ -19,9 +19,8 @@ from qshift.executors.qiskit.pub_results import require_results
 OPTIONS = {"estimator": EstimatorOptions, "sampler": SamplerOptions}
 
 
-def mitigates(primitive: str, options: Mapping[str, Any]) -> bool:
-    """Whether a primitive mitigates errors by default: an Estimator those of the readout."""
-    return primitive == "estimator"
+def own(options: Mapping[str, Any]) -> None:
+    """Returns None: what is mitigated is up to the service; see `runtime_executor.own`."""
 
 
 def submit(
