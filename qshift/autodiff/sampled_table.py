@@ -7,8 +7,10 @@ average is unbiased, which that of all samples alike is not: a point whose first
 vary little gets few more. Where an error is wanted, the second batch is as large as that takes.
 
 Where there are fewer shots than points need, the points are chosen at random, with the chances that
-the plan's shots are for them. What is drawn at a point is divided by the number of shots that it
-gets on the average, and a point without shots counts as zero: the derivatives stay unbiased.
+the plan's shots are for them. Of what is drawn at a point, the difference from the value's constant
+is divided by the number of shots that the point gets on the average, and a point without shots has
+the constant: the derivatives stay unbiased. One random number decides about all points, in the
+order of the plan (systematic sampling), so that the points of each derivative get their share.
 """
 
 from __future__ import annotations
@@ -52,11 +54,14 @@ class SampledTable(Table):
         numbers: Which numbers of shots the device takes, see `qshift.rules.rounding`.
         bases: In how many bases the shots are drawn; for messages.
         name: What tells the circuit from others.
+        constants: float64[M], the parts of values that do not depend on the state, see
+            `qshift.executors.variances.constants`. They need no samples.
     """
 
     __slots__ = (
         "_bases",
         "_chance",
+        "_constants",
         "_errors",
         "_kind",
         "_observed",
@@ -81,8 +86,10 @@ class SampledTable(Table):
         numbers: str = "any",
         bases: int = 1,
         name: bytes = b"",
+        constants: np.ndarray | float = 0.0,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
+        self._constants = constants
         self._chance = seed, number, name + parameters.tobytes()
         self._shots, self._kind = shots, numbers
         self._bases, self._of_one = bases, of_one
@@ -204,13 +211,16 @@ class SampledTable(Table):
         """
         numbers = whole(planned, self._offsets(0), 0)
         values, variances = self._drawn(points, numbers, function)
+        values = values - self._constants
         expected, times = planned[:, :, None], (numbers / planned)[:, :, None]
         # How much the numbers of shots vary. That those of neighbours vary together is left out.
         chance = (expected % 1.0) * (1 - expected % 1.0) / expected**2
         squares = values**2
         if self._observed:
             squares = np.einsum("knm,knl->knml", values, values).reshape(variances.shape)
-        return times * values, times**2 * variances + times * chance * squares
+        values = self._constants + times * values
+        values[:, ~np.isfinite(self.parameters).all(axis=1)] = np.nan  # also if none of it was run
+        return values, times**2 * variances + times * chance * squares
 
     def _allowed(
         self, importance: np.ndarray, kept: np.ndarray, indices: tuple[Index, ...]
