@@ -18,6 +18,7 @@ from pennylane.wires import Wires
 
 from qshift.autodiff.angles import Angles
 from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.direct import Direct
 from qshift.autodiff.evaluation import Evaluation
 from qshift.autodiff.layout import batch_size, parts
 from qshift.autodiff.program import Program
@@ -225,7 +226,10 @@ class Preparation:
             and run.num_values > 1
             and self.executor.pulls_back(run)
         )
-        return Program(circuit, columns, active, start, self.calls, reproducible, plain, pulls_back)
+        exact = not run.shots and run.is_finite and circuit is run and not ahead
+        direct = Direct(circuit, executor) if exact and adjoint and circuit.has_rules else None
+        settings = {"plain": plain, "pulls_back": pulls_back, "direct": direct}
+        return Program(circuit, columns, active, start, self.calls, reproducible, **settings)
 
     def _is_for(self, objective: str, circuit: Circuit) -> bool:
         return (self._objective or ("shots" if circuit.shots else "circuits")) == objective

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from qshift.autodiff.calls import EvaluatedCalls
 from qshift.autodiff.contraction import place_of
+from qshift.autodiff.direct import Direct, Reading
 from qshift.autodiff.error_propagation import Propagation
 from qshift.autodiff.evaluation import Structure
 from qshift.autodiff.node import run
@@ -45,6 +46,7 @@ class Program:
             float64[N, M], for SavedModels, or raises UnsupportedError; None if there is none.
         pulls_back: Whether derivatives of weighted sums of values are to be had for less than those
             of all values.
+        direct: Reads values and first derivatives from the executor; None if it cannot.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Program:
         reproducible: bool = False,
         plain: Callable[[], Callable[[tf.Tensor], tf.Tensor]] | None = None,
         pulls_back: bool = False,
+        direct: Direct | None = None,
     ) -> None:
         self.circuit = circuit
         self.columns = columns
@@ -68,6 +71,7 @@ class Program:
         self.reproducible = reproducible
         self.plain = plain
         self.pulls_back = pulls_back
+        self._direct = direct
         self._partials: dict[tuple[Index, ...], Partials] = {}
         self.values = self.partials(((),))
 
@@ -111,16 +115,27 @@ class Program:
             parameters[:, place] = array
         return parameters
 
-    def execution(self, number: int, arrays: Sequence[np.ndarray]) -> Execution:
+    def is_direct(self, nodes: Sequence[Any]) -> bool:
+        """Whether all that is ever asked of a call, by these nodes, may come from the executor
+        directly."""
+        return self._direct is not None and self._direct.serves(nodes)
+
+    def execution(
+        self, number: int, arrays: Sequence[np.ndarray], direct: bool = False
+    ) -> Execution | Reading:
         """Returns what a graph that is being executed reads derivatives from.
 
         Args:
             number: Of the call, as its ticket says.
             arrays: The program's tensors.
+            direct: Whether it may be the executor; see `is_direct`.
         """
-        evaluation = self.calls.find(number, self.assemble(arrays), self.start)
+        parameters = self.assemble(arrays)
         if opened:
             Propagation.run_in_graph()
+        if direct and self._direct and (reading := self._direct.at(parameters)) is not None:
+            return reading
+        evaluation = self.calls.find(number, parameters, self.start)
         return Execution(self.circuit, evaluation)
 
 
