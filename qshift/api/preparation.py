@@ -192,6 +192,7 @@ class Preparation:
             ahead = ()
 
         settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
+        weighs, steers = "", False
         if run.shots:
             spread = self._spread_of(run)
             shots = self._spent(run, spread)
@@ -205,6 +206,7 @@ class Preparation:
                 of_one=of_one_shot(run) if shots.error else None,
             )
             settings |= {"spread": spread, "sampled": sampled, "pilot": bool(shots.pilot)}
+            weighs, steers = self._weighs(spread), self._steers(run, shots, spread)
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self._is_seeded and bool(run.shots)
         plain = functools.partial(self.executor.in_tensorflow, run)
@@ -213,7 +215,30 @@ class Preparation:
             and run.num_values > 1
             and self.executor.pulls_back(run)
         )
-        return Program(circuit, columns, active, start, self.calls, reproducible, plain, pulls_back)
+        told = reproducible, plain, pulls_back, weighs, steers
+        return Program(circuit, columns, active, start, self.calls, *told)
+
+    def _weighs(self, spread: str | None) -> str:
+        """Returns where shots are spread by the weights of sums; see `Program`.
+
+        Not with a seed: the same derivatives come from the same samples then, whatever they are
+        multiplied by. In graphs, values and gradients stay one batch where that is one job, or
+        takes one total.
+        """
+        if spread not in ("own", "batch") or self._is_seeded:
+            return ""
+        return "eager" if spread == "batch" or self.executor.has_jobs else "everywhere"
+
+    def _steers(self, circuit: Circuit, shots: Shots, spread: str | None) -> bool:
+        """Whether most shots may wait for what a first share of them finds; see `Program`."""
+        if spread not in ("own", "batch"):
+            return False
+        if shots.pilot or self.executor.has_jobs or self._asked(circuit).pilot == 0:
+            return bool(shots.pilot)
+        with contextlib.suppress(UnsupportedError):  # values come without their variances
+            self.executor.require_errors(circuit)
+            return True
+        return False
 
     def _objective_of(self, circuit: Circuit) -> str:
         return self._objective or ("shots" if circuit.shots else "circuits")

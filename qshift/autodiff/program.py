@@ -45,6 +45,9 @@ class Program:
             float64[N, M], for SavedModels, or raises UnsupportedError; None if there is none.
         pulls_back: Whether derivatives of weighted sums of values are to be had for less than those
             of all values.
+        weighs: Where shots are spread by the weights of such sums: ``"everywhere"``, in eager mode
+            only, or nowhere (an empty string).
+        steers: Whether most shots may wait for what a first share of them finds.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class Program:
         reproducible: bool = False,
         plain: Callable[[], Callable[[tf.Tensor], tf.Tensor]] | None = None,
         pulls_back: bool = False,
+        weighs: str = "",
+        steers: bool = False,
     ) -> None:
         self.circuit = circuit
         self.columns = columns
@@ -68,6 +73,8 @@ class Program:
         self.reproducible = reproducible
         self.plain = plain
         self.pulls_back = pulls_back
+        self.weighs = weighs
+        self.steers = steers
         self._partials: dict[tuple[Index, ...], Partials] = {}
         self.values = self.partials(((),))
 
