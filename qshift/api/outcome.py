@@ -87,6 +87,7 @@ class Outcome:
         linear = np.einsum("bma,kam->kb", weights, moved)
         ends = found[0] - linear[0]
         sizes = np.abs(ends) + np.einsum("bma,kam->kb", np.abs(weights), np.abs(moved))
+        sizes += 1e-2 * sizes[0]  # the entries at zero are as exact as these
         errors = np.abs(found - ends - linear)
         if not weights.any() or not (errors <= self._near * sizes).all():
             return None

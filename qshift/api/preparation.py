@@ -222,12 +222,10 @@ class Preparation:
         """Returns where shots are spread by the weights of sums; see `Program`.
 
         Not with a seed: the same derivatives come from the same samples then, whatever they are
-        multiplied by. In graphs, values and gradients stay one batch where that is one job, or
-        takes one total.
-        """
+        multiplied by. XX"""
         if spread not in ("own", "batch") or self._is_seeded:
             return ""
-        return "eager" if spread == "batch" or self.executor.has_jobs else "everywhere"
+        return "eager" if self.executor.has_jobs else "everywhere"
 
     def _steers(self, circuit: Circuit, shots: Shots, spread: str | None) -> bool:
         """Whether most shots may wait for what a first share of them finds; see `Program`."""

@@ -39,6 +39,12 @@ class Structure(Protocol):
     def require_rules(self, columns: Any) -> None: ...
 
 
+class Later(tuple[Index, ...]):
+    """Partial derivatives that will be asked for in sums whose weights are not known yet."""
+
+    __slots__ = ()
+
+
 # A compiled function leaves many evaluations behind. That they consist of few objects saves
 # Python's garbage collector from looking through all of TensorFlow's again and again.
 
@@ -242,9 +248,12 @@ class Evaluation:
 
         Args:
             indices: The partial derivatives.
-            also: Partial derivatives that other ops will ask for, evaluated in the same batch.
+            also: Partial derivatives that other ops will ask for, evaluated in the same batch, but
+                for `Later` ones.
         """
         with self._lock:
+            if self._own_shots and any(also):
+                also = self._told(also)
             if not any(also):
                 return self._read(tuple(indices))
             together, places = _union(tuple(indices), also)
@@ -346,6 +355,14 @@ class Evaluation:
         with self._lock:
             steered = partial(table.steered, indices, weigh, self._sampled_values())
             return self._read((), steered).transpose(1, 2, 0)
+
+    def _told(self, also: tuple[tuple[Index, ...], ...]) -> tuple[tuple[Index, ...], ...]:
+        """Tells the table which derivatives take shots later, and returns the others."""
+        later = {index for each in also if isinstance(each, Later) for index in each}
+        if later:
+            table: Any = self._values
+            table.expect(tuple(sorted(later)))
+        return tuple(each for each in also if not isinstance(each, Later))
 
     def _sampled_values(self) -> Callable:
         """Returns a function that draws samples at points."""

@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.contraction import Contraction, Pullback, Pushforward, zeros_that_follow
+from qshift.autodiff.evaluation import Later
 from qshift.autodiff.node import at_hand, run
 from qshift.rules.planner import Index
 from qshift.tensorflow_internals import following
@@ -162,7 +163,7 @@ class Contracted:
 
     def needs(self, inputs: Any) -> tuple[Index, ...]:
         if self.pulls:
-            return ()
+            return Later(self.upper.indices) if self.program.weighs and self._needs_all else ()
         if inputs is not None:
             return self._contraction.needed(inputs[-1]).indices
         return self.upper.indices if self._needs_all else ()

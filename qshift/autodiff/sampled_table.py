@@ -46,7 +46,7 @@ class SampledTable(Table):
         name: What tells the circuit from others.
     """
 
-    __slots__ = ("_bases", "_draw", "_observed", "_sampled", "_shots", "_variances")
+    __slots__ = ("_bases", "_draw", "_later", "_observed", "_sampled", "_shots", "_variances")
 
     def __init__(
         self,
@@ -69,6 +69,8 @@ class SampledTable(Table):
         self._draw = Drawing(shots, values, errors, chance, numbers, of_one)
         self._shots, self._bases, self._observed = shots, bases, observed
         self._variances = np.empty((0, len(parameters), errors)) if errors else None
+        # The shots that a value, and each further point, gets if gradients follow.
+        self._later: tuple[float, float] | None = None
         # The shots of the points, as they were planned.
         self._sampled = np.empty((0, len(parameters), 1))
 
@@ -145,6 +147,16 @@ class SampledTable(Table):
             self._node = step.node
         return self.partials(indices, function)
 
+    def expect(self, indices: tuple[Index, ...]) -> None:
+        """Is told of partial derivatives that will be pulled back. The value, and these together,
+        then take as many shots as if all were asked for in one batch."""
+        if self._later is None and not len(self._values):
+            step = self._node.step(((), *indices))
+            if step.shots is not None and () in step.new_points and len(step.new_points) > 1:
+                value = float(step.shots[step.new_points.index(())])
+                others = float(step.shots.sum()) - value
+                self._later = value, others / (len(step.new_points) - 1)
+
     def pulled(
         self,
         lower: tuple[Index, ...],
@@ -176,9 +188,9 @@ class SampledTable(Table):
         roots = np.sqrt(importance.sum(axis=1))
         used = np.flatnonzero(roots)
         weighted = int((roots.reshape(new, rows) > 0).any(axis=0).sum())
-        wanted = roots[used] * (
-            weighted * shots.number * step.shots.sum() / max(roots.sum(), 1e-300)
-        )
+        later = self._later if lower == ((),) else None
+        per_row = new * later[1] if later else float(step.shots.sum())
+        wanted = roots[used] * (weighted * shots.number * per_row / max(roots.sum(), 1e-300))
         if shots.least > LEAST and shots.are_too_few(wanted.sum(), len(used)):
             return None
         values = np.zeros((new * rows, count))
@@ -269,6 +281,11 @@ class SampledTable(Table):
         wanted = shots.wanted(step, again)
         if step.shots is None:
             return wanted
+        if self._later and not len(self._values):
+            if step.new_points == ((),):
+                wanted *= self._later[0]
+            else:  # more than the value is read at once
+                self._later = None
         if self._observed and len(again) < len(step.again):
             wanted *= step.shots.sum() * shots.number / wanted.sum()
         measured = f", measured in {bases} bases," if bases > 1 else ""
