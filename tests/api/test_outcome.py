@@ -89,7 +89,7 @@ def test_several_arguments_and_precisions():
 
     def mixed(value, gradient, hessian):
         (aa, ab), (ba, bb) = hessian
-        off = tf.cast(ab[0], tf.float64) + ba[:, :, 1]
+        off = tf.cast(ab[0], tf.float64) + tf.cast(ba[:, :, 1], tf.float64)
         return tf.reduce_sum(aa), off, 2 * bb, gradient[0]
 
     node = of(two)
