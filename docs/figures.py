@@ -1,12 +1,16 @@
-"""Draws the figures of the explanations from qshift's own plans and rules; runs no circuit."""
+"""Draws the figures of the explanations from qshift's own plans and rules; runs no circuit.
+
+`python docs/figures.py docs/_static idea` draws README's picture, which is kept.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
@@ -42,6 +46,34 @@ def clean(axes: Axes, **labels: str) -> None:
     axes.set(**labels)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def idea(figure: Figure) -> None:
+    """A slope from two other points of a wave, and how many circuits orders take; for README."""
+    left, right = figure.subplots(1, 2)
+    found, x = shift_rule((1,), 1), np.linspace(-np.pi, np.pi, 200)
+
+    def f(x: np.ndarray) -> np.ndarray:
+        return np.cos(x + 0.9)
+
+    left.plot(x / np.pi, f(x), color="C7", label="results of a circuit")
+    left.plot(found.shifts / np.pi, f(found.shifts), "o", color="C0", label="where it is run")
+    label = "the slope that follows, exactly"
+    left.plot(x[80:120] / np.pi, f(0.0) + found(f, 0.0) * x[80:120], color="C3", label=label)
+    left.set_ylim(-1.2, 2.4)
+    clean(left, xlabel="angle / π")
+    left.legend(frameon=False, loc="upper right", fontsize="small")
+    orders = range(4)
+    counts = plan(4, 3, "circuits").orders
+    for label, style, numbers in (
+        ("plain recursion", "o--C7", [each.recursion for each in counts]),
+        ("qshift", "o-C0", [each.total for each in counts]),
+    ):
+        right.plot(orders, numbers, style, label=label)
+        right.annotate(f"{numbers[-1]:,} ", (3, numbers[-1]), ha="right", va="bottom")
+    right.set_xticks(orders, ["value", "gradient", "Hessian", "order 3"])
+    clean(right, ylabel="circuits, four rotations")
+    right.legend(frameon=False, fontsize="small")
 
 
 def recursion(figure: Figure) -> None:
@@ -119,6 +151,7 @@ def variance(figure: Figure) -> None:
 
 # Name -> what draws it, and its size in inches.
 FIGURES: dict[str, tuple[Callable[[Figure], None], tuple[float, float]]] = {
+    "idea": (idea, (8.0, 2.8)),
     "recursion": (recursion, (5.2, 3.6)),
     "points": (points, (6.4, 3.3)),
     "rule": (rule, (7.2, 3.0)),
@@ -126,14 +159,16 @@ FIGURES: dict[str, tuple[Callable[[Figure], None], tuple[float, float]]] = {
 }
 
 
-def draw(directory: Path) -> None:
-    """Draws all figures as SVG files into a directory."""
+def draw(directory: Path, names: Iterable[str] = FIGURES) -> None:
+    """Draws figures as SVG files into a directory, the same ones each time."""
     directory.mkdir(exist_ok=True)
-    for name, (drawn, size) in FIGURES.items():
+    for name in names:
+        drawn, size = FIGURES[name]
         figure = Figure(figsize=size, layout="constrained")
         drawn(figure)
-        figure.savefig(directory / f"{name}.svg", metadata={"Date": None})
+        with rc_context({"svg.hashsalt": name}):
+            figure.savefig(directory / f"{name}.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]))
+    draw(Path(sys.argv[1]), sys.argv[2:] or FIGURES)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from packages import CORE, PROJECT, ROOT
+from packages import CORE, EXTRAS, PROJECT, ROOT
 from packaging.requirements import Requirement
 
 import qshift
@@ -83,12 +83,17 @@ def test_the_paper_cites_what_its_bibliography_has():
 
 def test_the_conda_recipe_requires_what_pyproject_does():
     recipe = (ROOT / "packaging/conda/meta.yaml").read_text()
-    run = recipe.split("  run:\n")[1].split("  run_constrained:\n")[0]
-    listed = {
-        each.name: each.specifier
-        for each in map(Requirement, re.findall(r"^    - (?!python)(.+)$", run, re.MULTILINE))
-    }
-    assert listed == {each.name: each.specifier for each in CORE}
+    run, constrained = recipe.split("  run:\n")[1].split("\ntest:\n")[0].split("run_constrained:")
+
+    def listed(part):
+        lines = re.findall(r"^    - (?!python)(.+)$", part, re.MULTILINE)
+        return {each.name: each.specifier for each in map(Requirement, lines)}
+
+    assert listed(run) == {each.name: each.specifier for each in CORE}
+    # What has an upper bound and is not required, where it is installed.
+    others = [each for name in ("qiskit", "dask") for each in EXTRAS[name]]
+    bounded = [each for each in others if "<" in str(each.specifier)]
+    assert listed(constrained) == {each.name: each.specifier for each in bounded}
     assert f'version = "{qshift.__version__}"' in recipe
 
 

@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
@@ -15,13 +16,20 @@ def test_it_is_short():
 
 
 def test_the_snippets_run_one_after_the_other(capsys):
-    derivatives, layer = SNIPPETS
+    layer, derivatives = SNIPPETS
     names = {}
+    exec(compile(layer, str(README), "exec"), names)
+    assert names["model"](np.zeros((5, 3))).shape == (5, 1)
     exec(compile(derivatives, str(README), "exec"), names)
     assert names["third"].shape == (2, 2, 2)
     assert "circuits" in capsys.readouterr().out
-    exec(compile(layer, str(README), "exec"), names)
-    assert names["model"](names["tf"].zeros((5, 3))).shape == (5, 1)
+
+
+def test_a_layer_and_a_picture_come_first():
+    first = TEXT[: TEXT.index("\n## ")]
+    assert SNIPPETS[0] in first and "QuantumLayer" in SNIPPETS[0]
+    (picture,) = re.findall(r"!\[.+\]\((.+)\)", first)
+    assert "<svg" in (README.parent / picture).read_text()
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!\w+:)([^)#]+)", TEXT))

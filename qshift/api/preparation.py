@@ -195,7 +195,8 @@ class Preparation:
         weighs, steers = "", False
         if run.shots:
             spread = self._spread_of(run)
-            shots = self._spent(run, spread)
+            of_one = self._of_one(run)
+            shots = self._spent(run, spread, of_one)
             sampled = functools.partial(
                 SampledTable,
                 shots=shots,
@@ -203,7 +204,7 @@ class Preparation:
                 name=b"" if self.executor.seed is None else run.name,
                 numbers=self.executor.numbers,
                 bases=self.executor.bases(run) if spread == "batch" else 1,
-                of_one=of_one_shot(run) if shots.error else None,
+                of_one=of_one,
             )
             settings |= {"spread": spread, "sampled": sampled, "pilot": bool(shots.pilot)}
             weighs, steers = self._weighs(spread), self._steers(run, shots, spread)
@@ -273,17 +274,28 @@ class Preparation:
             return "equal"
         return "own" if allots and not asked.equal and asked.number >= LEAST else "equal"
 
-    def _spent(self, circuit: Circuit, spread: str | None) -> Shots:
+    def _of_one(self, circuit: Circuit) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns the variances of `of_one_shot` where an error is wanted, else None."""
+        return None if self._asked(circuit).error is None else of_one_shot(circuit)
+
+    def _spent(
+        self, circuit: Circuit, spread: str | None, of_one: tuple[np.ndarray, np.ndarray] | None
+    ) -> Shots:
         """Returns the shots of a circuit that has some, in each basis, with their pilot share.
+
+        Args:
+            circuit: The circuit.
+            spread: As `_spread_of` returns it.
+            of_one: As `_of_one` returns it.
 
         Raises:
             UnsupportedError: If a pilot share was given, and the device has no use for it.
         """
         asked, executor = self._asked(circuit), self.executor
-        if asked.error is not None:
+        if asked.error is not None and of_one is not None:
             # In units of the deviation that a value has where nothing is special about the state.
             executor.require_errors(circuit)
-            typical = of_one_shot(circuit)[0].max(initial=0.0) ** 0.5 or 1.0
+            typical = of_one[0].max(initial=0.0) ** 0.5 or 1.0
             return replace(asked, error=asked.error / typical, pilot=asked.pilot or PILOT)
         if asked.pilot:
             if not executor.allots(circuit):
@@ -337,7 +349,7 @@ class Preparation:
         axes = wanted.axes(circuit, parameters, watched)
         spread = self._spread_of(run)
         own = spread not in (None, "equal")
-        asked = self._spent(run, spread) if run.shots else None
+        asked = self._spent(run, spread, self._of_one(run)) if run.shots else None
         return Plan.of(
             circuit.planner(self._objective_of(run), spread),
             axes,
@@ -351,5 +363,6 @@ class Preparation:
             seconds=lambda circuits: self.executor.seconds(run, circuits),
             costs=lambda shots: self.executor.costs(run, shots),
             alone=lambda circuits: self.executor.seconds_alone(run, circuits),
+            besides=lambda circuits, shots: self.executor.besides(run, circuits, shots),
             shared=() if circuit is run else circuit.shared,
         )

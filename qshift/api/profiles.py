@@ -212,7 +212,7 @@ def profile(name: str | os.PathLike) -> Profile:
             None,
             f"expected the name of a profile or the path of a .toml file, got {name!r}. Devices of "
             "PennyLane's go to qshift.qnode themselves, and backends of Qiskit's to "
-            'qshift.device("aer", backend=...)',
+            "qshift.device(backend=...)",
         )
     if Path(name).suffix == ".toml":
         return read(Path(name).expanduser())
@@ -268,12 +268,12 @@ def read(file: Path) -> Profile:
     return _checked(Profile(file.stem, "", file=file), table)
 
 
-def device(name: str | os.PathLike, **overrides: Any) -> qml.devices.Device:
-    """Builds the PennyLane device of a profile.
+def device(name: str | os.PathLike | None = None, **overrides: Any) -> qml.devices.Device:
+    """Builds the PennyLane device of a profile, or of a backend of Qiskit's.
 
     Args:
         name: The name of a profile (``qshift devices`` lists them), or the path of a ``.toml``
-            file.
+            file. None where ``backend=`` says it all.
         **overrides: Any key of the profile (``wires=``, ``shots=``, ...), which replaces it, or any
             keyword of the PennyLane device (``seed=``, ``method=``, ...), which joins ``options``.
             A device replaces a backend and the other way round, as shots and precision do. As
@@ -295,9 +295,12 @@ def device(name: str | os.PathLike, **overrides: Any) -> qml.devices.Device:
         3
         >>> qshift.device("aer-shots", shots=2000, seed=1).qshift_shots
         2000
+        >>> qshift.device(backend="fake:FakeManilaV2", shots=1024).qshift_profile
+        'fake:FakeManilaV2'
     """
     own = {key: value for key, value in overrides.items() if key in _CHECKS}
-    target = _checked(profile(name), own)
+    base = _unnamed(own.get("backend")) if name is None else profile(name)
+    target = _checked(base, own)
     options = {key: value for key, value in overrides.items() if key not in _CHECKS}
     target = replace(target, options={**target.options, **options})
     if target.precision:  # the number of shots that an Estimator takes for this precision
@@ -318,6 +321,19 @@ def device(name: str | os.PathLike, **overrides: Any) -> qml.devices.Device:
     built.qshift_shots = target.shots
     built.qshift_profile = target.name
     return built
+
+
+def _unnamed(backend: Any) -> Profile:
+    """Returns the profile of a backend that is used without one."""
+    if backend is None:
+        raise ProfileError(
+            None,
+            None,
+            f"no name is given; give that of a profile ({', '.join(profile_files()) or 'none'}), "
+            "the path of a .toml file, or backend=",
+        )
+    name = getattr(backend, "name", backend)
+    return Profile(str(name() if callable(name) else name), "a backend without a profile")
 
 
 def _checked(base: Profile, table: Mapping[str, Any]) -> Profile:

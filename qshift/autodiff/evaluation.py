@@ -295,15 +295,14 @@ class Evaluation:
         if key in self._pulled:
             known = self._pulled[key]
             return known.sums if known.has(weights) else None
-        planner, circuit = self._planner, self._circuit
-        pulled = PulledBack(lower, weights)
         if self._own_shots:
             table: Any = self._values
             sums = table.pulled(lower, weights, indices, self._sampled_values())
             if sums is None:
                 return None
-            pulled.sums = sums
+            pulled = PulledBack(lower, weights, sums)
         else:
+            planner, circuit = self._planner, self._circuit
             # What reading would take at each row of the parameters: points, each with its value, or
             # with the gradients of all values.
             sources = planner.sources(indices, self._adjoint)
@@ -315,7 +314,8 @@ class Evaluation:
                 return None
             run = partial(self._executor.pulled_back, circuit)
             run = partial(self._where_finite, run, (circuit.num_parameters,))
-            pulled.run(planner, self._shifted, self._values.parameters, run)
+            parameters = self._values.parameters
+            pulled = PulledBack.of(lower, weights, planner, self._shifted, parameters, run)
         self._pulled[key] = pulled
         return pulled.sums
 

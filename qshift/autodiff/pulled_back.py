@@ -8,6 +8,7 @@ for each value.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,63 +34,67 @@ def is_exact(weights: np.ndarray) -> bool:
     return bool(usual.all() and ((sizes == 0.0) | (sizes > _RATIO * largest)).all())
 
 
-class PulledBack:
+class PulledBack(NamedTuple):
     """Derivatives of one weighted sum of partial derivatives, by all parameters.
 
-    Args:
+    Attributes:
         lower: The partial derivatives; A of them.
         weights: float64[N, M, A], the weight of each value of each of them.
-
-    Attributes:
-        lower: As given.
-        sums: float64[N, P], once they are known.
+        sums: float64[N, P], the derivatives of the sum.
     """
 
-    __slots__ = ("lower", "sums", "_weights")
-
-    def __init__(self, lower: tuple[Index, ...], weights: np.ndarray) -> None:
-        self.lower, self._weights = lower, weights
-        self.sums = np.empty((0, 0))
+    lower: tuple[Index, ...]
+    weights: np.ndarray
+    sums: np.ndarray
 
     @property
     def nbytes(self) -> int:
-        return self._weights.nbytes + self.sums.nbytes
+        return self.weights.nbytes + self.sums.nbytes
 
     def has(self, weights: np.ndarray) -> bool:
         """Whether they belong to the same weights of the same partial derivatives."""
-        return np.array_equal(self._weights, weights)
+        return np.array_equal(self.weights, weights)
 
-    def run(
-        self, planner: Planner, shifted: Shifter, parameters: np.ndarray, function: Callable
-    ) -> None:
+    @classmethod
+    def of(
+        cls,
+        lower: tuple[Index, ...],
+        weights: np.ndarray,
+        planner: Planner,
+        shifted: Shifter,
+        parameters: np.ndarray,
+        function: Callable,
+    ) -> PulledBack:
         """Finds them: the derivatives of a shift rule's sum are sums of derivatives at its points.
 
         Args:
+            lower: The partial derivatives.
+            weights: Their weights.
             planner: Plans the partial derivatives.
             shifted: Moves parameters to the points of a plan.
             parameters: float64[N, P].
             function: From points float64[K, P] and weights float64[K, M] to derivatives of weighted
                 sums of values, float64[K, P].
         """
-        rows, values, count = self._weights.shape
-        weights, points = self._weights, parameters
-        if self.lower == ((),):
-            used, weights = weights.any(axis=(0, 2)), weights[:, :, 0]
+        rows, values, count = weights.shape
+        points = parameters
+        if lower == ((),):
+            used, factors = weights.any(axis=(0, 2)), weights[:, :, 0]
         else:
-            weights = weights * planner.mask(self.lower)
-            used = weights.any(axis=(0, 2))
-            step = planner.root.step(self.lower)
+            masked = weights * planner.mask(lower)
+            used = masked.any(axis=(0, 2))
+            step = planner.root.step(lower)
             points = shifted(parameters, step.new_points)
-            weights = step.coefficients.T @ weights.reshape(-1, count).T
-            weights = weights.reshape(-1, values)
-        needed = weights.any(axis=1)
+            factors = step.coefficients.T @ masked.reshape(-1, count).T
+            factors = factors.reshape(-1, values)
+        needed = factors.any(axis=1)
         if needed.all():
-            found = function(points, weights)
+            found = function(points, factors)
         else:
             found = np.zeros((len(points), parameters.shape[1]))
             if needed.any():
-                found[needed] = function(points[needed], weights[needed])
+                found[needed] = function(points[needed], factors[needed])
         if len(points) > rows:
             found = found.reshape(-1, rows, parameters.shape[1]).sum(axis=0)
         # By what no value with a weight depends on, derivatives are exactly zero.
-        self.sums = found * planner.cones[used].any(axis=0)
+        return cls(lower, weights, found * planner.cones[used].any(axis=0))

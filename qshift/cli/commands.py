@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import logging
-import math
 import os
 import re
 import sys
@@ -24,6 +23,7 @@ from rich.table import Table
 import qshift
 from qshift.api import profiles
 from qshift.cli import programs
+from qshift.cli.digits import certain, rounded, rounded_array
 from qshift.errors import QShiftError, UnsupportedError
 from qshift.inputs import said
 
@@ -344,15 +344,15 @@ def _derivatives_table(
     table.add_column("value", justify="right", overflow="fold")
     if errors:
         table.add_column("error", justify="right", overflow="fold")
-    number: Any = {"float": "{:.10g}".format}
+    digits = certain(run.qnode.shots.total_shots or 0)
     for order, derivative in enumerate(derivatives):
         rows = list(islice(combinations_with_replacement(range(run.x.size), order), _MOST_ROWS + 1))
         for index in rows[:_MOST_ROWS]:
             place: tuple[Any, ...] = (..., *index)
-            numbers = [np.array2string(derivative[place], formatter=number)]
-            if errors:
-                rounded: Any = {"float": "{:.2g}".format}
-                numbers.append(np.array2string(errors[order][place], formatter=rounded))
+            error = errors[order][place] if errors else None
+            numbers = [rounded_array(derivative[place], error, digits)]
+            if error is not None:
+                numbers.append(rounded_array(error, None, digits=2))
             table.add_row(str(order), " ".join(run.labels[i] for i in index), *numbers)
         if len(rows) > _MOST_ROWS:
             table.add_row("", "...", "all of them: --json or --npz")
@@ -366,10 +366,12 @@ def _result_table(run: _Run, result: Result) -> Table:
     table.add_column()
     table.add_column(justify="right")
     shots = run.qnode.shots.total_shots
-    digits = 1 + math.ceil(math.log10(shots) / 2) if shots else 10  # one more than are certain
-    error = result.history[-1].value_error
-    known = "" if error is None else f" +- {error:.2g}"
-    table.add_row("value", f"{result.value:.{digits}f}{known}")
+    digits = certain(shots or 0)
+    error = result.value_error
+    if error is None:
+        table.add_row("value", f"{result.value:.{digits}f}")
+    else:
+        table.add_row("value", f"{rounded(result.value, error)} +- {error:.2g}")
     table.add_row("gradient norm", f"{result.gradient_norm:.3g}")
     table.add_row("steps", str(result.steps))
     table.add_row("circuits executed", f"{result.circuits:,}")

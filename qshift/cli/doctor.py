@@ -21,6 +21,7 @@ from typing import Any
 from rich.table import Table
 
 import qshift
+from qshift import cores
 from qshift.api import profiles
 from qshift.cli.commands import quiet, show
 from qshift.errors import MissingExtraError
@@ -89,11 +90,10 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def _system() -> dict[str, str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
-        "cores": str(cores),
+        "cores": str(cores.available()),
     }
 
 

@@ -26,6 +26,8 @@ _COUNTING = 7 * 86400.0  # seconds after which a service is not asked any more w
 _LONGEST_RUN = 40  # characters of the name of a run in the list
 _PLACE = "the ledger is $QSHIFT_LEDGER, or qshift/ledger.sqlite in $XDG_DATA_HOME"
 _PENDING = ("intended", "submitted")
+# What is kept of the result of an estimator, row by row.
+_ROWS = ("values", "errors", "unmitigated", "unmitigated_errors")
 # Columns by which the ledger finds a job's owner; they are of no use to users.
 _HIDDEN = tuple("pubs angles owner touched access posts posted instance is_sound".split())
 
@@ -274,8 +276,8 @@ def _pubs(ledger: Ledger, job: Record) -> list[dict]:
         if primitive == "sampler":
             about["counts"] = list(map(in_hex, measured))
         else:
-            values, errors = np.moveaxis(np.array(measured), 1, 0)
-            about |= {"values": values.tolist(), "errors": errors.tolist()}
+            rows = np.moveaxis(np.array(measured), 1, 0).tolist()
+            about |= zip(_ROWS, rows, strict=False)
         found.append(about)
     return found
 

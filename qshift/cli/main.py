@@ -21,7 +21,7 @@ from qshift.cli import commands, doctor, jobs
 from qshift.errors import MissingExtraError, OptionError, QShiftError
 from qshift.executors.workers import given as workers_given
 from qshift.extras import require
-from qshift.optimize.minimize import OPTIMIZERS
+from qshift.optimize.optimizers import OPTIMIZERS
 
 _EPILOG = """\
 FILE:FUNCTION is a Python file and a function in it that queues gates and returns
@@ -188,7 +188,9 @@ def parser() -> argparse.ArgumentParser:
     )
     minimize.add_argument("--steps", type=_number, default=100, help="at most (default: 100)")
     minimize.add_argument(
-        "--learning-rate", type=float, help="default: 1 for Newton's methods, 0.1 for the others"
+        "--learning-rate",
+        type=float,
+        help="(default: 1 for Newton's methods, 0.3 for shot-frugal, 0.1 for the others)",
     )
     minimize.add_argument(
         "--damping", type=float, default=0.0, help="added to the Hessian's diagonal (default: 0)"

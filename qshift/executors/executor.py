@@ -259,6 +259,11 @@ class Executor(ABC):
         each basis. Called only where `allots` is True."""
         return self.jobs(circuit, len(shots)), self.seconds(circuit, len(shots))
 
+    def besides(self, circuit: Circuit, points: int, shots: np.ndarray | None = None) -> int:
+        """Returns how many samples a batch draws besides those of its points, to calibrate the
+        readout. `shots` are as for `costs`; None for those of the circuit."""
+        return 0
+
     def seconds_alone(self, circuit: Circuit, points: int) -> float | None:
         """Returns what `seconds` would be if only one copy of a circuit ran at a time."""
         return self.seconds(circuit, points)

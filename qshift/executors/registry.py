@@ -83,7 +83,7 @@ def executor(device: Any, seed: int | None = None, embedded: bool = True) -> Exe
     maker = _makers.get(device.name, general)
     made = _made(maker, device, seed)
     workers = getattr(device, "qshift_workers", None)
-    if not workers or made.uses_workers:
+    if workers is None or made.uses_workers:
         return made
     # Late: most programs have no workers.
     from qshift.executors.workers.shared_batches import WorkersExecutor

@@ -129,6 +129,7 @@ class Plan:
         alone: Callable[[int], float | None] | None = None,
         shared: tuple[str, ...] = (),
         costs: Callable[[np.ndarray], tuple[int, float | None]] | None = None,
+        besides: Callable[..., int] | None = None,
     ) -> Plan:
         """Plans partial derivatives, order by order.
 
@@ -147,6 +148,8 @@ class Plan:
             shared: Parameters with a joint spectrum, in words.
             costs: From the shots of all circuits of a batch to its jobs and QPU seconds, where each
                 circuit has its own.
+            besides: From the number of circuits of a batch, and their shots where each has its own,
+                to the shots that it takes besides.
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
         asked, pilot = asked or Shots(per_circuit=max(shots, 1)), 0.0
@@ -182,20 +185,24 @@ class Plan:
                 )
                 for each in same
             )
-            batches, taken = int(circuits > 0), taken * points
+            batches, taken, own = int(circuits > 0), taken * points, None
             if costs and circuits and step.shots is not None:
                 each = np.repeat(asked.wanted(step, again)[:, None], points, axis=1)
                 halves = np.full(points, 0.5)
                 each = (
                     whole(each, halves, 0) if few else rounded(each, halves, asked.least, numbers)
                 )
-                taken, (sent, time) = int(each.sum()), costs(each[each > 0])
+                own = each[each > 0]
+                taken, (sent, time) = int(each.sum()), costs(own)
             else:
                 sent = jobs(circuits) if jobs and circuits else 0
                 time = seconds(circuits) if seconds else None
                 if time is not None and alone:
                     saved += (alone(circuits) or 0.0) - time
-            counts = times * circuits, total, times * batches, bases * taken, recursion
+            taken *= bases
+            if besides and circuits:
+                taken += times * besides(circuits if own is None else len(own), own)
+            counts = times * circuits, total, times * batches, taken, recursion
             orders.append(Order(k, *counts, times * sent, time))
         parameters = len({j for each in axes for columns in each for j in columns})
         precision = None

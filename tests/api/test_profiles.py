@@ -172,6 +172,13 @@ def test_bad_overrides_name_file_key_and_reason(name, overrides, key, reason):
     assert str(error).startswith(f"{error.file}: {key}: ") and error.file.name == f"{name}.toml"
 
 
+def test_a_backend_needs_no_profile():
+    built = device(backend="aer:FakeManilaV2", wires=2, shots=100)
+    assert built.qshift_profile == "aer:FakeManilaV2" and built.qshift_shots == 100
+    with pytest.raises(ProfileError, match="no name is given; give that of a profile .*aer-noisy"):
+        device(shots=100)
+
+
 def test_workers_belong_to_the_device(own_places):
     for name in ("simulator", "aer-noisy"):
         assert getattr(device(name), "qshift_workers", None) is None
@@ -210,7 +217,7 @@ def test_unknown_name_lists_what_there_is():
         ("ibmq_qasm_simulator", "did you mean 'aer-shots'"),
         ("qiskit.ibmq", "did you mean 'ibm'"),
         (3, "expected the name of a profile or the path of a .toml file, got 3"),
-        (None, "got None"),
+        (None, "no name is given; give that of a profile"),
         (qml.device("default.qubit"), "go to qshift.qnode themselves"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qshift.cli.main import main
-from qshift.optimize.minimize import OPTIMIZERS
+from qshift.optimize.optimizers import OPTIMIZERS
 
 SHIPPED = sorted(file.stem for file in (Path(__file__).parents[2] / "devices").glob("*.toml"))
 
@@ -142,6 +142,9 @@ def test_values_of_shots_come_with_errors(run, folder, target):
     assert "errors" not in plain
     out = run(*command, "--shots", 200, "--json", "out.json", "--npz", "out.npz")
     assert re.search(r"value\W+error", out)
+    # Values end where the second digit of their error is.
+    ends = re.findall(r"\.(\d+) +│ +\d\.(\d+) ", out)
+    assert ends and all(len(value) <= len(error) + 1 <= 5 for value, error in ends)
     content = json.loads((folder / "out.json").read_text())
 
     def flat(each):

@@ -11,7 +11,10 @@ from qshift.ledger.heartbeat import Heartbeat
 from qshift.ledger.liveness import this_process
 
 # How many jobs a batch has that measures expectation values and probabilities on a service.
-MIXED = len({kind for kind, _ in qiskit_internals.kinds([("estimator", 1), ("sampler", 1)], {})})
+MIXED = 2
+if qiskit_internals.kinds:
+    kinds = qiskit_internals.kinds([("estimator", 1), ("sampler", 1)], {})
+    MIXED = len({kind for kind, _ in kinds})
 NEVER = 1e6  # seconds between the signs of life of a process that is to be gone
 
 
@@ -68,6 +71,9 @@ class RemoteTarget(LocalTarget):
     def __init__(self, service, level=None, options=None):
         super().__init__("aer", level, options or {})
         self.service = service
+
+    def _idle_options(self):
+        return []  # a service has a use for all of them
 
     def submit(self, submission):
         self.service.watch("submit")

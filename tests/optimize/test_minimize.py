@@ -9,7 +9,9 @@ import tensorflow as tf
 
 import qshift
 from qshift.optimize.checkpoint import CheckpointError
-from qshift.optimize.minimize import OPTIMIZERS, SingularHessianError, growing, minimize
+from qshift.optimize.directions import SingularHessianError
+from qshift.optimize.minimize import minimize
+from qshift.optimize.optimizers import OPTIMIZERS, growing
 
 OF_ANY_FUNCTION = [name for name in OPTIMIZERS if name != "shot-frugal"]
 

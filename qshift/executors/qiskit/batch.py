@@ -112,10 +112,11 @@ def parcels(
     found = target.kinds([(pubs[i].primitive, runs(pubs[i], load)) for i, load in wanted.items()])
     for (i, load), (kind, row) in zip(wanted.items(), found, strict=True):
         kinds.setdefault((kind, limits.mixed or pubs[i].shots), []).append(i)
-        if row:  # circuits go out for each basis, and values for further shots as well
-            bases = load.executions // runs(pubs[i], load)
+        if row:  # circuits go out for each basis and variant, and values for further shots as well
             values = load.values * (load.executions // row)
-            wanted[i] = replace(load, size=load.size * bases, values=values)
+            wanted[i] = replace(load, size=load.size * load.circuits, values=values)
+    besides = max((load.calibration for load in wanted.values()), default=0)
+    limits = replace(limits, executions=max(0, limits.executions - besides))
     shared = []
     for together in kinds.values():
         each = [wanted[i] for i in together]
@@ -144,6 +145,23 @@ def qpu_seconds(shared: Sequence[Parcel], load: Callable[[int], Load]) -> float:
         seconds += max(load(i).once for i, _ in parcel.parts)
         seconds += sum(load(i).seconds * len(rows) for i, rows in parcel.parts)
     return seconds
+
+
+def samples(parcel: Parcel, load: Callable[[int], Load]) -> int:
+    """Returns how many samples a job draws, those that calibrate the readout included.
+
+    Args:
+        parcel: The job.
+        load: Returns the load of a PUB of the batch.
+    """
+    own = sum(load(i).shots * len(rows) for i, rows in parcel.parts)
+    return own + calibrating(parcel, load)
+
+
+def calibrating(parcel: Parcel, load: Callable[[int], Load]) -> int:
+    """Returns how many samples a job draws that calibrate the readout; see `samples`."""
+    loads = [load(i) for i, _ in parcel.parts]
+    return max(each.calibration * each.copies for each in loads)
 
 
 class Batch:
@@ -225,8 +243,7 @@ class Batch:
         job = self._target.submit(
             Submission(parcel.primitive, arguments, parcel.seed, exact, errors, tags, sending)
         )
-        loads = [(self._pubs[i].load.shots, len(rows)) for i, rows in parcel.parts]
-        Tracker.record(jobs=1, shots=sum(shots * rows for shots, rows in loads))
+        Tracker.record(jobs=1, shots=samples(parcel, lambda i: self._pubs[i].load))
         for i, rows in parcel.parts:
             self.sent[i].update(rows)
         return job

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from qiskit import QuantumCircuit
 from qiskit.primitives.containers.bindings_array import BindingsArray
 
 from qshift.errors import UnsupportedError
@@ -25,7 +26,8 @@ from qshift.executors.workers.pools import Workers
 from qshift.forks import Lock
 from qshift.progress import track
 
-POINTS = 16  # of a block
+POINTS = 16  # of a block at most
+_WIDE = 10  # qubits beyond which blocks are halved for each further one, as points take long
 
 
 class Block(NamedTuple):
@@ -44,15 +46,22 @@ class Block(NamedTuple):
 
 def cut(submission: Submission) -> list[Block]:
     """Returns the blocks of a job."""
-    parts = [
-        (pub, range(start, min(start + POINTS, count)))
-        for pub, count in enumerate(map(_count, submission.pubs))
-        for start in range(0, count, POINTS)
-    ]
+    parts = []
+    for number, pub in enumerate(submission.pubs):
+        count, size = _count(pub), _points(pub[0])
+        blocks = [range(count)[start : start + size] for start in range(0, count, size)]
+        parts += [(number, rows) for rows in blocks]
     seed = submission.seed
     if seed is None or len(parts) == 1:
         return [Block(*part, seed) for part in parts]
     return [Block(*part, digests.seed([b"%d %d" % (seed, k)])) for k, part in enumerate(parts)]
+
+
+def _points(circuit: QuantumCircuit) -> int:
+    """Returns how many points of a circuit make a block, which depends on nothing but the circuit:
+    samples must be the same wherever they are drawn."""
+    used = {qubit for instruction in circuit.data for qubit in instruction.qubits}
+    return max(1, POINTS >> max(0, len(used) - _WIDE))
 
 
 def _count(pub: tuple) -> int:

@@ -77,6 +77,9 @@ def _parts(circuit: QuantumCircuit) -> list[tuple[set[int], QuantumCircuit]]:
     found = components(circuit)
     if len(found) == 1 or sum(map(len, found)) <= _WIDEST:
         return []
+    single = [qubit for part in found if len(part) == 1 for qubit in part]
+    found = [part for part in found if len(part) > 1]
+    found += [{*single[i : i + _WIDEST]} for i in range(0, len(single), _WIDEST)]
     number = {qubit: i for i, part in enumerate(found) for qubit in part}
     made = [circuit.copy_empty_like() for _ in found]
     for step in circuit.data:

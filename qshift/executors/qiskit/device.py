@@ -81,7 +81,8 @@ class EstimatorDevice(qml.devices.Device):
             which that is closed.
         **options: Options of the runtime's Estimator, such as ``resilience_level=1`` or
             ``twirling={"enable_gates": True}``; its Sampler gets those of them that it has. In this
-            process they have no effect, and a warning says so.
+            process readout errors are mitigated and circuits twirled; a run with any other option
+            is an error.
 
     Raises:
         OptionError: For a backend or option that does not exist. Nothing runs then.

@@ -16,7 +16,7 @@ import numpy as np
 from qshift.circuits.circuit import Circuit
 from qshift.executors.executor import Call, Executor
 from qshift.executors.qiskit import digests
-from qshift.executors.qiskit.batch import Batch, Parcel, parcels, qpu_seconds
+from qshift.executors.qiskit.batch import Batch, Parcel, calibrating, parcels, qpu_seconds
 from qshift.executors.qiskit.job_splitting import Load
 from qshift.executors.qiskit.pubs import CircuitPub, pubs
 from qshift.executors.qiskit.recorded_batch import RecordedBatch
@@ -248,6 +248,11 @@ class EstimatorExecutor(Executor):
         """See `Executor`."""
         jobs, loads = self._planned_jobs(circuit, len(shots), shots)
         return len(jobs), self._seconds(jobs, loads)
+
+    def besides(self, circuit: Circuit, points: int, shots: np.ndarray | None = None) -> int:
+        """See `Executor`."""
+        jobs, loads = self._planned_jobs(circuit, points, shots)
+        return sum(calibrating(job, loads.__getitem__) for job in jobs)
 
     def bases(self, circuit: Circuit) -> int:
         """See `Executor`. The backend is not contacted; on the qubits that are chosen there, sums

@@ -50,6 +50,8 @@ class Load:
         size: Bytes of the circuit and the observables, about.
         seconds: QPU seconds of each point; 0 on simulators.
         copies: How many copies of a circuit each execution runs.
+        circuits: How many circuits a point takes: bases, and variants of the circuit in each.
+        calibration: Executions that a job with the PUB has besides, to calibrate the readout.
         once: QPU seconds for which a job with the PUB learns the noise that it mitigates.
     """
 
@@ -60,6 +62,8 @@ class Load:
     seconds: float = 0.0
     once: float = 0.0
     copies: int = 1
+    circuits: int = 1
+    calibration: int = 0
 
     @property
     def shots(self) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -12,15 +12,20 @@ from qiskit.primitives import BackendEstimatorV2, BackendSamplerV2
 from qiskit.providers import BackendV2
 from qiskit.transpiler import generate_preset_pass_manager
 
-from qshift.errors import OptionError, QShiftWarning, UnsupportedError
+from qshift.errors import OptionError, UnsupportedError
 from qshift.executors.qiskit.components import run_in_parts
 from qshift.executors.qiskit.job import LocalJob, Submission
+from qshift.executors.qiskit.mitigation import Mitigation, elsewhere, level_of
+from qshift.executors.qiskit.program_job import ProgramJob, samplers
+from qshift.executors.qiskit.quantum_program import program
 from qshift.executors.qiskit.standard_errors import MomentsJob, with_moments
 from qshift.executors.qiskit.targets import TRANSPILER_SEED, Target
+from qshift.executors.qiskit.usage import Usage
 from qshift.forks import lineage
 from qshift.inputs import did_you_mean
 from qshift.tracker import Tracker
 
+_WAY = "twirled, readout calibrated in each job"  # a name for how errors are mitigated
 _WIDEST_DENSITY_MATRIX = 13  # qubits: 1 GiB
 # Not all gates that Aer has: it does not bind the parameters of controlled rotations (qiskit-aer
 # issue 2403), and Qiskit's transpiler fails where "unitary" is a basis gate beside iswap.
@@ -36,6 +41,9 @@ class LocalTarget(Target):
         self, name: str, optimization_level: int | None, options: Mapping[str, Any]
     ) -> None:
         super().__init__(name, optimization_level, options)
+        if not elsewhere(options):  # else a plan says what they cost on the backend
+            self.mitigation = Mitigation.of(options)
+            self.usage = Usage({**options, "resilience_level": level_of(options)}, self.mitigation)
         kind, _, self._fake = name.partition(":")
         self.is_aer = kind == "aer"
         if self._fake:
@@ -109,17 +117,34 @@ class LocalTarget(Target):
         its qubits fits into memory."""
         return self.is_aer and (not self._fake or self.num_qubits <= _WIDEST_DENSITY_MATRIX)
 
+    def _settings(self, level: int, options: Mapping[str, Any]) -> dict[str, Any]:
+        settings = super()._settings(level, options)
+        # Earlier releases took the same options, and they had no effect.
+        return settings | {"mitigation": _WAY} if self.mitigation else settings
+
     def submit(self, submission: Submission) -> LocalJob:
-        """Runs a job; see `Target.submit`. Tags have no effect, and nothing is sent."""
+        """Runs a job; see `Target.submit`. Tags have no effect, and nothing is sent.
+
+        Raises:
+            OptionError: If an option has no effect in this process.
+        """
+        if idle := self._idle_options():
+            also = f" (nor have {', '.join(idle[1:])})" if idle[1:] else ""
+            raise OptionError(
+                idle[0],
+                f"no effect on {self.name}, which runs in this process{also}. Here readout errors "
+                "can be mitigated (resilience_level=1) and circuits twirled; all else is for IBM's "
+                "backends. Leave it out to run here. Nothing was run.",
+            )
+        if not self.mitigation or submission.exact:
+            return self._submit(submission)
+        made = program(submission.pubs, self._device.target, self.mitigation, seed=submission.seed)
+        items = replace(submission, primitive="sampler", pubs=samplers(made))
+        return ProgramJob(self._submit(items), made)
+
+    def _submit(self, submission: Submission) -> LocalJob:
         from qshift.executors.qiskit.blocks import BlocksJob, cut  # Late: it runs these targets.
 
-        if idle := self._idle_options():
-            warnings.warn(
-                f"{', '.join(idle)}: no effect on {self.name}, which runs in this process. These "
-                "options are for IBM's backends.",
-                QShiftWarning,
-                stacklevel=2,
-            )
         if self.workers or (submission.seed is not None and not submission.exact):
             blocks = cut(submission)
             if len(blocks) > 1:  # PUBs that one seed is given for would have the same samples
@@ -127,12 +152,15 @@ class LocalTarget(Target):
         return self.simulate(submission)
 
     def _idle_options(self) -> list[str]:
-        """Returns the names of the options that have no effect here. The noise model of a simulator
-        takes the place of that of a fake backend."""
-        used = {"environment"}
+        """Returns the options that have no effect here. The noise model of a simulator takes the
+        place of that of a fake backend, whose plans know the delay between executions."""
+        used = {"resilience_level", "resilience", "twirling", "dynamical_decoupling"}
         if self._fake and set(self._options.get("simulator", {})) <= {"noise_model"}:
             used.add("simulator")
-        return sorted(name for name, value in self._options.items() if value and name not in used)
+        if not self.is_aer and set(self._options.get("execution", {})) <= {"rep_delay"}:
+            used.add("execution")
+        others = [name for name, value in self._options.items() if value and name not in used]
+        return elsewhere(self._options) + sorted(others)
 
     def _made_of(self) -> tuple[Any, int | None, Mapping[str, Any]]:
         """Returns the arguments that make the same target in another process."""

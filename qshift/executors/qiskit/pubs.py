@@ -73,19 +73,30 @@ class CircuitPub:
         copies = copies or ready.number(self.basis)
         runs = -(-self.shots // copies)
         points, parameters = self.points.shape
-        burden = ready.burden(self.preparation.usage, runs, self.basis)
-        executions = runs * (ready.bases if self.basis is None else 1)
-        return Load(points, parameters, executions, *burden, copies=copies)
+        usage = self.preparation.usage
+        burden = ready.burden(usage, runs, self.basis)
+        number, size = usage.variants(self.primitive, runs)
+        circuits = number * (ready.bases if self.basis is None else 1)
+        calibration = usage.calibration(self.primitive, runs)
+        return Load(
+            points,
+            parameters,
+            circuits * size,
+            *burden,
+            copies=copies,
+            circuits=circuits,
+            calibration=calibration,
+        )
 
     def is_answered_by(self, measured: Any) -> bool:
         """Whether a result has the form of a result of the primitive at one of the points."""
         if self.basis is None:
             observables = len(self.preparation.planned(self.circuit).observables)
             if not self.preparation.has_copies:
-                return np.shape(measured) == (2, observables)
+                return np.shape(measured) in ((2, observables), (4, observables))
             # Of another number of copies, if the backend was calibrated anew and "auto" is given.
             (values, size), rest = np.shape(measured)[:2], np.ndim(measured) - 2
-            return values == 2 and not rest and size > 0 and size % observables == 0
+            return values in (2, 4) and not rest and size > 0 and size % observables == 0
         # Twirling rounds the shots up; fewer would be less precise than what was asked for.
         return sum(mean_counts(measured).values()) >= self.shots
 
@@ -123,7 +134,7 @@ class CircuitPub:
         readings = self.preparation.planned(self.circuit).readings
         if self.basis is None:
             count = len(readings.observables)
-            estimates = np.stack([mean_values(each, count) for each in measured])
+            estimates = np.stack([mean_values(each[:2], count) for each in measured])
             own[0] = estimates[:, 0] @ readings.weights
             if self.errors:
                 own[1] = standard_errors.variances(readings, estimates, self.shots)

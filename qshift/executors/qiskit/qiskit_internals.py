@@ -49,7 +49,7 @@ __all__ = [  # the runtime's names that other modules import from here
     "fake_names",
     "instance_of",
     "kinds",
-    "mitigates",
+    "own_mitigation",
     "results",
     "session_of",
     "submit",
@@ -64,8 +64,9 @@ _GENERATION: Any = import_module(
         else "runtime_primitives"
     )
 )
-kinds, submit, results = _GENERATION.kinds, _GENERATION.submit, _GENERATION.results
-mitigates = _GENERATION.mitigates
+submit, results, own_mitigation = _GENERATION.submit, _GENERATION.results, _GENERATION.own
+# None if each job is one of a primitive, as everywhere else.
+kinds = getattr(_GENERATION, "kinds", None)
 
 
 def fake_names() -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from qshift.errors import JobError, OptionError, QShiftError
 from qshift.executors.qiskit import digests, unconfirmed_jobs, waiting
-from qshift.executors.qiskit.batch import Batch, Parcel, runs, unpacked_job
+from qshift.executors.qiskit.batch import Batch, Parcel, runs, samples, unpacked_job
 from qshift.executors.qiskit.job import Job
 from qshift.executors.qiskit.pub_results import decoded, encoded
 from qshift.ledger.ledger import Claims, Draft, Ledger, LedgerError, OvertakenError, Record
@@ -202,8 +202,8 @@ class RecordedBatch(Batch):
                 for i, some in parcel.parts
             ]
             about = dict.fromkeys(self._pubs[i].about for i, _ in parcel.parts)
-            loads = [self._pubs[i].load.shots * len(some) for i, some in parcel.parts]
-            drafts.append(Draft(parcel.primitive, "; ".join(about), pubs, sum(loads), parcel.seed))
+            shots = samples(parcel, lambda i: self._pubs[i].load)
+            drafts.append(Draft(parcel.primitive, "; ".join(about), pubs, shots, parcel.seed))
         return drafts
 
     def _send_all(self, claims: Claims) -> list[tuple[Record, Job]]:

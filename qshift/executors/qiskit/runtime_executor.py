@@ -1,8 +1,8 @@
 """Jobs of IBM's Executor, with runtime clients from 0.50 on.
 
-Where no error mitigation is asked for, all PUBs of a batch are one program (`quantum_program`), and
-their results follow here from raw outcomes. Error mitigation is the client's: its Estimator and
-Sampler make programs of their own, whose results it computes.
+All PUBs of a batch are one program (`quantum_program`), and their results follow here from raw
+outcomes, also where readout errors are mitigated and circuits are twirled. Other error mitigation
+is the client's: its Estimator and Sampler make programs of their own, whose results it computes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from qiskit_ibm_runtime.results.quantum_program import QuantumProgramResult
 
 from qshift.errors import JobError
 from qshift.executors.qiskit import quantum_program
+from qshift.executors.qiskit.mitigation import NONE, Mitigation, elsewhere
 from qshift.executors.qiskit.option_tables import known
 from qshift.executors.qiskit.pub_results import require_results
+from qshift.executors.qiskit.trex import FactorError
 
 OPTIONS = {"estimator": EstimatorOptions, "sampler": SamplerOptions}
 # Options that ask for error mitigation, or for what goes with it.
@@ -33,8 +35,16 @@ _MITIGATION = {
 _CLIENTS = {"estimator": Estimator, "sampler": Sampler}
 
 
-def mitigates(primitive: str, options: Mapping[str, Any]) -> bool:
-    """Whether the options ask a primitive to mitigate errors."""
+def own(options: Mapping[str, Any]) -> Mitigation | None:
+    """Returns what is mitigated in programs that are made here; None where the options ask for what
+    the client alone does."""
+    return None if elsewhere(options) else Mitigation.of(options)
+
+
+def _is_clients(primitive: str, options: Mapping[str, Any]) -> bool:
+    """Whether the client makes the programs of a primitive."""
+    if own(options) is not None or primitive not in _CLIENTS:
+        return False
     return any(options.get(name) for name in _MITIGATION[primitive])
 
 
@@ -42,13 +52,18 @@ def kinds(
     pubs: Sequence[tuple[str, int]], options: Mapping[str, Any]
 ) -> list[tuple[Hashable, int]]:
     """See `qshift.executors.qiskit.targets.Target.kinds`."""
-    plain = [shots for primitive, shots in pubs if not mitigates(primitive, options)]
-    rows = quantum_program.shared(plain)
+    mitigation = own(options) or NONE
+    sizes = [mitigation.variants(*pub)[1] for pub in pubs]
+    rows = quantum_program.shared(
+        size
+        for (primitive, _), size in zip(pubs, sizes, strict=True)
+        if not _is_clients(primitive, options)
+    )
     return [
         ((primitive, shots), 0)  # the client's primitives have one precision for a job
-        if mitigates(primitive, options)
-        else (rows[shots], rows[shots])
-        for primitive, shots in pubs
+        if _is_clients(primitive, options)
+        else (rows[size], rows[size])
+        for (primitive, shots), size in zip(pubs, sizes, strict=True)
     ]
 
 
@@ -61,13 +76,14 @@ def submit(
 ) -> Any:
     """Submits a job and returns it, without waiting; see `runtime_primitives.submit`.
 
-    Here PUBs of both primitives may be in one job, unless the options ask for error mitigation.
+    Here PUBs of both primitives may be in one job, unless the client makes its programs.
     """
-    if primitive in _CLIENTS and mitigates(primitive, options):
+    if _is_clients(primitive, options):
         table = OPTIONS[primitive]()
         return _CLIENTS[primitive](mode=mode, options=known(options, table)).run(pubs)
     executor = Executor(mode=mode, options=known(options, ExecutorOptions()))
-    made = quantum_program.program(pubs, executor.backend().target)
+    mitigation = own(options) or NONE
+    made = quantum_program.program(pubs, executor.backend().target, mitigation, seed)
     program = QuantumProgram(made.shots, passthrough_data={"seed": seed, **made.recipe})
     for item in made.items:
         program.append_circuit_item(item.circuit, item.arguments)
@@ -92,7 +108,10 @@ def results(job: Any) -> Sequence[Any]:
         raise TypeError("the results of a program were expected")
     travelled = found.passthrough_data
     if isinstance(travelled, Mapping) and quantum_program.NAME in travelled:
-        return quantum_program.results(list(found), travelled)
+        try:
+            return quantum_program.results(list(found), travelled)
+        except FactorError as error:
+            raise JobError(job.job_id(), "failed", str(error)) from error
     for decoder in others:
         if decoder.is_applicable(found):
             try:

@@ -1,11 +1,12 @@
 """Jobs of IBM's own primitives, EstimatorV2 and SamplerV2, with runtime clients below 0.50.
 
-`qiskit_internals` chooses between this module and `runtime_executor`, which has the same functions.
+`qiskit_internals` chooses between this module and `runtime_executor`, which has the same functions
+and one more, `kinds`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qiskit_ibm_runtime import EstimatorV2, SamplerV2
@@ -18,16 +19,8 @@ from qshift.executors.qiskit.pub_results import require_results
 OPTIONS = {"estimator": EstimatorOptions, "sampler": SamplerOptions}
 
 
-def mitigates(primitive: str, options: Mapping[str, Any]) -> bool:
-    """Whether a primitive mitigates errors by default: an Estimator those of the readout."""
-    return primitive == "estimator"
-
-
-def kinds(
-    pubs: Sequence[tuple[str, int]], options: Mapping[str, Any]
-) -> list[tuple[Hashable, int]]:
-    """See `qshift.executors.qiskit.targets.Target.kinds`."""
-    return [((primitive, shots == 0), 0) for primitive, shots in pubs]
+def own(options: Mapping[str, Any]) -> None:
+    """Returns None: what is mitigated is up to the service; see `runtime_executor.own`."""
 
 
 def submit(

@@ -19,6 +19,7 @@ from qiskit.providers.exceptions import QiskitBackendNotFoundError
 from qshift.errors import OptionError, ServiceError
 from qshift.executors.qiskit import unconfirmed_jobs
 from qshift.executors.qiskit.job import Submission
+from qshift.executors.qiskit.mitigation import level_of
 from qshift.executors.qiskit.retry import never_went_out, persist, understood
 from qshift.executors.qiskit.service_job import ServiceJob
 from qshift.executors.qiskit.targets import Target
@@ -84,8 +85,10 @@ class ServiceTarget(Target):
                 raise OptionError(key, f"expected a name, got {value!r}")
         from qshift.executors.qiskit import qiskit_internals as runtime
 
-        if not runtime.mitigates("estimator", options):
-            self.usage = Usage({"resilience_level": 0} | dict(options))
+        own = runtime.own_mitigation(options)
+        if own is not None:
+            self.mitigation = own
+            self.usage = Usage({**options, "resilience_level": level_of(options)}, own)
         limit = max_time if max_time and mode == "job" else _LONGEST_JOB
         self.longest_job = _FILLED * min(limit, _LONGEST_JOB)
         self._mode, self._max_time, self._least_qubits = mode, max_time, least_qubits
@@ -135,7 +138,7 @@ class ServiceTarget(Target):
         """See `Target.kinds`; it depends on the runtime client."""
         from qshift.executors.qiskit import qiskit_internals as runtime
 
-        return runtime.kinds(pubs, self._options)
+        return runtime.kinds(pubs, self._options) if runtime.kinds else super().kinds(pubs)
 
     def submit(self, submission: Submission) -> ServiceJob:
         """Submits a job and returns it; see `Target.submit`.

@@ -17,6 +17,7 @@ from qshift.executors.qiskit import transpile_cache
 from qshift.executors.qiskit.broken_gates import WorkingGates
 from qshift.executors.qiskit.chip_copies import Copies
 from qshift.executors.qiskit.job import Job, Submission
+from qshift.executors.qiskit.mitigation import NONE, Mitigation
 from qshift.executors.qiskit.patches import patches, used, useful
 from qshift.executors.qiskit.subnormals import default_floats
 from qshift.executors.qiskit.usage import Timing, Usage, timing
@@ -55,6 +56,7 @@ class Target:
         former_level: The default level of earlier releases.
         copies: How many copies of a circuit run at the same time on patches of the chip, a number
             or ``"auto"``; None for one copy, wherever the transpiler lays it out.
+        mitigation: What is mitigated by programs that are made here.
         usage: How much error mitigation adds to what is executed.
         workers: Other processes that run parts of jobs, if the jobs run in this process.
         most_circuits: How many transpiled circuits the target keeps in memory.
@@ -67,6 +69,7 @@ class Target:
     access: Mapping[str, str] = {}
     workers: Workers | None = None
     copies: int | str | None = None
+    mitigation: Mitigation = NONE
 
     def __init__(
         self, name: str, optimization_level: int | None, options: Mapping[str, Any]
@@ -177,7 +180,7 @@ class Target:
         working = WorkingGates(self._device).target
         found = patches(alone, working)
         if isinstance(self.copies, str):
-            mends = self.is_remote and self.usage.mends_readout
+            mends = self.usage.mends_readout
             losses = [each.infidelity - mends * each.readout for each in found]
             count = useful(losses, shots) if found else 1
         else:

@@ -127,10 +127,26 @@ class Preparation:
                 f"{self._target.num_qubits} qubits. Give shots=, or choose a smaller backend, such "
                 'as "aer:FakeManilaV2".'
             )
+        self._require_effect(circuit, found)
         number, sampled = len(bases(found.observables)), (None,) * len(found.bases)
         return self._planned.setdefault(
             circuit, Prepared(found, number, None, found.observables, sampled)
         )
+
+    def _require_effect(self, circuit: Circuit, found: Readings) -> None:
+        """Raises UnsupportedError if errors shall be mitigated that there are none of."""
+        mitigation = self._target.mitigation
+        if mitigation and not circuit.shots:
+            raise UnsupportedError(
+                f"{self._target.name} computes exact values here, without readout and samples, so "
+                "resilience_level= and twirling= have no effect. Leave them out, or give shots=."
+            )
+        if mitigation.readout and mitigation.is_named and not found.observables:
+            raise UnsupportedError(
+                'resilience={"measure_mitigation": True}: readout errors are mitigated in '
+                "expectation values and variances, and the circuit returns probabilities only. "
+                "Leave it out, or return expectation values."
+            )
 
     def __call__(self, circuit: Circuit) -> Prepared:
         """Returns a circuit as the target runs it.

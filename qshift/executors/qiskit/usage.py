@@ -15,6 +15,8 @@ from qiskit import QuantumCircuit
 from qiskit.exceptions import QiskitError
 from qiskit.providers import BackendV2
 
+from qshift.executors.qiskit.mitigation import Mitigation
+
 JOB = 2.0  # seconds; of each part of a job, but how a service cuts large jobs is not published
 # IBM's figures for backends that say nothing: together its "quick formula" of 0.35 ms.
 _DELAY, _LENGTH = 250e-6, 100e-6
@@ -70,6 +72,7 @@ class Usage:
     Args:
         options: The Estimator's options, in nested tables. What they leave open is as the service
             has it by default.
+        own: What is mitigated by programs that are made here; None where IBM's own primitives run.
 
     Attributes:
         mends_readout: Whether an Estimator mitigates errors of the readout.
@@ -77,7 +80,8 @@ class Usage:
             in words, or "".
     """
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], own: Mitigation | None = None) -> None:
+        self._own = own
         level = options.get("resilience_level", _LEVEL)
         chosen, self._twirling = options.get("resilience", {}), options.get("twirling", {})
         self._pec = chosen.get("pec", {}) if chosen.get("pec_mitigation") else None
@@ -122,6 +126,8 @@ class Usage:
             shots: The shots in each basis.
             bases: In how many bases the primitive measures.
         """
+        if self._own is not None:
+            return bases * math.prod(self._own.variants(primitive, shots)) * each.seconds
         executions = self._rounded(shots) if self._twirls[primitive] else shots
         seconds = executions * each.seconds
         if primitive == "estimator" and self._pec is not None:
@@ -138,6 +144,8 @@ class Usage:
         """Returns the seconds for which a job learns noise before it runs a circuit."""
         if primitive != "estimator":
             return 0.0
+        if self._own is not None:
+            return self.calibration(primitive, shots) * each.seconds
         executions = 0
         if self.mends_readout:
             number = self._readout.get("num_randomizations", 32)
@@ -151,6 +159,17 @@ class Usage:
             size = self._layers.get("shots_per_randomization", 128)
             executions += layers * _BASES * depths * number * size
         return executions * each.seconds
+
+    def variants(self, primitive: str, shots: int) -> tuple[int, int]:
+        """Returns how many variants of a circuit a program has, and the shots of each; a job of
+        IBM's own primitives has one, whatever they make of it."""
+        return (1, shots) if self._own is None else self._own.variants(primitive, shots)
+
+    def calibration(self, primitive: str, shots: int) -> int:
+        """Returns how many executions a program has besides, by which the readout is calibrated."""
+        if self._own is None or primitive != "estimator":
+            return 0
+        return math.prod(self._own.calibrating(shots))
 
     def _rounded(self, shots: int) -> int:
         size = self._per_randomization(shots)

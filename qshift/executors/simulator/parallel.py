@@ -6,7 +6,6 @@ together start no more threads than there are further cores.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any
 
+from qshift import cores
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 from qshift.forks import Lock, in_children
 from qshift.thread_flags import ThreadFlag
@@ -70,7 +70,7 @@ def spread(
             done += 1
             left = len(pending) * (time.monotonic() - start) / done
             if not threads and left > thresholds.patience and not _alone.is_set:
-                most = (thresholds.threads or _cores()) - 1
+                most = (thresholds.threads or cores.available()) - 1
                 for _ in range(_helpers.take(len(pending), most)):
                     thread = threading.Thread(target=_help, args=(pending, work, found))
                     threads.append(thread)
@@ -112,7 +112,3 @@ def _result(found: SimpleQueue) -> tuple[Any, Any]:
     if error is not None:
         raise error
     return part, result
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

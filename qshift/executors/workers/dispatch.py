@@ -71,7 +71,8 @@ def share(
     size = sizes.grain
     while left:
         worthwhile = _WORTHWHILE if workers.is_open else _WORTH_STARTING
-        if sizes.seconds is not None and sizes.seconds * sum(map(len, left)) > worthwhile:
+        known = sizes.seconds if workers else None
+        if known is not None and known * sum(map(len, left)) > worthwhile:
             yield from Dispatch(workers, name, there(left), left, sizes, store).run()
             return
         rows = taken(left, size)
@@ -181,9 +182,10 @@ class Dispatch:
             complete = True
             lane.has.add(self._key)
         shared = self._shared if complete else None
-        task = Task(versions.own(), self._key, shared, self._arguments(chunk.rows))
+        task = pickle.dumps(Task(self._key, shared, self._arguments(chunk.rows)))
+        sent = {"task": task, "versions": dict(versions.own())}
         try:
-            future = lane.submit(eval, RUN, {"task": pickle.dumps(task)}, name=self._name)
+            future = lane.submit(eval, RUN, sent, name=self._name)
         except RuntimeError as error:  # broken, or shut down
             raise _lost(error) from error
         self._out[future] = chunk
@@ -193,7 +195,7 @@ class Dispatch:
     def _answer(self, future: Any, chunk: _Chunk) -> Answer | None:
         """Returns what has come back; None if the chunk was sent again."""
         try:
-            answer = pickle.loads(future.result())
+            found = future.result()
         except Exception as error:  # of the pool; those of the work come as answers
             if not chunk.is_lost:
                 self._take_note(chunk.lane)
@@ -206,11 +208,12 @@ class Dispatch:
             return None
         del self._out[future]
         self._lost[id(chunk.lane)] = 0
+        if isinstance(found, dict):
+            versions.require_equal(found, found["where"])
+        answer = pickle.loads(found)
         if answer.kind == "lacks":
             self._submit(chunk, complete=True)
             return None
-        if answer.kind == "differs":
-            versions.require_equal(answer.content, answer.where)
         if answer.kind == "failed":
             raise answer.content
         return answer

@@ -6,11 +6,10 @@ import io
 import os
 import pickle
 import signal
-import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,23 +32,28 @@ if TYPE_CHECKING:
 VALUES, GRADIENTS, ESTIMATES, JOINTLY = "values", "gradients", "estimates", "jointly"
 _MOST_LOADED = 64  # circuits
 _LOOK = 1.0  # seconds after which a process looks again whether it still works for somebody
-# Evaluated on a worker by Python's own `eval`, with a pickled task: so the scheduler of a cluster,
-# which reads what is sent through it, needs no qshift.
+# Evaluated on a worker by Python's own `eval`: so the scheduler of a cluster, which reads what is
+# sent through it, needs no qshift.
 LOAD = "bool(__import__('qshift.executors.workers.on_worker'))"
-RUN = "__import__('qshift.executors.workers.on_worker', fromlist=['carry_out']).carry_out(task)"
+# With a pickled `task`, and the `versions` of the process that sends it. Where a worker has others,
+# or no qshift, its own are the result, and nothing of the task is looked at.
+RUN = (
+    "(lambda found: __import__('qshift.executors.workers.on_worker', fromlist=['carry_out'])"
+    ".carry_out(task) if found == versions else found | {'where': 'The worker %s, process %d,' % "
+    "(__import__('socket').gethostname(), __import__('os').getpid())})"
+    f"({versions.PROBE})"
+)
 
 
 class Task(NamedTuple):
     """Something that is computed for a part of a batch.
 
     Attributes:
-        versions: The versions of the process that sends the task.
         key: The digest of what the worker has to have loaded.
         shared: This, pickled; None where the worker should have it.
         arguments: What the loaded function is called with.
     """
 
-    versions: Mapping[str, str]
     key: bytes
     shared: bytes | None
     arguments: tuple
@@ -59,17 +63,14 @@ class Answer(NamedTuple):
     """What a worker answers.
 
     Attributes:
-        kind: ``"done"``, ``"lacks"`` if the worker has to get what is shared, ``"differs"`` if it
-            has other versions, or ``"failed"``.
-        content: The result, nothing, the versions, or the error.
+        kind: ``"done"``, ``"lacks"`` if the worker has to get what is shared, or ``"failed"``.
+        content: The result, nothing, or the error.
         seconds: How long the work took, without loading.
-        where: The worker's host and process.
     """
 
     kind: str
     content: Any
     seconds: float
-    where: str
 
 
 _loaded: LRUCache[bytes, Callable] = LRUCache(_MOST_LOADED)
@@ -100,23 +101,20 @@ def carry_out(task: bytes) -> bytes:
 
 
 def _answer(task: Task) -> Answer:
-    where = f"The worker {socket.gethostname()}, process {os.getpid()},"
-    if task.versions != versions.own():
-        return Answer("differs", dict(versions.own()), 0.0, where)
     start = time.perf_counter()
     try:
         with _loading:
             work = _loaded.get(task.key)
             if work is None:
                 if task.shared is None:
-                    return Answer("lacks", None, 0.0, where)
+                    return Answer("lacks", None, 0.0)
                 work = _loaded[task.key] = pickle.loads(task.shared)()
         start = time.perf_counter()
         with hidden(), alone():
             result = work(*task.arguments)
     except Exception as error:
-        return Answer("failed", _sendable(error), time.perf_counter() - start, where)
-    return Answer("done", result, time.perf_counter() - start, where)
+        return Answer("failed", _sendable(error), time.perf_counter() - start)
+    return Answer("done", result, time.perf_counter() - start)
 
 
 def _sendable(error: Exception) -> Exception:

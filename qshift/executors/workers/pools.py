@@ -7,8 +7,10 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
+from contextlib import suppress
 from typing import Any, Protocol
 
+from qshift import cores
 from qshift.errors import WorkerError
 from qshift.executors.workers import on_worker, versions
 from qshift.executors.workers.given import checked, require_packages
@@ -24,10 +26,14 @@ class Lane(Protocol):
     Attributes:
         has: The digests of what all workers of the lane have.
         is_own: Whether the lane's processes are qshift's own.
+        is_over: Whether the lane takes no tasks any more, and is known not to.
     """
 
     has: set[bytes]
     is_own: bool
+
+    @property
+    def is_over(self) -> bool: ...
 
     def submit(self, function: Callable, *arguments: Any, name: str) -> Any:
         """Returns a future, which calls back when it is done, and can be cancelled."""
@@ -47,11 +53,17 @@ class Lane(Protocol):
 
 
 class _Process:
-    """A process of this machine."""
+    """A process of this machine.
+
+    Args:
+        threads: How many threads libraries like Aer and BLAS may start there.
+    """
 
     is_own = True
+    is_over = False
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        self._threads = str(threads)
         self.has: set[bytes] = set()
         self._pool: Any = None
         self._homes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -73,7 +85,7 @@ class _Process:
                 max_workers=1,
                 initializer=on_worker.begin,
                 initargs=(os.getpid(),),
-                env={"TF_CPP_MIN_LOG_LEVEL": "3"},
+                env={"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": self._threads},
             )
         future = self._pool.submit(function, *arguments)
         self._homes[future] = self._pool
@@ -101,6 +113,7 @@ class _Futures:
     """The workers of an executor of `concurrent.futures`."""
 
     is_own = False
+    is_over = False
 
     def __init__(self, executor: Any) -> None:
         self.has: set[bytes] = set()
@@ -137,13 +150,23 @@ class _Cluster:
         self.client, self._owned = client, owned
         self._count, self._asked = 1, -_REFRESH
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the client is closed, as it is for good some time after its scheduler is lost."""
+        return self.client.status in ("closing", "closed")
+
     def submit(self, function: Callable, *arguments: Any, name: str) -> Any:
+        if self.is_over:
+            raise BrokenExecutor(f"{self.client} is closed")
         key = f"{name}-{os.urandom(8).hex()}"  # the dashboard leaves such an ending out
         return self.client.submit(function, *arguments, key=key, pure=False)
 
     def hands(self, out: Iterable[Any]) -> int:
         if time.monotonic() - self._asked > _REFRESH:
-            self._count = max(1, sum(self.client.nthreads().values()))
+            # Where the scheduler is lost, futures say so.
+            with suppress(OSError):
+                if self.client.status == "running":
+                    self._count = max(1, sum(self.client.nthreads().values()))
             self._asked = time.monotonic()
         return self._count
 
@@ -221,6 +244,8 @@ class Workers:
             WorkerError: If a worker lacks a package, has another version, or cannot be reached.
         """
         with self._lock:
+            if any(lane.is_over for lane in self._lanes):
+                self._closing()
             if not self._lanes:
                 made = _opened(self.given)
                 try:
@@ -242,7 +267,8 @@ class Workers:
 
 def _opened(given: Any) -> list[Any]:
     if isinstance(given, int):
-        return [_Process() for _ in range(given)]
+        # Together they use each core once: more threads than cores wait for each other.
+        return [_Process(max(1, cores.available() // given)) for _ in range(given)]
     if isinstance(given, str):
         from qshift.executors.workers import dask_internals as dask
 
@@ -260,6 +286,8 @@ def _greeted(lanes: Sequence[Any]) -> float:
     """Asks workers for their versions, and returns how long a message takes."""
     for lane in lanes:
         if isinstance(lane, _Cluster):
+            if lane.is_over:
+                raise WorkerError(f"workers={lane.client} is closed. Give a client that is not.")
             try:
                 lane.client.wait_for_workers(1, timeout=_PATIENCE)
             except TimeoutError as error:
@@ -270,13 +298,15 @@ def _greeted(lanes: Sequence[Any]) -> float:
             for address, found in lane.client.run(eval, versions.PROBE).items():
                 versions.require_equal(found, f"The Dask worker {address}")
             lane.client.run(eval, on_worker.LOAD)  # imports what takes seconds, everywhere at once
-    asked = [lane.submit(eval, versions.PROBE, name="qshift-versions") for lane in lanes]
-    for future in asked:
-        try:
+    try:
+        asked = [lane.submit(eval, versions.PROBE, name="qshift-versions") for lane in lanes]
+        for future in asked:
             versions.require_equal(future.result(), "A worker")
-        except BrokenExecutor as error:
-            raise WorkerError(_cannot_start(error)) from error
-    return min(_echoes(lanes[0]))
+        return min(_echoes(lanes[0]))
+    except BrokenExecutor as error:
+        raise WorkerError(_cannot_start(error)) from error
+    except RuntimeError as error:
+        raise WorkerError(f"The workers take no tasks ({error}). Give others.") from error
 
 
 def _echoes(lane: Any) -> Iterator[float]:

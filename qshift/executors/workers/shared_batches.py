@@ -59,9 +59,10 @@ class _Batch:
 class WorkersExecutor(Executor):
     """Runs the circuits of another executor on workers; see `qshift.executors.executor.Executor`.
 
-    What is short runs in this process. Results are equal to the last bit for any number of workers:
-    a batch is cut where that changes no rounding (`Executor.grain`), and samples follow from the
-    seed, the circuit, the point and the number of the run, which only this process counts.
+    What is short runs in this process, and all of it if there are 0 workers. Results are equal to
+    the last bit for any number of workers: a batch is cut where that changes no rounding
+    (`Executor.grain`), and samples follow from the seed, the circuit, the point and the number of
+    the run, which only this process counts.
 
     Args:
         local: The other executor.
@@ -94,7 +95,8 @@ class WorkersExecutor(Executor):
         # The latest exact batch that was not finished, with what has come back.
         self._unfinished: _Batch | None = None
         try:
-            pickled((maker, self.device))
+            if workers:
+                pickled((maker, self.device))
         except Exception as error:
             raise UnsupportedError(
                 f"workers= was given, but the device {self.name} cannot be pickled, and so not be "
@@ -186,6 +188,8 @@ class WorkersExecutor(Executor):
         return self._run(GRADIENTS, circuit, points, self.seed, self.local, Call(0))
 
     def _can_share(self, circuit: Circuit, points: np.ndarray) -> bool:
+        if not (self._workers or circuit.shots):
+            return False  # without workers, only samples have to be drawn as with them
         if self.watchers() != self.unwatched or self._is_tracked():
             return False  # whoever watches the device watches it in this process
         grain = self.local.grain(circuit)

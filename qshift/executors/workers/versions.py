@@ -11,7 +11,7 @@ from qshift.errors import WorkerError
 NAMES = ("python", "qshift", "pennylane", "numpy")
 
 # Evaluated on a worker by Python's own `eval`, as it must work where qshift is not installed. A
-# package that a worker does not have is missing from the result.
+# package that a worker does not have is missing from the result. A chunk of points asks as well.
 PROBE = (
     "(lambda util, module, sys: {'python': '%d.%d' % sys.version_info[:2]} | {"
     "name: module(name).__version__ for name in ('qshift', 'pennylane', 'numpy') "

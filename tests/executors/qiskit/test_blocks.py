@@ -7,6 +7,9 @@ import numpy as np
 import pennylane as qml
 import pytest
 import tensorflow as tf
+from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
+from qiskit.primitives.containers.bindings_array import BindingsArray
 from references import compiled, random_points, several
 
 from qshift.errors import OptionError
@@ -104,7 +107,8 @@ class Bindings:
 
 
 def test_blocks_have_seeds_of_their_own_and_all_points():
-    pubs = [(None, Bindings(10), 100), (None, Bindings(3), 100)]
+    circuit = QuantumCircuit(3)
+    pubs = [(circuit, Bindings(10), 100), (circuit, Bindings(3), 100)]
     found = cut(Submission("sampler", pubs, seed=5))
     assert [(each.pub, each.rows) for each in found] == [
         (0, range(4)),
@@ -122,6 +126,19 @@ def test_blocks_have_seeds_of_their_own_and_all_points():
     assert [values.ravel().tolist() for values in bindings.data.values()] == [[4, 5, 6, 7]]
 
 
+@pytest.mark.parametrize("used, size", [(3, 16), (10, 16), (11, 8), (13, 2), (14, 1), (30, 1)])
+def test_blocks_of_wide_circuits_have_fewer_points(used, size, monkeypatch):
+    """Each of these takes long; a worker would wait for sixteen. Idle qubits cost nothing."""
+    monkeypatch.setattr(blocks, "POINTS", 16)
+    circuit = QuantumCircuit(40)
+    for wire in range(used):
+        circuit.ry(Parameter(f"a{wire}"), wire)
+    values = BindingsArray({tuple(circuit.parameters): np.zeros((33, used))})
+    found = cut(Submission("estimator", [(circuit, "Z" * 40, values, 0.1)], seed=5))
+    assert {len(block.rows) for block in found[:-1]} == {size}
+    assert [row for block in found for row in block.rows] == list(range(33))
+
+
 def test_a_job_runs_when_its_results_are_asked_for_and_once():
     class Target:
         name, runs = "tests", 0
@@ -130,7 +147,7 @@ def test_a_job_runs_when_its_results_are_asked_for_and_once():
             Target.runs += 1
             raise ZeroDivisionError
 
-    submission = Submission("sampler", [(None, Bindings(5), 9)])
+    submission = Submission("sampler", [(QuantumCircuit(1), Bindings(5), 9)])
     job = BlocksJob(Target(), (), submission, cut(submission), None)
     assert job.status() == "running" and not Target.runs and job.instance is None
     with pytest.raises(ZeroDivisionError):

@@ -121,7 +121,6 @@ def test_what_is_not_known_is_refused_where_it_would_be_recorded(make, tmp_path)
     EstimatorDevice(backend="fake:FakeManilaV2", **options)
 
 
-@pytest.mark.filterwarnings("ignore:.*no effect")
 def test_results_of_another_noise_model_are_not_read(tmp_path, tracker, monkeypatch):
     found = []
     for p in (0.0, 0.4, 0.4):

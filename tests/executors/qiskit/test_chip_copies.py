@@ -100,6 +100,21 @@ def test_copies_have_samples_of_their_own(tmp_path):
     assert tracker.totals["jobs"] == 2
 
 
+def test_readout_errors_are_mitigated_on_every_patch(tracker):
+    """Of the errors of gates something is left; those of the readout are larger."""
+    x = tf.constant([0.1, 0.2, -0.1], tf.float64)
+    truth = qshift.qnode(qshift.device("simulator"))(energy)(x)
+    wrong = []
+    for level in (0, 1):
+        made = qshift.qnode(device(copies=3, shots=24_000, resilience_level=level))(energy)
+        tracker.reset()
+        wrong.append(abs(made(x) - truth))
+        assert tracker.totals["jobs"] == 1
+    # Two bases, and what calibrates: 8 variants of 1000 shots on each patch.
+    assert tracker.totals["shots"] == 24_000 * 3
+    assert wrong[1] < wrong[0] / 2
+
+
 def test_auto_takes_fewer_patches_for_more_shots():
     def executions(shots):
         plan = qshift.qnode(device(shots=shots, copies="auto"))(outcomes).plan(X, order=0)

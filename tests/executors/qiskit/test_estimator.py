@@ -484,14 +484,6 @@ def test_bad_options_are_named_at_once(options, key, reason):
         assert caught.value.key == (key if key == "backend" else f"options.{key}")
 
 
-def test_options_without_effect_are_named():
-    device = EstimatorDevice(
-        backend="fake:FakeManilaV2", resilience_level=1, environment={"log_level": "INFO"}
-    )
-    with pytest.warns(qshift.QShiftWarning, match="^resilience_level: no effect on fake:FakeMan"):
-        qshift.qnode(device, shots=10)(layered)(THETA)
-
-
 def unitary(x):
     phase = tf.exp(1j * tf.cast(x, tf.complex128))
     qml.QubitUnitary(tf.linalg.diag(tf.stack([phase, 1.0 + 0j])), wires=0)

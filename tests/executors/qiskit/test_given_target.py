@@ -50,7 +50,8 @@ def test_a_simulator_without_noise_is_exact():
 def test_shots_see_errors_of_reading_out():
     model = NoiseModel()
     model.add_all_qubit_readout_error(ReadoutError([[0.9, 0.1], [0.1, 0.9]]))
-    device = qshift.device("aer", backend=AerSimulator(noise_model=model), seed=1)
+    device = qshift.device(backend=AerSimulator(noise_model=model), seed=1)
+    assert device.qshift_profile == "aer_simulator"
     value = float(cosine(device, shots=40_000)(X))
     assert abs(value - 0.8 * np.cos(0.4)) < 5 / 200
 

@@ -11,6 +11,7 @@ from qiskit.quantum_info import SparsePauliOp, Statevector
 from qiskit_ibm_runtime.fake_provider import FakeFractionalBackend, FakeManilaV2
 
 from qshift.executors.qiskit import quantum_program
+from qshift.executors.qiskit.mitigation import Mitigation
 from qshift.executors.qiskit.pub_results import REGISTER
 
 POINTS = np.array([[0.3, 1.1], [-2.0, 0.4], [0.0, np.pi]])
@@ -49,8 +50,12 @@ def sampler_pub(pub, shots):
     return measured, BindingsArray(data, shape=(points,)), shots
 
 
-def run(made, rng):
-    """Draws outcomes of a program from exact states, in the form of the Executor's results."""
+def run(made, rng, readout=None):
+    """Draws outcomes of a program from exact states, in the form of the Executor's results.
+
+    With `readout`, a qubit is read as 1 in place of 0, and as 0 in place of 1, with the two
+    probabilities that it gives for the qubit.
+    """
     data = []
     for circuit, arguments in made.items:
         repeats, points, _ = arguments.shape
@@ -62,7 +67,10 @@ def run(made, rng):
             bound = gates.assign_parameters(arguments[repeat, point])
             chances = Statevector(bound).probabilities(qubits)
             drawn = rng.choice(len(chances), made.shots, p=chances / chances.sum())
-            bits[repeat, point] = drawn[:, None] >> np.arange(len(qubits)) & 1
+            true = drawn[:, None] >> np.arange(len(qubits)) & 1
+            wrong = np.array([readout(qubit) if readout else (0, 0) for qubit in qubits])
+            missed = rng.random(true.shape) < wrong[np.arange(len(qubits)), true]
+            bits[repeat, point] = true ^ missed
         data.append({REGISTER: bits})
     return data
 
@@ -93,6 +101,72 @@ def test_results_are_those_of_the_states(backend):
         for outcome, chance in enumerate(chances):
             spread = np.sqrt(chance * (1 - chance) / 2000)
             assert abs(counts[row].get(outcome, 0) / 2000 - chance) < 5 * spread + 1e-12
+
+
+MITIGATED = {"resilience_level": 1, "twirling": {"num_randomizations": 8, "enable_measure": True}}
+
+
+@pytest.mark.parametrize("gates", [False, True])
+def test_mitigated_results_are_those_of_the_states(gates):
+    """With errors of the readout that are large, and differ between qubits and outcomes."""
+    backend, rng = FakeManilaV2(), np.random.default_rng(4)
+    first = estimator_pub(backend, 16_000)
+    pubs = [first, sampler_pub(first, 4000)]
+    twirling = MITIGATED["twirling"] | {"enable_gates": gates}
+    mitigation = Mitigation.of(MITIGATED | {"twirling": twirling})
+    made = quantum_program.program(pubs, backend.target, mitigation, seed=1)
+    data = run(made, rng, lambda qubit: (0.02 + 0.01 * qubit, 0.15 - 0.02 * qubit))
+    estimates, counts = quantum_program.results(data, made.recipe)
+    assert made.shots == 500 and len(made.items) == 8 * 6  # 4 bases, outcomes, calibration
+    assert np.shape(estimates) == (3, 4, 2)
+    far = 0.0
+    for point, (values, errors, raw, _) in zip(POINTS, estimates, strict=True):
+        state = Statevector(first[0].assign_parameters(dict(zip(("a", "b"), point, strict=True))))
+        truth = [np.real(state.expectation_value(each)) for each in first[1]]
+        assert (np.abs(values - truth) < 4.5 * errors).all() and errors.max() < 0.03
+        far = max(far, np.abs((raw - truth) / errors).max())
+    assert far > 6  # standard errors, without mitigation
+    # Outcomes of a Sampler are flipped back, and have symmetric errors.
+    assert [sum(each.values()) for each in counts] == [4000] * 3
+    where = first[0].layout.final_index_layout()[:2]
+    state = Statevector(first[0].assign_parameters(dict(zip(("a", "b"), POINTS[0], strict=True))))
+    wrong = 0.085 - 0.005 * np.array(where)
+    one = np.array([[1 - p, p] for p in wrong])
+    spread = np.einsum("ab,cd->acbd", *[np.array([[a, b], [b, a]]) for a, b in one[::-1]])
+    expected = spread.reshape(4, 4) @ state.probabilities(where)
+    found = np.array([counts[0].get(outcome, 0) for outcome in range(4)]) / 4000
+    np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_mitigated_outcomes_that_do_not_fit_have_no_results():
+    backend, rng = FakeManilaV2(), np.random.default_rng(5)
+    pub = estimator_pub(backend, 64)
+    made = quantum_program.program([pub], backend.target, Mitigation.of(MITIGATED), seed=1)
+    data = run(made, rng)
+
+    def sizes(data):
+        return [len(each) for each in quantum_program.results(data, made.recipe)]
+
+    assert sizes(data) == [3]
+    assert sizes(data[:-1]) == [0] and sizes(data[: len(data) // 2]) == [0]
+    for place in (0, -1):
+        other = list(data)
+        other[place] = {REGISTER: data[place][REGISTER][..., :0]}
+        assert sizes(other) == [0]
+        other[place] = {REGISTER: np.concatenate([data[place][REGISTER]] * 2, axis=-1)}
+        assert sizes(other) == [0]
+
+
+def test_seeded_programs_have_the_same_variants():
+    backend = FakeManilaV2()
+    pub = estimator_pub(backend, 64)
+    options = {"twirling": {"enable_gates": True, "num_randomizations": 4}}
+
+    def made(seed):
+        found = quantum_program.program([pub], backend.target, Mitigation.of(options), seed)
+        return [item.circuit for item in found.items]
+
+    assert made(3) == made(3) != made(4)
 
 
 def test_errors_hold_what_words_of_a_basis_have_in_common():

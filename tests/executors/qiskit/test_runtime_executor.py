@@ -52,10 +52,13 @@ def test_what_is_together():
     assert together == [(100, 100)] * 3 + [(100_001, 100_001)]
     assert runtime.kinds(pubs, {"resilience_level": 0, "twirling": {}}) == together
     mitigated = runtime.kinds(pubs, {"resilience_level": 1})
-    assert mitigated[0] == (("estimator", 100), 0) and mitigated[2] == (("estimator", 300), 0)
-    assert mitigated[1] == (300, 300)
-    twirled = runtime.kinds(pubs, {"twirling": {"enable_gates": True}})
-    assert len(set(twirled)) == 4 and {rows for _, rows in twirled} == {0}
+    # Two variants of 50, six of 50, and 300 and 100,001 outcomes that are not twirled.
+    assert mitigated == [(50, 50)] * 3 + [(100_001, 100_001)]
+    extrapolated = runtime.kinds(pubs, {"resilience_level": 2})
+    assert extrapolated[0] == (("estimator", 100), 0)
+    assert extrapolated[2] == (("estimator", 300), 0) and extrapolated[1] == (300, 300)
+    decoupled = runtime.kinds(pubs, {"dynamical_decoupling": {"enable": True}})
+    assert len(set(decoupled)) == 4 and {rows for _, rows in decoupled} == {0}
 
 
 def test_one_job_has_all_that_a_batch_measures(loopback, tracker):
@@ -80,11 +83,29 @@ def test_seeds_repeat_samples(loopback):
 
 @pytest.mark.parametrize(
     "options",
-    [{"resilience_level": 1}, {"twirling": {"enable_gates": True, "enable_measure": True}}],
+    [{"resilience_level": 1}, {"twirling": {"enable_gates": True, "num_randomizations": 2}}],
     ids=["readout", "twirling"],
 )
-def test_mitigation_is_the_clients(loopback, options):
+def test_mitigated_readout_is_in_the_same_job(loopback, tracker, options):
     """Readout errors of FakeManilaV2 move the first value by about 0.06."""
+    found, _ = values("ibm_manila", **options)
+    exact = qml.QNode(circuit, qml.device("default.qubit"))(np.array(X))
+    assert abs(found[0] - exact[0]) < 0.04
+    jobs = loopback.jobs()
+    assert {job["role"] for job in jobs} == {None} and len(jobs) == 2
+    seconds = sum(job["usage"]["seconds"] for job in jobs)
+    assert seconds == pytest.approx(tracker.totals["shots"] * 250e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"resilience_level": 2},
+        {"dynamical_decoupling": {"enable": True}, "twirling": {"enable_measure": True}},
+    ],
+    ids=["extrapolation", "decoupling"],
+)
+def test_other_mitigation_is_the_clients(loopback, options):
     found, _ = values("ibm_manila", **options)
     exact = qml.QNode(circuit, qml.device("default.qubit"))(np.array(X))
     assert abs(found[0] - exact[0]) < 0.08
@@ -94,7 +115,11 @@ def test_mitigation_is_the_clients(loopback, options):
     assert ("sampler_v2" in roles) == ("twirling" in options)
 
 
-@pytest.mark.parametrize("options", [{}, {"resilience_level": 1}], ids=["plain", "mitigated"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"resilience_level": 1}, {"resilience_level": 2}],
+    ids=["plain", "mitigated", "clients"],
+)
 def test_results_that_do_not_fit_are_a_job_error(loopback, options):
     loopback.faults({"kind": "short"})
     device = EstimatorDevice(backend="ibm:ibm_ideal", ledger=False, **options)
@@ -123,3 +148,4 @@ def test_nothing_is_deprecated(loopback):
         warnings.simplefilter("error", DeprecationWarning)
         values("ibm_ideal")
         values("ibm_ideal", resilience_level=1, max_time=60)
+        values("ibm_ideal", resilience_level=2)

@@ -4,6 +4,7 @@ import pytest
 
 from qshift.errors import ServiceError
 from qshift.executors.qiskit import qiskit_internals, runtime_primitives
+from qshift.executors.qiskit.service import ServiceTarget
 
 pytestmark = pytest.mark.skipif(
     qiskit_internals.submit is not runtime_primitives.submit, reason="a newer client"
@@ -13,7 +14,9 @@ pytestmark = pytest.mark.skipif(
 def test_what_is_together():
     pubs = [("estimator", 100), ("sampler", 100), ("estimator", 300), ("estimator", 0)]
     shots = ("estimator", False), 0
-    assert runtime_primitives.kinds(pubs, {}) == [
+    assert qiskit_internals.kinds is None
+    target = object.__new__(ServiceTarget)  # of no service: only the client decides
+    assert target.kinds(pubs) == [
         shots,
         (("sampler", False), 0),
         shots,

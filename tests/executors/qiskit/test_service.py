@@ -105,7 +105,7 @@ def test_one_transpilation_and_one_job_for_all_orders(loopback, tracker):
     qnode = qshift.qnode(ibm(), seed=1)(layered)
     plan = qnode.plan(THETA, order=2)
     executions = plan.circuits * 1000
-    if qiskit_internals.mitigates("estimator", {}):
+    if qiskit_internals.own_mitigation({}) is None:
         # In 16 twirled circuits of 64, and in each job 32 of them to learn the readout.
         executions = plan.circuits * 16 * 64 + plan.jobs * 32 * 64
     assert plan.seconds == pytest.approx(2 * plan.jobs + executions * 250e-6, rel=0.1)

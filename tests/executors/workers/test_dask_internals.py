@@ -1,5 +1,8 @@
 """Dask: clusters, clients and their executors as workers."""
 
+import time
+from concurrent.futures import BrokenExecutor
+
 import numpy as np
 import pennylane as qml
 import pytest
@@ -20,21 +23,23 @@ def everything_goes_out(monkeypatch):
     monkeypatch.setattr(dispatch, "_WORTH_STARTING", 0.0)
 
 
+def threads(count, **settings):
+    """Returns a cluster in threads of this process."""
+    return distributed.LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        processes=False,
+        # Otherwise Dask asks for this machine's address by way of another one.
+        protocol="tcp://",
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        **settings,
+    )
+
+
 @pytest.fixture(scope="module")
 def client():
-    """A cluster in threads of this process."""
-    with (
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=False,
-            # Otherwise Dask asks for this machine's address by way of another one.
-            protocol="tcp://",
-            host="127.0.0.1",
-            dashboard_address=None,
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
+    with threads(2) as cluster, distributed.Client(cluster, set_as_default=False) as client:
         yield client
 
 
@@ -85,6 +90,39 @@ def test_an_address_without_a_scheduler_is_an_error():
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
         with pytest.raises(WorkerError, match="no scheduler answers there.*dask scheduler"):
             Workers("tcp://127.0.0.1:1").start()
+
+
+def test_a_scheduler_that_was_lost_is_looked_for_again():
+    import dask
+
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        with threads(1) as cluster:
+            address = cluster.scheduler_address
+            workers = Workers(address)
+            (lane,) = workers.start()
+        end = time.monotonic() + 60
+        while not lane.is_over and time.monotonic() < end:
+            time.sleep(0.05)
+        # What is still with the lost one hears of it, without a wait.
+        with pytest.raises(BrokenExecutor, match="is closed"):
+            lane.submit(eval, "0", name="late")
+        assert lane.hands([]) >= 1
+        with pytest.raises(WorkerError, match="no scheduler answers there"):
+            workers.start()
+        with threads(1, scheduler_port=int(address.rpartition(":")[2])):
+            try:
+                for one, other in zip(runs(workers), runs(None), strict=True):
+                    np.testing.assert_array_equal(one, other)
+                assert workers.start() != (lane,)
+            finally:
+                workers.close()
+
+
+def test_a_client_that_was_closed_is_an_error(client):
+    with distributed.Client(client.scheduler.address, set_as_default=False) as other:
+        pass
+    with pytest.raises(WorkerError, match="Client.* is closed. Give a client that is not"):
+        Workers(other).start()
 
 
 @pytest.mark.one_in(4)

@@ -111,7 +111,7 @@ class Pool:
         if len(arguments) == 2 and isinstance(arguments[1], dict) and "task" in arguments[1]:
             task = self.change(pickle.loads(arguments[1]["task"]))
             self.tasks.append(task)
-            arguments = arguments[0], {"task": pickle.dumps(task)}
+            arguments = arguments[0], arguments[1] | {"task": pickle.dumps(task)}
         return self.pool.submit(function, *arguments)
 
 
@@ -132,7 +132,7 @@ def test_a_circuit_is_sent_to_those_that_lack_it(tmp_path):
 class Lane:
     """Stands for a process: a thread, of which each submission may be lost."""
 
-    is_own = True
+    is_own, is_over = True, False
 
     def __init__(self, lost=lambda count: False):
         self.pool, self.has, self.lost = Pool(1), set(), lost
@@ -203,13 +203,10 @@ class Older(Pool):
     def submit(self, function, *arguments):
         if len(arguments) != 2:
             return self.pool.submit(function, *arguments)
-        task = pickle.loads(arguments[1]["task"])
-        there = task.versions | {"numpy": "1.0"}
-        task = pickle.dumps(task._replace(versions=there))
-        return self.pool.submit(self.answered, there, function, arguments[0], {"task": task})
-
-    def answered(self, there, function, *arguments):
-        return pickle.dumps(pickle.loads(function(*arguments))._replace(content=there))
+        code, sent = arguments
+        # What is sent has the newer one, so that the worker compares two that differ.
+        sent = sent | {"versions": sent["versions"] | {"numpy": "99.0"}}
+        return self.pool.submit(lambda: function(code, sent) | {"numpy": "1.0"})
 
 
 def test_a_worker_with_another_version_runs_nothing(tmp_path):

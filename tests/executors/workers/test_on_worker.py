@@ -1,6 +1,9 @@
 """What runs on a worker."""
 
+import os
 import pickle
+import subprocess
+import sys
 from dataclasses import fields
 from fractions import Fraction
 
@@ -33,9 +36,9 @@ def unsendable(*_):
     raise Unsendable("this", "that")
 
 
-def answered(key, shared=None, *arguments, **changes):
-    task = Task(versions.own(), key, shared, arguments)._replace(**changes)
-    return pickle.loads(eval(RUN, {"task": pickle.dumps(task)}))
+def answered(key, shared=None, *arguments):
+    task = pickle.dumps(Task(key, shared, arguments))
+    return pickle.loads(eval(RUN, {"task": task, "versions": dict(versions.own())}))
 
 
 def test_what_is_shared_is_kept():
@@ -54,11 +57,18 @@ def test_errors_come_back():
     assert str(answer.content) == "Unsendable: this and that"
 
 
-def test_another_version_loads_nothing():
-    answer = answered(b"d", b"no pickle", versions={"qshift": "9"})
-    assert answer.kind == "differs" and answer.content == versions.own()
-    with pytest.raises(WorkerError, match="The worker .*process"):
-        versions.require_equal({**answer.content, "numpy": "1"}, answer.where)
+def test_a_worker_with_other_versions_looks_at_nothing():
+    found = eval(RUN, {"task": b"no pickle", "versions": versions.own() | {"qshift": "9"}})
+    where = found.pop("where")
+    assert found == versions.own() and where.endswith(f", process {os.getpid()},")
+
+
+def test_a_worker_without_qshift_says_so():
+    sent = {"task": b"no pickle", "versions": dict(versions.own())}
+    command = [sys.executable, "-I", "-S", "-c", f"print(eval({RUN!r}, {sent!r}))"]
+    found = eval(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    with pytest.raises(WorkerError, match=r"The worker .*, process \d+, has no qshift, no pennyl"):
+        versions.require_equal(found, found["where"])
 
 
 def test_workers_stay_at_home():

@@ -58,6 +58,13 @@ def test_workers_that_end_at_once_are_an_error_with_a_way_out():
         Workers(pool).start()
 
 
+def test_a_pool_that_was_shut_down_is_an_error():
+    with ThreadPoolExecutor(1) as pool:
+        pass
+    with pytest.raises(WorkerError, match="take no tasks .*after shutdown.*Give others"):
+        Workers(pool).start()
+
+
 def is_alive(process):
     try:
         os.kill(process, 0)
@@ -104,6 +111,17 @@ input()
 
 @pytest.mark.one_in(3)
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads /proc")
+@pytest.mark.parametrize("count, threads", [(1, "4"), (2, "2"), (3, "1"), (9, "1")])
+def test_processes_start_no_more_threads_than_there_are_cores(count, threads, monkeypatch):
+    monkeypatch.setattr(pools.cores, "available", lambda: 4)
+    monkeypatch.setattr(pools, "_greeted", lambda lanes: 0.0)  # all but one never start
+    workers = Workers(count)
+    *_, lane = workers.start()
+    ask = "__import__('os').environ['OMP_NUM_THREADS']"
+    assert lane.submit(eval, ask, name="").result() == threads
+    workers.close()
+
+
 def test_processes_end_when_their_owner_is_killed():
     command = [sys.executable, "-c", ORPHAN]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:

@@ -201,11 +201,23 @@ def test_what_has_no_errors_is_refused_before_anything_runs(threads, restored):
         shared.estimates(circuit, points_of(circuit), Call(1))
 
 
-def test_no_workers_are_this_process():
-    for given in (None, 0):
-        device = qml.device("lightning.qubit", wires=3)
-        device.qshift_workers = given if given is None else Workers(given)
-        assert not isinstance(registry.executor(device, 7), WorkersExecutor)
+@pytest.mark.parametrize("shots", [None, 100])
+def test_no_workers_are_this_process(shots, monkeypatch):
+    monkeypatch.setattr(Workers, "start", lambda self: pytest.fail("workers start"))
+    circuit, found = several(shots), []
+    for each in (None, Workers(0)):
+        shared = executor("lightning.qubit", each)
+        assert isinstance(shared, WorkersExecutor) == (each is not None)
+        found.append(shared(circuit, points_of(circuit), Call(1)))
+    np.testing.assert_array_equal(*found)
+
+
+def test_no_workers_take_what_cannot_be_pickled():
+    device = qml.device("lightning.qubit", wires=3)
+    device.open, device.qshift_workers = (each for each in "ab"), Workers(0)
+    circuit = several()
+    found = registry.executor(device)(circuit, points_of(circuit))
+    np.testing.assert_array_equal(found, executor("lightning.qubit")(circuit, points_of(circuit)))
 
 
 @pytest.mark.parametrize("shots", [None, 100])
@@ -246,11 +258,14 @@ def test_samples_without_a_seed_are_fresh_and_independent(threads):
 
 def test_samples_follow_from_the_seed_of_a_device_for_any_number_of_workers(threads, processes):
     circuit, found = several(100), []
-    for each in (threads, processes):
+    for each in (Workers(0), threads, processes):
         device = qml.device("default.qubit", wires=3, seed=11)
         device.qshift_workers = each
-        found.append(registry.executor(device, None)(circuit, points_of(circuit)))
-    np.testing.assert_array_equal(*found)
+        runner = registry.executor(device, None)
+        found.append([runner(circuit, points_of(circuit)) for _ in range(2)])
+    assert (found[0][0] != found[0][1]).any()
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
 
 
 class Unseeded(OwnExecutor):

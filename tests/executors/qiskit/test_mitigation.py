@@ -1,0 +1,128 @@
+"""What options ask for, in the words of IBM's primitives."""
+
+import re
+
+import pytest
+
+from qshift.errors import OptionError
+from qshift.executors.qiskit.mitigation import NONE, Mitigation, elsewhere, level_of
+
+BOTH = frozenset({"estimator", "sampler"})
+ONE = frozenset({"estimator"})
+
+
+@pytest.mark.parametrize(
+    "options, readout, gates, measurements",
+    [
+        ({}, False, (), ()),
+        ({"resilience_level": 0}, False, (), ()),
+        ({"environment": {"log_level": "INFO"}}, False, (), ()),
+        ({"resilience_level": 1}, True, (), ONE),
+        ({"resilience_level": 2, "resilience": {"zne_mitigation": False}}, True, ONE, ONE),
+        ({"resilience": {"measure_mitigation": True}}, True, (), ONE),
+        ({"resilience": {"measure_mitigation": False}}, False, (), ONE),
+        ({"resilience_level": 0, "resilience": {"measure_mitigation": True}}, True, (), ONE),
+        ({"twirling": {"enable_gates": True}}, True, BOTH, ONE),  # IBM's default level is 1
+        ({"resilience_level": 0, "twirling": {"enable_gates": True}}, False, BOTH, ()),
+        ({"resilience_level": 0, "twirling": {"enable_measure": True}}, False, (), BOTH),
+        ({"resilience_level": 1, "twirling": {"enable_measure": True}}, True, (), BOTH),
+    ],
+)
+def test_what_options_ask_for(options, readout, gates, measurements):
+    found = Mitigation.of(options)
+    assert found.readout is readout
+    assert found.gates == set(gates) and found.measurements == set(measurements)
+    assert bool(found) is bool(gates or measurements)
+    assert not elsewhere(options)
+
+
+@pytest.mark.parametrize(
+    "options, key, reason",
+    [
+        (
+            {"resilience_level": 1, "twirling": {"enable_measure": False}},
+            "twirling.enable_measure",
+            "have to be twirled where readout errors are mitigated",
+        ),
+        (
+            {"resilience_level": 0, "twirling": {"num_randomizations": 3}},
+            "twirling.num_randomizations",
+            "nothing to twirl",
+        ),
+        (
+            {"twirling": {"num_randomizations": 3, "shots_per_randomization": 5}},
+            "twirling.shots_per_randomization",
+            "shots= says how many",
+        ),
+        (
+            {
+                "resilience_level": 0,
+                "resilience": {"measure_noise_learning": {"num_randomizations": 3}},
+            },
+            "resilience.measure_noise_learning",
+            "no readout errors are mitigated",
+        ),
+    ],
+)
+def test_options_that_exclude_each_other(options, key, reason):
+    with pytest.raises(OptionError, match=re.escape(reason)) as caught:
+        Mitigation.of(options)
+    assert caught.value.option == key
+
+
+@pytest.mark.parametrize(
+    "options, names",
+    [
+        ({"resilience_level": 2}, ["resilience_level"]),
+        ({"resilience": {"zne_mitigation": True}}, ["resilience.zne_mitigation"]),
+        ({"resilience": {"pec_mitigation": True}}, ["resilience.pec_mitigation"]),
+        ({"resilience": {"zne": {"noise_factors": [1, 3]}}}, ["resilience.zne"]),
+        ({"dynamical_decoupling": {"enable": True}}, ["dynamical_decoupling"]),
+        ({"dynamical_decoupling": {"sequence_type": "XY4"}}, ["dynamical_decoupling"]),
+        ({"dynamical_decoupling": {"enable": False}}, []),
+        ({"twirling": {"group": "local_c1"}}, ["twirling.group"]),
+        ({"twirling": {"strategy": "all"}}, ["twirling.strategy"]),
+        ({"twirling": {"strategy": "active", "group": "pauli"}}, []),
+    ],
+)
+def test_what_only_ibm_does_is_named(options, names):
+    assert elsewhere(options) == names
+
+
+def test_without_a_level_ibms_default_holds_where_a_table_is_given():
+    assert level_of({}) == level_of({"resilience": {}}) == 0
+    assert level_of({"twirling": {"enable_gates": True}}) == 1
+    assert level_of({"twirling": {"enable_gates": True}, "resilience_level": 0}) == 0
+
+
+@pytest.mark.parametrize(
+    "twirling, shots, number, size",
+    [
+        ({}, 1, 2, 1),
+        ({}, 300, 6, 50),
+        ({}, 1000, 8, 125),
+        ({}, 100_000, 8, 12_500),
+        ({"enable_gates": True}, 1000, 16, 63),
+        ({"enable_gates": True}, 100_000, 32, 3125),
+        ({"num_randomizations": 5}, 1000, 5, 200),
+        ({"num_randomizations": 5}, 3, 3, 1),
+        ({"shots_per_randomization": 300}, 1000, 4, 300),
+    ],
+)
+def test_variants_have_the_shots_together(twirling, shots, number, size):
+    found = Mitigation.of({"resilience_level": 1, "twirling": twirling})
+    assert found.variants("estimator", shots) == (number, size)
+    own = (number, size) if twirling.get("enable_gates") else (1, shots)
+    assert found.variants("sampler", shots) == own
+    calibration = found.calibrating(shots)
+    assert calibration[0] == number and calibration[0] * calibration[1] >= max(shots, 1024)
+
+
+def test_the_calibration_may_be_chosen():
+    learning = {"num_randomizations": 7, "shots_per_randomization": 11}
+    options = {"resilience": {"measure_mitigation": True, "measure_noise_learning": learning}}
+    assert Mitigation.of(options).calibrating(5000) == (7, 11)
+    assert Mitigation.of({"twirling": {"enable_gates": True}, "resilience_level": 0}).calibrating(
+        5000
+    ) == (0, 0)
+    assert NONE.calibrating(100) == (0, 0) and NONE.variants("estimator", 100) == (1, 100)
