@@ -69,8 +69,9 @@ class SampledTable(Table):
         self._draw = Drawing(shots, values, errors, chance, numbers, of_one)
         self._shots, self._bases, self._observed = shots, bases, observed
         self._variances = np.empty((0, len(parameters), errors)) if errors else None
-        # The shots that a value, and each further point, gets if gradients follow.
-        self._later: tuple[float, float] | None = None
+        # If gradients follow: the shots of the value and of all, the number of other points, and
+        # how many of these were run.
+        self._later: tuple[float, float, int, int] | None = None
         # The shots of the points, as they were planned.
         self._sampled = np.empty((0, len(parameters), 1))
 
@@ -154,8 +155,7 @@ class SampledTable(Table):
             step = self._node.step(((), *indices))
             if step.shots is not None and () in step.new_points and len(step.new_points) > 1:
                 value = float(step.shots[step.new_points.index(())])
-                others = float(step.shots.sum()) - value
-                self._later = value, others / (len(step.new_points) - 1)
+                self._later = value, float(step.shots.sum()), len(step.new_points) - 1, 0
 
     def pulled(
         self,
@@ -187,10 +187,15 @@ class SampledTable(Table):
         importance = sums.importance(step.coefficients)[-new:].reshape(new * rows, count)
         roots = np.sqrt(importance.sum(axis=1))
         used = np.flatnonzero(roots)
-        weighted = int((roots.reshape(new, rows) > 0).any(axis=0).sum())
-        later = self._later if lower == ((),) else None
-        per_row = new * later[1] if later else float(step.shots.sum())
-        wanted = roots[used] * (weighted * shots.number * per_row / max(roots.sum(), 1e-300))
+        budget = np.full(rows, shots.number * step.shots.sum())  # of each row
+        if self._later and lower == ((),):
+            value, both, others, before = self._later
+            rest, after = shots.number * both - self._sampled[0, :, 0], before + new
+            # In whole numbers, so that the shots of all parts of a gradient add up.
+            marks = [np.floor(np.round(rest * n / others, 6)) for n in (before, after)]
+            budget, self._later = marks[1] - marks[0], (value, both, others, after)
+        in_all = budget[(roots.reshape(new, rows) > 0).any(axis=0)].sum()
+        wanted = roots[used] * (in_all / max(roots.sum(), 1e-300))
         if shots.least > LEAST and shots.are_too_few(wanted.sum(), len(used)):
             return None
         values = np.zeros((new * rows, count))
