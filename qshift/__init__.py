@@ -32,6 +32,7 @@ _HOME = {
     "device": "api.profiles",
     "shift_rule": "rules.shift_rule",
     "ShiftRule": "rules.shift_rule",
+    "Seconds": "rules.seconds",
     "Shots": "rules.shots",
     "Tracker": "tracker",
     "param_shift": "pennylane.transforms",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from qshift.optimize.minimize import minimize as minimize
     from qshift.pennylane.transforms import param_shift as param_shift
     from qshift.pennylane.transforms import param_shift_hessian as param_shift_hessian
+    from qshift.rules.seconds import Seconds as Seconds
     from qshift.rules.shift_rule import ShiftRule as ShiftRule
     from qshift.rules.shift_rule import shift_rule as shift_rule
     from qshift.rules.shots import Shots as Shots

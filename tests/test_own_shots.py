@@ -1,8 +1,11 @@
 """Each circuit its own number of shots: contract of the executors that allot them, and proof by
 sampling that the errors are those that were planned."""
 
+import copy
+import pickle
 from dataclasses import replace
 
+import cloudpickle
 import numpy as np
 import pennylane as qml
 import pytest
@@ -15,6 +18,11 @@ from qshift.executors import registry
 from qshift.executors.executor import Call
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.qiskit.device import EstimatorDevice
+
+
+def pickled(node):
+    return pickle.loads(cloudpickle.dumps(node))
+
 
 ALLOTTING = {
     "simulator": lambda seed: registry.executor(qml.device("lightning.qubit", wires=3), seed),
@@ -164,6 +172,66 @@ def test_a_total_for_each_batch(tracker):
     assert tracker.totals["shots"] == 50
 
 
+@pytest.mark.parametrize("copied", [lambda node: node, copy.copy, pickled])
+def test_set_shots_with_the_number_of_the_total(copied, tracker):
+    """It is one for each circuit, as any other number is, and stays so in copies."""
+    node = qshift.QNode(
+        rotations(2), qshift.device("simulator"), shots=qshift.Shots(total=300, pilot=0)
+    )
+    x = tf.constant(POINT[:2])
+    each = copied(qml.set_shots(node, 300))
+    assert each.plan(x).shots == 5 * 300 and node.plan(x).together.shots == 300
+    qshift.derivatives(each, x)
+    assert tracker.totals["shots"] == 5 * 300
+    tracker.reset()
+    qshift.derivatives(copied(each.update(objective="circuits")), x)
+    assert tracker.totals["shots"] == 5 * 300
+    tracker.reset()
+    qshift.derivatives(copied(qml.set_shots(each, qshift.Shots(total=200))), x)
+    assert tracker.totals["shots"] == 200
+    tracker.reset()
+    qshift.derivatives(node, x)
+    assert tracker.totals["shots"] == 300
+    assert qml.set_shots(node, None).shots.total_shots is None
+
+
+def test_a_plan_says_what_one_batch_takes(tracker):
+    node = qshift.QNode(
+        rotations(2), qshift.device("simulator"), shots=qshift.Shots(total=3000, pilot=0)
+    )
+    x = tf.constant(POINT[:2])
+    plan = node.plan(x, order=2)
+    qshift.derivatives(node, x, order=2)
+    together = plan.together
+    assert together.shots == tracker.totals["shots"] == 3000
+    assert together.circuits == tracker.totals["circuits"]
+    assert together.batches == tracker.totals["batches"] == 1
+    assert plan.shots == 9000  # of nested tapes, a batch for each order
+    assert "together" in str(plan) and "together" in plan._repr_html_()
+    assert plan.to_dict()["together"]["shots"] == 3000
+    # Of other shots, what one batch takes is the sum.
+    plain = node.update(shots=100).plan(x, order=2)
+    assert plain.together is None and "together" not in plain.to_dict()
+
+
+@pytest.mark.parametrize("total, drawn", [(1000, 999), (1001, 999), (1002, 1002), (2, 3)])
+def test_a_total_of_samples_in_three_bases(total, drawn, tracker):
+    """All circuits draw the same shots in each basis: a total is rounded down to a multiple."""
+
+    def circuit(x):
+        qml.RX(x[0], wires=0)
+        qml.RY(x[1], wires=0)
+        return qml.expval(qml.X(0)), qml.expval(qml.Y(0)), qml.expval(qml.Z(0))
+
+    node = qshift.QNode(circuit, qshift.device("simulator"), shots=qshift.Shots(total=total))
+    with tf.GradientTape() as tape:
+        x = tf.Variable([0.4, 0.3], dtype=tf.float64)
+        value = tf.add_n(node(x))
+    assert tracker.totals["shots"] == drawn
+    tape.gradient(value, x)
+    assert tracker.totals["shots"] == 2 * drawn == node.plan(x).shots
+
+
 def order_by_order(node, x):
     """Value, gradient and Hessian by nested tapes, one after the other."""
     with tf.GradientTape() as outer:
@@ -247,6 +315,50 @@ def test_fewer_shots_than_circuits(tracker):
     assert cost < 1.1 * 162.49  # what the plan costs with these variances
     means, errors = samples.mean(axis=0), samples.std(axis=0) / np.sqrt(len(samples))
     assert (np.abs(means - exact) < 5 * errors).all()
+
+
+CONSTANT = {
+    "simulator": lambda: qshift.device("simulator"),
+    "default.qubit": lambda: qml.device("default.qubit"),
+    "default.mixed": lambda: qml.device("default.mixed", wires=2),
+    "lightning": lambda: qml.device("lightning.qubit", wires=2),
+    "aer": lambda: EstimatorDevice(2, "aer", seed=1),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_a_constant_in_the_observable_needs_no_samples(name):
+    """Of fewer shots than circuits, the deviations with a constant of 100 are those without."""
+
+    def made(constant):
+        def circuit(x):
+            qml.RX(x[..., 0], wires=0)
+            qml.RY(x[..., 1], wires=1)
+            return qml.expval(constant * qml.I(0) + qml.Z(0) @ qml.Z(1))
+
+        embedded = name not in ("default.qubit", "lightning")
+        shots = qshift.Shots(total=4)
+        return qshift.QNode(circuit, CONSTANT[name](), shots=shots, seed=2, embedded=embedded)
+
+    x = tf.constant(np.tile([0.4, 1.1], (40, 1)))
+    spreads = []
+    for constant in (0.0, 100.0):
+        value, gradient = qshift.derivatives(made(constant), x, partials=[(), (0,)], batched=0)
+        assert abs(np.mean(value) - constant - np.cos(0.4) * np.cos(1.1)) < 1.0
+        spreads.append([np.std(value), *np.std(gradient, axis=0)])
+    np.testing.assert_allclose(*spreads, rtol=0.6)
+
+
+def test_probabilities_that_are_chosen_add_up_to_one():
+    def circuit(x):
+        qml.RX(x[0], wires=0)
+        qml.RY(x[1], wires=1)
+        return qml.probs(wires=[0, 1])
+
+    node = qshift.QNode(circuit, qshift.device("simulator"), shots=qshift.Shots(total=3), seed=1)
+    for _ in range(20):
+        value, gradient = qshift.derivatives(node, tf.constant([0.4, 1.1], tf.float64))
+        assert abs(np.sum(value) - 1) < 1e-12 and np.abs(np.sum(gradient, axis=0)).max() < 1e-12
 
 
 def test_an_error_that_is_wanted(tracker):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from pennylane.wires import Wires
 
 from qshift.autodiff.angles import Angles
 from qshift.autodiff.calls import EvaluatedCalls
+from qshift.autodiff.direct import Direct
 from qshift.autodiff.evaluation import Evaluation
 from qshift.autodiff.layout import batch_size, parts
 from qshift.autodiff.program import Program
@@ -27,10 +29,11 @@ from qshift.circuits.compiler import Compiled, Compiler
 from qshift.circuits.shared_angles import Joint, Spread, join
 from qshift.errors import UnsupportedError
 from qshift.executors.executor import Executor
-from qshift.executors.variances import of_one_shot
+from qshift.executors.variances import constants, of_one_shot
 from qshift.forks import Lock
 from qshift.rules.cost import Plan
 from qshift.rules.planner import Axes, indices_along
+from qshift.rules.seconds import Seconds
 from qshift.rules.shots import LEAST, PILOT, Shots
 from qshift.tensorflow_internals import could_record
 from qshift.tensors import constant, is_tensor
@@ -103,7 +106,7 @@ class Preparation:
         executor: Executor,
         device_wires: Wires | None,
         diff_method: str,
-        objective: str | None,
+        objective: str | Seconds | None,
         wanted: Wanted,
         is_seeded: bool,
         shots: Shots | None = None,
@@ -119,6 +122,14 @@ class Preparation:
         self._wanted, self._is_seeded = wanted, is_seeded
         self._shots = shots
         self._lock = Lock()
+
+    def with_shots(self, shots: Shots | None) -> Preparation:
+        """Returns the same for a qnode whose shots are spread in another way."""
+        if shots == self._shots:
+            return self
+        other = copy.copy(self)
+        other._shots, other.programs, other._lock = shots, LRUCache(256), Lock()
+        return other
 
     def __call__(
         self, tape: QuantumScript, dtype: tf.DType, arguments: tuple, request: Request
@@ -167,7 +178,7 @@ class Preparation:
         # Where devices give first derivatives, one order less comes from shifted circuits.
         shifts = order - self._is_adjoint(compiled.circuit) if order > 1 else order
         run = compiled.circuit
-        steady = self._objective_of(run) == "shots" and self._spread_of(run) == "equal"
+        steady = self._is_for("shots", run) and self._spread_of(run) == "equal"
         circuit: Any = join(run, names, shifts, steady)
         if circuit is not compiled.circuit:
             # An angle that is a multiple of another one is moved with it, from its own value.
@@ -204,6 +215,7 @@ class Preparation:
                 name=b"" if self.executor.seed is None else run.name,
                 numbers=self.executor.numbers,
                 bases=self.executor.bases(run) if spread == "batch" else 1,
+                constants=constants(run) if shots.total else 0.0,
                 of_one=of_one,
             )
             settings |= {"spread": spread, "sampled": sampled, "pilot": bool(shots.pilot)}
@@ -216,14 +228,18 @@ class Preparation:
             and run.num_values > 1
             and self.executor.pulls_back(run)
         )
-        told = reproducible, plain, pulls_back, weighs, steers
-        return Program(circuit, columns, active, start, self.calls, *told)
+        exact = not run.shots and run.is_finite and circuit is run and not ahead
+        direct = Direct(circuit, executor) if exact and adjoint and circuit.has_rules else None
+        settings = {"plain": plain, "pulls_back": pulls_back, "direct": direct}
+        settings |= {"weighs": weighs, "steers": steers}
+        return Program(circuit, columns, active, start, self.calls, reproducible, **settings)
 
     def _weighs(self, spread: str | None) -> str:
         """Returns where shots are spread by the weights of sums; see `Program`.
 
         Not with a seed: the same derivatives come from the same samples then, whatever they are
-        multiplied by. XX"""
+        multiplied by. In graphs, values and gradients stay one batch where batches are jobs.
+        """
         if spread not in ("own", "batch") or self._is_seeded:
             return ""
         return "eager" if self.executor.has_jobs else "everywhere"
@@ -239,13 +255,38 @@ class Preparation:
             return True
         return False
 
-    def _objective_of(self, circuit: Circuit) -> str:
-        return self._objective or ("shots" if circuit.shots else "circuits")
+    def _is_for(self, objective: str, circuit: Circuit) -> bool:
+        return (self._objective or ("shots" if circuit.shots else "circuits")) == objective
+
+    def _objective_of(self, circuit: Circuit) -> str | float:
+        """Returns the objective of a circuit's plans: a word, or how many shots, in the unit of a
+        plan's, take as long as a circuit.
+
+        Raises:
+            UnsupportedError: If the least time is wanted, and the device does not say what takes
+                how long.
+        """
+        given = self._objective
+        if not circuit.shots:
+            return "shots" if given == "shots" else "circuits"
+        if given != "seconds" and not isinstance(given, Seconds):
+            return given or "shots"
+        rates = given if isinstance(given, Seconds) else self.executor.rates(circuit)
+        if rates is None:
+            raise UnsupportedError(
+                f"objective='seconds': {self.executor.name} does not say how long circuits and "
+                "shots take. Give objective=qshift.Seconds(circuit=..., shot=...)."
+            )
+        spread = self._spread_of(circuit)
+        asked = self._spent(circuit, spread, self._of_one(circuit))
+        shots = asked.number * self.executor.bases(circuit)
+        times = 2 if asked.pilot else 1  # circuits are run twice
+        return times * rates.overhead / shots if rates.shot else "circuits"
 
     def _asked(self, circuit: Circuit) -> Shots:
         """Returns what shots a circuit that has shots was given."""
         number = circuit.shots.total_shots
-        # `qml.set_shots` may have replaced those of the qnode.
+        # A transform may have replaced those of the qnode.
         if self._shots is not None and self._shots.number == number:
             return self._shots
         return Shots(per_circuit=number)
@@ -268,7 +309,7 @@ class Preparation:
             )
         if asked.per_circuit is None:
             return "batch" if asked.error is None else "error"
-        if asked is not self._shots and self._objective_of(circuit) == "circuits":
+        if asked is not self._shots and self._is_for("circuits", circuit):
             return "equal"
         if self.executor.has_jobs and asked is not self._shots:
             return "equal"
@@ -365,4 +406,5 @@ class Preparation:
             alone=lambda circuits: self.executor.seconds_alone(run, circuits),
             besides=lambda circuits, shots: self.executor.besides(run, circuits, shots),
             shared=() if circuit is run else circuit.shared,
+            rates=self._objective if isinstance(self._objective, Seconds) else None,
         )

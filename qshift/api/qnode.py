@@ -49,6 +49,7 @@ from qshift.executors.registry import executor
 from qshift.forks import Lock
 from qshift.inputs import is_integer
 from qshift.rules.cost import Plan
+from qshift.rules.seconds import Seconds
 from qshift.rules.shots import Shots
 from qshift.tensors import as_argument, is_tensor
 
@@ -131,7 +132,10 @@ class QNode(BaseQNode):
         shots: Shots per circuit on the average, an int; a shot vector; or `qshift.Shots`, which
             says how they are spread. The device's if not given.
         objective: ``"circuits"`` (the default without shots): the fewest circuits; ``"shots"``
-            (the default with shots): the least variance for a number of shots (`planner`).
+            (the default with shots): the least variance for a number of shots; ``"seconds"``: the
+            least time to the same variance, with the device's QPU seconds, or
+            `qshift.Seconds`, which says how long a circuit and a shot take. Without shots these
+            two mean the fewest circuits.
         prefetch: Order up to which the derivatives' circuits are run together with the value, in
             one batch (on hardware, one job; with adjoint differentiation there are two batches,
             values and gradients). Or a list of partial derivatives by positions of arguments:
@@ -178,7 +182,7 @@ class QNode(BaseQNode):
         diff_method: str = "best",
         *,
         embedded: bool = True,
-        objective: str | None = None,
+        objective: str | Seconds | None = None,
         prefetch: int | Sequence[tuple[int, ...]] = 0,
         seed: int | None = None,
         **kwargs: Any,
@@ -279,6 +283,19 @@ class QNode(BaseQNode):
                 )
             set_shots(updated, self.shots)
         set_pipeline(updated, copy.copy(pipeline(self)))
+        return updated
+
+    def update_shots(self, shots: Any) -> QNode:
+        """Returns a QNode with other shots, as `qml.set_shots` does.
+
+        Args:
+            shots: A number for each circuit on the average, a shot vector, `qshift.Shots`, or None
+                for exact results.
+        """
+        asked = shots if isinstance(shots, Shots) else None
+        updated: QNode = super().update_shots(asked.number if asked else shots)
+        updated.settings = {**self.settings, "shots": shots}
+        updated.preparation = self.preparation.with_shots(asked)
         return updated
 
     # A quantum function is ordinary Python, which AutoGraph must not rewrite.

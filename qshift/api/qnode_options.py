@@ -10,6 +10,7 @@ import pennylane as qml
 from qshift.errors import UnsupportedError
 from qshift.inputs import is_integer
 from qshift.rules.planner import OBJECTIVES
+from qshift.rules.seconds import Seconds
 
 _INTERFACES = ("auto", "tf", "tensorflow", "tf-autograph", "tensorflow-autograph")
 _DIFF_METHODS = ("best", "shift", "parameter-shift", "adjoint")
@@ -72,7 +73,7 @@ def diff_method(given: str | Callable) -> str:
 
 def check(
     embedded: bool,
-    objective: str | None,
+    objective: str | Seconds | None,
     prefetch: int | Sequence[tuple[int, ...]],
     seed: Any,
     others: dict[str, Any],
@@ -95,8 +96,11 @@ def check(
             "embedded must be True, which runs circuits of default.qubit and lightning.qubit on "
             f"the embedded simulator, or False, which runs them on the device, got {embedded!r}."
         )
-    if objective is not None and objective not in OBJECTIVES:
-        raise ValueError(f"objective must be None or one of {OBJECTIVES}, got {objective!r}.")
+    words = *OBJECTIVES, "seconds"
+    if not isinstance(objective, Seconds | None) and objective not in words:
+        raise ValueError(
+            f"objective must be None, one of {words} or qshift.Seconds(...), got {objective!r}."
+        )
     for number in seed if isinstance(seed, list | tuple) and seed else [seed]:
         if number is not None and (not is_integer(number) or number < 0):
             raise ValueError(

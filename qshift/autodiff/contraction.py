@@ -146,6 +146,8 @@ class Pullback(Contraction):
 
     def needed(self, vector: Any) -> Needed:
         cotangent = np.asarray(vector)
+        if np.count_nonzero(cotangent) == cotangent.size > 0:  # nearly always
+            return Needed(self.upper, self._table, cotangent, self._lower)
         rows: Any = np.flatnonzero(cotangent.any(axis=(0, 1)))
         if len(rows) == len(self._lower):
             return Needed(self.upper, self._table, cotangent, self._lower)

@@ -8,8 +8,10 @@ average is unbiased, which that of all samples alike is not: a point whose first
 vary little gets few more. Where an error is wanted, the second batch is as large as that takes.
 
 Where there are fewer shots than points need, the points are chosen at random, with the chances that
-the plan's shots are for them. What is drawn at a point is divided by the number of shots that it
-gets on the average, and a point without shots counts as zero: the derivatives stay unbiased.
+the plan's shots are for them. Of what is drawn at a point, the difference from the value's constant
+is divided by the number of shots that the point gets on the average, and a point without shots has
+the constant: the derivatives stay unbiased. One random number decides about all points, in the
+order of the plan (systematic sampling), so that the points of each derivative get their share.
 """
 
 from __future__ import annotations
@@ -44,9 +46,11 @@ class Drawing:
         numbers: Which numbers of shots the device takes, see `qshift.rules.rounding`.
         of_one: Where an error is wanted, the typical and the largest variance of one outcome of
             each value, float64[M] each.
+        constants: float64[M], the parts of values that do not depend on the state, see
+            `qshift.executors.variances.constants`. They need no samples.
     """
 
-    __slots__ = ("_chance", "_count", "_errors", "_kind", "_of_one", "_shots")
+    __slots__ = ("_chance", "_constants", "_count", "_errors", "_kind", "_of_one", "_shots")
 
     def __init__(
         self,
@@ -56,9 +60,11 @@ class Drawing:
         chance: tuple[int | Sequence[int] | None, int, bytes],
         numbers: str = "any",
         of_one: tuple[np.ndarray, np.ndarray] | None = None,
+        constants: np.ndarray | float = 0.0,
     ) -> None:
         self._shots, self._count, self._errors = shots, count, errors
         self._chance, self._kind, self._of_one = chance, numbers, of_one
+        self._constants = constants
 
     def planned(self, wanted: np.ndarray, columns: int, batch: Sequence[int]) -> np.ndarray:
         """Returns numbers of shots float64[K, N], given those that are wanted, float64[K]; whole
@@ -137,6 +143,7 @@ class Drawing:
         average."""
         numbers = whole(planned, self._offsets(batch, planned.shape[1]), 0)
         values, variances = self._drawn(parameters, numbers, function)
+        values = values - self._constants
         planned = np.where(planned > 0, planned, 1.0)
         expected, times = planned[:, :, None], (numbers / planned)[:, :, None]
         # How much the numbers of shots vary. That those of neighbours vary together is left out.
@@ -144,7 +151,10 @@ class Drawing:
         squares = values**2
         if self._errors > self._count:
             squares = np.einsum("knm,knl->knml", values, values).reshape(variances.shape)
-        return times * values, times**2 * variances + times * chance * squares
+        finite = np.isfinite(parameters).all(axis=1).reshape(planned.shape)
+        values = self._constants + times * values
+        values[~finite] = np.nan  # also if none of it was run
+        return values, times**2 * variances + times * chance * squares
 
     def _in_two_batches(
         self,

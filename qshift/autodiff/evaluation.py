@@ -135,7 +135,7 @@ class Evaluation:
         circuit: The circuit to evaluate.
         executor: Runs the circuit.
         parameters: float64[N, P].
-        objective: ``"circuits"`` or ``"shots"``.
+        objective: As for `qshift.rules.sampled_plans.planner`.
         adjoint: Whether first derivatives come from the executor and only higher ones from shifts
             (of these first derivatives, which obey the same rules as the values).
         prefetch: Partial derivatives whose points the first batch evaluates as well.
@@ -183,7 +183,7 @@ class Evaluation:
         circuit: Structure,
         executor: Any,
         parameters: np.ndarray,
-        objective: str,
+        objective: str | float,
         adjoint: bool = False,
         prefetch: Sequence[Index] = (),
         number: int = 0,

@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.node_errors import tell
-from qshift.autodiff.one_batch import siblings
+from qshift.autodiff.one_batch import READ_OP, Siblings, number_of_outputs, siblings
 from qshift.rules.planner import Index
 from qshift.tensorflow_internals import (
     PYTHON_OP,
@@ -38,7 +39,6 @@ from qshift.tensorflow_internals import (
 )
 
 _GRADIENT, _GRADIENT_OF_READ = GRADIENTS = "QShiftPartials", "QShiftRead"
-_READ_OP = "IdentityN"
 
 
 class Source(Protocol):
@@ -64,6 +64,7 @@ class Node(Protocol):
     Attributes:
         program: The circuit's. Its parameters are the first inputs, one for each part.
         shape: Of the result at one point.
+        order: Of the derivatives that it asks for; None if they are of several.
 
     A node may have an attribute `along`: other nodes of the same inputs, whose results the op gives
     as well where a graph reads them. It may have a method of_all(call, inputs, loop="") that gives
@@ -72,6 +73,7 @@ class Node(Protocol):
 
     program: Any
     shape: tuple[int, ...]
+    order: int | None
 
     def __call__(
         self, source: Source, *inputs: Any, also: tuple[tuple[Index, ...], ...] = ()
@@ -157,20 +159,26 @@ class _InGraph:
             along = ()
         self.nodes: tuple[Any, ...] = (node, *along)
         self._graph = weakref.ref(graph)
-        self._together: tuple[list[tuple[Node, bool]], list[bool]] | None = None
+        # The outputs of the graph; what `siblings` says; whether `Program.execution` is direct.
+        self._known: tuple[int, Siblings, bool] | None = None
         # See `one_batch.InGraph`.
         self.name = ""
         self.key: tuple[str, ...] = ()
         self.inputs: tuple[str, ...] = ()
 
     def __call__(self, ticket: Any, *inputs: Any) -> Any:
-        if self._together is None:
-            self._together = siblings(self._graph(), self, _call_of)
-        others, read = self._together
+        program, known = self.nodes[0].program, self._known
+        outputs = number_of_outputs(self._graph())
+        if known is None or known[0] != outputs:
+            found = siblings(self._graph(), self, _call_of)
+            asked = [each for each, _ in found.nodes] or list(compress(self.nodes, found.read))
+            is_direct = found.are_all and program.is_direct(asked)
+            known = self._known = outputs, found, is_direct
+        _, (others, read, _), is_direct = known
         try:
-            also = tuple(each.needs(inputs if same else None) for each, same in others)
-            program = self.nodes[0].program
-            source = program.execution(int(ticket), inputs[: len(program.columns)])
+            also = tuple([each.needs(inputs if same else None) for each, same in others])
+            angles = inputs[: len(program.columns)]
+            source = program.execution(int(ticket), angles, is_direct)
             first, *along = (
                 node(source, *inputs, also=also) if is_read else None
                 for node, is_read in zip(self.nodes, read, strict=True)
@@ -233,7 +241,7 @@ def _read(node: Any, op: tf.Operation) -> tf.Tensor:
     """Returns the result of a node that an op gives beside its own; see `_node_read` and
     `_gradient_of_read`."""
     bits = op.outputs[function_of(op).nodes.index(node)]
-    with stop_recording(), op.graph.gradient_override_map({_READ_OP: _GRADIENT_OF_READ}):
+    with stop_recording(), op.graph.gradient_override_map({READ_OP: _GRADIENT_OF_READ}):
         result, *_ = tf.raw_ops.IdentityN(input=[tf.bitcast(bits, tf.float64), *op.inputs])
     vectorise(result.op, functools.partial(_vectorised, node, 1))
     result.set_shape([op.inputs[1].shape[0], *node.shape])
@@ -312,7 +320,7 @@ def _vectorised(node: Any, before: int, inputs: LoopInputs) -> list[Any]:
 def _copied(op_type: str, inputs: Sequence[tf.Tensor], attrs: Any) -> tf.Operation | None:
     """Copies an op that does not depend on a loop, but comes after an op with a state, such as an
     assertion. A copy that TensorFlow makes itself would have no derivatives."""
-    if op_type == _READ_OP:
+    if op_type == READ_OP:
         node = _node_read(inputs[0]) if gradient_of_copied(attrs) == _GRADIENT_OF_READ else None
         return None if node is None else run(node, inputs[1], inputs[2:]).op
     call = function_of_copied(op_type, attrs)

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     from qshift.autodiff.program import Program
 
 
+def _order(indices: Sequence[Index]) -> int | None:
+    """Returns the order of partial derivatives; None if they are of several."""
+    orders = set(map(len, indices))
+    return orders.pop() if len(orders) == 1 else None
+
+
 class Partials:
     """The derivatives D_a of a program's values, a function of its tensors: float64[N, M, A].
 
@@ -46,6 +52,7 @@ class Partials:
     def __init__(self, program: Program, indices: tuple[Index, ...]) -> None:
         self.program, self.indices = program, indices
         self.shape: tuple[int, ...] = program.circuit.num_values, len(indices)
+        self.order = _order(indices)
         self._contracted: dict[tuple[type, int, bool], Contracted] = {}
         # Who evaluates values in a graph gives first derivatives, too, where they are read.
         parts = [part for part in program.active if part] if indices == ((),) else []
@@ -127,6 +134,7 @@ class Contracted:
         self._alike = partial(lower.contract, kind, part)
         self._transposed = partial(lower.contract, kind.transposed, part)
         self.upper = program.partials(self._contraction.upper)
+        self.order = self.upper.order
         # A first derivative that a graph contains is nearly always needed as a whole; most higher
         # ones are multiplied by zeros.
         self._needs_all = lower.indices == ((),)

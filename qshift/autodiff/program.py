@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from qshift.autodiff.calls import EvaluatedCalls
 from qshift.autodiff.contraction import place_of
+from qshift.autodiff.direct import Direct, Reading
 from qshift.autodiff.error_propagation import Propagation
 from qshift.autodiff.evaluation import Structure
 from qshift.autodiff.node import run
@@ -48,6 +49,7 @@ class Program:
         weighs: Where shots are spread by the weights of such sums: ``"everywhere"``, in eager mode
             only, or nowhere (an empty string).
         steers: Whether most shots may wait for what a first share of them finds.
+        direct: Reads values and first derivatives from the executor; None if it cannot.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Program:
         pulls_back: bool = False,
         weighs: str = "",
         steers: bool = False,
+        direct: Direct | None = None,
     ) -> None:
         self.circuit = circuit
         self.columns = columns
@@ -75,6 +78,7 @@ class Program:
         self.pulls_back = pulls_back
         self.weighs = weighs
         self.steers = steers
+        self._direct = direct
         self._partials: dict[tuple[Index, ...], Partials] = {}
         self.values = self.partials(((),))
 
@@ -118,16 +122,27 @@ class Program:
             parameters[:, place] = array
         return parameters
 
-    def execution(self, number: int, arrays: Sequence[np.ndarray]) -> Execution:
+    def is_direct(self, nodes: Sequence[Any]) -> bool:
+        """Whether all that is ever asked of a call, by these nodes, may come from the executor
+        directly."""
+        return self._direct is not None and self._direct.serves(nodes)
+
+    def execution(
+        self, number: int, arrays: Sequence[np.ndarray], direct: bool = False
+    ) -> Execution | Reading:
         """Returns what a graph that is being executed reads derivatives from.
 
         Args:
             number: Of the call, as its ticket says.
             arrays: The program's tensors.
+            direct: Whether it may be the executor; see `is_direct`.
         """
-        evaluation = self.calls.find(number, self.assemble(arrays), self.start)
+        parameters = self.assemble(arrays)
         if opened:
             Propagation.run_in_graph()
+        if direct and self._direct and (reading := self._direct.at(parameters)) is not None:
+            return reading
+        evaluation = self.calls.find(number, parameters, self.start)
         return Execution(self.circuit, evaluation)
 
 

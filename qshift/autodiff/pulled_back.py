@@ -79,7 +79,10 @@ class PulledBack(NamedTuple):
         rows, values, count = weights.shape
         points = parameters
         if lower == ((),):
-            used, factors = weights.any(axis=(0, 2)), weights[:, :, 0]
+            factors = weights[:, :, 0]
+            if np.count_nonzero(factors) == factors.size:  # nearly always
+                return cls(lower, weights, function(points, factors) * planner.cones.any(axis=0))
+            used = factors.any(axis=0)
         else:
             masked = weights * planner.mask(lower)
             used = masked.any(axis=(0, 2))

@@ -44,6 +44,8 @@ class SampledTable(Table):
         numbers: Which numbers of shots the device takes, see `qshift.rules.rounding`.
         bases: In how many bases the shots are drawn; for messages.
         name: What tells the circuit from others.
+        constants: float64[M], the parts of values that do not depend on the state, see
+            `qshift.executors.variances.constants`. They need no samples.
     """
 
     __slots__ = ("_bases", "_draw", "_later", "_observed", "_sampled", "_shots", "_variances")
@@ -63,10 +65,11 @@ class SampledTable(Table):
         numbers: str = "any",
         bases: int = 1,
         name: bytes = b"",
+        constants: np.ndarray | float = 0.0,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
         chance = seed, number, name + parameters.tobytes()
-        self._draw = Drawing(shots, values, errors, chance, numbers, of_one)
+        self._draw = Drawing(shots, values, errors, chance, numbers, of_one, constants)
         self._shots, self._bases, self._observed = shots, bases, observed
         self._variances = np.empty((0, len(parameters), errors)) if errors else None
         # If gradients follow: the shots of the value and of all, the number of other points, and

@@ -106,6 +106,11 @@ class Parametric:
         planner(objective, spread) that for finite shots (`sampled_plans`)."""
         return lru_cache(partial(planner, self.spectra, self.cones))
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether there is an exact rule for each parameter."""
+        return not self._without_rule
+
     @cached_property
     def _without_rule(self) -> list[Slot]:
         return [slot for slot in self.slots if slot.spectrum is None]

@@ -26,6 +26,7 @@ from qshift.cli import programs
 from qshift.cli.digits import certain, rounded, rounded_array
 from qshift.errors import QShiftError, UnsupportedError
 from qshift.inputs import said
+from qshift.quiet import quiet
 
 if TYPE_CHECKING:
     from qshift.optimize.result import Result
@@ -289,21 +290,6 @@ class _Run:
             "shots": self.qnode.shots.total_shots,
             "parameters": dict(zip(self.labels, self.x.tolist(), strict=True)),
         }
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """A context that drops the messages that TensorFlow's libraries write to stderr, at any log
-    level, when they load."""
-    sys.stderr.flush()
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
 
 
 def show(

@@ -23,12 +23,13 @@ from rich.table import Table
 import qshift
 from qshift import cores
 from qshift.api import profiles
-from qshift.cli.commands import quiet, show
+from qshift.cli.commands import show
 from qshift.errors import MissingExtraError
 from qshift.extras import EXTRAS, is_installed
 from qshift.ledger.ledger import default_path
 from qshift.places import home
 from qshift.progress import progress
+from qshift.quiet import quiet
 
 # The packages whose versions matter; those of extras are added.
 _CORE = (

@@ -25,6 +25,7 @@ _MOST_ROWS = 40
 _COUNTING = 7 * 86400.0  # seconds after which a service is not asked any more what a job took
 _LONGEST_RUN = 40  # characters of the name of a run in the list
 _PLACE = "the ledger is $QSHIFT_LEDGER, or qshift/ledger.sqlite in $XDG_DATA_HOME"
+_TEXTS = ("counts", "noise")  # which arrays cannot hold
 _PENDING = ("intended", "submitted")
 # What is kept of the result of an estimator, row by row.
 _ROWS = ("values", "errors", "unmitigated", "unmitigated_errors")
@@ -206,7 +207,7 @@ def _export(options: argparse.Namespace, ledger: Ledger, chosen: Sequence[Record
             failures.append(f"job {job.id}: {error}")
     if options.npz:
         arrays: dict[str, Any] = {
-            f"job{job.id}_pub{i}_{name}": json.dumps(array) if name == "counts" else np.array(array)
+            f"job{job.id}_pub{i}_{name}": json.dumps(array) if name in _TEXTS else np.array(array)
             for job, about in zip(done, content, strict=True)
             for i, pub in enumerate(about["pubs"])
             for name, array in pub.items()
@@ -263,7 +264,7 @@ def _about(job: Record) -> dict:
 
 def _pubs(ledger: Ledger, job: Record) -> list[dict]:
     """Returns the points and results of each PUB of a job."""
-    from qshift.executors.qiskit.pub_results import decoded, in_hex, primitives
+    from qshift.executors.qiskit.pub_results import LEARNER, decoded, in_hex, primitives
 
     pubs: dict[int, list] = {}
     for pub, point, result in ledger.points(job):
@@ -273,7 +274,9 @@ def _pubs(ledger: Ledger, job: Record) -> list[dict]:
         angles, kept = zip(*points, strict=True)
         measured: Any = [decoded(primitive, each) for each in kept]
         about: dict[str, Any] = {"angles": np.array(angles).tolist()}
-        if primitive == "sampler":
+        if primitive == LEARNER:
+            about["noise"] = list(map(json.loads, measured))
+        elif primitive == "sampler":
             about["counts"] = list(map(in_hex, measured))
         else:
             rows = np.moveaxis(np.array(measured), 1, 0).tolist()

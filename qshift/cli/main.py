@@ -158,8 +158,8 @@ def parser() -> argparse.ArgumentParser:
     )
     circuit.add_argument(
         "--objective",
-        choices=("circuits", "shots"),
-        help="plan for few circuits, or for few shots at equal precision",
+        choices=("circuits", "shots", "seconds"),
+        help="plan for few circuits, or for few shots or QPU seconds at equal precision",
     )
     circuit.add_argument("--seed", type=_number, help="repeats the samples of finite shots")
     circuit.add_argument(

@@ -19,6 +19,7 @@ from qshift.circuits.circuit import Circuit
 from qshift.errors import UnsupportedError
 from qshift.forks import Lock
 from qshift.listeners import opened
+from qshift.rules.seconds import Seconds
 from qshift.tracker import Tracker
 
 _MOST_COVARIANCES = 2**27  # numbers
@@ -258,6 +259,33 @@ class Executor(ABC):
         """Returns the `jobs` and `seconds` of a batch whose points have these shots, int64[N], in
         each basis. Called only where `allots` is True."""
         return self.jobs(circuit, len(shots)), self.seconds(circuit, len(shots))
+
+    def rates(self, circuit: Circuit) -> Seconds | None:
+        """Returns how long circuits and shots of a batch take, next to what `costs` and `seconds`
+        say of it; None if no quantum processor runs them, or it is not known.
+
+        By default a line through what batches of two circuits take more than batches of one, up to
+        the shots of the circuit: what executions are rounded up to counts as time of the circuit.
+        """
+        number, bases = circuit.shots.total_shots or 0, self.bases(circuit)
+        if not number or self.seconds(circuit, 1) is None:
+            return None
+        if self.allots(circuit):
+            sizes = np.unique(np.geomspace(max(1, number / 64), number, 24).astype(np.int64))
+            one, two = ([self.costs(circuit, np.full(k, n))[1] for n in sizes] for k in (1, 2))
+        else:
+            sizes = np.array([number])
+            one, two = ([self.seconds(circuit, k)] for k in (1, 2))
+        first = np.array(one, dtype=float)
+        more = np.array(two, dtype=float) - first
+        if not np.isfinite(more).all():
+            return None
+        slope, constant = more[-1] / sizes[-1], 0.0
+        if len(sizes) > 2:
+            slope, constant = np.polyfit(sizes, more, 1)
+        return Seconds(
+            max(float(constant), 0.0), float(slope) / bases, float((first - more).mean())
+        )
 
     def besides(self, circuit: Circuit, points: int, shots: np.ndarray | None = None) -> int:
         """Returns how many samples a batch draws besides those of its points, to calibrate the

@@ -10,8 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pennylane as qml
 from pennylane.measurements import ProbabilityMP
+from pennylane.pauli import PauliWord
 
+from qshift.circuits.hermitian import WIDEST_MATRIX
 from qshift.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -64,6 +67,27 @@ def of_one_shot(circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
             typical.append(float(values.var()))
             largest.append(float(np.ptp(values)) ** 2 / 4)
     return np.array(typical), np.array(largest)
+
+
+def constants(circuit: Circuit) -> np.ndarray:
+    """Returns the part of each value that does not depend on the state, float64[M]: what it is
+    where all outcomes are equally likely. Of a sum of Pauli words it is the coefficient of the
+    identity. It is zero for an observable that has neither words nor a matrix of few wires, and no
+    number where values are none, because a constant of a gate is none."""
+    found: list[float] = []
+    for measurement, size in zip(circuit.measurements, circuit.sizes, strict=True):
+        observable = measurement.obs
+        words = None if observable is None else observable.pauli_rep
+        if isinstance(measurement, ProbabilityMP):
+            found += [1 / size] * size
+        elif words is not None:
+            found.append(float(np.real(words.get(PauliWord({}), 0.0))))
+        elif observable is not None and len(observable.wires) <= WIDEST_MATRIX:
+            known = qml.matrix(observable) if observable.has_matrix else np.zeros((1, 1))
+            found.append(float(np.real(np.trace(known))) / len(known))
+        else:
+            found.append(0.0)
+    return np.array(found) if circuit.is_finite else np.full(len(found), np.nan)
 
 
 def covariance_of_means(

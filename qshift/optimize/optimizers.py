@@ -194,9 +194,7 @@ class ShotFrugal(Adam):
 
         fn: Any = self.fn
         asked = fn.settings.get("shots")
-        # `qml.set_shots` may have replaced those of the qnode.
-        own = isinstance(asked, Shots) and asked.number == self._shots
-        total = asked.total if own else None
+        total = asked.total if isinstance(asked, Shots) else None
         total = total or fn.plan(tf.constant(self._x0), order=1).shots
         numbers = growing(total, self.steps + 1)
 

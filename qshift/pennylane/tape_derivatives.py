@@ -7,6 +7,7 @@ so that a framework that differentiates PennyLane's results can differentiate th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,8 +27,10 @@ from qshift.circuits.user_observables import require_one_observable
 from qshift.errors import NoShiftRuleError, UnsupportedError
 from qshift.pennylane.expansion import is_angle
 from qshift.pennylane.shifted_tapes import like, rows, shifted
+from qshift.pennylane.tape_shots import require_spread, shots_of_tapes
 from qshift.rules.planner import Frequencies, Index, Planner, Recipe
 from qshift.rules.sampled_plans import planner
+from qshift.rules.shots import Shots as AskedShots
 
 if TYPE_CHECKING:
     from pennylane.measurements import MeasurementProcess
@@ -58,6 +61,7 @@ class Derivatives:
         objective: ``"circuits"`` or ``"shots"``.
         f0: The results of the tape, if known.
         broadcast: Whether to put shifted tapes together; None for where that is possible.
+        asked: How many shots the tapes take; None for those of the tape each.
 
     Attributes:
         tapes: The tapes to run.
@@ -65,6 +69,7 @@ class Derivatives:
     Raises:
         NoShiftRuleError: For a gate without an exact rule.
         UnsupportedError: For measurements and outcomes that shift rules do not hold for.
+        ValueError: If shots are asked for that cannot be spread.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Derivatives:
         objective: str,
         f0: Any = None,
         broadcast: bool | None = None,
+        asked: AskedShots | None = None,
     ) -> None:
         if any(getattr(op, "postselect", None) is not None for op in tape.operations):
             raise UnsupportedError(
@@ -100,18 +106,30 @@ class Derivatives:
             f0 = None  # raw results cannot be computed from results
             lower = {(i,) for index in self._indices if len(index) > 1 for i in index}
             self._needed = [(), *sorted(lower), *self._indices]
+        if asked is not None:
+            require_spread(asked, tape.shots)
+            f0 = None  # which has as many shots as the tape, and not those that it is worth
         spread = "equal" if tape.shots else None
+        if asked is not None and not asked.equal:
+            spread = "batch" if asked.total else "own"
         plans = _planner(circuit.spectra, cones.tobytes(), cones.shape, objective, spread)
         step = plans.root.request(tuple(self._needed))
         self._mask: Any = plans.mask(tuple(self._needed)) if self._needed else None
         points = list(step.new_points)
-        # The unshifted tape comes first, as its results may be known.
-        order = sorted(range(len(points)), key=lambda k: points[k] != ())
-        points = [points[k] for k in order]
+        numbers = np.full(len(points), tape.shots.total_shots or 0)
+        if asked is not None:
+            numbers = shots_of_tapes(asked, step, raw)
+        # The unshifted tape comes first, as its results may be known; then tapes of equal shots.
+        order = sorted(range(len(points)), key=lambda k: (points[k] != (), numbers[k]))
         self._coefficients = step.coefficients.toarray()[:, order]
-        self._known = [f0] if f0 is not None and points[:1] == [()] else []
-        tapes, self._sizes = shifted(tape, circuit, points[len(self._known) :], broadcast)
-        self.tapes = tapes
+        self._known = [f0] if f0 is not None and () in points else []
+        self.tapes: list[Any] = []
+        self._sizes: list[Any] = []
+        for number, group in itertools.groupby(order[len(self._known) :], numbers.__getitem__):
+            own = tape if asked is None else tape.copy(shots=int(number))
+            tapes, sizes = shifted(own, circuit, [points[k] for k in group], broadcast)
+            self.tapes += tapes
+            self._sizes += sizes
 
     def read(self, results: Any, entries: Callable[[dict], Any]) -> tuple[Any, ...]:
         """Computes the derivatives from the results of the shifted tapes.

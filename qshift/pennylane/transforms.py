@@ -19,6 +19,7 @@ from qshift.pennylane.tape_derivatives import Derivatives
 from qshift.rules.frequencies import period
 from qshift.rules.planner import Frequencies, Index, Recipe, Spectrum
 from qshift.rules.shift_rule import shift_rule
+from qshift.rules.shots import Shots
 
 
 def param_shift(
@@ -28,6 +29,7 @@ def param_shift(
     gradient_recipes: Sequence | None = None,
     f0: Any = None,
     broadcast: bool | None = None,
+    shots: Shots | None = None,
 ) -> tuple[list[Any], Callable[..., Any]]:
     """Differentiates a tape, or a QNode, by exact shift rules.
 
@@ -55,6 +57,12 @@ def param_shift(
         broadcast: Whether to put shifted tapes together as one broadcast tape. None does so where
             the shifted gates can be broadcast and nothing differentiates these tapes again (for
             which PennyLane has no derivatives).
+        shots: ``qshift.Shots(total=...)``: the shots of all tapes of the gradient together, which
+            are spread so that its errors are the smallest; or ``per_circuit=``, those of a tape on
+            the average. There are few different numbers, and tapes with the same one are broadcast
+            together. The tape itself needs shots, too, for its value, and `f0` is not used. As a
+            keyword of a QNode: ``gradient_kwargs={"shots": qshift.Shots(total=...)}``. None for
+            the shots of the tape each.
 
     Returns:
         The Jacobian, laid out as by `qml.gradients.param_shift`; of a tape, shifted tapes and the
@@ -63,6 +71,7 @@ def param_shift(
     Raises:
         NoShiftRuleError: For a gate without an exact rule.
         UnsupportedError: For states, samples, entropies and postselected outcomes.
+        ValueError: For shots that cannot be spread.
 
     Example:
         >>> @qml.qnode(qml.device("default.qubit"), diff_method=qshift.param_shift)
@@ -77,7 +86,8 @@ def param_shift(
     chosen = _positions(argnum, tape)
     recipes = _recipes(tape, chosen, shifts, gradient_recipes)
     indices = [(i,) for i in chosen]
-    derivatives = Derivatives(tape, indices, recipes, "circuits", f0, broadcast)
+    objective = "circuits" if shots is None else "shots"
+    derivatives = Derivatives(tape, indices, recipes, objective, f0, broadcast, shots)
     count = len(tape.trainable_params)
 
     def entries(values: Any) -> tuple[Any, ...]:
@@ -93,6 +103,7 @@ def param_shift_hessian(
     f0: Any = None,
     broadcast: bool | None = None,
     objective: str | None = None,
+    shots: Shots | None = None,
 ) -> Any:
     """Differentiates a tape, or a QNode, twice by the fewest shifted tapes.
 
@@ -108,6 +119,7 @@ def param_shift_hessian(
         broadcast: As for `qshift.param_shift`.
         objective: ``"circuits"`` (the default without shots): the fewest tapes; ``"shots"`` (the
             default with shots): the least variance for a number of shots.
+        shots: As for `qshift.param_shift`: the shots of all tapes of the Hessian together.
 
     Returns:
         The Hessian, laid out as by `qml.gradients.param_shift_hessian`; of a tape, shifted tapes
@@ -118,6 +130,7 @@ def param_shift_hessian(
         UnsupportedError: For states, samples, entropies and postselected outcomes; for a QNode
             whose gate parameters are not affine in its arguments, as the Hessian by these would
             need more than the Hessian by the gate parameters.
+        ValueError: For shots that cannot be spread.
 
     Example:
         >>> @qml.qnode(qml.device("default.qubit"), diff_method=qshift.param_shift)
@@ -131,7 +144,7 @@ def param_shift_hessian(
     if not tape.trainable_params:
         return _nothing_trainable(tape, "Hessian")
     objective = objective or ("shots" if tape.shots else "circuits")
-    derivatives = Derivatives(tape, _pairs(argnum, tape), {}, objective, f0, broadcast)
+    derivatives = Derivatives(tape, _pairs(argnum, tape), {}, objective, f0, broadcast, shots)
     count = range(len(tape.trainable_params))
 
     def entries(values: Any) -> tuple[Any, ...]:

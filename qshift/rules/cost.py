@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from qshift.rules.allocation import whole
-from qshift.rules.planner import Axes, Frequencies, Planner, Spectrum, indices_along
+from qshift.rules.planner import Axes, Frequencies, Planner, Spectrum, Step, indices_along
 from qshift.rules.rounding import rounded
 from qshift.rules.sampled_plans import Precision, SampledPlanner
+from qshift.rules.seconds import Seconds
 from qshift.rules.shots import Shots
 from qshift.rules.sources import split
 
+_GOALS = {"circuits": "fewest circuits", "shots": "least variance", "seconds": "least time"}
 _NOTE = (
     "QPU seconds, by IBM's formula: about 2 for each job, and for each execution the delay between "
     "shots and the length of the circuit, with what error mitigation adds. Not in them: the time "
@@ -51,6 +53,24 @@ class Order:
     seconds: float | None = None
 
 
+class _Batch(NamedTuple):
+    """What one batch takes: the first five as in `Order`; whether there is a pilot share; whether
+    circuits are chosen at random; and the QPU seconds that copies on one chip save."""
+
+    circuits: int
+    batches: int
+    shots: int
+    jobs: int
+    seconds: float | None
+    has_pilot: bool
+    chosen: bool
+    saved: float
+
+    def order(self, order: int, total: int, recursion: int) -> Order:
+        circuits, batches, shots, jobs, seconds, *_ = self
+        return Order(order, circuits, total, batches, shots, recursion, jobs, seconds)
+
+
 @dataclass(frozen=True)
 class Plan:
     """What value and derivatives up to an order cost; readable when printed and in notebooks.
@@ -69,6 +89,10 @@ class Plan:
         chosen: Whether there are orders with fewer shots than circuits, so that the circuits of
             these are chosen at random.
         saved: QPU seconds that copies of the circuit on one chip save; 0 without copies.
+        together: What `qshift.derivatives` takes, and a call with this ``prefetch``: one batch for
+            all orders. None where that is the sum of all orders, as it is unless a number of shots
+            or an error is given for each batch.
+        rates: What takes how many seconds, if that was given.
     """
 
     orders: tuple[Order, ...]
@@ -81,6 +105,8 @@ class Plan:
     pilot: float = 0.0
     chosen: bool = False
     saved: float = 0.0
+    together: Order | None = None
+    rates: Seconds | None = None
 
     @property
     def circuits(self) -> int:
@@ -129,6 +155,7 @@ class Plan:
         alone: Callable[[int], float | None] | None = None,
         shared: tuple[str, ...] = (),
         costs: Callable[[np.ndarray], tuple[int, float | None]] | None = None,
+        rates: Seconds | None = None,
         besides: Callable[..., int] | None = None,
     ) -> Plan:
         """Plans partial derivatives, order by order.
@@ -148,24 +175,14 @@ class Plan:
             shared: Parameters with a joint spectrum, in words.
             costs: From the shots of all circuits of a batch to its jobs and QPU seconds, where each
                 circuit has its own.
+            rates: What takes how many seconds, if the user has given that.
             besides: From the number of circuits of a batch, and their shots where each has its own,
                 to the shots that it takes besides.
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
-        asked, pilot = asked or Shots(per_circuit=max(shots, 1)), 0.0
-        chosen = False
-        saved = 0.0
-        for k in range(max(map(len, axes), default=0) + 1):
-            same = [each for each in axes if len(each) == k]
-            wanted = indices_along(same)
-            if k and adjoint:
-                seen = np.flatnonzero(planner.mask(wanted).any(axis=0)) if wanted else ()
-                pairs = split([wanted[i] for i in seen])
-                step = gradients.request(tuple(dict.fromkeys(lower for lower, _ in pairs)))
-                gradients = step.node
-            else:
-                step = node.request(wanted)
-                node = step.node
+        asked = asked or Shots(per_circuit=max(shots, 1))
+
+        def batch(step: Step) -> _Batch:
             again = asked.again(step)
             run = len(step.new_points) + len(again)
             taken = shots * run
@@ -173,19 +190,10 @@ class Plan:
                 taken = round(shots * float(step.shots.sum()))
             few = asked.are_too_few(taken, run)
             if few:
-                run, chosen = min(run, taken), True
+                run = min(run, taken)
             circuits = run * points
-            times = 1
-            if run and asked.has_pilot(taken, run):
-                times, pilot = 2, asked.pilot or 0.0
-            total += times * circuits
-            recursion += points * sum(
-                math.prod(
-                    sum(_evaluations(planner.spectra[j]) for j in columns) for columns in each
-                )
-                for each in same
-            )
-            batches, taken, own = int(circuits > 0), taken * points, None
+            times = 2 if run and asked.has_pilot(taken, run) else 1
+            taken, saved, own = taken * points, 0.0, None
             if costs and circuits and step.shots is not None:
                 each = np.repeat(asked.wanted(step, again)[:, None], points, axis=1)
                 halves = np.full(points, 0.5)
@@ -198,34 +206,79 @@ class Plan:
                 sent = jobs(circuits) if jobs and circuits else 0
                 time = seconds(circuits) if seconds else None
                 if time is not None and alone:
-                    saved += (alone(circuits) or 0.0) - time
+                    saved = (alone(circuits) or 0.0) - time
             taken *= bases
             if besides and circuits:
                 taken += times * besides(circuits if own is None else len(own), own)
-            counts = times * circuits, total, times * batches, taken, recursion
-            orders.append(Order(k, *counts, times * sent, time))
+            batches = times * int(circuits > 0)
+            circuits, sent = times * circuits, times * sent
+            if rates:
+                time = rates.of(circuits, taken, sent or batches)
+            return _Batch(circuits, batches, taken, sent, time, times > 1, few, saved)
+
+        batches: list[_Batch] = []
+        for k in range(max(map(len, axes), default=0) + 1):
+            same = [each for each in axes if len(each) == k]
+            wanted = indices_along(same)
+            if k and adjoint:
+                seen = np.flatnonzero(planner.mask(wanted).any(axis=0)) if wanted else ()
+                pairs = split([wanted[i] for i in seen])
+                step = gradients.request(tuple(dict.fromkeys(lower for lower, _ in pairs)))
+                gradients = step.node
+            else:
+                step = node.request(wanted)
+                node = step.node
+            batches.append(batch(step))
+            total += batches[-1].circuits
+            recursion += points * sum(
+                math.prod(
+                    sum(_evaluations(planner.spectra[j]) for j in columns) for columns in each
+                )
+                for each in same
+            )
+            orders.append(batches[-1].order(k, total, recursion))
+        together = None
+        if asked.per_circuit is None and len(orders) > 1:  # not the sum of the orders
+            batches.append(batch(planner.root.request(indices_along(axes))))
+            together = batches[-1].order(orders[-1].order, batches[-1].circuits, recursion)
         parameters = len({j for each in axes for columns in each for j in columns})
         precision = None
         if shots and isinstance(planner, SampledPlanner):
             precision = planner.precision(indices_along(axes))
-        told = points, adjoint, shared, precision, pilot, chosen, saved
-        return cls(tuple(orders), parameters, planner.objective, *told)
+        return cls(
+            tuple(orders),
+            parameters,
+            planner.objective,
+            points,
+            adjoint,
+            shared,
+            precision,
+            pilot=(asked.pilot or 0.0) * any(each.has_pilot for each in batches),
+            chosen=any(each.chosen for each in batches),
+            saved=sum(each.saved for each in batches[: len(orders)]),
+            together=together,
+            rates=rates,
+        )
 
     @classmethod
     def total(cls, plans: Sequence[Plan]) -> Plan:
         """Adds up the plans of several circuits that one call runs, a batch each."""
-        orders = tuple(
-            Order(same[0].order, *map(_sum, zip(*map(_counts, same), strict=True)))
-            for same in zip(*(plan.orders for plan in plans), strict=True)
+        orders = tuple(_added(same) for same in zip(*(plan.orders for plan in plans), strict=True))
+        together = [plan.together for plan in plans if plan.together is not None]
+        return cls(
+            orders,
+            sum(plan.parameters for plan in plans),
+            plans[0].objective,
+            max(plan.points for plan in plans),
+            any(plan.adjoint for plan in plans),
+            tuple(each for plan in plans for each in plan.shared),
+            plans[0].precision if len(plans) == 1 else None,
+            pilot=max(plan.pilot for plan in plans),
+            chosen=any(plan.chosen for plan in plans),
+            saved=sum(plan.saved for plan in plans),
+            together=_added(together) if together else None,
+            rates=plans[0].rates,
         )
-        parameters = sum(plan.parameters for plan in plans)
-        points, adjoint = max(plan.points for plan in plans), any(plan.adjoint for plan in plans)
-        shared = tuple(each for plan in plans for each in plan.shared)
-        precision = plans[0].precision if len(plans) == 1 else None
-        pilot, saved = max(plan.pilot for plan in plans), sum(plan.saved for plan in plans)
-        chosen = any(plan.chosen for plan in plans)
-        told = points, adjoint, shared, precision, pilot, chosen, saved
-        return cls(orders, parameters, plans[0].objective, *told)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the plan as plain data."""
@@ -233,7 +286,7 @@ class Plan:
         del data["precision"]
         if self.precision is not None:  # of samples only
             data["precision"] = self.precision._asdict()
-        for rare in ("pilot", "chosen", "saved"):
+        for rare in ("pilot", "chosen", "saved", "together", "rates"):
             if not data[rare]:
                 del data[rare]
         return data | {
@@ -247,7 +300,7 @@ class Plan:
 
     def _title(self) -> str:
         batch = f", batch of {self.points}" if self.points > 1 else ""
-        goal = {"circuits": "fewest circuits", "shots": "least variance"}[self.objective]
+        goal = _GOALS[self.objective]
         by = ", by adjoint gradients" if self.adjoint else ""
         return f"Plan for {self.parameters} gate parameters{batch}, {goal}{by}"
 
@@ -262,28 +315,39 @@ class Plan:
             )
         if self.chosen:
             notes.append("Fewer shots than circuits: these are chosen at random.")
+        if self.together is not None:
+            notes.append(
+                "The shots are those of a batch: nested tapes take one for each order, "
+                "qshift.derivatives one together."
+            )
         if self.seconds is None:
             return notes
+        if self.rates is not None:
+            circuit, shot, job = self.rates.circuit, self.rates.shot, self.rates.job
+            return [*notes, f"Seconds: {circuit:g} a circuit, {shot:g} a shot, {job:g} a job."]
         if self.saved > 0:
             notes.append(f"Copies on one chip save {self.saved:,.1f} QPU seconds.")
         return [*notes, _NOTE]
 
     def _cells(self) -> dict[str, list[str]]:
-        """Returns the columns to show, heading -> one text for each order."""
+        """Returns the columns to show, heading -> one text for each order, and one for all of them
+        together."""
+        last = [] if self.together is None else [self.together]
+        rows, time = [*self.orders, *last], "QPU seconds" if self.rates is None else "seconds"
         columns = {
-            "order": [str(o.order) for o in self.orders],
-            "circuits": [f"{o.circuits:,}" for o in self.orders],
-            "in all": [f"{o.total:,}" for o in self.orders],
-            "batches": [str(o.batches) for o in self.orders],
-            "jobs": [str(o.jobs) for o in self.orders],
-            "shots": [f"{o.shots:,}" if self.shots else "exact" for o in self.orders],
-            "QPU seconds": [f"{o.seconds or 0:,.1f}" for o in self.orders],
-            "plain recursion": [f"{o.recursion:,}" for o in self.orders],
+            "order": [str(o.order) for o in self.orders] + ["together"] * len(last),
+            "circuits": [f"{o.circuits:,}" for o in rows],
+            "in all": [f"{o.total:,}" for o in rows],
+            "batches": [str(o.batches) for o in rows],
+            "jobs": [str(o.jobs) for o in rows],
+            "shots": [f"{o.shots:,}" if self.shots else "exact" for o in rows],
+            time: [f"{o.seconds or 0:,.1f}" for o in rows],
+            "plain recursion": [f"{o.recursion:,}" for o in rows],
         }
         if not self.jobs:
             del columns["jobs"]
         if self.seconds is None:
-            del columns["QPU seconds"]
+            del columns[time]
         return columns
 
     def __rich__(self) -> Table:
@@ -331,8 +395,10 @@ def _sum(values: Iterable[Any]) -> Any:
     return sum(known) if known else None
 
 
-def _counts(order: Order) -> tuple[Any, ...]:
-    return tuple(asdict(order).values())[1:]
+def _added(same: Sequence[Order]) -> Order:
+    """Adds up the same order of several plans."""
+    counts = zip(*(tuple(asdict(order).values())[1:] for order in same), strict=True)
+    return Order(same[0].order, *map(_sum, counts))
 
 
 def _evaluations(spectrum: Spectrum | None) -> int:

@@ -118,6 +118,7 @@ class Planner:
         spectra: One entry per parameter; None where no exact rule is known.
         cones: bool[M, P], True where parameter p can reach measurement m at all.
         objective: ``"circuits"`` or ``"shots"``.
+        few: Derivatives by up to so many parameters take the fewest circuits in any case.
 
     Attributes:
         mask: mask(indices) returns bool[M, len(indices)]: which measurements can depend on all the
@@ -126,12 +127,14 @@ class Planner:
         sources: sources(indices, adjoint) returns the `Sources` of partial derivatives.
     """
 
-    def __init__(self, spectra: Sequence[Spectrum | None], cones: np.ndarray, objective: str):
+    def __init__(
+        self, spectra: Sequence[Spectrum | None], cones: np.ndarray, objective: str, few: int = 0
+    ) -> None:
         if objective not in OBJECTIVES:
             raise ValueError(f"objective must be one of {OBJECTIVES}, got {objective!r}.")
         self.spectra = tuple(spectra)
         self.cones = np.asarray(cones, dtype=bool)
-        self.objective = objective
+        self.objective, self.few = objective, few
         self.root = PlanNode(self, ())
         self.mask = lru_cache(MOST_REMEMBERED)(self._mask)
         self.sources = lru_cache(MOST_REMEMBERED)(self._sources)
@@ -296,7 +299,7 @@ def _plan_subset(
     spectra = [planner.spectra[p] for p in support]
     frequencies = [s.values for s in spectra if isinstance(s, Frequencies)]
     if (
-        planner.objective == "shots"
+        (planner.objective == "shots" and len(support) > planner.few)
         or not missing
         or len(frequencies) < len(spectra)
         or not all(is_of_one_scale(values) for values in frequencies)

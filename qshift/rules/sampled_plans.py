@@ -12,7 +12,10 @@ wanted, both for values of variance one. The shots are spread in one of four way
 
 The objective ``"circuits"`` keeps the fewest points (`planner`). ``"shots"`` takes the points, of
 those of the fewest circuits and those of the least sum |c|, that give the lower cost, and combines
-them by the coefficients of least variance.
+them by the coefficients of least variance. Between them is a number: the shots that take as long as
+a circuit, in the unit of all shots. Then the plan takes the least time to the variance that
+``"shots"`` reaches, with the points of either, or with those of the fewest circuits for derivatives
+by few parameters and of the least sum |c| for those by more.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ SPREADS = ("equal", "own", "batch", "error")
 _NEAR = 1.01  # to the variance that is wanted
 _ATTEMPTS = 8
 _MOST_SUMS = 16  # requests for weighted sums in a cache; their weights are numbers
+_MOST_MIXED = 3  # parameters by which derivatives may have the fewest circuits next to others
 
 
 class Precision(NamedTuple):
@@ -55,7 +59,7 @@ class Precision(NamedTuple):
 def planner(
     spectra: Sequence[Spectrum | None],
     cones: np.ndarray,
-    objective: str,
+    objective: str | float,
     spread: str | None = None,
 ) -> Planner:
     """Returns the planner of a structure; see `Planner` and `SampledPlanner`.
@@ -63,10 +67,11 @@ def planner(
     Args:
         spectra: One entry per parameter.
         cones: bool[M, P].
-        objective: ``"circuits"`` or ``"shots"``.
+        objective: ``"circuits"`` or ``"shots"``; with shots also a number, see above.
         spread: How shots are spread; None for exact results.
     """
     if spread is None:
+        assert isinstance(objective, str), "a circuit without shots takes no part in a trade"
         return Planner(spectra, cones, objective)
     return SampledPlanner(spectra, cones, objective, spread)
 
@@ -77,31 +82,40 @@ class SampledPlanner(Planner):
     Args:
         spectra: One entry per parameter; None where no exact rule is known.
         cones: bool[M, P], True where parameter p can reach measurement m at all.
-        objective: ``"circuits"`` or ``"shots"``.
+        objective: ``"circuits"``, ``"shots"``, or how many shots take as long as a circuit.
         spread: One of `SPREADS`.
+
+    Attributes:
+        overhead: How many shots take as long as a circuit; None for the other objectives.
+        mixed: mixed(few) returns the planner of plans that have the fewest circuits for derivatives
+            by up to `few` parameters, and the least sum |c| for those by more.
     """
 
     def __init__(
         self,
         spectra: Sequence[Spectrum | None],
         cones: np.ndarray,
-        objective: str,
+        objective: str | float,
         spread: str,
     ) -> None:
-        super().__init__(spectra, cones, objective)
+        super().__init__(spectra, cones, objective if isinstance(objective, str) else "shots")
+        self.overhead = None
+        if not isinstance(objective, str):
+            self.objective, self.overhead = "seconds", objective
         if spread not in SPREADS:
             raise ValueError(f"spread must be one of {SPREADS}, got {spread!r}.")
         self.spread = spread
         objectives = ("circuits",) if objective == "circuits" else ("circuits", "shots")
         self.candidates = [Planner(spectra, cones, each) for each in objectives]
+        self.mixed = lru_cache(_MOST_MIXED)(lambda few: Planner(spectra, cones, "shots", few))
         self.root: SampledNode = SampledNode(self, (), np.empty(0))
-        self._structure = tuple(spectra), cones
+        self._structure = tuple(spectra), cones, objective
 
     @cached_property
     def _of_equal_shots(self) -> SampledPlanner:
         if self.spread == "equal":
             return self
-        return SampledPlanner(*self._structure, self.objective, "equal")
+        return SampledPlanner(*self._structure, "equal")
 
     def precision(self, indices: Sequence[Index]) -> Precision:
         """Returns what derivatives cost that are asked for together."""
@@ -180,7 +194,42 @@ class SampledNode(PlanNode):
         return self._step(plain, found, self._given), found
 
     def _found_best(self, indices: tuple[Index, ...]) -> tuple[Step, Allocation]:
-        return _better([self._with_shots(indices, each) for each in self.planner.candidates])
+        planned = [self._with_shots(indices, planner) for planner in self.planner.candidates]
+        fewest, best = planned[0], _better(planned)
+        if self.planner.overhead is None or not fewest[0].new_points:
+            return best
+        widest = max(len(set(index)) for index in indices)
+        between = (
+            self._with_shots(indices, self.planner.mixed(few))
+            for few in range(1, min(widest, _MOST_MIXED + 1))
+        )
+        planned += [
+            each
+            for each in between
+            if len(each[0].new_points) >= len(fewest[0].new_points)
+            and each[1].cost >= _LESS * best[1].cost
+        ]
+        per_cost = self._budget(fewest[0], best[1]) / best[1].cost
+        return min([*planned, best], key=lambda each: self._time(each, per_cost))
+
+    def _budget(self, fewest: Step, best: Allocation) -> float:
+        """Returns how many shots a batch takes, given its plan of fewest circuits and that of least
+        variance."""
+        if self.planner.spread == "error":
+            return float(best.shots.sum() - self.shots.sum())
+        return 1.0 if self.planner.spread == "batch" else float(len(fewest.new_points))
+
+    def _time(self, planned: tuple[Step, Allocation], per_cost: float) -> float:
+        """Returns how long a plan takes to reach a variance, in units of that of a shot.
+
+        Args:
+            planned: The plan.
+            per_cost: The shots that reach the variance, over the cost.
+        """
+        step, allocation = planned
+        assert self.planner.overhead is not None, "only for plans of least time"
+        circuits = len(step.new_points) + len(step.again)
+        return self.planner.overhead * circuits + per_cost * allocation.cost
 
     def _with_shots(self, indices: tuple[Index, ...], planner: Planner) -> tuple[Step, Allocation]:
         """Plans derivatives over the points that a planner adds to those there are."""
@@ -219,7 +268,7 @@ class SampledNode(PlanNode):
         if planner.spread == "error" and new:
             return _precise(problem, held, variance)
         budget = float(new) if planner.spread == "own" else float(new > 0)
-        repeats = planner.spread == "batch" and planner.objective == "shots"
+        repeats = planner.spread == "batch" and planner.objective != "circuits"
         return problem.allocated(held, budget, repeats)
 
     def _step(self, plain: Step, found: Allocation, given: tuple[Any, ...]) -> Step:

@@ -30,7 +30,8 @@ class Shots:
     all take equally many.
 
     As in PennyLane, these shots are drawn in each basis that the observables are measured in. A
-    total, and the shots of plans and of `qshift.Tracker`, count all samples that are drawn.
+    total, and the shots of plans and of `qshift.Tracker`, count all samples that are drawn: a total
+    is rounded down to a multiple of the number of bases, and is at least that.
 
     On devices that give all circuits of a batch the same shots, they have equally many: with shot
     vectors, and on devices of PennyLane other than default.qubit, default.mixed and
@@ -48,8 +49,8 @@ class Shots:
             the variances are estimated, and then as many are added as bring the error there.
         least: No circuit takes fewer shots than this, at least 2. Where a total is less than 2 for
             each, circuits are chosen at random: results stay unbiased, and their errors are those
-            of the plan. A larger number that is given and that the total does not allow is an
-            error.
+            of the plan. What is constant in an observable needs no samples. A larger number that is
+            given and that the total does not allow is an error.
         equal: Whether all circuits take the same number.
         pilot: The part of the shots from which the variances of all results are estimated before
             the rest is spread accordingly, at most 0.5: circuits whose results vary little then

@@ -16,22 +16,28 @@ from qshift.rules.shots import Shots
 
 class Coins:
     """M values, each a product of cosines of multiples of all parameters, times a factor; each shot
-    gives plus or minus this factor. Counts batches, and the shots of each point."""
+    gives plus or minus this factor. To all of them a constant is added. Counts batches, and the
+    shots of each point."""
 
-    def __init__(self, factors=(1.0,), frequency=1.0, seed=0):
+    def __init__(self, factors=(1.0,), frequency=1.0, seed=0, constant=0.0):
         self.factors, self.frequency = np.array(factors), frequency
         self.batches, self.rng = [], np.random.default_rng(seed)
+        self.constant = constant
+
+    def of_state(self, points):
+        return np.cos(self.frequency * points).prod(axis=1)[:, None] * self.factors
 
     def exact(self, points):
-        return np.cos(self.frequency * points).prod(axis=1)[:, None] * self.factors
+        return self.constant + self.of_state(points)
 
     def __call__(self, points, shots):
         assert len(points) == len(shots) and (shots > 0).all()
         self.batches.append(np.array(shots))
-        odds = (1 + self.exact(points) / self.factors) / 2
+        odds = (1 + self.of_state(points) / self.factors) / 2
         means = 2 * self.rng.binomial(shots[:, None], odds) / shots[:, None] - 1
         variances = variance_of_mean(means, np.ones_like(means), -1.0, 1.0, shots[:, None])
-        return np.hstack([means * self.factors, variances * self.factors**2])
+        values = self.constant + means * self.factors
+        return np.hstack([values, variances * self.factors**2])
 
 
 def up_to(p, order):
@@ -64,6 +70,7 @@ class Measured:
             seed=1,
             errors=len(coins.factors),
             of_one=of_one if largest is None else (of_one[0], largest),
+            constants=np.full(len(coins.factors), coins.constant),
         )
         self.found = np.concatenate([self.table.partials(each, coins) for each in requests])
         whole = made.root.request(tuple(itertools.chain(*requests)))
@@ -75,7 +82,7 @@ class Measured:
         self.noise = self.cost / rows
         self.squares = ((self.found - exact) ** 2).mean(axis=1)
         sizes = np.asarray(whole.coefficients.power(2).sum(axis=0))
-        variances = coins.factors**2 - coins.exact(points) ** 2
+        variances = coins.factors**2 - coins.of_state(points) ** 2
         self.by_plan = whole.node.shots.sum() * ((sizes / whole.node.shots) @ variances).sum()
         self.least = np.sqrt(sizes * variances.sum(axis=1)).sum() ** 2
 
@@ -161,6 +168,32 @@ def test_fewer_shots_than_points(p, spectrum, total):
     owed = found.table.deviations(up_to(p, 2))
     summed = (owed**2).sum(axis=0).mean(axis=1).sum() * total
     assert found.cost < summed < 1.7 * found.cost
+
+
+@pytest.mark.parametrize("x, frequency", [([0.4, -1.1], 1.0), ([0.0, 0.0], 1.0), ([0.2, 1.5], 4.0)])
+def test_errors_of_chosen_points_are_hardly_too_small(x, frequency):
+    """Those of each derivative; most are too large, as the variance of few outcomes is."""
+    spectrum = tuple(np.arange(1.0, frequency + 1))
+    indices, shots = up_to(2, 2), Shots(total=7)
+    found = Measured(
+        Coins(frequency=frequency), np.array(x), [indices], shots, spectrum, "batch", rows=20_000
+    )
+    owed = np.sqrt((found.table.deviations(indices) ** 2).sum(axis=0).mean(axis=1))
+    assert (np.sqrt(found.squares) < 1.07 * owed + 1e-12).all()
+    assert found.bias < 4 * found.noise
+
+
+def test_a_constant_needs_no_samples():
+    """A constant of a thousand is in the value, exactly, and in no error."""
+    x, shots, indices = np.array([0.4, 0.9]), Shots(total=7), up_to(2, 2)
+    plain, raised = (
+        Measured(Coins(constant=constant), x, [indices], shots, spread="batch")
+        for constant in (0.0, 1000.0)
+    )
+    added = np.array([1000.0, 0, 0, 0, 0, 0])[:, None, None]
+    np.testing.assert_allclose(raised.found - added, plain.found, atol=1e-9)
+    owed = [each.table.deviations(indices) for each in (plain, raised)]
+    np.testing.assert_allclose(*owed, atol=1e-9)
 
 
 def test_chosen_points_are_run_again_in_later_batches():

@@ -12,7 +12,7 @@ from qshift.errors import UnsupportedError
 from qshift.executors import registry
 from qshift.executors.executor import Call, Executor
 from qshift.executors.pennylane import PennyLaneExecutor
-from qshift.executors.variances import covariance_of_means, of_one_shot, variance_of_mean
+from qshift.executors.variances import constants, covariance_of_means, of_one_shot, variance_of_mean
 
 
 @pytest.mark.parametrize("lowest, highest", [(-1.0, 1.0), (0.0, 1.0), (-3.0, -2.0), (1e6, 1e6 + 1)])
@@ -196,3 +196,31 @@ def test_the_variance_of_one_outcome():
     extremes = [max(abs(sums)) ** 2, *[1 / 4] * 4, np.var([0.0, 5.0])]
     np.testing.assert_allclose(largest[:6], extremes)
     assert largest[6] >= 1 / 4  # of a projector, by its Pauli words
+
+
+def test_constants_are_values_in_the_state_of_no_information():
+    """Against the mean of all basis states, and of a state of which nothing is known."""
+
+    def circuit():
+        return (
+            qml.expval(2 * qml.Z(0) @ qml.Z(1) - qml.X(0) + 5 * qml.I(0)),
+            qml.expval(qml.I(1)),
+            qml.probs(wires=[0, 1]),
+            qml.expval(qml.Hermitian(np.array([[1.0, 2j], [-2j, 4.0]]), wires=1)),
+            qml.expval(qml.Projector([1, 0], wires=[0, 1])),
+            qml.expval(qml.Hermitian(np.eye(2), wires=0) @ qml.Z(1)),
+        )
+
+    tape = qml.tape.make_qscript(circuit)()
+    made = replace(several(100), measurements=tuple(tape.measurements), sizes=(1, 1, 4, 1, 1, 1))
+    device = qml.device("default.mixed", wires=2)
+
+    @qml.qnode(device)
+    def mixed():
+        qml.DepolarizingChannel(0.75, wires=0)
+        qml.DepolarizingChannel(0.75, wires=1)
+        return circuit()
+
+    np.testing.assert_allclose(constants(made), np.hstack(mixed()), atol=1e-12)
+    endless = qml.RX(np.inf, wires=0)
+    assert np.isnan(constants(replace(made, operations=(endless, *made.operations[1:])))).all()

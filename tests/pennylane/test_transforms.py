@@ -249,6 +249,104 @@ def test_hessians_with_finite_shots_have_the_least_variance():
     assert len(by_circuits[0]) == 23
 
 
+# --- shots for all tapes together ---
+
+
+def test_a_total_of_shots_for_a_gradient():
+    """All shots are drawn, gradients are unbiased, and their errors are those that the rules allow:
+    the summed variance is the square of the sum of all |c| over the shots, or less. Equal shots
+    would leave 1.4 times as much."""
+
+    def circuit(x):
+        qml.CRX(x[0], wires=[0, 1])
+        qml.IsingXY(x[1], wires=[1, 2])
+        qml.CRY(x[2], wires=[2, 0])
+        qml.RX(x[3], wires=1)
+        return qml.expval(qml.Y(0) @ qml.X(1) @ qml.Y(2))
+
+    device = qml.device("default.qubit", seed=5)
+    total = {"shots": qshift.Shots(total=3000)}
+    node = qml.QNode(
+        circuit, device, diff_method=qshift.param_shift, shots=10, gradient_kwargs=total
+    )
+    with qml.Tracker(device) as tracker:
+        found = np.array([qml.grad(node)(pnp.array(X)) for _ in range(40)])
+    assert tracker.totals["shots"] == 40 * (10 + 3000)
+    exact = qml.grad(qml.QNode(circuit, device))(pnp.array(X))
+    spread = found.std(axis=0) + 1e-9
+    assert (np.abs(found.mean(axis=0) - exact) < 5 * spread / np.sqrt(40)).all()
+    assert ((found - exact) ** 2).sum(axis=1).mean() * 3000 < 1.2 * 4**2
+
+
+def test_tapes_of_equal_shots_are_broadcast_together():
+    tape = cosine_product_tape().copy(shots=100)
+    tapes, fn = qshift.param_shift_hessian(tape, shots=qshift.Shots(total=100_000))
+    numbers = [each.shots.total_shots for each in tapes]
+    sizes = [each.batch_size or 1 for each in tapes]
+    assert len(set(numbers)) == len(numbers) > 1 and sum(sizes) == 1 + 4 + 4 * 6
+    assert np.dot(numbers, sizes) == 100_000
+    exact, of_exact = qshift.param_shift_hessian(cosine_product_tape())
+    device = qml.device("default.qubit", seed=1)
+    found, right = fn(device.execute(tapes)), of_exact(device.execute(exact))
+    np.testing.assert_allclose(np.array(found), np.array(right), atol=0.2)
+    alone, _ = qshift.param_shift_hessian(
+        tape, shots=qshift.Shots(per_circuit=100, equal=True), broadcast=False
+    )
+    assert {each.shots.total_shots for each in alone} == {100}
+
+
+def test_totals_count_the_samples_in_all_bases():
+    def circuit(x):
+        qml.RX(x[0], wires=0)
+        qml.RY(x[1], wires=1)
+        return qml.expval(qml.Z(0) + qml.X(0) + qml.Y(1))
+
+    with qml.queuing.AnnotatedQueue() as queue:
+        circuit(X)
+    tape = qml.tape.QuantumScript.from_queue(queue, shots=10)
+    tapes, _ = qshift.param_shift(tape, shots=qshift.Shots(total=600), broadcast=False)
+    assert sum(each.shots.total_shots for each in tapes) == 300  # in each of two bases
+
+
+@pytest.mark.parametrize(
+    "shots, message",
+    [
+        (1000, "takes qshift.Shots"),
+        (qshift.Shots(error=0.1), "no pilot share and no error to aim at"),
+        (qshift.Shots(total=1000, pilot=0.1), "no pilot share"),
+        (qshift.Shots(total=7), "8 tapes take 2 shots each at least. Give Shots.total=16. or more"),
+        (qshift.Shots(total=30, least=5), "5 shots each at least. Give Shots.total=40."),
+    ],
+)
+def test_shots_that_cannot_be_spread(shots, message):
+    tape = cosine_product_tape()
+    with pytest.raises(ValueError, match=message):
+        qshift.param_shift(tape.copy(shots=100), shots=shots)
+    for without in (tape, tape.copy(shots=(10, 20))):
+        with pytest.raises(ValueError, match="a number of shots for its value"):
+            qshift.param_shift(without, shots=qshift.Shots(total=1000))
+
+
+@pytest.mark.parametrize("transform", [qshift.param_shift, qshift.param_shift_hessian])
+def test_totals_of_all_kinds_of_results(transform):
+    measured = [
+        qml.expval(qml.Z(0) @ qml.Y(1)),
+        qml.var(0.3 * qml.Z(0) @ qml.Y(1) + qml.X(1)),
+        qml.probs(wires=1),
+    ]
+    gates = [qml.RX(0.1, wires=0), qml.CRY(0.4, wires=[0, 1]), qml.RY(0.7, wires=0)]
+    device = qml.device("default.qubit", seed=3)
+    for some in ([measured[1]], [measured[2]], measured):
+        tape = qml.tape.QuantumScript(gates, some, trainable_params=[0, 1, 2])
+        exact, fn = transform(tape)
+        right = fn(device.execute(exact))
+        tapes, fn = transform(tape.copy(shots=10), shots=qshift.Shots(total=1_000_000))
+        found = fn(device.execute(tapes))
+        pairs = zip(qml.pytrees.flatten(found)[0], qml.pytrees.flatten(right)[0], strict=True)
+        for one, other in pairs:
+            np.testing.assert_allclose(one, other, atol=0.1)
+
+
 @pytest.mark.parametrize("function", [expval, variance, probabilities])
 def test_hessians_of_qnodes(function):
     hessian = qshift.param_shift_hessian(by_shifts(function))(pnp.array(X))

@@ -66,14 +66,15 @@ def content(params: dict) -> list:
     return parts
 
 
-def run(params: dict, simulator, seed: int, short: bool) -> tuple[str, int]:
+def run(params: dict, simulator, seed: int, fault: str | None) -> tuple[str, int]:
     """Runs a program; returns its result as the service sends it, and its number of executions.
 
     Args:
         params: The parameters of the job.
         simulator: Runs circuits.
         seed: Of the samples.
-        short: Whether the outcomes of the last item get lost.
+        fault: ``"short"`` if the outcomes of the last item get lost, ``"double"`` if those of all
+            items come twice, ``"few"`` if there are half of the shots.
     """
     from ibm_quantum_schemas.common import CompressedTensorModel
     from ibm_quantum_schemas.executor.version_2_0 import (
@@ -86,6 +87,8 @@ def run(params: dict, simulator, seed: int, short: bool) -> tuple[str, int]:
     from qiskit_ibm_runtime.options_models.simulator import SimulatorOptions
 
     sent, program = _model(params).quantum_program, _program(params)
+    if fault == "few":
+        program.shots //= 2
     for item in program.items:
         if hasattr(item, "samplex"):
             item.samplex.finalize()
@@ -101,7 +104,7 @@ def run(params: dict, simulator, seed: int, short: bool) -> tuple[str, int]:
         for item in run_quantum_program(simulator, program, options)
     ]
     result = QuantumProgramResultModel(
-        data=data[: len(data) - short],
+        data=data[:-1] if fault == "short" else 2 * data if fault == "double" else data,
         metadata=MetadataModel(chunk_timing=[]),
         passthrough_data=sent.passthrough_data,
         semantic_role=sent.semantic_role,

@@ -9,7 +9,7 @@ import threading
 from dataclasses import asdict, dataclass
 
 # Faults of a job, once it runs; all others are of requests.
-JOBS = ("fail", "cancel", "short", "few")
+JOBS = ("fail", "cancel", "short", "double", "few")
 
 # What comes with the status 200, in place of the service's answer: (kind, content). Of "cut" the
 # content is the first half of the answer.
@@ -31,7 +31,8 @@ class Fault:
         kind: Of a request: ``"reset"`` (the connection breaks), ``"timeout"`` (no answer comes),
             ``"slow"`` (all is well, but takes long), an HTTP status such as ``"429"`` or ``"503"``,
             one of `BODIES`, or both, as of a proxy: ``"404-html"``. Of a job: ``"fail"``,
-            ``"cancel"``, ``"short"`` (one result too few), or ``"few"`` (half of the shots).
+            ``"cancel"``, ``"short"`` (one result too few), ``"double"`` (each result twice), or
+            ``"few"`` (half of the shots).
         after: Whether the request has its effect all the same, and only its answer is lost.
         match: A regular expression that is searched for in ``"METHOD /path"``, such as
             ``"POST /jobs$"``; of a job, in its tags.

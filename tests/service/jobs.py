@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 import executor
+import learner
 import numpy as np
 from qiskit.primitives import BackendEstimatorV2, BackendSamplerV2, PrimitiveResult
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
@@ -43,6 +44,8 @@ class Machine:
         about = json.loads(file.read_text()) | {"backend_name": self.name}
         if which == "props" and self.calibrated:
             about["last_update_date"] = self.calibrated
+            for parameter in (each for gate in about["gates"] for each in gate["parameters"]):
+                parameter["date"] = self.calibrated
         return about
 
     @property
@@ -97,21 +100,30 @@ class Job:
         return round(self.executions * delay * 1e-6, 3) if self.status in FINAL else 0
 
 
-def decoded(body: str) -> tuple[str, list, dict]:
-    """Returns (program, PUBs, parameters) of a job's request."""
+def decoded(body: str, machine: Machine) -> tuple[str, list, dict]:
+    """Returns (program, PUBs, parameters) of a job's request to a machine."""
     request = json.loads(body)
     if request["program_id"] == "executor":
         return "executor", executor.items(request["params"]), request["params"]
+    if request["program_id"] == learner.PROGRAM:
+        return learner.PROGRAM, _layers(request["params"], machine), request["params"]
     request = json.loads(body, cls=RuntimeDecoder)
     kind = {"estimator": EstimatorPub, "sampler": SamplerPub}[request["program_id"]]
     pubs = [kind.coerce(tuple(pub)) for pub in request["params"]["pubs"]]
     return request["program_id"], pubs, request["params"]
 
 
+def _layers(params: dict, machine: Machine) -> list[tuple]:
+    return learner.layers(params, machine.configuration["n_qubits"])
+
+
 def digest(program, pubs, params) -> str:
     """Identifies what a job runs, its seed included, whichever process has sent it."""
     if program == "executor":
         parts = [executor.content(params), params.get("server")]
+        return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+    if program == learner.PROGRAM:
+        parts = [*map(learner.content, pubs), params["options"]]
         return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
     parts = [program]
     for pub in pubs:
@@ -224,9 +236,11 @@ class Queue:
 
 def run(job: Job) -> tuple[str, int]:
     """Runs a job; returns its result as the service sends it, and its number of executions."""
-    program, pubs, params = decoded(job.body)
+    program, pubs, params = decoded(job.body, job.machine)
     if program == "executor":
-        return executor.run(params, job.machine.simulator, job.seed, job.fault == "short")
+        return executor.run(params, job.machine.simulator, job.seed, job.fault)
+    if program == learner.PROGRAM:
+        return learner.run(params, pubs, job.machine.simulator, job.fault)
     options = {"seed_simulator": job.seed}
     if program == "estimator":
         primitive = BackendEstimatorV2(backend=job.machine.simulator, options=options)
@@ -239,8 +253,9 @@ def run(job: Job) -> tuple[str, int]:
             pubs = [SamplerPub(pub.circuit, pub.parameter_values, pub.shots // 2) for pub in pubs]
         executions = sum(pub.parameter_values.size * pub.shots for pub in pubs)
     result = primitive.run(pubs).result()
-    if job.fault == "short":
-        result = PrimitiveResult(list(result)[:-1], result.metadata)
+    if job.fault in ("short", "double"):
+        found = list(result)
+        result = PrimitiveResult(found[:-1] if job.fault == "short" else 2 * found, result.metadata)
     return json.dumps(result, cls=RuntimeEncoder), executions
 
 

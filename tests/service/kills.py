@@ -221,6 +221,7 @@ class Killer:
                 "qshift.api.qnode",
                 "qshift.executors.qiskit.device",
                 "qshift.executors.qiskit.service",
+                "qshift.executors.qiskit.connection",
             ]
         )
         self._directory = tempfile.TemporaryDirectory(prefix="kills-")

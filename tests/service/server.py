@@ -57,7 +57,8 @@ def options(job: Job) -> dict:
     """Returns the options of a job."""
     if job.program == "executor":
         return executor.options(job.params)
-    return {name: value for name, value in job.params.items() if name != "pubs"}
+    programs = ("pubs", "circuits", "instructions")
+    return {name: value for name, value in job.params.items() if name not in programs}
 
 
 class Answer(Exception):
@@ -316,7 +317,7 @@ class Service:
         session = request.get("session_id")
         if session and not self.session(session)["accepting_jobs"]:
             raise refusal(400, 1217, "The session is closed.")
-        program, pubs, params = decoded(text)
+        program, pubs, params = decoded(text, machine)
         if program == "estimator":
             level = params.get("resilience_level", 1)
             if level not in (0, 1, 2):

@@ -196,6 +196,7 @@ class Batch:
         self._budget = budget
         self._pubs: Sequence[Any] = pubs
         self._draws = draws
+        self._noise: Any = None  # of layers of gates, which jobs are sent with
 
     def measure(self) -> None:
         """Fills in the results.
@@ -239,9 +240,11 @@ class Batch:
     ) -> Job:
         arguments = [self._pubs[i].arguments(rows) for i, rows in parcel.parts]
         first = self._pubs[parcel.parts[0][0]]
-        exact, errors = not first.shots, first.errors
+        exact, errors, noise = not first.shots, first.errors, self._noise
         job = self._target.submit(
-            Submission(parcel.primitive, arguments, parcel.seed, exact, errors, tags, sending)
+            Submission(
+                parcel.primitive, arguments, parcel.seed, exact, errors, tags, sending, noise
+            )
         )
         Tracker.record(jobs=1, shots=samples(parcel, lambda i: self._pubs[i].load))
         for i, rows in parcel.parts:
@@ -351,11 +354,11 @@ def unpacked_job(parcel: Any, job: Job, results: Sequence[Any]) -> list[Sequence
     """
     try:
         named = primitives(parcel.primitive, len(results))
-        # Results that are too few or too many have other sizes, which is said below.
         found = [unpacked(*pair) for pair in zip(named, results, strict=False)]
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise JobError(job.id, "failed", _OTHER) from error
     sizes = [len(part) for part in found]
+    sizes += [0] * (len(results) - len(sizes))  # more PUBs than were asked for
     if sizes != parcel.sizes:
         raise JobError(
             job.id,

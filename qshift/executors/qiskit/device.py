@@ -174,6 +174,7 @@ class EstimatorDevice(qml.devices.Device):
         self.ledger = _ledger(self.target.is_remote if ledger is None else ledger)
         if self.ledger is not None:
             digests.of_options(self.target.settings)  # refuses options that cannot be recorded
+        self.target.require_noise(self.ledger)
         self._calls = Calls()
         self._compile = Compiler(self.wires, _is_angle, tensors=float)
         self._executor = EstimatorExecutor(self)

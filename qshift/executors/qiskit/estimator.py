@@ -18,6 +18,7 @@ from qshift.executors.executor import Call, Executor
 from qshift.executors.qiskit import digests
 from qshift.executors.qiskit.batch import Batch, Parcel, calibrating, parcels, qpu_seconds
 from qshift.executors.qiskit.job_splitting import Load
+from qshift.executors.qiskit.layer_noise import Learner
 from qshift.executors.qiskit.pubs import CircuitPub, pubs
 from qshift.executors.qiskit.recorded_batch import RecordedBatch
 from qshift.executors.qiskit.transpiled import Preparation
@@ -74,6 +75,12 @@ class EstimatorExecutor(Executor):
         self._target = device.target
         self._seed = () if self.seed is None else tuple(np.atleast_1d(self.seed).tolist())
         self._prepare = Preparation(device.target, device.wires or ())
+        target: Any = device.target
+        self._learner = None
+        if target.is_remote and target.usage.learns and device.ledger is not None:
+            about = device.limits, device.budget, device.ledger, device.run
+            self._learner = Learner(target, *about)
+            self._prepare.sent = target.usage.informed()
         repeats = device.repeats_points or device.limits.pubs < _MANY_PUBS
         self.numbers = "multiples" if repeats else "few"
         self._pubs = partial(pubs, self._prepare, repeats=repeats)
@@ -198,6 +205,7 @@ class EstimatorExecutor(Executor):
                 seeded=bool(self._seed),
                 earlier=[names for names, _ in earlier],
                 former=[names for names, _ in former],
+                learner=self._learner,
             )
         try:
             batch.measure()

@@ -21,6 +21,8 @@ class Submission:
         tags: The tags by which `find` finds the job on a service.
         sending: A function that is called before each request to a service that may create the job;
             if it raises an error, the request is not sent.
+        noise: The noise of layers of gates that an Estimator cancels or amplifies, as the client
+            takes it; None where it needs none.
     """
 
     primitive: str
@@ -30,6 +32,7 @@ class Submission:
     errors: bool = False
     tags: Sequence[str] = ()
     sending: Callable[[], None] = lambda: None
+    noise: Any = None
 
 
 class Job(Protocol):

@@ -2,7 +2,8 @@
 
 The result of an estimator is float64[2, K], the values of K observables and their standard errors,
 or float64[4, K], these two with readout errors mitigated and without; the result of a sampler is a
-dictionary outcome -> count, or a list of one for each copy of a circuit.
+dictionary outcome -> count, or a list of one for each copy of a circuit. What a noise learner has
+found out about a layer of gates is JSON, as bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 from qiskit.primitives import BitArray, PrimitiveResult, PubResult
 
-Measured = np.ndarray | dict[int, int] | list[dict[int, int]]
+Measured = np.ndarray | dict[int, int] | list[dict[int, int]] | bytes
+LEARNER = "noise-learner"  # what the runtime calls its program, beside the primitives
 REGISTER = (
     "outcomes"  # the bits that a sampler's circuits measure into; those of copies have numbers
 )
@@ -42,7 +44,7 @@ def unpacked(primitive: str, result: Any) -> Sequence:
     """Returns the results at all points of a PUB.
 
     Args:
-        primitive: ``"estimator"`` or ``"sampler"``.
+        primitive: ``"estimator"``, ``"sampler"`` or `LEARNER`.
         result: A PUB result of Qiskit's, or what has been unpacked.
     """
     if isinstance(result, Unpacked):
@@ -94,6 +96,8 @@ def require_results(results: Any) -> Sequence:
 
 def encoded(measured: Measured) -> bytes:
     """Returns the result at a point as bytes."""
+    if isinstance(measured, bytes):
+        return measured
     if isinstance(measured, np.ndarray):
         return _FOUR * (len(measured) == 4) + measured.tobytes()
     return json.dumps(in_hex(measured)).encode()
@@ -108,6 +112,8 @@ def in_hex(counts: dict[int, int] | list[dict[int, int]]) -> Any:
 
 def decoded(primitive: str, stored: bytes) -> Measured:
     """Returns the result that `encoded` made these bytes of."""
+    if primitive == LEARNER:
+        return stored
     if primitive == "sampler":
         plain = json.loads(stored)
         found = [

@@ -19,6 +19,7 @@ from qshift.executors.qiskit.job_splitting import Load
 from qshift.executors.qiskit.observables import Basis, probabilities
 from qshift.executors.qiskit.translation import column
 from qshift.executors.qiskit.transpiled import Preparation, Prepared
+from qshift.executors.qiskit.usage import Usage
 from qshift.executors.variances import variance_of_mean
 
 
@@ -61,19 +62,22 @@ class CircuitPub:
     @property
     def load(self) -> Load:
         """How much the PUB takes of a job's limits."""
-        return self.load_of(self.preparation(self.circuit))
+        return self.load_of(self.preparation(self.circuit), usage=self.preparation.sent)
 
-    def load_of(self, ready: Prepared, copies: int | None = None) -> Load:
+    def load_of(
+        self, ready: Prepared, copies: int | None = None, usage: Usage | None = None
+    ) -> Load:
         """Returns how much the PUB takes of a job's limits, with the circuit in this form.
 
         Args:
             ready: The circuit.
             copies: How many copies run at the same time; None for those of the circuit.
+            usage: What error mitigation adds; None for all that it may add.
         """
         copies = copies or ready.number(self.basis)
         runs = -(-self.shots // copies)
         points, parameters = self.points.shape
-        usage = self.preparation.usage
+        usage = usage or self.preparation.usage
         burden = ready.burden(usage, runs, self.basis)
         number, size = usage.variants(self.primitive, runs)
         circuits = number * (ready.bases if self.basis is None else 1)

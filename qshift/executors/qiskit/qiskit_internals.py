@@ -10,6 +10,7 @@ public interface.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
@@ -31,7 +32,6 @@ from qiskit_ibm_runtime.accounts import AccountNotFoundError, InvalidAccountErro
 
 from qshift.executors.qiskit import option_tables
 from qshift.executors.qiskit.aer_internals import noise_in
-from qshift.forks import Lock
 
 __all__ = [  # the runtime's names that other modules import from here
     "VERSION",
@@ -49,6 +49,8 @@ __all__ = [  # the runtime's names that other modules import from here
     "fake_names",
     "instance_of",
     "kinds",
+    "layers",
+    "noise",
     "own_mitigation",
     "results",
     "session_of",
@@ -65,6 +67,8 @@ _GENERATION: Any = import_module(
     )
 )
 submit, results, own_mitigation = _GENERATION.submit, _GENERATION.results, _GENERATION.own
+layers, noise = _GENERATION.layers, _GENERATION.noise
+LEARNS_BY_ITSELF, MOST_LEARNT = _GENERATION.LEARNS_BY_ITSELF, _GENERATION.MOST_LEARNT
 # None if each job is one of a primitive, as everywhere else.
 kinds = getattr(_GENERATION, "kinds", None)
 
@@ -81,7 +85,7 @@ def fake_names() -> list[str]:
 
 @functools.cache
 def fake_backend(name: str) -> BackendV2:
-    """Returns a fake backend, always the same one: its noise model takes seconds to build.
+    """Returns a fake backend, always the same one.
 
     Args:
         name: One of `fake_names`.
@@ -91,24 +95,24 @@ def fake_backend(name: str) -> BackendV2:
 
 
 class _Shared:
-    """A fake backend that all jobs share, with its noise model, which takes seconds to build.
+    """A fake backend that all jobs share.
 
-    A job gets the noise of its own gates only, because Aer reads the noise model again with each
-    job, which takes a second for all gates of a device with 127 qubits.
+    A job gets the noise of its own gates only: it takes seconds to build that of all gates of a
+    device with 127 qubits, and one more with each job, because Aer reads the noise model again.
     """
 
-    _starting = Lock()
-    # Methods of the fake backend's class, which the subclass inherits.
+    # Of the fake backend's class, which the subclass inherits.
     sim: Any
-    options: Any
-    _setup_sim: Any
+    target: Any
+    _props_dict: Any
 
     def run(self, run_input: Any, **options: Any) -> Any:
-        with self._starting:  # without it, a job during the setup would run without noise
-            if self.sim is None:
-                self._setup_sim()  # makes `sim`, and `options.noise_model`
+        if self.sim is None:
+            from qiskit_aer import AerSimulator
+
+            self.sim = AerSimulator()  # the base class would make it with the noise of all gates
         circuits = [run_input] if isinstance(run_input, QuantumCircuit) else run_input
-        if self.options.noise_model is not None:
+        if self.target and self._props_dict:
             steps = {
                 step for circuit in circuits for step in _steps(circuit, range(circuit.num_qubits))
             }
@@ -127,8 +131,12 @@ def _steps(circuit: QuantumCircuit, places: Sequence[int]) -> Iterator[tuple[str
 
 @functools.lru_cache(64)
 def _noise(backend: Any, steps: frozenset[tuple[str, tuple[int, ...]]]) -> Any:
-    """Returns the part of the noise model that acts in some steps, which are (gate, qubits)."""
-    return noise_in(backend.options.noise_model, steps)
+    """Returns the part of a fake backend's noise that acts in some steps, which are (gate,
+    qubits)."""
+    part, whole = copy.copy(backend), backend._props_dict
+    gates = [each for each in whole["gates"] if (each["gate"], tuple(each["qubits"])) in steps]
+    part._props_dict = {**whole, "gates": gates}
+    return noise_in(part._get_noise_model_from_backend_v2(), steps)
 
 
 def check_options(options: Mapping[str, Any]) -> None:

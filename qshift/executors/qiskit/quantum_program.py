@@ -187,7 +187,8 @@ def results(data: Sequence[Mapping[str, np.ndarray]], recipe: Mapping[str, Any])
         recipe: The program's `Program.recipe`.
 
     Returns:
-        The results at all points of each PUB; none of a PUB whose outcomes do not fit.
+        The results at all points of each PUB; none of a PUB whose outcomes do not fit, nor of
+        items that no PUB has asked for.
 
     Raises:
         qshift.executors.qiskit.trex.FactorError: If readout errors cannot be mitigated.
@@ -202,10 +203,11 @@ def results(data: Sequence[Mapping[str, np.ndarray]], recipe: Mapping[str, Any])
         if drawn is None:
             return [Unpacked() for _ in found]
         factors = drawn[0][0], [int(qubit) for qubit in calibration["qubits"]]
-    return [
+    read = [
         Unpacked() if drawn is None else Unpacked(_read(drawn, about, factors))
         for drawn, about in zip(found, content["pubs"], strict=True)
     ]
+    return [*read, *(Unpacked() for _ in left)]
 
 
 def _drawn(left: Iterator[Any], about: Mapping[str, Any]) -> list[list[Table]] | None:

@@ -25,6 +25,7 @@ from qshift.ledger.liveness import elapsed
 if TYPE_CHECKING:
     from qshift.executors.qiskit.budget import Budget
     from qshift.executors.qiskit.job_splitting import Limits
+    from qshift.executors.qiskit.layer_noise import Learner
     from qshift.executors.qiskit.targets import Target
 
 _SILENCE = 3.0  # seconds of waiting for other processes before this is logged
@@ -44,6 +45,7 @@ class RecordedBatch(Batch):
         earlier: The digests that earlier releases made of the same draws, all draws for each kind
             of digest.
         former: The same for options that were the default in earlier releases.
+        learner: Learns the noise of layers of gates that the jobs need; None if they need none.
         The others: as for `Batch`.
     """
 
@@ -60,10 +62,12 @@ class RecordedBatch(Batch):
         seeded: bool,
         earlier: Sequence[Sequence[Sequence[bytes]]] = (),
         former: Sequence[Sequence[Sequence[bytes]]] = (),
+        learner: Learner | None = None,
     ) -> None:
         super().__init__(target, limits, budget, pubs, draws if seeded else None)
         self._ledger = ledger
         self._run = run
+        self._learner = learner
         self._places: dict[bytes, list[tuple[int, int]]] = {}  # key -> (PUB, row), several if exact
         keys = self._keys(draws)
         for key, place in keys:
@@ -209,6 +213,7 @@ class RecordedBatch(Batch):
     def _send_all(self, claims: Claims) -> list[tuple[Record, Job]]:
         """Sends the jobs that were claimed, unless a service has them already."""
         jobs = []
+        self._learn(claims.mine)
         for record in claims.mine:
             jobs += self._send_recorded(record)
         for record in claims.doubtful:
@@ -217,10 +222,20 @@ class RecordedBatch(Batch):
                 jobs.append((record, self._written(record, job)))
             elif all(key in self._places for key in record.keys) and self._is_one_job(record):
                 self._spend([self._parcel(record)])
+                self._learn([record])
                 jobs += self._send_recorded(record)
             else:  # the points of this job that are wanted are claimed anew
                 self._ledger.forget([record])
         return jobs
+
+    def _learn(self, records: Sequence[Record]) -> None:
+        """Has the noise learnt that these jobs need, before one of them is sent."""
+        if self._learner is not None:
+            parts = [part for record in records for part in self._parcel(record).parts]
+            pubs = {i: rows[:1] for i, rows in parts if self._pubs[i].primitive == "estimator"}
+            if pubs:
+                told = [self._pubs[i].arguments(rows) for i, rows in pubs.items()]
+                self._noise = self._learner.noise(told)
 
     def _is_one_job(self, record: Record) -> bool:
         """Whether the PUBs of a record can be sent together, as by the client that meant to."""

@@ -6,17 +6,31 @@ and one more, `kinds`.
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qiskit import qpy
+from qiskit.quantum_info import PauliList
 from qiskit_ibm_runtime import EstimatorV2, SamplerV2
-from qiskit_ibm_runtime.options import EstimatorOptions, SamplerOptions
+from qiskit_ibm_runtime.noise_learner import NoiseLearner
+from qiskit_ibm_runtime.options import EstimatorOptions, NoiseLearnerOptions, SamplerOptions
+from qiskit_ibm_runtime.utils.noise_learner_result import (
+    LayerError,
+    NoiseLearnerResult,
+    PauliLindbladError,
+)
 
 from qshift.errors import ServiceError
+from qshift.executors.qiskit.digests import of_circuit
 from qshift.executors.qiskit.option_tables import known
-from qshift.executors.qiskit.pub_results import require_results
+from qshift.executors.qiskit.pub_results import LEARNER, Unpacked, require_results
 
 OPTIONS = {"estimator": EstimatorOptions, "sampler": SamplerOptions}
+LEARNS_BY_ITSELF = True  # an Estimator, in each job, if it is not told the noise
+MOST_LEARNT = 1  # circuits in a job of the learner, of which several could not be told apart
 
 
 def own(options: Mapping[str, Any]) -> None:
@@ -39,6 +53,12 @@ def submit(
         options: The Estimator's options; a Sampler gets those of them that it has.
         seed: The seed of a simulator's samples, positive; None for fresh ones.
     """
+    if primitive == LEARNER:
+        asked = {**options.get("resilience", {}).get("layer_noise_learning", {}), **options}
+        if strategy := options.get("twirling", {}).get("strategy"):
+            asked["twirling_strategy"] = strategy
+        learner = NoiseLearner(mode=mode, options=known(asked, NoiseLearnerOptions()))
+        return learner.run([circuit for (circuit,) in pubs])
     made = EstimatorV2 if primitive == "estimator" else SamplerV2
     seeded = dict(options)
     if seed is not None:
@@ -61,4 +81,50 @@ def results(job: Any) -> Sequence[Any]:
             f"Job {job.job_id()} was sent by qiskit-ibm-runtime 0.50 or later, and its results can "
             "only be read by such a release. Nothing is lost: install one, and run this again."
         )
+    if job.primitive_id == LEARNER:
+        learnt = job.result()
+        if not isinstance(learnt, NoiseLearnerResult):
+            raise TypeError("the noise of layers of gates was expected")
+        return [Unpacked([json.dumps([_written(layer) for layer in learnt]).encode()])]
     return require_results(job.result())
+
+
+def _written(layer: LayerError) -> dict[str, Any]:
+    """Returns the noise of a layer as plain data."""
+    file = io.BytesIO()
+    qpy.dump(layer.circuit, file)
+    return {
+        "circuit": base64.b64encode(file.getvalue()).decode(),
+        "qubits": list(layer.qubits),
+        "error": layer.error
+        and {"generators": layer.error.generators.to_labels(), "rates": layer.error.rates.tolist()},
+    }
+
+
+def layers(
+    mode: Any, pubs: Sequence[tuple], options: Mapping[str, Any]
+) -> list[tuple[bytes, Any, list[tuple[str, tuple[int, ...]]]]]:
+    """Returns the circuits with layers of gates whose noise an Estimator has to know; see
+    `runtime_executor.layers`. The service takes the layers out of the circuits."""
+    found = {}
+    for circuit, *_ in pubs:
+        gates = {
+            (step.operation.name, tuple(circuit.find_bit(qubit).index for qubit in step.qubits))
+            for step in circuit.data
+            if len(step.qubits) == 2
+        }
+        if gates:
+            found[of_circuit(circuit)] = circuit, sorted(gates)
+    return [(content, *about) for content, about in found.items()]
+
+
+def noise(layers: Sequence[Any], learnt: Sequence[bytes]) -> Any:
+    """Returns the noise of layers as an Estimator's option takes it; see
+    `runtime_executor.noise`."""
+    found = []
+    for about in (layer for written in learnt for layer in json.loads(written)):
+        (circuit,) = qpy.load(io.BytesIO(base64.b64decode(about["circuit"])))
+        error = about["error"]
+        known = error and PauliLindbladError(PauliList(error["generators"]), error["rates"])
+        found.append(LayerError(circuit, about["qubits"], known))
+    return found

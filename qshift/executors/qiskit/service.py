@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 import uuid
+import warnings
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -13,10 +14,11 @@ from functools import cached_property
 from typing import Any
 
 import requests
+from qiskit.exceptions import QiskitError
 from qiskit.providers import BackendV2
 from qiskit.providers.exceptions import QiskitBackendNotFoundError
 
-from qshift.errors import OptionError, ServiceError
+from qshift.errors import OptionError, QShiftWarning, ServiceError
 from qshift.executors.qiskit import unconfirmed_jobs
 from qshift.executors.qiskit.job import Submission
 from qshift.executors.qiskit.mitigation import level_of
@@ -27,6 +29,7 @@ from qshift.executors.qiskit.usage import Usage
 from qshift.forks import Lock
 
 _LEAST_BUSY = "least-busy"
+_DRY = "mock_"  # how the names begin of backends without a quantum processor
 _LONGEST_JOB = 3 * 3600  # seconds; the service's limit for all users
 _FILLED = 0.8  # the part of a job's time limit that circuits may fill; the job itself takes some
 
@@ -70,6 +73,13 @@ class ServiceTarget(Target):
         if not self.backend_name:
             reason = f'got {name!r}; expected "ibm:NAME" or "ibm:{_LEAST_BUSY}"'
             raise OptionError("backend", reason)
+        if self.backend_name.startswith(_DRY):
+            warnings.warn(
+                f"{name} is for dry runs: it checks jobs and counts their seconds, and all results "
+                "are random numbers.",
+                QShiftWarning,
+                stacklevel=2,
+            )
         if mode not in ("job", "batch", "session"):
             raise OptionError("mode", f'expected "job", "batch" or "session", got {mode!r}')
         if max_time is not None and (type(max_time) is not int or max_time < 1):
@@ -85,6 +95,7 @@ class ServiceTarget(Target):
                 raise OptionError(key, f"expected a name, got {value!r}")
         from qshift.executors.qiskit import qiskit_internals as runtime
 
+        self.usage = Usage(options, learns_all=not runtime.LEARNS_BY_ITSELF)
         own = runtime.own_mitigation(options)
         if own is not None:
             self.mitigation = own
@@ -140,6 +151,34 @@ class ServiceTarget(Target):
 
         return runtime.kinds(pubs, self._options) if runtime.kinds else super().kinds(pubs)
 
+    def require_noise(self, ledger: Any) -> None:
+        """See `Target.require_noise`; it depends on the runtime client."""
+        from qshift.executors.qiskit import qiskit_internals as runtime
+
+        if self.usage.learns and ledger is None and not runtime.LEARNS_BY_ITSELF:
+            raise OptionError(
+                "resilience",
+                f"with qiskit-ibm-runtime {runtime.VERSION}, the noise that is cancelled or "
+                "amplified is learnt by a job of its own and kept in the ledger, and there is none "
+                "(ledger=False). Give a ledger, or the noise as resilience.layer_noise_model.",
+            )
+
+    def layers(self, pubs: Sequence[tuple]) -> list[tuple[bytes, Any, Sequence]]:
+        """Returns the layers of gates in Estimator PUBs whose noise mitigation needs; see the
+        function of this name in `qshift.executors.qiskit.qiskit_internals`."""
+        from qshift.executors.qiskit import qiskit_internals as runtime
+
+        return runtime.layers(self._device, pubs, self._options)
+
+    def calibrated(self, layers: Sequence[Sequence[tuple[str, tuple[int, ...]]]]) -> list[float]:
+        """Returns for each layer, given as gates (name, qubits), the Unix time at which one of its
+        gates was calibrated last; 0 where the backend does not tell."""
+        what = f"Asking for the properties of {self.name}"
+        properties = self.ask(lambda: self._device.properties(refresh=True), what)
+        return [
+            max((_calibrated(properties, *gate) for gate in gates), default=0.0) for gates in layers
+        ]
+
     def submit(self, submission: Submission) -> ServiceJob:
         """Submits a job and returns it; see `Target.submit`.
 
@@ -152,6 +191,11 @@ class ServiceTarget(Target):
         """
         tags = list(map(str, submission.tags)) or [f"qshift-{uuid.uuid4().hex}"]
         limit = self._max_time if self._mode == "job" else None
+        options = self._options
+        if submission.noise is not None:
+            own = options.get("resilience", {})
+            told = {**own, "layer_noise_model": submission.noise}
+            options = {**options, "resilience": told}
         ends: list[float] = []  # when requests ended that may have reached the service
 
         def noted() -> None:
@@ -174,7 +218,7 @@ class ServiceTarget(Target):
             before = len(ends)
             try:
                 submitted = self.connection.submit(
-                    replace(submission, tags=tags, sending=noted), mode, self._options, limit
+                    replace(submission, tags=tags, sending=noted), mode, options, limit
                 )
             except Exception as error:
                 if len(ends) > before:
@@ -244,6 +288,16 @@ class ServiceTarget(Target):
         """Returns the jobs on the service that have a tag, oldest first."""
         found = self.ask(lambda: self.connection.find(tag), f"Looking for jobs tagged {tag}")
         return [ServiceJob(self, *each) for each in found]
+
+
+def _calibrated(properties: Any, name: str, qubits: Sequence[int]) -> float:
+    """Returns the Unix time of the latest property of a gate, in whichever order its qubits are
+    named; 0 where there is none."""
+    for each in (qubits, qubits[::-1]) if properties else ():
+        with contextlib.suppress(QiskitError):
+            found = properties.gate_property(name, each)
+            return max((date.timestamp() for _, date in found.values()), default=0.0)
+    return 0.0
 
 
 def _close(session: Any) -> None:

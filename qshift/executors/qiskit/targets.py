@@ -248,6 +248,10 @@ class Target:
         """
         return [((primitive, shots == 0), 0) for primitive, shots in pubs]
 
+    def require_noise(self, ledger: Any) -> None:
+        """Raises OptionError if error mitigation needs noise to be learnt and kept in a ledger, and
+        there is none."""
+
     def submit(self, submission: Submission) -> Job:
         """Submits a job and returns it, without waiting."""
         raise NotImplementedError

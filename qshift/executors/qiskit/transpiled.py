@@ -90,11 +90,12 @@ class Preparation:
 
     Attributes:
         usage: How much error mitigation adds to what the target executes.
+        sent: The same without what is learnt by jobs of its own, which are counted apart.
         has_copies: Whether several copies of a circuit may run at the same time.
     """
 
     def __init__(self, target: Target, wires: Sequence) -> None:
-        self.usage = target.usage
+        self.usage = self.sent = target.usage
         self.has_copies = target.copies is not None
         self._target = target
         self._wires = wires

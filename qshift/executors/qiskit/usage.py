@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, NamedTuple
 
 from qiskit import QuantumCircuit
@@ -73,15 +74,22 @@ class Usage:
         options: The Estimator's options, in nested tables. What they leave open is as the service
             has it by default.
         own: What is mitigated by programs that are made here; None where IBM's own primitives run.
+        learns_all: Whether the noise of all layers is learnt, and not of the most frequent ones.
 
     Attributes:
         mends_readout: Whether an Estimator mitigates errors of the readout.
+        learns: Whether the noise of layers of gates has to be learnt first.
         against_fractional_gates: What is asked for that IBM's fractional gates cannot be run with,
             in words, or "".
     """
 
-    def __init__(self, options: Mapping[str, Any], own: Mitigation | None = None) -> None:
-        self._own = own
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        own: Mitigation | None = None,
+        learns_all: bool = False,
+    ) -> None:
+        self._own, self._learns_all = own, learns_all
         level = options.get("resilience_level", _LEVEL)
         chosen, self._twirling = options.get("resilience", {}), options.get("twirling", {})
         self._pec = chosen.get("pec", {}) if chosen.get("pec_mitigation") else None
@@ -91,9 +99,9 @@ class Usage:
         self._readout = chosen.get("measure_noise_learning", {})
         self.mends_readout = chosen.get("measure_mitigation", level >= 1)
         self._layers = chosen.get("layer_noise_learning", {})
-        self._learns = self._pec is not None or self._is_pea
+        self.learns = self._pec is not None or self._is_pea
         if chosen.get("layer_noise_model") is not None:
-            self._learns = False
+            self.learns = False
         twirls_gates = self._twirling.get("enable_gates", level >= 2)
         self.against_fractional_gates = (
             "probabilistic error cancellation (pec_mitigation)"
@@ -151,14 +159,25 @@ class Usage:
             number = self._readout.get("num_randomizations", 32)
             size = self._readout.get("shots_per_randomization", "auto")
             executions += number * (self._per_randomization(shots) if size == "auto" else size)
-        if self._learns:
-            most = self._layers.get("max_layers_to_learn", 4)
+        if self.learns:
+            most = None if self._learns_all else self._layers.get("max_layers_to_learn", 4)
             layers = each.layers if most is None else min(most, each.layers)
-            depths = len(self._layers.get("layer_pair_depths", (0, 1, 2, 4, 16, 32)))
-            number = self._layers.get("num_randomizations", 32)
-            size = self._layers.get("shots_per_randomization", 128)
-            executions += layers * _BASES * depths * number * size
+            executions += layers * self.layer_executions
         return executions * each.seconds
+
+    @property
+    def layer_executions(self) -> int:
+        """Executions by which the noise of one layer of gates is learnt."""
+        depths = len(self._layers.get("layer_pair_depths", (0, 1, 2, 4, 16, 32)))
+        number = self._layers.get("num_randomizations", 32)
+        size = self._layers.get("shots_per_randomization", 128)
+        return _BASES * depths * number * size
+
+    def informed(self) -> Usage:
+        """Returns the usage of jobs that are told the noise of layers, and need not learn it."""
+        found = copy(self)
+        found.learns = False
+        return found
 
     def variants(self, primitive: str, shots: int) -> tuple[int, int]:
         """Returns how many variants of a circuit a program has, and the shots of each; a job of

@@ -24,7 +24,7 @@ from qshift.executors.simulator.measurement_bases import (
 )
 from qshift.executors.simulator.outcomes import Observables, Outcomes
 from qshift.executors.simulator.prefix_order import in_order, stops
-from qshift.executors.simulator.state_steps import Steps
+from qshift.executors.simulator.state_steps import Steps, numbers_at_lines
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
 _NORMALISED = 1e-6  # what the squared norm of a state may be off, to be sampled
@@ -145,8 +145,9 @@ class Simulation:
         if self.lanes > 1 and count >= fewest:
             left = count % self.grain
             whole = count if left >= fewest else count - left
-            blocks = np.split(np.arange(whole), range(self.lanes, whole, self.lanes))
-            found: list[tuple[np.ndarray, Sequence[int]]] = [(rows, ()) for rows in blocks]
+            found: list[tuple[np.ndarray, Sequence[int]]] = [
+                (np.arange(i, min(i + self.lanes, whole)), ()) for i in range(0, whole, self.lanes)
+            ]
             # What is left at the end runs as it would alone.
             return found if whole == count else [*found, (np.arange(whole, count), [0] * left)]
         steps, columns = self._uses
@@ -166,7 +167,7 @@ class Simulation:
         if common and len(points) > 1:
             return self._one_by_one(points, rows, common)
         alone, first = len(points) == 1, int(rows[0])
-        own = points if alone else points[_in_lanes(rows)]
+        own = points if alone else _in_lanes(points, rows)
         owner, finals = self._latest.get(alone, (None, {}))
         known = finals.get(first) if owner is self._own else None
         if known and known.own == len(rows) and np.array_equal(known.points, own):
@@ -203,10 +204,11 @@ class Simulation:
 
     def _begin(self, lanes: int) -> np.ndarray:
         """Returns the state before the steps, of several points."""
+        state = numbers_at_lines(lanes << (self._wires + 1))
         if self._start is not None:
-            return np.repeat(self._start, lanes)
-        state = np.zeros(lanes << (self._wires + 1))
-        state[:lanes] = 1.0
+            state.reshape(-1, lanes)[:] = self._start[:, None]
+        else:
+            state[:lanes], state[lanes:] = 1.0, 0.0
         return state
 
     # --- results ---
@@ -264,24 +266,26 @@ class Simulation:
         for final in self._finals(points, part):
             rows = part[0][begin : begin + final.own]
             begin += final.own
-            own = cotangents[rows if len(final.points) == 1 else _in_lanes(rows)]
+            own = cotangents[rows] if len(final.points) == 1 else _in_lanes(cotangents, rows)
             found.append(self._back(final, own)[: final.own])
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _back(self, final: _Final, cotangents: np.ndarray) -> np.ndarray:
         """Returns derivatives of sums of values, float64[lanes, P]."""
-        lanes, observables, other = len(final.points), self._observables, np.zeros_like(final.state)
+        lanes, observables = len(final.points), self._observables
+        state, other = numbers_at_lines(2 * len(final.state)).reshape(2, -1)
+        state[:], other[:] = final.state, 0.0
         if observables.columns:
             words, work = observables.tables[lanes == 1], np.empty(2 * max(lanes, kernel.WIDTH))
             arguments = *words, observables.places, cotangents, work
             kernel.observe(final.state, other, lanes, *arguments)
         for each in self._outcomes:
             each.add_times(final.state, final.points, cotangents, other)
-        return self._steps.back(final.state.copy(), other, final.points, final.angles)
+        return self._steps.back(state, other, final.points, final.angles)
 
 
-def _in_lanes(rows: np.ndarray) -> np.ndarray:
-    """Returns the points of a state of several: as many as a multiple of four, where the last one
-    may be repeated."""
-    missing = -len(rows) % kernel.WIDTH
-    return np.pad(rows, (0, missing), mode="edge") if missing else rows
+def _in_lanes(each: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Returns a copy of what belongs to the points of a state of several, which follow one another:
+    as many as a multiple of four, where the last one may be repeated."""
+    own, missing = each[rows[0] : rows[-1] + 1], -len(rows) % kernel.WIDTH
+    return np.concatenate([own, own[-1:].repeat(missing, axis=0)])

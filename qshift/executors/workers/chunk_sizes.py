@@ -7,15 +7,15 @@ import math
 import numpy as np
 
 _SHARE = 0.02  # of the time of a chunk may be that of its messages
-_PARTS = 8  # into which what is left for a worker is cut at least, as long as parts are long
+_OWN = 0.02  # seconds of a chunk for each worker: this process sends at most 50 a second
 _SHORTEST, _LONGEST = 0.1, 2.0  # seconds of a chunk, as far as points allow
 
 
 class ChunkSizes:
     """The sizes of the chunks of one batch.
 
-    Chunks are long against messages, and short against the batch, so that all workers end at about
-    the same time and the loss of a worker costs little.
+    Chunks are long against messages, and otherwise short, so that all workers end at about the same
+    time and the loss of a worker costs little.
 
     Args:
         grain: Sizes are multiples of it.
@@ -44,8 +44,7 @@ class ChunkSizes:
         """
         if self.seconds is None:
             return min(self.grain, left)
-        long = left * self.seconds / (_PARTS * hands)
-        target = min(_LONGEST, max(_SHORTEST, latency / _SHARE, long))
+        target = min(_LONGEST, max(_SHORTEST, latency / _SHARE, hands * _OWN))
         wanted = min(target / max(self.seconds, 1e-9), left / (2 * hands))
         return min(left, self.grain * max(1, math.floor(wanted / self.grain)))
 

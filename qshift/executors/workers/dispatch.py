@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import pickle
 import time
@@ -21,7 +22,6 @@ _WORTHWHILE = 0.05  # seconds that the rest of a batch must take to go out
 _WORTH_STARTING = 1.0  # the same while workers have not started
 _AHEAD = 2  # chunks for each that a worker runs, so that none waits for the next one
 _LOSSES = 5  # workers that may be lost with the same chunk, or one after the other
-_PIECES = 8  # in which a chunk runs again, so that the loss of another worker costs less
 _LOOK = 0.1  # seconds after which it is looked again how many workers there are
 
 
@@ -227,13 +227,15 @@ class Dispatch:
         had[0].losses += 1  # the others were waiting for it
 
     def _again(self, chunk: _Chunk) -> None:
-        """Sends the points of a chunk that was lost again."""
+        """Sends the points of a chunk that was lost again, if possible to workers that are up."""
         left, size = [chunk.rows], len(chunk.rows)
-        if chunk.losses == 1:
-            grain = self._sizes.grain
-            size = max(1, size // _PIECES // grain) * grain
+        if chunk.losses == 1:  # the loss of another worker costs less
+            size = self._sizes.grain
+        others = [lane for lane in self._lanes if lane is not chunk.lane] or [chunk.lane]
+        busy = collections.Counter(id(each.lane) for each in self._out.values())
+        lane = min(others, key=lambda lane: busy[id(lane)])
         while left:
-            self._submit(_Chunk(taken(left, size), chunk.lane, chunk.losses))
+            self._submit(_Chunk(taken(left, size), lane, chunk.losses))
 
 
 def _lost(error: BaseException) -> WorkerError:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
-import signal
-import threading
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +13,7 @@ import cloudpickle
 import numpy as np
 from cachetools import LRUCache
 
-from qshift.errors import QShiftWarning, WorkerError
+from qshift.errors import WorkerError
 from qshift.executors.executor import Call
 from qshift.executors.seeding import resumed
 from qshift.executors.simulator.parallel import alone
@@ -31,7 +27,6 @@ if TYPE_CHECKING:
 
 VALUES, GRADIENTS, ESTIMATES, JOINTLY = "values", "gradients", "estimates", "jointly"
 _MOST_LOADED = 64  # circuits
-_LOOK = 1.0  # seconds after which a process looks again whether it still works for somebody
 # Evaluated on a worker by Python's own `eval`: so the scheduler of a cluster, which reads what is
 # sent through it, needs no qshift.
 LOAD = "bool(__import__('qshift.executors.workers.on_worker'))"
@@ -75,24 +70,6 @@ class Answer(NamedTuple):
 
 _loaded: LRUCache[bytes, Callable] = LRUCache(_MOST_LOADED)
 _loading = Lock()
-
-
-def begin(parent: int) -> None:
-    """Prepares a process of qshift's own.
-
-    Args:
-        parent: The process that it works for. Ctrl-C is for that one, and if it was killed, this
-            process ends too.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings.simplefilter("ignore", QShiftWarning)  # which the other process gives as well
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_LOOK)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def carry_out(task: bytes) -> bytes:

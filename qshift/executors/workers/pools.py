@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from qshift import cores
 from qshift.errors import WorkerError
-from qshift.executors.workers import on_worker, versions
+from qshift.executors.workers import on_worker, own_process, versions
 from qshift.executors.workers.given import checked, require_packages
 from qshift.forks import Lock, in_children
 
@@ -83,7 +83,7 @@ class _Process:
 
             self._pool = loky.ProcessPoolExecutor(
                 max_workers=1,
-                initializer=on_worker.begin,
+                initializer=own_process.begin,
                 initargs=(os.getpid(),),
                 env={"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": self._threads},
             )

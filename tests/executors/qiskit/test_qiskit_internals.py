@@ -9,6 +9,7 @@ from qiskit_ibm_runtime import QiskitRuntimeService, RuntimeJobV2, SamplerV2
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
 from qshift.executors.qiskit import qiskit_internals as internals
+from qshift.executors.qiskit.aer_internals import noise_in, noise_passes
 
 
 @pytest.fixture
@@ -79,6 +80,25 @@ def test_fake_backends_make_their_simulators_when_they_run():
     backend._setup_sim()
     assert isinstance(backend.sim, AerSimulator)
     assert backend.options.noise_model is not None
+
+
+@pytest.mark.parametrize("name", ["FakeManilaV2", "FakeSherbrooke"])
+def test_the_noise_of_some_steps_is_that_of_the_backend_there(name):
+    """Gates on one qubit and two, one without an error, delays and a readout."""
+    backend = internals.fake_backend(name)
+    pair = tuple(next(iter(backend.target["cx" if "cx" in backend.target else "ecr"])))
+    two = "cx" if "cx" in backend.target else "ecr"
+    steps = {("sx", pair[:1]), ("rz", pair[1:]), (two, pair), ("measure", pair[1:])}
+    part = internals._noise(backend, frozenset(steps))
+    whole = type(backend).__mro__[2]()
+    whole._setup_sim()
+    expected = noise_in(whole.options.noise_model, steps)
+    found, wanted = (
+        [repr(error | {"id": None}) for error in model.to_dict()["errors"]]
+        for model in (part, expected)
+    )
+    assert found == wanted and len(found) >= 3
+    assert len(noise_passes(part)) == len(noise_passes(expected)) == 1
 
 
 def test_a_fake_backend_is_made_once():

@@ -607,7 +607,7 @@ def test_limits_are_kept_before_anything_is_sent(ledger, path, tracker, monkeypa
     device = EstimatorDevice(
         backend="fake:FakeManilaV2", max_qpu_seconds=0.05, max_executions=2000, **where
     )
-    reason = r"about 5\.\d+ QPU seconds, and max_qpu_seconds=0.05 of the device leaves 0.05\."
+    reason = r"about 4\.\d+ QPU seconds, and max_qpu_seconds=0.05 of the device leaves 0.05\."
     with pytest.raises(LimitError, match=reason):
         numbers(device, shots=1000)
     assert tracker.totals["jobs"] == 2

@@ -195,6 +195,19 @@ def test_sessions_and_batches_are_opened_once(loopback, mode):
     assert loopback.counts()["requests"]["POST /sessions"] == 1
 
 
+def test_a_dry_run_is_said_to_have_random_results(loopback):
+    with pytest.raises(OptionError, match="there is no 'mock_ideal'.*your account has"):
+        with pytest.warns(qshift.errors.QShiftWarning, match="dry runs.*random numbers"):
+            device = ibm("mock_ideal")
+        qshift.qnode(device)(rotation)(0.3)
+    loopback.ask("rename", {"ibm_ideal": "mock_ideal"})
+    with pytest.warns(qshift.errors.QShiftWarning, match="dry runs"):
+        device = ibm("mock_ideal")
+    qshift.qnode(device)(rotation)(0.3)
+    (job,) = loopback.jobs()
+    assert job["backend"] == "mock_ideal"
+
+
 def test_the_open_plan_has_no_sessions(loopback):
     device = ibm(mode="session", instance=INSTANCES["open"])
     with pytest.raises(OptionError, match='mode: the open plan has no sessions. Take mode="job"'):
@@ -337,6 +350,7 @@ def test_jobs_that_fail(loopback, quick):
         ("fail", "failed: .*the control electronics lost their calibration"),
         ("cancel", "cancelled"),
         ("short", "came back with results for"),
+        ("double", "came back with results for"),
     ):
         loopback.faults({"kind": kind, "times": 1})
         with pytest.raises(JobError, match=reason):

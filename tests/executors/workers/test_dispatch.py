@@ -187,14 +187,26 @@ def test_many_losses_with_results_in_between_are_none_too_many(tmp_path, monkeyp
     assert {point for _, point in ran(tmp_path)} == set(range(400))
 
 
-def test_what_a_worker_is_lost_with_runs_again_in_pieces(tmp_path):
+def test_what_a_worker_is_lost_with_runs_again_point_by_point(tmp_path):
     workers, lane = Workers(1), Lane(lambda count: count == 1)
     workers._lanes.append(lane)
     points = numbered(400)
     np.testing.assert_array_equal(made(Cosines, workers, tmp_path)(CIRCUIT, points), truth(points))
-    behind, *pieces = [len(task.arguments[1]) for task in lane.pool.tasks][: 1 + dispatch._PIECES]
-    assert lane.renewed == 1
-    assert max(pieces) <= behind / 4 and len(pieces) == dispatch._PIECES
+    sizes = [len(task.arguments[1]) for task in lane.pool.tasks]
+    assert lane.renewed == 1 and sizes[0] > 1  # it was waiting behind what was lost
+    lost = 400 - 1 - sum(size for size in sizes if size > 1)  # the first point ran here
+    assert lost > 1 and sizes[1 : 1 + lost] == [1] * lost
+
+
+def test_what_a_worker_is_lost_with_runs_again_on_one_that_is_up(tmp_path):
+    """The next kill would hit it, where the one that starts is the one that is killed."""
+    workers, lanes = Workers(2), [Lane(lambda count: count < 3), Lane()]
+    workers._lanes.extend(lanes)
+    points = numbered(400)
+    np.testing.assert_array_equal(made(Cosines, workers, tmp_path)(CIRCUIT, points), truth(points))
+    assert lanes[0].renewed == 1
+    alone = [[task for task in lane.pool.tasks if len(task.arguments[1]) == 1] for lane in lanes]
+    assert len(alone[1]) > len(alone[0])
 
 
 class Older(Pool):
