@@ -35,11 +35,7 @@ class Direct:
         self.shifted = circuit.shifted
         self._reach = min(self.shifted.reach, np.finfo(float).max)
         # first(indices) returns which columns first derivatives are by, and their mask.
-        self.first = lru_cache(MOST_REMEMBERED)(self._first)
-
-    def _first(self, indices: tuple[Index, ...]) -> tuple[slice | list[int], np.ndarray | None]:
-        mask = self.planner.mask(indices)
-        return place_of([j for (j,) in indices]), None if mask.all() else mask
+        self.first = lru_cache(MOST_REMEMBERED)(partial(_first, self.planner))
 
     def serves(self, nodes: Sequence[Any]) -> bool:
         """Whether nodes read the values once at most, and first derivatives once at most, whatever
@@ -53,6 +49,13 @@ class Direct:
         if QueuingManager.recording() or not (np.abs(parameters) <= self._reach).all():
             return None
         return Reading(self, parameters)
+
+
+def _first(
+    planner: Planner, indices: tuple[Index, ...]
+) -> tuple[slice | list[int], np.ndarray | None]:
+    mask = planner.mask(indices)
+    return place_of([j for (j,) in indices]), None if mask.all() else mask
 
 
 class Reading(NamedTuple):
