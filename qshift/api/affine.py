@@ -98,13 +98,8 @@ class AffineCall:
             float64[*shape, X, ..., X] for each order k: the value's shape and k axes for all
             sources, flattened and one after the other.
         """
-        levels: list[tuple[Index, ...]] = [((),)]
-        tables = []
-        for _ in range(order):
-            indices, table = one_order_up(levels[-1], self.columns)
-            levels.append(indices)
-            tables.append(table)
-        jacobian = self._all_slopes() if order else np.empty((0, 0))
+        levels, tables = self.levels(order)
+        jacobian = self.all_slopes() if order else np.empty((0, 0))
         ends = np.cumsum([len(level) for level in levels])[:-1]
 
         def by_entries(found: np.ndarray) -> list[np.ndarray]:
@@ -117,6 +112,17 @@ class AffineCall:
 
         return self._evaluated([index for level in levels for index in level], by_entries)
 
+    def levels(self, order: int) -> tuple[list[tuple[Index, ...]], list[np.ndarray]]:
+        """Returns the partial derivatives of each order by the call's angles, and for each order
+        but the last the positions of those one order up."""
+        levels: list[tuple[Index, ...]] = [((),)]
+        tables = []
+        for _ in range(order):
+            indices, table = one_order_up(levels[-1], self.columns)
+            levels.append(indices)
+            tables.append(table)
+        return levels, tables
+
     def diagonals(self, order: int) -> Found:
         """Runs the call, and returns its value and the derivatives by the same entry once, twice,
         and so on, and their errors.
@@ -125,7 +131,7 @@ class AffineCall:
             The value, and for each order k from 1 float64[*shape, X], the k-th derivatives by each
             of the X entries of all sources.
         """
-        jacobian = self._all_slopes()
+        jacobian = self.all_slopes()
         moved = [tuple(np.flatnonzero(slopes)) for slopes in jacobian.T]
         axes = [tuple(self.columns[j] for j in each) for each in moved]
         powers = range(1, order + 1)
@@ -145,7 +151,7 @@ class AffineCall:
 
         return self._evaluated(indices, by_entries)
 
-    def _all_slopes(self) -> np.ndarray:
+    def all_slopes(self) -> np.ndarray:
         """Returns the Jacobians of all sources side by side; each source must have one."""
         return np.concatenate([each for each in self.jacobians if each is not None], axis=1)
 
@@ -162,8 +168,8 @@ class AffineCall:
         if not self.errors:
             return Found(linear(evaluated(self.call, indices)[:, 0]), None)
         evaluation = started(self.call, errors=True)
-        values = linear(_of_result(self.call, evaluation.partials(indices)[None])[:, 0, 0])
-        owed = _of_result(self.call, evaluation.deviations(indices))[:, :, 0]
+        values = linear(of_result(self.call, evaluation.partials(indices)[None])[:, 0, 0])
+        owed = of_result(self.call, evaluation.deviations(indices))[:, :, 0]
         errors = [np.sqrt((each**2).sum(axis=0)) for each in linear(owed)]
         return Found(values, errors)
 
@@ -172,12 +178,12 @@ class Found(NamedTuple):
     """Derivatives of a call.
 
     Attributes:
-        values: The value, and the derivatives of each order.
+        values: The value, and the derivatives of each order, or the outcome of these.
         errors: The standard errors of these; None if they were not asked for.
     """
 
-    values: list[np.ndarray]
-    errors: list[np.ndarray] | None
+    values: Any
+    errors: Any
 
 
 def started(call: Prepared, **options: Any) -> Any:
@@ -189,10 +195,10 @@ def started(call: Prepared, **options: Any) -> Any:
 def evaluated(call: Prepared, indices: Sequence[Index]) -> np.ndarray:
     """Runs a call with one linear result, and returns partial derivatives of the result by the
     call's angles, float64[len(indices), N, *shape]."""
-    return _of_result(call, started(call).partials(indices)[None])[:, 0]
+    return of_result(call, started(call).partials(indices)[None])[:, 0]
 
 
-def _of_result(call: Prepared, derivatives: np.ndarray) -> np.ndarray:
+def of_result(call: Prepared, derivatives: np.ndarray) -> np.ndarray:
     """Returns derivatives of a call's result, float64[A, K, N, *shape], from those of its raw
     values, float64[K, N, M, A]."""
     (result,) = call.compiled.readout.results

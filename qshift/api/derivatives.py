@@ -13,6 +13,7 @@ from qshift.api.affine import AffineCall
 from qshift.api.chain_rule import ChosenPartials
 from qshift.api.conversion import as_own
 from qshift.api.estimate import Estimate, observed
+from qshift.api.outcome import require_floats, run
 from qshift.autodiff.dry_run import rehearsal
 from qshift.autodiff.layout import differentiable, highest_order
 from qshift.autodiff.remembered_ops import assignments, remembered_ops
@@ -35,7 +36,8 @@ def derivatives(
     batched: int | tuple[int, ...] = (),
     diagonal: bool = False,
     errors: bool = False,
-) -> tuple[Any, ...]:
+    wanted: Callable | None = None,
+) -> Any:
     """Returns the value of a function and all its derivatives up to an order, or chosen ones.
 
     Each `qshift` qnode that the function calls runs everything it takes in one batch (on hardware,
@@ -74,6 +76,16 @@ def derivatives(
             takes longer, as are qnodes whose angles are no affine functions of the arguments;
             errors follow as in `qshift.estimate`.
 
+        wanted: A function of value, gradient, and so on, each as it would be returned, that returns
+            what is wanted of them: a trace, a product with a vector, a Newton step; a tensor or a
+            nest of them, of TensorFlow ops. Of a qnode with one linear result and angles that are
+            affine in the arguments, shots are spread for that, not for all entries. If the function
+            is affine itself, only the derivatives that it takes are evaluated: it is called at
+            numbers that are made up, to find out. If not, a first share of the shots finds where to
+            spend the others; there is none with a `pilot` of 0, and on backends with jobs only if a
+            `pilot` is given. With `Shots(error=)`, the error is that of what an affine function
+            returns, and of the derivatives that another one is given.
+
     Returns:
         A tuple (value, gradient, Hessian, ...), of order + 1 entries. For one argument the k-th is
         a tensor of shape ``value.shape + k * arg.shape``. For a tuple of arguments the k-th is a
@@ -82,27 +94,44 @@ def derivatives(
         With `partials`, a tuple of one tensor for each, of shape ``value.shape`` and the shapes of
         the arguments, those of batched ones without their first axis.
         With `errors`, each entry is an `Estimate` of two such entries: ``value`` and ``error``.
+        With `wanted`, what it returns; with `errors`, an `Estimate` of that.
 
     Raises:
         ValueError: If the function does not return a single tensor, if the tensor does not depend
             on an argument to differentiate by, if a partial derivative names an argument that does
-            not exist, or if keywords exclude each other.
+            not exist, if keywords exclude each other, or if `wanted` does not return floating-point
+            tensors that follow from the derivatives.
         UnsupportedError: If errors are asked for where they are not known, see `qshift.estimate`.
 
     Example:
         >>> f, f_xx, by_weights = qshift.derivatives(
         ...     circuit, x, weights, partials=[(), (0, 0), (0, 0, 1)], batched=0
         ... )
+        >>> laplacian = qshift.derivatives(
+        ...     energy, x, order=2, wanted=lambda f, gradient, hessian: tf.linalg.trace(hessian)
+        ... )
     """
     fn = as_own(fn)
     if isinstance(fn, tf.types.experimental.PolymorphicFunction):
         fn = fn.python_function  # a graph is traced for one set of derivatives to run ahead
     if partials is not None:
-        if order is not None or argnums is not None or diagonal or errors:
-            raise ValueError("Give either partials, or order, argnums, diagonal and errors.")
+        if order is not None or argnums is not None or diagonal or errors or wanted is not None:
+            raise ValueError(
+                "Give either partials, or order, argnums, diagonal, errors and wanted."
+            )
         return _chosen(fn, args, partials, batched)
     if batched != ():
         raise ValueError("batched= needs partials=.")
+    if wanted is not None and not callable(wanted):
+        raise ValueError(
+            f"wanted= takes a function of value, gradient, and so on, got {wanted!r}. "
+            "Choose single derivatives with partials=."
+        )
+    if diagonal and wanted is not None:
+        raise ValueError(
+            "Give either diagonal or wanted: wanted=lambda f, gradient, hessian: "
+            "tf.linalg.diag_part(hessian) is the diagonal alone."
+        )
     order = 1 if order is None else order
     order = highest_order(order)
     inputs, positions = differentiable(args, argnums, whole=order > 0)
@@ -118,10 +147,12 @@ def derivatives(
     if diagonal and not single:
         raise ValueError("diagonal=True needs a single argument, see argnums.")
     before = assignments()
-    with request(wanted=Wanted(0 if diagonal else order)):
+    with request(wanted=Wanted(0 if diagonal or wanted is not None else order)):
         affine = None
-        if order or errors:
+        if order or errors or wanted is not None:
             affine = AffineCall.of(fn, inputs, sources, order, errors)
+    if affine is not None and wanted is not None and errors and affine.call.circuit.num_values > 1:
+        affine = None  # several values of a circuit share samples, which `estimate` minds
     if affine is None:
         if assignments() > before:
             raise UnsupportedError(
@@ -131,18 +162,32 @@ def derivatives(
                 "it once."
             )
 
-        def nested() -> tuple[tf.Tensor, ...]:
+        def nested() -> Any:
             with request(wanted=Wanted(order)):
-                return _by_tapes(fn, inputs, sources, positions, order, single, errors)
+                found = _by_tapes(fn, inputs, sources, positions, order, single, errors)
+            if wanted is None:
+                return found
+            result = wanted(*found)
+            require_floats(result)
+            return result
 
+        if wanted is not None:
+            return observed(nested) if errors else nested()
         parts: Sequence[Any] = observed(nested, first=True) if errors else (nested(),)
         if diagonal:
             parts = [_diagonals(part, sources[0].shape) for part in parts]
         return tuple(map(Estimate, *parts)) if errors else tuple(parts[0])
     if order:
         _require_connected(affine.jacobians, sources, positions)
-    found = affine.diagonals(order) if diagonal and order else affine.derivatives(order)
     dtype = affine.call.dtype
+    if wanted is not None:
+
+        def tensors(each: Sequence[tf.Tensor]) -> list[Any]:
+            return [_split(array, sources, dtype, k, single) for k, array in enumerate(each)]
+
+        outcome = run(affine, order, wanted, tensors)
+        return Estimate(*outcome) if errors else outcome.values
+    found = affine.diagonals(order) if diagonal and order else affine.derivatives(order)
 
     def laid(arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
         axes = [min(k, 1) if diagonal else k for k in range(order + 1)]
@@ -167,14 +212,22 @@ def _diagonals(found: Any, shape: Any) -> tuple[Any, ...]:
 
 
 def _split(array: Any, sources: Sequence[tf.Tensor], dtype: tf.DType, k: int, single: bool) -> Any:
-    """Takes the last k axes, each of all sources, apart into nested tuples of tensors."""
+    """Takes the last k axes of an array or tensor, each of all sources, apart into nested tuples of
+    tensors."""
     if k == 0:
-        return tf.cast(tf.constant(array), dtype)
-    before, after = array.shape[: array.ndim - k], array.shape[array.ndim - k + 1 :]
-    ends = np.cumsum([source.shape.num_elements() for source in sources])[:-1]
+        return tf.cast(tf.convert_to_tensor(array), dtype)
+    axis, numbers = len(array.shape) - k, isinstance(array, np.ndarray)
+    before, after = tuple(array.shape)[:axis], tuple(array.shape)[axis + 1 :]
+    sizes = [source.shape.num_elements() for source in sources]
+    parts = (
+        np.split(array, np.cumsum(sizes)[:-1], axis) if numbers else tf.split(array, sizes, axis)
+    )
+    reshape = np.reshape if numbers else tf.reshape
     entries = tuple(
-        _split(part.reshape((*before, *source.shape, *after)), sources, source.dtype, k - 1, single)
-        for part, source in zip(np.split(array, ends, axis=-k), sources, strict=True)
+        _split(
+            reshape(part, (*before, *source.shape, *after)), sources, source.dtype, k - 1, single
+        )
+        for part, source in zip(parts, sources, strict=True)
     )
     return entries[0] if single else entries
 

@@ -203,6 +203,7 @@ class Preparation:
             ahead = ()
 
         settings: dict[str, Any] = {"objective": objective, "adjoint": adjoint, "prefetch": ahead}
+        weighs, steers = "", False
         if run.shots:
             spread = self._spread_of(run)
             of_one = self._of_one(run)
@@ -218,6 +219,7 @@ class Preparation:
                 of_one=of_one,
             )
             settings |= {"spread": spread, "sampled": sampled, "pilot": bool(shots.pilot)}
+            weighs, steers = self._weighs(spread), self._steers(run, shots, spread)
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self._is_seeded and bool(run.shots)
         plain = functools.partial(self.executor.in_tensorflow, run)
@@ -229,7 +231,29 @@ class Preparation:
         exact = not run.shots and run.is_finite and circuit is run and not ahead
         direct = Direct(circuit, executor) if exact and adjoint and circuit.has_rules else None
         settings = {"plain": plain, "pulls_back": pulls_back, "direct": direct}
+        settings |= {"weighs": weighs, "steers": steers}
         return Program(circuit, columns, active, start, self.calls, reproducible, **settings)
+
+    def _weighs(self, spread: str | None) -> str:
+        """Returns where shots are spread by the weights of sums; see `Program`.
+
+        Not with a seed: the same derivatives come from the same samples then, whatever they are
+        multiplied by. In graphs, values and gradients stay one batch where batches are jobs.
+        """
+        if spread not in ("own", "batch") or self._is_seeded:
+            return ""
+        return "eager" if self.executor.has_jobs else "everywhere"
+
+    def _steers(self, circuit: Circuit, shots: Shots, spread: str | None) -> bool:
+        """Whether most shots may wait for what a first share of them finds; see `Program`."""
+        if spread not in ("own", "batch"):
+            return False
+        if shots.pilot or self.executor.has_jobs or self._asked(circuit).pilot == 0:
+            return bool(shots.pilot)
+        with contextlib.suppress(UnsupportedError):  # values come without their variances
+            self.executor.require_errors(circuit)
+            return True
+        return False
 
     def _is_for(self, objective: str, circuit: Circuit) -> bool:
         return (self._objective or ("shots" if circuit.shots else "circuits")) == objective

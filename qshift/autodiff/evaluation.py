@@ -39,6 +39,12 @@ class Structure(Protocol):
     def require_rules(self, columns: Any) -> None: ...
 
 
+class Later(tuple[Index, ...]):
+    """Partial derivatives that will be asked for in sums whose weights are not known yet."""
+
+    __slots__ = ()
+
+
 # A compiled function leaves many evaluations behind. That they consist of few objects saves
 # Python's garbage collector from looking through all of TensorFlow's again and again.
 
@@ -218,7 +224,8 @@ class Evaluation:
         if not (np.abs(parameters) <= self._shifted.reach).all():
             self._values.parameters = self._shifted.near(parameters)
         self._gradients: Table | None = None  # made when gradients are needed first
-        self._pulled: PulledBack | None = None  # the latest
+        # Derivatives of sums, each for the first weights that were asked for.
+        self._pulled: dict[tuple, PulledBack] = {}
         self._together: tuple[tuple[Index, ...], np.ndarray] = (), np.empty(0)
         self._lock: AbstractContextManager = nullcontext() if alone else threading.RLock()
 
@@ -230,7 +237,7 @@ class Evaluation:
 
     @property
     def nbytes(self) -> int:
-        others = sum(each.nbytes for each in (self._gradients, self._pulled) if each is not None)
+        others = sum(each.nbytes for each in (self._gradients, *self._pulled.values()) if each)
         held = self.parameters.nbytes + self._values.nbytes + self._together[1].nbytes
         return _OVERHEAD + held + others
 
@@ -241,9 +248,12 @@ class Evaluation:
 
         Args:
             indices: The partial derivatives.
-            also: Partial derivatives that other ops will ask for, evaluated in the same batch.
+            also: Partial derivatives that other ops will ask for, evaluated in the same batch, but
+                for `Later` ones.
         """
         with self._lock:
+            if self._own_shots and any(also):
+                also = self._told(also)
             if not any(also):
                 return self._read(tuple(indices))
             together, places = _union(tuple(indices), also)
@@ -268,8 +278,9 @@ class Evaluation:
             also: As for `partials`.
 
         Returns:
-            float64[N, P]; None where `indices` had better be read, because this takes no more runs
-            of the circuit, they are asked for again, or they are more exact.
+            float64[N, P], where points have their own shots those by parameters that `indices` are
+            meant for; None where `indices` had better be read, because this takes no more runs of
+            the circuit, they are asked for again, or they are more exact.
         """
         with self._lock:
             if any(also):
@@ -279,24 +290,83 @@ class Evaluation:
     def _pull(
         self, lower: tuple[Index, ...], weights: np.ndarray, indices: tuple[Index, ...]
     ) -> np.ndarray | None:
-        known, planner, circuit = self._pulled, self._planner, self._circuit
-        if known is not None and known.lower == lower:
+        # Samples are drawn for some parameters; exact derivatives are those by all.
+        key = lower, indices if self._own_shots else ()
+        if key in self._pulled:
+            known = self._pulled[key]
             return known.sums if known.has(weights) else None
-        # What reading would take at each row of the parameters: points, each with its value, or
-        # with the gradients of all values.
-        sources = planner.sources(indices, self._adjoint)
-        missing = self._values.missing(sources.values)
-        if sources.gradients:
-            table = self._gradients or planner.root
-            missing += circuit.num_values * table.missing(sources.gradients)
-        if planner.root.missing(lower) >= missing or not is_exact(weights):
-            return None
-        run = partial(self._executor.pulled_back, circuit)
-        run = partial(self._where_finite, run, (circuit.num_parameters,))
-        parameters = self._values.parameters
-        pulled = PulledBack.of(lower, weights, planner, self._shifted, parameters, run)
-        self._pulled = pulled
+        if self._own_shots:
+            table: Any = self._values
+            sums = table.pulled(lower, weights, indices, self._sampled_values())
+            if sums is None:
+                return None
+            pulled = PulledBack(lower, weights, sums)
+        else:
+            planner, circuit = self._planner, self._circuit
+            # What reading would take at each row of the parameters: points, each with its value, or
+            # with the gradients of all values.
+            sources = planner.sources(indices, self._adjoint)
+            missing = self._values.missing(sources.values)
+            if sources.gradients:
+                table = self._gradients or planner.root
+                missing += circuit.num_values * table.missing(sources.gradients)
+            if planner.root.missing(lower) >= missing or not is_exact(weights):
+                return None
+            run = partial(self._executor.pulled_back, circuit)
+            run = partial(self._where_finite, run, (circuit.num_parameters,))
+            parameters = self._values.parameters
+            pulled = PulledBack.of(lower, weights, planner, self._shifted, parameters, run)
+        self._pulled[key] = pulled
         return pulled.sums
+
+    def sums(self, indices: tuple[Index, ...], weights: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Returns weighted sums of partial derivatives, and their variances, float64[N, B] each.
+        Where points have their own shots, these are spread for the sums.
+
+        Args:
+            indices: The partial derivatives.
+            weights: float64[B, M, len(indices)], the weight of each value of each of them in each
+                sum.
+        """
+        with self._lock:
+            return self._read((), partial(self._sums, indices, weights))
+
+    def _sums(self, indices: tuple[Index, ...], weights: np.ndarray) -> tuple[np.ndarray, ...]:
+        if self._own_shots:
+            table: Any = self._values
+            return table.sums(indices, weights, self._sampled_values())
+        sums = np.einsum("bma,nma->nb", weights, self._known(indices))
+        if not self._errors:
+            return sums, np.zeros_like(sums)
+        owed = np.einsum("bma,knma->knmb", weights, self.deviations(indices))
+        return sums, (owed**2).sum(axis=(0, 2))
+
+    def steered(self, indices: tuple[Index, ...], weigh: Callable) -> np.ndarray:
+        """Returns partial derivatives as `partials` does, of which sums are wanted whose weights
+        follow from them: a first share of the shots finds these, and the others are spread for the
+        sums.
+
+        Args:
+            indices: The partial derivatives.
+            weigh: From partial derivatives float64[N, M, len(indices)] to the weights
+                float64[N, B, M, len(indices)] of B sums.
+        """
+        table: Any = self._values
+        with self._lock:
+            steered = partial(table.steered, indices, weigh, self._sampled_values())
+            return self._read((), steered).transpose(1, 2, 0)
+
+    def _told(self, also: tuple[tuple[Index, ...], ...]) -> tuple[tuple[Index, ...], ...]:
+        """Tells the table which derivatives take shots later, and returns the others."""
+        later = {index for each in also if isinstance(each, Later) for index in each}
+        if later:
+            table: Any = self._values
+            table.expect(tuple(sorted(later)))
+        return tuple(each for each in also if not isinstance(each, Later))
+
+    def _sampled_values(self) -> Callable:
+        """Returns a function that draws samples at points."""
+        return partial(self._where_finite, self._run, (self._circuit.num_values + self._errors,))
 
     def deviations(self, indices: Sequence[Index]) -> np.ndarray:
         """Returns what partial derivatives that were asked for before owe to chance.

@@ -25,8 +25,10 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.contraction import Contraction, Pullback, Pushforward, zeros_that_follow
+from qshift.autodiff.evaluation import Later
 from qshift.autodiff.node import at_hand, run
 from qshift.rules.planner import Index
+from qshift.tensorflow_internals import following
 
 if TYPE_CHECKING:
     from qshift.autodiff.node import Source
@@ -51,7 +53,7 @@ class Partials:
         self.program, self.indices = program, indices
         self.shape: tuple[int, ...] = program.circuit.num_values, len(indices)
         self.order = _order(indices)
-        self._contracted: dict[tuple[type, int], Contracted] = {}
+        self._contracted: dict[tuple[type, int, bool], Contracted] = {}
         # Who evaluates values in a graph gives first derivatives, too, where they are read.
         parts = [part for part in program.active if part] if indices == ((),) else []
         self.along = [program.partials(tuple((j,) for j in part)) for part in parts]
@@ -83,9 +85,13 @@ class Partials:
     ) -> tf.Tensor:
         """Contracts a vector with the D_(a + j), for the j of one part."""
         inputs = [*tensors, vector]
-        if (kind, part) not in self._contracted:
-            self._contracted[kind, part] = Contracted(self, part, kind)
-        contracted = self._contracted[kind, part]
+        pulls = self.program.pulls_back
+        if self.program.weighs:
+            pulls = self._weighs(inputs)
+        key = kind, part, pulls and kind is Pullback
+        if key not in self._contracted:
+            self._contracted[key] = Contracted(self, part, kind, key[2])
+        contracted = self._contracted[key]
         if not self.program.active[part]:
             zeros = tf.zeros([tf.shape(vector)[0], *contracted.shape], tf.float64)
             return zeros_that_follow(zeros, inputs)
@@ -96,6 +102,14 @@ class Partials:
             at_once = not contracted.pulls and at_hand(contracted.upper, call, tensors) is not None
             is_whole = self.program.reproducible or at_once
         return contracted.of_all(call, inputs) if is_whole else run(contracted, call, inputs)
+
+    def _weighs(self, inputs: Sequence[tf.Tensor]) -> bool:
+        """Whether shots go where the weights of a contraction with some inputs are large."""
+        # Samples for one cotangent serve no other one, and no higher order. A single row has
+        # nothing to spread by its weight.
+        several = self.indices != ((),) or inputs[0].shape[0] != 1
+        here = self.program.weighs == "everywhere" or tf.executing_eagerly()
+        return several and here and not following(inputs)
 
     def needs(self, inputs: Any) -> tuple[Index, ...]:
         return self.indices
@@ -108,9 +122,10 @@ class Contracted:
         lower: The D_a.
         part: The part.
         kind: What the vector is: a cotangent (`Pullback`) or a tangent (`Pushforward`).
+        pulls: Whether it asks for sums with their weights, which take less than all derivatives.
     """
 
-    def __init__(self, lower: Partials, part: int, kind: type[Contraction]) -> None:
+    def __init__(self, lower: Partials, part: int, kind: type[Contraction], pulls: bool) -> None:
         self.program = program = lower.program
         columns, active = program.columns[part], program.active[part]
         assert active is not None, "nobody can differentiate by this part"
@@ -123,8 +138,7 @@ class Contracted:
         # A first derivative that a graph contains is nearly always needed as a whole; most higher
         # ones are multiplied by zeros.
         self._needs_all = lower.indices == ((),)
-        # Sums over values take one derivative at each point, once their weights are known.
-        self.pulls = program.pulls_back and kind is Pullback
+        self.pulls = pulls
 
     def __call__(
         self, source: Source, *inputs: tf.Tensor, also: tuple[Any, ...] = ()
@@ -157,7 +171,7 @@ class Contracted:
 
     def needs(self, inputs: Any) -> tuple[Index, ...]:
         if self.pulls:
-            return ()
+            return Later(self.upper.indices) if self.program.weighs and self._needs_all else ()
         if inputs is not None:
             return self._contraction.needed(inputs[-1]).indices
         return self.upper.indices if self._needs_all else ()

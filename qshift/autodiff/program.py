@@ -46,6 +46,9 @@ class Program:
             float64[N, M], for SavedModels, or raises UnsupportedError; None if there is none.
         pulls_back: Whether derivatives of weighted sums of values are to be had for less than those
             of all values.
+        weighs: Where shots are spread by the weights of such sums: ``"everywhere"``, in eager mode
+            only, or nowhere (an empty string).
+        steers: Whether most shots may wait for what a first share of them finds.
         direct: Reads values and first derivatives from the executor; None if it cannot.
     """
 
@@ -59,6 +62,8 @@ class Program:
         reproducible: bool = False,
         plain: Callable[[], Callable[[tf.Tensor], tf.Tensor]] | None = None,
         pulls_back: bool = False,
+        weighs: str = "",
+        steers: bool = False,
         direct: Direct | None = None,
     ) -> None:
         self.circuit = circuit
@@ -71,6 +76,8 @@ class Program:
         self.reproducible = reproducible
         self.plain = plain
         self.pulls_back = pulls_back
+        self.weighs = weighs
+        self.steers = steers
         self._direct = direct
         self._partials: dict[tuple[Index, ...], Partials] = {}
         self.values = self.partials(((),))

@@ -1,33 +1,23 @@
 """The values of one call from samples, with a number of shots for each point, and their errors.
 
-With a pilot share, a first batch takes a part of each point's shots and estimates the variances of
-the values; a second batch spreads the others accordingly. The value of a point is the average of
-both, weighted by the shots that the plan has for them. The plan knows none of the samples, so the
-average is unbiased, which that of all samples alike is not: a point whose first samples seem to
-vary little gets few more. Where an error is wanted, the second batch is as large as that takes.
-
-Where there are fewer shots than points need, the points are chosen at random, with the chances that
-the plan's shots are for them. Of what is drawn at a point, the difference from the value's constant
-is divided by the number of shots that the point gets on the average, and a point without shots has
-the constant: the derivatives stay unbiased. One random number decides about all points, in the
-order of the plan (systematic sampling), so that the points of each derivative get their share.
+`qshift.autodiff.drawing` says how samples are drawn, and why results are unbiased: neither the
+coefficients nor the weights of samples depend on these samples. Shots may: their numbers follow
+from what was drawn before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from qshift.autodiff.drawing import LEAST_LEFT, Drawing
 from qshift.autodiff.evaluation import Table
-from qshift.executors.seeding import fractions
-from qshift.rules.allocation import whole
-from qshift.rules.planner import Index, PlanNode, Point, Step
-from qshift.rules.rounding import rounded, sizes
+from qshift.autodiff.pulled_samples import PulledSums
+from qshift.rules.planner import Index, PlanNode, Step
 from qshift.rules.shifting import Shifter
-from qshift.rules.shots import LEAST, LEAST_PILOT, Shots
-
-_LEAST_LEFT = 0.1  # of the variance that is wanted, for new samples
+from qshift.rules.shots import LEAST, Shots
 
 
 class SampledTable(Table):
@@ -58,18 +48,7 @@ class SampledTable(Table):
             `qshift.executors.variances.constants`. They need no samples.
     """
 
-    __slots__ = (
-        "_bases",
-        "_chance",
-        "_constants",
-        "_errors",
-        "_kind",
-        "_observed",
-        "_of_one",
-        "_sampled",
-        "_shots",
-        "_variances",
-    )
+    __slots__ = ("_bases", "_draw", "_later", "_observed", "_sampled", "_shots", "_variances")
 
     def __init__(
         self,
@@ -89,12 +68,13 @@ class SampledTable(Table):
         constants: np.ndarray | float = 0.0,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
-        self._constants = constants
-        self._chance = seed, number, name + parameters.tobytes()
-        self._shots, self._kind = shots, numbers
-        self._bases, self._of_one = bases, of_one
-        self._errors, self._observed = errors, observed
+        chance = seed, number, name + parameters.tobytes()
+        self._draw = Drawing(shots, values, errors, chance, numbers, of_one, constants)
+        self._shots, self._bases, self._observed = shots, bases, observed
         self._variances = np.empty((0, len(parameters), errors)) if errors else None
+        # If gradients follow: the shots of the value and of all, the number of other points, and
+        # how many of these were run.
+        self._later: tuple[float, float, int, int] | None = None
         # The shots of the points, as they were planned.
         self._sampled = np.empty((0, len(parameters), 1))
 
@@ -121,8 +101,140 @@ class SampledTable(Table):
         each = np.einsum("knm,knml,knl->kn", slopes, covariances, slopes)
         return float(each[used].sum())
 
+    def sums(
+        self, indices: tuple[Index, ...], weights: np.ndarray, function: Callable
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns weighted sums of partial derivatives, for which the shots are spread, and their
+        variances, both float64[N, B]; without errors, the variances are zeros.
+
+        Args:
+            indices: The partial derivatives.
+            weights: float64[B, M, len(indices)].
+            function: As for `partials`.
+        """
+        step = self._node.contracted(indices, weights)  # type: ignore[attr-defined]
+        rows = step.coefficients.toarray().reshape(*weights.shape[:2], step.coefficients.shape[1])
+        if step.new_points:
+            self._sample(step, (rows**2).sum(axis=0), float(len(weights)), function)
+            self._node = step.node
+        found = np.einsum("bmk,knm->nb", rows, self._values)
+        if self._variances is None:
+            return found, np.zeros_like(found)
+        return found, np.einsum("bmk,knm->nb", rows**2, self._draw.of_each(self._variances))
+
+    def steered(
+        self, indices: tuple[Index, ...], weigh: Callable[[np.ndarray], np.ndarray], function: Any
+    ) -> np.ndarray:
+        """Returns what `partials` does, after a first share of the shots has said what the others
+        are to serve.
+
+        Args:
+            indices: The partial derivatives.
+            weigh: From partial derivatives float64[N, M, len(indices)] to the weights
+                float64[N, B, M, len(indices)] of sums of them, whose variances count.
+            function: As for `partials`, of values with variances.
+        """
+        step = self._node.step(indices)
+        if step.new_points:
+            importance, count = self._importance(step, indices)
+            mask = self._node.planner.mask(indices)
+
+            def of_first(values: np.ndarray) -> np.ndarray:
+                found = step.coefficients @ values.reshape(len(values), -1)
+                found = found.reshape(len(indices), *values.shape[1:]).transpose(1, 2, 0)
+                weights = weigh(found) * mask
+                rows = weights.reshape(-1, len(indices)) @ step.coefficients
+                squares = (rows**2).reshape(*weights.shape[:3], len(values)).sum(axis=1)
+                return squares.transpose(1, 2, 0)
+
+            self._sample(step, importance, count, function, of_first)
+            self._node = step.node
+        return self.partials(indices, function)
+
+    def expect(self, indices: tuple[Index, ...]) -> None:
+        """Is told of partial derivatives that will be pulled back. The value, and these together,
+        then take as many shots as if all were asked for in one batch."""
+        if self._later is None and not len(self._values):
+            step = self._node.step(((), *indices))
+            if step.shots is not None and () in step.new_points and len(step.new_points) > 1:
+                value = float(step.shots[step.new_points.index(())])
+                self._later = value, float(step.shots.sum()), len(step.new_points) - 1, 0
+
+    def pulled(
+        self,
+        lower: tuple[Index, ...],
+        weights: np.ndarray,
+        indices: tuple[Index, ...],
+        function: Callable,
+    ) -> np.ndarray | None:
+        """Returns derivatives of a weighted sum of partial derivatives, from samples that are drawn
+        for these weights, and that nothing else is read off.
+
+        All rows with weights together take as many shots as if each took those of the plan.
+
+        Args:
+            lower: The partial derivatives; A of them.
+            weights: float64[N, M, A].
+            indices: The partial derivatives one order up that the derivatives are sums of.
+            function: As for `partials`.
+
+        Returns:
+            float64[N, P], the derivatives by the parameters that `indices` are meant for; None
+            where these had better be read, as they take no samples, or have no finite weights.
+        """
+        step, shots, planner = self._node.step(indices), self._shots, self._node.planner
+        if step.shots is None or not step.new_points or not np.isfinite(weights).all():
+            return None
+        rows, new, count = len(self.parameters), len(step.new_points), self._values.shape[2]
+        sums = PulledSums(lower, weights, indices, planner.mask(indices))
+        importance = sums.importance(step.coefficients)[-new:].reshape(new * rows, count)
+        roots = np.sqrt(importance.sum(axis=1))
+        used = np.flatnonzero(roots)
+        budget = np.full(rows, shots.number * step.shots.sum())  # of each row
+        if self._later and lower == ((),):
+            value, both, others, before = self._later
+            rest, after = shots.number * both - self._sampled[0, :, 0], before + new
+            # In whole numbers, so that the shots of all parts of a gradient add up.
+            marks = [np.floor(np.round(rest * n / others, 6)) for n in (before, after)]
+            budget, self._later = marks[1] - marks[0], (value, both, others, after)
+        in_all = budget[(roots.reshape(new, rows) > 0).any(axis=0)].sum()
+        wanted = roots[used] * (in_all / max(roots.sum(), 1e-300))
+        if shots.least > LEAST and shots.are_too_few(wanted.sum(), len(used)):
+            return None
+        values = np.zeros((new * rows, count))
+        if len(used):
+            batch = len(self._values), 2  # others than those of the table
+            planned = self._draw.planned(wanted, 1, batch)
+            points = self._shifted(self.parameters, step.new_points)[used]
+            served = importance[used].T[:, :, None]
+            values[used] = self._draw(points, wanted, planned, served, batch, function)[0][:, 0]
+        every = np.concatenate([self._values, values.reshape(new, rows, count)])
+        found = step.coefficients @ every.reshape(len(every), rows * count)
+        result = np.zeros((rows, len(planner.spectra)))
+        result[:, sums.columns] = sums.of(found.reshape(len(indices), rows, count))
+        return result
+
     def _run(self, step: Step, indices: tuple[Index, ...], function: Callable) -> None:
+        self._sample(step, *self._importance(step, indices), function)
+
+    def _sample(
+        self,
+        step: Step,
+        importance: np.ndarray,
+        count: float,
+        function: Callable,
+        of_first: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
         """Runs the points of a step, each with its own number of shots.
+
+        Args:
+            step: The step.
+            importance: float64[M, K]: by how much more than the variance of each value at each
+                point the summed variance of all that is wanted grows.
+            count: How many results that is.
+            function: As for `partials`.
+            of_first: From values of a first share of the shots, float64[K, N, M], to another
+                importance float64[M, K, N] for the other shots; None for none.
 
         Raises:
             ValueError: If there are too few shots for that.
@@ -131,27 +243,30 @@ class SampledTable(Table):
         again = shots.again(step)[: 0 if self._observed else None]
         points = (*step.new_points, *(old[k] for k in again.tolist()))
         wanted = self._wanted(step, again)
-        in_all = wanted.sum()
+        batch = len(self._values), 0
         planned = np.repeat(wanted[:, None], len(self.parameters), axis=1)
-        if step.shots is not None and not shots.are_too_few(in_all, len(points)):
-            planned = rounded(planned, self._offsets(0), shots.least, self._kind).astype(float)
+        if step.shots is not None:
+            planned = self._draw.planned(wanted, len(self.parameters), batch)
         part = np.ones((*planned.shape, 1))  # of the new samples in the values
         part[new:] = planned[new:, :, None] / (self._sampled[again] + planned[new:, :, None])
-        if shots.are_too_few(in_all, len(points)):
-            values, variances = self._at_random(points, planned, function)
-        elif shots.has_pilot(in_all, len(points)):
-            places = np.append(np.arange(len(old), len(old) + new), again)
-            importance = self._importance(step, indices)
-            allowed = None
-            if shots.error is not None:
-                kept = np.ones((len(old), *part.shape[1:]))
-                kept[again] = (1 - part[new:]) ** 2
-                allowed = self._allowed(importance[:, : len(old)], kept, indices)
-            weights = importance[:, places, None] * part[:, :, 0] ** 2
-            numbers = planned.astype(np.int64)
-            values, variances = self._in_two_batches(points, numbers, weights, allowed, function)
-        else:
-            values, variances = self._drawn(points, planned.astype(np.int64), function)
+        allowed = None
+        if shots.error is not None:
+            kept = np.ones((len(old), *part.shape[1:]))
+            kept[again] = (1 - part[new:]) ** 2
+            allowed = self._allowed(importance[:, : len(old)], kept, count)
+        places = np.append(np.arange(len(old), len(old) + new), again)
+        size = part[:, :, 0] ** 2
+
+        def of_new(values: np.ndarray) -> np.ndarray:
+            assert of_first is not None
+            return of_first(np.concatenate([self._values, values[:new]]))[:, places] * size
+
+        served: Any = of_new if of_first is not None else importance[:, places, None] * size
+
+        parameters = self._shifted(self.parameters, points)
+        values, variances = self._draw(
+            parameters, wanted, planned, served, batch, function, allowed
+        )
         values, variances = part * values, part**2 * variances
         if len(again):
             rest = 1 - part[new:]
@@ -174,6 +289,11 @@ class SampledTable(Table):
         wanted = shots.wanted(step, again)
         if step.shots is None:
             return wanted
+        if self._later and not len(self._values):
+            if step.new_points == ((),):
+                wanted *= self._later[0]
+            else:  # more than the value is read at once
+                self._later = None
         if self._observed and len(again) < len(step.again):
             wanted *= step.shots.sum() * shots.number / wanted.sum()
         measured = f", measured in {bases} bases," if bases > 1 else ""
@@ -186,134 +306,25 @@ class SampledTable(Table):
             )
         return wanted
 
-    def _offsets(self, batch: int) -> np.ndarray:
-        """Returns float64[N] in [0, 1), by which the shots of a batch are rounded."""
-        return fractions(*self._chance, (len(self._values), batch), len(self.parameters))
-
-    def _importance(self, step: Step, indices: tuple[Index, ...]) -> np.ndarray:
+    def _importance(self, step: Step, indices: tuple[Index, ...]) -> tuple[np.ndarray, float]:
         """Returns float64[M, K]: by how much more than the variance of each value at each point the
-        summed variance of derivatives grows."""
-        mask = self._node.planner.mask(indices).astype(float)
-        return np.asarray(mask @ step.coefficients.power(2))
+        summed variance of derivatives grows; and how many of them may not be zero."""
+        mask = self._node.planner.mask(indices)
+        return np.asarray(mask.astype(float) @ step.coefficients.power(2)), float(mask.sum())
 
-    def _at_random(
-        self, points: Sequence[Point], planned: np.ndarray, function: Callable
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draws samples at points that are chosen at random.
-
-        Args:
-            points: K points.
-            planned: float64[K, N], the shots that they get on the average.
-            function: As for `partials`.
-
-        Returns:
-            Values and variances, float64[K, N, M].
-        """
-        numbers = whole(planned, self._offsets(0), 0)
-        values, variances = self._drawn(points, numbers, function)
-        values = values - self._constants
-        expected, times = planned[:, :, None], (numbers / planned)[:, :, None]
-        # How much the numbers of shots vary. That those of neighbours vary together is left out.
-        chance = (expected % 1.0) * (1 - expected % 1.0) / expected**2
-        squares = values**2
-        if self._observed:
-            squares = np.einsum("knm,knl->knml", values, values).reshape(variances.shape)
-        values = self._constants + times * values
-        values[:, ~np.isfinite(self.parameters).all(axis=1)] = np.nan  # also if none of it was run
-        return values, times**2 * variances + times * chance * squares
-
-    def _allowed(
-        self, importance: np.ndarray, kept: np.ndarray, indices: tuple[Index, ...]
-    ) -> np.ndarray:
+    def _allowed(self, importance: np.ndarray, kept: np.ndarray, count: float) -> np.ndarray:
         """Returns what summed variance new samples may have for the error that is wanted,
         float64[N].
 
         Args:
             importance: float64[M, K], of the variances of the K old values.
             kept: float64[K, N, 1], which part of these variances stays.
-            indices: The derivatives.
+            count: How many results have this error, as a root mean square.
         """
         assert self._shots.error is not None and self._variances is not None
-        typical, _ = self._scales()
-        wanted = self._node.planner.mask(indices).sum() * self._shots.error**2 * typical
-        held = np.einsum("mk,knm->n", importance, kept * self._of_each(self._variances))
+        typical, _ = self._draw.scales()
+        wanted = count * self._shots.error**2 * typical
+        of_each = self._draw.of_each(self._variances)
+        held = np.einsum("mk,knm->n", importance, kept * of_each)
         # Not reached only if old values vary more than they seemed to, or must stay what they are.
-        return np.maximum(wanted - held, _LEAST_LEFT * wanted)
-
-    def _of_each(self, variances: np.ndarray) -> np.ndarray:
-        """Returns the variances of M values, given these or all covariances."""
-        return variances[:, :, :: self._values.shape[2] + 1] if self._observed else variances
-
-    def _scales(self) -> tuple[float, float]:
-        """Returns the typical and the largest variance of one outcome, of all values."""
-        assert self._of_one is not None
-        typical, largest = (float(each.max(initial=0.0)) for each in self._of_one)
-        return typical or 1.0, largest or 1.0
-
-    def _in_two_batches(
-        self,
-        points: Sequence[Point],
-        numbers: np.ndarray,
-        importance: np.ndarray,
-        allowed: np.ndarray | None,
-        function: Callable,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draws a part of the samples, and spreads the others by the variances of these.
-
-        Args:
-            points: K points.
-            numbers: int64[K, N], the shots that the plan has for them.
-            importance: float64[M, K, N], of the variance of each value.
-            allowed: float64[N], the summed variance that is allowed; None for as many shots as are
-                planned.
-            function: As for `partials`.
-
-        Returns:
-            Values and variances, float64[K, N, M].
-        """
-        least, share, planned = self._shots.least, self._shots.pilot or 1.0, numbers
-        size = sizes(numbers, self._kind)
-        if allowed is not None:
-            # As many as the largest variances would take, so that the first are not too many.
-            typical, largest = self._scales()
-            planned = np.maximum(np.ceil(numbers * (largest / typical)), 2 * LEAST_PILOT)
-            numbers = np.maximum(numbers, LEAST_PILOT / share)
-        first = size * np.ceil(np.maximum(np.ceil(share * numbers), least) / size)
-        if allowed is None:
-            first = np.minimum(first, planned)
-        planned, first = np.maximum(planned, first), first.astype(np.int64)
-        values, variances = self._drawn(points, first, function)
-        part = first / planned  # not by the shots of the second batch, which depend on these values
-        of_each = self._of_each(variances)
-        wanted = np.einsum("mkn,knm->kn", importance, of_each * first[:, :, None])
-        wanted = (1 - part) * np.sqrt(np.where(np.isfinite(wanted), wanted, 0.0))
-        in_all = (planned - first).sum(axis=0)
-        if allowed is not None:
-            owed = np.einsum("mkn,knm->kn", importance, of_each) * part**2
-            rest = np.maximum(allowed - owed.sum(axis=0), _LEAST_LEFT * allowed)
-            # Where angles are no numbers, nothing is run.
-            in_all = np.ceil(wanted.sum(axis=0) ** 2 / np.where(np.isfinite(rest), rest, 1.0))
-        wanted = np.where(wanted.any(axis=0), wanted, planned - first)
-        wanted *= in_all / np.maximum(wanted.sum(axis=0), 1e-300)
-        second = rounded(wanted, self._offsets(1), np.where(part < 1, least, 0), self._kind)
-        more, their_variances = self._drawn(points, second, function)
-        # The larger batch says more about the variance of a shot.
-        larger = (second > first)[:, :, None]
-        of_one = np.where(
-            larger, second[:, :, None] * their_variances, first[:, :, None] * variances
-        )
-        shares = part**2 / first + (1 - part) ** 2 / np.maximum(second, 1)
-        part = part[:, :, None]
-        return part * values + (1 - part) * more, of_one * shares[:, :, None]
-
-    def _drawn(
-        self, points: Sequence[Point], numbers: np.ndarray, function: Callable
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns values and variances, float64[K, N, M], of new samples; zeros where there are
-        none, and no variances if values come without."""
-        parameters, shots = self._shifted(self.parameters, points), numbers.ravel()
-        run, count = shots > 0, self._values.shape[2]
-        found = np.zeros((len(shots), count + self._errors))
-        found[run] = function(parameters[run], shots[run])
-        found = found.reshape(*numbers.shape, found.shape[1])
-        return found[:, :, :count], found[:, :, count:]
+        return np.maximum(wanted - held, LEAST_LEFT * wanted)

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -36,6 +36,7 @@ _LESS = 1 - 1e-6  # costs nearer to one another are the same
 SPREADS = ("equal", "own", "batch", "error")
 _NEAR = 1.01  # to the variance that is wanted
 _ATTEMPTS = 8
+_MOST_SUMS = 16  # requests for weighted sums in a cache; their weights are numbers
 _MOST_MIXED = 3  # parameters by which derivatives may have the fewest circuits next to others
 
 
@@ -151,17 +152,50 @@ class SampledNode(PlanNode):
         self.shots = shots
         self._given = given
         self._best = lru_cache(MOST_REMEMBERED)(self._found_best)
+        self._best_sums = lru_cache(_MOST_SUMS)(self._found_best_sums)
         self.step: Callable[[tuple[Index, ...]], Step] = lambda indices: self._best(indices)[0]
 
     def allocation(self, indices: Sequence[Index]) -> Allocation:
         """Returns how the shots of a request are spread, and what they cost."""
         return self._best(tuple(indices))[1]
 
+    def contracted(self, indices: Sequence[Index], weights: np.ndarray) -> Step:
+        """Plans weighted sums of derivatives: with coefficients of theirs, which may leave out what
+        the derivatives take one by one.
+
+        Args:
+            indices: The derivatives; A of them.
+            weights: float64[B, M, A], the weight of each value of each derivative in B sums.
+
+        Returns:
+            A step whose coefficients are those of each value in each sum, float64[B * M, K].
+        """
+        return self.contraction(indices, weights)[0]
+
+    def contraction(self, indices: Sequence[Index], weights: np.ndarray) -> tuple[Step, Allocation]:
+        """Returns what `contracted` does, and how its shots are spread."""
+        return self._best_sums(tuple(indices), weights.shape, weights.astype(float).tobytes())
+
+    def _found_best_sums(
+        self, indices: tuple[Index, ...], shape: tuple[int, ...], numbers: bytes
+    ) -> tuple[Step, Allocation]:
+        weights = np.frombuffer(numbers).reshape(shape) * self.planner.mask(indices)
+        rows = sparse.csr_array(weights.reshape(-1, len(indices)))
+        return _better([self._of_sums(rows, indices, each) for each in self.planner.candidates])
+
+    def _of_sums(
+        self, rows: sparse.csr_array, indices: tuple[Index, ...], planner: Planner
+    ) -> tuple[Step, Allocation]:
+        """Plans sums of derivatives over the points that a planner adds to those there are."""
+        plain = PlanNode(planner, self.points).request(indices)
+        wanted = sparse.csr_array(rows @ plain.coefficients)
+        count = rows.shape[0]
+        found = self._allocated(wanted, plain, np.ones(count), count / len(planner.cones))
+        return self._step(plain, found, self._given), found
+
     def _found_best(self, indices: tuple[Index, ...]) -> tuple[Step, Allocation]:
         planned = [self._with_shots(indices, planner) for planner in self.planner.candidates]
-        fewest, *others = planned
-        best = min(others, key=lambda each: each[1].cost, default=fewest)
-        best = best if best[1].cost < _LESS * fewest[1].cost else fewest
+        fewest, best = planned[0], _better(planned)
         if self.planner.overhead is None or not fewest[0].new_points:
             return best
         widest = max(len(set(index)) for index in indices)
@@ -200,40 +234,55 @@ class SampledNode(PlanNode):
     def _with_shots(self, indices: tuple[Index, ...], planner: Planner) -> tuple[Step, Allocation]:
         """Plans derivatives over the points that a planner adds to those there are."""
         plain = PlanNode(planner, self.points).request(indices)
-        points, old, new = plain.node.points, len(self.points), len(plain.new_points)
+        old = len(self.points)
         weights = planner.mask(indices).sum(axis=0).astype(float)
-        held = np.append(self.shots, np.zeros(new))
         # What needs none of the new points is read off as ever, or as it was given before.
         needy = np.diff(sparse.csr_array(plain.coefficients[:, old:]).indptr) > 0
         wanted = plain.coefficients[np.flatnonzero(needy)]
-        problem = Problem(wanted, relations(planner.spectra, points), weights[needy])
-        if self.planner.spread == "equal":
-            held[old:] = 1.0
-            found = problem.at(held)
-        else:
-            repeats = self.planner.spread == "batch" and self.planner.objective != "circuits"
-            if self.planner.spread == "error" and new:
-                found = _precise(problem, held, float(weights[needy].sum()))
-            else:
-                budget = float(new) if self.planner.spread == "own" else float(new > 0)
-                found = problem.allocated(held, budget, repeats)
+        found = self._allocated(wanted, plain, weights[needy], float(weights[needy].sum()))
         coefficients = self._with_given(indices, plain.coefficients, needy, found.coefficients)
         sizes = weights @ coefficients.power(2)
         run = found.shots > 0
         cost = float(found.shots.sum() * (sizes[run] / found.shots[run]).sum())
         allocation = replace(found, coefficients=coefficients, cost=cost)
+        places = {index: i for i, index in enumerate(indices)}
+        return self._step(plain, allocation, (*self._given, (places, coefficients))), allocation
 
-        node, added = self, found.shots - np.append(self.shots, np.zeros(new))
+    def _allocated(
+        self, wanted: sparse.csr_array, plain: Step, weights: np.ndarray, variance: float
+    ) -> Allocation:
+        """Spreads the shots of a request over old and new points.
+
+        Args:
+            wanted: What is wanted, as combinations of the values at all points.
+            plain: The step without shots of their own.
+            weights: The weights of the variances of what is wanted.
+            variance: The summed variance, where an error is wanted.
+        """
+        planner, new = self.planner, len(plain.new_points)
+        held = np.append(self.shots, np.zeros(new))
+        problem = Problem(wanted, relations(planner.spectra, plain.node.points), weights)
+        if planner.spread == "equal":
+            held[len(self.shots) :] = 1.0
+            return problem.at(held)
+        if planner.spread == "error" and new:
+            return _precise(problem, held, variance)
+        budget = float(new) if planner.spread == "own" else float(new > 0)
+        repeats = planner.spread == "batch" and planner.objective != "circuits"
+        return problem.allocated(held, budget, repeats)
+
+    def _step(self, plain: Step, found: Allocation, given: tuple[Any, ...]) -> Step:
+        """Returns a step, with the shots and coefficients that were found for it."""
+        old = len(self.points)
+        added = found.shots - np.append(self.shots, np.zeros(len(plain.new_points)))
         again = np.flatnonzero(added[:old] > 0)
-        if new:
-            places = {index: i for i, index in enumerate(indices)}
-            node = SampledNode(
-                self.planner, points, found.shots, (*self._given, (places, coefficients))
-            )
+        node = self
+        if plain.new_points:
+            node = SampledNode(self.planner, plain.node.points, found.shots, given)
         shots = None
         if self.planner.spread != "equal":
             shots = np.append(added[old:], added[again])
-        return Step(plain.new_points, coefficients, node, tuple(again.tolist()), shots), allocation
+        return Step(plain.new_points, found.coefficients, node, tuple(again.tolist()), shots)
 
     def _with_given(
         self,
@@ -263,6 +312,13 @@ class SampledNode(PlanNode):
         parts.append(plain[left])
         places.append(np.array(left, dtype=int))
         return sparse.csr_array(sparse.vstack(parts))[np.argsort(np.concatenate(places))]
+
+
+def _better(planned: Sequence[tuple[Step, Allocation]]) -> tuple[Step, Allocation]:
+    """Returns the plan that costs least; of equal ones, that of the fewest circuits."""
+    fewest, *others = planned
+    best = min(others, key=lambda each: each[1].cost, default=fewest)
+    return best if best[1].cost < _LESS * fewest[1].cost else fewest
 
 
 def _precise(problem: Problem, held: np.ndarray, variance: float) -> Allocation:

@@ -25,8 +25,9 @@ class Shots:
 
     With a number, ``shots=1000``, or ``Shots(per_circuit=1000)``, the circuits of a batch take
     1,000 shots each on the average, so that a single circuit takes 1,000. Some circuits count for
-    more in the errors of what is asked for, and get more of the shots. With a number and
-    ``objective="circuits"``, all take equally many.
+    more in the errors of what is asked for, and get more of the shots: in the gradient of a loss
+    over a batch, those of rows with large residuals. With a number and ``objective="circuits"``,
+    all take equally many.
 
     As in PennyLane, these shots are drawn in each basis that the observables are measured in. A
     total, and the shots of plans and of `qshift.Tracker`, count all samples that are drawn: a total
@@ -41,8 +42,8 @@ class Shots:
         per_circuit: Shots of a circuit on the average.
         total: Samples of a batch instead, however many circuits it has: of the value, or of the
             gradient, or with `qshift.derivatives` of all orders together; for each point of a batch
-            of inputs. Circuits that a call has run for an earlier batch may be run again, for more
-            shots, where the later derivatives depend on them much.
+            of inputs, on the average. Circuits that a call has run for an earlier batch may be run
+            again, for more shots, where the later derivatives depend on them much.
         error: The standard error that is wanted instead: of the value; of the gradient or of all
             that a batch is asked for, the root of the mean square. From a pilot share of the shots
             the variances are estimated, and then as many are added as bring the error there.

@@ -301,3 +301,202 @@ def test_an_empty_batch(shots):
     )
     assert table.partials(((), (0,)), coins).shape == (2, 0, 1)
     assert table.deviations(((0,),)).shape[2] == 0
+
+
+# --- weighted sums ---
+
+
+class Table:
+    """A table with coins, at rows of the same angles.
+
+    Attributes:
+        coins: As given.
+        table: The table.
+        root: The empty plan.
+    """
+
+    def __init__(self, coins, x, shots, rows, spectrum=(1.0,), spread="own", cones=None):
+        p = len(x)
+        if cones is None:
+            cones = np.ones((len(coins.factors), p), dtype=bool)
+        made = planner([Frequencies(spectrum)] * p, cones, "shots", spread)
+        self.coins, self.root = coins, made.root
+        count = len(coins.factors)
+        of_one = coins.factors**2, coins.factors**2
+        moved = Shifter(made.spectra, str)
+        self.table = SampledTable(
+            count, np.tile(x, (rows, 1)), made.root, moved, shots, 1, errors=count, of_one=of_one
+        )
+
+    @property
+    def shots(self):
+        return sum(int(batch.sum()) for batch in self.coins.batches)
+
+
+def cosines(x, *indices):
+    """Partial derivatives of the product of the cosines of all entries of x."""
+    waves = np.stack([np.cos(x), -np.sin(x), -np.cos(x)])
+    orders = [np.bincount(index, minlength=len(x)) if index else [0] * len(x) for index in indices]
+    return np.array([np.prod(waves[order, range(len(x))]) for order in orders])
+
+
+X = np.array([0.4, -1.1, 0.7, 2.0])
+
+
+@pytest.mark.parametrize("spread", ["own", "batch", "error"])
+def test_the_trace_of_a_hessian(spread):
+    """Five circuits, of which that at x takes as many shots as all others; the cost is 16 for
+    outcomes of variance one, and the errors are those of repetitions."""
+    rows, indices = 20_000, tuple((j, j) for j in range(4))
+    shots = {
+        "own": Shots(per_circuit=100),
+        "batch": Shots(total=500, pilot=0),
+        "error": Shots(error=0.15, pilot=0.15),
+    }[spread]
+    made = Table(Coins(), X, shots, rows, spread=spread)
+    found, variances = made.table.sums(indices, np.ones((1, 1, 4)), made.coins)
+    value = np.cos(X).prod()
+    error = found.std()
+    assert abs(found.mean() + 4 * value) < 4 * error / np.sqrt(rows)
+    np.testing.assert_allclose(np.sqrt(variances.mean()), error, rtol=0.03)
+    cost = made.shots / rows * error**2
+    assert cost == pytest.approx(16 * (1 - value**2), rel=0.04)
+    if spread == "error":
+        assert error == pytest.approx(0.15, rel=0.05)
+    else:
+        assert made.shots == 500 * rows
+        (batch,) = made.coins.batches
+        parts = batch.reshape(5, rows).mean(axis=1) / 500
+        np.testing.assert_allclose(sorted(parts), [1 / 8] * 4 + [1 / 2], atol=2e-3)
+
+
+def test_sums_of_several_values_with_a_pilot_share():
+    """Values in which a sum has no part get nothing for it, and errors are those of repetitions."""
+    rows, weights = 10_000, np.array([[[1.0, 0.5], [0.0, 0.0]], [[0.3, 0.0], [2.0, 1.0]]])
+    made = Table(Coins((1.0, 3.0), 2.0), X[:2], Shots(400, pilot=0.15), rows, (1.0, 2.0))
+    indices = ((0, 0), (0, 1))
+    found, variances = made.table.sums(indices, weights, made.coins)
+    each = 4 * np.multiply.outer([1.0, 3.0], cosines(2 * X[:2], *indices))
+    exact = np.einsum("bma,ma->b", weights, each)
+    errors = found.std(axis=0)
+    assert (np.abs(found.mean(axis=0) - exact) < 4 * errors / np.sqrt(rows)).all()
+    np.testing.assert_allclose(np.sqrt(variances.mean(axis=0)), errors, rtol=0.03)
+    assert len(made.coins.batches) == 2
+
+
+def test_sums_of_what_is_there_already_take_nothing():
+    made = Table(Coins(), X[:2], Shots(100), 3)
+    every = up_to(2, 2)
+    derivatives = made.table.partials(every, made.coins)
+    found, _ = made.table.sums(every, np.eye(6)[:, None], made.coins)
+    assert len(made.coins.batches) == 1
+    np.testing.assert_allclose(found.T, derivatives[:, :, 0], atol=0.5)
+
+
+def ratio(x):
+    """A function of value and gradient, and what it changes by."""
+    return x[0] / x[1], np.array([1 / x[1], -x[0] / x[1] ** 2])
+
+
+def test_shots_for_what_follows_from_a_first_share():
+    """A ratio of derivatives depends on both in proportions that are known once it is."""
+    rows, indices, x = 10_000, ((), (0,), (1,)), np.array([0.3, 0.9])
+
+    def weigh(found):
+        slopes = np.stack([ratio(each[0, [0, 2]])[1] for each in found])
+        return np.insert(slopes, 1, 0.0, axis=1)[:, None, None, :]
+
+    costs = {}
+    for way in ("for the ratio", "for all"):
+        made = Table(Coins(), x, Shots(per_circuit=400), rows)
+        if way == "for all":
+            found = made.table.partials(indices, made.coins).transpose(1, 2, 0)
+        else:
+            found = made.table.steered(indices, weigh, made.coins).transpose(1, 2, 0)
+            assert len(made.coins.batches) == 2
+        assert made.shots == 400 * 5 * rows
+        exact, _ = ratio(cosines(x, (), (1,)))
+        values = ratio(found[:, 0, [0, 2]].T)[0]
+        costs[way] = 2000 * ((values - exact) ** 2).mean()
+        # Each derivative stays unbiased.
+        errors = found.std(axis=0)[0] / np.sqrt(rows)
+        assert (np.abs(found.mean(axis=0)[0] - cosines(x, *indices)) < 4 * errors).all()
+    assert costs["for the ratio"] < 0.75 * costs["for all"]
+
+
+def blocks(residuals, repetitions):
+    """Weights of a batch, many times one after the other."""
+    return np.tile(residuals, repetitions)[:, None, None]
+
+
+def test_rows_get_the_shots_that_their_weights_are_worth():
+    """The variance of the gradient of a loss, with shots in proportion to the weights, is the least
+    that there is; rows without a weight are not run."""
+    residuals = np.array([0.01, -0.1, 0.3, 0.0, 1.0, -0.02, 0.5, 0.05])
+    repetitions, p = 3000, 3
+    gradient = tuple((j,) for j in range(p))
+    x, per_circuit = X[:p], 50
+    made = Table(Coins(), x, Shots(per_circuit), 8 * repetitions)
+    found = made.table.pulled(((),), blocks(residuals, repetitions), gradient, made.coins)
+    (batch,) = made.coins.batches
+    assert made.shots == per_circuit * 2 * p * 7 * repetitions
+    assert len(batch) == 2 * p * 7 * repetitions  # without the row of weight zero
+    sums = found.reshape(repetitions, 8, p).sum(axis=1)
+    exact = residuals.sum() * cosines(x, *gradient)
+    errors = sums.std(axis=0)
+    assert (np.abs(sums.mean(axis=0) - exact) < 4 * errors / np.sqrt(repetitions)).all()
+    # Each derivative is half the difference of two values.
+    moved = [x + sign * np.pi / 2 * np.eye(p)[j] for j in range(p) for sign in (1, -1)]
+    deviations = [np.sqrt(1 - np.cos(each).prod() ** 2) for each in moved]
+    by_plan = p * np.abs(residuals).sum() ** 2 * np.square(deviations).sum() / 2
+    cost = made.shots / repetitions * (errors**2).sum()
+    assert cost == pytest.approx(by_plan, rel=0.06)
+    assert cost < 0.55 * 7 * (residuals**2).sum() * by_plan / np.abs(residuals).sum() ** 2
+    # What is asked for as such has samples of its own.
+    made.table.partials(gradient, made.coins)
+    assert len(made.coins.batches) == 2
+    assert made.table.pulled(((),), blocks(residuals, repetitions), gradient, made.coins) is None
+
+
+@pytest.mark.parametrize("shots", [Shots(200, pilot=0.15), Shots(total=8, pilot=0)])
+def test_weighted_rows_stay_unbiased(shots):
+    """With a pilot share, and where circuits are chosen at random, also one order up, where weights
+    belong to derivatives, and earlier values are read."""
+    repetitions, lower = 4000, ((0,), (1,))
+    residuals = np.array([[0.1, -1.0], [2.0, 0.0], [0.0, 0.0]])
+    weights = np.tile(residuals, (repetitions, 1))[:, None, :]
+    spread = "batch" if shots.total else "own"
+    made = Table(Coins(frequency=1.0), X[:2], shots, 3 * repetitions, spread=spread)
+    made.table.partials(((),), made.coins)
+    before = made.shots
+    upper = ((0, 0), (0, 1), (1, 1))
+    found = made.table.pulled(lower, weights, upper, made.coins)
+    hessian = cosines(X[:2], (0, 0), (0, 1), (1, 0), (1, 1)).reshape(2, 2)
+    sums = found.reshape(repetitions, 3, 2)
+    errors = sums.std(axis=0) / np.sqrt(repetitions)
+    assert (np.abs(sums.mean(axis=0) - residuals @ hessian) <= 4 * errors).all()
+    assert not found[2::3].any()
+    new = made.root.request(((),)).node.request(upper)
+    per_row = 8 if shots.total else 200 * len(new.new_points)
+    assert made.shots - before == pytest.approx(2 * repetitions * per_row, abs=1)
+    assert len(made.coins.batches) == (2 if shots.total else 3)
+
+
+@pytest.mark.parametrize("weight", [np.nan, np.inf])
+def test_weights_that_are_no_numbers(weight):
+    made = Table(Coins(), X[:2], Shots(100), 3)
+    weights = np.array([1.0, weight, 1.0])[:, None, None]
+    assert made.table.pulled(((),), weights, ((0,), (1,)), made.coins) is None
+
+
+@pytest.mark.parametrize("rows, weight", [(0, 1.0), (3, 0.0)])
+def test_nothing_to_pull_back(rows, weight):
+    made = Table(Coins(), X[:2], Shots(100), rows)
+    found = made.table.pulled(((),), np.full((rows, 1, 1), weight), ((1,),), made.coins)
+    np.testing.assert_array_equal(found, np.zeros((rows, 2)))
+    assert not made.coins.batches
+
+
+def test_a_least_number_that_weighted_rows_do_not_allow():
+    made = Table(Coins(), X[:2], Shots(total=12, least=5), 3, spread="batch")
+    assert made.table.pulled(((),), np.ones((3, 1, 1)), ((0,), (1,)), made.coins) is None

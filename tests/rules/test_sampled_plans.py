@@ -209,3 +209,103 @@ def test_unknown_words():
     with pytest.raises(ValueError, match="objective must be one of"):
         made([(1,)], "few")
     assert not isinstance(made([(1,)], spread=None), SampledPlanner)
+
+
+# --- weighted sums ---
+
+
+def summed(spectra, indices, weights, **settings):
+    """Returns the plan of weighted sums, and how its shots are spread."""
+    weights = np.atleast_2d(weights)[:, None, :]
+    return made(spectra, **settings).root.contraction(indices, weights)
+
+
+def newton(p, rng):
+    """Returns all derivatives of a Newton step -H^-1 g, and how it changes with them."""
+    indices = orders(p, 1, 2)
+    hessian = rng.normal(size=(p, p))
+    hessian = hessian @ hessian.T + np.eye(p)
+    inverse, step = np.linalg.inv(hessian), -np.linalg.solve(hessian, rng.normal(size=p))
+    by = np.zeros((p, len(indices)))
+    for column, index in enumerate(indices):
+        change = np.zeros((p, p))
+        if len(index) == 2:
+            change[index], change[index[::-1]] = 1.0, 1.0
+            by[:, column] = -inverse @ change @ step
+        else:
+            by[:, column] = -inverse[:, index[0]]
+    return indices, by
+
+
+@pytest.mark.parametrize("p, trace, diagonals", [(4, 16, 9), (10, 100, (5 + 2.5**0.5) ** 2)])
+def test_the_trace_and_the_diagonal_of_a_hessian(p, trace, diagonals):
+    indices = tuple((j, j) for j in range(p))
+    step, found = summed([(1.0,)] * p, indices, np.ones(p))
+    assert found.cost == pytest.approx(trace, rel=1e-6)
+    assert len(step.new_points) == p + 1 and step.coefficients.shape == (1, p + 1)
+    # Of the points x + pi e_j each has a factor of 1/2, and x has one in all second derivatives.
+    assert summed([(1.0,)] * p, indices, np.eye(p))[1].cost == pytest.approx(diagonals, rel=1e-6)
+
+
+@pytest.mark.parametrize("objective, spread", KINDS)
+@given(problem=problems())
+@quick
+def test_sums_are_exact(objective, spread, problem):
+    spectra, requests = problem
+    f, node = Polynomial(spectra), made(spectra, objective, spread).root
+    rng = np.random.default_rng(len(requests))
+    for indices in map(tuple, requests):
+        weights = rng.normal(size=(3, 1, len(indices)))
+        step = node.contracted(indices, weights)
+        values = f.partial(shifts_of(step.node.points, len(spectra)))
+        exact = [f.partial(np.zeros((1, len(spectra))), index)[0] for index in indices]
+        sizes = np.abs(weights[:, 0]) @ [bound(spectra, index) for index in indices]
+        errors = np.abs(step.coefficients @ values - weights[:, 0] @ exact)
+        assert (errors <= 1e-9 * sizes).all()
+        node = step.node  # later ones start from the points that there are
+
+
+@given(problem=problems())
+@quick
+def test_sums_never_cost_more_than_by_way_of_their_derivatives(problem):
+    spectra, requests = problem
+    indices = tuple(dict.fromkeys(itertools.chain(*requests)))
+    weights = np.random.default_rng(len(indices)).normal(size=(2, len(indices)))
+    _, found = summed(spectra, indices, weights)
+    step = made(spectra).root.request(indices)
+    rows, shots = weights @ step.coefficients.toarray(), step.node.shots
+    assert found.cost <= shots.sum() * (rows**2 / shots).sum() * (1 + 1e-6)
+    assert found.bound <= found.cost * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("spectra", [[(1.0,)] * 4, [(0.5, 1.0)] * 4])
+def test_a_newton_step_costs_less_than_all_it_is_computed_from(spectra):
+    indices, by = newton(4, np.random.default_rng(0))
+    _, found = summed(spectra, indices, by)
+    step = made(spectra).root.request(indices)
+    rows, shots = by @ step.coefficients.toarray(), step.node.shots
+    assert found.cost < 0.75 * shots.sum() * (rows**2 / shots).sum()
+
+
+def test_sums_of_values_that_depend_on_few_parameters():
+    """A row for each value; zeros where it cannot depend on the parameters."""
+    cones = np.array([[1, 0], [0, 1]], dtype=bool)
+    weights = np.array([[[2.0, 3.0], [5.0, 7.0]]])
+    step = made([(1.0,)] * 2, cones=cones).root.contracted(orders(2, 1), weights)
+    shifts = shifts_of(step.node.points, 2)
+    found = step.coefficients @ np.sin(shifts + [0.3, 0.4])
+    np.testing.assert_allclose(found, [[2 * np.cos(0.3), 0], [0, 7 * np.cos(0.4)]], atol=1e-12)
+    assert step.shots[np.abs(shifts[:, 1]) > 0].min() > 2 * step.shots[shifts[:, 1] == 0].max()
+
+
+def test_as_many_shots_as_the_error_of_sums_takes():
+    indices, by = newton(3, np.random.default_rng(1))
+    step, _ = summed([(1.0,)] * 3, indices, by, spread="error")
+    variances = step.coefficients.power(2) @ (1 / step.node.shots)
+    assert variances.sum() == pytest.approx(3, rel=1e-6)
+
+
+def test_sums_with_the_same_weights_are_planned_once():
+    root, weights = made([(1.0,)] * 2).root, np.ones((1, 1, 2))
+    assert root.contracted(orders(2, 1), weights) is root.contracted(orders(2, 1), weights.copy())
+    assert root.contracted(orders(2, 1), 2 * weights) is not root.contracted(orders(2, 1), weights)

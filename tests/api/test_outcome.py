@@ -1,0 +1,285 @@
+"""What is computed from derivatives: the same numbers as from all of them, for fewer circuits, and
+with shots, smaller errors."""
+
+import numpy as np
+import pennylane as qml
+import pytest
+import tensorflow as tf
+
+import qshift
+from qshift.api.outcome import Outcome
+
+X = np.array([0.4, -1.1, 0.7, 2.0])
+
+
+def gates(x):
+    for j in range(4):
+        qml.RY(0.4 + j, wires=j)
+    for j in range(4):
+        (qml.RX if j % 2 else qml.RZ)(x[j], wires=j)
+        qml.CNOT(wires=[j, (j + 1) % 4])
+        qml.RY(0.3 * j + 0.2, wires=j)
+
+
+def circuit(x):
+    gates(x)
+    return qml.expval(qml.Z(0) @ qml.X(1))
+
+
+def of(function=circuit, **options):
+    return qshift.QNode(function, qshift.device("simulator"), **options)
+
+
+VECTOR = np.array([0.5, -1.0, 2.0, 0.1])
+
+
+def trace(value, gradient, hessian):
+    return tf.linalg.trace(hessian)
+
+
+def product(value, gradient, hessian):
+    return tf.linalg.matvec(hessian, tf.constant(VECTOR, hessian.dtype))
+
+
+def damped(value, gradient, hessian):
+    """A Newton step, of a matrix that is positive."""
+    size = hessian.shape[0]
+    matrix = tf.matmul(hessian, hessian) + tf.eye(size, dtype=hessian.dtype)
+    return tf.linalg.solve(matrix, gradient[:, None])[:, 0]
+
+
+def nested(value, gradient, hessian):
+    return {"a": value, "b": (gradient[1:], 3.0 + 2.0 * hessian[0, 1])}
+
+
+FUNCTIONS = {"trace": trace, "product": product, "damped": damped, "nested": nested}
+# Circuits of order 2 that exact results take: for the trace those at x and x + pi e_j.
+CIRCUITS = {"trace": 5, "product": 23, "damped": 27, "nested": 12}
+
+
+# --- exact ---
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("diff_method", ["best", "shift"])
+@pytest.mark.parametrize("angle", [0.4, 0.0, np.pi, 1e-9, 1e13, np.nan])
+def test_exact_results_are_those_of_all_derivatives(name, diff_method, angle):
+    if name == "damped" and np.isnan(angle):
+        pytest.skip("TensorFlow solves no equations with such numbers")
+    node, x = of(diff_method=diff_method), tf.constant([angle, *X[1:]], tf.float64)
+    found = qshift.derivatives(node, x, order=2, wanted=FUNCTIONS[name])
+    expected = FUNCTIONS[name](*qshift.derivatives(node, x, order=2))
+    tf.nest.map_structure(
+        lambda one, other: np.testing.assert_allclose(one, other, atol=1e-10), found, expected
+    )
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_only_what_it_takes_is_evaluated(name, tracker):
+    node = of(diff_method="shift")
+    qshift.derivatives(node, tf.constant(X), order=2, wanted=FUNCTIONS[name])
+    assert tracker.totals["circuits"] == CIRCUITS[name] and tracker.totals["batches"] == 1
+
+
+def test_several_arguments_and_precisions():
+    def two(a, b):
+        return circuit(tf.concat([tf.cast(a, tf.float64), tf.reshape(b, [-1])], 0))
+
+    a, b = tf.constant(X[:2], tf.float32), tf.constant(X[2:].reshape(1, 2))
+
+    def mixed(value, gradient, hessian):
+        (aa, ab), (ba, bb) = hessian
+        off = tf.cast(ab[0], tf.float64) + tf.cast(ba[:, :, 1], tf.float64)
+        return tf.reduce_sum(aa), off, 2 * bb, gradient[0]
+
+    node = of(two)
+    found = qshift.derivatives(node, a, b, order=2, wanted=mixed)
+    expected = mixed(*qshift.derivatives(node, a, b, order=2))
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype and one.shape == other.shape
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_probabilities():
+    def probabilities(x):
+        gates(x)
+        return qml.probs(wires=[0, 1])
+
+    node = of(probabilities)
+
+    def weighted(value, gradient, hessian):
+        return tf.reduce_sum(value * [1.0, 2.0, 3.0, 4.0]) + hessian[2, 0, 3]
+
+    found = qshift.derivatives(node, tf.constant(X), order=2, wanted=weighted)
+    expected = weighted(*qshift.derivatives(node, tf.constant(X), order=2))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    sampled = node.update(shots=10_000)
+    for errors in (False, True):
+        found = qshift.derivatives(sampled, tf.constant(X), order=2, wanted=weighted, errors=errors)
+        value = found.value if errors else found
+        np.testing.assert_allclose(value, expected, atol=0.3)
+
+
+def test_functions_that_are_no_qnodes():
+    """All derivatives are taken, by tapes, and errors follow from them."""
+    node, x = of(), tf.constant(X)
+    found = qshift.derivatives(lambda x: node(x) ** 2, x, order=2, wanted=trace)
+    expected = trace(*qshift.derivatives(lambda x: node(x) ** 2, x, order=2))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    sampled = of(shots=2000, seed=1)
+    found = qshift.derivatives(lambda x: sampled(x) ** 2, x, order=2, wanted=trace, errors=True)
+    assert abs(found.value - expected) < 6 * found.error < 1.0
+    compiled = tf.function(lambda x: qshift.derivatives(node, x, order=2, wanted=trace))
+    expected = trace(*qshift.derivatives(node, x, order=2))
+    np.testing.assert_allclose(compiled(x), expected, atol=1e-12)
+
+
+# --- what is affine ---
+
+
+@pytest.mark.parametrize(
+    "function, is_affine",
+    [
+        (lambda f, g: g[0] + 2 * g[1] - 3.0, True),
+        (lambda f, g: [f, tf.concat([g, g], 0)], True),
+        (lambda f, g: tf.cast(g, tf.float32), True),
+        (lambda f, g: f * g, False),
+        (lambda f, g: tf.nn.relu(g), False),
+        (lambda f, g: tf.abs(f), False),
+        (lambda f, g: tf.where(f > 0, g[0], g[1]), False),
+        (lambda f, g: tf.clip_by_norm(g, 100.0), False),
+        (lambda f, g: g / tf.norm(g), False),
+        (lambda f, g: g + 1e-7 * g**2, False),
+        (lambda f, g: tf.linalg.cholesky(f * tf.eye(2, dtype=tf.float64)), False),
+        (lambda f, g: tf.boolean_mask(g, g > 0), False),
+    ],
+)
+def test_whether_a_function_is_affine(function, is_affine):
+    outcome = Outcome(function, lambda found: (found[0, 0], found[1:, 0]), (3, 1))
+    found = outcome.straight()
+    assert (found is not None) == is_affine
+    if is_affine:
+        weights, ends = found
+        at = np.array([0.3, -2.0, 5.0])
+        flat = np.concatenate([np.ravel(leaf) for leaf in tf.nest.flatten(outcome(at[:, None]))])
+        np.testing.assert_allclose(weights[:, 0] @ at + ends, flat, rtol=1e-6)
+        packed = outcome.packed(weights[:, 0] @ at + ends)
+        tf.nest.assert_same_structure(packed, outcome(at[:, None]))
+
+
+# --- shots ---
+
+
+def repeated(node, wanted, repetitions, **options):
+    return np.array(
+        [
+            qshift.derivatives(node, tf.constant(X), order=2, wanted=wanted, **options)
+            for _ in range(repetitions)
+        ]
+    )
+
+
+@pytest.mark.parametrize("name, shots", [("trace", 200), ("damped", qshift.Shots(total=3000))])
+def test_shots_go_where_the_outcome_is(name, shots, tracker):
+    """For the same number of shots, errors are far smaller than from all derivatives, and those
+    that are told are those of repetitions."""
+    node, wanted, repetitions = of(shots=shots), FUNCTIONS[name], 40
+    exact = wanted(*qshift.derivatives(node.update(shots=None), tf.constant(X), order=2)).numpy()
+    tracker.reset()
+    found = repeated(node, wanted, repetitions)
+    taken = tracker.totals["shots"] / repetitions
+    cost = taken * ((found - exact) ** 2).mean(axis=0).sum()
+    # A value's circuits take 200 shots each on the average.
+    expected = 3000 if isinstance(shots, qshift.Shots) else 200 * (5 if name == "trace" else 37)
+    assert taken == pytest.approx(expected, rel=0.01)
+    tracker.reset()
+    every = np.array(
+        [wanted(*qshift.derivatives(node, tf.constant(X), order=2)) for _ in range(repetitions)]
+    )
+    apart = tracker.totals["shots"] / repetitions * ((every - exact) ** 2).mean(axis=0).sum()
+    assert cost < (0.4 if name == "trace" else 0.8) * apart
+    told = np.array(
+        [
+            qshift.derivatives(node, tf.constant(X), order=2, wanted=wanted, errors=True).error
+            for _ in range(5)
+        ]
+    )
+    np.testing.assert_allclose(np.sqrt((told**2).mean(axis=0)), found.std(axis=0), rtol=0.35)
+
+
+def test_the_error_of_an_outcome():
+    node = of(shots=qshift.Shots(error=0.05))
+    exact = trace(*qshift.derivatives(node.update(shots=None), tf.constant(X), order=2)).numpy()
+    found = repeated(node, trace, 50)
+    assert np.sqrt(((found - exact) ** 2).mean()) == pytest.approx(0.05, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    "shots, batches",
+    [
+        (200, 2),
+        (qshift.Shots(per_circuit=200, pilot=0), 1),
+        (qshift.Shots(per_circuit=200, equal=True), 1),
+        (qshift.Shots(total=50), 1),
+    ],
+)
+def test_where_there_is_a_first_share(shots, batches, tracker):
+    """Of functions that are not affine, if the shots suffice and nobody forbids it."""
+    qshift.derivatives(of(shots=shots), tf.constant(X), order=2, wanted=damped)
+    assert tracker.totals["batches"] == batches
+
+
+def test_with_prefetched_derivatives(tracker):
+    node = of(shots=1000, prefetch=2, seed=1)
+    found = qshift.derivatives(node, tf.constant(X), order=2, wanted=trace)
+    assert tracker.totals["batches"] == 1
+    every = qshift.derivatives(of(shots=1000, seed=1), tf.constant(X), order=2)
+    np.testing.assert_allclose(found, trace(*every), atol=0.5)
+
+
+def test_aer(tracker):
+    node = qshift.QNode(
+        circuit, qshift.device("aer-shots", wires=4), shots=qshift.Shots(total=5000)
+    )
+    exact = qshift.derivatives(of(), tf.constant(X), order=2)
+    for name, scale in (("trace", 4), ("damped", 4)):
+        found = qshift.derivatives(
+            node, tf.constant(X), order=2, wanted=FUNCTIONS[name], errors=True
+        )
+        np.testing.assert_array_less(np.abs(found.value - FUNCTIONS[name](*exact)), 6 * found.error)
+        assert np.max(found.error) < scale / np.sqrt(5000) * 2
+    assert tracker.totals["jobs"] == 2  # a job each: a first share takes a word there
+
+
+# --- errors ---
+
+
+@pytest.mark.parametrize(
+    "wanted, message",
+    [
+        (lambda f, g: g.numpy(), "must return floating-point tensors.*it returned ndarray"),
+        (lambda f, g: tf.argmax(g), "it returned int64"),
+        (lambda f, g: tf.cast(g, tf.complex128), "it returned complex128"),
+        (lambda f, g: tf.constant(1.0), "does not follow from the derivatives"),
+        (lambda f, g: tf.constant(g.numpy()), "does not follow from the derivatives"),
+        ([(0,)], "takes a function of value, gradient"),
+    ],
+)
+def test_what_cannot_be_wanted(wanted, message, tracker):
+    with pytest.raises(ValueError, match=message):
+        qshift.derivatives(of(shots=100), tf.constant(X), wanted=wanted)
+    assert not tracker.totals["circuits"]
+
+
+def test_mistakes_in_the_function_are_found_before_anything_runs(tracker):
+    with pytest.raises(TypeError, match="positional argument"):
+        qshift.derivatives(of(), tf.constant(X), wanted=trace)
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+        qshift.derivatives(of(), tf.constant(X), wanted=lambda f, g: g + tf.zeros(3, g.dtype))
+    assert not tracker.totals["circuits"]
+
+
+def test_keywords_that_exclude_each_other():
+    for options in ({"partials": [(0,)]}, {"diagonal": True}):
+        with pytest.raises(ValueError, match="Give either"):
+            qshift.derivatives(of(), tf.constant(X), wanted=trace, **options)
