@@ -14,7 +14,7 @@ from qshift import extras
 from qshift.errors import MissingExtraError, QShiftError
 from qshift.extras import require
 
-# What runs in an environment with the core's packages only. The snippet is README's.
+# What runs in an environment with the core's packages only. The snippet is README's second.
 PROGRAM = '''
 import contextlib, io, json, pathlib, sys
 
@@ -33,7 +33,7 @@ class Without:
 sys.meta_path[:] = map(Without, sys.meta_path)
 found = {}
 
-# As README begins.
+# As README's derivatives.
 names = {}
 exec(sys.argv[2], names)
 tf, qml, qshift, energy, x = (names[each] for each in ("tf", "qml", "qshift", "energy", "x"))
@@ -120,7 +120,7 @@ def blocked():
 def found(tmp_path_factory):
     assert {"qiskit", "qiskit_aer", "qiskit_ibm_runtime", "matplotlib"} < set(blocked())
     assert {"openqasm3", "psutil", "sympy"} < set(blocked())
-    snippet = (packages.ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    snippet = (packages.ROOT / "README.md").read_text().split("```python\n")[2].split("```")[0]
     places = tmp_path_factory.mktemp("core")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(blocked()), snippet],
