@@ -37,9 +37,13 @@ python_maximum_signature_line_length = 88
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
-# The notebooks are saved with their outputs, which the tests compare with a run.
-nb_execution_mode = "off"
+# The tests compare the notebooks' saved outputs with those of a run; the site has its own run.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 900  # seconds of one cell
 nb_merge_streams = True
+nb_output_stderr = "remove"  # what TensorFlow says when it is loaded
 
 html_theme = "furo"
 html_title = f"qshift {release}"

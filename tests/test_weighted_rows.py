@@ -99,6 +99,29 @@ def test_large_residuals_get_the_shots(way, tracker):
     assert variances[None] < (0.5 if way == "known weights" else 0.8) * variances[1]
 
 
+@pytest.mark.parametrize("returned", [False, True])
+def test_a_compiled_gradient_whose_value_nobody_reads(returned, tracker):
+    """TensorFlow leaves the values out, whose shots the gradient by two parts would reckon with."""
+    w, inputs = tf.Variable(W), tf.constant(INPUTS)
+
+    def gradients(node):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            loss = tf.reduce_sum(node(inputs, w) * RESIDUALS)
+        found = tape.gradient(loss, [inputs, w])
+        return (*found, loss) if returned else tuple(found)
+
+    exact, node = gradients(EXACT), of(200)
+    run = tf.function(lambda: gradients(node))
+    run()
+    tracker.reset()
+    found = [run() for _ in range(20)]
+    assert tracker.totals["shots"] == 20 * ROWS * 200 * (8 + returned)
+    for each, truth in zip(zip(*found, strict=True), exact, strict=True):
+        errors = np.std(each, axis=0) / np.sqrt(len(found))
+        assert (np.abs(np.mean(each, axis=0) - truth) < 6 * errors + 1e-6).all()
+
+
 def test_rows_without_a_weight_are_not_run(tracker):
     w = tf.Variable(W)
     node = of(100)

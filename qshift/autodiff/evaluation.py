@@ -253,7 +253,7 @@ class Evaluation:
         """
         with self._lock:
             if self._own_shots and any(also):
-                also = self._told(also)
+                also = self._told(tuple(indices), also)
             if not any(also):
                 return self._read(tuple(indices))
             together, places = _union(tuple(indices), also)
@@ -356,13 +356,17 @@ class Evaluation:
             steered = partial(table.steered, indices, weigh, self._sampled_values())
             return self._read((), steered).transpose(1, 2, 0)
 
-    def _told(self, also: tuple[tuple[Index, ...], ...]) -> tuple[tuple[Index, ...], ...]:
-        """Tells the table which derivatives take shots later, and returns the others."""
+    def _told(
+        self, indices: tuple[Index, ...], also: tuple[tuple[Index, ...], ...]
+    ) -> tuple[tuple[Index, ...], ...]:
+        """Tells the table which derivatives take shots after the values, if these are read with
+        `indices`, and returns the other ones of `also`."""
+        now = tuple(each for each in also if not isinstance(each, Later))
         later = {index for each in also if isinstance(each, Later) for index in each}
-        if later:
+        if later and any(() in each for each in (indices, *now)):
             table: Any = self._values
             table.expect(tuple(sorted(later)))
-        return tuple(each for each in also if not isinstance(each, Later))
+        return now
 
     def _sampled_values(self) -> Callable:
         """Returns a function that draws samples at points."""

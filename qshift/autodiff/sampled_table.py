@@ -191,7 +191,7 @@ class SampledTable(Table):
         roots = np.sqrt(importance.sum(axis=1))
         used = np.flatnonzero(roots)
         budget = np.full(rows, shots.number * step.shots.sum())  # of each row
-        if self._later and lower == ((),):
+        if self._later and len(self._values) and lower == ((),):
             value, both, others, before = self._later
             rest, after = shots.number * both - self._sampled[0, :, 0], before + new
             # In whole numbers, so that the shots of all parts of a gradient add up.
