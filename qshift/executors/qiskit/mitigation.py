@@ -17,9 +17,9 @@ from qshift.errors import OptionError
 _TABLES = ("resilience", "twirling", "dynamical_decoupling")
 # Random variants of a circuit, if the user does not say how many. Flips are spread evenly, so that
 # few of them do; Pauli gates are not.
-_FLIPS, _PAULIS = 8, 32
-_LEAST = 64  # shots of each
-_CALIBRATION = 1024  # the fewest executions that factors are estimated from
+_FLIPS, _PAULIS = 16, 32
+_LEAST = 32  # shots of each
+_CALIBRATION = 1024  # about the fewest executions that factors are estimated from
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,10 @@ class Mitigation:
         number, size = self.variants("estimator", shots)
         if self.calibration[0] != "auto":
             number = int(self.calibration[0])
+        # In a program, all numbers of shots are multiples of one.
         if self.calibration[1] != "auto":
-            return number, int(self.calibration[1])
-        return number, max(size, math.ceil(_CALIBRATION / number))
+            return number, math.ceil(int(self.calibration[1]) / size) * size
+        return number, max(1, round(_CALIBRATION / (number * size))) * size
 
 
 NONE = Mitigation()

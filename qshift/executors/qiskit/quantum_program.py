@@ -126,14 +126,14 @@ def program(
                 about["bases"].append(part | {"qubits": qubits} if mitigation.readout else part)
         varied = [add(each, number, _primitive(pub), arguments) for each in circuits]
         recipe.append(about | {"variants": varied} if mitigation else about)
-    content: dict[str, Any] = {"pubs": recipe}
+    content: dict[str, Any] = {"pubs": recipe, "shots": row}
     parts = [part for about in recipe for part in about.get("bases", ())]
     if mitigation.readout and parts:
         qubits = sorted({qubit for part in parts for qubit in part["qubits"]})
         most = max(shots_of(pub) for pub in pubs if not _is_sampled(pub))
         number, size = mitigation.calibrating(most)
         circuit = calibrating(qubits, max(pub[0].num_qubits for pub in pubs))
-        repeats = -(-size // row)
+        repeats = size // row
         zero = add(circuit, number, "estimator", np.empty((repeats, 1, 0)))
         content["calibration"] = {"qubits": qubits, "repeats": repeats, "variants": zero}
     return Program(row, items, {NAME: content})
@@ -194,12 +194,14 @@ def results(data: Sequence[Mapping[str, np.ndarray]], recipe: Mapping[str, Any])
         qshift.executors.qiskit.trex.FactorError: If readout errors cannot be mitigated.
     """
     left, content = iter(data), recipe[NAME]
-    found = [_drawn(left, about) for about in content["pubs"]]
+    shots = content.get("shots")  # programs of earlier releases do not say
+    found = [_drawn(left, about, shots) for about in content["pubs"]]
     calibration = content.get("calibration")
     factors = None
     if calibration is not None:
         # As of a PUB with one point, measured in one basis.
-        drawn = _drawn(left, {**calibration, "points": 1, "variants": [calibration["variants"]]})
+        about = {**calibration, "points": 1, "variants": [calibration["variants"]]}
+        drawn = _drawn(left, about, shots)
         if drawn is None:
             return [Unpacked() for _ in found]
         factors = drawn[0][0], [int(qubit) for qubit in calibration["qubits"]]
@@ -210,16 +212,19 @@ def results(data: Sequence[Mapping[str, np.ndarray]], recipe: Mapping[str, Any])
     return [*read, *(Unpacked() for _ in left)]
 
 
-def _drawn(left: Iterator[Any], about: Mapping[str, Any]) -> list[list[Table]] | None:
+def _drawn(
+    left: Iterator[Any], about: Mapping[str, Any], shots: int | None
+) -> list[list[Table]] | None:
     """Returns what was measured at each point of a PUB, for each basis or copy; None where the
     outcomes do not fit.
 
     Args:
         left: The outcomes of items, of which those of the PUB are taken.
         about: What the recipe says about the PUB.
+        shots: The shots of each row of arguments; None if that is not known.
     """
     parts, names = about.get("bases"), about.get("copies") or [REGISTER]
-    shape = int(about["repeats"]), int(about["points"])
+    shape = int(about["repeats"]), int(about["points"]), *([] if shots is None else [int(shots)])
     single = [{"number": 1}] * (1 if parts is None else len(parts))
     circuits = [
         (varied, list(islice(left, int(varied["number"]))))
@@ -238,7 +243,7 @@ def _of_circuit(
     items: Sequence[Mapping[str, np.ndarray]],
     varied: Mapping[str, Any],
     names: Sequence[str],
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
 ) -> list[list[Table]] | None:
     """Returns what all variants of a circuit have measured at each point, for each register; None
     where the outcomes do not fit."""
@@ -290,10 +295,11 @@ def _read(
         yield estimates(at, parts, calibration)
 
 
-def _fitting(bits: Any, shape: tuple[int, int]) -> Any:
-    """Returns outcomes bool[*shape, shots, bits] as an array; None where they are not that."""
+def _fitting(bits: Any, shape: tuple[int, ...]) -> Any:
+    """Returns outcomes bool[repeats, N, shots, bits], of which the first numbers are those of
+    `shape`, as an array; None where they are not that."""
     bits = np.asarray(bits)
-    if bits.ndim != 4 or bits.shape[:2] != shape or not bits.size or bits.dtype != bool:
+    if bits.ndim != 4 or bits.shape[: len(shape)] != shape or not bits.size or bits.dtype != bool:
         return None
     return bits
 

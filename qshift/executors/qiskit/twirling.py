@@ -28,9 +28,10 @@ def flips(number: int, bits: int, rng: np.random.Generator) -> np.ndarray:
     """Returns which bits are flipped in each variant of a circuit, bool[number, bits].
 
     Each variant is as likely to flip a set of bits as any other set. Two in succession are opposite
-    on all bits. Where the number is a power of 2, and half of it are bits enough for all, any three
-    bits have all their combinations equally often, and all bits together if there are few: readout
-    errors then are symmetric to third order, or exactly, not only in the mean over many variants.
+    on all bits. Where the number is a power of 2, any three of the first number / 2 bits have all
+    their combinations equally often, and all of them together if they are few: readout errors then
+    are symmetric to third order, or exactly, not only in the mean over many variants. Further bits
+    flip independently.
 
     Args:
         number: How many variants there are.
@@ -42,11 +43,14 @@ def flips(number: int, bits: int, rng: np.random.Generator) -> np.ndarray:
     # so no three of them add up to zero; the first `order` ones are independent.
     first = [1, *(1 | 1 << k for k in range(1, order))]
     odd = first + [k for k in range(1, 1 << order, 2) if k not in first]
-    columns = np.array(odd)[np.resize(np.arange(len(odd)), bits)]
+    columns = rng.permutation(np.array(odd[:bits], dtype=int))
     pairs = rng.permutation(1 << order - 1)[: -(-number // 2)]
-    rows = (2 * pairs[:, None] + np.arange(2)).ravel()[:number]
-    parity = np.bitwise_count(rows[:, None] & rng.permutation(columns)) & 1
-    return (parity ^ rng.integers(0, 2, bits)).astype(bool)
+    spread = np.bitwise_count(2 * pairs[:, None] & columns) & 1 ^ rng.integers(0, 2, len(columns))
+    others = rng.integers(0, 2, (len(pairs), bits - len(columns)))
+    first_of_pairs = np.concatenate([spread, others], axis=1).astype(bool)
+    return np.stack([first_of_pairs, ~first_of_pairs], axis=1).reshape(2 * len(pairs), bits)[
+        :number
+    ]
 
 
 def registers(circuit: QuantumCircuit) -> list[ClassicalRegister]:
@@ -79,7 +83,8 @@ def variants(
     if primitive in mitigation.gates:
         made = twirled(circuit, number, target, rng)
     if primitive in mitigation.measurements:
-        turned = flips(number, sum(map(len, registers(circuit))), rng)
+        each = [flips(number, len(register), rng) for register in registers(circuit)]
+        turned = np.concatenate(each, axis=1)
         made = flipped(made, turned, target)
     return made, turned
 
@@ -96,8 +101,10 @@ def flipped(
         target: Qiskit's description of the backend.
     """
     layer = QuantumCircuit(circuits[0].num_qubits)
+    final = {bit for register in registers(circuits[0]) for bit in register}
     for step in circuits[0].get_instructions("measure"):
-        layer.x(circuits[0].find_bit(step.qubits[0]).index)
+        if step.clbits[0] in final:
+            layer.x(circuits[0].find_bit(step.qubits[0]).index)
     gates: dict[int, list] = {}
     for step in PassManager([Optimize1qGatesDecomposition(target=target)]).run(layer).data:
         gates.setdefault(layer.find_bit(step.qubits[0]).index, []).append(step.operation)

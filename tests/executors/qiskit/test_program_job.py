@@ -6,11 +6,13 @@ import pytest
 import tensorflow as tf
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError
+from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
 import qshift
 from qshift.errors import JobError, OptionError, UnsupportedError
 from qshift.executors.qiskit import digests, estimator, pub_results
 from qshift.executors.qiskit.device import EstimatorDevice
+from qshift.executors.qiskit.local_target import LocalTarget
 from qshift.ledger.ledger import Ledger
 
 X = tf.constant([0.4, -1.1], tf.float64)
@@ -18,12 +20,16 @@ CHANCES = ((0.02, 0.10), (0.08, 0.05))  # of reading 1 in place of 0, and 0 in p
 LEVEL = {"resilience_level": 1}
 
 
-def backend(chances=CHANCES):
-    """A simulator whose only errors are those of the readout."""
+def noise(chances=CHANCES):
+    """Errors of the readout only."""
     model = NoiseModel()
     for qubit, (up, down) in enumerate(chances):
         model.add_readout_error(ReadoutError([[1 - up, up], [down, 1 - down]]), [qubit])
-    return AerSimulator(noise_model=model, coupling_map=[[0, 1], [1, 0]])
+    return model
+
+
+def backend(chances=CHANCES):
+    return AerSimulator(noise_model=noise(chances), coupling_map=[[0, 1], [1, 0]])
 
 
 def gates(x):
@@ -74,6 +80,56 @@ def test_errors_are_those_of_the_values():
     assert np.mean(errors) == pytest.approx(spread, rel=0.2)
     # The error of the calibration, which they have in common, is a fifth of that.
     assert abs(np.mean(values) - truth(energy, 0)[0]) < 5 * spread * (1 / 5 + 1 / np.sqrt(150))
+
+
+def test_six_qubits_with_asymmetric_readout():
+    """Any two of them flip together as often as not."""
+
+    def pairs(x):
+        for wire in range(6):
+            qml.RY(x[0] + 0.4 * wire, wires=wire)
+        words = [qml.Z(i) @ qml.Z(j) for i in range(6) for j in range(i)]
+        return qml.expval(qml.sum(*words))
+
+    exact = qshift.qnode(qshift.device("simulator"))(pairs)(X)
+    for seed in (0, 2):
+        device = EstimatorDevice(
+            backend=AerSimulator(noise_model=noise(((0.0, 0.2),) * 6)),
+            shots=100_000,
+            seed=seed,
+            **LEVEL,
+        )
+        ((value, error),) = qshift.derivatives(qshift.qnode(device)(pairs), X, order=0, errors=True)
+        assert abs(value - exact) < 4 * error
+
+
+@pytest.mark.parametrize(
+    "options", [LEVEL, {"resilience_level": 0, "twirling": {"enable_measure": True}}]
+)
+def test_a_qubit_that_is_measured_before_is_flipped_at_the_end_only(options):
+    def circuit(x):
+        qml.RX(x[0], wires=0)
+        qml.cond(qml.measure(0), qml.RY)(x[1], wires=1)
+        return qml.expval(qml.Z(0)), qml.expval(qml.Z(1))
+
+    found = qnode(circuit, 8000, FakeManilaV2, **options)(X)
+    exact = qshift.qnode(qshift.device("simulator"))(circuit)(X)
+    np.testing.assert_allclose(found, exact, atol=0.1)  # gates have errors, too
+
+
+@pytest.mark.parametrize("shots", [300, 777, 1000])
+def test_what_is_counted_is_what_is_drawn(shots, tracker, monkeypatch):
+    drawn, simulate = [], LocalTarget.simulate
+
+    def counted(self, submission):
+        if submission.primitive == "sampler":
+            drawn.extend(shots * bindings.size for _, bindings, shots in submission.pubs)
+        return simulate(self, submission)
+
+    monkeypatch.setattr(LocalTarget, "simulate", counted)
+    made = qnode(energy, shots, **LEVEL)
+    made(X)
+    assert tracker.totals["shots"] == sum(drawn) == made.plan(X, order=0).shots
 
 
 def test_what_is_returned_beside_expectation_values(tracker):
@@ -147,7 +203,7 @@ def test_the_ledger_keeps_mitigated_results_apart(tmp_path, tracker, monkeypatch
     twirled = {"twirling": {"enable_measure": True}, "resilience_level": 0}
     assert values(**twirled)[2] == 1
     jobs = Ledger(path).jobs()
-    assert sorted(job.shots for job in jobs) == [1000, 2 * 8 * 63, 2 * 8 * 63 + 8 * 128]
+    assert sorted(job.shots for job in jobs) == [1000, 2 * 16 * 32, 2 * 16 * 32 + 16 * 64]
     rows = [
         len(pub_results.decoded("estimator", kept))
         for job in jobs

@@ -238,6 +238,13 @@ def test_outcomes_that_do_not_fit_have_no_results():
     assert sizes(data) == [3, 3]
     assert sizes(data[:-1]) == [3, 0] and sizes(data[:1]) == [0, 0] and sizes([]) == [0, 0]
     bits = data[-1][REGISTER]
-    for other in (bits[:, :2], bits[:, :, :0], bits[0], bits.astype(float), bits[..., :0]):
+    for other in (
+        bits[:, :2],
+        bits[:, :, :-1],
+        bits[:, :, :0],
+        bits[0],
+        bits.astype(float),
+        bits[..., :0],
+    ):
         assert sizes([*data[:-1], {REGISTER: other}]) == [3, 0]
     assert sizes([*data[:-1], {"meas": bits}]) == [3, 0]

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from qiskit import ClassicalRegister, QuantumCircuit, transpile
 from qiskit.circuit import Parameter
+from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Operator, Statevector
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2, FakeSherbrooke, FakeTorino
 
 from qshift.errors import UnsupportedError
+from qshift.executors.qiskit.mitigation import Mitigation
 from qshift.executors.qiskit.pub_results import REGISTER
-from qshift.executors.qiskit.twirling import flipped, flips, registers, twirled
+from qshift.executors.qiskit.twirling import flipped, flips, registers, twirled, variants
 
 
 @pytest.mark.parametrize("number, bits", [(2, 1), (8, 3), (16, 4), (32, 5)])
@@ -38,6 +40,36 @@ def test_flips_are_random_and_come_in_pairs(number):
     np.testing.assert_array_equal(drawn[:, 1::2], ~drawn[:, : number - 1 : 2])
     assert (np.abs(drawn.mean(axis=0) - 0.5) < 5 * 0.5 / np.sqrt(800)).all()
     assert flips(4, 0, rng).shape == (4, 0)
+
+
+def test_bits_beyond_half_the_variants_flip_independently():
+    """Where two always flip together, an offset of theirs stays whatever the shots."""
+    rng = np.random.default_rng(4)
+    signs = 1 - 2.0 * np.array([flips(16, 20, rng) for _ in range(200)])
+    together = (np.einsum("dri,drj->dij", signs, signs) / 16) ** 2
+    mean = together.mean(axis=0)
+    few = np.arange(20) < 8
+    np.testing.assert_array_equal(mean[:8, :8], np.eye(8))
+    # Eight independent pairs of variants leave a square of 1/8 on the average.
+    assert np.abs(mean[~few[:, None] & (np.eye(20) == 0)] - 1 / 8).max() < 0.08
+
+
+def test_copies_have_flips_of_their_own():
+    circuit = QuantumCircuit(32)
+    for k in range(8):
+        register = ClassicalRegister(4, f"{REGISTER}{k}")
+        circuit.add_register(register)
+        circuit.measure(range(4 * k, 4 * k + 4), register)
+    options = {"resilience_level": 1}
+    target = GenericBackendV2(32, seed=1).target
+    _, turned = variants(
+        circuit, 16, "estimator", Mitigation.of(options), target, np.random.default_rng(0)
+    )
+    signs = 1 - 2.0 * turned
+    for k in range(8):
+        of_copy = signs[:, 4 * k : 4 * k + 4]
+        np.testing.assert_array_equal(of_copy.T @ of_copy, 16 * np.eye(4))
+    assert len(np.unique(signs[:, ::4], axis=1).T) > 4
 
 
 def test_any_errors_of_the_readout_become_a_convolution():
