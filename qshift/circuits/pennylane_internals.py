@@ -7,6 +7,7 @@ what this module promises, without the rest of qshift.
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import operator
@@ -128,6 +129,16 @@ class DeviceRandomness:
     def get(self) -> Any:
         """Returns the device's generator."""
         return self._device._rng
+
+
+def without_state(device: qml.devices.Device) -> qml.devices.Device:
+    """Returns a device without the state vector of its latest circuit. Lightning's devices keep
+    one, make another where there is none, and cannot be pickled with it."""
+    if getattr(device, "_statevector", None) is None:
+        return device
+    copied = copy.copy(device)
+    copied._statevector = None
+    return copied
 
 
 def is_own_simulator(device: qml.devices.Device) -> bool:

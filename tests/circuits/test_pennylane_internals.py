@@ -1,6 +1,7 @@
 """What `qshift.circuits.pennylane_internals` promises of PennyLane's private names, each alone."""
 
 import copy
+import pickle
 
 import autograd
 import jax
@@ -243,3 +244,13 @@ def test_calls_of_a_qnode_are_left_to_a_subclass():
     assert node.settings["device"] is DEVICE and node.settings["diff_method"] == "best"
     node.settings = {**node.settings, "diff_method": "parameter-shift"}
     assert qml.QNode.update(node, shots=7).diff_method == "parameter-shift"
+
+
+def test_a_device_without_its_state_runs_as_before():
+    device = qml.device("lightning.qubit", wires=2)
+    tape = qml.tape.QuantumScript([qml.RX(0.3, 0)], [qml.expval(qml.Z(0))])
+    assert internals.without_state(device) is device
+    expected = device.execute(tape)
+    copied = internals.without_state(device)
+    assert copied is not device and device._statevector is not None
+    assert pickle.loads(pickle.dumps(copied)).execute(tape) == expected == copied.execute(tape)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from qshift.circuits.circuit import Circuit
-from qshift.circuits.pennylane_internals import DeviceRandomness
+from qshift.circuits.pennylane_internals import DeviceRandomness, without_state
 from qshift.errors import UnsupportedError
 from qshift.executors.executor import Call, Calls, Executor
 from qshift.executors.seeding import counted
@@ -96,7 +96,7 @@ class WorkersExecutor(Executor):
         self._unfinished: _Batch | None = None
         try:
             if workers:
-                pickled((maker, self.device))
+                pickled((maker, without_state(self.device)))
         except Exception as error:
             raise UnsupportedError(
                 f"workers= was given, but the device {self.name} cannot be pickled, and so not be "
@@ -297,7 +297,8 @@ class WorkersExecutor(Executor):
             known = self._shared.setdefault(circuit, {})
             if str(seed) not in known:
                 try:
-                    known[str(seed)] = pickled(Parts(self._maker, self.device, seed, circuit))
+                    device = without_state(self.device)
+                    known[str(seed)] = pickled(Parts(self._maker, device, seed, circuit))
                 except Exception as error:
                     raise UnsupportedError(
                         "workers= was given, but a circuit cannot be pickled, and so not be sent "

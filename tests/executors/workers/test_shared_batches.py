@@ -339,6 +339,21 @@ def test_what_is_short_runs_here(monkeypatch):
     assert shared(circuit, points[:0]).shape == (0, circuit.num_values)
 
 
+def test_a_device_that_has_run_before_goes_along(threads):
+    """Lightning's keeps a state vector, which cannot be pickled."""
+    circuit, device = several(), qml.device("lightning.qubit", wires=3)
+    device.qshift_workers = threads
+    for _ in range(2):
+        shared = registry.executor(device, 7, embedded=False)
+        shared(circuit, points_of(circuit))
+    state = device._statevector
+    assert state is not None
+    found = shared(circuit, points_of(circuit))
+    expected = executor("lightning.qubit")(circuit, points_of(circuit))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert device._statevector is state
+
+
 def test_a_device_or_circuit_that_cannot_be_pickled_is_refused(threads):
     device = qml.device("lightning.qubit", wires=3)
     device.qshift_workers, device.generator = threads, itertools.count()
