@@ -123,8 +123,12 @@ class Drawing:
 
     def of_each(self, variances: np.ndarray) -> np.ndarray:
         """Returns the variances of M values, given these or all covariances."""
-        jointly = self._errors > self._count
-        return variances[:, :, :: self._count + 1] if jointly else variances
+        return variances[:, :, :: self._count + 1] if self._is_joint else variances
+
+    @property
+    def _is_joint(self) -> bool:
+        """Whether all covariances come with the values, of several."""
+        return self._errors > self._count
 
     def scales(self) -> tuple[float, float]:
         """Returns the typical and the largest variance of one outcome, of all values."""
@@ -149,7 +153,7 @@ class Drawing:
         # How much the numbers of shots vary. That those of neighbours vary together is left out.
         chance = (expected % 1.0) * (1 - expected % 1.0) / expected**2
         squares = values**2
-        if self._errors > self._count:
+        if self._is_joint:
             squares = np.einsum("knm,knl->knml", values, values).reshape(variances.shape)
         finite = np.isfinite(parameters).all(axis=1).reshape(planned.shape)
         values = self._constants + times * values
@@ -168,7 +172,8 @@ class Drawing:
         allowed: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draws a share of the samples, and spreads the others by the variances of these."""
-        planned, size = numbers.astype(np.int64), sizes(numbers.astype(np.int64), self._kind)
+        planned = numbers.astype(np.int64)
+        size = sizes(planned, self._kind)
         if allowed is not None:
             # As many as the largest variances would take, so that the first are not too many.
             typical, largest = self.scales()

@@ -130,9 +130,13 @@ class SaddleFreeNewton(Newton):
     saddle is left along the lowest curvature."""
 
     def has_ended(self, state: State) -> bool:
-        if not super().has_ended(state) or len(state.history) > self.steps:
-            return super().has_ended(state)
-        return not self._went_uphill(state) and not self._is_on_top(state.history[-1])
+        if len(state.history) > self.steps:
+            return True
+        return (
+            super().has_ended(state)
+            and not self._went_uphill(state)
+            and not self._is_on_top(state.history[-1])
+        )
 
     def next(self, state: State, gradient: np.ndarray, hessian: np.ndarray | None) -> np.ndarray:
         last, memory = state.history[-1], state.memory

@@ -72,14 +72,12 @@ def test_the_trace_and_the_diagonal_of_a_hessian(p, trace, diagonals):
         assert found.cost == pytest.approx(diagonals, rel=1e-6)
 
 
-def test_a_contraction_costs_less_than_all_entries():
-    p, rng = 4, np.random.default_rng(0)
+def newton(p, rng):
+    """Returns all derivatives of a Newton step -H^-1 g, and how it changes with them."""
     indices = orders(p, 1, 2)
     hessian = rng.normal(size=(p, p))
     hessian = hessian @ hessian.T + np.eye(p)
-    gradient, inverse = rng.normal(size=p), np.linalg.inv(hessian)
-    # The Newton step -H^-1 g, and how it changes with the entries of g and of H.
-    step = -inverse @ gradient
+    inverse, step = np.linalg.inv(hessian), -np.linalg.solve(hessian, rng.normal(size=p))
     by = np.zeros((p, len(indices)))
     for column, index in enumerate(indices):
         change = np.zeros((p, p))
@@ -88,6 +86,12 @@ def test_a_contraction_costs_less_than_all_entries():
             by[:, column] = -inverse @ change @ step
         else:
             by[:, column] = -inverse[:, index[0]]
+    return indices, by
+
+
+def test_a_contraction_costs_less_than_all_entries():
+    p = 4
+    indices, by = newton(p, np.random.default_rng(0))
     contracted, _ = optimum([(1.0,)] * p, indices, by)
     # All entries with their best shots, of which the step is then computed.
     every, _ = optimum([(1.0,)] * p, indices)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from analytic import shifts_of
 from hypothesis import assume, given, settings
+from test_allocation import newton
 from test_planner import Polynomial, bound, multi_indices, orders, problems, serve
 
 from qshift.rules.planner import OBJECTIVES, Frequencies, Recipe
@@ -218,23 +219,6 @@ def summed(spectra, indices, weights, **settings):
     """Returns the plan of weighted sums, and how its shots are spread."""
     weights = np.atleast_2d(weights)[:, None, :]
     return made(spectra, **settings).root.contraction(indices, weights)
-
-
-def newton(p, rng):
-    """Returns all derivatives of a Newton step -H^-1 g, and how it changes with them."""
-    indices = orders(p, 1, 2)
-    hessian = rng.normal(size=(p, p))
-    hessian = hessian @ hessian.T + np.eye(p)
-    inverse, step = np.linalg.inv(hessian), -np.linalg.solve(hessian, rng.normal(size=p))
-    by = np.zeros((p, len(indices)))
-    for column, index in enumerate(indices):
-        change = np.zeros((p, p))
-        if len(index) == 2:
-            change[index], change[index[::-1]] = 1.0, 1.0
-            by[:, column] = -inverse @ change @ step
-        else:
-            by[:, column] = -inverse[:, index[0]]
-    return indices, by
 
 
 @pytest.mark.parametrize("p, trace, diagonals", [(4, 16, 9), (10, 100, (5 + 2.5**0.5) ** 2)])

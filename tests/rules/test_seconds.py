@@ -9,31 +9,15 @@ import pytest
 import tensorflow as tf
 from analytic import shifts_of
 from hypothesis import assume, given, settings
-from test_planner import Polynomial, bound, multi_indices, problems
+from test_planner import Polynomial, bound, orders, problems
+from test_sampled_plans import below, cost, made
 
 import qshift
 from qshift.errors import UnsupportedError
-from qshift.rules.planner import Frequencies
-from qshift.rules.sampled_plans import planner
 from qshift.rules.seconds import Seconds
 
 quick = settings(derandomize=True, deadline=None, max_examples=5)
 OVERHEADS = (0.1, 10.0)
-
-
-def made(spectra, objective, spread="own"):
-    known = [s if s is None else Frequencies(tuple(map(float, s))) for s in spectra]
-    return planner(known, np.ones((1, len(spectra)), dtype=bool), objective, spread)
-
-
-def up_to(p, order):
-    return tuple(itertools.chain(*(multi_indices(range(p), k) for k in range(order + 1))))
-
-
-def cost(step):
-    """Shots times the summed variance."""
-    shots = step.node.shots
-    return shots.sum() * float((step.coefficients.power(2) @ (1 / shots)).sum())
 
 
 def time(step, overhead, shots, best):
@@ -73,13 +57,7 @@ def test_no_objective_is_worse_than_another_at_its_own_measure(spread, problem):
     spectra, requests = problem
     asked = set(itertools.chain(*requests))
     assume(any(asked))
-    lower = {
-        part
-        for index in asked
-        for k in range(len(index))
-        for part in itertools.combinations(index, k)
-    }
-    together = tuple(sorted(asked | lower, key=lambda index: (len(index), index)))
+    together = tuple(sorted(asked | below(asked), key=lambda index: (len(index), index)))
     objectives = ("circuits", "shots", *OVERHEADS)
     steps = {each: made(spectra, each, spread).root.request(together) for each in objectives}
     fewest, best = len(steps["circuits"].new_points), cost(steps["shots"])
@@ -100,7 +78,7 @@ def test_no_objective_is_worse_than_another_at_its_own_measure(spread, problem):
 @pytest.mark.parametrize("spread", ["own", "batch", "error"])
 def test_between_the_ends(spread):
     """There are plans that neither of the ends has, and they take less time than both."""
-    wanted, spectra = up_to(2, 2), [(1, 2, 3, 4)] * 2
+    wanted, spectra = orders(2, *range(3)), [(1, 2, 3, 4)] * 2
     few, many = (made(spectra, each, spread).root.request(wanted) for each in ("circuits", "shots"))
     shots = {"own": float(len(few.new_points)), "batch": 1.0}.get(spread, cost(many) / len(wanted))
     counts, gains = [], []
@@ -117,7 +95,7 @@ def test_between_the_ends(spread):
 
 def test_a_hessian_by_rotations():
     """Derivatives by one parameter take the fewest circuits, those by two the least sum |c|."""
-    step = made([(1,)] * 4, 0.5).root.request(up_to(4, 2))
+    step = made([(1,)] * 4, 0.5).root.request(orders(4, *range(3)))
     assert len(step.new_points) == 33 and cost(step) == pytest.approx(169.0, abs=0.1)
 
 
@@ -125,7 +103,7 @@ def test_order_by_order():
     node, total = made([(1, 2)] * 2, 0.3, "batch").root, 0
     f = Polynomial([(1.0, 2.0)] * 2)
     for k in range(3):
-        indices = tuple(multi_indices(range(2), k))
+        indices = orders(2, k)
         step = node.request(indices)
         node, total = step.node, total + 1
         assert node.shots.sum() == pytest.approx(total)

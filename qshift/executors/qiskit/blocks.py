@@ -48,9 +48,8 @@ def cut(submission: Submission) -> list[Block]:
     """Returns the blocks of a job."""
     parts = []
     for number, pub in enumerate(submission.pubs):
-        count, size = _count(pub), _points(pub[0])
-        blocks = [range(count)[start : start + size] for start in range(0, count, size)]
-        parts += [(number, rows) for rows in blocks]
+        rows, size = range(_count(pub)), _points(pub[0])
+        parts += [(number, rows[start : start + size]) for start in rows[::size]]
     seed = submission.seed
     if seed is None or len(parts) == 1:
         return [Block(*part, seed) for part in parts]

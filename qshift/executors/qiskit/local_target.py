@@ -15,7 +15,7 @@ from qiskit.transpiler import generate_preset_pass_manager
 from qshift.errors import OptionError, UnsupportedError
 from qshift.executors.qiskit.components import run_in_parts
 from qshift.executors.qiskit.job import LocalJob, Submission
-from qshift.executors.qiskit.mitigation import Mitigation, elsewhere, level_of
+from qshift.executors.qiskit.mitigation import Mitigation, elsewhere
 from qshift.executors.qiskit.program_job import ProgramJob, samplers
 from qshift.executors.qiskit.quantum_program import program
 from qshift.executors.qiskit.standard_errors import MomentsJob, with_moments
@@ -43,7 +43,7 @@ class LocalTarget(Target):
         super().__init__(name, optimization_level, options)
         if not elsewhere(options):  # else a plan says what they cost on the backend
             self.mitigation = Mitigation.of(options)
-            self.usage = Usage({**options, "resilience_level": level_of(options)}, self.mitigation)
+            self.usage = Usage(options, self.mitigation)
         kind, _, self._fake = name.partition(":")
         self.is_aer = kind == "aer"
         if self._fake:

@@ -21,7 +21,6 @@ from qiskit.providers.exceptions import QiskitBackendNotFoundError
 from qshift.errors import OptionError, QShiftWarning, ServiceError
 from qshift.executors.qiskit import unconfirmed_jobs
 from qshift.executors.qiskit.job import Submission
-from qshift.executors.qiskit.mitigation import level_of
 from qshift.executors.qiskit.retry import never_went_out, persist, understood
 from qshift.executors.qiskit.service_job import ServiceJob
 from qshift.executors.qiskit.targets import Target
@@ -99,7 +98,7 @@ class ServiceTarget(Target):
         own = runtime.own_mitigation(options)
         if own is not None:
             self.mitigation = own
-            self.usage = Usage({**options, "resilience_level": level_of(options)}, own)
+            self.usage = Usage(options, own)
         limit = max_time if max_time and mode == "job" else _LONGEST_JOB
         self.longest_job = _FILLED * min(limit, _LONGEST_JOB)
         self._mode, self._max_time, self._least_qubits = mode, max_time, least_qubits

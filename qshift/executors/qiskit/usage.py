@@ -16,7 +16,7 @@ from qiskit import QuantumCircuit
 from qiskit.exceptions import QiskitError
 from qiskit.providers import BackendV2
 
-from qshift.executors.qiskit.mitigation import Mitigation
+from qshift.executors.qiskit.mitigation import Mitigation, level_of
 
 JOB = 2.0  # seconds; of each part of a job, but how a service cuts large jobs is not published
 # IBM's figures for backends that say nothing: together its "quick formula" of 0.35 ms.
@@ -72,7 +72,7 @@ class Usage:
 
     Args:
         options: The Estimator's options, in nested tables. What they leave open is as the service
-            has it by default.
+            has it by default, or with `own` as it is here.
         own: What is mitigated by programs that are made here; None where IBM's own primitives run.
         learns_all: Whether the noise of all layers is learnt, and not of the most frequent ones.
 
@@ -90,7 +90,7 @@ class Usage:
         learns_all: bool = False,
     ) -> None:
         self._own, self._learns_all = own, learns_all
-        level = options.get("resilience_level", _LEVEL)
+        level = options.get("resilience_level", _LEVEL) if own is None else level_of(options)
         chosen, self._twirling = options.get("resilience", {}), options.get("twirling", {})
         self._pec = chosen.get("pec", {}) if chosen.get("pec_mitigation") else None
         self._zne = chosen.get("zne", {}) if chosen.get("zne_mitigation", level >= 2) else None
