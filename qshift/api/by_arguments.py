@@ -59,7 +59,7 @@ class ByArguments:
         return derivatives
 
     def backwards(self, slopes: Sequence[np.ndarray]) -> np.ndarray:
-        """Returns how numbers change with the derivatives by the angles, float64[B, A, *shape].
+        """Returns how numbers change with the derivatives by the angles, float64[A, B, *shape].
 
         Args:
             slopes: How they change with the derivatives of each order by the arguments,
@@ -67,10 +67,10 @@ class ByArguments:
         """
         changes = []
         for k, change in enumerate(slopes):
-            change = change[:, None]
+            change = change[None]
             for table, size in zip(self._tables[:k], self._sizes[1:], strict=False):
-                by_each = np.moveaxis(np.tensordot(change, self._jacobian, (-1, 1)), -1, 2)
-                change = np.zeros((len(change), size, *by_each.shape[3:]))
-                np.add.at(change, (slice(None), table), by_each)
+                by_each = np.moveaxis(np.tensordot(change, self._jacobian, (-1, 1)), -1, 1)
+                change = np.zeros((size, *by_each.shape[2:]))
+                np.add.at(change, table, by_each)  # from all a to all a + j
             changes.append(change)
-        return np.concatenate(changes, axis=1)
+        return np.concatenate(changes)

@@ -68,9 +68,9 @@ class Outcome:
                 "can see. Compute it from the tensors that it is given, without .numpy()."
             )
         by_arguments = [self._joined(k, [row[k] for row in rows]) for k in range(len(given))]
-        found = self._by_arguments.backwards(by_arguments)  # [B, A, *shape]
+        found = self._by_arguments.backwards(by_arguments)  # [A, B, *shape]
         axes = range(1, self._readout.ndim)
-        return np.tensordot(found, self._readout, ([1 + i for i in axes], axes)).swapaxes(1, 2)
+        return np.tensordot(found, self._readout, ([1 + i for i in axes], axes)).transpose(1, 2, 0)
 
     def straight(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Returns the slopes and the entries at derivatives of zero, float64[B, M, A] and
@@ -126,7 +126,8 @@ class Outcome:
         blocks = itertools.product(self._by_arguments.blocks, repeat=k)
         joined = np.zeros((len(rows), *shape, *[self._by_arguments.size] * k))
         for i, block in enumerate(blocks):
-            part = joined[(..., *block)]
+            places: Any = (..., *block)
+            part = joined[places]
             for b, row in enumerate(rows):
                 if row[i] is not None:
                     part[b] = np.reshape(tf.convert_to_tensor(row[i]), part.shape[1:])
