@@ -175,7 +175,7 @@ class _InGraph:
             found = siblings(self._graph(), self, _call_of)
             asked = [each for each, _ in found.nodes] or list(compress(self.nodes, found.read))
             is_direct = found.are_all and program.is_direct(asked)
-            # A sum whose samples nothing else can be read off is for those who ask for nothing else.
+            # Nothing else can be read off samples that are drawn for a sum.
             pulls = found.are_known or not program.weighs
             known = self._known = outputs, found, pulls, is_direct
         _, (others, read, *_), pulls, is_direct = known
