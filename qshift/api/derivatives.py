@@ -182,8 +182,8 @@ def derivatives(
     dtype = affine.call.dtype
     if wanted is not None:
 
-        def tensors(each: Sequence[tf.Tensor]) -> list[Any]:
-            return [_split(array, sources, dtype, k, single) for k, array in enumerate(each)]
+        def tensors(arrays: Sequence[np.ndarray]) -> list[Any]:
+            return [_split(array, sources, dtype, k, single) for k, array in enumerate(arrays)]
 
         outcome = run(affine, order, wanted, tensors)
         return Estimate(*outcome) if errors else outcome.values

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import qshift
+from qshift.api.by_arguments import ByArguments
 from qshift.api.outcome import Outcome
 
 X = np.array([0.4, -1.1, 0.7, 2.0])
@@ -155,7 +156,10 @@ def test_functions_that_are_no_qnodes():
     ],
 )
 def test_whether_a_function_is_affine(function, is_affine):
-    outcome = Outcome(function, lambda found: (found[0, 0], found[1:, 0]), (3, 1))
+    by_arguments = ByArguments((0, 1), [np.eye(2)], 1)
+    outcome = Outcome(
+        function, by_arguments, np.ones(1), lambda arrays: [tf.constant(each) for each in arrays]
+    )
     found = outcome.straight()
     assert (found is not None) == is_affine
     if is_affine:
