@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from qshift.autodiff.direct import Reading
 from qshift.autodiff.node_errors import tell
 from qshift.autodiff.one_batch import READ_OP, Siblings, number_of_outputs, siblings
 from qshift.rules.planner import Index
@@ -180,9 +181,11 @@ class _InGraph:
             known = self._known = outputs, found, pulls, is_direct
         _, (others, read, *_), pulls, is_direct = known
         try:
-            also = tuple([each.needs(inputs if same else None, pulls) for each, same in others])
             angles = inputs[: len(program.columns)]
             source = program.execution(int(ticket), angles, pulls, is_direct)
+            # A reading keeps nothing for other nodes.
+            others = [] if isinstance(source, Reading) else others
+            also = tuple([each.needs(inputs if same else None, pulls) for each, same in others])
             first, *along = (
                 node(source, *inputs, also=also) if is_read else None
                 for node, is_read in zip(self.nodes, read, strict=True)
