@@ -8,7 +8,8 @@
 # make bench   side-by-side measurements; BENCH_ARGS=--quick for a minute or two; peers with environments
 #              of their own are measured if their interpreters are named: TENSORCIRCUIT=..., TFQ=..., SQULEARN=...
 # make notebooks    runs the notebooks and saves them with their outputs
-# make docs    the site, into out/docs; a warning of Sphinx's or a link to nowhere fails it
+# make docs    the site, into out/docs, with the notebooks' own run; a warning of Sphinx's or a link to
+#              nowhere fails it. DOCS_ARGS="-D nb_execution_mode=off" shows their saved outputs
 # make lint    ruff: rules and format; mypy: types
 # make dist    the source distribution and the wheel, into dist/
 #
@@ -62,7 +63,7 @@ notebooks: $(VENV)/.installed-test
 	$(RUN) tests/notebooks.py
 
 docs: $(VENV)/.installed-test
-	$(RUN) -m sphinx -W --keep-going -q -b html -d out/doctrees docs out/docs
+	$(RUN) -m sphinx -W --keep-going -q -b html $(DOCS_ARGS) -d out/doctrees docs out/docs
 	$(RUN) docs/check.py out/docs
 
 lint: $(VENV)/.installed-test

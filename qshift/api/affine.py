@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from qshift.api.by_arguments import ByArguments
 from qshift.api.preparation import Prepared
 from qshift.api.qnode import QNode
 from qshift.autodiff.angles import LINEARLY, SMOOTHLY, picks
-from qshift.autodiff.contraction import one_order_up
 from qshift.autodiff.requests import present
 from qshift.rules.planner import Index, indices_along
 from qshift.tensorflow_internals import is_watched
@@ -98,30 +98,13 @@ class AffineCall:
             float64[*shape, X, ..., X] for each order k: the value's shape and k axes for all
             sources, flattened and one after the other.
         """
-        levels, tables = self.levels(order)
-        jacobian = self.all_slopes() if order else np.empty((0, 0))
-        ends = np.cumsum([len(level) for level in levels])[:-1]
+        by_arguments = self.by_arguments(order)
+        return self._evaluated(by_arguments.indices, by_arguments)
 
-        def by_entries(found: np.ndarray) -> list[np.ndarray]:
-            derivatives = []
-            for k, derivative in enumerate(np.split(found, ends)):
-                for table in reversed(tables[:k]):  # from all a + j to all a
-                    derivative = np.tensordot(derivative[table], jacobian, (1, 0))
-                derivatives.append(derivative[0])
-            return derivatives
-
-        return self._evaluated([index for level in levels for index in level], by_entries)
-
-    def levels(self, order: int) -> tuple[list[tuple[Index, ...]], list[np.ndarray]]:
-        """Returns the partial derivatives of each order by the call's angles, and for each order
-        but the last the positions of those one order up."""
-        levels: list[tuple[Index, ...]] = [((),)]
-        tables = []
-        for _ in range(order):
-            indices, table = one_order_up(levels[-1], self.columns)
-            levels.append(indices)
-            tables.append(table)
-        return levels, tables
+    def by_arguments(self, order: int) -> ByArguments:
+        """Returns how the derivatives by the sources follow from those by the call's angles."""
+        jacobians = [each for each in self.jacobians if each is not None]
+        return ByArguments(self.columns, jacobians, order)
 
     def diagonals(self, order: int) -> Found:
         """Runs the call, and returns its value and the derivatives by the same entry once, twice,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.api.affine import AffineCall, Found, of_result, started
+from qshift.api.by_arguments import ByArguments
+from qshift.rules.cost import Sums
 
 _SCALES = (1.0, -1.0, 1e3, -1e-3)  # of the made-up derivatives that a function is tried at
 
@@ -20,27 +23,37 @@ class Outcome:
     Args:
         function: From the value, the gradient, and so on, as a user gives it: it returns a
             floating-point tensor, or a nest of them.
-        laid: From derivatives of a call's raw values, float64[A, M], to these tensors.
-        shape: (A, M).
+        by_arguments: From the derivatives of the call's result by its angles to those by its
+            arguments.
+        readout: float64[M, *shape], the result for each raw value alone.
+        laid: From derivatives of each order by the arguments to what the function takes: for each
+            order k a tensor for every k of the arguments, in nested tuples.
+
+    Attributes:
+        indices: The derivatives by the angles.
     """
 
     def __init__(
         self,
         function: Callable,
-        laid: Callable[[tf.Tensor], Sequence[Any]],
-        shape: tuple[int, int],
+        by_arguments: ByArguments,
+        readout: np.ndarray,
+        laid: Callable[[Sequence[np.ndarray]], Sequence[Any]],
     ) -> None:
-        self._function, self._laid, self._shape = function, laid, shape
+        self._function, self._laid = function, laid
+        self._by_arguments, self._readout = by_arguments, readout
+        self.indices = by_arguments.indices
+        self._shape = len(self.indices), len(readout)
         self._example: Any = None  # of what it returns
         self._near = 0.0  # relative rounding errors
 
     def __call__(self, derivatives: np.ndarray) -> Any:
-        """Returns what the function does.
+        """Returns what the function makes of derivatives of raw values, float64[A, M].
 
         Raises:
             ValueError: If that is not a floating-point tensor, or a nest of them.
         """
-        return self._called(tf.constant(derivatives))
+        return self._called(self._given(derivatives))
 
     def slopes(self, derivatives: np.ndarray) -> np.ndarray:
         """Returns how its entries change with the derivatives, float64[B, M, A], to first order.
@@ -49,18 +62,20 @@ class Outcome:
             ValueError: If it does not depend on them.
         """
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            given = tf.constant(derivatives)
+            given = self._given(derivatives)
             tape.watch(given)
             flat = _flat(self._called(given))
-        count = int(flat.shape[0])
-        rows = [tape.gradient(flat, given, row) for row in tf.eye(count, dtype=flat.dtype)]
-        if all(row is None for row in rows):
+        leaves = [tf.nest.flatten(each) for each in given]
+        rows = [tape.gradient(flat, leaves, row) for row in np.eye(int(flat.shape[0]))]
+        if all(each is None for each in tf.nest.flatten(rows)):
             raise ValueError(
                 "wanted= returns what does not follow from the derivatives, as far as TensorFlow "
                 "can see. Compute it from the tensors that it is given, without .numpy()."
             )
-        found = [np.zeros(self._shape) if row is None else row.numpy() for row in rows]
-        return np.array(found).transpose(0, 2, 1)
+        by_arguments = [self._joined(k, [row[k] for row in rows]) for k in range(len(given))]
+        found = self._by_arguments.backwards(by_arguments)  # [A, B, *shape]
+        axes = range(1, self._readout.ndim)
+        return np.tensordot(found, self._readout, ([1 + i for i in axes], axes)).transpose(1, 2, 0)
 
     def straight(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Returns the slopes and the entries at derivatives of zero, float64[B, M, A] and
@@ -78,7 +93,8 @@ class Outcome:
             tried = [_flat(self(scale * at)) for scale, at in zip(_SCALES, made_up, strict=True)]
         except tf.errors.InvalidArgumentError:  # there may be no Cholesky factors, for instance
             traced = tf.function(self._called, autograph=False)
-            traced.get_concrete_function(tf.TensorSpec(self._shape, tf.float64))  # shapes must fit
+            given = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._given(made_up[0]))
+            traced.get_concrete_function(given)  # shapes must fit
             return None
         if any(each.shape != tried[0].shape for each in tried):
             return None
@@ -93,6 +109,12 @@ class Outcome:
             return None
         return weights, ends
 
+    def taken(self, weights: np.ndarray) -> Sums:
+        """Returns the sums of derivatives with weights float64[B, M, A], without the derivatives
+        whose weights are all zero."""
+        taken = np.flatnonzero(weights.any(axis=(0, 1))).tolist()
+        return Sums(tuple(self.indices[a] for a in taken), weights[:, :, taken])
+
     def packed(self, entries: np.ndarray) -> Any:
         """Returns entries float64[B] as the function lays them out, after it was called."""
         leaves = tf.nest.flatten(self._example)
@@ -104,8 +126,25 @@ class Outcome:
         ]
         return tf.nest.pack_sequence_as(self._example, laid)
 
-    def _called(self, derivatives: tf.Tensor) -> Any:
-        given = self._laid(derivatives)
+    def _given(self, derivatives: np.ndarray) -> Sequence[Any]:
+        """Returns what the function takes."""
+        return self._laid(self._by_arguments(np.tensordot(derivatives, self._readout, 1)))
+
+    def _joined(self, k: int, rows: Sequence[Sequence[Any]]) -> np.ndarray:
+        """Returns B rows of slopes by the k-th derivatives, each a list of tensors, for every k of
+        the arguments, as float64[B, *shape, X, ..., X]; those that are None are zeros."""
+        shape = self._readout.shape[1:]
+        blocks = itertools.product(self._by_arguments.blocks, repeat=k)
+        joined = np.zeros((len(rows), *shape, *[self._by_arguments.size] * k))
+        for i, block in enumerate(blocks):
+            places: Any = (..., *block)
+            part = joined[places]
+            for b, row in enumerate(rows):
+                if row[i] is not None:
+                    part[b] = np.reshape(tf.convert_to_tensor(row[i]), part.shape[1:])
+        return joined
+
+    def _called(self, given: Sequence[Any]) -> Any:
         self._example = result = self._function(*given)
         require_floats(result)
         leaves = tf.nest.flatten([given, result])
@@ -124,34 +163,17 @@ def run(call: AffineCall, order: int, function: Callable, laid: Callable) -> Fou
         call: The call. Every source must have a Jacobian.
         order: The order.
         function: The function.
-        laid: From tensors like the arrays that `AffineCall.derivatives` returns to its arguments.
+        laid: From the arrays that `AffineCall.derivatives` returns to the function's arguments.
 
     Returns:
         What it returns, and the standard errors of that.
     """
-    levels, tables = call.levels(order)
-    indices = tuple(index for level in levels for index in level)
-    jacobian = tf.constant(call.all_slopes() if order else np.empty((0, 0)))
-    values = call.call.circuit.num_values
-    readout = tf.constant(of_result(call.call, np.eye(values)[:, None, :, None])[0, :, 0])
-
-    def by_entries(found: tf.Tensor) -> Sequence[Any]:
-        derivatives = []
-        for k, part in enumerate(tf.split(found, [len(level) for level in levels])):
-            derivative = tf.tensordot(part, readout, 1)
-            for table in reversed(tables[:k]):  # from all a + j to all a
-                derivative = tf.tensordot(tf.gather(derivative, table), jacobian, [[1], [0]])
-            derivatives.append(derivative[0])
-        return laid(derivatives)
-
-    outcome, program = Outcome(function, by_entries, (len(indices), values)), call.call.program
-    affine = outcome.straight()
+    outcome, program = _outcome(call, order, function, laid), call.call.program
+    affine, indices = outcome.straight(), outcome.indices
     if affine is not None:
-        weights, ends = affine
-        taken = np.flatnonzero(weights.any(axis=(0, 1))).tolist()
         evaluation = started(call.call, errors=call.errors)
-        sums, variances = evaluation.sums(tuple(indices[a] for a in taken), weights[:, :, taken])
-        value = outcome.packed(ends + sums[0])
+        sums, variances = evaluation.sums(*outcome.taken(affine[0]))
+        value = outcome.packed(affine[1] + sums[0])
         return Found(value, outcome.packed(np.sqrt(variances[0])) if call.errors else None)
 
     def weigh(found: np.ndarray) -> np.ndarray:
@@ -168,6 +190,25 @@ def run(call: AffineCall, order: int, function: Callable, laid: Callable) -> Fou
     owed = np.einsum("bma,knma->knmb", weigh(found)[0], evaluation.deviations(indices))
     errors = np.sqrt((owed**2).sum(axis=(0, 1, 2)))
     return Found(outcome(found[0].T), outcome.packed(errors))
+
+
+def sums_of(call: AffineCall, order: int, function: Callable, laid: Callable) -> Sums:
+    """Returns what `run` evaluates, without running anything.
+
+    Args:
+        call, order, function, laid: As for `run`.
+    """
+    outcome = _outcome(call, order, function, laid)
+    affine = outcome.straight()
+    if affine is None:
+        return Sums(outcome.indices, None)
+    return outcome.taken(affine[0])
+
+
+def _outcome(call: AffineCall, order: int, function: Callable, laid: Callable) -> Outcome:
+    raw = np.eye(call.call.circuit.num_values)
+    readout = of_result(call.call, raw[:, None, :, None])[0, :, 0]
+    return Outcome(function, call.by_arguments(order), readout, laid)
 
 
 def require_floats(result: Any) -> None:

@@ -7,7 +7,7 @@ call leaves nothing behind.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from pennylane import QueuingManager
 
 from qshift.autodiff.contraction import place_of
 from qshift.autodiff.pulled_back import PulledBack, is_exact
+from qshift.executors.executor import Results
 from qshift.rules.planner import MOST_REMEMBERED, Index, Planner
 
 
@@ -28,9 +29,9 @@ class Direct:
     """
 
     def __init__(self, circuit: Any, executor: Any) -> None:
-        self.run = partial(executor, circuit)
-        self.gradients = partial(executor.gradients, circuit)
-        self.pull_back = partial(executor.pulled_back, circuit)
+        usual = executor, executor.gradients, executor.pulled_back
+        self._usual = _Usual(*[partial(function, circuit) for function in usual])
+        self._small = partial(executor.small, circuit)
         self.planner: Planner = circuit.planner("circuits")
         self.shifted = circuit.shifted
         self._reach = min(self.shifted.reach, np.finfo(float).max)
@@ -48,7 +49,15 @@ class Direct:
         the parameters need: some are large, or not finite, or a quantum function is recorded."""
         if QueuingManager.recording() or not (np.abs(parameters) <= self._reach).all():
             return None
-        return Reading(self, parameters)
+        return Reading(self, self._small(len(parameters)) or self._usual, parameters)
+
+
+class _Usual(NamedTuple):
+    """The results of a circuit as its executor gives them; see `Results`."""
+
+    values: Callable[..., np.ndarray]
+    gradients: Callable[..., np.ndarray]
+    pulled_back: Callable[..., np.ndarray]
 
 
 def _first(
@@ -63,22 +72,24 @@ class Reading(NamedTuple):
 
     Attributes:
         of: What is called.
+        results: What gives its values and derivatives.
         parameters: float64[N, P].
     """
 
     of: Direct
+    results: Results
     parameters: np.ndarray
 
     def partials(
         self, indices: Sequence[Index], also: tuple[tuple[Index, ...], ...] = ()
     ) -> np.ndarray:
         """Returns the values, or first derivatives; see `Evaluation`."""
+        of, results, parameters = self
         indices = tuple(indices)
         if indices == ((),):
-            values: np.ndarray = self.of.run(self.parameters)
-            return values[:, :, None]
-        columns, mask = self.of.first(indices)
-        found: np.ndarray = self.of.gradients(self.parameters)[:, :, columns]
+            return results.values(parameters)[:, :, None]
+        columns, mask = of.first(indices)
+        found: np.ndarray = results.gradients(parameters)[:, :, columns]
         return found if mask is None else found * mask
 
     def pulled_back(
@@ -91,6 +102,7 @@ class Reading(NamedTuple):
         """See `Evaluation`."""
         if not is_exact(weights):
             return None
-        of, parameters = self
-        found = PulledBack.of(lower, weights, of.planner, of.shifted, parameters, of.pull_back)
+        of, results, parameters = self
+        pull_back = results.pulled_back
+        found = PulledBack.of(lower, weights, of.planner, of.shifted, parameters, pull_back)
         return found.sums

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from qshift.autodiff.direct import Reading
 from qshift.autodiff.node_errors import tell
 from qshift.autodiff.one_batch import READ_OP, Siblings, number_of_outputs, siblings
 from qshift.rules.planner import Index
@@ -87,11 +88,12 @@ class Node(Protocol):
         """
         ...
 
-    def needs(self, inputs: Sequence | None) -> tuple[Index, ...]:
+    def needs(self, inputs: Sequence | None, pulls: bool) -> tuple[Index, ...]:
         """Returns the partial derivatives that this node will ask for.
 
         Args:
             inputs: The inputs; None if only the angles are known so far.
+            pulls: Whether sums of derivatives may be had without them.
         """
         ...
 
@@ -159,8 +161,9 @@ class _InGraph:
             along = ()
         self.nodes: tuple[Any, ...] = (node, *along)
         self._graph = weakref.ref(graph)
-        # The outputs of the graph; what `siblings` says; whether `Program.execution` is direct.
-        self._known: tuple[int, Siblings, bool] | None = None
+        # The outputs of the graph; what `siblings` says; whether `Program.execution` pulls, and
+        # whether it is direct.
+        self._known: tuple[int, Siblings, bool, bool] | None = None
         # See `one_batch.InGraph`.
         self.name = ""
         self.key: tuple[str, ...] = ()
@@ -173,12 +176,16 @@ class _InGraph:
             found = siblings(self._graph(), self, _call_of)
             asked = [each for each, _ in found.nodes] or list(compress(self.nodes, found.read))
             is_direct = found.are_all and program.is_direct(asked)
-            known = self._known = outputs, found, is_direct
-        _, (others, read, _), is_direct = known
+            # Nothing else can be read off samples that are drawn for a sum.
+            pulls = found.are_known or not program.weighs
+            known = self._known = outputs, found, pulls, is_direct
+        _, (others, read, *_), pulls, is_direct = known
         try:
-            also = tuple([each.needs(inputs if same else None) for each, same in others])
             angles = inputs[: len(program.columns)]
-            source = program.execution(int(ticket), angles, is_direct)
+            source = program.execution(int(ticket), angles, pulls, is_direct)
+            # A reading keeps nothing for other nodes.
+            others = [] if isinstance(source, Reading) else others
+            also = tuple([each.needs(inputs if same else None, pulls) for each, same in others])
             first, *along = (
                 node(source, *inputs, also=also) if is_read else None
                 for node, is_read in zip(self.nodes, read, strict=True)

@@ -7,7 +7,7 @@ are computed from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from qshift.tensorflow_internals import always_run
@@ -47,11 +47,15 @@ class Siblings(NamedTuple):
         read: Which of the op's nodes run.
         are_all: Whether nothing else has the ticket, so that nobody can ask for anything else of
             the call.
+        are_known: Whether `are_all`, all derivatives that will be asked for follow from the traced
+            graph, and no two sums of derivatives have weights of their own. Then such sums may
+            draw samples of their own: nothing that is asked for later could have shared these.
     """
 
     nodes: list[tuple[Node, bool]]
     read: list[bool]
     are_all: bool
+    are_known: bool
 
 
 def siblings(
@@ -86,8 +90,21 @@ def siblings(
         for place in sorted(places)
     ]
     are_all = is_known and call.key[0] not in elsewhere and {x.key for x in alike} == {call.key}
+    are_known = are_all and _are_known(together.values(), call)
     nodes = nodes if len(nodes) > 1 else []
-    return Siblings(nodes, [i in read for i in range(len(call.nodes))], are_all)
+    return Siblings(nodes, [i in read for i in range(len(call.nodes))], are_all, are_known)
+
+
+def _are_known(together: Iterable[tuple[InGraph, set[int]]], call: InGraph) -> bool:
+    """See `Siblings`; the nodes that run are all there are of the call."""
+    sums = set()
+    for other, places in together:
+        for node in [other.nodes[place] for place in places if other.key == call.key]:
+            if getattr(node, "pulls", False):
+                sums.add(other.inputs)
+            elif not node.needs(None, True):  # only the run says which derivatives these are
+                return False
+    return len(sums) < 2
 
 
 def number_of_outputs(graph: Any) -> int:

@@ -111,7 +111,7 @@ class Partials:
         here = self.program.weighs == "everywhere" or tf.executing_eagerly()
         return several and here and not following(inputs)
 
-    def needs(self, inputs: Any) -> tuple[Index, ...]:
+    def needs(self, inputs: Any, pulls: bool) -> tuple[Index, ...]:
         return self.indices
 
 
@@ -169,8 +169,8 @@ class Contracted:
         *tensors, vector = inputs
         return self._contraction.of_tensors(run(self.upper, call, tensors), vector, loop)
 
-    def needs(self, inputs: Any) -> tuple[Index, ...]:
-        if self.pulls:
+    def needs(self, inputs: Any, pulls: bool) -> tuple[Index, ...]:
+        if self.pulls and pulls:
             return Later(self.upper.indices) if self.program.weighs and self._needs_all else ()
         if inputs is not None:
             return self._contraction.needed(inputs[-1]).indices

@@ -128,13 +128,14 @@ class Program:
         return self._direct is not None and self._direct.serves(nodes)
 
     def execution(
-        self, number: int, arrays: Sequence[np.ndarray], direct: bool = False
+        self, number: int, arrays: Sequence[np.ndarray], pulls: bool, direct: bool
     ) -> Execution | Reading:
         """Returns what a graph that is being executed reads derivatives from.
 
         Args:
             number: Of the call, as its ticket says.
             arrays: The program's tensors.
+            pulls: Whether it gives sums of derivatives without these.
             direct: Whether it may be the executor; see `is_direct`.
         """
         parameters = self.assemble(arrays)
@@ -143,7 +144,7 @@ class Program:
         if direct and self._direct and (reading := self._direct.at(parameters)) is not None:
             return reading
         evaluation = self.calls.find(number, parameters, self.start)
-        return Execution(self.circuit, evaluation)
+        return Execution(self.circuit, evaluation, pulls)
 
 
 class Execution(NamedTuple):
@@ -152,10 +153,12 @@ class Execution(NamedTuple):
     Attributes:
         circuit: The program's circuit.
         evaluation: An `Evaluation`, or a `Kept` one.
+        pulls: Whether sums of derivatives may be had without these.
     """
 
     circuit: Structure
     evaluation: Any
+    pulls: bool
 
     def partials(
         self, indices: Sequence[Index], also: tuple[tuple[Index, ...], ...] = ()
@@ -180,6 +183,8 @@ class Execution(NamedTuple):
         Raises:
             NoShiftRuleError: If a parameter has no exact rule.
         """
+        if not self.pulls:
+            return None
         self._require_rules(indices, *also)
         return self.evaluation.pulled_back(lower, weights, indices, also)
 

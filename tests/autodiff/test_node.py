@@ -718,6 +718,29 @@ def test_derivatives_of_one_execution_share_its_samples(inside, objective):
     np.testing.assert_allclose(third.numpy()[[0, 1], [0, 1], [0, 1]], -gradient, atol=1e-12)
 
 
+def test_gradients_of_two_losses_in_one_graph_share_samples(tracker):
+    circuit = sampled(shots=qshift.Shots(total=900))
+    weights = tf.constant([1.0, -0.1, 3.0], tf.float64)
+
+    def run(factors):
+        @compiled
+        def fn(x):
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch(x)
+                values = circuit(x)
+                losses = [tf.reduce_sum(factor * weights * values) for factor in factors]
+            return [tape.gradient(loss, x) for loss in losses]
+
+        angles = tf.random.stateless_uniform([2, 3], [1, 2], dtype=tf.float64)
+        fn(angles)
+        before = tracker.totals["shots"]
+        return fn(angles), tracker.totals["shots"] - before
+
+    (first, twice), executed = run([1.0, 2.0])
+    assert_all_close(twice, 2 * first)
+    assert executed <= run([1.0])[1]
+
+
 def test_gradient_twice_from_a_tape_outside_shares_samples(tracker):
     fn = compiled(sampled(100))
     with tf.GradientTape(persistent=True) as tape:

@@ -24,6 +24,7 @@ from qshift.executors.simulator.measurement_bases import (
 )
 from qshift.executors.simulator.outcomes import Observables, Outcomes
 from qshift.executors.simulator.prefix_order import in_order, stops
+from qshift.executors.simulator.small_circuits import SmallCircuit
 from qshift.executors.simulator.state_steps import Steps, numbers_at_lines
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
@@ -117,6 +118,11 @@ class Simulation:
         together = together and widest <= thresholds.widest_moving
         self.lanes = thresholds.lanes(self._wires) if together else 1
         self.grain = min(thresholds.grain, self.lanes)
+        self._small: SmallCircuit | None = None
+        if together and self._steps.are_rotations and not self.bases:
+            most = thresholds.most_at_hand
+            arguments = self._steps, self._observables, self._begin(1), self._shape, most
+            self._small = SmallCircuit(*arguments)
         uses = np.array(self._steps.uses, dtype=int).reshape(-1, 2).T
         self._uses = uses[:, np.argsort(uses[0], kind="stable")]
         self._grain = 1 + self._steps.count // (1 + thresholds.most_amplitudes // 2**self._wires)
@@ -133,6 +139,15 @@ class Simulation:
         self._observables = Observables(words, frame)
 
     # --- points ---
+
+    def small(self, count: int) -> SmallCircuit | None:
+        """Returns what runs so many points with little around it; None if it does not."""
+        small = self._small
+        if small is None or count > small.most_points or count > self.lanes:
+            return None
+        fewest = self._thresholds.fewest_together
+        together = count >= fewest and not 0 < count % self.grain < fewest
+        return small if count == 1 or together else None
 
     def parts(self, points: np.ndarray) -> list[tuple[np.ndarray, Sequence[int]]]:
         """Cuts points into parts that can run at the same time.
@@ -220,7 +235,7 @@ class Simulation:
             lanes, observables = len(final.points), self._observables
             values = np.zeros((lanes, self._shape[0]))
             if observables.columns:
-                words, work = observables.tables[lanes == 1], np.zeros(max(lanes, kernel.WIDTH))
+                words, work = observables.tables[lanes == 1], np.zeros(8 * max(lanes, kernel.WIDTH))
                 kernel.expect(final.state, lanes, *words, observables.places, work, values)
             for each in self._outcomes:
                 probabilities = each.probabilities(final.state, final.points)

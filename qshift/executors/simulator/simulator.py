@@ -21,12 +21,14 @@ from qshift.executors.simulator.parallel import spread
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 from qshift.fallbacks import warn_slower
 from qshift.forks import Lock, descendant, in_children
+from qshift.listeners import opened
 from qshift.progress import track
 from qshift.rules.allocation import whole
 from qshift.rules.shots import LEAST
 
 if TYPE_CHECKING:
     from qshift.executors.simulator.simulation import Simulation
+    from qshift.executors.simulator.small_circuits import SmallCircuit
 
 _MOST_WIRES = 60
 _NEVER = 1e-14  # probabilities up to here are zeros
@@ -175,6 +177,11 @@ class SimulatorExecutor(Executor):
             return super().pull_back(circuit, points, cotangents)
         function = functools.partial(simulation.pulled_back, np.ascontiguousarray(cotangents))
         return self._found(simulation, function, points, (circuit.num_parameters,))
+
+    def small(self, circuit: Circuit, count: int) -> SmallCircuit | None:
+        """See `Executor`."""
+        simulation = None if opened else self._simulation(circuit)
+        return None if simulation is None else simulation.small(count)
 
     def in_tensorflow(self, circuit: Circuit) -> Callable[[Any], Any]:
         """See `Executor`."""

@@ -91,16 +91,23 @@ class Steps:
     Args:
         circuit: The circuit.
         steps: The steps.
+
+    Attributes:
+        count: How many there are.
+        columns, scales: As for `kernel.angles`.
+        tables: The words of the rotations, as the kernel takes them, and their signs.
+        uses: (step, column) for each column that a step uses.
+        widest_moving: Wires of the widest matrix that changes with the points.
     """
 
     def __init__(self, circuit: Circuit, steps: Sequence[Rotation | MatrixGate]) -> None:
         self._circuit = weakref.proxy(circuit)
         nothing = Rotation(Word(0, 0, 0), -1, 0.0)  # in place of matrices
         rotations = [step if isinstance(step, Rotation) else nothing for step in steps]
-        self._columns = np.array([each.column for each in rotations], dtype=np.int64)
-        self._scales = np.array([each.scale for each in rotations], dtype=float)
+        self.columns = np.array([each.column for each in rotations], dtype=np.int64)
+        self.scales = np.array([each.scale for each in rotations], dtype=float)
         words = [(each.word, 1.0) for each in rotations]
-        self._tables = Tables(functools.partial(table, words, len(circuit.wires), 3))
+        self.tables = Tables(functools.partial(table, words, len(circuit.wires), 3))
         self.uses = [
             (k, column)
             for k, step in enumerate(steps)
@@ -121,6 +128,11 @@ class Steps:
         )
 
     @property
+    def are_rotations(self) -> bool:
+        """Whether there are steps, and none is a matrix."""
+        return self.count > 0 and all(gate is None for _, _, gate in self._runs)
+
+    @property
     def differentiable(self) -> bool:
         """Whether `back` gives the derivatives by all columns."""
         return all(
@@ -133,8 +145,8 @@ class Steps:
         width = 3 * max(len(points), kernel.WIDTH)
         found = numbers_at_lines(self.count * width).reshape(self.count, width)
         if self.count:
-            signs = self._tables[len(points) == 1].signs
-            kernel.angles(points, self._columns, self._scales, signs, found)
+            signs = self.tables[len(points) == 1].signs
+            kernel.angles(points, self.columns, self.scales, signs, found)
         return found
 
     def run(
@@ -153,7 +165,7 @@ class Steps:
             angles: What `angles` has returned for them.
         """
         lanes, stop = len(points), self.count if stop is None else stop
-        words, _ = self._tables[lanes == 1]
+        words, _ = self.tables[lanes == 1]
         for begin, end, gate in self._runs:
             begin, end = max(begin, first), min(end, stop)
             if begin >= end:
@@ -180,8 +192,8 @@ class Steps:
             numbers_at_lines(8 * max(lanes, kernel.WIDTH)),
         )
         work.fill(0.0)
-        words, signs = self._tables[lanes == 1]
-        moves = self._columns, self._scales
+        words, signs = self.tables[lanes == 1]
+        moves = self.columns, self.scales
         for begin, end, gate in reversed(self._runs):
             if gate is None:
                 kernel.backward(

@@ -24,6 +24,7 @@ class Thresholds:
         most_kept_alone: Numbers in the final state of a point that is alone in its batch, to be
             kept for its derivatives.
         most_kept: Numbers in all final states of a longer batch, to be kept as well.
+        most_at_hand: Numbers in the arrays of a small circuit, which are kept for its next points.
         widest_matrix: Wires of the widest matrix that takes the place of a gate.
         most_weights: Numbers in the weights of all bases.
         most_probabilities: Probabilities of outcomes that are held at once, for samples.
@@ -40,6 +41,7 @@ class Thresholds:
     most_amplitudes: int = 2**22  # 64 MiB
     most_kept_alone: int = 2**23  # 64 MiB
     most_kept: int = 2**20  # 8 MiB
+    most_at_hand: int = 2**17  # 1 MiB
     widest_matrix: int = 10
     most_weights: int = 2**24  # 128 MiB
     most_probabilities: int = 2**20  # 8 MiB

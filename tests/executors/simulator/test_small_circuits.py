@@ -1,0 +1,152 @@
+"""Small circuits at few points: the numbers of the simulation, with little around the kernel."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pennylane as qml
+import pytest
+from references import differences, truth
+
+import qshift
+from qshift.executors.simulator.simulator import SimulatorExecutor
+
+WIRES = 3
+
+
+def quantum_function(x, y):
+    qml.StatePrep(np.arange(1.0, 9.0), wires=range(WIRES), normalize=True)
+    for wire in range(WIRES):
+        qml.RX(x[..., wire], wire)
+        qml.CNOT((wire, (wire + 1) % WIRES))
+        qml.RZ(y[..., wire], wire)
+        qml.CRY(y[..., 0], (wire, (wire + 1) % WIRES))
+    words = qml.X(0) @ qml.Y(1), 0.3 * qml.Z(2) - 1.7 * qml.Y(0)
+    return [qml.expval(word) for word in words]
+
+
+def circuit_of(function=quantum_function, wires=WIRES):
+    """An executor, and the circuit that it runs: of six parameters, three of them the x."""
+    device = qml.device("default.qubit", wires=wires)
+    qnode = qshift.qnode(device)(function)
+    tape = qnode.construct([np.zeros((2, wires)), np.ones((2, wires))], {})
+    return SimulatorExecutor(device), qnode.preparation.compile(tape).circuit
+
+
+def points_of(circuit, count, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, circuit.num_parameters))
+
+
+def results(of, points, cotangents):
+    """Values, derivatives, and derivatives of sums, from a small circuit."""
+    return of.values(points), of.gradients(points), of.pulled_back(points, cotangents)
+
+
+def usual(executor, circuit, points, cotangents):
+    return (
+        executor(circuit, points),
+        executor.gradients(circuit, points),
+        executor.pulled_back(circuit, points, cotangents),
+    )
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 64, 67, 256])
+def test_numbers_are_those_of_the_simulation_to_the_last_bit(count):
+    executor, circuit = circuit_of()
+    points = points_of(circuit, count)
+    cotangents = np.random.default_rng(1).normal(size=(count, circuit.num_values))
+    expected = usual(SimulatorExecutor(executor.device), circuit, points, cotangents)
+    small = executor.small(circuit, count)
+    for found, wanted in zip(results(small, points, cotangents), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_numbers_are_those_of_products_of_matrices():
+    executor, circuit = circuit_of()
+    points, cotangents = points_of(circuit, 5), np.ones((5, circuit.num_values))
+    values, gradients, sums = results(executor.small(circuit, 5), points, cotangents)
+    slopes = differences(circuit, points)
+    np.testing.assert_allclose(values, truth(circuit, points), atol=1e-12)
+    np.testing.assert_allclose(gradients, slopes, atol=1e-7)
+    np.testing.assert_allclose(sums, slopes.sum(axis=1), atol=1e-7)
+
+
+def test_arrays_that_are_kept_do_not_mix_points():
+    """Neither what was there before, nor another number of points, nor zeros with a sign matter."""
+    executor, circuit = circuit_of()
+    cotangents = np.ones((64, circuit.num_values))
+    turns = [points_of(circuit, count, seed) for seed, count in enumerate((1, 5, 5, 1, 7, 8, 1))]
+    turns += [turns[0] * 0.0, turns[0] * -0.0, turns[0]]
+    earlier = []
+    for points in turns:
+        small = executor.small(circuit, len(points))
+        found = results(small, points, cotangents[: len(points)])
+        fresh = SimulatorExecutor(executor.device).small(circuit, len(points))
+        expected = results(fresh, points, cotangents[: len(points)])
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+        earlier.append((found, [each.copy() for each in found]))
+    for found, copies in earlier:
+        for one, other in zip(found, copies, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_threads_do_not_share_arrays():
+    executor, circuit = circuit_of()
+    small = executor.small(circuit, 16)
+    batches = [points_of(circuit, 16, seed) for seed in range(40)]
+    cotangents = np.ones((16, circuit.num_values))
+    expected = [results(small, points, cotangents) for points in batches]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda points: results(small, points, cotangents), batches))
+    for one, other in zip(found, expected, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("count", [0, 2, 65, 257, 4000])
+def test_points_that_no_one_state_holds(count):
+    executor, circuit = circuit_of()
+    assert executor.small(circuit, count) is None
+
+
+def with_matrix(x, y):
+    qml.RX(x[..., 0], 0)
+    qml.QubitUnitary(np.diag([1, 1, 1, np.exp(0.3j)]), (0, 1))
+    return qml.expval(qml.Y(0))
+
+
+def with_probabilities(x, y):
+    qml.RX(x[..., 0], 0)
+    return qml.probs(wires=[0, 1])
+
+
+def without_parameters(x, y):
+    qml.Hadamard(0)
+    return qml.expval(qml.X(0))
+
+
+@pytest.mark.parametrize("function", [with_matrix, with_probabilities, without_parameters])
+def test_circuits_that_are_not_small(function):
+    executor, circuit = circuit_of(function)
+    assert executor.small(circuit, 1) is None
+
+
+def wide(x, y):
+    for wire in range(13):
+        qml.RX(x[..., wire], wire)
+    return qml.expval(qml.Z(0))
+
+
+def test_wide_circuits_are_not_small():
+    executor, circuit = circuit_of(wide, wires=13)
+    assert executor.small(circuit, 1) is None
+
+
+def test_nothing_is_small_while_somebody_counts():
+    executor, circuit = circuit_of()
+    assert executor.small(circuit, 1) is not None
+    with qshift.Tracker():
+        assert executor.small(circuit, 1) is None
+    with qml.Tracker(executor.device):
+        assert executor.small(circuit, 1) is None
+    assert executor.small(circuit, 1) is not None
