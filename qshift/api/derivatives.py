@@ -13,7 +13,8 @@ from qshift.api.affine import AffineCall
 from qshift.api.chain_rule import ChosenPartials
 from qshift.api.conversion import as_own
 from qshift.api.estimate import Estimate, observed
-from qshift.api.outcome import require_floats, run
+from qshift.api.outcome import require_floats, run, sums_of
+from qshift.api.qnode import QNode
 from qshift.autodiff.dry_run import rehearsal
 from qshift.autodiff.layout import differentiable, highest_order
 from qshift.autodiff.remembered_ops import assignments, remembered_ops
@@ -21,6 +22,7 @@ from qshift.autodiff.requests import Wanted, checked, request
 from qshift.autodiff.tracing import call_compiled
 from qshift.errors import UnsupportedError
 from qshift.inputs import argument_positions, is_integer
+from qshift.rules.cost import Plan
 
 
 class EndsError(ValueError):
@@ -181,11 +183,7 @@ def derivatives(
         _require_connected(affine.jacobians, sources, positions)
     dtype = affine.call.dtype
     if wanted is not None:
-
-        def tensors(arrays: Sequence[np.ndarray]) -> list[Any]:
-            return [_split(array, sources, dtype, k, single) for k, array in enumerate(arrays)]
-
-        outcome = run(affine, order, wanted, tensors)
+        outcome = run(affine, order, wanted, _tensors(sources, dtype, single))
         return Estimate(*outcome) if errors else outcome.values
     found = affine.diagonals(order) if diagonal and order else affine.derivatives(order)
 
@@ -197,6 +195,35 @@ def derivatives(
     if found.errors is None:
         return laid(found.values)
     return tuple(map(Estimate, laid(found.values), laid(found.errors)))
+
+
+def planned(
+    fn: QNode,
+    args: Sequence[Any],
+    order: int,
+    argnums: int | tuple[int, ...] | None,
+    wanted: Callable,
+) -> Plan | None:
+    """Returns what `derivatives` takes for what is wanted, without running anything; None where it
+    evaluates all derivatives."""
+    inputs, positions = differentiable(args, argnums, whole=order > 0)
+    sources = [inputs[i] for i in positions]
+    with request(wanted=Wanted(0)):
+        affine = AffineCall.of(fn, inputs, sources, order)
+    if affine is None:
+        return None
+    if order:
+        _require_connected(affine.jacobians, sources, positions)
+    call, single = affine.call, is_integer(argnums) or (argnums is None and len(inputs) == 1)
+    sums = sums_of(affine, order, wanted, _tensors(sources, call.dtype, single))
+    axes = tuple((affine.columns,) * k for k in range(order + 1))
+    return fn.preparation.planned(call.compiled.circuit, call.circuit, axes, 1, sums)
+
+
+def _tensors(sources: Sequence[tf.Tensor], dtype: tf.DType, single: bool) -> Callable:
+    """Returns a function from arrays of derivatives of order 0, 1, and so on, to nested tuples of
+    tensors."""
+    return lambda arrays: [_split(each, sources, dtype, k, single) for k, each in enumerate(arrays)]
 
 
 def _diagonals(found: Any, shape: Any) -> tuple[Any, ...]:

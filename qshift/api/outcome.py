@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from qshift.api.affine import AffineCall, Found, of_result, started
 from qshift.api.by_arguments import ByArguments
+from qshift.rules.cost import Sums
 
 _SCALES = (1.0, -1.0, 1e3, -1e-3)  # of the made-up derivatives that a function is tried at
 
@@ -27,6 +28,9 @@ class Outcome:
         readout: float64[M, *shape], the result for each raw value alone.
         laid: From derivatives of each order by the arguments to what the function takes: for each
             order k a tensor for every k of the arguments, in nested tuples.
+
+    Attributes:
+        indices: The derivatives by the angles.
     """
 
     def __init__(
@@ -38,7 +42,8 @@ class Outcome:
     ) -> None:
         self._function, self._laid = function, laid
         self._by_arguments, self._readout = by_arguments, readout
-        self._shape = len(by_arguments.indices), len(readout)
+        self.indices = by_arguments.indices
+        self._shape = len(self.indices), len(readout)
         self._example: Any = None  # of what it returns
         self._near = 0.0  # relative rounding errors
 
@@ -104,6 +109,12 @@ class Outcome:
             return None
         return weights, ends
 
+    def taken(self, weights: np.ndarray) -> Sums:
+        """Returns the sums of derivatives with weights float64[B, M, A], without the derivatives
+        whose weights are all zero."""
+        taken = np.flatnonzero(weights.any(axis=(0, 1))).tolist()
+        return Sums(tuple(self.indices[a] for a in taken), weights[:, :, taken])
+
     def packed(self, entries: np.ndarray) -> Any:
         """Returns entries float64[B] as the function lays them out, after it was called."""
         leaves = tf.nest.flatten(self._example)
@@ -157,18 +168,12 @@ def run(call: AffineCall, order: int, function: Callable, laid: Callable) -> Fou
     Returns:
         What it returns, and the standard errors of that.
     """
-    by_arguments, program = call.by_arguments(order), call.call.program
-    indices = by_arguments.indices
-    raw = np.eye(call.call.circuit.num_values)
-    readout = of_result(call.call, raw[:, None, :, None])[0, :, 0]
-    outcome = Outcome(function, by_arguments, readout, laid)
-    affine = outcome.straight()
+    outcome, program = _outcome(call, order, function, laid), call.call.program
+    affine, indices = outcome.straight(), outcome.indices
     if affine is not None:
-        weights, ends = affine
-        taken = np.flatnonzero(weights.any(axis=(0, 1))).tolist()
         evaluation = started(call.call, errors=call.errors)
-        sums, variances = evaluation.sums(tuple(indices[a] for a in taken), weights[:, :, taken])
-        value = outcome.packed(ends + sums[0])
+        sums, variances = evaluation.sums(*outcome.taken(affine[0]))
+        value = outcome.packed(affine[1] + sums[0])
         return Found(value, outcome.packed(np.sqrt(variances[0])) if call.errors else None)
 
     def weigh(found: np.ndarray) -> np.ndarray:
@@ -185,6 +190,25 @@ def run(call: AffineCall, order: int, function: Callable, laid: Callable) -> Fou
     owed = np.einsum("bma,knma->knmb", weigh(found)[0], evaluation.deviations(indices))
     errors = np.sqrt((owed**2).sum(axis=(0, 1, 2)))
     return Found(outcome(found[0].T), outcome.packed(errors))
+
+
+def sums_of(call: AffineCall, order: int, function: Callable, laid: Callable) -> Sums:
+    """Returns what `run` evaluates, without running anything.
+
+    Args:
+        call, order, function, laid: As for `run`.
+    """
+    outcome = _outcome(call, order, function, laid)
+    affine = outcome.straight()
+    if affine is None:
+        return Sums(outcome.indices, None)
+    return outcome.taken(affine[0])
+
+
+def _outcome(call: AffineCall, order: int, function: Callable, laid: Callable) -> Outcome:
+    raw = np.eye(call.call.circuit.num_values)
+    readout = of_result(call.call, raw[:, None, :, None])[0, :, 0]
+    return Outcome(function, call.by_arguments(order), readout, laid)
 
 
 def require_floats(result: Any) -> None:

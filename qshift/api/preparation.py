@@ -31,7 +31,7 @@ from qshift.errors import UnsupportedError
 from qshift.executors.executor import Executor
 from qshift.executors.variances import constants, of_one_shot
 from qshift.forks import Lock
-from qshift.rules.cost import Plan
+from qshift.rules.cost import Plan, Sums
 from qshift.rules.planner import Axes, indices_along
 from qshift.rules.seconds import Seconds
 from qshift.rules.shots import LEAST, PILOT, Shots
@@ -383,18 +383,38 @@ class Preparation:
     def plan(self, tape: QuantumScript, wanted: Wanted) -> Plan:
         """Returns what a circuit and its derivatives cost; nothing is run."""
         compiled = self.compile(tape)
-        run = compiled.circuit
         circuit, parameters, _, known = self._joined(compiled, wanted.highest)
         batch = batch_size(circuit, parameters)
         tensors, _, _, watched = parts(circuit, parameters, batch, known)
         axes = wanted.axes(circuit, parameters, watched)
+        return self.planned(compiled.circuit, circuit, axes, int(tensors[0].shape[0]))
+
+    def planned(
+        self,
+        run: Circuit,
+        circuit: Any,
+        axes: Sequence[Axes],
+        points: int,
+        sums: Sums | None = None,
+    ) -> Plan:
+        """Returns what derivatives of a circuit cost; nothing is run.
+
+        Args:
+            run: The circuit that is run.
+            circuit: What is differentiated, this or a `Joint` of it.
+            axes: For each axis of each derivative, the parameters that it runs over.
+            points: Size of the batch.
+            sums: What is wanted of the derivatives; None for all of them.
+        """
         spread = self._spread_of(run)
         own = spread not in (None, "equal")
         asked = self._spent(run, spread, self._of_one(run)) if run.shots else None
+        if asked and sums and sums.weights is None and self._steers(run, asked, spread):
+            asked = replace(asked, pilot=asked.pilot or PILOT)
         return Plan.of(
             circuit.planner(self._objective_of(run), spread),
             axes,
-            points=int(tensors[0].shape[0]),
+            points=points,
             shots=asked.number if asked and own else self.executor.shots(run),
             bases=self.executor.bases(run) if own else 1,
             numbers=self.executor.numbers,
@@ -407,4 +427,5 @@ class Preparation:
             besides=lambda circuits, shots: self.executor.besides(run, circuits, shots),
             shared=() if circuit is run else circuit.shared,
             rates=self._objective if isinstance(self._objective, Seconds) else None,
+            sums=sums,
         )

@@ -410,6 +410,7 @@ class QNode(BaseQNode):
         order: int | None = None,
         argnums: int | tuple[int, ...] | None = None,
         partials: Sequence[tuple[int, ...]] | None = None,
+        wanted: Callable | None = None,
         **kwargs: Any,
     ) -> Plan:
         """Says what value and derivatives cost, without running anything.
@@ -425,6 +426,9 @@ class QNode(BaseQNode):
             argnums: Which arguments to differentiate by; None for all that are floating-point, or
                 for integers where there is nothing else.
             partials: Only these, by positions of arguments: ``[(), (0, 0), (0, 0, 1)]``.
+            wanted: What is wanted of value, gradient, and so on, as in `qshift.derivatives`. The
+                cost of shots is that of what an affine function returns; what another one depends
+                on is known only after the first share of the shots.
             **kwargs: Keyword arguments of the quantum function.
 
         Returns:
@@ -437,11 +441,23 @@ class QNode(BaseQNode):
             ValueError: If an order is not a whole number, or an argument does not exist.
         """
         if partials is not None:
-            if order is not None or argnums is not None:
-                raise ValueError("Give plan either partials or order and argnums.")
+            if order is not None or argnums is not None or wanted is not None:
+                raise ValueError("Give plan either partials, or order, argnums and wanted.")
             partials = checked(partials, len(args))
             argnums = tuple({i for partial in partials for i in partial})
         order = highest_order(1 if order is None else order)
+        if wanted is not None:
+            if not callable(wanted) or kwargs:
+                raise ValueError(
+                    "plan takes wanted= as a function of value, gradient, and so on, without "
+                    "keyword arguments of the quantum function, as qshift.derivatives does; got "
+                    f"{wanted!r}{f' and {kwargs}' if kwargs else ''}."
+                )
+            from qshift.api.derivatives import planned as of_wanted  # it calls qnodes
+
+            plan = of_wanted(self, args, order, argnums, wanted)
+            if plan is not None:
+                return plan
         inputs, positions = differentiable(args, argnums)
 
         def planned(traced: _Tapes) -> Plan:

@@ -285,7 +285,7 @@ class SampledTable(Table):
         Raises:
             ValueError: If there are too few shots for a least number that was given.
         """
-        shots, bases = self._shots, self._bases
+        shots = self._shots
         wanted = shots.wanted(step, again)
         if step.shots is None:
             return wanted
@@ -296,14 +296,9 @@ class SampledTable(Table):
                 self._later = None
         if self._observed and len(again) < len(step.again):
             wanted *= step.shots.sum() * shots.number / wanted.sum()
-        measured = f", measured in {bases} bases," if bases > 1 else ""
         if shots.least > LEAST and shots.are_too_few(wanted.sum(), len(wanted)):
-            raise ValueError(
-                f"A batch of {len(wanted)} circuits{measured} takes {bases * shots.number} shots "
-                f"in all, less than {shots.least} for each. Give Shots(total="
-                f"{bases * shots.least * len(wanted)}) or more, a smaller least, or "
-                "Shots(per_circuit=...)."
-            )
+            otherwise = "a smaller least, or Shots(per_circuit=...)"
+            raise shots.too_few(len(wanted), self._bases, otherwise)
         return wanted
 
     def _importance(self, step: Step, indices: tuple[Index, ...]) -> tuple[np.ndarray, float]:

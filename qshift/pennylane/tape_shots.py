@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,12 +58,10 @@ def shots_of_tapes(
     if step.shots is None or not count:
         return np.full(count, number)
     times = bases(measurements) if asked.total else 1
-    wanted = step.shots[:, None] * (number // times)
+    asked = replace(asked, total=max(number // times, 1)) if asked.total else asked
+    wanted = step.shots[:, None] * asked.number
     if asked.are_too_few(wanted.sum(), count):
-        measured = f", measured in {times} bases," if times > 1 else ""
-        raise ValueError(
-            f"shots={asked}: {count} tapes{measured} take {asked.least} shots each at least. Give "
-            f"Shots(total={times * asked.least * count}) or more, or use qshift.qnode, which then "
-            "chooses circuits at random."
+        raise asked.too_few(
+            count, times, "or use qshift.qnode, which then chooses circuits at random"
         )
     return rounded(wanted, np.array([0.5]), asked.least, "few")[:, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qshift.rules.allocation import whole
-from qshift.rules.planner import Axes, Frequencies, Planner, Spectrum, Step, indices_along
+from qshift.rules.planner import Axes, Frequencies, Index, Planner, Spectrum, Step, indices_along
 from qshift.rules.rounding import rounded
 from qshift.rules.sampled_plans import Precision, SampledPlanner
 from qshift.rules.seconds import Seconds
@@ -71,6 +71,37 @@ class _Batch(NamedTuple):
         return Order(order, circuits, total, batches, shots, recursion, jobs, seconds)
 
 
+class Sums(NamedTuple):
+    """Sums of derivatives that are wanted.
+
+    Attributes:
+        indices: The derivatives; A of them.
+        weights: float64[B, M, A], the weight of each value of each of them in B sums; None if they
+            follow from the derivatives, so that a plan has all of these.
+    """
+
+    indices: tuple[Index, ...]
+    weights: np.ndarray | None
+
+    def planned(self, planner: Planner, adjoint: bool) -> tuple[list[Step], Precision | None]:
+        """Returns the steps that lead there, and the cost of their shots.
+
+        Args:
+            planner: The circuit's planner.
+            adjoint: Whether the device gives first derivatives.
+        """
+        indices, weights = self
+        if isinstance(planner, SampledPlanner):
+            if weights is None:
+                return [planner.root.request(indices)], planner.precision(indices)
+            return planner.contracted(indices, weights)
+        seen = np.flatnonzero(planner.mask(indices).any(axis=0))
+        pairs = split([indices[i] for i in seen if adjoint and indices[i]])
+        values = tuple(indices[i] for i in seen if not (adjoint and indices[i]))
+        parts = values, tuple(dict.fromkeys(lower for lower, _ in pairs))
+        return [planner.root.request(part) for part in parts if part or not any(parts)], None
+
+
 @dataclass(frozen=True)
 class Plan:
     """What value and derivatives up to an order cost; readable when printed and in notebooks.
@@ -93,6 +124,8 @@ class Plan:
             all orders. None where that is the sum of all orders, as it is unless a number of shots
             or an error is given for each batch.
         rates: What takes how many seconds, if that was given.
+        wanted: Whether this is what a function of the derivatives takes, in one batch. Then there
+            is one entry, of the highest order.
     """
 
     orders: tuple[Order, ...]
@@ -107,6 +140,7 @@ class Plan:
     saved: float = 0.0
     together: Order | None = None
     rates: Seconds | None = None
+    wanted: bool = False
 
     @property
     def circuits(self) -> int:
@@ -157,6 +191,7 @@ class Plan:
         costs: Callable[[np.ndarray], tuple[int, float | None]] | None = None,
         rates: Seconds | None = None,
         besides: Callable[..., int] | None = None,
+        sums: Sums | None = None,
     ) -> Plan:
         """Plans partial derivatives, order by order.
 
@@ -178,6 +213,7 @@ class Plan:
             rates: What takes how many seconds, if the user has given that.
             besides: From the number of circuits of a batch, and their shots where each has its own,
                 to the shots that it takes besides.
+            sums: What is wanted of the derivatives, in one batch; None for all of them.
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
         asked = asked or Shots(per_circuit=max(shots, 1))
@@ -219,6 +255,14 @@ class Plan:
         batches: list[_Batch] = []
         for k in range(max(map(len, axes), default=0) + 1):
             same = [each for each in axes if len(each) == k]
+            recursion += points * sum(
+                math.prod(
+                    sum(_evaluations(planner.spectra[j]) for j in columns) for columns in each
+                )
+                for each in same
+            )
+            if sums is not None:
+                continue
             wanted = indices_along(same)
             if k and adjoint:
                 seen = np.flatnonzero(planner.mask(wanted).any(axis=0)) if wanted else ()
@@ -230,20 +274,19 @@ class Plan:
                 node = step.node
             batches.append(batch(step))
             total += batches[-1].circuits
-            recursion += points * sum(
-                math.prod(
-                    sum(_evaluations(planner.spectra[j]) for j in columns) for columns in each
-                )
-                for each in same
-            )
             orders.append(batches[-1].order(k, total, recursion))
-        together = None
-        if asked.per_circuit is None and len(orders) > 1:  # not the sum of the orders
+        together, precision = None, None
+        if sums is not None:
+            steps, precision = sums.planned(planner, adjoint)
+            batches = [batch(step) for step in steps]
+            total = sum(each.circuits for each in batches)
+            (first, *others) = [each.order(k, total, recursion) for each in batches]
+            orders = [_added([first, *(replace(each, total=0, recursion=0) for each in others)])]
+        elif asked.per_circuit is None and len(orders) > 1:  # not the sum of the orders
             batches.append(batch(planner.root.request(indices_along(axes))))
             together = batches[-1].order(orders[-1].order, batches[-1].circuits, recursion)
         parameters = len({j for each in axes for columns in each for j in columns})
-        precision = None
-        if shots and isinstance(planner, SampledPlanner):
+        if shots and isinstance(planner, SampledPlanner) and sums is None:
             precision = planner.precision(indices_along(axes))
         return cls(
             tuple(orders),
@@ -258,6 +301,7 @@ class Plan:
             saved=sum(each.saved for each in batches[: len(orders)]),
             together=together,
             rates=rates,
+            wanted=sums is not None,
         )
 
     @classmethod
@@ -278,6 +322,7 @@ class Plan:
             saved=sum(plan.saved for plan in plans),
             together=_added(together) if together else None,
             rates=plans[0].rates,
+            wanted=plans[0].wanted,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -286,7 +331,7 @@ class Plan:
         del data["precision"]
         if self.precision is not None:  # of samples only
             data["precision"] = self.precision._asdict()
-        for rare in ("pilot", "chosen", "saved", "together", "rates"):
+        for rare in ("pilot", "chosen", "saved", "together", "rates", "wanted"):
             if not data[rare]:
                 del data[rare]
         return data | {
@@ -302,7 +347,8 @@ class Plan:
         batch = f", batch of {self.points}" if self.points > 1 else ""
         goal = _GOALS[self.objective]
         by = ", by adjoint gradients" if self.adjoint else ""
-        return f"Plan for {self.parameters} gate parameters{batch}, {goal}{by}"
+        what = ", of what is wanted" if self.wanted else ""
+        return f"Plan for {self.parameters} gate parameters{what}{batch}, {goal}{by}"
 
     def _notes(self) -> list[str]:
         notes = [f"Joint spectrum: {'; '.join(self.shared)}."] if self.shared else []

@@ -126,6 +126,25 @@ class SampledPlanner(Planner):
             0.0 if self.spread == "equal" else allocation.bound,
         )
 
+    def contracted(
+        self, indices: tuple[Index, ...], weights: np.ndarray
+    ) -> tuple[list[Step], Precision]:
+        """Returns the step that leads to weighted sums of derivatives, and what they cost.
+
+        Args:
+            indices: The derivatives; A of them.
+            weights: float64[B, M, A], the weight of each value of each derivative in B sums.
+        """
+        equal = self._of_equal_shots.root
+        of_equal = equal.request(indices).coefficients
+        masked = weights * self.mask(indices)
+        rows = masked.reshape(-1, len(indices)) @ of_equal
+        cost = rows.shape[1] * float((rows**2).sum())
+        if self.spread == "equal":
+            return [equal.request(indices)], Precision(cost, cost, 0.0)
+        step, allocation = self.root.contraction(indices, weights)
+        return [step], Precision(allocation.cost, cost, allocation.bound)
+
 
 class SampledNode(PlanNode):
     """The points that a call has evaluated so far, with their shots.

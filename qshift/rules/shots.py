@@ -155,6 +155,21 @@ class Shots:
         `has_pilot`."""
         return self.total is not None and shots < self.least * circuits
 
+    def too_few(self, circuits: int, bases: int, otherwise: str) -> ValueError:
+        """Returns the error of a total that does not suffice for all circuits of a batch.
+
+        Args:
+            circuits: How many there are.
+            bases: In how many bases each is measured; the total is one of the shots in each.
+            otherwise: What else there is to do.
+        """
+        measured = f", measured in {bases} bases," if bases > 1 else ""
+        return ValueError(
+            f"A batch of {circuits} circuits{measured} takes {bases * self.number} shots in all, "
+            f"less than {self.least} for each. Give Shots(total={bases * self.least * circuits}) "
+            f"or more, {otherwise}."
+        )
+
     def has_pilot(self, shots: float, circuits: int) -> bool:
         """Whether the variances of results are estimated before most of the shots are spread.
 

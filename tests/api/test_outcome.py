@@ -287,3 +287,68 @@ def test_keywords_that_exclude_each_other():
     for options in ({"partials": [(0,)]}, {"diagonal": True}):
         with pytest.raises(ValueError, match="Give either"):
             qshift.derivatives(of(), tf.constant(X), wanted=trace, **options)
+
+
+# --- plans ---
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"diff_method": "shift"},
+        {"diff_method": "shift", "objective": "shots"},
+        {"shots": 300},
+        {"shots": 300, "objective": "circuits"},
+        {"shots": qshift.Shots(per_circuit=300, equal=True)},
+        {"shots": qshift.Shots(per_circuit=300, pilot=0.2)},
+        {"shots": qshift.Shots(total=20_000)},
+        {"shots": qshift.Shots(total=20_000, pilot=0)},
+        {"shots": qshift.Shots(total=20)},
+    ],
+    ids=str,
+)
+def test_a_plan_says_what_it_takes(name, options, tracker):
+    node = of(**options)
+    plan = node.plan(X, order=2, wanted=FUNCTIONS[name])
+    assert not tracker.totals["circuits"] and plan.together is None and len(plan.orders) == 1
+    qshift.derivatives(node, tf.constant(X), order=2, wanted=FUNCTIONS[name])
+    found = tracker.totals
+    assert (plan.batches, plan.shots) == (found["batches"], found["shots"])
+    if not plan.chosen:  # of those that are chosen twice, a batch has one
+        assert plan.circuits == found["circuits"]
+    assert plan.recursion == node.plan(X, order=2).recursion
+    assert "of what is wanted" in str(plan) and plan.to_dict()["wanted"]
+
+
+def test_the_cost_of_what_is_wanted():
+    """The trace of 4 parameters of one frequency: (f(x) and f(x + pi e_j))_j with coefficients 2
+    and 1/2; the diagonal, -1/2 of the first and 1/2 of one other for each entry."""
+
+    def cosines(x):
+        for j in range(4):
+            qml.RX(x[j], wires=j)
+        return qml.expval(qml.prod(*map(qml.Z, range(4))))
+
+    node = of(cosines, shots=1000)
+    whole = node.plan(X, order=2).precision
+    traced = node.plan(X, order=2, wanted=trace).precision
+    diagonal = node.plan(X, order=2, wanted=lambda f, g, h: tf.linalg.diag_part(h)).precision
+    assert traced.cost == pytest.approx((2 + 4 * 0.5) ** 2, rel=1e-3)
+    assert diagonal.cost == pytest.approx((1 + 4 * 0.5) ** 2, rel=1e-3)
+    for one in (traced, diagonal):
+        assert one.bound <= one.cost < one.equal < whole.equal
+    # A Newton step's slopes are known only after a first share.
+    assert node.plan(X, order=2, wanted=damped).precision == whole
+
+
+def test_a_plan_where_all_is_evaluated(tracker):
+    node = of(lambda x: gates(x**2) or qml.expval(qml.Z(0)), shots=100)
+    plan = node.plan(X, order=2, wanted=trace)
+    assert not plan.wanted and plan.circuits == node.plan(X, order=2).circuits
+    with pytest.raises(ValueError, match="wanted= as a function"):
+        node.plan(X, order=2, wanted=3)
+    with pytest.raises(ValueError, match="either partials"):
+        node.plan(X, partials=[()], wanted=trace)
+    assert not tracker.totals["circuits"]

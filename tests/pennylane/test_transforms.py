@@ -314,8 +314,14 @@ def test_totals_count_the_samples_in_all_bases():
         (1000, "takes qshift.Shots"),
         (qshift.Shots(error=0.1), "no pilot share and no error to aim at"),
         (qshift.Shots(total=1000, pilot=0.1), "no pilot share"),
-        (qshift.Shots(total=7), "8 tapes take 2 shots each at least. Give Shots.total=16. or more"),
-        (qshift.Shots(total=30, least=5), "5 shots each at least. Give Shots.total=40."),
+        (
+            qshift.Shots(total=7),
+            "8 circuits takes 7 shots in all, less than 2 for each. Give Shots.total=16. or more",
+        ),
+        (
+            qshift.Shots(total=30, least=5),
+            "less than 5 for each. Give Shots.total=40. or more, or use qshift.qnode",
+        ),
     ],
 )
 def test_shots_that_cannot_be_spread(shots, message):

@@ -359,8 +359,11 @@ def observe(state, other, lanes, words, factors, columns, cotangents, work):  # 
             continue
         for i in range(rows):
             a, b, f = there + step * i, here + step * (i ^ x), factor + step * _parity(i & z)
-            for v in range(0, step, _BYTES):
-                _add(a + v, f + v, b + v, order)
+            if step == _BYTES:
+                _add(a, f, b, order)
+            else:
+                for v in range(0, step, _BYTES):
+                    _add(a + v, f + v, b + v, 0)
 
 
 @_compiled(
@@ -375,21 +378,31 @@ def expect(state, lanes, words, factors, columns, work, values):  # type: ignore
         lanes: The number of points.
         words, factors: As for `observe`, of all observables.
         columns: int64[W], the value that each word contributes to.
-        work: float64[max(lanes, 4)], zeros.
+        work: float64[8 * max(lanes, 4)], zeros.
         values: float64[lanes, M]; the expectation values are added to it.
     """
     step = _BYTES if lanes == 1 else 8 * lanes
-    rows = 8 * state.shape[0] // step
-    here, total, factor = state.ctypes.data, work.ctypes.data, factors.ctypes.data
+    width, rows = step // 8, 8 * state.shape[0] // step
+    here, totals, factor = state.ctypes.data, work.ctypes.data, factors.ctypes.data
     for w in range(words.shape[0]):
-        x, z, order = words[w, 0], words[w, 1], words[w, 3]
-        for i in range(rows):
-            a, b, f = here + step * i, here + step * (i ^ x), factor + _BYTES * _parity(i & z)
-            for v in range(0, step, _BYTES):
-                _add_product(total + v, f, a + v, b + v, order)
-        for k in range(step // 8):
-            values[0 if lanes == 1 else k, columns[w]] += work[k]
-            work[k] = 0.0
+        x, z, top, order = words[w, 0], words[w, 1], words[w, 2], words[w, 3]
+        # Both rows of a pair contribute the same, as observables are Hermitian.
+        times, size = (1.0, rows) if x == 0 else (2.0, top)
+        for above in range(0, rows, 2 * size):
+            for i in range(above, above + size):
+                a, b, f = here + step * i, here + step * (i ^ x), factor + _BYTES * _parity(i & z)
+                total = totals + step * (i & 7)  # the sums need not wait for each other
+                if step == _BYTES:
+                    _add_product(total, f, a, b, order)
+                else:
+                    for v in range(0, step, _BYTES):
+                        _add_product(total + v, f, a + v, b + v, 0)
+        for k in range(width):
+            value = 0.0
+            for place in range(k, 8 * width, width):
+                value += work[place]
+                work[place] = 0.0
+            values[0 if lanes == 1 else k, columns[w]] += times * value
         factor += 2 * _BYTES
 
 

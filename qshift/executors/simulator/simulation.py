@@ -235,7 +235,7 @@ class Simulation:
             lanes, observables = len(final.points), self._observables
             values = np.zeros((lanes, self._shape[0]))
             if observables.columns:
-                words, work = observables.tables[lanes == 1], np.zeros(max(lanes, kernel.WIDTH))
+                words, work = observables.tables[lanes == 1], np.zeros(8 * max(lanes, kernel.WIDTH))
                 kernel.expect(final.state, lanes, *words, observables.places, work, values)
             for each in self._outcomes:
                 probabilities = each.probabilities(final.state, final.points)

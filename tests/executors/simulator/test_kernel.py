@@ -130,7 +130,7 @@ def test_observables(wires, lanes):
     cotangents, work = rng.normal(size=(lanes, 3)), np.empty(2 * max(lanes, 4))
     cotangents[-1, 0] = 0.0
     kernel.observe(state, other, lanes, *own, columns, cotangents, work)
-    kernel.expect(state, lanes, *own, columns, np.zeros(max(lanes, 4)), values)
+    kernel.expect(state, lanes, *own, columns, np.zeros(8 * max(lanes, 4)), values)
     for value in range(3):
         pairs_of = [pair for pair, column in zip(pairs, columns, strict=True) if column == value]
         matrix = sum((f * w.matrix(2**wires) for w, f in pairs_of), np.zeros((2**wires,) * 2))

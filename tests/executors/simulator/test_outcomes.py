@@ -51,7 +51,7 @@ def test_observables(lanes):
     matrices = [qml.matrix(o, wire_order=WIRES) for o in observables]
     right = np.array([[np.vdot(v, m @ v).real for m in matrices] for v in vectors])
     values = np.ones((lanes, 4))
-    words, work = found.tables[lanes == 1], np.zeros(2 * max(lanes, kernel.WIDTH))
+    words, work = found.tables[lanes == 1], np.zeros(8 * max(lanes, kernel.WIDTH))
     kernel.expect(state, lanes, *words, found.places, work, values)
     np.testing.assert_allclose(values, 1.0 + right, atol=1e-12)
     assert not right[:, [k for k in range(4) if k not in found.columns]].any()

@@ -87,6 +87,7 @@ def values(runner, shots):
     return [runner(circuit, points_of(circuit), call) for _ in range(2)]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_values_and_samples_are_equal_to_the_last_bit(name, workers):
     shared = executor(name, workers)
@@ -137,6 +138,7 @@ def expected_with_own_shots(name):
     return with_own_shots(executor(name))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_own_shots_and_errors_are_equal_to_the_last_bit(name, workers):
     shared = executor(name, workers)
