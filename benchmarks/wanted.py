@@ -44,6 +44,7 @@ INDICES = tuple(itertools.chain.from_iterable(multi_indices(range(P), k) for k i
 POINT = np.array([0.4, -1.1, 0.7, 2.0])
 NEAR_ONE = np.full(P, 0.2427)  # where a Newton step's plan costs 74
 VECTOR = np.array([0.5, -1.0, 2.0, 0.1])
+_OF_NEWTON = 30  # times the shots of other rows
 
 
 class Derivatives(NamedTuple):
@@ -143,9 +144,11 @@ def measured(
 ) -> tuple[float, float, float]:
     """Returns the cost of repetitions, its standard error, and the part of it that is bias.
 
-    All repetitions are rows of one call, which runs as `qshift.derivatives` runs one.
+    All repetitions are rows of one call, which runs as `qshift.derivatives` runs one. A Newton step
+    takes so many shots that Hessians are never near to singular ones.
     """
-    shots = qshift.Shots(per_circuit=case.shots, pilot=0.15)
+    number = case.shots * (_OF_NEWTON if function is newton else 1)
+    shots = qshift.Shots(per_circuit=number, pilot=0.15)
     node = qshift.QNode(case.function, qshift.device("simulator"), shots=shots, seed=1)
     source = tf.Variable(x)
     with tf.GradientTape() as tape:
@@ -248,6 +251,7 @@ def of_loss(targets: np.ndarray, way: str, repetitions: int) -> tuple[float, flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repetitions", type=int, default=1500)
+    parser.add_argument("--only", choices=[*WANTED, "losses"], help="only these rows")
     given = parser.parse_args()
     print(
         "| wanted | function | angles | entries, equal shots | entries | unit | floor | measured "
@@ -260,6 +264,8 @@ def main() -> None:
         exact = qshift.QNode(case.function, qshift.device("simulator"))
         right = entries(case, x, exact)
         for name, function in WANTED.items():
+            if given.only not in (None, name):
+                continue
             weights = function(Derivatives.of(right))[1][0]
             equal, every, unit, floor = computed(case, x, exact, weights)
             cost, error, bias = measured(case, x, function, right, given.repetitions)
@@ -270,7 +276,7 @@ def main() -> None:
             )
     print("\n| residuals | equal | floor | equal, measured | eager | compiled | Keras |")
     print("|---|---|---|---|---|---|---|")
-    for name, residuals in RESIDUALS.items():
+    for name, residuals in RESIDUALS.items() if given.only in (None, "losses") else ():
         targets = qshift.QNode(layer, qshift.device("simulator"))(INPUTS, WEIGHTS) - residuals
         equal, floor = of_rows(residuals)
         unit = equal / 80
