@@ -36,6 +36,22 @@ def test_eager_tensors_have_a_class():
     assert not in_graph(lambda x: isinstance(x, internals.EagerTensor), x)
 
 
+@pytest.mark.parametrize("number", [np.float64(0.1), np.float32(0.1)])
+def test_numbers_become_eager_tensors(number):
+    expected = tf.constant(number)
+    made = internals.EagerTensor(number, expected.device, None)
+    assert (made.dtype, made.shape, made.device) == (expected.dtype, (), expected.device)
+    assert made.numpy() == number and float(2 * made) == 2 * number
+
+
+def test_tapes_follow_tensors_backwards():
+    x, y = tf.constant(2.0), tf.constant(3.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        assert internals.records_backprop([y, 2 * x]) and not internals.records_backprop([y])
+    assert not internals.records_backprop([x])
+
+
 def test_dtypes_that_have_derivatives():
     kinds = (tf.float64, tf.complex64, tf.int32, tf.bool)
     found = [internals.is_trainable(tf.zeros([], kind)) for kind in kinds]

@@ -9,22 +9,28 @@ give the same numbers, but it contracts for each combination of arguments separa
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from qshift.api.by_arguments import ByArguments
-from qshift.api.preparation import Prepared
+from qshift.api.preparation import Preparation, Prepared
 from qshift.api.qnode import QNode
-from qshift.autodiff.angles import LINEARLY, SMOOTHLY, picks
-from qshift.autodiff.requests import present
+from qshift.autodiff.angles import LINEARLY, SMOOTHLY, entries, picks
+from qshift.autodiff.requests import Request, present
 from qshift.rules.planner import Index, indices_along
 from qshift.tensorflow_internals import is_watched
+
+if TYPE_CHECKING:
+    from qshift.circuits.compiler import Compiled
+
+_BYTES = 1000  # that are kept of each angle of a call, about
 
 
 @dataclass(frozen=True)
@@ -70,24 +76,43 @@ class AffineCall:
         """
         if not isinstance(fn, QNode) or not may_be_prepared(sources):
             return None
+        memory = _Memory(fn.preparation, sources)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(sources)
-            found = prepared(fn, args, sources)
+            found = prepared(fn, args, sources, memory.found)
             if found is None:
                 return None
-            call, angles = found
-            least = SMOOTHLY if order <= 1 else LINEARLY
-            if call.batch is not None or any(angle.follows > least for angle in angles):
-                return None
+            if not isinstance(found, AffineCall):
+                call, angles = found
+                least = SMOOTHLY if order <= 1 else LINEARLY
+                if call.batch is not None or any(angle.follows > least for angle in angles):
+                    return None
+        # By the caller's tapes: the one above is closed.
+        if isinstance(found, AffineCall):
+            return None if any(map(is_watched, sources)) else replace(found, errors=errors)
         rows = slopes(fn, tape, angles, sources)
-        if any(map(is_watched, call.parameters)):  # by the caller's tapes: the one above is closed
+        if any(map(is_watched, call.parameters)):
             return None
-        columns = next((active for active in call.program.active if active), ())
+        columns = call.program.followed
         jacobians = (
             _jacobian(rows, i, columns, source.shape.num_elements())
             for i, source in enumerate(sources)
         )
-        return cls(call, columns, tuple(jacobians), errors)
+        found = cls(call, columns, tuple(jacobians), errors)
+        memory.keep(found)
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes of memory it takes without numbers of single calls."""
+        held = sum(each.nbytes for each in self.jacobians if each is not None)
+        return held + _BYTES * (1 + len(self.columns))
+
+    def at(self, compiled: Compiled) -> AffineCall:
+        """Returns the same call with other numbers in its parameters, one in each."""
+        numbers = np.array([each.numpy() for each in compiled.parameters], dtype=float)
+        tensors = self.call.program.apart(numbers[None])
+        return replace(self, call=self.call._replace(compiled=compiled, tensors=tensors))
 
     def derivatives(self, order: int) -> Found:
         """Runs the call, and returns its value and derivatives up to an order, and their errors.
@@ -104,7 +129,7 @@ class AffineCall:
     def by_arguments(self, order: int) -> ByArguments:
         """Returns how the derivatives by the sources follow from those by the call's angles."""
         jacobians = [each for each in self.jacobians if each is not None]
-        return ByArguments(self.columns, jacobians, order)
+        return ByArguments(self.columns, jacobians, self.call.program.levels(order))
 
     def diagonals(self, order: int) -> Found:
         """Runs the call, and returns its value and the derivatives by the same entry once, twice,
@@ -139,7 +164,7 @@ class AffineCall:
         return np.concatenate([each for each in self.jacobians if each is not None], axis=1)
 
     def _evaluated(
-        self, indices: Sequence[Index], linear: Callable[[np.ndarray], list[np.ndarray]]
+        self, indices: tuple[Index, ...], linear: Callable[[np.ndarray], list[np.ndarray]]
     ) -> Found:
         """Runs the call, and returns linear functions of the partial derivatives by its angles.
 
@@ -155,6 +180,44 @@ class AffineCall:
         owed = of_result(self.call, evaluation.deviations(indices))[:, :, 0]
         errors = [np.sqrt((each**2).sum(axis=0)) for each in linear(owed)]
         return Found(values, errors)
+
+
+class _Memory:
+    """Finds affine calls again whose angles are single entries of the sources, or constants. All
+    that is said of such a call depends on which entries they are, and on the circuit's structure.
+
+    Args:
+        preparation: Of the qnode that is called.
+        sources: The sources.
+    """
+
+    def __init__(self, preparation: Preparation, sources: Sequence[tf.Tensor]) -> None:
+        self._preparation, self._sources = preparation, sources
+        self._key: Hashable | None = None
+
+    def found(self, compiled: Compiled, request: Request) -> AffineCall | None:
+        """Returns the call of a circuit as it was kept, with the numbers that it has now."""
+        preparation, wanted = self._preparation, request.wanted_here()
+        if compiled.signature is None or preparation.by_arguments or wanted and wanted.partials:
+            return None
+        picked = entries(compiled.parameters, self._sources)
+        if picked is None:
+            return None
+        kinds = tuple([(each.dtype, tuple(each.shape)) for each in self._sources])
+        watchers = preparation.executor.watchers()
+        self._key = compiled.signature, picked, kinds, wanted, watchers
+        with preparation.lock:
+            found: AffineCall | None = preparation.affine.get(self._key)
+        return None if found is None else found.at(compiled)
+
+    def keep(self, found: AffineCall) -> None:
+        """Keeps a call that was not found."""
+        if self._key is None:
+            return
+        compiled = replace(found.call.compiled, parameters=())
+        call = found.call._replace(compiled=compiled, parameters=(), tensors=[], angles=[])
+        with self._preparation.lock, contextlib.suppress(ValueError):  # if it is too large
+            self._preparation.affine[self._key] = replace(found, call=call)
 
 
 class Found(NamedTuple):
@@ -219,9 +282,12 @@ def may_be_prepared(sources: Sequence[tf.Tensor]) -> bool:
 
 
 def prepared(
-    fn: QNode, args: Sequence[Any], sources: Sequence[tf.Tensor]
-) -> tuple[Prepared, list[Angle]] | None:
-    """Returns what a qnode's call would run, and its angles that are watched.
+    fn: QNode,
+    args: Sequence[Any],
+    sources: Sequence[tf.Tensor],
+    known: Callable[[Compiled, Request], AffineCall | None] = lambda *_: None,
+) -> Any:
+    """Returns what a qnode's call would run, and how.
 
     The open tape records that complex angles become real.
 
@@ -229,13 +295,17 @@ def prepared(
         fn: The qnode.
         args: The arguments of the quantum function.
         sources: The arguments that a tape watches.
+        known: As for `QNode.prepare`.
 
     Returns:
+        What `known` returns, if that is not None; or else the call and its angles that are watched.
         None if the call does not have exactly one result that is linear in raw values; if a
         parameter that is not an angle is watched; or if it is not known how the angles follow from
         the sources.
     """
-    call = fn.prepare(args, sources)
+    call = fn.prepare(args, sources, known)
+    if isinstance(call, AffineCall):
+        return call
     if call is None or not call.compiled.readout.linear:
         return None
     if call.compiled.circuit.shots.has_partitioned_shots:
@@ -248,7 +318,8 @@ def prepared(
         if is_watched(parameter):
             if slot.shape or not follows:
                 return None
-            angles.append(Angle(slot.start, tf.math.real(parameter), follows, named))
+            real = tf.math.real(parameter) if parameter.dtype.is_complex else parameter
+            angles.append(Angle(slot.start, real, follows, named))
     return call, angles
 
 

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qshift.autodiff.contraction import one_order_up
-from qshift.rules.planner import Index
+from qshift.autodiff.contraction import Levels
 
 
 class ByArguments:
@@ -22,7 +21,7 @@ class ByArguments:
     Args:
         columns: The angles.
         jacobians: Of these by each argument, float64[J, entries of the argument].
-        order: The order.
+        levels: The derivatives by these up to the order.
 
     Attributes:
         indices: The derivatives by the angles: the value, those of order 1, and so on; A of them.
@@ -30,15 +29,10 @@ class ByArguments:
         blocks: Which of the entries are those of each argument.
     """
 
-    def __init__(self, columns: Sequence[int], jacobians: Sequence[np.ndarray], order: int) -> None:
-        levels: list[tuple[Index, ...]] = [((),)]
-        self._tables: list[np.ndarray] = []  # for each order but the last, of those one order up
-        for _ in range(order):
-            indices, table = one_order_up(levels[-1], columns)
-            levels.append(indices)
-            self._tables.append(table)
-        self.indices = tuple(index for level in levels for index in level)
-        self._sizes = [len(level) for level in levels]
+    def __init__(
+        self, columns: Sequence[int], jacobians: Sequence[np.ndarray], levels: Levels
+    ) -> None:
+        self.indices, self._ends, self._tables = levels
         ends = np.cumsum([0, *(each.shape[1] for each in jacobians)]).tolist()
         self.blocks = [slice(*each) for each in itertools.pairwise(ends)]
         self.size: int = ends[-1]
@@ -52,7 +46,7 @@ class ByArguments:
             found: float64[A, *shape], the derivatives by the angles.
         """
         derivatives = []
-        for k, derivative in enumerate(np.split(found, np.cumsum(self._sizes)[:-1])):
+        for k, derivative in enumerate(np.split(found, self._ends)):
             for table in reversed(self._tables[:k]):  # from all a + j to all a
                 derivative = np.tensordot(derivative[table], self._jacobian, (1, 0))
             derivatives.append(derivative[0])
@@ -66,9 +60,10 @@ class ByArguments:
                 float64[B, *shape, X, ..., X].
         """
         changes = []
+        sizes = np.diff([*self._ends, len(self.indices)])
         for k, change in enumerate(slopes):
             change = change[None]
-            for table, size in zip(self._tables[:k], self._sizes[1:], strict=False):
+            for table, size in zip(self._tables[:k], sizes, strict=False):
                 by_each = np.moveaxis(np.tensordot(change, self._jacobian, (-1, 1)), -1, 1)
                 change = np.zeros((size, *by_each.shape[2:]))
                 np.add.at(change, table, by_each)  # from all a to all a + j

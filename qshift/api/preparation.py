@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import operator
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -37,6 +38,8 @@ from qshift.rules.seconds import Seconds
 from qshift.rules.shots import LEAST, PILOT, Shots
 from qshift.tensorflow_internals import could_record
 from qshift.tensors import constant, is_tensor
+
+_MOST_AFFINE, _NBYTES = 2**24, operator.attrgetter("nbytes")  # bytes that a cache holds, about
 
 
 class Prepared(NamedTuple):
@@ -98,7 +101,11 @@ class Preparation:
         executor: As given.
         calls: Numbers the calls.
         programs: The programs of the circuits met so far.
+        affine: A cache of calls that are known to be affine, for `qshift.api.affine`.
+        by_arguments: Whether the derivatives run with the values depend on which arguments of the
+            quantum function its angles are computed from.
         compilers: Whether adjoint differentiation is meant -> the compiler.
+        lock: The lock of these caches.
     """
 
     def __init__(
@@ -117,22 +124,33 @@ class Preparation:
             for adjoint in (False, True)
         }
         self.calls = EvaluatedCalls()
-        self.programs: LRUCache[tuple, Program] = LRUCache(256)
+        self.by_arguments = bool(wanted.partials)
+        self._forget()
         self._diff_method, self._objective = diff_method, objective
         self._wanted, self._is_seeded = wanted, is_seeded
         self._shots = shots
-        self._lock = Lock()
+
+    def _forget(self) -> None:
+        self.programs: LRUCache[tuple, Program] = LRUCache(256)
+        self.affine: LRUCache[Hashable, Any] = LRUCache(_MOST_AFFINE, getsizeof=_NBYTES)
+        self.lock = Lock()
 
     def with_shots(self, shots: Shots | None) -> Preparation:
         """Returns the same for a qnode whose shots are spread in another way."""
         if shots == self._shots:
             return self
         other = copy.copy(self)
-        other._shots, other.programs, other._lock = shots, LRUCache(256), Lock()
+        other._shots = shots
+        other._forget()
         return other
 
     def __call__(
-        self, tape: QuantumScript, dtype: tf.DType, arguments: tuple, request: Request
+        self,
+        tape: QuantumScript,
+        dtype: tf.DType,
+        arguments: tuple,
+        request: Request,
+        compiled: Compiled | None = None,
     ) -> Prepared:
         """Prepares one circuit of a call.
 
@@ -141,8 +159,9 @@ class Preparation:
             dtype: The dtype of the results.
             arguments: The arguments of the quantum function.
             request: The request that the call belongs to.
+            compiled: What `compile` has returned for the circuit, if it was called before.
         """
-        compiled = self.compile(tape)
+        compiled = compiled or self.compile(tape)
         circuit: Any = compiled.circuit
         parameters: Sequence[tf.Tensor] = compiled.parameters
         names: list[tuple] = []
@@ -159,7 +178,7 @@ class Preparation:
         tensors, columns, active, watched = parts(circuit, parameters, batch, known)
         axes = tuple(a for wanted in ahead for a in wanted.axes(circuit, parameters, watched))
         key = (circuit, columns, active, axes, self.executor.watchers())
-        with self._lock:
+        with self.lock:
             program = self.programs.get(key)
             if program is None:
                 program = self._program(compiled.circuit, circuit, columns, active, axes)

@@ -30,7 +30,7 @@ from qshift.autodiff.layout import (
     whole_numbers,
 )
 from qshift.autodiff.remembered_ops import indexed
-from qshift.autodiff.requests import Partial, Wanted, checked, present, request
+from qshift.autodiff.requests import Partial, Request, Wanted, checked, present, request
 from qshift.autodiff.tracing import Itself
 from qshift.autodiff.unrolling import explained, unrolled
 from qshift.circuits.pennylane_internals import (
@@ -55,6 +55,8 @@ from qshift.tensors import as_argument, is_tensor
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from qshift.circuits.compiler import Compiled
 
 _OWN = (tf.Tensor, tf.Variable)  # the classes that PennyLane takes for TensorFlow's
 
@@ -381,20 +383,31 @@ class QNode(BaseQNode):
         informative = transforms.is_informative
         return _Tapes(tapes, finish, returned, args, dtype, partitioned, informative)
 
-    def prepare(self, args: Sequence[Any], sources: Sequence[tf.Tensor]) -> Prepared | None:
+    def prepare(
+        self,
+        args: Sequence[Any],
+        sources: Sequence[tf.Tensor],
+        known: Callable[[Compiled, Request], _Used | None] = lambda *_: None,
+    ) -> Prepared | _Used | None:
         """Returns what a call would run, or None if it is not one circuit with one result.
 
         Args:
             args: The arguments of the quantum function.
             sources: Tensors; `Prepared.follows` says how the angles follow from them.
+            known: Given the circuit and the request that the call belongs to, it returns what is to
+                be returned instead; None if there is no such thing.
         """
         if len(pipeline(self)):
             return None
 
-        def prepared(traced: _Tapes) -> Prepared | None:
+        def prepared(traced: _Tapes) -> Prepared | _Used | None:
             if not isinstance(traced.output, qml.measurements.MeasurementProcess):
                 return None
-            call = self.preparation(traced.tapes[0], traced.dtype, traced.arguments, asked)
+            (tape,) = traced.tapes
+            compiled = self.preparation.compile(tape)
+            if (found := known(compiled, asked)) is not None:
+                return found
+            call = self.preparation(tape, traced.dtype, traced.arguments, asked, compiled)
             return call._replace(follows=follows(call.parameters, sources))
 
         asked = present()

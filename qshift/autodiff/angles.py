@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.dataflow import name_of
-from qshift.autodiff.op_kinds import DIFFERENTIABLE, FUNCTIONS, PICKS, is_linear
+from qshift.autodiff.op_kinds import DIFFERENTIABLE, ENTRIES, FUNCTIONS, PICKS, is_linear
 from qshift.autodiff.remembered_ops import Made, made, scope, tapes
 from qshift.tensorflow_internals import (
     EagerTensor,
@@ -54,6 +54,36 @@ def picks(named: Sequence[Angle], ends: Sequence[tf.Tensor]) -> list[Hashable | 
 
     found = ((way(name), factor) for name, factor in named)
     return [None if each[0] is None else each for each in found]
+
+
+def entries(tensors: Sequence[Any], ends: Sequence[tf.Tensor]) -> tuple[Hashable, ...] | None:
+    """Returns which entries of `ends` eager tensors are, as long as nothing more is to be known of
+    the tensors than that.
+
+    Returns:
+        For each tensor the position of an end and which of its entries; or for a constant the place
+        of the first tensor that is the same object. None if there are other tensors, or others than
+        the tapes that follow an end follow an entry of it.
+    """
+    places = {id(end): (i, following([end])) for i, end in enumerate(ends)}
+    constants: dict[int, int] = {}
+    found: list[Hashable] = []
+    now = tapes()
+    for k, tensor in enumerate(tensors):
+        if not isinstance(tensor, EagerTensor) or not tensor.dtype.is_floating:
+            return None
+        if not (followed := following([tensor])):
+            found.append(constants.setdefault(id(tensor), k))
+            continue
+        origin = made(tensor)
+        if origin is None or origin.kind != ENTRIES or was_told_to_watch(tensor):
+            return None
+        (base,) = origin.inputs
+        place, as_well = places.get(id(base), (0, 0))
+        if followed != as_well or origin.tapes != now or was_told_to_watch(base) > origin.watches:
+            return None
+        found.append((place, origin.settings))
+    return tuple(found)
 
 
 LINEARLY, SMOOTHLY = 1, 2  # how a tensor follows from another; 0 stands for not at all

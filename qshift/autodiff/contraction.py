@@ -6,6 +6,7 @@ of these are the same, so each is evaluated once, and a table says which is whic
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -27,6 +28,32 @@ def one_order_up(
         for a in indices
     ]
     return tuple(position), np.array(table, dtype=int).reshape(len(indices), len(columns))
+
+
+class Levels(NamedTuple):
+    """All partial derivatives up to an order by some columns.
+
+    Attributes:
+        indices: The derivatives, those of the lowest order first.
+        ends: Where among them each order but the highest ends.
+        tables: For each order but the highest, `one_order_up`'s table to the next one.
+    """
+
+    indices: tuple[Index, ...]
+    ends: tuple[int, ...]
+    tables: tuple[np.ndarray, ...]
+
+
+def levels(columns: Sequence[int], order: int) -> Levels:
+    """Returns all partial derivatives up to an order by some columns."""
+    each: list[tuple[Index, ...]] = [((),)]
+    tables = []
+    for _ in range(order):
+        indices, table = one_order_up(each[-1], columns)
+        each.append(indices)
+        tables.append(table)
+    ends = itertools.accumulate(map(len, each[:-1]))
+    return Levels(tuple(itertools.chain.from_iterable(each)), tuple(ends), tuple(tables))
 
 
 def place_of(columns: Sequence[int]) -> slice | list[int]:

@@ -417,8 +417,9 @@ class Evaluation:
             raise self._error
         try:
             # The first request often contains all that is to be prefetched.
-            if not set(self._prefetch).issubset(indices):
-                self._known(self._prefetch)
+            ahead = self._prefetch
+            if ahead and ahead != indices and not set(ahead).issubset(indices):
+                self._known(ahead)
             result = instead() if instead else self._known(indices)
         except Exception as error:
             self._error = error if self.final else None

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from qshift.autodiff.calls import EvaluatedCalls
-from qshift.autodiff.contraction import place_of
+from qshift.autodiff.contraction import Levels, levels, place_of
 from qshift.autodiff.direct import Direct, Reading
 from qshift.autodiff.error_propagation import Propagation
 from qshift.autodiff.evaluation import Structure
@@ -50,6 +50,10 @@ class Program:
             only, or nowhere (an empty string).
         steers: Whether most shots may wait for what a first share of them finds.
         direct: Reads values and first derivatives from the executor; None if it cannot.
+
+    Attributes:
+        followed: The active columns of the first part that somebody can differentiate by. In eager
+            mode, there is no other such part.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Program:
         self._in_order = columns == (tuple(range(circuit.num_parameters)),)
         self._places = tuple(map(place_of, columns))
         self.active = active
+        self.followed = next((each for each in active if each), ())
         self.start = start
         self.calls = calls
         self.reproducible = reproducible
@@ -80,6 +85,7 @@ class Program:
         self.steers = steers
         self._direct = direct
         self._partials: dict[tuple[Index, ...], Partials] = {}
+        self._levels: dict[int, Levels] = {}
         self.values = self.partials(((),))
 
     def __call__(self, tensors: list[tf.Tensor], observer: Propagation | None = None) -> tf.Tensor:
@@ -113,6 +119,12 @@ class Program:
             self._partials[indices] = Partials(self, indices)
         return self._partials[indices]
 
+    def levels(self, order: int) -> Levels:
+        """Returns all partial derivatives up to an order by `followed`."""
+        if order not in self._levels:
+            self._levels[order] = levels(self.followed, order)
+        return self._levels[order]
+
     def assemble(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """Puts the parts together: parameters float64[N, P]."""
         if len(arrays) == 1 and self._in_order:
@@ -121,6 +133,10 @@ class Program:
         for array, place in zip(arrays, self._places, strict=True):
             parameters[:, place] = array
         return parameters
+
+    def apart(self, parameters: np.ndarray) -> list[tf.Tensor]:
+        """Takes parameters float64[N, P] apart: what `assemble` puts together, as tensors."""
+        return [tf.constant(parameters[:, place]) for place in self._places]
 
     def is_direct(self, nodes: Sequence[Any]) -> bool:
         """Whether all that is ever asked of a call, by these nodes, may come from the executor

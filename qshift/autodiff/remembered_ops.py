@@ -89,9 +89,10 @@ class Made(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A tensor that was indexed, its shape, and its entries, one after the other."""
+    """A tensor that was indexed, its device and shape, and its entries, one after the other."""
 
     tensor: tf.Tensor
+    device: str
     shape: tuple[int, ...]
     numbers: np.ndarray
 
@@ -266,13 +267,17 @@ def _asking(own: Callable) -> Callable:
         if read.tensor is tensor:
             known[id(tensor)] = read
         try:
-            one = type(index) is int and len(read.shape) == 1  # nearly always
-            positions = (_entry if one else _positions)(read.shape, (index,) if one else index)
+            if type(index) is int and len(read.shape) == 1:  # nearly always
+                settings = _entry(read.shape[0], index)
+                result = EagerTensor(read.numbers[index], read.device, None)
+            else:
+                positions = _positions(read.shape, index)
+                settings = positions.shape, tuple(positions.ravel().tolist())
+                result = tf.constant(read.numbers[positions])
         except (TypeError, IndexError, ValueError):  # of which TensorFlow may make something
             return own(tensor, index)
-        result = tf.constant(read.numbers[positions])
         if could_record():
-            _record(read.tensor, result, index, positions)
+            _record(read.tensor, result, index, settings)
         if read.tensor is not tensor:
             result.assign = functools.partial(_assign, tensor, index)
         return result
@@ -287,10 +292,10 @@ def _read(given: tf.Tensor | tf.Variable) -> _Read | None:
     if given.dtype not in (tf.float32, tf.float64):
         return None
     tensor = given if is_tensor else given.value()
-    if not isinstance(tensor, EagerTensor) or not tensor.device.endswith("CPU:0"):
+    if not isinstance(tensor, EagerTensor) or not (device := tensor.device).endswith("CPU:0"):
         return None
     numbers = tensor.numpy()
-    return _Read(tensor, numbers.shape, numbers.ravel())
+    return _Read(tensor, device, numbers.shape, numbers.ravel())
 
 
 def _read_in_graph(variable: tf.Variable) -> tf.Tensor:
@@ -320,7 +325,7 @@ def _positions(shape: tuple[int, ...], index: Any) -> np.ndarray:
     """
     index = index if type(index) is tuple else (index,)
     if len(index) == len(shape) and all(type(part) is int for part in index) and index:
-        return _entry(shape, index)
+        return _number(shape, index)
     for part in index:
         limits = (part.start, part.stop, part.step) if type(part) is slice else (part,)
         if not all(limit in (None, Ellipsis) or _is_integer(limit) for limit in limits):
@@ -330,8 +335,14 @@ def _positions(shape: tuple[int, ...], index: Any) -> np.ndarray:
     return np.asarray(np.arange(math.prod(shape)).reshape(shape)[index])
 
 
+@functools.lru_cache(maxsize=2**12)
+def _entry(size: int, index: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Returns the settings of an entry of a vector, see `Made`."""
+    return (), (range(size)[index],)
+
+
 @functools.lru_cache(maxsize=2**12)  # of one number each
-def _entry(shape: tuple[int, ...], index: tuple[int, ...]) -> np.ndarray:
+def _number(shape: tuple[int, ...], index: tuple[int, ...]) -> np.ndarray:
     return np.asarray(np.arange(math.prod(shape)).reshape(shape)[index])
 
 
@@ -339,20 +350,18 @@ def _is_integer(limit: Any) -> bool:
     return isinstance(limit, int | np.integer) and not isinstance(limit, bool)
 
 
-def _record(base: tf.Tensor, result: tf.Tensor, index: Any, positions: np.ndarray) -> None:
+def _record(base: tf.Tensor, result: tf.Tensor, index: Any, settings: Any) -> None:
     """Tells tapes and `dataflow` that a tensor holds entries of another one."""
-    shape, dtype = base.shape, base.dtype
 
     def pulled(cotangent: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
-            zeros = tf.zeros(shape, dtype)
+            zeros = tf.zeros(base.shape, base.dtype)
             tape.watch(zeros)
             entries = _by_tensorflow(zeros, index)
         return [tape.gradient(entries, zeros, cotangent)]
 
     record_operation(ENTRIES, [result], [base], pulled, lambda x: [_by_tensorflow(x, index)])
     if current := _current.scope:
-        settings = positions.shape, tuple(positions.ravel().tolist())
         result.qshift_made = Made(
             ENTRIES, (base,), settings, 0, current, True, _current.tapes, 0, watches()
         )

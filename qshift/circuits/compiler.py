@@ -23,7 +23,7 @@ from qshift.circuits.consistency import require_consistent
 from qshift.circuits.decomposition import decompose, innermost
 from qshift.circuits.identity import fingerprint, has_custom, hashable, is_custom, kept
 from qshift.circuits.mid_circuit import defer, in_order
-from qshift.circuits.pennylane_internals import flattened
+from qshift.circuits.pennylane_internals import flattened, has_usual_parts
 from qshift.circuits.readout import Columns, Readout, read
 from qshift.circuits.snapshots import snapshot
 from qshift.circuits.unitary import (
@@ -50,11 +50,14 @@ class Compiled:
         circuit: The structure, which is the same in all calls.
         parameters: One tensor per slot, of the slot's shape or broadcast [N, *shape].
         readout: The functions from raw values to the results of the tape.
+        signature: That of the tape, if all tapes with it differ in the parameters only, as far as
+            is known; else None.
     """
 
     circuit: Circuit
     parameters: tuple[Any, ...]
     readout: Readout
+    signature: Hashable | None = None
 
     def results(self, values: tf.Tensor, dtype: tf.DType, batched: bool) -> Any:
         """Lays raw values [N, M] out as PennyLane returns the results of a tape.
@@ -138,12 +141,13 @@ class Compiler:
         if known is not None:
             ops = tape.operations
             parameters = tuple([ops[i].data[k] for i, k in known.places])
-            return Compiled(known.circuit, parameters, known.readout)
+            return Compiled(known.circuit, parameters, known.readout, key)
         compiled, moving = self._taken_apart(tape)
         places = _places(compiled, moving, tape)
         if key is not None and places is not None:
             with self._lock:
                 self._known[key] = _Known(compiled.circuit, places, compiled.readout)
+            return replace(compiled, signature=key)
         return compiled
 
     def _taken_apart(self, tape: QuantumScript) -> tuple[Compiled, dict[int, Operator]]:
@@ -318,7 +322,11 @@ def signature(tape: QuantumScript, tensors: type = tf.Tensor) -> Hashable | None
         while ahead:
             node = ahead.pop()
             kind: Any = type(node)
-            if _is_pennylanes(kind):
+            if _is_plain(kind) and not node.hyperparameters:
+                # Wires are compared by their labels, too.
+                found += [kind, None, node.wires.labels, len(node.data)]
+                ahead += node.data
+            elif _is_pennylanes(kind):
                 parts, settings = flattened(node)
                 names = settings
                 while tuple in map(type, names):
@@ -347,6 +355,13 @@ def signature(tape: QuantumScript, tensors: type = tf.Tensor) -> Hashable | None
             else:
                 return None
     return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def _is_plain(kind: type) -> bool:
+    """Whether PennyLane has nothing to say of gates of a class but their wires, parameters and
+    hyperparameters."""
+    return _is_pennylanes(kind) and has_usual_parts(kind)
 
 
 @lru_cache(maxsize=1024)

@@ -17,6 +17,7 @@ from typing import Any
 
 import autoray
 import pennylane as qml
+import tensorflow as tf
 from pennylane.operation import Operator
 from pennylane.ops import LinearCombination, Prod, SProd, Sum
 from pennylane.pauli import PauliSentence
@@ -29,6 +30,7 @@ from scipy import sparse
 from qshift.circuits import pennylane_math_internals as pennylane_math_internals  # changes qml.math
 from qshift.circuits import recording, shortcuts
 from qshift.circuits.pennylane_internals import OPERATORS
+from qshift.tensorflow_internals import records_backprop
 from qshift.tensors import is_tensor, of_one_dtype
 
 # --- flattening ---
@@ -106,11 +108,13 @@ if hasattr(_controlled, "custom_ctrl_dispatch"):
 
 
 # `requires_grad(tensor, interface=None)` decides in `unwrap` and elsewhere what is a constant. It
-# fails for a sparse matrix beside tensors, as it tries to make a tensor of it.
+# fails for a sparse matrix beside tensors, as it tries to make a tensor of it. Each parameter of
+# each tape is asked, and for a tensor it imports what answers, which takes ten times as long.
 _dispatch = _module("math.multi_dispatch")
 _dispatch.requires_grad = functools.singledispatch(_dispatch.requires_grad)
 for _kind in (sparse.sparray, sparse.spmatrix):
     _dispatch.requires_grad.register(_kind, lambda *_, **__: False)
+_dispatch.requires_grad.register(tf.Tensor, lambda tensor, *_, **__: records_backprop([tensor]))
 
 # `qml.math` calls "coerce" to give numbers one dtype before it multiplies, adds or stacks them.
 autoray.register_function("tensorflow", "coerce", of_one_dtype)

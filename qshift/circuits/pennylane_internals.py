@@ -84,6 +84,13 @@ def is_recorded(number: Any) -> bool:
 # themselves: the first step of `qml.pytrees.flatten`.
 flattened = operator.methodcaller("_flatten")
 
+
+def has_usual_parts(kind: type) -> bool:
+    """Whether the parts of operators of a class are their `data`, and their metadata `wires` and
+    `hyperparameters`."""
+    return issubclass(kind, Operator) and getattr(kind, "_flatten", None) is Operator._flatten
+
+
 # Attributes of operators, and of their classes, that hold the parameters and hyperparameters once
 # more, are caches, or do not influence results. The last two are of gates of the new kind.
 REDUNDANT_ATTRIBUTES = frozenset(

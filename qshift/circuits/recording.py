@@ -160,14 +160,13 @@ def by_value(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def recorded(*args: Any, **kwargs: Any) -> Any:
-        with _Gates() as gates:
-            _own.depth += 1
-            try:
-                result = function(*args, **kwargs)
-            finally:
-                _own.depth -= 1
-        for obj, info in gates.items():
-            QueuingManager.append(obj, **info)
-        return result
+        queue = QueuingManager.active_context()
+        if queue is not None:  # that of `qml.QNode.construct`, which is empty
+            queue.__class__ = _Gates
+        _own.depth += 1
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _own.depth -= 1
 
     return recorded

@@ -7,6 +7,7 @@ therefore taken off large angles first, which changes no value.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from qshift.rules.planner import Frequencies, Point, Recipe, Spectrum
 # Angles are measured in radians of the largest frequency: angle * frequency.
 FAR = 1e3  # whole periods are taken off larger angles
 _MOST_TURNS = 64  # turns left in an angle, at most, when whole periods are taken off
+_MOST_PLANS = 8  # the plans whose moves a shifter remembers
 _MOST_LOST = 1e-9  # a shift that loses more in rounding is refused
 
 
@@ -88,6 +90,22 @@ def _odd(number: float) -> float:
     return float(odd) if odd < _MOST_TURNS else 1.0
 
 
+class _Moved(NamedTuple):
+    """What the points of a plan move.
+
+    Attributes:
+        which: The columns that any of them moves.
+        rows, columns: The point and the column of each move.
+        scales, shifts: What it multiplies the column by, and what it adds, float64[moves, 1].
+    """
+
+    which: set[int]
+    rows: np.ndarray
+    columns: np.ndarray
+    scales: np.ndarray
+    shifts: np.ndarray
+
+
 class Shifter:
     """Moves the parameters of a structure to the points of a plan.
 
@@ -109,6 +127,7 @@ class Shifter:
         self._spectra, self._name, self._moves = tuple(spectra), name, dict(moves or {})
         self._largest = np.array([largest_frequency(spectrum) for spectrum in spectra])
         self.reach = FAR / self._largest.max() if self._largest.any() else np.inf
+        self._known: dict[tuple[Point, ...], _Moved] = {}
 
     def __call__(self, parameters: np.ndarray, points: Sequence[Point]) -> np.ndarray:
         """Returns float64[K * N, P]: for each of K points, the parameters float64[N, P] moved to
@@ -117,19 +136,30 @@ class Shifter:
         Raises:
             UnsupportedError: If a parameter is too large to be moved.
         """
+        which, rows, columns, scales, shifts = self._moved(tuple(points))
+        moved = np.repeat(self.near(parameters, which)[None], len(points), axis=0)
+        if len(rows):
+            moved[rows, :, columns] = moved[rows, :, columns] * scales + shifts
+        return moved.reshape(len(points) * len(parameters), parameters.shape[1])
+
+    def _moved(self, points: tuple[Point, ...]) -> _Moved:
+        if (found := self._known.get(points)) is not None:
+            return found
         moves = [
             (k, column, a, factor * s)
             for k, point in enumerate(points)
             for p, a, s in point
             for column, factor in self._moves.get(p, ((p, 1.0),))
         ]
-        parameters = self.near(parameters, {column for _, column, _, _ in moves})
-        moved = np.repeat(parameters[None], len(points), axis=0)
-        if moves:
-            rows, columns, scales, shifts = (np.array(x) for x in zip(*moves, strict=True))
-            new = moved[rows, :, columns] * scales[:, None] + shifts[:, None]
-            moved[rows, :, columns] = new
-        return moved.reshape(len(points) * len(parameters), parameters.shape[1])
+        rows, columns, scales, shifts = np.array(moves, dtype=float).reshape(-1, 4).T
+        which = set(columns.astype(int).tolist())
+        found = _Moved(
+            which, rows.astype(int), columns.astype(int), scales[:, None], shifts[:, None]
+        )
+        if len(self._known) >= _MOST_PLANS:
+            self._known.clear()
+        self._known[points] = found
+        return found
 
     def near(self, parameters: np.ndarray, moved: Collection[int] = ()) -> np.ndarray:
         """Returns parameters float64[N, P], with whole periods taken off large ones.

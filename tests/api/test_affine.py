@@ -9,6 +9,7 @@ import tensorflow as tf
 from nested_tapes import NO_PFOR, jacobians
 
 import qshift
+from qshift.api.preparation import Preparation
 
 DEVICE = qml.device("default.qubit")
 X = np.array([0.4, 1.1, -0.7])
@@ -541,3 +542,118 @@ def test_a_function_that_assigns_is_called_once_or_not_at_all(bend, order):
         value = qshift.derivatives(circuit, 0.7, order=order)[0]
     assert float(value) == pytest.approx(np.cos(np.sin(0.7) if bend else 0.7))
     assert float(calls) == 1
+
+
+@pytest.fixture
+def prepared(monkeypatch):
+    """Collects the calls that were not found again."""
+    calls, own = [], Preparation.__call__
+    monkeypatch.setattr(
+        Preparation, "__call__", lambda self, *args: calls.append(args) or own(self, *args)
+    )
+    return calls
+
+
+def test_calls_are_found_again_by_the_entries_that_they_take(taped, prepared):
+    entries = []
+
+    def circuit(x):
+        qml.RX(x[entries[0]], wires=0)
+        qml.RY(x[entries[1]], wires=1)
+        qml.CNOT(wires=[0, 1])
+        qml.RX(x[entries[2]], wires=1)
+        return qml.expval(qml.Z(0) @ qml.X(1))
+
+    energy, made = node(circuit), 0
+    for k, (chosen, is_new) in enumerate(
+        [
+            ([0, 1, 2], True),
+            ([0, 1, 2], False),
+            ([2, 0, 1], True),
+            ([-1, 0, 1], False),
+            ([0, 0, 1], True),  # the gates share an angle
+            ([1, 1, 0], True),
+            ([0, 0, 1], False),
+        ]
+    ):
+        entries[:], at = chosen, tf.constant(X + k)
+        got = [qshift.derivatives(energy, at, order=2) for _ in range(2)]
+        made += is_new
+        assert len(prepared) == made and not taped
+        expected = by_tapes(energy, at, order=2)
+        made = len(prepared)
+        taped.clear()
+        for each in got:
+            assert_same(each, expected)
+
+
+@pytest.mark.parametrize("angle", [0.0, np.pi / 2, np.pi, 2 * np.pi, 1e-9, 1e13])
+def test_calls_that_are_found_again_have_the_numbers_of_now(angle, prepared):
+    energy = node(plain, diff_method="best")
+    qshift.derivatives(energy, X, order=3)
+    found = qshift.derivatives(energy, X * 0 + angle, order=3)
+    assert len(prepared) == 1
+    assert_same(found, by_tapes(energy, X * 0 + angle, order=3), atol=1e-7 if angle > 1e9 else 1e-9)
+
+
+def test_calls_of_other_precision_orders_or_shapes_are_other_calls(prepared):
+    energy = node(plain)
+    for x in (X, tf.constant(X, tf.float32), np.append(X, 0.5)):
+        for order in (1, 2):
+            for _ in range(2):
+                found = qshift.derivatives(energy, x, order=order)
+            assert_same(found, by_tapes(energy, x, order=order), atol=1e-5)
+    assert {each.dtype for each in qshift.derivatives(energy, tf.constant(X, tf.float32))} == {
+        tf.float32
+    }
+
+
+def test_constants_beside_the_entries_have_the_numbers_of_now(taped, prepared):
+    same = []
+
+    def circuit(x, w):
+        qml.RX(x[0], wires=0)
+        qml.RY(w[0], wires=1)
+        qml.CNOT(wires=[0, 1])
+        qml.RX(x[1], wires=1)
+        angle = w[1]
+        qml.RY(angle, wires=0)
+        qml.RY(angle if same else w[1], wires=1)
+        return qml.expval(qml.Z(0) @ qml.Z(1))
+
+    energy = node(circuit)
+    for k, shared in enumerate([[], [], [True], [True], []]):
+        same[:] = shared
+        x, w = tf.constant(X[:2] + k), tf.Variable(X[1:] - k)
+        found = qshift.derivatives(energy, x, w, order=2, argnums=0)
+        assert not taped
+        assert_same(found, by_tapes(energy, x, w, order=2, argnums=0))
+        both = qshift.derivatives(energy, x, w, order=1)
+        assert_same(both, by_tapes(energy, x, w, order=1))
+        taped.clear()
+
+
+def test_tapes_that_a_quantum_function_tells_to_watch_get_their_derivatives():
+    energy, outer = node(plain), []
+
+    def watched(x):
+        outer[0].watch(x)
+        return plain(x)
+
+    told = node(watched)
+    for _ in range(2):
+        with tf.GradientTape() as tape:
+            outer[:] = [tape]
+            x = tf.constant(X)
+            gradient = qshift.derivatives(told, x, order=1)[1]
+        # The argument that the function watches is a copy, as elsewhere.
+        assert tape.gradient(gradient, x) is None
+        assert_same(gradient, qshift.derivatives(energy, x, order=1)[1])
+
+
+def test_few_calls_are_kept():
+    energy = node(plain)
+    for size in range(3, 40):
+        qshift.derivatives(energy, np.append(X, np.ones(size)), order=1)
+    cache = energy.preparation.affine
+    assert 0 < cache.currsize <= cache.maxsize and len(cache) == 37

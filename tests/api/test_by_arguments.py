@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from qshift.api.by_arguments import ByArguments
+from qshift.autodiff.contraction import levels
 
 RNG = np.random.default_rng(0)
 CUBIC = RNG.normal(size=(3, 3, 3))
@@ -18,7 +19,7 @@ def symmetric(tensor):
 
 
 def test_derivatives_of_a_cubic_function_of_affine_angles():
-    by_arguments = ByArguments((1, 4, 5), JACOBIANS, 3)
+    by_arguments = ByArguments((1, 4, 5), JACOBIANS, levels((1, 4, 5), 3))
     third = symmetric(CUBIC)  # of sum_ijk CUBIC_ijk a_i a_j a_k, at angles a = J x for x = 0
     place = {1: 0, 4: 1, 5: 2}
     found = [
@@ -36,7 +37,7 @@ def test_derivatives_of_a_cubic_function_of_affine_angles():
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
 @pytest.mark.parametrize("shape", [(), (2,), (2, 4)])
 def test_backwards_is_the_transpose(order, shape):
-    by_arguments = ByArguments((0, 2, 3), JACOBIANS, order)
+    by_arguments = ByArguments((0, 2, 3), JACOBIANS, levels((0, 2, 3), order))
     found = RNG.normal(size=(len(by_arguments.indices), *shape))
     forwards = by_arguments(found)
     slopes = [RNG.normal(size=(5, *each.shape)) for each in forwards]
@@ -49,5 +50,5 @@ def test_backwards_is_the_transpose(order, shape):
 
 
 def test_blocks_of_the_arguments():
-    by_arguments = ByArguments((0, 1, 2), JACOBIANS, 1)
+    by_arguments = ByArguments((0, 1, 2), JACOBIANS, levels((0, 1, 2), 1))
     assert by_arguments.size == 3 and by_arguments.blocks == [slice(0, 2), slice(2, 3)]

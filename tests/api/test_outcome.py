@@ -9,6 +9,7 @@ import tensorflow as tf
 import qshift
 from qshift.api.by_arguments import ByArguments
 from qshift.api.outcome import Outcome
+from qshift.autodiff.contraction import levels
 
 X = np.array([0.4, -1.1, 0.7, 2.0])
 
@@ -156,7 +157,7 @@ def test_functions_that_are_no_qnodes():
     ],
 )
 def test_whether_a_function_is_affine(function, is_affine):
-    by_arguments = ByArguments((0, 1), [np.eye(2)], 1)
+    by_arguments = ByArguments((0, 1), [np.eye(2)], levels((0, 1), 1))
     outcome = Outcome(
         function, by_arguments, np.ones(1), lambda arrays: [tf.constant(each) for each in arrays]
     )

@@ -109,6 +109,14 @@ def test_sparse_matrices_are_constants():
     assert len(qml.math.unwrap(tape.get_parameters(trainable_only=False))) == 2
 
 
+def test_tensors_that_a_tape_follows_are_trainable():
+    with tf.GradientTape() as tape:
+        tape.watch(ONE)
+        found = qml.math.get_trainable_indices([ZERO, 2 * ONE, 0.3, np.ones(2), ONE])
+        assert found == {1, 4}
+    assert qml.math.get_trainable_indices([ONE]) == set()
+
+
 def test_numbers_beside_tensors_take_their_precision():
     found = autoray.do("coerce", [1.7, ONE, np.float32(0.1)], like="tensorflow")
     assert {each.dtype for each in found} == {tf.float64} and float(found[0]) == 1.7

@@ -64,6 +64,18 @@ def test_operators_are_flattened_by_one_step():
     assert internals.flattened(qml.expval(inner))[0][0] is inner
 
 
+@pytest.mark.parametrize("op", [qml.RX(0.1, 0), qml.PauliRot(0.2, "XY", [0, 1]), Mine(0)])
+def test_usual_operators_are_their_parameters_wires_and_hyperparameters(op):
+    assert internals.has_usual_parts(type(op))
+    parts, (wires, settings) = internals.flattened(op)
+    assert (parts, wires, dict(settings)) == (op.data, op.wires, op.hyperparameters)
+
+
+@pytest.mark.parametrize("op", [qml.CNOT([0, 1]), qml.adjoint(qml.S(0)), qml.expval(qml.Z(0))])
+def test_other_operators_have_other_parts(op):
+    assert not internals.has_usual_parts(type(op))
+
+
 def parts_of(op):
     """Returns what an operator is made of, whatever lists it is in."""
     parts = list(internals.flattened(op)[0])

@@ -35,6 +35,15 @@ def test_a_parameter_may_move_several_columns():
     np.testing.assert_array_equal(points, [[1.5, 2.0, 2.0], [1.0, 2.25, 3.0]])
 
 
+def test_many_plans_move_what_each_says():
+    move, at = shifter([Frequencies((1.0,))] * 2), np.array([[1.0, 2.0]])
+    for _ in range(2):
+        for k in range(20):
+            points = [((k % 2, 1.0, float(k)),), ()]
+            expected = [[1.0 + k, 2.0], [1.0, 2.0]] if k % 2 == 0 else [[1.0, 2.0 + k], [1.0, 2.0]]
+            np.testing.assert_array_equal(move(at, points), expected)
+
+
 @pytest.mark.parametrize("exponent", [4, 8, 12, 15, 18, 30])
 @pytest.mark.parametrize("frequencies", [(1.0,), (0.5, 1.0), (2.0, 6.0), (0.25,)])
 def test_what_is_left_of_large_angles_is_exact(frequencies, exponent):

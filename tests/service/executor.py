@@ -83,16 +83,10 @@ def run(params: dict, simulator, seed: int, fault: str | None) -> tuple[str, int
         QuantumProgramResultItemModel,
         QuantumProgramResultModel,
     )
-    from qiskit_ibm_runtime.fake_provider.executor.run_quantum_program import run_quantum_program
-    from qiskit_ibm_runtime.options_models.simulator import SimulatorOptions
 
     sent, program = _model(params).quantum_program, _program(params)
     if fault == "few":
         program.shots //= 2
-    for item in program.items:
-        if hasattr(item, "samplex"):
-            item.samplex.finalize()
-    options = SimulatorOptions(seed_simulator=seed % 2**31, angle_decimals=15)
     data = [
         QuantumProgramResultItemModel(
             results={
@@ -101,7 +95,7 @@ def run(params: dict, simulator, seed: int, fault: str | None) -> tuple[str, int
             },
             metadata=ItemMetadataModel(),
         )
-        for item in run_quantum_program(simulator, program, options)
+        for item in _measured(program, simulator, seed)
     ]
     result = QuantumProgramResultModel(
         data=data[:-1] if fault == "short" else 2 * data if fault == "double" else data,
@@ -111,3 +105,21 @@ def run(params: dict, simulator, seed: int, fault: str | None) -> tuple[str, int
     )
     executions = program.shots * sum(item.size() for item in program.items)
     return json.dumps(result.model_dump(mode="json")), executions
+
+
+def _measured(program, simulator, seed: int):
+    """Yields what the items of a program measure, with samples of their own.
+
+    The client simulates all items of a program with one seed, and so with the same random numbers.
+    """
+    from qiskit_ibm_runtime import QuantumProgram
+    from qiskit_ibm_runtime.fake_provider.executor.run_quantum_program import run_quantum_program
+    from qiskit_ibm_runtime.options_models.simulator import SimulatorOptions
+
+    numbers = np.random.default_rng(seed)
+    for item in program.items:
+        if hasattr(item, "samplex"):
+            item.samplex.finalize()
+        options = SimulatorOptions(seed_simulator=int(numbers.integers(2**31)), angle_decimals=15)
+        alone = QuantumProgram(program.shots, [item], program.noise_maps)
+        yield from run_quantum_program(simulator, alone, options)

@@ -207,7 +207,7 @@ class Connection:
             return job_id, _digest(service.active_instance())
         except Exception as error:
             is_ours = isinstance(
-                error, QShiftError | IBMInputValueError | QiskitBackendNotFoundError
+                error, QShiftError | IBMInputValueError | QiskitBackendNotFoundError | Warning
             )
             if not asked or is_ours or diagnose(error) is not None:
                 raise

@@ -136,13 +136,13 @@ def understood(action: Callable[[], _T]) -> _T:
 
     Raises:
         UnreadableError: If reading the answer fails with an error that is not the service's: then
-            the answer did not come from it.
+            the answer did not come from it. A warning that the user has made an error is none.
     """
     try:
         return action()
     except Exception as error:
         if (
-            isinstance(error, QShiftError | MissingError | MemoryError)
+            isinstance(error, QShiftError | MissingError | MemoryError | Warning)
             or diagnose(error) is not None
         ):
             raise

@@ -115,7 +115,7 @@ def submit(
     mitigation = own(options) or NONE
     made = quantum_program.program(pubs, executor.backend().target, mitigation, seed)
     program = QuantumProgram(made.shots, passthrough_data={"seed": seed, **made.recipe})
-    for item in made.items:
+    for item in map(quantum_program.with_parameter, made.items):
         program.append_circuit_item(item.circuit, item.arguments)
     return executor.run(program)
 

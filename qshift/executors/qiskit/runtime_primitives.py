@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ from qshift.executors.qiskit.pub_results import LEARNER, Unpacked, require_resul
 
 OPTIONS = {"estimator": EstimatorOptions, "sampler": SamplerOptions}
 LEARNS_BY_ITSELF = True  # an Estimator, in each job, if it is not told the noise
+_WARNED = "The RuntimeOptions class is deprecated"
 MOST_LEARNT = 1  # circuits in a job of the learner, of which several could not be told apart
 
 
@@ -46,6 +48,10 @@ def submit(
 ) -> Any:
     """Submits a job and returns it, without waiting.
 
+    The client warns of a class that its primitives use, whatever they are called with. Its warning
+    is left out, as it would stop a program whose warnings are errors. The filter stays: one that is
+    taken away again (`warnings.catch_warnings`) would change those of other threads meanwhile.
+
     Args:
         primitive: The primitive of the PUBs, as `qshift.executors.qiskit.batch.Parcel` names it.
         mode: A backend, session or batch.
@@ -53,6 +59,7 @@ def submit(
         options: The Estimator's options; a Sampler gets those of them that it has.
         seed: The seed of a simulator's samples, positive; None for fresh ones.
     """
+    warnings.filterwarnings("ignore", _WARNED, DeprecationWarning, r"qiskit_ibm_runtime\.")
     if primitive == LEARNER:
         asked = {**options.get("resilience", {}).get("layer_noise_learning", {}), **options}
         if strategy := options.get("twirling", {}).get("strategy"):

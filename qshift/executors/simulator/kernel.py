@@ -31,6 +31,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from qshift.executors.simulator.numba_internals import compiled
+
 WIDTH = 4  # numbers in a vector
 _BYTES = 8 * WIDTH
 _NUMBERS = ir.VectorType(ir.DoubleType(), WIDTH)
@@ -198,7 +200,7 @@ def _compiled(signature: str) -> Callable[[Callable], Callable]:
 def _compile(function: Callable, signature: str) -> Callable:
     settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(signature, cache=True, **settings)(function)
+        return compiled(function, signature, **settings)
     except (OSError, RuntimeError):  # there is no place for a cache, or no room
         return numba.njit(signature, **settings)(function)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -236,8 +238,9 @@ class SimulatorExecutor(Executor):
             return self._simulations[circuit]
 
     def _prepared(self, circuit: Circuit) -> Simulation:
-        # Late: it imports Numba, which takes a moment, and only circuits need it.
-        from qshift.executors.simulator.simulation import Simulation
+        with _without_collections():
+            # Late: it imports Numba, which takes a moment, and only circuits need it.
+            from qshift.executors.simulator.simulation import Simulation
 
         wires = circuit.wires
         if len(wires) > _MOST_WIRES:
@@ -343,6 +346,19 @@ class SimulatorExecutor(Executor):
                         errors[:, *places] += of_errors(basis, drawn, shots)
                 copies += [found, errors.reshape(len(points), -1)]
         return np.concatenate(copies, axis=1)
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Within it Python collects no garbage. The many objects that an import makes would have it
+    look through all of TensorFlow's, which takes longer than the import."""
+    were_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if were_on:
+            gc.enable()
 
 
 def _size(found: tuple[tuple[np.ndarray, Sequence[int]], np.ndarray]) -> int:

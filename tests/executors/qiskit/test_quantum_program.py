@@ -157,6 +157,27 @@ def test_mitigated_outcomes_that_do_not_fit_have_no_results():
         assert sizes(other) == [0]
 
 
+def test_several_rows_have_a_parameter():
+    """Which changes no outcome."""
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.ry(0.4, 1)
+    chances = Statevector(circuit).probabilities()
+    circuit.measure_all()
+    single = quantum_program.Item(circuit, np.empty((1, 1, 0)))
+    assert quantum_program.with_parameter(single) is single
+    for shape in ((3, 1), (1, 4)):
+        item = quantum_program.Item(circuit, np.empty((*shape, 0)))
+        turned, arguments = quantum_program.with_parameter(item)
+        assert turned.num_parameters == 1 and arguments.shape == (*shape, 1)
+        bound = turned.assign_parameters(arguments[0, 0])
+        bound.remove_final_measurements()
+        np.testing.assert_allclose(Statevector(bound).probabilities(), chances, atol=1e-15)
+        again = quantum_program.Item(turned, arguments)
+        assert quantum_program.with_parameter(again) is again
+
+
 def test_seeded_programs_have_the_same_variants():
     backend = FakeManilaV2()
     pub = estimator_pub(backend, 64)

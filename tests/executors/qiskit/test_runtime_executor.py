@@ -21,10 +21,14 @@ runtime = pytest.importorskip(
 X = (0.3, 0.5)
 
 
-def circuit(x):
+def gates(x):
     qml.RX(x[0], wires=0)
     qml.RY(x[1], wires=1)
     qml.CNOT(wires=[0, 1])
+
+
+def circuit(x):
+    gates(x)
     return (
         qml.expval(qml.Z(0) @ qml.Z(1) + 0.5 * qml.X(0)),
         qml.var(qml.Y(0)),
@@ -33,11 +37,11 @@ def circuit(x):
     )
 
 
-def values(backend, **options):
+def values(backend, shots=20_000, **options):
     device = EstimatorDevice(backend=f"ibm:{backend}", ledger=False, **options)
     x = tf.Variable(X, dtype=tf.float64)
     with tf.GradientTape() as tape:
-        found = qshift.qnode(device, shots=20_000, seed=3)(circuit)(x)
+        found = qshift.qnode(device, shots=shots, seed=3)(circuit)(x)
         cost = found[0] + found[2][0]
     return found, tape.gradient(cost, x)
 
@@ -52,8 +56,8 @@ def test_what_is_together():
     assert together == [(100, 100)] * 3 + [(100_001, 100_001)]
     assert runtime.kinds(pubs, {"resilience_level": 0, "twirling": {}}) == together
     mitigated = runtime.kinds(pubs, {"resilience_level": 1})
-    # Two variants of 50, six of 50, and 300 and 100,001 outcomes that are not twirled.
-    assert mitigated == [(50, 50)] * 3 + [(100_001, 100_001)]
+    # Four variants of 25, ten of 30, and 300 and 100,001 outcomes that are not twirled.
+    assert mitigated == [(5, 5)] * 3 + [(100_001, 100_001)]
     extrapolated = runtime.kinds(pubs, {"resilience_level": 2})
     assert extrapolated[0] == (("estimator", 100), 0)
     assert extrapolated[2] == (("estimator", 300), 0) and extrapolated[1] == (300, 300)
@@ -143,9 +147,47 @@ def test_jobs_of_earlier_clients_are_read(loopback):
     np.testing.assert_array_equal(result.data.evs, [1.0])
 
 
-def test_nothing_is_deprecated(loopback):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)
-        values("ibm_ideal")
-        values("ibm_ideal", resilience_level=1, max_time=60)
-        values("ibm_ideal", resilience_level=2)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"resilience_level": 1},
+        {"twirling": {"enable_gates": True, "num_randomizations": 4}},
+        {"resilience_level": 1, "twirling": {"shots_per_randomization": 7}},
+    ],
+    ids=["plain", "readout", "twirling", "many variants"],
+)
+@pytest.mark.parametrize("shots", [200, 3000])
+def test_values_and_derivatives_are_as_precise_as_they_say(loopback, shots, options):
+    """With few shots, the circuit that calibrates the readout is repeated, and has no angles."""
+
+    def word(x):
+        gates(x)
+        return qml.expval(qml.Z(0) @ qml.Z(1) + 0.5 * qml.X(0) + 0.7)
+
+    device = EstimatorDevice(backend="ibm:ibm_ideal", ledger=False, **options)
+    x = tf.constant(X, tf.float64)
+    found = qshift.derivatives(
+        qshift.qnode(device, shots=shots, seed=7)(word), x, order=2, errors=True
+    )
+    exact = qshift.derivatives(qshift.qnode(qshift.device("simulator"))(word), x, order=2)
+    for (value, error), truth in zip(found, exact, strict=True):
+        assert np.all(np.abs(value - truth) < 4.5 * np.asarray(error) + 1e-9)
+        assert np.max(error) < 1.5 / np.sqrt(shots)
+    mixed, _ = values("ibm_ideal", shots=shots, **options)
+    truths = qml.QNode(circuit, qml.device("default.qubit"))(np.array(X))
+    for value, truth in zip(mixed, truths, strict=True):
+        np.testing.assert_allclose(value, truth, atol=5 / np.sqrt(shots))
+
+
+def test_a_circuit_without_angles_with_several_numbers_of_shots(loopback):
+    def constant():
+        qml.RX(0.3, wires=0)
+        qml.CNOT(wires=[0, 1])
+        return qml.expval(qml.Z(0) @ qml.Z(1)), qml.probs(wires=[0, 1])
+
+    device = EstimatorDevice(backend="ibm:ibm_ideal", ledger=False)
+    for value, chances in qshift.qnode(device, shots=(100, 300, 700), seed=3)(constant)():
+        assert value == 1.0
+        np.testing.assert_allclose(chances, [np.cos(0.15) ** 2, 0, 0, np.sin(0.15) ** 2], atol=0.1)
+    assert len(loopback.jobs()) == 1

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,49 @@ def test_sessions_and_batches_are_opened_once(loopback, mode):
     sessions = {job["session_id"] for job in loopback.jobs()}
     assert len(sessions) == 1 and None not in sessions
     assert loopback.counts()["requests"]["POST /sessions"] == 1
+
+
+QUICK = {"num_randomizations": 2, "shots_per_randomization": 8, "layer_pair_depths": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"resilience_level": 1, "max_time": 60},
+        {"resilience_level": 2, "twirling": {"enable_gates": True}, "mode": "batch"},
+        {"mode": "session", "environment": {"log_level": "INFO"}},
+        {"resilience": {"pec_mitigation": True, "layer_noise_learning": QUICK}},
+    ],
+    ids=["plain", "readout", "extrapolation", "session", "pec"],
+)
+def test_a_program_whose_warnings_are_errors_runs(loopback, tmp_path, options):
+    def circuit(x):
+        return layered(x), qml.probs(wires=[1])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        device = EstimatorDevice(backend="ibm:ibm_manila", ledger=tmp_path / "ledger", **options)
+        qnode = qshift.qnode(device, shots=100)(circuit)
+        with tf.GradientTape() as tape:
+            tape.watch(THETA)
+            value = qnode(THETA)[0]
+        assert tape.gradient(value, THETA).shape == (4,)
+    assert loopback.counts()["jobs"] >= 2
+
+
+def test_a_warning_that_is_an_error_is_no_answer_of_something_in_between(loopback, monkeypatch):
+    """The client warns of some states of a backend before it sends a job."""
+
+    def warned(*_):
+        warnings.warn("The backend has a status of its own.", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(ServiceTarget, "_require_running", warned)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="of its own"):
+            qshift.qnode(ibm())(rotation)(0.3)
+    assert loopback.counts()["jobs"] == 0
 
 
 def test_a_dry_run_is_said_to_have_random_results(loopback):
