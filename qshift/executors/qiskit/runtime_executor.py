@@ -28,7 +28,7 @@ from qiskit_ibm_runtime.options_models.simulator import SimulatorOptions
 from qiskit_ibm_runtime.results.noise_learner_v3 import NoiseLearnerV3Results
 from qiskit_ibm_runtime.results.quantum_program import QuantumProgramResult
 
-from qshift.errors import JobError
+from qshift.errors import JobError, UnsupportedError
 from qshift.executors.qiskit import quantum_program
 from qshift.executors.qiskit.mitigation import NONE, Mitigation, elsewhere
 from qshift.executors.qiskit.option_tables import known
@@ -115,6 +115,7 @@ def submit(
         learner = NoiseLearnerV3(mode=mode, options=known(asked, NoiseLearnerV3Options()))
         return learner.run([layer for (layer,) in pubs])
     if _is_clients(primitive, options):
+        _require_layers(primitive, pubs, options)
         client, table = _CLIENTS[primitive]
         return client(mode=mode, options=known(options, table())).run(pubs)
     executor = Executor(mode=mode, options=known(options, ExecutorOptions()))
@@ -124,6 +125,19 @@ def submit(
     for item in map(quantum_program.with_parameter, made.items):
         program.append_circuit_item(item.circuit, item.arguments)
     return executor.run(program)
+
+
+def _require_layers(primitive: str, pubs: Sequence[tuple], options: Mapping[str, Any]) -> None:
+    """Raises UnsupportedError for circuits whose noise is to be cancelled where there is none that
+    is known: the client cannot compute their values, and says so when they have been paid for."""
+    if primitive == "estimator" and options.get("resilience", {}).get("pec_mitigation"):
+        for circuit, *_ in pubs:
+            if not any(len(step.qubits) == 2 for step in circuit.data):
+                raise UnsupportedError(
+                    "resilience.pec_mitigation: what is cancelled is the noise of gates on two "
+                    "qubits, and a circuit has none. Nothing of it was sent. Run it on a device "
+                    "without this option."
+                )
 
 
 def results(job: Any) -> Sequence[Any]:
@@ -184,6 +198,7 @@ def layers(
         For each layer, bytes that identify it in every process, the layer as the noise learner
         takes it, and its gates on two qubits as (name, qubits).
     """
+    _require_layers("estimator", pubs, options)
     estimator = Estimator(mode=mode, options=known(options, EstimatorOptions()))
     register = QuantumRegister(estimator.backend().num_qubits, "q")
     found = []

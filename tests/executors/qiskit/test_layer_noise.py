@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import qshift
 from qshift.cli.main import main
-from qshift.errors import JobError, LimitError, OptionError
+from qshift.errors import JobError, LimitError, OptionError, UnsupportedError
 from qshift.executors.qiskit import digests, estimator, qiskit_internals, waiting
 from qshift.executors.qiskit.device import EstimatorDevice
 from qshift.ledger.ledger import Ledger
@@ -91,6 +91,21 @@ def test_the_noise_that_is_amplified_is_that_of_the_gates(loopback, path):
     once, four_times = measured(1), measured(4)
     assert exact * (once / exact) ** 4 - 0.1 < four_times < once - 0.08
     assert learnt(loopback) == 1
+
+
+@pytest.mark.skipif(not NEWEST, reason="the service computes the values there")
+def test_what_has_no_noise_to_cancel_is_not_sent(loopback, path):
+    """The client takes the job, and cannot compute a value from what comes back."""
+
+    def single(x):
+        qml.RX(x, wires=0)
+        return qml.expval(qml.Z(0))
+
+    estimator._draws = digests.Draws()
+    device = EstimatorDevice(backend="ibm:ibm_manila", ledger=path, **PEC)
+    with pytest.raises(UnsupportedError, match="noise of gates on two qubits.*has none"):
+        qshift.qnode(device, shots=200)(single)(0.3)
+    assert programs(loopback) == []
 
 
 @pytest.mark.skipif(NEWEST, reason="the client takes it there, and sends no model")
