@@ -1,20 +1,23 @@
 """How much variance a number of shots leaves where less than all derivatives is wanted.
 
-Run ``python benchmarks/wanted.py``; it takes about five minutes. The cost is the number of shots
+Run ``python benchmarks/wanted.py``; it takes about ten minutes. The cost is the number of shots
 times the summed variance of what is wanted, which does not depend on the number. First, functions
 of the value, gradient and Hessian of products of functions of four parameters, for outcomes of the
 variances that they have:
 
 - entries, equal shots: the cost if all entries are evaluated with equal shots, and
 - entries: with shots of their own that are best for all entries, computed from the plans;
+- unit: the cost of the plan for this function, if all outcomes had variance one;
 - floor: the least that is possible with the coefficients of the plan for this function, which a
   Newton step is known to have only once it is known;
 - measured: what repetitions of ``qshift.derivatives(..., wanted=...)`` cost, with this number's
   error; and the part of it, in per cent, that averages over all repetitions leave.
 
 Then the gradient of a mean squared error over a batch of 32, by the weights of a circuit whose
-residuals are normal, or a few of which are large: the cost with equally many shots for all rows,
-and where shots follow the residuals, in eager mode, in a `tf.function` and in Keras.
+residuals are normal, or a few of which are large: the cost with equally many shots for all circuits
+of all rows, of which 80 are a hundred per cent; the floor, for shots that are best for these rows;
+and what is measured with equal shots, and where shots follow the residuals, in eager mode, in a
+`tf.function` and in Keras. The noise of residuals is part of all these numbers.
 """
 
 from __future__ import annotations
@@ -39,8 +42,9 @@ from qshift.rules.sampled_plans import planner
 P = 4
 INDICES = tuple(itertools.chain.from_iterable(multi_indices(range(P), k) for k in range(3)))
 POINT = np.array([0.4, -1.1, 0.7, 2.0])
-NEAR_ONE = np.full(P, 0.24)
+NEAR_ONE = np.full(P, 0.2427)  # where a Newton step's plan costs 74
 VECTOR = np.array([0.5, -1.0, 2.0, 0.1])
+_OF_NEWTON = 30  # times the shots of other rows
 
 
 class Derivatives(NamedTuple):
@@ -119,8 +123,9 @@ def deviations(case: Case, x: np.ndarray, exact: Callable, points: Any) -> np.nd
 
 
 def computed(case: Case, x: np.ndarray, exact: Callable, weights: np.ndarray) -> list[float]:
-    """Returns the costs of plans for all entries, with equal and with best shots, and the least
-    cost of a plan for sums of entries with weights float64[B, len(INDICES)]."""
+    """Returns the costs of plans for all entries, with equal and with best shots; and that of a
+    plan for sums of entries with weights float64[B, len(INDICES)], for outcomes of variance one,
+    and the least with this plan's coefficients."""
     costs = []
     for spread in ("equal", "own"):
         made = planner([Frequencies(case.spectrum)] * P, np.ones((1, P), bool), "shots", spread)
@@ -128,10 +133,10 @@ def computed(case: Case, x: np.ndarray, exact: Callable, weights: np.ndarray) ->
         rows, shots = weights @ step.coefficients.toarray(), step.node.shots
         sizes = (rows**2).sum(axis=0) * deviations(case, x, exact, step.node.points) ** 2
         costs.append(float(shots.sum() * (sizes / shots).sum()))
-    step = made.root.contracted(INDICES, weights[:, None, :])
+    step, allocation = made.root.contraction(INDICES, weights[:, None, :])
     roots = np.sqrt(step.coefficients.power(2).sum(axis=0))
     floor = (roots * deviations(case, x, exact, step.node.points)).sum() ** 2
-    return [*costs, float(floor)]
+    return [*costs, allocation.cost, float(floor)]
 
 
 def measured(
@@ -139,9 +144,11 @@ def measured(
 ) -> tuple[float, float, float]:
     """Returns the cost of repetitions, its standard error, and the part of it that is bias.
 
-    All repetitions are rows of one call, which runs as `qshift.derivatives` runs one.
+    All repetitions are rows of one call, which runs as `qshift.derivatives` runs one. A Newton step
+    takes so many shots that Hessians are never near to singular ones.
     """
-    shots = qshift.Shots(per_circuit=case.shots, pilot=0.15)
+    number = case.shots * (_OF_NEWTON if function is newton else 1)
+    shots = qshift.Shots(per_circuit=number, pilot=0.15)
     node = qshift.QNode(case.function, qshift.device("simulator"), shots=shots, seed=1)
     source = tf.Variable(x)
     with tf.GradientTape() as tape:
@@ -211,8 +218,21 @@ def in_keras(node: qshift.QNode, targets: np.ndarray) -> Callable[[], np.ndarray
     return step
 
 
+def of_rows(residuals: np.ndarray) -> tuple[float, float]:
+    """Returns the cost of the gradient with equal shots, and the least there is, to first order in
+    the noise of the residuals."""
+    node = qshift.QNode(layer, qshift.device("simulator"))
+    moved = [WEIGHTS + sign * np.pi / 2 * unit for unit in np.eye(P) for sign in (1, -1)]
+    values = np.array([node(INPUTS, w) for w in (WEIGHTS, *moved)])  # [1 + 2 P, ROWS]
+    slopes = (values[1::2] - values[2::2]) / 2
+    sizes = np.tile(residuals**2 / 4, (1 + 2 * P, 1))
+    sizes[0] = (slopes**2).sum(axis=0)
+    sizes *= (2 / ROWS) ** 2 * (1 - values**2)
+    return float(sizes.size * sizes.sum()), float(np.sqrt(sizes).sum() ** 2)
+
+
 def of_loss(targets: np.ndarray, way: str, repetitions: int) -> tuple[float, float]:
-    """Returns the cost of the gradient, in units of a shot for each row, and its error."""
+    """Returns the cost of the gradient, and its error."""
     shots: Any = 60
     if way == "equal rows":
         shots = qshift.Shots(per_circuit=shots, equal=True)
@@ -231,34 +251,41 @@ def of_loss(targets: np.ndarray, way: str, repetitions: int) -> tuple[float, flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repetitions", type=int, default=1500)
+    parser.add_argument("--only", choices=[*WANTED, "losses"], help="only these rows")
     given = parser.parse_args()
     print(
-        "| wanted | function | angles | entries, equal shots | entries | floor | measured | bias |"
+        "| wanted | function | angles | entries, equal shots | entries | unit | floor | measured "
+        "| bias |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     for case, (where, x) in itertools.product(
         CASES[:2], {"near a maximum": NEAR_ONE, "elsewhere": POINT}.items()
     ):
         exact = qshift.QNode(case.function, qshift.device("simulator"))
         right = entries(case, x, exact)
         for name, function in WANTED.items():
+            if given.only not in (None, name):
+                continue
             weights = function(Derivatives.of(right))[1][0]
-            equal, every, floor = computed(case, x, exact, weights)
+            equal, every, unit, floor = computed(case, x, exact, weights)
             cost, error, bias = measured(case, x, function, right, given.repetitions)
             print(
-                f"| {name} | {case.name} | {where} | {equal:,.4g} | {every:,.4g} | {floor:,.4g} "
-                f"| {cost:,.4g} ± {error:,.2g} | {100 * bias / cost:.2f} % |",
+                f"| {name} | {case.name} | {where} | {equal:,.4g} | {every:,.4g} | {unit:,.4g} "
+                f"| {floor:,.4g} | {cost:,.4g} ± {error:,.2g} | {100 * bias / cost:.2f} % |",
                 flush=True,
             )
-    print("\n| residuals | equal rows | eager | compiled | Keras |\n|---|---|---|---|---|")
-    for name, residuals in RESIDUALS.items():
+    print("\n| residuals | equal | floor | equal, measured | eager | compiled | Keras |")
+    print("|---|---|---|---|---|---|---|")
+    for name, residuals in RESIDUALS.items() if given.only in (None, "losses") else ():
         targets = qshift.QNode(layer, qshift.device("simulator"))(INPUTS, WEIGHTS) - residuals
+        equal, floor = of_rows(residuals)
+        unit = equal / 80
         costs = [
             of_loss(targets.numpy(), way, given.repetitions)
             for way in ("equal rows", "eager", "compiled", "Keras")
         ]
-        cells = " | ".join(f"{cost:.3g} ± {error:.2g}" for cost, error in costs)
-        print(f"| {name} | {cells} |", flush=True)
+        cells = " | ".join(f"{cost / unit:.3g} ± {error / unit:.2g}" for cost, error in costs)
+        print(f"| {name} | 80 | {floor / unit:.3g} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import tensorflow as tf
 from qshift.autodiff.direct import Reading
 from qshift.autodiff.node_errors import tell
 from qshift.autodiff.one_batch import READ_OP, Siblings, number_of_outputs, siblings
+from qshift.autodiff.thread_states import keep_thread_state
 from qshift.rules.planner import Index
 from qshift.tensorflow_internals import (
     PYTHON_OP,
@@ -170,6 +171,7 @@ class _InGraph:
         self.inputs: tuple[str, ...] = ()
 
     def __call__(self, ticket: Any, *inputs: Any) -> Any:
+        keep_thread_state()
         program, known = self.nodes[0].program, self._known
         outputs = number_of_outputs(self._graph())
         if known is None or known[0] != outputs:
