@@ -255,7 +255,11 @@ def _places(
         return None
     kept = set(map(id, moving.values()))
     parted = [
-        i for i, op in enumerate(given) if id(op) not in kept and any(map(is_tensor, op.data))
+        (i, k, x)
+        for i, op in enumerate(given)
+        if id(op) not in kept
+        for k, x in enumerate(op.data)
+        if is_tensor(x)
     ]
     if parted:
         found = _places_of_parts(compiled, moving, given, parted)
@@ -270,19 +274,27 @@ def _places(
 
 
 def _places_of_parts(
-    compiled: Compiled, moving: Mapping[int, Operator], given: Sequence[Operator], parted: list[int]
+    compiled: Compiled,
+    moving: Mapping[int, Operator],
+    given: Sequence[Operator],
+    parted: Sequence[tuple[int, int, Any]],
 ) -> list[tuple[int, Any]] | None:
     """Returns the places where some gates of a tape were taken into parts.
 
     Which part has which parameter is seen from the tensors, so these must differ, as in other tapes
     of the same signature they may. So must the gates.
+
+    Args:
+        compiled: The tape, taken apart.
+        moving: The gates with parameters by their positions.
+        given: The gates of the tape.
+        parted: The tensors in gates that were taken into parts, as (gate, parameter, tensor).
     """
     whole = {id(op): i for i, op in enumerate(given)}
-    of_parts = {id(x): (i, k) for i in parted for k, x in enumerate(given[i].data)}
-    count = sum(len(given[i].data) for i in parted)
-    if any(type(given[i]) is not qml.Rot for i in parted):
+    of_parts = {id(x): (i, k) for i, k, x in parted}
+    if any(type(given[i]) is not qml.Rot for i, _, _ in parted):
         return None
-    if len(whole) < len(given) or len(of_parts) < count:
+    if len(whole) < len(given) or len(of_parts) < len(parted):
         return None
     found = []
     for slot, x in zip(compiled.circuit.slots, compiled.parameters, strict=True):

@@ -147,19 +147,20 @@ def test_parts_of_rotations_are_found_again():
     numbers = [tf.constant(0.1 * k, tf.float64) for k in range(10)]
     compiler = Compiler(None, tf.is_tensor, adjoint=True)
 
-    def tape_of(a, b, c, d, e, f):
+    def tape_of(a, b, c, d, e, f, g):
         return tape(
-            qml.RX(a, 0), qml.Rot(b, c, d, 0), qml.CNOT([0, 1]), qml.Rot(0.3, e, f, 1), qml.RY(a, 1)
+            *(qml.RX(a, 0), qml.Rot(b, c, d, 0), qml.CNOT([0, 1]), qml.Rot(0.3, e, f, 1)),
+            *(qml.RY(a, 1), qml.Rot(0.3, 0.3, g, 0)),
         )
 
-    compiled = [compiler(tape_of(*numbers[k : k + 6])) for k in range(4)]
+    compiled = [compiler(tape_of(*numbers[k : k + 7])) for k in range(4)]
     assert len(compiler._known) == 1 and len({id(each.circuit) for each in compiled}) == 1
     assert [gate.name for gate in compiled[0].circuit.operations] == (
-        "RX RZ RY RZ CNOT RZ RY RZ RY".split()
+        "RX RZ RY RZ CNOT RZ RY RZ RY RZ RY RZ".split()
     )
     for k, each in enumerate(compiled):
-        a, *others = numbers[k : k + 6]
-        assert all(x is y for x, y in zip(each.parameters, [a, *others, a], strict=True))
+        a, *others, last = numbers[k : k + 7]
+        assert all(x is y for x, y in zip(each.parameters, [a, *others, a, last], strict=True))
 
 
 def test_parts_with_the_same_tensor_say_nothing_of_other_tapes():
