@@ -211,7 +211,7 @@ def repeated(node, wanted, repetitions, **options):
 def test_shots_go_where_the_outcome_is(name, shots, tracker):
     """For the same number of shots, errors are far smaller than from all derivatives, and those
     that are told are those of repetitions."""
-    node, wanted, repetitions = of(shots=shots), FUNCTIONS[name], 40
+    node, wanted, repetitions = of(shots=shots), FUNCTIONS[name], 100
     exact = wanted(*qshift.derivatives(node.update(shots=None), tf.constant(X), order=2)).numpy()
     tracker.reset()
     found = repeated(node, wanted, repetitions)
