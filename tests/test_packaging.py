@@ -200,7 +200,8 @@ class TestMakefile:
 
     def make(self, *arguments):
         # A make that runs this test hands its flags and variables down; these runs are their own.
-        handed_down = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL")
+        handed_down = {"MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL"}
+        handed_down |= {"CONSTRAINTS", "EXTRAS", "PYTEST_ARGS"}
         environment = {k: v for k, v in os.environ.items() if k not in handed_down}
         command = ["make", "-C", str(ROOT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, env=environment)

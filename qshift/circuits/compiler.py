@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -143,7 +143,7 @@ class Compiler:
             parameters = tuple([ops[i].data[k] for i, k in known.places])
             return Compiled(known.circuit, parameters, known.readout, key)
         compiled, moving = self._taken_apart(tape)
-        places = _places(compiled, moving, tape)
+        places = _places(compiled, moving, tape, self._is_tensor)
         if key is not None and places is not None:
             with self._lock:
                 self._known[key] = _Known(compiled.circuit, places, compiled.readout)
@@ -238,23 +238,72 @@ class Compiler:
 
 
 def _places(
-    compiled: Compiled, moving: Mapping[int, Operator], tape: QuantumScript
+    compiled: Compiled,
+    moving: Mapping[int, Operator],
+    tape: QuantumScript,
+    is_tensor: Callable[[Any], bool],
 ) -> list[tuple[int, Any]] | None:
     """Returns where in a tape the parameters of its circuit are, as (gate, parameter) each.
 
     Returns:
-        None if a gate with parameters is no longer the one in the tape, and where parameters are
-        data, arrays or without a rule, because these are checked in each call.
+        None if gates with parameters are no longer those in the tape, but for parts of `qml.Rot`,
+        which are the same at all angles; and where parameters are data, arrays or without a rule,
+        because these are checked in each call.
     """
-    given = dict(enumerate(tape.operations))
-    if any(given.get(position) is not gate for position, gate in moving.items()):
-        return None
-    slots = compiled.circuit.slots
+    given, slots = tape.operations, compiled.circuit.slots
     if any(slot.shape or slot.parameter is None or slot.spectrum is None for slot in slots):
         return None
-    places = [(slot.operation, slot.parameter) for slot in slots]
-    found = zip(places, compiled.parameters, strict=True)
-    return places if all(given[i].data[k] is x for (i, k), x in found) else None
+    kept = set(map(id, moving.values()))
+    parted = [
+        (i, k, x)
+        for i, op in enumerate(given)
+        if id(op) not in kept
+        for k, x in enumerate(op.data)
+        if is_tensor(x)
+    ]
+    if parted:
+        found = _places_of_parts(compiled, moving, given, parted)
+    else:
+        found = [(slot.operation, slot.parameter) for slot in slots]
+        if any(i >= len(given) or given[i] is not gate for i, gate in moving.items()):
+            return None
+    if found is None:
+        return None
+    each = zip(found, compiled.parameters, strict=True)
+    return found if all(given[i].data[k] is x for (i, k), x in each) else None
+
+
+def _places_of_parts(
+    compiled: Compiled,
+    moving: Mapping[int, Operator],
+    given: Sequence[Operator],
+    parted: Sequence[tuple[int, int, Any]],
+) -> list[tuple[int, Any]] | None:
+    """Returns the places where some gates of a tape were taken into parts.
+
+    Which part has which parameter is seen from the tensors, so these must differ, as in other tapes
+    of the same signature they may. So must the gates.
+
+    Args:
+        compiled: The tape, taken apart.
+        moving: The gates with parameters by their positions.
+        given: The gates of the tape.
+        parted: The tensors in gates that were taken into parts, as (gate, parameter, tensor).
+    """
+    whole = {id(op): i for i, op in enumerate(given)}
+    of_parts = {id(x): (i, k) for i, k, x in parted}
+    if any(type(given[i]) is not qml.Rot for i, _, _ in parted):
+        return None
+    if len(whole) < len(given) or len(of_parts) < len(parted):
+        return None
+    found = []
+    for slot, x in zip(compiled.circuit.slots, compiled.parameters, strict=True):
+        i = whole.get(id(moving[slot.operation]))
+        place = of_parts.get(id(x)) if i is None else (i, slot.parameter)
+        if place is None:
+            return None
+        found.append(place)
+    return found
 
 
 def _is_broadcast(op: Operator, parameter: int | None, leaf: Any) -> bool:

@@ -657,3 +657,21 @@ def test_few_calls_are_kept():
         qshift.derivatives(energy, np.append(X, np.ones(size)), order=1)
     cache = energy.preparation.affine
     assert 0 < cache.currsize <= cache.maxsize and len(cache) == 37
+
+
+@pytest.mark.parametrize("angle", [0.0, np.pi, 2 * np.pi, 1e-9, 0.7])
+def test_general_rotations_are_found_again_at_all_angles(angle, prepared):
+    def circuit(x):
+        qml.Rot(x[0], x[1], x[2], wires=0)
+        qml.CNOT(wires=[0, 1])
+        qml.Rot(x[2], 0.3, x[0], wires=1)
+        return qml.expval(qml.X(0) @ qml.Z(1))
+
+    energy, made = node(circuit, diff_method="best"), []
+    for at in (X, X + angle, X * 0 + angle):
+        found = qshift.derivatives(energy, at, order=2)
+        made.append(len(prepared))
+        fresh = node(circuit, diff_method="shift")  # of which nothing is known
+        assert_same(found, by_tapes(fresh, at, order=2))
+        prepared.clear()
+    assert made == [1, 0, 0]

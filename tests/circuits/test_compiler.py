@@ -142,6 +142,39 @@ def test_one_tensor_in_two_gates_is_not_the_rule():
     assert apart.parameters[1] is Y
 
 
+def test_parts_of_rotations_are_found_again():
+    """Rot becomes three gates, in an order that no angle changes; others come after it."""
+    numbers = [tf.constant(0.1 * k, tf.float64) for k in range(10)]
+    compiler = Compiler(None, tf.is_tensor, adjoint=True)
+
+    def tape_of(a, b, c, d, e, f, g):
+        return tape(
+            *(qml.RX(a, 0), qml.Rot(b, c, d, 0), qml.CNOT([0, 1]), qml.Rot(0.3, e, f, 1)),
+            *(qml.RY(a, 1), qml.Rot(0.3, 0.3, g, 0)),
+        )
+
+    compiled = [compiler(tape_of(*numbers[k : k + 7])) for k in range(4)]
+    assert len(compiler._known) == 1 and len({id(each.circuit) for each in compiled}) == 1
+    assert [gate.name for gate in compiled[0].circuit.operations] == (
+        "RX RZ RY RZ CNOT RZ RY RZ RY RZ RY RZ".split()
+    )
+    for k, each in enumerate(compiled):
+        a, *others, last = numbers[k : k + 7]
+        assert all(x is y for x, y in zip(each.parameters, [a, *others, a, last], strict=True))
+
+
+def test_parts_with_the_same_tensor_say_nothing_of_other_tapes():
+    compiler = Compiler(None, tf.is_tensor, adjoint=True)
+    same = compiler(tape(qml.Rot(X, X, Y, 0)))
+    assert not compiler._known
+    apart = compiler(tape(qml.Rot(X, Y, X, 0)))
+    assert [x is X for x in same.parameters] == [True, True, False]
+    assert [x is X for x in apart.parameters] == [True, False, True]
+    gate = qml.Rot(X, Y, tf.constant(0.7, tf.float64), 0)
+    compiler(tape(gate, gate))
+    assert not compiler._known
+
+
 @pytest.mark.parametrize(
     "gates",
     [

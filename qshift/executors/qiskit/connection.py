@@ -125,32 +125,22 @@ class Connection:
         service = self._service
         try:
             if name == "least-busy":
-                with_gates = {"filters": _is_fractional, "use_fractional_gates": True}
-                more: Any = with_gates if fractional else {}
-                found = service.least_busy(min_num_qubits=least_qubits, **more)
                 if not fractional:
-                    return found
-                name = found.name
+                    return service.least_busy(min_num_qubits=least_qubits)
+                name = self._least_busy_fractional(service, least_qubits)
             return service.backend(name, use_fractional_gates=fractional)
         except IBMInputValueError as error:
             reason = f"{name} has no fractional gates; leave it out, or choose another backend"
             raise OptionError("use_fractional_gates", reason) from error
         except QiskitBackendNotFoundError as error:
-            # Where no answer comes, the client remembers that there is no such backend.
-            devices = [each for client in clients_of(service) for each in client.list_backends()]
+            devices = _devices(service)
             fitting = [
                 each["name"]
                 for each in devices
-                if each["name"] == name
-                or (
-                    name == "least-busy"
-                    and each["status"]["name"] == "online"
-                    and each["qubits"] >= least_qubits
-                )
+                if each["name"] == name or name == "least-busy" and _fits(each, least_qubits)
             ]
             if fitting:
-                self.renew()
-                raise requests.ConnectionError(f"no description of {fitting[0]}") from None
+                raise self._undescribed(fitting[0]) from None
             names = sorted({each["name"] for each in devices})
             has = f"your account has {', '.join(names) or 'none'}"
             if name == "least-busy":
@@ -160,6 +150,34 @@ class Connection:
             raise OptionError("backend", reason) from error
         finally:
             _repeat_reads_only(service)
+
+    def _least_busy_fractional(self, service: QiskitRuntimeService, least_qubits: int) -> str:
+        """Returns the name of the backend with fractional gates that has the shortest queue.
+
+        The client has a function for that, which since 0.51 looks for the gates in descriptions
+        that are without them.
+        """
+        fitting = [each for each in _devices(service) if _fits(each, least_qubits)]
+        found = service.backends(min_num_qubits=least_qubits, use_fractional_gates=True)
+        described = {each.name: "rzz" in each.basis_gates for each in found}
+        able = [each for each in fitting if described.get(each["name"])]
+        if able:
+            return min(able, key=lambda each: each["queue_length"])["name"]
+        for each in fitting:
+            if each["name"] not in described:
+                raise self._undescribed(each["name"])
+        names = ", ".join(sorted({each["name"] for each in fitting})) or "none"
+        raise OptionError(
+            "use_fractional_gates",
+            f"of the backends of at least {least_qubits} qubits that are running ({names}), none "
+            "has fractional gates; leave it out, or choose another backend",
+        )
+
+    def _undescribed(self, name: str) -> requests.ConnectionError:
+        """Forgets the connection, and returns the error for a backend that the client does not
+        describe: where no answer came, it remembers that there is no such backend."""
+        self.renew()
+        return requests.ConnectionError(f"no description of {name}")
 
     def open(self, mode: str, backend: BackendV2, max_time: int | None) -> Session:
         """Opens a ``"session"`` or ``"batch"``; ``max_time`` is in seconds."""
@@ -281,8 +299,15 @@ def _digest(instance: str | None) -> str:
     return hashlib.blake2b(str(instance).encode(), digest_size=8).hexdigest()
 
 
-def _is_fractional(backend: Any) -> bool:
-    return "rzz" in backend.basis_gates
+def _devices(service: QiskitRuntimeService) -> list[dict[str, Any]]:
+    """Returns all backends of an account, as the service describes them."""
+    return [each for client in clients_of(service) for each in client.list_backends()]
+
+
+def _fits(device: Mapping[str, Any], least_qubits: int) -> bool:
+    """Whether a backend runs now, has so many qubits, and is not for dry runs."""
+    is_online = device["status"]["name"] == "online" and device.get("class") != "mock"
+    return is_online and device["qubits"] >= least_qubits
 
 
 def _repeat_reads_only(service: QiskitRuntimeService) -> None:

@@ -155,7 +155,8 @@ def check_options(options: Mapping[str, Any]) -> None:
 def client_of(service: QiskitRuntimeService) -> Any:
     """Returns the object that sends the service's requests now. qshift uses its methods
 
-    - ``list_backends()``: tables with the "name", "status" and "qubits" of an instance's devices;
+    - ``list_backends()``: tables with the "name", "status", "qubits" and "queue_length" of an
+      instance's devices, and the "class" ``"mock"`` of those for dry runs;
     - ``job_get(job_id, exclude_params=True)``: a table with a job's "id", "program" and "created",
       wherever its backend is;
     - ``jobs_get(limit=, skip=, job_tags=, descending=)``: a table with some "jobs", and the "count"

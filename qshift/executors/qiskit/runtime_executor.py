@@ -24,6 +24,7 @@ from qiskit_ibm_runtime.options_models.base import BaseOptionsModel
 from qiskit_ibm_runtime.options_models.estimator import EstimatorOptions
 from qiskit_ibm_runtime.options_models.resilience import ResilienceOptions
 from qiskit_ibm_runtime.options_models.sampler import SamplerOptions
+from qiskit_ibm_runtime.options_models.simulator import SimulatorOptions
 from qiskit_ibm_runtime.results.noise_learner_v3 import NoiseLearnerV3Results
 from qiskit_ibm_runtime.results.quantum_program import QuantumProgramResult
 
@@ -42,8 +43,13 @@ _Learning = create_model("_Learning", __base__=BaseOptionsModel, **_own)
 _Resilience = create_model(
     "_Resilience", __base__=ResilienceOptions, layer_noise_learning=(_Learning, _Learning())
 )
+# For fake backends; IBM's are no simulators.
+_Simulator = create_model("_Simulator", __base__=SimulatorOptions, noise_model=(Any, None))
 _Options = create_model(
-    "_Options", __base__=EstimatorOptions, resilience=(_Resilience, _Resilience())
+    "_Options",
+    __base__=EstimatorOptions,
+    resilience=(_Resilience, _Resilience()),
+    simulator=(_Simulator, _Simulator()),
 )
 OPTIONS = {"estimator": _Options, "sampler": SamplerOptions}
 LEARNS_BY_ITSELF = False  # an Estimator, in each job

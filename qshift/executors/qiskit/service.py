@@ -79,6 +79,9 @@ class ServiceTarget(Target):
                 QShiftWarning,
                 stacklevel=2,
             )
+        if options.get("simulator"):
+            reason = f"no effect on {name}, which is no simulator: leave it out"
+            raise OptionError("simulator", reason)
         if mode not in ("job", "batch", "session"):
             raise OptionError("mode", f'expected "job", "batch" or "session", got {mode!r}')
         if max_time is not None and (type(max_time) is not int or max_time < 1):

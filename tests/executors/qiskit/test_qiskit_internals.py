@@ -50,6 +50,7 @@ def test_devices_are_listed(service):
     devices = internals.client_of(service).list_backends()
     assert "ibm_ideal" in {each["name"] for each in devices}
     assert all(isinstance(each["qubits"], int) and each["status"]["name"] for each in devices)
+    assert {each["queue_length"] for each in devices} == {0}
 
 
 def test_jobs_are_found(service, job):

@@ -18,6 +18,7 @@ import tensorflow as tf
 from qiskit.primitives.containers.bindings_array import BindingsArray
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
+from qiskit_aer.noise import NoiseModel
 from qiskit_aer.primitives import EstimatorV2 as AerEstimator
 from qiskit_ibm_runtime.accounts import management
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
@@ -183,6 +184,12 @@ def test_options_reach_the_service(loopback):
     assert job["options"]["resilience_level"] == 2 and job["cost"] == 77
     assert job["options"]["options"]["twirling"]["enable_gates"] is True
     assert job["tags"][-1] == "mine" and len(job["tags"]) == 2
+
+
+def test_options_of_simulators_are_not_for_services():
+    with pytest.raises(OptionError, match="simulator: no effect on ibm:ibm_ideal") as caught:
+        ibm(simulator={"noise_model": NoiseModel()})
+    assert caught.value.option == "simulator"
 
 
 @pytest.mark.parametrize("mode", ["batch", "session"])
@@ -652,6 +659,15 @@ def test_fractional_gates_where_there_are_none(loopback):
     assert caught.value.option == "use_fractional_gates"
     target = ibm("least-busy", use_fractional_gates=True).target
     assert target.num_qubits == 5 and target.backend_name == "ibm_fractional"
+    loopback.ask("backends", {"ibm_fractional": "maintenance"})
+    with pytest.raises(OptionError, match="ibm_ideal, .*, none has fractional gates; leave it out"):
+        assert ibm("least-busy", use_fractional_gates=True).target.num_qubits
+
+
+def test_a_backend_whose_description_did_not_come_is_looked_up_again(loopback, quick):
+    loopback.faults({"kind": "500", "match": "ibm_fractional/configuration$", "times": 5})
+    target = ibm("least-busy", use_fractional_gates=True).target
+    assert target.num_qubits == 5 and target.backend_name == "ibm_fractional" and quick
 
 
 @pytest.mark.parametrize(
@@ -683,7 +699,7 @@ def test_copies_on_patches_of_a_service_are_one_job(loopback):
     device = ibm("ibm_manila", copies=2)
     with qshift.Tracker() as tracker:
         value, outcomes = qshift.qnode(device, shots=4001, seed=1)(turned)(0.8)
-    assert tracker.totals["jobs"] == 2 and tracker.totals["shots"] == 2 * 4002
+    assert tracker.totals["jobs"] == MIXED and tracker.totals["shots"] == 2 * 4002
     np.testing.assert_allclose([value, outcomes[0] - outcomes[1]], np.cos(0.8), atol=0.12)
 
 
