@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from qshift.api.affine import AffineCall, Found, of_result, started
 from qshift.api.by_arguments import ByArguments
+from qshift.autodiff.dataflow import are_affine
 from qshift.rules.cost import Sums
 
 _SCALES = (1.0, -1.0, 1e3, -1e-3)  # of the made-up derivatives that a function is tried at
@@ -70,7 +71,8 @@ class Outcome:
         if all(each is None for each in tf.nest.flatten(rows)):
             raise ValueError(
                 "wanted= returns what does not follow from the derivatives, as far as TensorFlow "
-                "can see. Compute it from the tensors that it is given, without .numpy()."
+                "can see. Compute it from the tensors that it is given, without .numpy(), and by "
+                "functions that have gradients: tf.floor and tf.stop_gradient have none."
             )
         by_arguments = [self._joined(k, [row[k] for row in rows]) for k in range(len(given))]
         found = self._by_arguments.backwards(by_arguments)  # [A, B, *shape]
@@ -81,7 +83,8 @@ class Outcome:
         """Returns the slopes and the entries at derivatives of zero, float64[B, M, A] and
         float64[B], of an affine function; None if it is not affine.
 
-        The function is tried at derivatives that are made up, large and small ones of both signs.
+        The function is tried at derivatives that are made up, large and small ones of both signs,
+        which finds its slopes; that these are the same everywhere follows from its ops.
 
         Raises:
             ValueError: If the function does not depend on the derivatives.
@@ -92,9 +95,7 @@ class Outcome:
             weights = self.slopes(made_up[0])
             tried = [_flat(self(scale * at)) for scale, at in zip(_SCALES, made_up, strict=True)]
         except tf.errors.InvalidArgumentError:  # there may be no Cholesky factors, for instance
-            traced = tf.function(self._called, autograph=False)
-            given = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._given(made_up[0]))
-            traced.get_concrete_function(given)  # shapes must fit
+            self._traced(made_up[0])  # shapes must fit
             return None
         if any(each.shape != tried[0].shape for each in tried):
             return None
@@ -107,7 +108,12 @@ class Outcome:
         errors = np.abs(found - ends - linear)
         if not weights.any() or not (errors <= self._near * sizes).all():
             return None
-        return weights, ends
+        try:
+            graph = self._traced(made_up[0])
+        except Exception:  # it reads numbers, or branches by them
+            return None
+        taken = [each for each in graph.inputs if each.dtype.is_floating]
+        return (weights, ends) if are_affine(graph.outputs, taken) else None
 
     def taken(self, weights: np.ndarray) -> Sums:
         """Returns the sums of derivatives with weights float64[B, M, A], without the derivatives
@@ -143,6 +149,13 @@ class Outcome:
                 if row[i] is not None:
                     part[b] = np.reshape(tf.convert_to_tensor(row[i]), part.shape[1:])
         return joined
+
+    def _traced(self, derivatives: np.ndarray) -> Any:
+        """Returns the graph of the function, whose first inputs are what it takes."""
+        function = getattr(self._function, "python_function", self._function)
+        traced = tf.function(lambda given: function(*given), autograph=False)
+        given = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._given(derivatives))
+        return traced.get_concrete_function(given).graph
 
     def _called(self, given: Sequence[Any]) -> Any:
         self._example = result = self._function(*given)
@@ -217,9 +230,12 @@ def require_floats(result: Any) -> None:
     for leaf in tf.nest.flatten(result):
         if not tf.is_tensor(leaf) or not leaf.dtype.is_floating:
             got = leaf.dtype.name if tf.is_tensor(leaf) else type(leaf).__name__
+            hint = "Return what TensorFlow computes from the tensors that it is given."
+            if tf.is_tensor(leaf) and leaf.dtype.is_complex:
+                hint = "Take real and imaginary parts of complex numbers."
             raise ValueError(
                 f"wanted= must return floating-point tensors, computed from the derivatives, and "
-                f"it returned {got}. Take real and imaginary parts of complex numbers."
+                f"it returned {got}. {hint}"
             )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from qshift.autodiff.op_kinds import is_linear
+from qshift.autodiff.op_kinds import REARRANGE, SHAPES, SOLVE, is_linear
 from qshift.tensorflow_internals import EagerTensor, is_trainable, is_watched
 
 
@@ -72,6 +72,26 @@ def nonlinear(tensors: Sequence[tf.Tensor], ends: Sequence) -> list[bool]:
 
     last = set(map(name_of, ends))
     return [bend == 2 for bend in _fold(tensors, last, combine)]
+
+
+def are_affine(tensors: Sequence[tf.Tensor], inputs: Sequence[tf.Tensor]) -> bool:
+    """Whether tensors of a graph are affine functions of others, the same ones everywhere: no op on
+    the way is known to be anything else, or is not known, and none has an effect besides."""
+    bends: dict[str, int] = {tensor.name: 1 for tensor in inputs}
+    for op in inputs[0].graph.get_operations() if inputs else ():
+        found = [bends.get(each.name, 0) for each in op.inputs]
+        if not any(found) or op.type in SHAPES:
+            continue
+        if op.op_def.is_stateful:
+            return False
+        moves = list(map(bool, found))
+        known = op.type in REARRANGE or is_linear(op.type, moves)
+        known = known or op.type in SOLVE and not moves[0]
+        # Whole numbers, and comparisons, jump.
+        smooth = all(each.dtype.is_floating or each.dtype.is_complex for each in op.outputs)
+        bend = max(found) if known and smooth else 2
+        bends |= {each.name: bend for each in op.outputs}
+    return all(bends.get(tensor.name, 0) < 2 for tensor in tensors)
 
 
 def _fold(tensors: Sequence[tf.Tensor], last: set[Any], combine: Callable) -> list:

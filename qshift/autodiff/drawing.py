@@ -6,6 +6,8 @@ the values; a second batch spreads the others accordingly. The value of a point 
 both, weighted by the shots that the plan has for them. The plan knows none of the samples, so the
 average is unbiased, which that of all samples alike is not: a point whose first samples seem to
 vary little gets few more. Where an error is wanted, the second batch is as large as that takes.
+Where the first batch says what matters, some shots stay where it seems not to, as a function of the
+values may bend or jump: their errors are up to twice those of all alike, not more.
 
 Where there are fewer shots than points need, the points are chosen at random, with the chances that
 the plan's shots are for them. Of what is drawn at a point, the difference from the value's constant
@@ -22,10 +24,11 @@ from dataclasses import replace
 import numpy as np
 
 from qshift.executors.seeding import fractions
-from qshift.rules.allocation import whole
+from qshift.rules.allocation import at_least, whole
 from qshift.rules.rounding import rounded, sizes
 from qshift.rules.shots import LEAST_PILOT, PILOT, Shots
 
+_KEPT = 0.25  # of a point's further shots, whatever a first batch has found
 LEAST_LEFT = 0.1  # of the variance that is wanted, for new samples
 
 
@@ -184,9 +187,11 @@ class Drawing:
             first = np.minimum(first, planned)
         planned, first = np.maximum(planned, first), first.astype(np.int64)
         values, variances = self._drawn(parameters, first, function)
+        part = first / planned  # not by the shots of the second batch, which depend on these values
+        floor = np.zeros_like(part)
         if callable(importance):
             importance = importance(values)
-        part = first / planned  # not by the shots of the second batch, which depend on these values
+            floor = (planned - first) * _KEPT  # it holds near these values
         of_each = self.of_each(variances)
         wanted = np.einsum("mkn,knm->kn", importance, of_each * first[:, :, None])
         wanted = (1 - part) * np.sqrt(np.where(np.isfinite(wanted), wanted, 0.0))
@@ -198,6 +203,7 @@ class Drawing:
             in_all = np.ceil(wanted.sum(axis=0) ** 2 / np.where(np.isfinite(rest), rest, 1.0))
         wanted = np.where(wanted.any(axis=0), wanted, planned - first)
         wanted *= in_all / np.maximum(wanted.sum(axis=0), 1e-300)
+        wanted = at_least(wanted, floor) if allowed is None else np.maximum(wanted, floor)
         later = (*batch[:-1], batch[-1] + 1)
         offsets = self._offsets(later, wanted.shape[1])
         second = rounded(wanted, offsets, np.where(part < 1, least, 0), self._kind)

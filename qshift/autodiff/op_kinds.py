@@ -14,6 +14,16 @@ FUNCTIONS = frozenset("Acos Asin Atan Cos Exp Log Sigmoid Sin Sqrt Square Tan Ta
 LINEAR = PICKS | frozenset(
     "AddN AddV2 ConcatV2 Imag Mean Neg Pack Real Slice Sub Sum Tile Transpose".split()
 )
+# Ops that rearrange or add up entries of floating-point inputs, where other inputs say how.
+REARRANGE = frozenset(
+    "BroadcastTo Complex Conj Cumsum DynamicStitch EnsureShape Fill GatherNd IdentityN "
+    "MatrixBandPart MatrixDiagPartV3 MatrixDiagV3 MatrixSetDiagV3 Pad PadV2 ReverseV2 Roll "
+    "ScatterNd SegmentSum SelectV2 Split SplitV TensorScatterAdd TensorScatterSub "
+    "TensorScatterUpdate UnsortedSegmentSum".split()
+)
+SOLVE = frozenset("MatrixSolve MatrixTriangularSolve".split())  # for their second input
+# Ops whose results do not depend on the numbers of their input.
+SHAPES = frozenset("OnesLike Rank Shape ShapeN Size ZerosLike".split())
 # Ops that are linear in each of their inputs.
 BILINEAR = frozenset("BatchMatMulV2 Einsum MatMul Mul".split())
 SMOOTH = LINEAR | FUNCTIONS | BILINEAR | {"RealDiv"}

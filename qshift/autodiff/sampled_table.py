@@ -194,8 +194,10 @@ class SampledTable(Table):
         if self._later and len(self._values) and lower == ((),):
             value, both, others, before = self._later
             rest, after = shots.number * both - self._sampled[0, :, 0], before + new
-            # In whole numbers, so that the shots of all parts of a gradient add up.
-            marks = [np.floor(np.round(rest * n / others, 6)) for n in (before, after)]
+            marks = [np.round(rest * n / others, 6) for n in (before, after)]
+            if not shots.are_too_few(shots.number * both, others + 1):
+                # In whole numbers, so that the shots of all parts of a gradient add up.
+                marks = list(map(np.floor, marks))
             budget, self._later = marks[1] - marks[0], (value, both, others, after)
         in_all = budget[(roots.reshape(new, rows) > 0).any(axis=0)].sum()
         wanted = roots[used] * (in_all / max(roots.sum(), 1e-300))

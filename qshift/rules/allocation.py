@@ -172,6 +172,15 @@ def whole(wanted: np.ndarray, offsets: np.ndarray, least: np.ndarray | int = LEA
     Returns:
         int64[K, N].
     """
+    upto = np.cumsum(at_least(wanted, least), axis=0)
+    # Each number has its share between two marks, and the marks are rounded, not the numbers.
+    marks = np.floor(np.round(upto, 6) + offsets)
+    return np.asarray(np.diff(marks, axis=0, prepend=0.0), dtype=np.int64)
+
+
+def at_least(wanted: np.ndarray, least: np.ndarray | float) -> np.ndarray:
+    """Raises numbers of shots float64[K, N] to the least of each. The others of a column make up
+    for it, as far as they can."""
     least = np.broadcast_to(least, wanted.shape)
     total, few = wanted.sum(axis=0), wanted < least
     while True:
@@ -180,12 +189,8 @@ def whole(wanted: np.ndarray, offsets: np.ndarray, least: np.ndarray | int = LEA
         scaled = others * (rest / np.maximum(others.sum(axis=0), 1e-300))
         more = ~few & (scaled < least)
         if not more.any():
-            break
+            return np.where(few, least, scaled)
         few |= more
-    upto = np.cumsum(np.where(few, least, scaled), axis=0)
-    # Each number has its share between two marks, and the marks are rounded, not the numbers.
-    marks = np.floor(np.round(upto, 6) + offsets)
-    return np.asarray(np.diff(marks, axis=0, prepend=0.0), dtype=np.int64)
 
 
 def filled(held: np.ndarray, roots: np.ndarray, budget: float, closed: np.ndarray) -> np.ndarray:

@@ -154,6 +154,29 @@ def test_functions_that_are_no_qnodes():
         (lambda f, g: g + 1e-7 * g**2, False),
         (lambda f, g: tf.linalg.cholesky(f * tf.eye(2, dtype=tf.float64)), False),
         (lambda f, g: tf.boolean_mask(g, g > 0), False),
+        # Those that are affine at most numbers, or nearly everywhere.
+        (lambda f, g: tf.abs(f + 0.3), False),
+        (lambda f, g: tf.nn.leaky_relu(f + 50.0), False),
+        (lambda f, g: tf.maximum(f, -50.0), False),
+        (lambda f, g: tf.where(f < -50.0, g[0], f), False),
+        (lambda f, g: f if f > -50.0 else 0.0 * f, False),
+        (lambda f, g: tf.gather(g, tf.cast(f > 50.0, tf.int32)), False),
+        (lambda f, g: tf.gather(g, tf.cast(f / 1e6, tf.int32)), False),
+        (lambda f, g: f + tf.cast(tf.cast(f / 1e6, tf.int64), tf.float64), False),
+        (lambda f, g: tf.clip_by_value(g, -1e6, 1e6), False),
+        (lambda f, g: tf.cond(f > -50.0, lambda: f, lambda: -f), False),
+        (lambda f, g: f if f.numpy() > -50.0 else -f, False),
+        (lambda f, g: tf.py_function(lambda at: at if at > -50 else -at, [f], f.dtype), False),
+        (lambda f, g: tf.reduce_max(tf.stack([f, f - 1.0])), False),
+        (lambda f, g: tf.sort(tf.stack([f, f - 1.0])), False),
+        (lambda f, g: tf.function(lambda at: tf.maximum(at, -50.0))(f), False),
+        # Those of many ops.
+        (tf.function(lambda f, g: 2.0 * f + g[1]), True),
+        (lambda f, g: tf.linalg.trace(tf.linalg.diag(g) * [[1.0, 2.0], [3.0, 4.0]]), True),
+        (lambda f, g: tf.linalg.solve(tf.eye(2, dtype=g.dtype) * 2.0, g[:, None]), True),
+        (lambda f, g: tf.where([True, False], g, f) + tf.cast(tf.shape(g), g.dtype), True),
+        (lambda f, g: tf.tensordot(tf.reverse(g, [0]), VECTOR[:2], 1) + tf.zeros_like(f), True),
+        (lambda f, g: tf.gather_nd(tf.pad(g, [[1, 1]]), [[2], [0]]) / 3.0, True),
     ],
 )
 def test_whether_a_function_is_affine(function, is_affine):
@@ -188,7 +211,7 @@ def repeated(node, wanted, repetitions, **options):
 def test_shots_go_where_the_outcome_is(name, shots, tracker):
     """For the same number of shots, errors are far smaller than from all derivatives, and those
     that are told are those of repetitions."""
-    node, wanted, repetitions = of(shots=shots), FUNCTIONS[name], 40
+    node, wanted, repetitions = of(shots=shots), FUNCTIONS[name], 100
     exact = wanted(*qshift.derivatives(node.update(shots=None), tf.constant(X), order=2)).numpy()
     tracker.reset()
     found = repeated(node, wanted, repetitions)
@@ -210,6 +233,28 @@ def test_shots_go_where_the_outcome_is(name, shots, tracker):
         ]
     )
     np.testing.assert_allclose(np.sqrt((told**2).mean(axis=0)), found.std(axis=0), rtol=0.35)
+
+
+@pytest.mark.parametrize("shots", [1000, qshift.Shots(error=0.02)])
+def test_what_a_first_share_finds_unimportant_stays_known(shots):
+    """Where the function bends or jumps, this decides what it returns."""
+
+    def steepest(value, gradient):
+        return tf.gather(gradient, tf.argmax(tf.abs(gradient)))
+
+    def two_angles(x):
+        qml.RX(x[0], wires=0)
+        qml.RY(x[1], wires=1)
+        qml.CNOT(wires=[0, 1])
+        return qml.expval(qml.Z(1))
+
+    x, node, repetitions = tf.constant(X[[0, 3]] + [0, 0.6]), of(two_angles, shots=shots), 40
+    exact = steepest(*qshift.derivatives(of(two_angles), x)).numpy()
+    found = [qshift.derivatives(node, x, wanted=steepest, errors=True) for _ in range(repetitions)]
+    errors = np.array([each.value for each in found]) - exact
+    told = np.sqrt(np.mean([each.error**2 for each in found]))
+    assert abs(errors.mean()) < 4 * told / np.sqrt(repetitions)
+    assert 0.6 * told < errors.std() < 1.5 * told
 
 
 def test_the_error_of_an_outcome():
@@ -264,7 +309,9 @@ def test_aer(tracker):
     [
         (lambda f, g: g.numpy(), "must return floating-point tensors.*it returned ndarray"),
         (lambda f, g: tf.argmax(g), "it returned int64"),
-        (lambda f, g: tf.cast(g, tf.complex128), "it returned complex128"),
+        (lambda f, g: tf.cast(g, tf.complex128), "it returned complex128. Take real"),
+        (lambda f, g: None, "it returned NoneType. Return what TensorFlow computes"),
+        (lambda f, g: tf.floor(f), "tf.floor and tf.stop_gradient have none"),
         (lambda f, g: tf.constant(1.0), "does not follow from the derivatives"),
         (lambda f, g: tf.constant(g.numpy()), "does not follow from the derivatives"),
         ([(0,)], "takes a function of value, gradient"),
