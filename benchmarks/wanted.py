@@ -44,6 +44,7 @@ INDICES = tuple(itertools.chain.from_iterable(multi_indices(range(P), k) for k i
 POINT = np.array([0.4, -1.1, 0.7, 2.0])
 NEAR_ONE = np.full(P, 0.2427)  # where a Newton step's plan costs 74
 VECTOR = np.array([0.5, -1.0, 2.0, 0.1])
+_OF_LOSSES = 60  # shots of a circuit on the average
 _OF_NEWTON = 30  # times the shots of other rows
 
 
@@ -219,21 +220,23 @@ def in_keras(node: qshift.QNode, targets: np.ndarray) -> Callable[[], np.ndarray
 
 
 def of_rows(residuals: np.ndarray) -> tuple[float, float]:
-    """Returns the cost of the gradient with equal shots, and the least there is, to first order in
-    the noise of the residuals."""
+    """Returns the cost of the gradient with equal shots, and the least there is for many shots."""
     node = qshift.QNode(layer, qshift.device("simulator"))
     moved = [WEIGHTS + sign * np.pi / 2 * unit for unit in np.eye(P) for sign in (1, -1)]
     values = np.array([node(INPUTS, w) for w in (WEIGHTS, *moved)])  # [1 + 2 P, ROWS]
     slopes = (values[1::2] - values[2::2]) / 2
     sizes = np.tile(residuals**2 / 4, (1 + 2 * P, 1))
     sizes[0] = (slopes**2).sum(axis=0)
-    sizes *= (2 / ROWS) ** 2 * (1 - values**2)
-    return float(sizes.size * sizes.sum()), float(np.sqrt(sizes).sum() ** 2)
+    variances = (2 / ROWS) ** 2 * (1 - values**2)
+    sizes *= variances
+    # Of a product of two factors with errors of their own, those of residuals and of slopes.
+    both = ((1 - values[0] ** 2) * variances[1:] / 4).sum() / _OF_LOSSES
+    return float(sizes.size * (sizes.sum() + both)), float(np.sqrt(sizes).sum() ** 2)
 
 
 def of_loss(targets: np.ndarray, way: str, repetitions: int) -> tuple[float, float]:
     """Returns the cost of the gradient, and its error."""
-    shots: Any = 60
+    shots: Any = _OF_LOSSES
     if way == "equal rows":
         shots = qshift.Shots(per_circuit=shots, equal=True)
     node = qshift.QNode(layer, qshift.device("simulator"), shots=shots)

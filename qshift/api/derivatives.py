@@ -210,7 +210,7 @@ def planned(
     sources = [inputs[i] for i in positions]
     with request(wanted=Wanted(0)):
         affine = AffineCall.of(fn, inputs, sources, order)
-    if affine is None:
+    if affine is None or fn.prefetch:  # what is prefetched is run, whatever is wanted
         return None
     if order:
         _require_connected(affine.jacobians, sources, positions)

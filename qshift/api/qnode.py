@@ -441,7 +441,8 @@ class QNode(BaseQNode):
             partials: Only these, by positions of arguments: ``[(), (0, 0), (0, 0, 1)]``.
             wanted: What is wanted of value, gradient, and so on, as in `qshift.derivatives`. The
                 cost of shots is that of what an affine function returns; what another one depends
-                on is known only after the first share of the shots.
+                on is known only after the first share of the shots. Of qnodes with several values,
+                this is what `derivatives` runs without ``errors=True``; with errors, it runs all.
             **kwargs: Keyword arguments of the quantum function.
 
         Returns:

@@ -285,6 +285,8 @@ def test_with_prefetched_derivatives(tracker):
     assert tracker.totals["batches"] == 1
     every = qshift.derivatives(of(shots=1000, seed=1), tf.constant(X), order=2)
     np.testing.assert_allclose(found, trace(*every), atol=0.5)
+    plan = node.plan(tf.constant(X), order=2, wanted=trace)
+    assert plan.circuits == tracker.totals["circuits"] / 2 == 37
 
 
 def test_aer(tracker):
