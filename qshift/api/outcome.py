@@ -57,23 +57,13 @@ class Outcome:
         return self._called(self._given(derivatives))
 
     def slopes(self, derivatives: np.ndarray) -> np.ndarray:
-        """Returns how its entries change with the derivatives, float64[B, M, A], to first order.
-
-        Raises:
-            ValueError: If it does not depend on them.
-        """
+        """Returns how its entries change with the derivatives, float64[B, M, A], to first order."""
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             given = self._given(derivatives)
             tape.watch(given)
             flat = _flat(self._called(given))
         leaves = [tf.nest.flatten(each) for each in given]
         rows = [tape.gradient(flat, leaves, row) for row in np.eye(int(flat.shape[0]))]
-        if all(each is None for each in tf.nest.flatten(rows)):
-            raise ValueError(
-                "wanted= returns what does not follow from the derivatives, as far as TensorFlow "
-                "can see. Compute it from the tensors that it is given, without .numpy(), and by "
-                "functions that have gradients: tf.floor and tf.stop_gradient have none."
-            )
         by_arguments = [self._joined(k, [row[k] for row in rows]) for k in range(len(given))]
         found = self._by_arguments.backwards(by_arguments)  # [A, B, *shape]
         axes = range(1, self._readout.ndim)
@@ -93,7 +83,16 @@ class Outcome:
         made_up[1] = made_up[0]
         try:
             weights = self.slopes(made_up[0])
-            tried = [_flat(self(scale * at)) for scale, at in zip(_SCALES, made_up, strict=True)]
+            scaled = [scale * at for scale, at in zip(_SCALES, made_up, strict=True)]
+            signs = (sign * at for sign in (1.0, -1.0) for at in scaled)
+            if not weights.any() and not any(map(self._follows, signs)):
+                raise ValueError(
+                    "wanted= returns what does not follow from the derivatives, as far as "
+                    "TensorFlow can see. Compute it from the tensors that it is given, without "
+                    ".numpy(), and by functions that have gradients: tf.floor and tf.stop_gradient "
+                    "have none."
+                )
+            tried = [_flat(self(at)) for at in scaled]
         except tf.errors.InvalidArgumentError:  # there may be no Cholesky factors, for instance
             self._traced(made_up[0])  # shapes must fit
             return None
@@ -106,13 +105,14 @@ class Outcome:
         sizes = np.abs(ends) + np.einsum("bma,kam->kb", np.abs(weights), np.abs(moved))
         sizes += 1e-2 * sizes[0]  # the entries at zero are as exact as these
         errors = np.abs(found - ends - linear)
-        if not weights.any() or not (errors <= self._near * sizes).all():
+        if not (errors <= self._near * sizes).all():
             return None
         try:
             graph = self._traced(made_up[0])
         except Exception:  # it reads numbers, or branches by them
             return None
-        taken = [each for each in graph.inputs if each.dtype.is_floating]
+        # What it takes comes first; further inputs are tensors of elsewhere.
+        taken = graph.inputs[: len(tf.nest.flatten(self._given(made_up[0])))]
         return (weights, ends) if are_affine(graph.outputs, taken) else None
 
     def taken(self, weights: np.ndarray) -> Sums:
@@ -149,6 +149,14 @@ class Outcome:
                 if row[i] is not None:
                     part[b] = np.reshape(tf.convert_to_tensor(row[i]), part.shape[1:])
         return joined
+
+    def _follows(self, derivatives: np.ndarray) -> bool:
+        """Whether TensorFlow sees that it depends on derivatives."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            given = self._given(derivatives)
+            tape.watch(given)
+            flat = _flat(self._called(given))
+        return any(each is not None for each in tape.gradient(flat, tf.nest.flatten(given)))
 
     def _traced(self, derivatives: np.ndarray) -> Any:
         """Returns the graph of the function, whose first inputs are what it takes."""
@@ -192,9 +200,15 @@ def run(call: AffineCall, order: int, function: Callable, laid: Callable) -> Fou
     def weigh(found: np.ndarray) -> np.ndarray:
         return np.stack([outcome.slopes(each.T) for each in found])
 
+    def weigh_first(found: np.ndarray) -> np.ndarray:
+        try:
+            return weigh(found)
+        except tf.errors.InvalidArgumentError:  # of few samples there may be no Cholesky factors
+            return np.zeros((len(found), 1, *found.shape[1:]))
+
     if program.steers:
         evaluation = started(call.call, errors=call.errors, pilot=True)
-        found = evaluation.steered(indices, weigh)
+        found = evaluation.steered(indices, weigh_first)
     else:
         evaluation = started(call.call, errors=call.errors)
         found = evaluation.partials(indices)

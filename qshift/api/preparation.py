@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import operator
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -39,7 +38,9 @@ from qshift.rules.shots import LEAST, PILOT, Shots
 from qshift.tensorflow_internals import could_record
 from qshift.tensors import constant, is_tensor
 
-_MOST_AFFINE, _NBYTES = 2**24, operator.attrgetter("nbytes")  # bytes that a cache holds, about
+# Bytes that the cache of affine calls holds, about. Each call counts for some, as it keeps a
+# circuit, of which there may be no more than `Compiler` keeps.
+_MOST_AFFINE, _LEAST_AFFINE = 2**24, 2**16
 
 
 class Prepared(NamedTuple):
@@ -132,7 +133,9 @@ class Preparation:
 
     def _forget(self) -> None:
         self.programs: LRUCache[tuple, Program] = LRUCache(256)
-        self.affine: LRUCache[Hashable, Any] = LRUCache(_MOST_AFFINE, getsizeof=_NBYTES)
+        self.affine: LRUCache[Hashable, Any] = LRUCache(
+            _MOST_AFFINE, getsizeof=lambda call: max(call.nbytes, _LEAST_AFFINE)
+        )
         self.lock = Lock()
 
     def with_shots(self, shots: Shots | None) -> Preparation:

@@ -80,7 +80,7 @@ def are_affine(tensors: Sequence[tf.Tensor], inputs: Sequence[tf.Tensor]) -> boo
     bends: dict[str, int] = {tensor.name: 1 for tensor in inputs}
     for op in inputs[0].graph.get_operations() if inputs else ():
         found = [bends.get(each.name, 0) for each in op.inputs]
-        if not any(found) or op.type in SHAPES:
+        if not any(found) or op.type in SHAPES and max(found) < 2:
             continue
         if op.op_def.is_stateful:
             return False

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import enum
 import functools
+import itertools
+import sys
 import types
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -100,17 +102,19 @@ def _made_of(op: Operator) -> list:
 
 
 def kept(op: Any) -> Hashable:
-    """Returns a fingerprint of the attributes of users' own operators in an object.
+    """Returns a fingerprint of the attributes of users' own operators in an object, and of what the
+    methods of their classes read elsewhere.
 
     Flattening gives the object's leaves and its structure, but not what a user's class keeps in
     other attributes. Tensors in them are left out.
     """
-    own, walk = [], _Walk(lambda _: None)
+    own, walk, numbers = [], _Walk(lambda _: None), _Walk(None)
 
     def look(part: Any) -> None:
         if isinstance(part, _OPERATORS):
             if is_custom(type(part)):  # type: ignore[arg-type]
                 own.append(walk.of(attributes(part)))
+                own.append(tuple([numbers.of(each) for each in _methods(type(part))]))
             for each in _made_of(part):
                 look(each)
 
@@ -144,6 +148,35 @@ def attributes(op: Any) -> dict[str, Any]:
     computed = {name for name in found if _is_computed_once(type(op), name)}
     return {name: found[name] for name in found if name not in REDUNDANT_ATTRIBUTES | computed}
 
+
+def _methods(kind: type) -> tuple[types.FunctionType, ...]:
+    """Returns the functions of a user's class and of the user's classes that it is made from."""
+    found = []
+    for each in kind.__mro__:
+        for value in vars(each).values() if is_custom(each) else ():
+            inner = getattr(
+                value, "__func__", getattr(value, "fget", getattr(value, "func", value))
+            )
+            if isinstance(inner, types.FunctionType):
+                found.append(inner)
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=1024)
+def _names(code: types.CodeType) -> tuple[str, ...]:
+    """Returns the global names, and the names of attributes, that code and code in it reads."""
+    inside = [_names(each) for each in code.co_consts if isinstance(each, types.CodeType)]
+    return tuple(sorted({*code.co_names, *itertools.chain.from_iterable(inside)}))
+
+
+def _is_library(name: str) -> bool:
+    """Whether a module is none that a user changes while a program runs."""
+    top = name.partition(".")[0]
+    return top in sys.stdlib_module_names or top in _PACKAGES
+
+
+_PACKAGES = _LIBRARIES | {"autograd", "autoray", "jax", "keras", "numpy", "qiskit", "scipy"}
+_PACKAGES |= {"tensorflow", "torch"}
 
 _DESCRIPTORS = (
     types.FunctionType,
@@ -240,7 +273,7 @@ class _Walk:
         if isinstance(value, types.FunctionType):
             cells = [self._of_cell(cell) for cell in value.__closure__ or ()]
             defaults = self.of(value.__defaults__), self.of(value.__kwdefaults__)
-            return value.__code__, id(value.__globals__), tuple(cells), defaults
+            return value.__code__, self._of_globals(value), tuple(cells), defaults
         if isinstance(value, types.MethodType):
             return self.of(value.__func__), self.of(value.__self__)
         if isinstance(value, functools.partial):
@@ -248,6 +281,17 @@ class _Walk:
         if _has_state(kind) and not kind.__module__.startswith(_OPAQUE):
             return self.of(attributes(value))
         return value if isinstance(value, Hashable) else _Same(value)
+
+    def _of_globals(self, function: types.FunctionType) -> Hashable:
+        """Returns what a user's function reads that is global, as it is now."""
+        around, names = function.__globals__, _names(function.__code__)
+        if _is_library(function.__module__ or ""):
+            return id(around)
+        read = [around[name] for name in names if name in around]
+        for module in [each for each in read if isinstance(each, types.ModuleType)]:
+            if not _is_library(module.__name__):
+                read += [getattr(module, name) for name in names if hasattr(module, name)]
+        return id(around), tuple([self.of(each) for each in read])
 
     def _own(self, value: Any) -> Any:
         """Returns the fingerprint of the attributes of a user's container, besides its entries."""

@@ -659,6 +659,21 @@ def test_few_calls_are_kept():
     assert 0 < cache.currsize <= cache.maxsize and len(cache) == 37
 
 
+def test_calls_keep_no_more_circuits_than_a_compiler():
+    data = 0.0
+
+    def circuit(x):
+        qml.RY(data, 0)
+        qml.RX(x[0], 0)
+        return qml.expval(qml.Z(0))
+
+    energy = node(circuit)
+    for k in range(270):
+        data = 0.01 * k
+        qshift.derivatives(energy, X[:1], order=1)
+    assert len(energy.preparation.affine) == 256
+
+
 @pytest.mark.parametrize("angle", [0.0, np.pi, 2 * np.pi, 1e-9, 0.7])
 def test_general_rotations_are_found_again_at_all_angles(angle, prepared):
     def circuit(x):

@@ -54,6 +54,8 @@ def nested(value, gradient, hessian):
     return {"a": value, "b": (gradient[1:], 3.0 + 2.0 * hessian[0, 1])}
 
 
+ELSEWHERE = tf.constant(VECTOR[:2])
+
 FUNCTIONS = {"trace": trace, "product": product, "damped": damped, "nested": nested}
 # Circuits of order 2 that exact results take: for the trace those at x and x + pi e_j.
 CIRCUITS = {"trace": 5, "product": 23, "damped": 27, "nested": 12}
@@ -170,7 +172,11 @@ def test_functions_that_are_no_qnodes():
         (lambda f, g: tf.reduce_max(tf.stack([f, f - 1.0])), False),
         (lambda f, g: tf.sort(tf.stack([f, f - 1.0])), False),
         (lambda f, g: tf.function(lambda at: tf.maximum(at, -50.0))(f), False),
-        # Those of many ops.
+        (lambda f, g: f + tf.cast(tf.shape(tf.boolean_mask(g, g > 50.0))[0], f.dtype), False),
+        (lambda f, g: f + tf.reduce_sum(tf.ones_like(tf.boolean_mask(g, g > 50.0))), False),
+        # Those of many ops, and with tensors of elsewhere.
+        (lambda f, g: tf.tensordot(ELSEWHERE, g, 1) + f, True),
+        (lambda f, g: g * ELSEWHERE**2, True),
         (tf.function(lambda f, g: 2.0 * f + g[1]), True),
         (lambda f, g: tf.linalg.trace(tf.linalg.diag(g) * [[1.0, 2.0], [3.0, 4.0]]), True),
         (lambda f, g: tf.linalg.solve(tf.eye(2, dtype=g.dtype) * 2.0, g[:, None]), True),
@@ -255,6 +261,20 @@ def test_what_a_first_share_finds_unimportant_stays_known(shots):
     told = np.sqrt(np.mean([each.error**2 for each in found]))
     assert abs(errors.mean()) < 4 * told / np.sqrt(repetitions)
     assert 0.6 * told < errors.std() < 1.5 * told
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        lambda f, g: tf.cond(f < 0.9, lambda: tf.zeros_like(g), lambda: g),
+        lambda f, g: tf.linalg.cholesky((f**2 + 1e-9) * tf.eye(2, dtype=f.dtype)) + g[0] * 0,
+    ],
+)
+def test_what_a_first_share_says_nothing_of_is_spread_evenly(wanted):
+    node = of(shots=100)
+    found = qshift.derivatives(node, tf.constant(X), wanted=wanted, errors=True)
+    assert found.value.shape == wanted(*qshift.derivatives(of(), tf.constant(X))).shape
+    assert np.isfinite(found.error).all()
 
 
 def test_the_error_of_an_outcome():

@@ -1,5 +1,7 @@
 """Gates that users wrote, of every kind: right, or an error that names the gate."""
 
+import types
+
 import numpy as np
 import pennylane as qml
 import pytest
@@ -698,3 +700,95 @@ def test_a_gate_that_does_not_say_its_dimensions_takes_batches(wrapped, compiled
     np.testing.assert_allclose(values, each, atol=1e-12)
     share = 0.5 if "Controlled" in str(wrapped(Unannounced(0.1, 0.2, wires=0))) else 1.0
     np.testing.assert_allclose(slopes, -share * np.sin(x), atol=1e-12)
+
+
+# --- gates that read what is elsewhere ---
+
+
+FACTOR, SETTINGS = 1.0, types.SimpleNamespace(factor=1.0)
+
+
+def by_factor():
+    """A function that methods call."""
+    return rx(FACTOR * SETTINGS.factor)
+
+
+def reading(kind):
+    """Returns a gate whose methods read a factor, and a function that sets it."""
+    factor = 1.0
+
+    def turned(angle=1.0):
+        return rx(factor * angle)
+
+    def of_closure(value):
+        nonlocal factor
+        factor = value
+
+    def of_object(value):
+        SETTINGS.factor = value
+
+    class Matrix(Gate):
+        num_params, ndim_params = 0, ()
+        compute_matrix = staticmethod(turned)
+
+    class Parts(Gate):
+        num_params, ndim_params = 0, ()
+
+        @staticmethod
+        def compute_decomposition(wires):
+            return [qml.RX(factor, wires)]
+
+    class Global(Gate):
+        num_params, ndim_params = 0, ()
+
+        @staticmethod
+        def compute_matrix():
+            return by_factor()
+
+    class State(qml.operation.StatePrepBase):
+        num_wires, num_params = 1, 0
+
+        def state_vector(self, wire_order=None):
+            return turned()[:, 0]
+
+    class Tensor(Gate):
+        compute_matrix = staticmethod(turned)
+
+        def generator(self):
+            return qml.Hamiltonian([-0.5 * factor], [qml.X(self.wires)])
+
+    change = of_object if kind == "global" else of_closure
+    gates = {"matrix": Matrix, "parts": Parts, "global": Global, "state": State, "tensor": Tensor}
+    return gates[kind], change
+
+
+@pytest.mark.parametrize("kind", ["matrix", "parts", "global", "state", "tensor"])
+def test_what_methods_read_elsewhere_may_change_between_calls(kind):
+    gate, change = reading(kind)
+
+    def circuit(x):
+        op = gate(x, wires=0) if kind == "tensor" else gate(wires=0)
+        if kind == "matrix":
+            qml.adjoint(gate(wires=1))
+            qml.CNOT([1, 0])
+        qml.RZ(0.7, 0)
+        qml.RX(x, 0)
+        return qml.expval(qml.Y(0)), op
+
+    def first(x):
+        return circuit(x)[0]
+
+    node = qshift.QNode(first, qshift.device("simulator"))
+    for factor in (1.0, 2.0, -1.0, 1.0, 2.0):
+        change(factor)
+        found = qshift.derivatives(node, tf.constant(ANGLE, tf.float64), order=1)
+        right = qml.QNode(first, qml.device("default.qubit"))
+        step = 1e-5
+        slope = (right(ANGLE + step) - right(ANGLE - step)) / (2 * step)
+        np.testing.assert_allclose(found[0], right(ANGLE), atol=1e-12)
+        np.testing.assert_allclose(found[1], slope, atol=1e-8)
+        with tf.GradientTape() as tape:
+            x = tf.Variable(ANGLE, dtype=tf.float64)
+            value = node(x)
+        np.testing.assert_allclose(value, right(ANGLE), atol=1e-12)
+        np.testing.assert_allclose(tape.gradient(value, x), slope, atol=1e-8)
