@@ -49,8 +49,24 @@ _alone = ThreadFlag()
 alone = _alone.set
 
 
+class Pace:
+    """How long a part of the latest batch took.
+
+    Attributes:
+        seconds: That time; zero before the first batch.
+    """
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+
 def spread(
-    parts: Sequence[Any], work: Callable[[Any], Any], thresholds: Thresholds = DEFAULT
+    parts: Sequence[Any],
+    work: Callable[[Any], Any],
+    thresholds: Thresholds = DEFAULT,
+    pace: Pace | None = None,
 ) -> Iterator[tuple[Any, Any]]:
     """Yields (part, work(part)) for all parts, in any order.
 
@@ -60,21 +76,29 @@ def spread(
         parts: The parts.
         work: Returns the result of one part.
         thresholds: When other threads are started, and how many.
+        pace: That of other batches with the same work, with which threads start before the first
+            part is done; it is set to that of this one.
     """
     pending, found = deque(parts), SimpleQueue[Any]()
+    pace = pace or Pace()
     threads: list[threading.Thread] = []
-    start, done = time.monotonic(), 0
+
+    def get_help() -> None:
+        left = len(pending) * pace.seconds
+        if not threads and left > thresholds.patience and not _alone.is_set:
+            most = (thresholds.threads or cores.available()) - 1
+            for _ in range(_helpers.take(len(pending), most)):
+                thread = threading.Thread(target=_help, args=(pending, work, found))
+                threads.append(thread)
+                thread.start()
+
     try:
+        start, done = time.monotonic(), 0
         while (part := _next(pending)) is not _NOTHING:
+            get_help()
             yield part, work(part)
             done += 1
-            left = len(pending) * (time.monotonic() - start) / done
-            if not threads and left > thresholds.patience and not _alone.is_set:
-                most = (thresholds.threads or cores.available()) - 1
-                for _ in range(_helpers.take(len(pending), most)):
-                    thread = threading.Thread(target=_help, args=(pending, work, found))
-                    threads.append(thread)
-                    thread.start()
+            pace.seconds = (time.monotonic() - start) / done
             while not found.empty():
                 yield _result(found)
         for thread in threads:

@@ -23,6 +23,7 @@ from qshift.executors.simulator.measurement_bases import (
     words_of,
 )
 from qshift.executors.simulator.outcomes import Observables, Outcomes
+from qshift.executors.simulator.parallel import Pace
 from qshift.executors.simulator.prefix_order import in_order, stops
 from qshift.executors.simulator.small_circuits import SmallCircuit
 from qshift.executors.simulator.state_steps import Steps, numbers_at_lines
@@ -85,6 +86,7 @@ class Simulation:
         differentiable: Whether `gradients` has the derivatives by all parameters.
         bases: The bases whose probabilities `probabilities` returns.
         alone: The part of a batch that is a single point.
+        paces: How long parts of batches took, by what was asked for.
         lanes: How many points of a long batch have one state together.
         grain: A long batch may be cut behind so many points, and behind multiples of it, with equal
             results.
@@ -96,6 +98,7 @@ class Simulation:
     def __init__(self, circuit: Circuit, latest: dict, thresholds: Thresholds = DEFAULT) -> None:
         self.alone = np.zeros(1, int), [0]
         self._latest, self._own, self._thresholds = latest, object(), thresholds
+        self.paces: dict[str, Pace] = {}
         self._wires, self._shape = len(circuit.wires), (circuit.num_values, circuit.num_parameters)
         frame, self._start = framed(circuit, thresholds)
         moving = [

@@ -19,7 +19,7 @@ from qshift.executors.executor import Call, Executor
 from qshift.executors.pennylane import PennyLaneExecutor
 from qshift.executors.seeding import generator
 from qshift.executors.simulator.measurement_bases import Basis, NotCoveredError, portions
-from qshift.executors.simulator.parallel import spread
+from qshift.executors.simulator.parallel import Pace, spread
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 from qshift.fallbacks import warn_slower
 from qshift.forks import Lock, descendant, in_children
@@ -269,7 +269,9 @@ class SimulatorExecutor(Executor):
         if len(parts) == 1 and not parts[0][1]:  # all of them at once, in their order
             return function(points, parts[0])
         found = np.empty((len(points), *shape))
-        results = spread(parts, lambda part: function(points, part), self._thresholds)
+        name = getattr(function, "func", function).__name__
+        pace = simulation.paces.setdefault(name, Pace())
+        results = spread(parts, lambda part: function(points, part), self._thresholds, pace)
         for (rows, _), values in track(results, len(points), _size, "circuits"):
             found[rows] = values
         return found
@@ -310,7 +312,8 @@ class SimulatorExecutor(Executor):
         points = np.ascontiguousarray(points)
         found = [np.empty((len(points), 2 ** len(basis.wires))) for basis in simulation.bases]
         work = lambda part: simulation.probabilities(points, part)  # noqa: E731
-        for (rows, _), results in spread(simulation.parts(points), work, self._thresholds):
+        pace = simulation.paces.setdefault("probabilities", Pace())
+        for (rows, _), results in spread(simulation.parts(points), work, self._thresholds, pace):
             for each, result in zip(found, results, strict=True):
                 each[rows] = result
         return found

@@ -42,6 +42,15 @@ def test_long_batches_are_shared():
     assert parallel._helpers._count == 0
 
 
+def test_threads_start_with_a_batch_whose_pace_is_known():
+    pace, thresholds = parallel.Pace(), Thresholds(patience=1e-3, threads=3)
+    for threads in (1, 2):  # of two parts, the second one waits for the pace of the first
+        found = list(spread(range(2), slow_square, thresholds, pace))
+        assert {x: y for x, (y, _) in found} == {0: 0, 1: 1}
+        assert len({thread for _, (_, thread) in found}) == threads
+        assert 0.002 <= pace.seconds < 1.0
+
+
 def test_batches_at_the_same_time_share_the_threads():
     """So that there are never more than cores."""
     working, most, lock = set(), [], threading.Lock()
