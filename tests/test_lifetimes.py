@@ -151,6 +151,7 @@ def forked(used):
     return dict(line.split(" | ", 1) for line in ran.stdout.splitlines() if " | " in line)
 
 
+@pytest.mark.one_in(2)
 @forking
 @pytest.mark.parametrize("used", [False, True])
 def test_processes_forked_after_tensorflow_was_used(used):

@@ -137,6 +137,7 @@ def measured(p, order, shots, repetitions=1500, device=None):
     return tracker.totals["shots"] / repetitions * variance.sum(), samples, truth_
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("p, order, gain", [(4, 1, 1.0), (4, 2, 1.05), (2, 2, 1.05)])
 def test_errors_are_smaller_than_those_of_equal_shots(p, order, gain):
     own, samples, exact = measured(p, order, 100)

@@ -44,6 +44,7 @@ _INTERNALS = {
     "qshift.circuits.pennylane_internals": None,
     "qshift.circuits.pennylane_changes_internals": None,
     "qshift.circuits.pennylane_math_internals": None,
+    "qshift.executors.simulator.numba_internals": None,
     "qshift.executors.qiskit.qiskit_internals": "qiskit",
     "qshift.executors.qiskit.aer_internals": "qiskit",
     "qshift.executors.workers.dask_internals": "dask",

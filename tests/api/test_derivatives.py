@@ -143,6 +143,7 @@ def curved(x):
     return words(tf.sin(x))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ["variance", "sine", "curved"])
 def test_errors_of_any_function(name):
     """The errors of all orders are the deviations of repeated calls."""

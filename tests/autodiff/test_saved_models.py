@@ -72,7 +72,7 @@ class Module(tf.Module):
         return lambda k, total: (k + 1, total + self.run(x)[0])
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("name", ["default.qubit", "lightning.qubit"])
 @pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("dtype", [tf.float64, tf.float32])

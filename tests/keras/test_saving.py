@@ -197,6 +197,7 @@ def in_a_fresh_process(program, directory):
     )
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("order", ["import keras, qshift", "import qshift; qshift.qnode"])
 def test_loading_with_qshift_alone_says_what_is_missing(built, order):
     directory, built_by = built

@@ -87,7 +87,7 @@ def values(runner, shots):
     return [runner(circuit, points_of(circuit), call) for _ in range(2)]
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_values_and_samples_are_equal_to_the_last_bit(name, workers):
     shared = executor(name, workers)
