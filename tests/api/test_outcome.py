@@ -254,7 +254,7 @@ def test_what_a_first_share_finds_unimportant_stays_known(shots):
         qml.CNOT(wires=[0, 1])
         return qml.expval(qml.Z(1))
 
-    x, node, repetitions = tf.constant(X[[0, 3]] + [0, 0.6]), of(two_angles, shots=shots), 40
+    x, node, repetitions = tf.constant(X[[0, 3]] + [0, 0.4]), of(two_angles, shots=shots), 40
     exact = steepest(*qshift.derivatives(of(two_angles), x)).numpy()
     found = [qshift.derivatives(node, x, wanted=steepest, errors=True) for _ in range(repetitions)]
     errors = np.array([each.value for each in found]) - exact
