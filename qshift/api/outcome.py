@@ -58,12 +58,8 @@ class Outcome:
 
     def slopes(self, derivatives: np.ndarray) -> np.ndarray:
         """Returns how its entries change with the derivatives, float64[B, M, A], to first order."""
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            given = self._given(derivatives)
-            tape.watch(given)
-            flat = _flat(self._called(given))
-        leaves = [tf.nest.flatten(each) for each in given]
-        rows = [tape.gradient(flat, leaves, row) for row in np.eye(int(flat.shape[0]))]
+        tape, given, flat = self._recorded(derivatives)
+        rows = [tape.gradient(flat, given, row) for row in np.eye(int(flat.shape[0]))]
         by_arguments = [self._joined(k, [row[k] for row in rows]) for k in range(len(given))]
         found = self._by_arguments.backwards(by_arguments)  # [A, B, *shape]
         axes = range(1, self._readout.ndim)
@@ -105,15 +101,13 @@ class Outcome:
         sizes = np.abs(ends) + np.einsum("bma,kam->kb", np.abs(weights), np.abs(moved))
         sizes += 1e-2 * sizes[0]  # the entries at zero are as exact as these
         errors = np.abs(found - ends - linear)
-        if not (errors <= self._near * sizes).all():
+        if not weights.any() or not (errors <= self._near * sizes).all():
             return None
         try:
-            graph = self._traced(made_up[0])
+            returned, given = self._traced(made_up[0])
         except Exception:  # it reads numbers, or branches by them
             return None
-        # What it takes comes first; further inputs are tensors of elsewhere.
-        taken = graph.inputs[: len(tf.nest.flatten(self._given(made_up[0])))]
-        return (weights, ends) if are_affine(graph.outputs, taken) else None
+        return (weights, ends) if are_affine(returned, given) else None
 
     def taken(self, weights: np.ndarray) -> Sums:
         """Returns the sums of derivatives with weights float64[B, M, A], without the derivatives
@@ -152,18 +146,26 @@ class Outcome:
 
     def _follows(self, derivatives: np.ndarray) -> bool:
         """Whether TensorFlow sees that it depends on derivatives."""
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape, given, flat = self._recorded(derivatives)
+        return any(each is not None for each in tf.nest.flatten(tape.gradient(flat, given)))
+
+    def _recorded(self, derivatives: np.ndarray) -> tuple[tf.GradientTape, list, tf.Tensor]:
+        """Returns a tape that has recorded the function, what the function took, in a list of
+        tensors for each order, and the entries that it returned."""
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             given = self._given(derivatives)
             tape.watch(given)
             flat = _flat(self._called(given))
-        return any(each is not None for each in tape.gradient(flat, tf.nest.flatten(given)))
+        return tape, [tf.nest.flatten(each) for each in given], flat
 
-    def _traced(self, derivatives: np.ndarray) -> Any:
-        """Returns the graph of the function, whose first inputs are what it takes."""
+    def _traced(self, derivatives: np.ndarray) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """Returns the tensors that the function returns in a graph, and those that it takes."""
         function = getattr(self._function, "python_function", self._function)
         traced = tf.function(lambda given: function(*given), autograph=False)
         given = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._given(derivatives))
-        return traced.get_concrete_function(given).graph
+        graph = traced.get_concrete_function(given).graph
+        # Further inputs are tensors of elsewhere.
+        return graph.outputs, graph.inputs[: len(tf.nest.flatten(given))]
 
     def _called(self, given: Sequence[Any]) -> Any:
         self._example = result = self._function(*given)

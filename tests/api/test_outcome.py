@@ -277,6 +277,16 @@ def test_what_a_first_share_says_nothing_of_is_spread_evenly(wanted):
     assert np.isfinite(found.error).all()
 
 
+@pytest.mark.parametrize("shots", [None, 100, qshift.Shots(total=50), qshift.Shots(error=0.1)])
+@pytest.mark.parametrize("number", [0.0, 3.0])
+def test_what_does_not_change_with_the_derivatives(number, shots):
+    node, x = of(shots=shots), tf.constant(X)
+    found = qshift.derivatives(node, x, wanted=lambda f, g: 0.0 * g + number, errors=True)
+    np.testing.assert_array_equal(found.value, np.full(4, number))
+    np.testing.assert_array_equal(found.error, np.zeros(4))
+    assert node.plan(x, wanted=lambda f, g: 0.0 * g + number).circuits
+
+
 def test_the_error_of_an_outcome():
     node = of(shots=qshift.Shots(error=0.05))
     exact = trace(*qshift.derivatives(node.update(shots=None), tf.constant(X), order=2)).numpy()
