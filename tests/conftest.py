@@ -23,6 +23,7 @@ import pennylane as qml
 import pytest
 import threadpoolctl
 from service import Loopback, sockets
+from serving import Server
 
 import qshift
 
@@ -134,6 +135,13 @@ def loopback(_loopback, monkeypatch):
     monkeypatch.setattr("requests.certs.where", lambda: _loopback.certificate)
     yield _loopback
     _loopback.faults()
+
+
+@pytest.fixture(scope="module")
+def served():
+    """What serves SavedModels without Python code of ours."""
+    with Server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
