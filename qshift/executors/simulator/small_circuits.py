@@ -7,12 +7,19 @@ again, so they are kept from one call to the next.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
 import numpy as np
 
+from qshift.executors.executor import Asked, Written
 from qshift.executors.simulator import kernel
+from qshift.executors.simulator.instructions import Instructions
 from qshift.executors.simulator.outcomes import Observables
 from qshift.executors.simulator.state_steps import Steps, numbers_at_lines
+
+# Cotangents for which derivatives of sums are surely exact; see `qshift.autodiff.pulled_back`.
+_USUAL, _RATIO = (1e-90, 1e90), 1e7
 
 
 class SmallCircuit:
@@ -41,6 +48,7 @@ class SmallCircuit:
         self.most_points = most_numbers // width
         # Who works on arrays takes them out, so that threads do not share them.
         self._kept: deque[_Arrays] = deque(maxlen=1)
+        self._followed: WeakValueDictionary[int, _Arrays] = WeakValueDictionary()
 
     def values(self, points: np.ndarray) -> np.ndarray:
         """Returns the values float64[N, M] at the points float64[N, P]."""
@@ -71,6 +79,73 @@ class SmallCircuit:
         found = self._back(arrays)[:count]
         self._kept.append(arrays)
         return found
+
+    def written(
+        self,
+        count: int,
+        parts: Sequence[Sequence[int]],
+        largest: float,
+        asked: Sequence[Asked | None],
+    ) -> Written | None:
+        """Returns instructions that give results at so many points; None if there are none for
+        these results.
+
+        Args:
+            count: The number of points.
+            parts: The columns of the points that each input holds, from the second one on.
+            largest: Larger parameters are refused.
+            asked: The results, in their order; None for an empty one.
+        """
+        arrays = self._followed.get(count)
+        if arrays is None:
+            arrays = _Arrays(count, self._steps.count, len(self._start), self._shape)
+            arrays.points.fill(np.nan)  # as nothing is behind the steps
+            self._followed[count] = arrays
+        code, lanes = Instructions(), len(arrays.points)
+        fresh, begin = np.empty_like(arrays.points), numbers_at_lines(len(arrays.state))
+        begin.reshape(-1, lanes)[:] = self._start[:, None]
+        for place, columns in enumerate(parts, 1):
+            code.take(place, fresh, count, columns, (0.0, largest))
+        code.pad(fresh, count)
+        steps, (words, signs) = self._steps, self._steps.tables[lanes == 1]
+        state, other = arrays.pair
+        if_same = code.skip_if_same(fresh, arrays.points)
+        code.call(kernel.angles, fresh, steps.columns, steps.scales, signs, arrays.angles)
+        code.copy(arrays.state, begin)
+        code.call(kernel.forward, arrays.state, lanes, words, arrays.angles, 0, steps.count)
+        code.copy(arrays.points, fresh)
+        if_same()
+        observables, results = self._observables, []
+        words_of, places = observables.tables[lanes == 1], observables.places
+        for each in asked:
+            if each is None:
+                results.append(np.empty(0))
+                continue
+            if each.kind == "values":
+                values = np.zeros((lanes, self._shape[0]))
+                code.zero(values)
+                arguments = arrays.state, lanes, *words_of, places, arrays.work, values
+                code.call(kernel.expect, *arguments)
+                results.append(values[:count])
+                continue
+            cotangents = np.ones((lanes, self._shape[0]))
+            if each.kind == "pulled_back":
+                own = range(self._shape[0])
+                code.take(1 + len(parts), cotangents, count, own, _USUAL, _RATIO)
+                code.pad(cotangents, count)
+            elif self._shape[0] > 1:
+                return None
+            slopes, found = np.empty((lanes, self._shape[1])), np.empty((count, len(each.columns)))
+            code.copy(state, arrays.state)
+            code.zero(other)
+            arguments = *words_of, places, cotangents, arrays.factors
+            code.call(kernel.observe, arrays.state, other, lanes, *arguments)
+            code.zero(slopes)
+            moves = arrays.angles, signs, steps.columns, steps.scales, 0, steps.count
+            code.call(kernel.backward, state, other, lanes, words, *moves, arrays.work, slopes)
+            code.pick(found, slopes, each.columns)
+            results.append(found)
+        return Written(*code.done(), results, arrays.flag, (code, arrays))
 
     def _behind_all_steps(self, points: np.ndarray) -> _Arrays:
         """Returns arrays with the state behind all rotations, which are the caller's own."""
@@ -113,12 +188,13 @@ class _Arrays:
     Attributes:
         count: How many points there are; further lanes are those of the last one.
         bits: The bytes of these points, which have some, if `state` is behind all rotations.
+        flag: int64[1], which is 1 while instructions with these arrays are followed.
     """
 
     def __init__(self, count: int, steps: int, size: int, shape: tuple[int, int]) -> None:
         lanes = count if count == 1 else -(-count // kernel.WIDTH) * kernel.WIDTH
         width = max(lanes, kernel.WIDTH)
-        self.count, self.bits = count, b""
+        self.count, self.bits, self.flag = count, b"", np.zeros(1, np.int64)
         self.points, self.cotangents = np.empty((lanes, shape[1])), np.empty((lanes, shape[0]))
         self.angles = numbers_at_lines(steps * 3 * width).reshape(steps, 3 * width)
         self.state = numbers_at_lines(size * lanes)
