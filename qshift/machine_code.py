@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from typing import Any
 
 
 def machine_code(source: str, addresses: Mapping[str, int] | None = None) -> Any:
     """Returns compiled functions, whose addresses ``get_function_address(name)`` returns. They are
-    there as long as the result is.
+    there as long as the process is: threads of TensorFlow's may still call them when Python ends.
 
     Args:
         source: The functions, in LLVM's assembly language.
@@ -25,4 +26,10 @@ def machine_code(source: str, addresses: Mapping[str, int] | None = None) -> Any
     for name, address in (addresses or {}).items():
         compiler.add_global_mapping(module.get_function(name), address)
     compiler.finalize_object()
-    return compiler
+    return for_ever(compiler)
+
+
+def for_ever(kept: Any) -> Any:
+    """Returns an object that stays until the process ends, also while Python takes itself down."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+    return kept

@@ -10,11 +10,13 @@ calls takes as long as many gates.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import os
 import re
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_void_p, string_at
@@ -24,9 +26,10 @@ from weakref import WeakValueDictionary
 import numpy as np
 import tensorflow as tf
 
-from qshift.machine_code import machine_code
+from qshift.machine_code import for_ever, machine_code
 from qshift.thread_states import keep_thread_state
 
+_PATIENCE = 10.0  # seconds for ops that are being run when Python ends
 _LONGEST = 128  # bytes of a token
 _ROW = 16  # numbers that say of an input where it is: address, dtype, rank, and the sizes of axes
 _MOST_AXES = _ROW - 3
@@ -35,7 +38,10 @@ _KINDS = tf.float64, tf.float32, tf.complex128, tf.complex64, tf.int64, tf.int32
 _DTYPES = {each.as_datatype_enum: np.dtype(each.as_numpy_dtype) for each in _KINDS}
 _NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
 # TensorFlow's codes of errors for kinds of Python's, as its own kernel has them.
-_CODES = ((TypeError, 3), (ValueError, 3), (StopIteration, 11), (MemoryError, 8), (Exception, 2))
+_CODES = (
+    *((TypeError, 3), (ValueError, 3), (StopIteration, 11), (MemoryError, 8)),
+    (NotImplementedError, 12),
+)
 
 
 class _Thread(threading.local):
@@ -53,11 +59,26 @@ _Give = ctypes.PYFUNCTYPE(c_int, c_void_p, c_int, c_int, c_int, c_void_p, c_size
 # them, how many results there are, and of each its dtype, rank, shape, size in bytes, and numbers. If
 # the flag is 1 or the function does not return 0, run(number, context, table, inputs, 1) has to run
 # the op.
-# give(context, place, dtype, rank, shape, size, numbers): copies numbers into a result.
+# Once `ended` is 1, ops fail without Python; `running` counts those that are being run.
+# give(context, place, dtype, rank, shape, size, numbers): copies numbers into a result; returns 0, -1
+# if the op has results of another dtype, or TensorFlow's code of an error.
 _CODE = f"""
+@running = global i64 0
+@ended = global i64 0
+@message = constant [17 x i8] c"Python has ended\\00"
+
 define void @compute(ptr %number, ptr %context) {{
-entry:
+enter:
   %status = call ptr @TF_NewStatus()
+  %before = atomicrmw add ptr @running, i64 1 seq_cst
+  %ended = load atomic i64, ptr @ended seq_cst, align 8
+  %is.ended = icmp ne i64 %ended, 0
+  br i1 %is.ended, label %fail, label %entry
+fail:
+  call void @TF_SetStatus(ptr %status, i32 1, ptr @message)
+  call void @TF_OpKernelContext_Failure(ptr %context, ptr %status)
+  br label %end
+entry:
   %count = call i32 @TF_NumInputs(ptr %context)
   %rows = mul i32 %count, {_ROW}
   %table = alloca i64, i32 %rows
@@ -163,6 +184,7 @@ let.go:
   %j.after = add i32 %j, 1
   br label %release
 end:
+  %after = atomicrmw sub ptr @running, i64 1 seq_cst
   call void @TF_DeleteStatus(ptr %status)
   ret void
 }}
@@ -175,15 +197,23 @@ entry:
     ptr %context, i32 %place, i32 %type, ptr %shape, i32 %rank, i64 %size, ptr %status)
   %code = call i32 @TF_GetCode(ptr %status)
   %is.there = icmp eq i32 %code, 0
-  br i1 %is.there, label %copy, label %end
+  br i1 %is.there, label %compare, label %end
+compare:
+  %expected = call i32 @TF_TensorType(ptr %tensor)
+  %is.expected = icmp eq i32 %expected, %type
+  br i1 %is.expected, label %copy, label %drop
 copy:
   %data = call ptr @TF_TensorData(ptr %tensor)
   call void @llvm.memcpy.p0.p0.i64(ptr %data, ptr %numbers, i64 %size, i1 false)
+  br label %drop
+drop:
+  %is.wrong = phi i32 [0, %copy], [-1, %compare]
   call void @TF_DeleteTensor(ptr %tensor)
   br label %end
 end:
+  %result = phi i32 [%code, %entry], [%is.wrong, %drop]
   call void @TF_DeleteStatus(ptr %status)
-  ret i32 %code
+  ret i32 %result
 }}
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 declare ptr @run(ptr, ptr, ptr, i32, i32)
@@ -198,6 +228,8 @@ declare void @TF_DeleteTensor(ptr)
 declare void @TF_DeleteStatus(ptr)
 declare ptr @TF_AllocateOutput(ptr, i32, i32, ptr, i32, i64, ptr)
 declare i32 @TF_GetCode(ptr)
+declare void @TF_SetStatus(ptr, i32, ptr)
+declare void @TF_OpKernelContext_Failure(ptr, ptr)
 """
 
 
@@ -251,14 +283,12 @@ class PythonKernel:
     """
 
     def __init__(self, op_type: str, label: str) -> None:
-        name = next(each for each in tf.sysconfig.get_link_flags() if each.startswith("-l"))
-        path = os.path.join(tf.sysconfig.get_lib(), name.removeprefix("-l:"))
-        self._library = library = ctypes.CDLL(path)
+        self._library = library = ctypes.CDLL(_path())
         self._called: WeakValueDictionary[int, Callable] = WeakValueDictionary()
         for function in (library.TF_NewStatus, library.TF_NewKernelBuilder):
             function.restype = c_void_p
         # TensorFlow calls these, and the machine code, for as long as the process lives.
-        self._callbacks = _Create(self._create), _Run(self._run)
+        self._callbacks = for_ever((_Create(self._create), _Run(self._run)))
         called = {name: getattr(library, name) for name in re.findall(r"declare .*@(TF_\w+)", _CODE)}
         called["run"] = self._callbacks[1]
         addresses = {name: ctypes.cast(each, c_void_p).value for name, each in called.items()}
@@ -273,10 +303,22 @@ class PythonKernel:
         library.TF_RegisterKernelBuilder(label.encode(), builder, self._status)
         if library.TF_GetCode(self._status):
             raise RuntimeError(f"TensorFlow does not take a kernel for {op_type}")
+        # A thread that waits for Python while it ends would keep the process from ending.
+        atexit.register(self._end)
 
     def add(self, number: int, function: Callable) -> None:
         """Has ops whose token ends with a number call a function, as long as somebody keeps it."""
         self._called[number] = function
+
+    def _end(self) -> None:
+        """Has all further ops fail, and waits for those that are being run."""
+        running, ended = (
+            c_int64.from_address(self._code.get_global_value_address(name))
+            for name in ("running", "ended")
+        )
+        ended.value, until = 1, time.monotonic() + _PATIENCE
+        while running.value and time.monotonic() < until:
+            time.sleep(1e-3)
 
     def _create(self, construction: int) -> int:
         """Returns what `_run` is given first, for the kernel of one op."""
@@ -291,7 +333,9 @@ class PythonKernel:
         """Runs an op, or returns its instructions; see `_CODE`."""
         keep_thread_state()
         try:
-            function = self._called[number or 0]
+            function = self._called.get(number or 0)
+            if function is None:
+                raise RuntimeError("the graph whose op this is is gone, with what the op calls")
             if not again and count > 1 and hasattr(function, "instructions"):
                 found = function.instructions(c_int64.from_address(table + _LENGTH).value)
                 if found is not None:
@@ -310,13 +354,17 @@ class PythonKernel:
         return None
 
     def _hand_over(self, context: int, place: int, result: np.ndarray) -> None:
+        """Gives TensorFlow a result."""
         shape = result.shape
         if not result.flags.c_contiguous:
             result = np.ascontiguousarray(result)
         where = result.__array_interface__["data"][0]
         axes = (c_int64 * len(shape))(*shape)
         number = _NUMBERS[result.dtype]
-        if self._give(context, place, number, len(shape), axes, result.nbytes, where):
+        code = self._give(context, place, number, len(shape), axes, result.nbytes, where)
+        if code < 0:
+            raise TypeError(f"result {place} has another dtype than {result.dtype}")
+        if code:
             raise MemoryError(f"TensorFlow has no room for a result of the shape {shape}")
 
     def _fail(self, context: int, error: BaseException) -> None:
@@ -326,6 +374,13 @@ class PythonKernel:
         self._library.TF_SetStatus(status, c_int(code), message.encode())
         self._library.TF_OpKernelContext_Failure(c_void_p(context), status)
         self._library.TF_DeleteStatus(status)
+
+
+def _path() -> str:
+    """Returns where TensorFlow's library is."""
+    name = next(each[2:] for each in tf.sysconfig.get_link_flags() if each.startswith("-l"))
+    name = name[1:] if name.startswith(":") else f"lib{name}.dylib"
+    return os.path.join(tf.sysconfig.get_lib(), name)
 
 
 def _array(rows: list[int], at: int) -> np.ndarray:

@@ -138,7 +138,7 @@ are_deterministic: Callable[[], bool] = config.is_op_determinism_enabled
 
 _process, _tokens = secrets.token_hex(8), itertools.count()
 _PREFIX = b"qshift-"  # of tokens
-_LABEL = "qshift"  # of the kernel that runs such ops
+_LABEL = f"qshift-{_process}"  # of the kernel that runs such ops
 
 
 def python_op(

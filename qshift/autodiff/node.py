@@ -209,9 +209,9 @@ class _InGraph:
 
     def _write(self, rows: int, read: Sequence[bool]) -> None:
         """Has machine code run the op from now on, if it comes often with so many rows."""
-        if len(self._came) < _MOST_SIZES:
+        if rows not in self._followed and (rows in self._came or len(self._came) < _MOST_SIZES):
             self._came[rows] += 1
-            if self._came[rows] == _OFTEN:
+            if self._came[rows] >= _OFTEN:
                 self._followed[rows] = self.nodes[0].program.written(rows, self.nodes, read)
 
     def instructions(self, rows: int) -> Followed | None:
