@@ -53,15 +53,15 @@ _Create = ctypes.CFUNCTYPE(c_void_p, c_void_p)
 _Run = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_int, c_int)
 _Give = ctypes.PYFUNCTYPE(c_int, c_void_p, c_int, c_int, c_int, c_void_p, c_size_t, c_void_p)
 
-# compute(number, context): what TensorFlow calls. It writes a row of a table for each input, and calls
-# run(number, context, table, inputs, 0). This returns null if it has run the op; otherwise
-# instructions: a function, what it is given besides the table, a flag that is 1 while somebody follows
-# them, how many results there are, and of each its dtype, rank, shape, size in bytes, and numbers. If
-# the flag is 1 or the function does not return 0, run(number, context, table, inputs, 1) has to run
-# the op.
+# compute(number, context): what TensorFlow calls. It writes a row of a table for each input, and
+# calls run(number, context, table, inputs, 0). This returns null if it has run the op; otherwise
+# instructions: a function, what it is given besides the table, a flag that is 1 while somebody
+# follows them, how many results there are, and of each its dtype, rank, shape, size in bytes, and
+# numbers. If the flag is 1 already, or the function does not return 0, run(number, context, table,
+# inputs, 1) has to run the op.
+# give(context, place, dtype, rank, shape, size, numbers): copies numbers into a result; returns 0,
+# -1 if the op has results of another dtype, or TensorFlow's code of an error.
 # Once `ended` is 1, ops fail without Python; `running` counts those that are being run.
-# give(context, place, dtype, rank, shape, size, numbers): copies numbers into a result; returns 0, -1
-# if the op has results of another dtype, or TensorFlow's code of an error.
 _CODE = f"""
 @running = global i64 0
 @ended = global i64 0
@@ -289,7 +289,9 @@ class PythonKernel:
             function.restype = c_void_p
         # TensorFlow calls these, and the machine code, for as long as the process lives.
         self._callbacks = for_ever((_Create(self._create), _Run(self._run)))
-        called = {name: getattr(library, name) for name in re.findall(r"declare .*@(TF_\w+)", _CODE)}
+        called = {
+            name: getattr(library, name) for name in re.findall(r"declare .*@(TF_\w+)", _CODE)
+        }
         called["run"] = self._callbacks[1]
         addresses = {name: ctypes.cast(each, c_void_p).value for name, each in called.items()}
         self._code = machine_code(_CODE, addresses)
@@ -374,6 +376,12 @@ class PythonKernel:
         self._library.TF_SetStatus(status, c_int(code), message.encode())
         self._library.TF_OpKernelContext_Failure(c_void_p(context), status)
         self._library.TF_DeleteStatus(status)
+
+
+def _address(function: Any) -> int:
+    address = ctypes.cast(function, c_void_p).value
+    assert address is not None, "a function of a library is somewhere"
+    return address
 
 
 def _path() -> str:

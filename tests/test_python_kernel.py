@@ -220,7 +220,10 @@ def test_instructions_are_followed_unless_they_refuse(doubled):
 
 
 def test_instructions_that_are_in_use_are_left_alone(doubled):
-    run, x = runs(doubled, [tf.float64, tf.int64, tf.float64]), tf.constant([1.0, 2.0, 3.0], tf.float64)
+    run, x = (
+        runs(doubled, [tf.float64, tf.int64, tf.float64]),
+        tf.constant([1.0, 2.0, 3.0], tf.float64),
+    )
     doubled.flag[0] = 1
     assert run(tf.constant(1, tf.int64), x)[0].numpy().tolist() == [2.0, 4.0, 6.0]
     assert (doubled.calls, doubled.followed_calls, doubled.flag[0]) == (1, 0, 1)

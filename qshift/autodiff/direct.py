@@ -64,23 +64,21 @@ class Direct:
             nodes: The nodes.
             read: Which of their results are read.
         """
-        small = self._small(rows)
         asked = [
             each.asks(self.planner) if is_read else None
             for each, is_read in zip(nodes, read, strict=True)
         ]
-        if small is None or any(
-            is_read and each is None for is_read, each in zip(read, asked, strict=True)
-        ):
+        small = self._small(rows)
+        if small is None or any(a is None and r for a, r in zip(asked, read, strict=True)):
             return None
         written = small.written(rows, parts, self._reach, asked)
         if written is None:
             return None
         results = [
-            array.reshape(rows if is_read else 0, *(node.shape if is_read else [0] * len(node.shape)))
+            array.reshape(rows, *node.shape) if is_read else np.empty((0, *[0] * len(node.shape)))
             for array, node, is_read in zip(written.results, nodes, read, strict=True)
         ]
-        results[1:] = [each.view(np.int64) for each in results[1:]]
+        results[1:] = [each.view(np.int64) for each in results[1:]]  # see `qshift.autodiff.node`
         kept = written.kept, small
         return Followed(written.code, written.instructions, results, written.flag, kept)
 

@@ -146,7 +146,9 @@ class Program:
 
     def written(self, rows: int, nodes: Sequence[Any], read: Sequence[bool]) -> Followed | None:
         """See `Direct.written`."""
-        return self._direct and self._direct.written(rows, self.columns, nodes, read)
+        if self._direct is None:
+            return None
+        return self._direct.written(rows, self.columns, nodes, read)
 
     def is_at_hand(self, rows: int) -> bool:
         """See `Direct.is_at_hand`."""

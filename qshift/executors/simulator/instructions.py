@@ -23,8 +23,8 @@ _CALLS = 41, 28, 49, 56, 74
 _ROW = 16  # of the table of inputs; see `qshift.python_kernel`
 
 
-def _case(code: int, name: str, count: int, body: str) -> str:
-    """Returns the code of an instruction with `count` numbers, %0 and so on."""
+def _case(name: str, count: int, body: str) -> str:
+    """Returns the code of an instruction with `count` numbers, %name.0 and so on."""
     loads = "".join(
         f"  %{name}.at.{k} = getelementptr i64, ptr %pc.{name}, i64 {k + 1}\n"
         f"  %{name}.{k} = load i64, ptr %{name}.at.{k}\n"
@@ -38,34 +38,19 @@ def _case(code: int, name: str, count: int, body: str) -> str:
 {loads}{body}"""
 
 
-def _source() -> str:
-    pointers = lambda name, *places: "".join(  # noqa: E731
-        f"  %{name}.p.{k} = inttoptr i64 %{name}.{k} to ptr\n" for k in places
-    )
-    cases = [
-        _case(
-            _COPY,
-            "copy",
-            3,
-            pointers("copy", 0, 1)
-            + "  call void @llvm.memcpy.p0.p0.i64(ptr %copy.p.0, ptr %copy.p.1, i64 %copy.2, i1 0)\n"
-            "  br label %loop\n",
-        ),
-        _case(
-            _ZERO,
-            "zero",
-            2,
-            pointers("zero", 0)
-            + "  call void @llvm.memset.p0.i64(ptr %zero.p.0, i8 0, i64 %zero.1, i1 0)\n"
-            "  br label %loop\n",
-        ),
-        _case(
-            _TAKE,
-            "take",
-            9,
-            pointers("take", 1, 4)
-            + f"""
-  %take.offset = mul i64 %take.0, {_ROW}
+def _pointers(name: str, *places: int) -> str:
+    """Returns the code that makes addresses, %name.p.0 and so on, of an instruction's numbers."""
+    each = (f"  %{name}.p.{k} = inttoptr i64 %{name}.{k} to ptr" for k in places)
+    return "\n".join(each) + "\n"
+
+
+_COPIES = """  call void @llvm.memcpy.p0.p0.i64(ptr %copy.p.0, ptr %copy.p.1, i64 %copy.2, i1 false)
+  br label %loop
+"""
+_ZEROES = """  call void @llvm.memset.p0.i64(ptr %zero.p.0, i8 0, i64 %zero.1, i1 false)
+  br label %loop
+"""
+_TAKES = f"""  %take.offset = mul i64 %take.0, {_ROW}
   %take.row = getelementptr i64, ptr %table, i64 %take.offset
   %take.low = bitcast i64 %take.6 to double
   %take.high = bitcast i64 %take.7 to double
@@ -74,54 +59,47 @@ def _source() -> str:
     ptr %take.p.4, i64 %take.5, double %take.low, double %take.high, double %take.ratio)
   %take.is = icmp eq i64 %take.refused, 0
   br i1 %take.is, label %loop, label %refused
-""",
-        ),
-        _case(
-            _PICK,
-            "pick",
-            6,
-            pointers("pick", 0, 1, 4)
-            + "  call void @pick(ptr %pick.p.0, ptr %pick.p.1, i64 %pick.2, i64 %pick.3,"
-            " ptr %pick.p.4, i64 %pick.5)\n  br label %loop\n",
-        ),
-        _case(
-            _SKIP,
-            "skip",
-            4,
-            pointers("skip", 0, 1)
-            + """
-  %skip.differs = call i32 @memcmp(ptr %skip.p.0, ptr %skip.p.1, i64 %skip.2)
+"""
+_PICKS = """  call void @pick(ptr %pick.p.0, ptr %pick.p.1, i64 %pick.2, i64 %pick.3, ptr %pick.p.4,
+    i64 %pick.5)
+  br label %loop
+"""
+_SKIPS = """  %skip.differs = call i32 @memcmp(ptr %skip.p.0, ptr %skip.p.1, i64 %skip.2)
   %skip.same = icmp eq i32 %skip.differs, 0
   br i1 %skip.same, label %skip.over, label %loop
 skip.over:
   %skip.to = getelementptr i64, ptr %next.skip, i64 %skip.3
   store ptr %skip.to, ptr %at
   br label %loop
-""",
-        ),
-    ]
-    names = ["end", "copy", "zero", "take", "pick", "skip"]
-    for code, count in enumerate(_CALLS, _CALL):
+"""
+
+
+def _calls(name: str, count: int) -> str:
+    given = ", ".join(f"i64 %{name}.{k}" for k in range(1, count + 1))
+    return f"""  %{name}.code = call i32 %{name}.p.0(ptr %result, ptr %error, {given})
+  %{name}.is = icmp eq i32 %{name}.code, 0
+  br i1 %{name}.is, label %loop, label %refused
+"""
+
+
+def _source() -> str:
+    """Returns the interpreter, in LLVM's assembly language."""
+    cases = {
+        "copy": _case("copy", 3, _pointers("copy", 0, 1) + _COPIES),
+        "zero": _case("zero", 2, _pointers("zero", 0) + _ZEROES),
+        "take": _case("take", 9, _pointers("take", 1, 4) + _TAKES),
+        "pick": _case("pick", 6, _pointers("pick", 0, 1, 4) + _PICKS),
+        "skip": _case("skip", 4, _pointers("skip", 0, 1) + _SKIPS),
+    }
+    for count in _CALLS:
         name = f"call{count}"
-        names.append(name)
-        given = ", ".join(f"i64 %{name}.{k}" for k in range(1, count + 1))
-        cases.append(
-            _case(
-                code,
-                name,
-                count + 1,
-                pointers(name, 0)
-                + f"  %{name}.code = call i32 %{name}.p.0(ptr %ret, ptr %exc, {given})\n"
-                f"  %{name}.is = icmp eq i32 %{name}.code, 0\n"
-                f"  br i1 %{name}.is, label %loop, label %refused\n",
-            )
-        )
-    switch = " ".join(f"i64 {code}, label %{name}" for code, name in enumerate(names))
+        cases[name] = _case(name, count + 1, _pointers(name, 0) + _calls(name, count))
+    switch = " ".join(f"i64 {code}, label %{name}" for code, name in enumerate(["end", *cases]))
     return f"""
 define i64 @follow(ptr %instructions, ptr %table) {{
 entry:
-  %ret = alloca ptr
-  %exc = alloca ptr
+  %result = alloca ptr
+  %error = alloca ptr
   %at = alloca ptr
   store ptr %instructions, ptr %at
   br label %loop
@@ -133,7 +111,7 @@ end:
   ret i64 0
 refused:
   ret i64 1
-{"".join(cases)}}}
+{"".join(cases.values())}}}
 {_LOOPS}"""
 
 

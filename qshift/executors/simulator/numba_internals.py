@@ -43,8 +43,8 @@ def compiled(function: Callable, signature: str, **settings: Any) -> Callable:
 def as_numbers(function: Any, arguments: Sequence[Any]) -> tuple[int, list[int]]:
     """Returns where the machine code of a `compiled` function is, and how it takes arguments.
 
-    Machine code calls it as ``int (void* result, void* error, int64 number, ...)``, with pointers to
-    room for a result and an error; it returns 0.
+    Machine code calls it as ``int (void* result, void* error, int64 number, ...)``, with room for a
+    result and an error; it returns 0.
 
     Args:
         function: The function; it returns nothing.
@@ -58,7 +58,15 @@ def as_numbers(function: Any, arguments: Sequence[Any]) -> tuple[int, list[int]]
     for each in arguments:
         if isinstance(each, np.ndarray):
             # No owner; how many numbers there are, of which size, where; and the sizes of axes.
-            numbers += [0, 0, each.size, each.itemsize, each.ctypes.data, *each.shape, *each.strides]
+            numbers += [
+                0,
+                0,
+                each.size,
+                each.itemsize,
+                each.ctypes.data,
+                *each.shape,
+                *each.strides,
+            ]
         else:
             numbers.append(int(each))
     return found.library.get_pointer_to_function(found.fndesc.llvm_func_name), numbers

@@ -87,65 +87,76 @@ class SmallCircuit:
         largest: float,
         asked: Sequence[Asked | None],
     ) -> Written | None:
-        """Returns instructions that give results at so many points; None if there are none for
-        these results.
-
-        Args:
-            count: The number of points.
-            parts: The columns of the points that each input holds, from the second one on.
-            largest: Larger parameters are refused.
-            asked: The results, in their order; None for an empty one.
-        """
+        """See `SmallResults`. The numbers are those of the other methods, to the last bit."""
+        if self._shape[0] > 1 and any(each and each.kind == "gradients" for each in asked):
+            return None
         arrays = self._followed.get(count)
         if arrays is None:
             arrays = _Arrays(count, self._steps.count, len(self._start), self._shape)
-            arrays.points.fill(np.nan)  # as nothing is behind the steps
+            arrays.points.fill(np.nan)  # equal to no points that are taken
             self._followed[count] = arrays
-        code, lanes = Instructions(), len(arrays.points)
-        fresh, begin = np.empty_like(arrays.points), numbers_at_lines(len(arrays.state))
-        begin.reshape(-1, lanes)[:] = self._start[:, None]
-        for place, columns in enumerate(parts, 1):
-            code.take(place, fresh, count, columns, (0.0, largest))
-        code.pad(fresh, count)
-        steps, (words, signs) = self._steps, self._steps.tables[lanes == 1]
-        state, other = arrays.pair
-        if_same = code.skip_if_same(fresh, arrays.points)
-        code.call(kernel.angles, fresh, steps.columns, steps.scales, signs, arrays.angles)
-        code.copy(arrays.state, begin)
-        code.call(kernel.forward, arrays.state, lanes, words, arrays.angles, 0, steps.count)
-        code.copy(arrays.points, fresh)
-        if_same()
-        observables, results = self._observables, []
-        words_of, places = observables.tables[lanes == 1], observables.places
+        code = Instructions()
+        self._write_steps(code, arrays, parts, largest)
+        results = []
         for each in asked:
             if each is None:
                 results.append(np.empty(0))
-                continue
-            if each.kind == "values":
-                values = np.zeros((lanes, self._shape[0]))
-                code.zero(values)
-                arguments = arrays.state, lanes, *words_of, places, arrays.work, values
-                code.call(kernel.expect, *arguments)
-                results.append(values[:count])
-                continue
-            cotangents = np.ones((lanes, self._shape[0]))
-            if each.kind == "pulled_back":
-                own = range(self._shape[0])
-                code.take(1 + len(parts), cotangents, count, own, _USUAL, _RATIO)
-                code.pad(cotangents, count)
-            elif self._shape[0] > 1:
-                return None
-            slopes, found = np.empty((lanes, self._shape[1])), np.empty((count, len(each.columns)))
-            code.copy(state, arrays.state)
-            code.zero(other)
-            arguments = *words_of, places, cotangents, arrays.factors
-            code.call(kernel.observe, arrays.state, other, lanes, *arguments)
-            code.zero(slopes)
-            moves = arrays.angles, signs, steps.columns, steps.scales, 0, steps.count
-            code.call(kernel.backward, state, other, lanes, words, *moves, arrays.work, slopes)
-            code.pick(found, slopes, each.columns)
-            results.append(found)
+            elif each.kind == "values":
+                results.append(self._write_values(code, arrays))
+            else:
+                place = 1 + len(parts) if each.kind == "pulled_back" else None
+                results.append(self._write_back(code, arrays, place, each.columns))
         return Written(*code.done(), results, arrays.flag, (code, arrays))
+
+    def _write_steps(
+        self, code: Instructions, arrays: _Arrays, parts: Sequence[Sequence[int]], largest: float
+    ) -> None:
+        """Writes what `_behind_all_steps` does."""
+        steps, lanes = self._steps, len(arrays.points)
+        words, signs = steps.tables[lanes == 1]
+        points, start = np.empty_like(arrays.points), numbers_at_lines(len(arrays.state))
+        start.reshape(-1, lanes)[:] = self._start[:, None]
+        for place, columns in enumerate(parts, 1):
+            code.take(place, points, arrays.count, columns, (0.0, largest))
+        code.pad(points, arrays.count)
+        up_to_here = code.skip_if_same(points, arrays.points)
+        code.call(kernel.angles, points, steps.columns, steps.scales, signs, arrays.angles)
+        code.copy(arrays.state, start)
+        code.call(kernel.forward, arrays.state, lanes, words, arrays.angles, 0, steps.count)
+        code.copy(arrays.points, points)
+        up_to_here()
+
+    def _write_values(self, code: Instructions, arrays: _Arrays) -> np.ndarray:
+        observables, lanes = self._observables, len(arrays.points)
+        values, words = np.zeros((lanes, self._shape[0])), observables.tables[lanes == 1]
+        arguments = lanes, *words, observables.places, arrays.work, values
+        code.zero(values)
+        code.call(kernel.expect, arrays.state, *arguments)
+        return values[: arrays.count]
+
+    def _write_back(
+        self, code: Instructions, arrays: _Arrays, place: int | None, columns: Sequence[int]
+    ) -> np.ndarray:
+        """Writes what `_back` does, for cotangents that an input holds; for ones if there is
+        none."""
+        steps, observables, lanes = self._steps, self._observables, len(arrays.points)
+        (state, other), (count, values) = arrays.pair, (arrays.count, self._shape[0])
+        cotangents, slopes = np.ones((lanes, values)), np.empty((lanes, self._shape[1]))
+        if place is not None:
+            code.take(place, cotangents, count, range(values), _USUAL, _RATIO)
+            code.pad(cotangents, count)
+        code.copy(state, arrays.state)
+        code.zero(other)
+        arguments = observables.places, cotangents, arrays.factors
+        words = observables.tables[lanes == 1]
+        code.call(kernel.observe, arrays.state, other, lanes, *words, *arguments)
+        code.zero(slopes)
+        turns, signs = steps.tables[lanes == 1]
+        moves = arrays.angles, signs, steps.columns, steps.scales, 0, steps.count
+        code.call(kernel.backward, state, other, lanes, turns, *moves, arrays.work, slopes)
+        found = np.empty((count, len(columns)))
+        code.pick(found, slopes, columns)
+        return found
 
     def _behind_all_steps(self, points: np.ndarray) -> _Arrays:
         """Returns arrays with the state behind all rotations, which are the caller's own."""
