@@ -293,7 +293,7 @@ class PythonKernel:
             name: getattr(library, name) for name in re.findall(r"declare .*@(TF_\w+)", _CODE)
         }
         called["run"] = self._callbacks[1]
-        addresses = {name: ctypes.cast(each, c_void_p).value for name, each in called.items()}
+        addresses = {name: _address(each) for name, each in called.items()}
         self._code = machine_code(_CODE, addresses)
         self._give = _Give(self._code.get_function_address("give"))
         compute = c_void_p(self._code.get_function_address("compute"))
