@@ -126,7 +126,7 @@ def test_several_results_of_one_circuit_share_their_samples():
 
 
 def test_what_a_correction_alone_owes_to_chance():
-    """A word's variance and the square of its mean add up to one; only the variance is corrected."""
+    """A word's variance and the square of its mean add up to one; one of them is corrected."""
 
     def both(x):
         qml.RY(x[..., 0], wires=0)
