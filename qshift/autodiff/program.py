@@ -21,6 +21,7 @@ from qshift.autodiff.op import Partials
 from qshift.autodiff.threads import LARGEST_FORKED, require_threads
 from qshift.autodiff.tickets import graph_ticket
 from qshift.listeners import opened
+from qshift.python_kernel import Followed
 from qshift.rules.planner import Index
 from qshift.tensorflow_internals import could_record
 
@@ -149,6 +150,16 @@ class Program:
         """Whether all that is ever asked of a call, by these nodes, may come from the executor
         directly."""
         return self._direct is not None and self._direct.serves(nodes)
+
+    def written(self, rows: int, nodes: Sequence[Any], read: Sequence[bool]) -> Followed | None:
+        """See `Direct.written`."""
+        if self._direct is None:
+            return None
+        return self._direct.written(rows, self.columns, nodes, read)
+
+    def is_at_hand(self, rows: int) -> bool:
+        """See `Direct.is_at_hand`."""
+        return self._direct is not None and self._direct.is_at_hand(rows)
 
     def execution(
         self, number: int, arrays: Sequence[np.ndarray], pulls: bool, direct: bool
