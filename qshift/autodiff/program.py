@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 from qshift.autodiff.calls import EvaluatedCalls
 from qshift.autodiff.contraction import Levels, levels, place_of
+from qshift.autodiff.covariances import covariances
 from qshift.autodiff.direct import Direct, Reading
 from qshift.autodiff.error_propagation import Propagation
 from qshift.autodiff.evaluation import Structure
@@ -97,7 +99,9 @@ class Program:
             observer: Is told what is read of the call, which has to be in eager mode.
 
         Returns:
-            float64[N, M].
+            float64[N, M]. If they are observed and come from samples, they have an attribute
+            ``qshift_covariances``, for `qshift.circuits.moments`: a function from columns to the
+            covariances of these values, which TensorFlow differentiates.
         """
         if tf.executing_eagerly():
             parameters = self.assemble([tensor.numpy() for tensor in tensors])
@@ -112,7 +116,10 @@ class Program:
             call.qshift_evaluation = self.calls.eager[number] = evaluation
         else:
             call = graph_ticket(self.calls, self.reproducible or self.calls.in_order)
-        return tf.squeeze(run(self.values, call, tensors), [2])
+        values = tf.squeeze(run(self.values, call, tensors), [2])
+        if observer is not None and observer.combinations(call.qshift_evaluation):
+            values.qshift_covariances = partial(covariances, self, call, tensors)
+        return values
 
     def partials(self, indices: tuple[Index, ...]) -> Partials:
         """Returns the function of all these partial derivatives."""
