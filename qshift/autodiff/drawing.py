@@ -47,8 +47,8 @@ class Drawing:
             M variances, or M * M covariances.
         chance: A seed, or None; the number of the call; and what else tells it from others. They
             decide how shots of any number are rounded.
-        choices: choices(parameters, number of the call, batch, N) is a context that gives random
-            numbers float64[N], which choose points; None for those that `chance` gives.
+        choices: choices(what tells the call from others, its number, batch, N) is a context that
+            gives random numbers float64[N], which choose points; None for those of `chance`.
         numbers: Which numbers of shots the device takes, see `qshift.rules.rounding`.
         of_one: Where an error is wanted, the typical and the largest variance of one outcome of
             each value, float64[M] each.
@@ -166,11 +166,11 @@ class Drawing:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draws samples at points that are chosen at random, which get the planned shots on the
         average."""
-        number, columns = self._chance[1], planned.shape[1]
+        (_, number, of), columns = self._chance, planned.shape[1]
         chosen = (
             nullcontext(fractions(*self._chance, batch, columns))
             if self._choices is None
-            else self._choices(parameters, number, batch, columns)
+            else self._choices(of, number, batch, columns)
         )
         with chosen as offsets:
             numbers = whole(planned, offsets, 0)

@@ -315,7 +315,7 @@ class Executor(ABC):
     def choices(
         self,
         circuit: Circuit,
-        parameters: np.ndarray,
+        of: bytes,
         number: int,
         batch: Sequence[int],
         count: int,
@@ -327,12 +327,12 @@ class Executor(ABC):
 
         Args:
             circuit: The circuit.
-            parameters: All points that there are to choose from, float64[N, P].
+            of: What tells calls of the circuit from others, beside their numbers: its angles.
             number: The number of the call.
             batch: Which batch of the call.
             count: How many numbers.
         """
-        yield fractions(self.seed, number, circuit.name + parameters.tobytes(), batch, count)
+        yield fractions(self.seed, number, of, batch, count)
 
     def seconds_alone(self, circuit: Circuit, points: int) -> float | None:
         """Returns what `seconds` would be if only one copy of a circuit ran at a time."""

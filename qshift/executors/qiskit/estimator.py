@@ -243,7 +243,7 @@ class EstimatorExecutor(Executor):
     def choices(
         self,
         circuit: Circuit,
-        parameters: np.ndarray,
+        of: bytes,
         number: int,
         batch: Sequence[int],
         count: int,
@@ -252,11 +252,11 @@ class EstimatorExecutor(Executor):
         samples are: the first of a batch in each run of a program, the second, and so on."""
         ledger = self.device.ledger
         if ledger is None or self._seed:
-            with super().choices(circuit, parameters, number, batch, count) as found:
+            with super().choices(circuit, of, number, batch, count) as found:
                 yield found
             return
         scope = ledger.path, self.device.run, ()
-        about = circuit.name, parameters.tobytes(), repr(tuple(batch)).encode()
+        about = circuit.name, of, repr(tuple(batch)).encode()
         content = [digests.digest(b"choices", *about)]
         draws = _draws.take(scope, content, (), Call(number))
         try:

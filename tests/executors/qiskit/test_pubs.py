@@ -257,11 +257,11 @@ def test_without_a_seed_nothing_is_paid_twice(way, spread, tmp_path, monkeypatch
 
 
 def test_choices_are_repeated_as_samples_are(tmp_path, monkeypatch):
-    circuit, points = measured(100), np.ones((3, 2))
+    circuit = measured(100)
 
-    def chosen(number, points=points, run="", failing=False):
-        device = EstimatorDevice(2, "aer", ledger=tmp_path / "ledger", run=run)
-        with device._executor.choices(circuit, points, number, (0, 0), 2) as found:
+    def chosen(number, of=b"angles", failing=False):
+        device = EstimatorDevice(2, "aer", ledger=tmp_path / "ledger")
+        with device._executor.choices(circuit, of, number, (0, 0), 2) as found:
             if failing:
                 raise KilledError
         return found.tolist()
@@ -269,7 +269,7 @@ def test_choices_are_repeated_as_samples_are(tmp_path, monkeypatch):
     with process(monkeypatch):
         first, second = chosen(1), chosen(1)
         assert first != second and len(first) == 2 and 0 <= min(first) <= max(first) < 1
-        assert chosen(1, 2 * points) not in (first, second)
+        assert chosen(1, b"other angles") not in (first, second)
     with process(monkeypatch):
         with pytest.raises(KilledError):
             chosen(1, failing=True)
