@@ -29,6 +29,8 @@ from tensorflow.python.ops.control_flow_v2_func_graphs import (
 from tensorflow.python.ops.parallel_for import pfor
 from tensorflow.python.saved_model import save
 
+from qshift.python_kernel import python_kernel
+
 # --- tensors and tapes ---
 
 # The class of eager tensors; tensors of graphs are not among them. Of a scalar of NumPy's,
@@ -136,6 +138,7 @@ are_deterministic: Callable[[], bool] = config.is_op_determinism_enabled
 
 _process, _tokens = secrets.token_hex(8), itertools.count()
 _PREFIX = b"qshift-"  # of tokens
+_LABEL = f"qshift-{_process}"  # of the kernel that runs such ops
 
 
 def python_op(
@@ -162,14 +165,19 @@ def python_op(
             may leave it out, if nobody uses it, and run it once for a whole loop.
         vectorised: Vectorises the op, see `vectorise`.
     """
-    token = f"{_PREFIX.decode()}{_process}-{next(_tokens)}"
+    number = next(_tokens)
+    token = f"{_PREFIX.decode()}{_process}-{number}"
     script_ops._py_funcs._funcs[token] = function
     graph = owner = tf.compat.v1.get_default_graph()
     while owner is graph or isinstance(owner, func_graph.FuncGraph):
         owner.qshift_functions = [*getattr(owner, "qshift_functions", ()), function]
         owner = getattr(owner, "outer_graph", None)
     make = gen_script_ops.py_func if stateful else gen_script_ops.py_func_stateless
-    results = make(input=inputs, token=token, Tout=dtypes)
+    kernel = None if stateful else python_kernel(PYTHON_OP, _LABEL)
+    if kernel is not None:
+        kernel.add(number, function)
+    with graph._kernel_label_map({} if kernel is None else {PYTHON_OP: _LABEL}):
+        results = make(input=inputs, token=token, Tout=dtypes)
     if vectorised is not None:
         vectorise(results[0].op, vectorised)
     return results
@@ -284,7 +292,7 @@ def _replace_python_ops(saved: Any, replacement: Callable, gradients: Collection
             ends = (made.inputs, made.outputs)
             types = [[each.dtype.as_datatype_enum for each in some] for some in ends]
             node.op = "PartitionedCall"
-            for name in ("token", "_gradient_op_type", "_XlaMustCompile"):
+            for name in ("token", "_gradient_op_type", "_kernel", "_XlaMustCompile"):
                 node.attr.pop(name, None)
             for name, some in zip(("Tin", "Tout"), types, strict=True):
                 node.attr[name].list.ClearField("type")

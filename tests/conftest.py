@@ -23,6 +23,7 @@ import pennylane as qml
 import pytest
 import threadpoolctl
 from service import Loopback, sockets
+from serving import Server
 
 import qshift
 
@@ -84,11 +85,16 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item in chosen]
 
 
+def pytest_collection():
+    gc.disable()  # what is imported stays
+
+
 def pytest_collection_finish():
-    """Spares the garbage collector what was imported, which stays: millions of objects that every
-    full collection would look at again."""
+    """Spares the garbage collector what was imported: millions of objects that every full
+    collection would look at again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -124,8 +130,18 @@ def loopback(_loopback, monkeypatch):
     _loopback.reset()
     for name, value in _loopback.environment().items():
         monkeypatch.setenv(name, value)
+    # For each client that it makes, IBM's library reads this file again, of a hundred authorities:
+    # half of the time that tests of the service computed. None of them has signed what is here.
+    monkeypatch.setattr("requests.certs.where", lambda: _loopback.certificate)
     yield _loopback
     _loopback.faults()
+
+
+@pytest.fixture(scope="module")
+def served():
+    """What serves SavedModels without Python code of ours."""
+    with Server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

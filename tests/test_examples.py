@@ -81,9 +81,9 @@ def h2_newton(run, directory, *arguments):
 
 
 @pytest.fixture(scope="module")
-def exact_run(tmp_path_factory):
+def exact_run(run, tmp_path_factory):
     directory = tmp_path_factory.mktemp("h2")
-    return directory, *h2_newton(alone, directory, "--out", "plots/h2.png")
+    return directory, *h2_newton(run, directory, "--out", "plots/h2.png")
 
 
 def test_double_excitation_converges_in_three_steps_from_zero(exact_run):

@@ -76,7 +76,7 @@ def derivatives(
             of PennyLane's if each qnode returns one Pauli word or probabilities. Functions other
             than a qnode with one linear result are not traced but called in eager mode, which
             takes longer, as are qnodes whose angles are no affine functions of the arguments;
-            errors follow as in `qshift.estimate`.
+            errors follow as in `qshift.estimate`, which says how `qml.var` is corrected then.
 
         wanted: A function of value, gradient, and so on, each as it would be returned, that returns
             what is wanted of them: a trace, a product with a vector, a Newton step; a tensor or a

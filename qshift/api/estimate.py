@@ -31,12 +31,14 @@ def estimate(fn: Callable, *args: Any, **kwargs: Any) -> Estimate:
     The function is called once, in eager mode. It may be a qnode, also one of variances, or any
     TensorFlow function: a loss of several qnodes, a gradient that it takes by tapes, a Keras model.
     Errors follow from the samples of all qnodes that it calls, those that several results share
-    included, by the derivatives of the result (the delta method, to first order). They take samples
-    of which the device says how they vary together; see ``errors=`` of `qshift.derivatives`.
+    included, by the derivatives of the result (the delta method, to first order; to second order in
+    the means that a variance takes the squares of). They take samples of which the device says how
+    they vary together; see ``errors=`` of `qshift.derivatives`.
 
-    The value is the one that the function returns. That of `qml.var` is the variance of the
-    samples, as in PennyLane: on the average it is lower than the exact one by its n-th part, for n
-    shots, which is far less than its error unless shots are few.
+    The value is the one that the function returns, with one correction: `qml.var` is not the
+    variance of the samples here, which on the average is lower than the exact one by its n-th part,
+    for n shots, but has no such bias, nor have its derivatives. Calls without errors return
+    PennyLane's value.
 
     What TensorFlow does not differentiate counts as exact: tensors that were computed before,
     ``.numpy()``, `tf.stop_gradient`, rounding.
@@ -49,7 +51,7 @@ def estimate(fn: Callable, *args: Any, **kwargs: Any) -> Estimate:
         **kwargs: Its keyword arguments.
 
     Returns:
-        An `Estimate`: ``value`` as the function returns it, and ``error`` in the same nest.
+        An `Estimate`: ``value`` as the function computes it, and ``error`` in the same nest.
 
     Raises:
         UnsupportedError: If it is called in a `tf.function`, or `fn` calls qnodes in one, or the

@@ -17,6 +17,7 @@ from pennylane import QueuingManager
 from qshift.autodiff.contraction import place_of
 from qshift.autodiff.pulled_back import PulledBack, is_exact
 from qshift.executors.executor import Results
+from qshift.python_kernel import Followed
 from qshift.rules.planner import MOST_REMEMBERED, Index, Planner
 
 
@@ -50,6 +51,40 @@ class Direct:
         if QueuingManager.recording() or not (np.abs(parameters) <= self._reach).all():
             return None
         return Reading(self, self._small(len(parameters)) or self._usual, parameters)
+
+    def written(
+        self, rows: int, parts: Sequence[Sequence[int]], nodes: Sequence[Any], read: Sequence[bool]
+    ) -> Followed | None:
+        """Returns instructions that give the results of an op's nodes without Python; None if
+        there are none.
+
+        Args:
+            rows: The number of points.
+            parts: The columns of the parameters that come from each input.
+            nodes: The nodes.
+            read: Which of their results are read.
+        """
+        asked = [
+            each.asks(self.planner) if is_read else None
+            for each, is_read in zip(nodes, read, strict=True)
+        ]
+        small = self._small(rows)
+        if small is None or any(a is None and r for a, r in zip(asked, read, strict=True)):
+            return None
+        written = small.written(rows, parts, self._reach, asked)
+        if written is None:
+            return None
+        results = [
+            array.reshape(rows, *node.shape) if is_read else np.empty((0, *[0] * len(node.shape)))
+            for array, node, is_read in zip(written.results, nodes, read, strict=True)
+        ]
+        results[1:] = [each.view(np.int64) for each in results[1:]]  # see `qshift.autodiff.node`
+        kept = written.kept, small
+        return Followed(written.code, written.instructions, results, written.flag, kept)
+
+    def is_at_hand(self, rows: int) -> bool:
+        """Whether nobody counts or watches what is run."""
+        return self._small(rows) is not None
 
 
 class _Usual(NamedTuple):

@@ -89,7 +89,7 @@ def _width(entry: Entry) -> int:
 
 def _entry(angle: tf.Tensor, known: Angles) -> Entry | None:
     """Returns of which tensor an angle is an entry, times a constant."""
-    kind = ENTRIES if isinstance(angle, EagerTensor) else "StridedSlice"
+    kinds = (ENTRIES,) if isinstance(angle, EagerTensor) else ("StridedSlice", "Unpack")
     tensor, times, over = angle, 1.0, 1.0
     picked: list[tf.Tensor] = []
     while (step := known.steps.get(known.key(tensor))) is not None:
@@ -97,7 +97,7 @@ def _entry(angle: tf.Tensor, known: Angles) -> Entry | None:
             if picked or (times, over) != (1.0, 1.0):  # several would be rounded otherwise
                 break
             times, over = step.times, step.over
-        elif step.label[0] == kind:
+        elif step.label[0] in kinds:
             picked.append(tensor)
         else:
             break
@@ -152,6 +152,11 @@ def _in_unknown_batch(tensor: tf.Tensor, picked: Sequence[tf.Tensor]) -> tuple[i
     if len(picked) > 1 or isinstance(picked[0], EagerTensor) or shape.count(None) > 1:
         return None
     op = picked[0].op
+    if op.type == "Unpack":
+        batch = shape.index(None)
+        if batch not in (0, len(shape) - 1) or op.get_attr("axis") in (batch, batch - len(shape)):
+            return None
+        return _in_batch(*_in_three(picked[0], shape))
     whole = op.get_attr("begin_mask") & op.get_attr("end_mask") & ~op.get_attr("new_axis_mask")
     count = len(tf.get_static_value(op.inputs[3]))
     numbers = op.get_attr("shrink_axis_mask")
@@ -162,8 +167,13 @@ def _in_unknown_batch(tensor: tf.Tensor, picked: Sequence[tf.Tensor]) -> tuple[i
         pass  # [..., i]
     elif not (shape[-1] is None and numbers == all_axes):  # [i, ...]
         return None
-    some = tuple([3 if size is None else size for size in shape])
-    return _in_batch(_pick(picked[0], np.arange(math.prod(some)).reshape(some)), some)
+    return _in_batch(*_in_three(picked[0], shape))
+
+
+def _in_three(picked: tf.Tensor, sizes: Sequence[int | None]) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Returns what is picked out of a batch of three points, and the shape of this batch."""
+    shape = tuple([3 if size is None else size for size in sizes])
+    return _pick(picked, np.arange(math.prod(shape)).reshape(shape)), shape
 
 
 def _pick(picked: tf.Tensor, positions: np.ndarray) -> np.ndarray:
@@ -172,6 +182,8 @@ def _pick(picked: tf.Tensor, positions: np.ndarray) -> np.ndarray:
         shape, which = picked.qshift_made.settings
         return positions.ravel()[list(which)].reshape(shape)
     op = picked.op
+    if op.type == "Unpack":
+        return np.take(positions, picked.value_index, axis=op.get_attr("axis"))
     masks = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
     begin, end, strides = (tf.get_static_value(each) for each in op.inputs[1:])
     with tf.init_scope():

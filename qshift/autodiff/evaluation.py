@@ -113,6 +113,10 @@ class Table:
         float64[len(indices), K]; None, as these values are exact."""
         return None
 
+    def covariances(self, points: int, columns: Sequence[int]) -> np.ndarray:
+        """Returns the covariances of some values at the first K points, float64[K, N, C, C]."""
+        return np.zeros((points, len(self.parameters), len(columns), len(columns)))
+
     def variance(self, slopes: np.ndarray, rows: np.ndarray) -> float:
         """Returns the variance of a function of the table's values, to first order.
 
@@ -402,6 +406,11 @@ class Evaluation:
             result = np.zeros((self._circuit.num_values, len(indices), found.shape[1]))
             result[:, sources.by_values] = found
             return result if sources.mask is None else result * sources.mask[:, :, None]
+
+    def covariances(self, points: int, columns: Sequence[int]) -> np.ndarray:
+        """Returns the covariances of some values at the first K points, float64[K, N, C, C]."""
+        with self._lock:
+            return self._values.covariances(points, columns)
 
     def variance(self, slopes: np.ndarray, rows: np.ndarray) -> float:
         """See `Table.variance`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import weakref
+from collections import Counter
 from collections.abc import Sequence
 from itertools import compress
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ import tensorflow as tf
 from qshift.autodiff.direct import Reading
 from qshift.autodiff.node_errors import tell
 from qshift.autodiff.one_batch import READ_OP, Siblings, number_of_outputs, siblings
-from qshift.autodiff.thread_states import keep_thread_state
+from qshift.python_kernel import Followed
 from qshift.rules.planner import Index
 from qshift.tensorflow_internals import (
     PYTHON_OP,
@@ -39,6 +40,8 @@ from qshift.tensorflow_internals import (
     vectorise,
     wrapped,
 )
+
+_OFTEN, _MOST_SIZES = 3, 8  # calls and numbers of rows, for instructions to be written
 
 _GRADIENT, _GRADIENT_OF_READ = GRADIENTS = "QShiftPartials", "QShiftRead"
 
@@ -165,13 +168,15 @@ class _InGraph:
         # The outputs of the graph; what `siblings` says; whether `Program.execution` pulls, and
         # whether it is direct.
         self._known: tuple[int, Siblings, bool, bool] | None = None
+        # By the number of rows: instructions, of those that came several times.
+        self._followed: dict[int, Followed | None] = {}
+        self._came: Counter[int] = Counter()
         # See `one_batch.InGraph`.
         self.name = ""
         self.key: tuple[str, ...] = ()
         self.inputs: tuple[str, ...] = ()
 
     def __call__(self, ticket: Any, *inputs: Any) -> Any:
-        keep_thread_state()
         program, known = self.nodes[0].program, self._known
         outputs = number_of_outputs(self._graph())
         if known is None or known[0] != outputs:
@@ -181,6 +186,7 @@ class _InGraph:
             # Nothing else can be read off samples that are drawn for a sum.
             pulls = found.are_known or not program.weighs
             known = self._known = outputs, found, pulls, is_direct
+            self._followed, self._came = {}, Counter()
         _, (others, read, *_), pulls, is_direct = known
         try:
             angles = inputs[: len(program.columns)]
@@ -195,9 +201,29 @@ class _InGraph:
         except Exception as error:
             tell(error)
             raise
+        if isinstance(source, Reading):
+            self._write(len(angles[0]), read)
         if first is None:
             first = np.empty((0, *[0] * len(self.nodes[0].shape)))
         return [first, *map(_bits, along)] if along else first
+
+    def _write(self, rows: int, read: Sequence[bool]) -> None:
+        """Has machine code run the op from now on, if it comes often with so many rows."""
+        if rows not in self._followed and (rows in self._came or len(self._came) < _MOST_SIZES):
+            self._came[rows] += 1
+            if self._came[rows] >= _OFTEN:
+                self._followed[rows] = self.nodes[0].program.written(rows, self.nodes, read)
+
+    def instructions(self, rows: int) -> Followed | None:
+        """Returns instructions in place of a call with so many rows; None if it has to be made."""
+        found = self._followed.get(rows)
+        if found is None or self._known is None:
+            return None
+        if self._known[0] != number_of_outputs(self._graph()):
+            return None
+        if not self.nodes[0].program.is_at_hand(rows):
+            return None
+        return found
 
 
 def _bits(numbers: np.ndarray | None) -> np.ndarray:

@@ -27,7 +27,8 @@ import tensorflow as tf
 from qshift.autodiff.contraction import Contraction, Pullback, Pushforward, zeros_that_follow
 from qshift.autodiff.evaluation import Later
 from qshift.autodiff.node import at_hand, run
-from qshift.rules.planner import Index
+from qshift.executors.executor import Asked
+from qshift.rules.planner import Index, Planner
 from qshift.tensorflow_internals import following
 
 if TYPE_CHECKING:
@@ -62,6 +63,14 @@ class Partials:
         self, source: Source, *tensors: tf.Tensor, also: tuple[Any, ...] = ()
     ) -> np.ndarray:
         return source.partials(self.indices, also)
+
+    def asks(self, planner: Planner) -> Asked | None:
+        """Returns what this is of the results that executors give directly; None if it is none."""
+        if self.indices == ((),):
+            return Asked("values")
+        if self.order == 1 and planner.mask(self.indices).all():
+            return Asked("gradients", tuple([j for (j,) in self.indices]))
+        return None
 
     def gradient(
         self, call: Any, tensors: Sequence[tf.Tensor], cotangent: tf.Tensor, wanted: Sequence[bool]
@@ -135,6 +144,7 @@ class Contracted:
         self._transposed = partial(lower.contract, kind.transposed, part)
         self.upper = program.partials(self._contraction.upper)
         self.order = self.upper.order
+        self._columns, self._is_whole = tuple(columns), tuple(columns) == tuple(active)
         # A first derivative that a graph contains is nearly always needed as a whole; most higher
         # ones are multiplied by zeros.
         self._needs_all = lower.indices == ((),)
@@ -147,6 +157,12 @@ class Contracted:
             pull = partial(source.pulled_back, also=also)
             return self._numbers(inputs[-1], partial(source.partials, also=also), pull)
         return self._numbers(inputs[-1], partial(source.partials, also=also))
+
+    def asks(self, planner: Planner) -> Asked | None:
+        """See `Partials.asks`."""
+        if self.pulls and self._is_whole and self._needs_all and planner.cones.any(axis=0).all():
+            return Asked("pulled_back", self._columns)
+        return None
 
     def gradient(
         self, call: Any, inputs: Any, cotangent: tf.Tensor, wanted: Sequence[bool]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 from qshift.autodiff.calls import EvaluatedCalls
 from qshift.autodiff.contraction import Levels, levels, place_of
+from qshift.autodiff.covariances import covariances
 from qshift.autodiff.direct import Direct, Reading
 from qshift.autodiff.error_propagation import Propagation
 from qshift.autodiff.evaluation import Structure
@@ -19,6 +21,7 @@ from qshift.autodiff.op import Partials
 from qshift.autodiff.threads import LARGEST_FORKED, require_threads
 from qshift.autodiff.tickets import graph_ticket
 from qshift.listeners import opened
+from qshift.python_kernel import Followed
 from qshift.rules.planner import Index
 from qshift.tensorflow_internals import could_record
 
@@ -96,7 +99,9 @@ class Program:
             observer: Is told what is read of the call, which has to be in eager mode.
 
         Returns:
-            float64[N, M].
+            float64[N, M]. If they are observed and come from samples, they have an attribute
+            ``qshift_covariances``, for `qshift.circuits.moments`: a function from columns to the
+            covariances of these values, which TensorFlow differentiates.
         """
         if tf.executing_eagerly():
             parameters = self.assemble([tensor.numpy() for tensor in tensors])
@@ -111,7 +116,10 @@ class Program:
             call.qshift_evaluation = self.calls.eager[number] = evaluation
         else:
             call = graph_ticket(self.calls, self.reproducible or self.calls.in_order)
-        return tf.squeeze(run(self.values, call, tensors), [2])
+        values = tf.squeeze(run(self.values, call, tensors), [2])
+        if observer is not None and observer.combinations(call.qshift_evaluation):
+            values.qshift_covariances = partial(covariances, self, call, tensors)
+        return values
 
     def partials(self, indices: tuple[Index, ...]) -> Partials:
         """Returns the function of all these partial derivatives."""
@@ -142,6 +150,16 @@ class Program:
         """Whether all that is ever asked of a call, by these nodes, may come from the executor
         directly."""
         return self._direct is not None and self._direct.serves(nodes)
+
+    def written(self, rows: int, nodes: Sequence[Any], read: Sequence[bool]) -> Followed | None:
+        """See `Direct.written`."""
+        if self._direct is None:
+            return None
+        return self._direct.written(rows, self.columns, nodes, read)
+
+    def is_at_hand(self, rows: int) -> bool:
+        """See `Direct.is_at_hand`."""
+        return self._direct is not None and self._direct.is_at_hand(rows)
 
     def execution(
         self, number: int, arrays: Sequence[np.ndarray], pulls: bool, direct: bool

@@ -95,6 +95,13 @@ class SampledTable(Table):
         """See `Table`."""
         return self._node.step(indices).coefficients.toarray()
 
+    def covariances(self, points: int, columns: Sequence[int]) -> np.ndarray:
+        """See `Table`."""
+        assert self._variances is not None, "values come without covariances"
+        count = self._values.shape[2]
+        every = self._variances[:points].reshape(points, len(self.parameters), count, count)
+        return every[:, :, columns][:, :, :, columns]
+
     def variance(self, slopes: np.ndarray, rows: np.ndarray) -> float:
         """See `Table`. A value that is no number counts only where the function depends on it."""
         assert self._variances is not None, "values come without covariances"

@@ -39,6 +39,42 @@ class Columns:
     def __call__(self, values: tf.Tensor) -> tf.Tensor:
         return values[:, self.columns]
 
+    def variance(self, covariances: Callable[[Sequence[int]], tf.Tensor]) -> tf.Tensor:
+        """Returns the variances [N] of a single value, given a function from columns to their
+        covariances [N, C, C]."""
+        assert isinstance(self.columns, int)
+        return covariances([self.columns])[:, 0, 0]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The sum of c * values[:, k] over all terms (c, k). A term (c, None) is c times the
+    identity."""
+
+    terms: Sequence[Any]
+
+    def __call__(self, values: tf.Tensor) -> tf.Tensor:
+        total = 0.0
+        for coefficient, column in self.terms:
+            value = qml.math.ones_like(values[:, 0]) if column is None else values[:, column]
+            total = total + _times(coefficient, value)
+        return total
+
+    def variance(self, covariances: Callable[[Sequence[int]], tf.Tensor]) -> tf.Tensor:
+        """See `Columns`."""
+        between = covariances([column for _, column in self.terms])
+        total = 0.0
+        for i, (first, _) in enumerate(self.terms):
+            for j, (second, _) in enumerate(self.terms):
+                total = total + _times(first, _times(second, between[:, i, j]))
+        return total
+
+
+def _times(coefficient: Any, value: tf.Tensor) -> tf.Tensor:
+    if not isinstance(coefficient, float):
+        return _number(coefficient) * value
+    return value if coefficient == 1.0 else coefficient * value
+
 
 class Raw:
     """A collection of the fixed measurements that results are computed from, each once.
@@ -72,7 +108,7 @@ class Raw:
         return self.add(qml.expval(observable)).start
 
 
-def mean(observable: Operator, raw: Raw, is_tensor: Callable[[Any], bool]) -> Callable[[Any], Any]:
+def mean(observable: Operator, raw: Raw, is_tensor: Callable[[Any], bool]) -> Columns | Linear:
     """Returns the function from raw values [N, M] to the mean of an observable, [N].
 
     Args:
@@ -92,13 +128,15 @@ def variance(
 ) -> Callable[[Any], Any]:
     """Returns the function from raw values [N, M] to the variance of an observable, [N]; arguments
     and errors as for `mean`."""
+    if not any(is_tensor(parameter) for parameter in observable.data):
+        observable = _without_constant(observable)
     average = mean(observable, raw, is_tensor)
     return _variance(average, _linear(_square_terms(observable, raw, is_tensor)))
 
 
 def mean_of_outcomes(
     outcomes: Sequence[Any], wires: Sequence, raw: Raw, is_tensor: Callable[[Any], bool]
-) -> Callable[[Any], Any]:
+) -> Columns | Linear:
     """Returns the function from raw values [N, M] to the mean of a number that depends on the
     outcome of measuring some wires, [N].
 
@@ -122,11 +160,14 @@ def variance_of_outcomes(
     return _variance(average, mean_of_outcomes(squares, wires, raw, is_tensor))
 
 
-def _variance(mean: Callable, mean_of_square: Callable) -> Callable[[Any], Any]:
+def _variance(mean: Columns | Linear, mean_of_square: Callable) -> Callable[[Any], Any]:
     def result(values: tf.Tensor) -> tf.Tensor:
         average = mean(values)
         # Not a power: TensorFlow's third derivative of x**2 is NaN at 0.
-        return mean_of_square(values) - average * average
+        found = mean_of_square(values) - average * average
+        # Where errors are asked for, `qshift.autodiff.program` says how values from samples vary.
+        covariances = getattr(values, "qshift_covariances", None)
+        return found if covariances is None else found + mean.variance(covariances)
 
     return result
 
@@ -146,25 +187,13 @@ def _of_known_class(observable: Operator) -> Operator:
     return qml.Hermitian(np.asarray(matrix), wires=wires)
 
 
-def _linear(terms: Sequence[Any]) -> Any:
-    """Returns the function from values [N, M] to sum c * values[:, k] over all terms (c, k). A term
-    (c, None) is c times the identity."""
+def _linear(terms: Sequence[Any]) -> Columns | Linear:
+    """Returns the function from values [N, M] to the sum over terms; see `Linear`."""
     if len(terms) == 1:
         ((coefficient, column),) = terms
         if isinstance(coefficient, float) and coefficient == 1.0 and column is not None:
             return Columns(column)
-
-    def result(values: tf.Tensor) -> tf.Tensor:
-        total = 0.0
-        for coefficient, column in terms:
-            value = qml.math.ones_like(values[:, 0]) if column is None else values[:, column]
-            if not isinstance(coefficient, float):
-                total = total + _number(coefficient) * value
-            else:
-                total = total + (value if coefficient == 1.0 else coefficient * value)
-        return total
-
-    return result
+    return Linear(terms)
 
 
 def _real(coefficient: Any) -> Any:
@@ -215,6 +244,30 @@ def _terms(
     if not any(is_tensor(parameter) for parameter in observable.data):
         return [(1.0, raw.expval(part)) for part in _by_scale(observable)]
     return [(c, raw.expval(word)) for c, word in _tensor_terms(observable, is_tensor)]
+
+
+def _without_constant(observable: Operator) -> Operator:
+    """Returns an observable without tensors, less a multiple of the identity, which has the same
+    variance. If that is large, the square of the mean has few digits left of the variance, and
+    errors are those of two numbers that hardly differ."""
+    if observable.pauli_rep is not None:
+        words = dict(observable.pauli_rep)
+        constant = words.pop(PauliWord({}), 0.0)
+        if not constant:
+            return observable
+        require_hermitian(observable)
+        if not words:
+            return qml.Identity(observable.wires)
+        return PauliSentence(words).operation(wire_order=observable.wires)
+    if not observable.has_matrix or len(observable.wires) > WIDEST_MATRIX:
+        return observable
+    require_hermitian(observable)
+    matrix = qml.matrix(observable, wire_order=observable.wires)
+    constant = float(np.real(np.trace(matrix))) / len(matrix)
+    rest = matrix - constant * np.eye(len(matrix))
+    # Devices know ordinary ones by their names.
+    is_large = abs(constant) > np.abs(rest).max()
+    return qml.Hermitian(rest, wires=observable.wires) if is_large else observable
 
 
 def _by_scale(observable: Operator) -> list:

@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -73,6 +73,59 @@ class Results(Protocol):
     def gradients(self, points: np.ndarray) -> np.ndarray: ...
 
     def pulled_back(self, points: np.ndarray, cotangents: np.ndarray) -> np.ndarray: ...
+
+
+class Asked(NamedTuple):
+    """A result that an op of a graph gives at points.
+
+    Attributes:
+        kind: ``"values"``, float64[N, M]; ``"gradients"``, first derivatives of the only value; or
+            ``"pulled_back"``, derivatives of sums of values with the factors that the last input
+            holds.
+        columns: The parameters of the derivatives, float64[N, len(columns)].
+    """
+
+    kind: str
+    columns: tuple[int, ...] = ()
+
+
+class Written(NamedTuple):
+    """Instructions that machine code follows, in place of Python code, to give results.
+
+    Attributes:
+        code: The address of the machine code; see `qshift.python_kernel.Followed`.
+        instructions: What it is given.
+        results: The arrays in which it leaves the results.
+        flag: int64[1], 1 while these arrays are in use.
+        kept: What has to be there meanwhile.
+    """
+
+    code: int
+    instructions: np.ndarray
+    results: list[np.ndarray]
+    flag: np.ndarray
+    kept: Any
+
+
+class SmallResults(Results, Protocol):
+    """Results of a circuit that runs in less time than the Python code around it takes."""
+
+    def written(
+        self,
+        count: int,
+        parts: Sequence[Sequence[int]],
+        largest: float,
+        asked: Sequence[Asked | None],
+    ) -> Written | None:
+        """Returns instructions that give results at so many points; None if there are none.
+
+        Args:
+            count: The number of points.
+            parts: The columns of the points that each input holds, from the second input on.
+            largest: Larger parameters are refused.
+            asked: The results, in their order; None for one that nobody reads, which is empty.
+        """
+        ...
 
 
 class Executor(ABC):
@@ -218,7 +271,7 @@ class Executor(ABC):
         sums: np.ndarray = np.einsum("nm,nmp->np", cotangents, self.differentiate(circuit, points))
         return sums
 
-    def small(self, circuit: Circuit, count: int) -> Results | None:
+    def small(self, circuit: Circuit, count: int) -> SmallResults | None:
         """Returns what gives the exact results of a circuit at so many points with less around it
         than the executor itself; None if there is no such way, or somebody counts circuits now."""
         return None

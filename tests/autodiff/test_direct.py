@@ -1,11 +1,14 @@
 """Compiled functions whose calls nobody asks for more: they leave no evaluation behind."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pennylane as qml
 import pytest
 import tensorflow as tf
 
 import qshift
+from qshift.autodiff import node
 
 NUMBERS = np.array([[0.3, -0.7], [1.1, 0.2], [-2.0, 0.9]])
 
@@ -198,3 +201,160 @@ def test_loops_and_conditions_have_calls_of_their_own():
     np.testing.assert_allclose(
         run(tf.constant(NUMBERS)), slopes(NUMBERS) + slopes(2 * NUMBERS), atol=1e-12
     )
+
+
+# --- calls that machine code runs ---
+
+
+@pytest.fixture(name="by_code")
+def fixture_by_code(monkeypatch):
+    """How many calls came with instructions, and how many without."""
+    counts, asked = [0, 0], node._InGraph.instructions
+
+    def instructions(self, rows):
+        found = asked(self, rows)
+        counts[found is None] += 1
+        return found
+
+    monkeypatch.setattr(node._InGraph, "instructions", instructions)
+    return counts
+
+
+def test_calls_that_come_often_need_no_python(by_code):
+    run = tf.function(gradient_inside(circuit_of()))
+    for turn in range(10):
+        x = NUMBERS + 0.1 * turn
+        np.testing.assert_allclose(run(tf.constant(x)), slopes(x), atol=1e-12)
+    assert by_code == [14, 6]  # of values and of their derivatives, three calls of each
+
+
+def test_values_and_gradients_of_one_value_need_no_python(by_code):
+    @qshift.qnode(qshift.device("simulator", wires=2))
+    def circuit(x):
+        qml.RX(x[0], 0)
+        qml.CNOT((0, 1))
+        qml.RY(x[1], 1)
+        return qml.expval(qml.Z(1))
+
+    @tf.function
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = circuit(x)
+        return value, tape.gradient(value, x)
+
+    for x in np.random.default_rng(0).uniform(-7.0, 7.0, (10, 2)):
+        value, gradient = run(tf.constant(x))
+        (a, b), (c, d) = np.cos(x), np.sin(x)
+        np.testing.assert_allclose(value, a * b, atol=1e-12)
+        np.testing.assert_allclose(gradient, [-c * b, -a * d], atol=1e-12)
+    assert by_code == [7, 3]
+
+
+def test_trackers_and_watched_devices_are_told_of_all_calls(by_code):
+    circuit, x = circuit_of(), tf.constant(NUMBERS)
+    run = tf.function(gradient_inside(circuit))
+    for _ in range(5):
+        run(x)
+    assert by_code == [4, 6]
+    with qshift.Tracker() as tracker:
+        np.testing.assert_allclose(run(x), slopes(NUMBERS), atol=1e-12)
+    assert tracker.totals["circuits"] == 6 and by_code == [4, 8]
+    device = qml.device("default.qubit", wires=2)
+    watched = qshift.qnode(device)(circuit.func)
+    run = tf.function(gradient_inside(watched))
+    for _ in range(5):
+        run(x)
+    assert by_code == [8, 14]
+    with qml.Tracker(device) as tracker:
+        np.testing.assert_allclose(run(x), slopes(NUMBERS), atol=1e-12)
+    assert tracker.totals["executions"] > 0 and by_code == [8, 16]
+    run(x)
+    assert by_code == [10, 16]
+
+
+def test_unusual_numbers_come_out_as_before():
+    circuit = circuit_of()
+    often, once = (tf.function(gradient_inside(circuit)) for _ in range(2))
+    for _ in range(5):
+        often(tf.constant(NUMBERS))
+    for number in (
+        0.0,
+        -0.0,
+        np.pi / 2,
+        np.pi,
+        2 * np.pi,
+        1e-9,
+        1e-300,
+        1e13,
+        np.nan,
+        np.inf,
+        -np.inf,
+    ):
+        x = NUMBERS.copy()
+        x[1, 0] = number
+        np.testing.assert_array_equal(often(tf.constant(x)), once(tf.constant(x)))
+    np.testing.assert_allclose(often(tf.constant(NUMBERS)), slopes(NUMBERS), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "weights", [[0, 0], [0, 1], [1e-200, 1e-200], [1, 1e-9], [1e200, 1], [np.nan, 1]]
+)
+def test_unusual_weights_come_out_as_before(weights):
+    circuit = circuit_of()
+
+    def gradient(x, weights):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            first, second = circuit(x[:, 0], x[:, 1])
+            result = tf.reduce_sum(weights[0] * first + weights[1] * second)
+        return tape.gradient(result, x)
+
+    often, once = tf.function(gradient), tf.function(gradient)
+    x, weights = tf.constant(NUMBERS), tf.constant(np.array(weights, float))
+    for _ in range(5):
+        often(x, tf.ones(2, tf.float64))
+    np.testing.assert_array_equal(often(x, weights), once(x, weights))
+
+
+def test_batches_of_changing_size_come_out_right(by_code):
+    run = tf.function(
+        gradient_inside(circuit_of()), input_signature=[tf.TensorSpec([None, 2], tf.float64)]
+    )
+    rng = np.random.default_rng(0)
+    for rows in [4, 4, 4, 3, 4, 7, 4, 3, 0, 1, 4, 3, 3, 7] + list(range(20)):
+        x = rng.normal(size=(rows, 2))
+        np.testing.assert_allclose(run(tf.constant(x)), slopes(x), atol=1e-12)
+    assert by_code[0] > 10
+
+
+def test_a_tape_that_comes_later_is_told_everything():
+    """TensorFlow adds outputs to a graph whose ops machine code has run."""
+    circuit = circuit_of()
+    compiled, x = tf.function(lambda x: loss(circuit, x)), tf.constant(NUMBERS)
+    for turn in range(12):
+        if turn < 5:
+            compiled(x)
+            continue
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                result = compiled(x)
+            gradient = inner.gradient(result, x)
+        np.testing.assert_allclose(gradient, slopes(NUMBERS), atol=1e-12)
+        if turn > 8:
+            moves = 1e-5 * np.eye(2)
+            expected = sum(slopes(NUMBERS + m) - slopes(NUMBERS - m) for m in moves) / 2e-5
+            np.testing.assert_allclose(outer.gradient(gradient, x), expected, atol=1e-8)
+
+
+def test_threads_come_out_right():
+    run = tf.function(gradient_inside(circuit_of()))
+
+    def work(seed):
+        xs = np.random.default_rng(seed).normal(size=(50, 3, 2))
+        return max(np.abs(run(tf.constant(x)).numpy() - slopes(x)).max() for x in xs)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert max(pool.map(work, range(16))) < 1e-12

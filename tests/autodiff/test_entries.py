@@ -32,6 +32,8 @@ ANGLES = {
     "multiples": lambda x: [2 * x[0, 0], -x[0, 1], x[1, 1] / 3, 0.1 * x[1, 2] * 0.7],
     "multiples before": lambda x: [(2 * x)[0, 0], (-x / 3)[0, 1], 3 * (x / 7)[1, 1]],
     "functions": lambda x: [tf.sin(x[0, 0]), tf.exp(x)[0, 1], x[1, 1] ** 2, x[0, 0] * x[1, 1]],
+    "unstacked": lambda x: [tf.unstack(x[1])[2], *tf.unstack(tf.unstack(x, axis=-1)[1])],
+    "all unstacked": lambda x: [y for row in tf.unstack(x) for y in tf.unstack(row)],
     "other ops": lambda x: [tf.transpose(x)[2, 1], tf.reshape(x, [6])[4], tf.unstack(x[0])[1]],
     "entries and sums": lambda x: [x[0, 0], x[0, 1] + x[1, 1], tf.reduce_sum(x), x[1, 0]],
 }
@@ -121,6 +123,9 @@ BATCHES = {
         x[0, 2] ** 2,
     ],
     "reversed": lambda x: [x[::-1, 1], x[:, 0]],
+    "unstacked": lambda x: tf.unstack(x, axis=1),
+    "unstacked in part": lambda x: [tf.unstack(x, axis=-1)[2], x[:, 0], tf.unstack(x, axis=1)[1]],
+    "unstacked transposed": lambda x: tf.unstack(tf.transpose(x)),
 }
 
 
@@ -488,7 +493,9 @@ def test_what_others_make_of_indexing_stays(monkeypatch):
     assert circuit_of(lambda x: [x[tf.constant(1), 0]])(tf.constant(X)) is not None and asked
 
 
-@pytest.mark.parametrize("angles", ["all in order", "all in another order", "one by one"])
+@pytest.mark.parametrize(
+    "angles", ["all in order", "all in another order", "all unstacked", "one by one"]
+)
 def test_a_graph_takes_all_entries_by_few_ops(angles):
     circuit = circuit_of(ANGLES[angles])
 
@@ -502,5 +509,40 @@ def test_a_graph_takes_all_entries_by_few_ops(angles):
     graph = slope.get_concrete_function(tf.TensorSpec([2, 3], tf.float64)).graph
     kinds = [op.type for op in always_run(graph)]
     assert not {"StridedSlice", "StridedSliceGrad", "AddN"} & set(kinds)
+    assert angles != "all unstacked" or "Unpack" not in kinds
     # One lays the results out.
     assert kinds.count("Pack") == (3 if angles == "one by one" else 1)
+
+
+def test_a_graph_takes_columns_of_an_unstacked_batch_together():
+    circuit = circuit_of(BATCHES["unstacked"])
+    run = tf.function(circuit, input_signature=[tf.TensorSpec([5, 3], tf.float64)])
+    ops = always_run(run.get_concrete_function().graph)
+    # The results are unpacked.
+    assert [op.inputs[0].op.type for op in ops if op.type == "Unpack"] == ["Squeeze"]
+    assert "Pack" not in {op.type for op in ops}
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_derivatives_by_what_was_unstacked(order):
+    """By the parts themselves, which tapes inside and outside of the graph were told to watch."""
+
+    def slopes(function, parts):
+        with tf.GradientTape() as outer:
+            outer.watch(parts)
+            with tf.GradientTape() as inner:
+                inner.watch(parts)
+                value = function(*parts)
+            first = inner.gradient(value, parts)
+            total = tf.add_n(first) if order == 2 else value
+        return tf.stack(outer.gradient(total, parts))
+
+    circuit = qshift.qnode(SIMULATOR)(product)
+    for each in (
+        lambda x: slopes(circuit, tf.unstack(x)),
+        tf.function(lambda x: slopes(circuit, tf.unstack(x))),
+    ):
+        x = tf.constant(X[0])
+        np.testing.assert_allclose(each(x), slopes(cosines, tf.unstack(x)), atol=1e-12)
+    compiled, parts = tf.function(lambda *parts: circuit(*parts)), tf.unstack(tf.constant(X[0]))
+    np.testing.assert_allclose(slopes(compiled, parts), slopes(cosines, parts), atol=1e-12)

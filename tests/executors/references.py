@@ -108,20 +108,31 @@ def product(p=2, shots=None):
 
 def truth(circuit, points, wires=3):
     """Multiplies matrices: float64[N, M], for wires or a number of them."""
-    wires, rows = list(range(wires) if isinstance(wires, int) else wires), []
+    wires, rows, known = list(range(wires) if isinstance(wires, int) else wires), [], {}
+
+    def times(op, state):
+        """The matrix of a gate or observable, of which several tapes have the same, times a state:
+        complex[2, 2, ...]."""
+        if id(op) not in known:
+            known[id(op)] = op, np.asarray(qml.matrix(op)).reshape([2, 2] * len(op.wires))
+        places, count = [wires.index(wire) for wire in op.wires], len(op.wires)
+        moved = np.tensordot(known[id(op)][1], state, (range(count, 2 * count), places))
+        return np.moveaxis(moved, range(count), places)
+
     for tape in circuit.bind_each(points):
         state = np.eye(2 ** len(wires), dtype=complex)[0]
+        state = state.reshape([2] * len(wires))
         for op in tape.operations:
             if isinstance(op, qml.operation.StatePrepBase):
-                state = op.state_vector(wire_order=wires).ravel()
+                state = op.state_vector(wire_order=wires).reshape(state.shape)
             else:
-                state = qml.matrix(op, wire_order=wires) @ state
+                state = times(op, state)
         row = []
         for m in tape.measurements:
             if m.obs is not None:
-                row.append(np.vdot(state, qml.matrix(m.obs, wire_order=wires) @ state).real)
+                row.append(np.vdot(state, times(m.obs, state)).real)
             else:
-                weights = (np.abs(state) ** 2).reshape([2] * len(wires))
+                weights = np.abs(state) ** 2
                 others = tuple(i for i, wire in enumerate(wires) if wire not in m.wires)
                 kept = [wire for wire in wires if wire in m.wires]
                 weights = weights.sum(axis=others).transpose([kept.index(w) for w in m.wires])

@@ -454,6 +454,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection: a tunnel to one of the hosts, or plain requests of tests."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or a body waits until the client has acknowledged its headers
     host = None  # whom the client thinks it talks to
 
     def do_CONNECT(self):

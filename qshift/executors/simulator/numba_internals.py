@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
+import numpy as np
 from numba.core.caching import FunctionCache
 from numba.core.runtime import rtsys
 
@@ -37,3 +38,35 @@ def compiled(function: Callable, signature: str, **settings: Any) -> Callable:
     made.compile(signature)
     made.disable_compile()
     return made
+
+
+def as_numbers(function: Any, arguments: Sequence[Any]) -> tuple[int, list[int]]:
+    """Returns where the machine code of a `compiled` function is, and how it takes arguments.
+
+    Machine code calls it as ``int (void* result, void* error, int64 number, ...)``, with room for a
+    result and an error; it returns 0.
+
+    Args:
+        function: The function; it returns nothing.
+        arguments: Whole numbers, and arrays, which have to stay where they are.
+
+    Raises:
+        AttributeError: If Numba does not compile functions, as where NUMBA_DISABLE_JIT is set.
+    """
+    (found,) = function.overloads.values()
+    numbers: list[int] = []
+    for each in arguments:
+        if isinstance(each, np.ndarray):
+            # No owner; how many numbers there are, of which size, where; and the sizes of axes.
+            numbers += [
+                0,
+                0,
+                each.size,
+                each.itemsize,
+                each.ctypes.data,
+                *each.shape,
+                *each.strides,
+            ]
+        else:
+            numbers.append(int(each))
+    return found.library.get_pointer_to_function(found.fndesc.llvm_func_name), numbers

@@ -7,12 +7,19 @@ again, so they are kept from one call to the next.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
 import numpy as np
 
+from qshift.executors.executor import Asked, Written
 from qshift.executors.simulator import kernel
+from qshift.executors.simulator.instructions import Instructions
 from qshift.executors.simulator.outcomes import Observables
 from qshift.executors.simulator.state_steps import Steps, numbers_at_lines
+
+# Cotangents for which derivatives of sums are surely exact; see `qshift.autodiff.pulled_back`.
+_USUAL, _RATIO = (1e-90, 1e90), 1e7
 
 
 class SmallCircuit:
@@ -41,6 +48,7 @@ class SmallCircuit:
         self.most_points = most_numbers // width
         # Who works on arrays takes them out, so that threads do not share them.
         self._kept: deque[_Arrays] = deque(maxlen=1)
+        self._followed: WeakValueDictionary[int, _Arrays] = WeakValueDictionary()
 
     def values(self, points: np.ndarray) -> np.ndarray:
         """Returns the values float64[N, M] at the points float64[N, P]."""
@@ -70,6 +78,84 @@ class SmallCircuit:
         arrays.cotangents[count:] = cotangents[-1]
         found = self._back(arrays)[:count]
         self._kept.append(arrays)
+        return found
+
+    def written(
+        self,
+        count: int,
+        parts: Sequence[Sequence[int]],
+        largest: float,
+        asked: Sequence[Asked | None],
+    ) -> Written | None:
+        """See `SmallResults`. The numbers are those of the other methods, to the last bit."""
+        if self._shape[0] > 1 and any(each and each.kind == "gradients" for each in asked):
+            return None
+        arrays = self._followed.get(count)
+        if arrays is None:
+            arrays = _Arrays(count, self._steps.count, len(self._start), self._shape)
+            arrays.points.fill(np.nan)  # equal to no points that are taken
+            self._followed[count] = arrays
+        code = Instructions()
+        self._write_steps(code, arrays, parts, largest)
+        results = []
+        for each in asked:
+            if each is None:
+                results.append(np.empty(0))
+            elif each.kind == "values":
+                results.append(self._write_values(code, arrays))
+            else:
+                place = 1 + len(parts) if each.kind == "pulled_back" else None
+                results.append(self._write_back(code, arrays, place, each.columns))
+        return Written(*code.done(), results, arrays.flag, (code, arrays))
+
+    def _write_steps(
+        self, code: Instructions, arrays: _Arrays, parts: Sequence[Sequence[int]], largest: float
+    ) -> None:
+        """Writes what `_behind_all_steps` does."""
+        steps, lanes = self._steps, len(arrays.points)
+        words, signs = steps.tables[lanes == 1]
+        points, start = np.empty_like(arrays.points), numbers_at_lines(len(arrays.state))
+        start.reshape(-1, lanes)[:] = self._start[:, None]
+        for place, columns in enumerate(parts, 1):
+            code.take(place, points, arrays.count, columns, (0.0, largest))
+        code.pad(points, arrays.count)
+        up_to_here = code.skip_if_same(points, arrays.points)
+        code.call(kernel.angles, points, steps.columns, steps.scales, signs, arrays.angles)
+        code.copy(arrays.state, start)
+        code.call(kernel.forward, arrays.state, lanes, words, arrays.angles, 0, steps.count)
+        code.copy(arrays.points, points)
+        up_to_here()
+
+    def _write_values(self, code: Instructions, arrays: _Arrays) -> np.ndarray:
+        observables, lanes = self._observables, len(arrays.points)
+        values, words = np.zeros((lanes, self._shape[0])), observables.tables[lanes == 1]
+        arguments = lanes, *words, observables.places, arrays.work, values
+        code.zero(values)
+        code.call(kernel.expect, arrays.state, *arguments)
+        return values[: arrays.count]
+
+    def _write_back(
+        self, code: Instructions, arrays: _Arrays, place: int | None, columns: Sequence[int]
+    ) -> np.ndarray:
+        """Writes what `_back` does, for cotangents that an input holds; for ones if there is
+        none."""
+        steps, observables, lanes = self._steps, self._observables, len(arrays.points)
+        (state, other), (count, values) = arrays.pair, (arrays.count, self._shape[0])
+        cotangents, slopes = np.ones((lanes, values)), np.empty((lanes, self._shape[1]))
+        if place is not None:
+            code.take(place, cotangents, count, range(values), _USUAL, _RATIO)
+            code.pad(cotangents, count)
+        code.copy(state, arrays.state)
+        code.zero(other)
+        arguments = observables.places, cotangents, arrays.factors
+        words = observables.tables[lanes == 1]
+        code.call(kernel.observe, arrays.state, other, lanes, *words, *arguments)
+        code.zero(slopes)
+        turns, signs = steps.tables[lanes == 1]
+        moves = arrays.angles, signs, steps.columns, steps.scales, 0, steps.count
+        code.call(kernel.backward, state, other, lanes, turns, *moves, arrays.work, slopes)
+        found = np.empty((count, len(columns)))
+        code.pick(found, slopes, columns)
         return found
 
     def _behind_all_steps(self, points: np.ndarray) -> _Arrays:
@@ -113,12 +199,13 @@ class _Arrays:
     Attributes:
         count: How many points there are; further lanes are those of the last one.
         bits: The bytes of these points, which have some, if `state` is behind all rotations.
+        flag: int64[1], which is 1 while instructions with these arrays are followed.
     """
 
     def __init__(self, count: int, steps: int, size: int, shape: tuple[int, int]) -> None:
         lanes = count if count == 1 else -(-count // kernel.WIDTH) * kernel.WIDTH
         width = max(lanes, kernel.WIDTH)
-        self.count, self.bits = count, b""
+        self.count, self.bits, self.flag = count, b"", np.zeros(1, np.int64)
         self.points, self.cotangents = np.empty((lanes, shape[1])), np.empty((lanes, shape[0]))
         self.angles = numbers_at_lines(steps * 3 * width).reshape(steps, 3 * width)
         self.state = numbers_at_lines(size * lanes)

@@ -51,8 +51,8 @@ def grace(monkeypatch):
     """A shorter one, so that tests need not wait for long; a call restores it where a job arrives,
     which may be later on a busy machine."""
     whole = unconfirmed_jobs.GRACE
-    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 3.0)
-    return lambda arrives: monkeypatch.setattr(unconfirmed_jobs, "GRACE", whole if arrives else 3.0)
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 1.0)
+    return lambda arrives: monkeypatch.setattr(unconfirmed_jobs, "GRACE", whole if arrives else 1.0)
 
 
 def run(ledger, **options):

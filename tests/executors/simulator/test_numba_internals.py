@@ -1,11 +1,15 @@
 """What `qshift.executors.simulator.numba_internals` promises, without the rest of qshift."""
 
+import ctypes
 import json
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from qshift.executors.simulator.numba_internals import as_numbers, compiled
 
 # Compiles or reads a function that needs Numba's runtime, another function, and the C library.
 PROCESS = """
@@ -59,3 +63,21 @@ def test_functions_are_compiled_once_and_read_without_what_compiling_needs(run):
     assert compiled == [True, True, 0, 1, 3] and read == [True, False, 1, 0, 3]
     assert found == again
     assert found[:2] == pytest.approx([0.09075765, 0.16555778]) and found[2] == float("-inf")
+
+
+def test_machine_code_may_be_called_without_numba():
+    def function(number, a, b):
+        for i in range(a.shape[0]):
+            for j in range(a.shape[1]):
+                b[j] += number * a[i, j]
+
+    made = compiled(function, "void(int64, float64[:,::1], float64[::1])", nogil=True)
+    a, b, expected = np.arange(6.0).reshape(2, 3), np.ones(3), np.ones(3)
+    address, numbers = as_numbers(made, (7, a, b))
+    made(7, a, expected)
+    kinds = [ctypes.c_int64] * len(numbers)
+    call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *kinds)(address)
+    room = np.zeros(2, np.int64)
+    assert call(room[:1].ctypes.data, room[1:].ctypes.data, *numbers) == 0
+    np.testing.assert_array_equal(b, expected)
+    assert b.tolist() == [22.0, 36.0, 50.0]

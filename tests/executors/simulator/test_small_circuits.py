@@ -1,5 +1,6 @@
 """Small circuits at few points: the numbers of the simulation, with little around the kernel."""
 
+import ctypes
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,18 +9,23 @@ import pytest
 from references import differences, truth
 
 import qshift
+from qshift.executors.executor import Asked
 from qshift.executors.simulator.simulator import SimulatorExecutor
 
 WIRES = 3
 
 
-def quantum_function(x, y):
+def gates(x, y):
     qml.StatePrep(np.arange(1.0, 9.0), wires=range(WIRES), normalize=True)
     for wire in range(WIRES):
         qml.RX(x[..., wire], wire)
         qml.CNOT((wire, (wire + 1) % WIRES))
         qml.RZ(y[..., wire], wire)
         qml.CRY(y[..., 0], (wire, (wire + 1) % WIRES))
+
+
+def quantum_function(x, y):
+    gates(x, y)
     words = qml.X(0) @ qml.Y(1), 0.3 * qml.Z(2) - 1.7 * qml.Y(0)
     return [qml.expval(word) for word in words]
 
@@ -150,3 +156,79 @@ def test_nothing_is_small_while_somebody_counts():
     with qml.Tracker(executor.device):
         assert executor.small(circuit, 1) is None
     assert executor.small(circuit, 1) is not None
+
+
+def followed(written, *inputs):
+    """Follows instructions with some inputs; returns whether they refuse, and the results."""
+    table = np.zeros((1 + len(inputs), 16), np.int64)
+    for row, each in zip(table[1:], inputs, strict=True):
+        row[: 3 + each.ndim] = [each.ctypes.data, 2, each.ndim, *each.shape]
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
+    refused = kind(written.code)(written.instructions.ctypes.data, table.ctypes.data)
+    return bool(refused), [each.copy() for each in written.results]
+
+
+PARTS = (0, 2, 4, 8), (5, 1, 3, 6, 7)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 64, 67])
+def test_instructions_give_the_same_numbers(count):
+    """To the last bit, whatever was followed before, by these or by others of the circuit."""
+    executor, circuit = circuit_of()
+    small = executor.small(circuit, count)
+    values = small.written(count, PARTS, 1e9, [Asked("values"), None])
+    sums = small.written(count, PARTS, 1e9, [Asked("pulled_back", (4, 1))])
+    turns = [points_of(circuit, count, seed) for seed in range(3)]
+    for seed, points in enumerate([*turns, turns[0], turns[0] * 0.0, turns[0] * -0.0]):
+        cotangents = np.random.default_rng(seed).normal(size=(count, circuit.num_values))
+        inputs = [np.ascontiguousarray(points[:, part]) for part in PARTS]
+        wanted, _, pulled = results(small, points, cotangents)
+        refused, (found, nothing) = followed(values, *inputs)
+        assert not refused and nothing.size == 0
+        np.testing.assert_array_equal(found, wanted)
+        refused, (found,) = followed(sums, *inputs, cotangents[:, :, None].copy())
+        assert not refused
+        np.testing.assert_array_equal(found, pulled[:, [4, 1]])
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_instructions_give_a_value_with_its_gradient(count):
+    def function(x, y):
+        gates(x, y)
+        return qml.expval(qml.Z(0) @ qml.X(1))
+
+    executor, circuit = circuit_of(function)
+    small, points = executor.small(circuit, count), points_of(circuit, count)
+    written = small.written(count, PARTS, 1e9, [Asked("values"), Asked("gradients", (2, 0, 1))])
+    _, (values, slopes) = followed(written, *[points[:, part].copy() for part in PARTS])
+    np.testing.assert_array_equal(values, small.values(points))
+    np.testing.assert_array_equal(slopes, small.gradients(points)[:, 0, [2, 0, 1]])
+
+
+def test_no_instructions_give_the_gradients_of_several_values():
+    executor, circuit = circuit_of()
+    small = executor.small(circuit, 4)
+    assert small.written(4, PARTS, 1e9, [Asked("gradients", (0,))]) is None
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 1.1e9])
+def test_instructions_refuse_unusual_parameters_and_stay_right(number):
+    executor, circuit = circuit_of()
+    small, points = executor.small(circuit, 4), points_of(circuit, 4)
+    written = small.written(4, PARTS, 1e9, [Asked("values")])
+    inputs = [points[:, part].copy() for part in PARTS]
+    inputs[1][3, 2] = number
+    assert followed(written, *inputs)[0]
+    inputs[1][3, 2] = 0.25
+    points[3, 3] = 0.25
+    refused, (found,) = followed(written, *inputs)
+    assert not refused
+    np.testing.assert_array_equal(found, small.values(points))
+
+
+def test_instructions_refuse_another_number_of_points():
+    executor, circuit = circuit_of()
+    written = executor.small(circuit, 4).written(4, PARTS, 1e9, [Asked("values")])
+    for count in (3, 5):
+        points = points_of(circuit, count)
+        assert followed(written, *[points[:, part].copy() for part in PARTS])[0]

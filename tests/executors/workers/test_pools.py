@@ -81,8 +81,15 @@ def wait_for(condition, seconds=60):
     return condition()
 
 
+@pytest.fixture
+def bare(monkeypatch):
+    """Processes that load nothing of qshift, which takes seconds; they are asked for nothing."""
+    monkeypatch.setattr(pools.own_process, "begin", int)
+    monkeypatch.setattr(pools, "_greeted", lambda lanes: 0.0)
+
+
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads /proc")
-def test_processes_are_renewed_and_end_with_their_owner():
+def test_processes_are_renewed_and_end_with_their_owner(bare):
     workers = Workers(1)
     (lane,) = workers.start()
     ask = "__import__('os').getpid()"
@@ -114,10 +121,9 @@ input()
 @pytest.mark.one_in(3)
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads /proc")
 @pytest.mark.parametrize("count, threads", [(1, "4"), (2, "2"), (3, "1"), (9, "1")])
-def test_processes_start_no_more_threads_than_there_are_cores(count, threads, monkeypatch):
+def test_processes_start_no_more_threads_than_there_are_cores(count, threads, bare, monkeypatch):
     monkeypatch.setattr(pools.cores, "available", lambda: 4)
-    monkeypatch.setattr(pools, "_greeted", lambda lanes: 0.0)  # all but one never start
-    workers = Workers(count)
+    workers = Workers(count)  # of which all but one never start
     *_, lane = workers.start()
     ask = "__import__('os').environ['OMP_NUM_THREADS']"
     assert lane.submit(eval, ask, name="").result() == threads

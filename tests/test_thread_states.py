@@ -7,7 +7,7 @@ PROGRAM = """
 import itertools, threading
 import numpy as np, tensorflow as tf
 import pennylane as qml, qshift
-from qshift.autodiff import thread_states
+from qshift import thread_states
 
 local = threading.local()
 
