@@ -128,6 +128,8 @@ def variance(
 ) -> Callable[[Any], Any]:
     """Returns the function from raw values [N, M] to the variance of an observable, [N]; arguments
     and errors as for `mean`."""
+    if not any(is_tensor(parameter) for parameter in observable.data):
+        observable = _without_constant(observable)
     average = mean(observable, raw, is_tensor)
     return _variance(average, _linear(_square_terms(observable, raw, is_tensor)))
 
@@ -242,6 +244,30 @@ def _terms(
     if not any(is_tensor(parameter) for parameter in observable.data):
         return [(1.0, raw.expval(part)) for part in _by_scale(observable)]
     return [(c, raw.expval(word)) for c, word in _tensor_terms(observable, is_tensor)]
+
+
+def _without_constant(observable: Operator) -> Operator:
+    """Returns an observable without tensors, less a multiple of the identity, which has the same
+    variance. If that is large, the square of the mean has few digits left of the variance, and
+    errors are those of two numbers that hardly differ."""
+    if observable.pauli_rep is not None:
+        words = dict(observable.pauli_rep)
+        constant = words.pop(PauliWord({}), 0.0)
+        if not constant:
+            return observable
+        require_hermitian(observable)
+        if not words:
+            return qml.Identity(observable.wires)
+        return PauliSentence(words).operation(wire_order=observable.wires)
+    if not observable.has_matrix or len(observable.wires) > WIDEST_MATRIX:
+        return observable
+    require_hermitian(observable)
+    matrix = qml.matrix(observable, wire_order=observable.wires)
+    constant = float(np.real(np.trace(matrix))) / len(matrix)
+    rest = matrix - constant * np.eye(len(matrix))
+    # Devices know ordinary ones by their names.
+    is_large = abs(constant) > np.abs(rest).max()
+    return qml.Hermitian(rest, wires=observable.wires) if is_large else observable
 
 
 def _by_scale(observable: Operator) -> list:

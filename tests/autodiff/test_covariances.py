@@ -141,6 +141,19 @@ def test_what_a_correction_alone_owes_to_chance():
     np.testing.assert_allclose(error, np.sqrt(6) * (value - 1))
 
 
+def test_a_constant_has_no_error():
+    def moved(x):
+        qml.RY(x[..., 0], wires=0)
+        return qml.var(qml.Z(0) + 1000)
+
+    for found, expected in zip(
+        qshift.estimate(of(moved, 40, seed=1), rows(1.2, 3)),
+        qshift.estimate(of(word, 40, seed=1), rows(1.2, 3)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected)
+
+
 def test_observables_with_tensors_as_coefficients():
     def weighted(x, coefficients):
         two(x)

@@ -127,6 +127,37 @@ def test_expectation_value_and_variance_of_every_observable(name):
     assert_taylor_series(function, expected, X, order=3)
 
 
+@pytest.mark.parametrize("constant", [0.5, -1e8, 1e13])
+@pytest.mark.parametrize("kind", ["word", "sum", "Hermitian", "Hermitian of two"])
+def test_a_constant_does_not_vary(constant, kind):
+    """As the mean of the square, less the square of the mean, no digit would be left."""
+    observable = {
+        "word": qml.Z(0),
+        "sum": qml.X(0) + 0.3 * qml.Z(1) @ qml.Z(0),
+        "Hermitian": qml.Hermitian(SMALL - np.trace(SMALL) / 2 * np.eye(2), wires=1),
+        "Hermitian of two": qml.Hermitian(HERMITIAN, wires=[1, 0]),
+    }[kind]
+    if "Hermitian" in kind:
+        matrix = qml.matrix(observable)
+        moved = qml.Hermitian(matrix + constant * np.eye(len(matrix)), wires=observable.wires)
+    else:
+        moved = observable + constant * qml.I(0)
+    x = tf.constant(X)
+    got = qshift.derivatives(of(lambda: qml.var(moved)), x, order=2)
+    expected = qshift.derivatives(of(lambda: qml.var(observable)), x, order=2)
+    lost = 1e-15 * abs(constant) if "Hermitian" in kind else 0.0  # of the matrix
+    for found, wanted in zip(got, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-11 + 50 * lost)
+
+
+def test_constants_alone_and_constants_that_are_no_real_numbers():
+    assert abs(of(lambda: qml.var(1e8 * qml.I(0)))(tf.constant(X))) < 1e-14
+    for constant in 1j, np.nan, np.inf:
+        for observable in qml.Z(0) + constant * qml.I(0), constant * qml.I(0):
+            with pytest.raises(qshift.UnsupportedError, match="not Hermitian"):
+                of(lambda observable=observable: qml.var(observable))(tf.constant(X))
+
+
 def test_variance_to_sixth_order():
     @qshift.qnode(DEVICE, diff_method="shift")
     def circuit(x):
