@@ -66,8 +66,8 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Puts the longest tests first, and leaves out most of those that are one in n: of three, one of
-    two is one, and never all of them. Which, follows from their names."""
+    """Puts the longest tests first, and leaves out most of those that are one in n. Of three, one
+    in two are one; which, follows from their names."""
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
     if config.getoption("--thorough"):
