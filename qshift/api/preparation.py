@@ -238,6 +238,7 @@ class Preparation:
                 numbers=self.executor.numbers,
                 bases=self.executor.bases(run) if spread == "batch" else 1,
                 constants=constants(run) if shots.total else 0.0,
+                choices=functools.partial(self.executor.choices, run),
                 of_one=of_one,
             )
             settings |= {"spread": spread, "sampled": sampled, "pilot": bool(shots.pilot)}
@@ -438,7 +439,6 @@ class Preparation:
             axes,
             points=points,
             shots=asked.number if asked and own else self.executor.shots(run),
-            bases=self.executor.bases(run) if own else 1,
             numbers=self.executor.numbers,
             asked=asked,
             adjoint=self._is_adjoint(run),
@@ -446,7 +446,7 @@ class Preparation:
             seconds=lambda circuits: self.executor.seconds(run, circuits),
             costs=lambda shots: self.executor.costs(run, shots),
             alone=lambda circuits: self.executor.seconds_alone(run, circuits),
-            besides=lambda circuits, shots: self.executor.besides(run, circuits, shots),
+            samples=lambda circuits, shots: self.executor.samples(run, circuits, shots),
             shared=() if circuit is run else circuit.shared,
             rates=self._objective if isinstance(self._objective, Seconds) else None,
             sums=sums,

@@ -19,13 +19,14 @@ order of the plan (systematic sampling), so that the points of each derivative g
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import numpy as np
 
 from qshift.executors.seeding import fractions
 from qshift.rules.allocation import at_least, whole
-from qshift.rules.rounding import rounded, sizes
+from qshift.rules.rounding import first_share, rounded, sizes
 from qshift.rules.shots import LEAST_PILOT, PILOT, Shots
 
 _KEPT = 0.25  # of a point's further shots, whatever a first batch has found
@@ -45,7 +46,9 @@ class Drawing:
         errors: How many numbers behind the values of a point say how large their errors are: none,
             M variances, or M * M covariances.
         chance: A seed, or None; the number of the call; and what else tells it from others. They
-            decide how shots are rounded.
+            decide how shots of any number are rounded.
+        choices: choices(what tells the call from others, its number, batch, N) is a context that
+            gives random numbers float64[N], which choose points; None for those of `chance`.
         numbers: Which numbers of shots the device takes, see `qshift.rules.rounding`.
         of_one: Where an error is wanted, the typical and the largest variance of one outcome of
             each value, float64[M] each.
@@ -53,7 +56,16 @@ class Drawing:
             `qshift.executors.variances.constants`. They need no samples.
     """
 
-    __slots__ = ("_chance", "_constants", "_count", "_errors", "_kind", "_of_one", "_shots")
+    __slots__ = (
+        "_chance",
+        "_choices",
+        "_constants",
+        "_count",
+        "_errors",
+        "_kind",
+        "_of_one",
+        "_shots",
+    )
 
     def __init__(
         self,
@@ -64,7 +76,9 @@ class Drawing:
         numbers: str = "any",
         of_one: tuple[np.ndarray, np.ndarray] | None = None,
         constants: np.ndarray | float = 0.0,
+        choices: Callable[..., AbstractContextManager[np.ndarray]] | None = None,
     ) -> None:
+        self._choices = choices
         self._shots, self._count, self._errors = shots, count, errors
         self._chance, self._kind, self._of_one = chance, numbers, of_one
         self._constants = constants
@@ -81,8 +95,7 @@ class Drawing:
         each = np.repeat(wanted[:, None], columns, axis=1)
         if self._shots.are_too_few(wanted.sum(), len(wanted)):
             return each
-        offsets = self._offsets(batch, columns)
-        return rounded(each, offsets, self._shots.least, self._kind).astype(float)
+        return self._rounded(each, batch, self._shots.least).astype(float)
 
     def __call__(
         self,
@@ -139,17 +152,29 @@ class Drawing:
         typical, largest = (float(each.max(initial=0.0)) for each in self._of_one)
         return typical or 1.0, largest or 1.0
 
-    def _offsets(self, batch: Sequence[int], columns: int) -> np.ndarray:
-        """Returns float64[N] in [0, 1), by which the shots of a batch are rounded."""
-        return fractions(*self._chance, batch, columns)
+    def _rounded(
+        self, wanted: np.ndarray, batch: Sequence[int], least: np.ndarray | int
+    ) -> np.ndarray:
+        """Returns whole numbers of the shots of a batch."""
+        offsets = None
+        if self._kind == "any":
+            offsets = fractions(*self._chance, batch, wanted.shape[1])
+        return rounded(wanted, offsets, least, self._kind)
 
     def _at_random(
         self, parameters: np.ndarray, planned: np.ndarray, batch: Sequence[int], function: Callable
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draws samples at points that are chosen at random, which get the planned shots on the
         average."""
-        numbers = whole(planned, self._offsets(batch, planned.shape[1]), 0)
-        values, variances = self._drawn(parameters, numbers, function)
+        (_, number, of), columns = self._chance, planned.shape[1]
+        chosen = (
+            nullcontext(fractions(*self._chance, batch, columns))
+            if self._choices is None
+            else self._choices(of, number, batch, columns)
+        )
+        with chosen as offsets:
+            numbers = whole(planned, offsets, 0)
+            values, variances = self._drawn(parameters, numbers, function)
         values = values - self._constants
         planned = np.where(planned > 0, planned, 1.0)
         expected, times = planned[:, :, None], (numbers / planned)[:, :, None]
@@ -182,10 +207,10 @@ class Drawing:
             typical, largest = self.scales()
             planned = np.maximum(np.ceil(numbers * (largest / typical)), 2 * LEAST_PILOT)
             numbers = np.maximum(numbers, LEAST_PILOT / share)
-        first = size * np.ceil(np.maximum(np.ceil(share * numbers), least) / size)
+        first = first_share(numbers, share, least, size)
         if allowed is None:
             first = np.minimum(first, planned)
-        planned, first = np.maximum(planned, first), first.astype(np.int64)
+        planned = np.maximum(planned, first)
         values, variances = self._drawn(parameters, first, function)
         part = first / planned  # not by the shots of the second batch, which depend on these values
         floor = np.zeros_like(part)
@@ -205,8 +230,7 @@ class Drawing:
         wanted *= in_all / np.maximum(wanted.sum(axis=0), 1e-300)
         wanted = at_least(wanted, floor) if allowed is None else np.maximum(wanted, floor)
         later = (*batch[:-1], batch[-1] + 1)
-        offsets = self._offsets(later, wanted.shape[1])
-        second = rounded(wanted, offsets, np.where(part < 1, least, 0), self._kind)
+        second = self._rounded(wanted, later, np.where(part < 1, least, 0))
         more, their_variances = self._drawn(parameters, second, function)
         # The larger batch says more about the variance of a shot.
         larger = (second > first)[:, :, None]

@@ -46,6 +46,7 @@ class SampledTable(Table):
         name: What tells the circuit from others.
         constants: float64[M], the parts of values that do not depend on the state, see
             `qshift.executors.variances.constants`. They need no samples.
+        choices: As for `Drawing`.
     """
 
     __slots__ = ("_bases", "_draw", "_later", "_observed", "_sampled", "_shots", "_variances")
@@ -66,10 +67,11 @@ class SampledTable(Table):
         bases: int = 1,
         name: bytes = b"",
         constants: np.ndarray | float = 0.0,
+        choices: Callable[..., Any] | None = None,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
         chance = seed, number, name + parameters.tobytes()
-        self._draw = Drawing(shots, values, errors, chance, numbers, of_one, constants)
+        self._draw = Drawing(shots, values, errors, chance, numbers, of_one, constants, choices)
         self._shots, self._bases, self._observed = shots, bases, observed
         self._variances = np.empty((0, len(parameters), errors)) if errors else None
         # If gradients follow: the shots of the value and of all, the number of other points, and

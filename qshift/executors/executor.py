@@ -7,9 +7,10 @@ which executor belongs to which device.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from qshift.circuits.circuit import Circuit
 from qshift.errors import UnsupportedError
+from qshift.executors.seeding import fractions
 from qshift.forks import Lock
 from qshift.listeners import opened
 from qshift.rules.seconds import Seconds
@@ -355,10 +357,35 @@ class Executor(ABC):
             max(float(constant), 0.0), float(slope) / bases, float((first - more).mean())
         )
 
-    def besides(self, circuit: Circuit, points: int, shots: np.ndarray | None = None) -> int:
-        """Returns how many samples a batch draws besides those of its points, to calibrate the
-        readout. `shots` are as for `costs`; None for those of the circuit."""
-        return 0
+    def samples(self, circuit: Circuit, points: int, shots: np.ndarray | None = None) -> int:
+        """Returns how many samples a batch of so many points draws, in all bases, with what
+        mitigation adds. `shots` are as for `costs`; None for those of the circuit."""
+        if shots is None:
+            return points * self.shots(circuit)
+        return int(shots.sum()) * self.bases(circuit)
+
+    @contextlib.contextmanager
+    def choices(
+        self,
+        circuit: Circuit,
+        of: bytes,
+        number: int,
+        batch: Sequence[int],
+        count: int,
+    ) -> Iterator[np.ndarray]:
+        """A context in which a batch is run whose points are chosen at random: gives the random
+        numbers in [0, 1), float64[count].
+
+        With a seed, they are the same in each run of a program.
+
+        Args:
+            circuit: The circuit.
+            of: What tells calls of the circuit from others, beside their numbers: its angles.
+            number: The number of the call.
+            batch: Which batch of the call.
+            count: How many numbers.
+        """
+        yield fractions(self.seed, number, of, batch, count)
 
     def seconds_alone(self, circuit: Circuit, points: int) -> float | None:
         """Returns what `seconds` would be if only one copy of a circuit ran at a time."""

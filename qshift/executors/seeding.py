@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qshift.circuits.circuit import Circuit
-from qshift.executors.executor import Call
+if TYPE_CHECKING:
+    from qshift.circuits.circuit import Circuit
+    from qshift.executors.executor import Call
 
 
 def generator(

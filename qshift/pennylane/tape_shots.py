@@ -64,4 +64,4 @@ def shots_of_tapes(
         raise asked.too_few(
             count, times, "or use qshift.qnode, which then chooses circuits at random"
         )
-    return rounded(wanted, np.array([0.5]), asked.least, "few")[:, 0]
+    return rounded(wanted, None, asked.least, "few")[:, 0]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from qshift.rules.allocation import whole
 from qshift.rules.planner import Axes, Frequencies, Index, Planner, Spectrum, Step, indices_along
-from qshift.rules.rounding import rounded
+from qshift.rules.rounding import first_share, rounded, sizes
 from qshift.rules.sampled_plans import Precision, SampledPlanner
 from qshift.rules.seconds import Seconds
 from qshift.rules.shots import Shots
@@ -121,8 +121,8 @@ class Plan:
             these are chosen at random.
         saved: QPU seconds that copies of the circuit on one chip save; 0 without copies.
         together: What `qshift.derivatives` takes, and a call with this ``prefetch``: one batch for
-            all orders. None where that is the sum of all orders, as it is unless a number of shots
-            or an error is given for each batch.
+            all orders. None where that is the sum of all orders: mostly, where batches are no jobs
+            and a number of shots is given for each circuit.
         rates: What takes how many seconds, if that was given.
         wanted: Whether this is what a function of the derivatives takes, in one batch. Then there
             is one entry, of the highest order.
@@ -180,7 +180,6 @@ class Plan:
         axes: Sequence[Axes],
         points: int = 1,
         shots: int = 0,
-        bases: int = 1,
         numbers: str = "any",
         asked: Shots | None = None,
         adjoint: bool = False,
@@ -190,7 +189,7 @@ class Plan:
         shared: tuple[str, ...] = (),
         costs: Callable[[np.ndarray], tuple[int, float | None]] | None = None,
         rates: Seconds | None = None,
-        besides: Callable[..., int] | None = None,
+        samples: Callable[..., int] | None = None,
         sums: Sums | None = None,
     ) -> Plan:
         """Plans partial derivatives, order by order.
@@ -200,7 +199,6 @@ class Plan:
             axes: Which derivatives: for each axis of each, the parameters that it runs over.
             points: Size of the batch.
             shots: The unit of the shots: those of a circuit, or of a batch.
-            bases: In how many bases the shots are drawn.
             numbers: Which numbers of shots the device takes, see `qshift.rules.rounding`.
             asked: How the shots are spread; None if they are equal.
             adjoint: Whether the device gives first derivatives.
@@ -211,8 +209,8 @@ class Plan:
             costs: From the shots of all circuits of a batch to its jobs and QPU seconds, where each
                 circuit has its own.
             rates: What takes how many seconds, if the user has given that.
-            besides: From the number of circuits of a batch, and their shots where each has its own,
-                to the shots that it takes besides.
+            samples: From the number of circuits of a batch, and their shots where each has its own,
+                to the samples that it draws in all.
             sums: What is wanted of the derivatives, in one batch; None for all of them.
         """
         node, gradients, orders, total, recursion = planner.root, planner.root, [], 0, 0
@@ -225,32 +223,29 @@ class Plan:
             if step.shots is not None:
                 taken = round(shots * float(step.shots.sum()))
             few = asked.are_too_few(taken, run)
-            if few:
-                run = min(run, taken)
-            circuits = run * points
-            times = 2 if run and asked.has_pilot(taken, run) else 1
-            taken, saved, own = taken * points, 0.0, None
+            has_pilot = bool(run) and asked.has_pilot(taken, run)
+            circuits = points * (min(run, taken) if few else run)
+            batches, taken, saved = int(circuits > 0), taken * points, 0.0
             if costs and circuits and step.shots is not None:
                 each = np.repeat(asked.wanted(step, again)[:, None], points, axis=1)
-                halves = np.full(points, 0.5)
-                each = (
-                    whole(each, halves, 0) if few else rounded(each, halves, asked.least, numbers)
-                )
-                own = each[each > 0]
-                taken, (sent, time) = int(each.sum()), costs(own)
+                parts = _numbers(each, few, has_pilot, asked, numbers)
+                batches = len(parts)
+                if has_pilot:
+                    circuits = sum(map(len, parts))
+                draw = samples or (lambda _, own: int(own.sum()))
+                taken = sum(draw(len(part), part) for part in parts)
+                found = [costs(part) for part in parts]
+                sent, time = sum(jobs for jobs, _ in found), _sum(time for _, time in found)
             else:
                 sent = jobs(circuits) if jobs and circuits else 0
                 time = seconds(circuits) if seconds else None
+                if samples and circuits:
+                    taken = samples(circuits, None)
                 if time is not None and alone:
                     saved = (alone(circuits) or 0.0) - time
-            taken *= bases
-            if besides and circuits:
-                taken += times * besides(circuits if own is None else len(own), own)
-            batches = times * int(circuits > 0)
-            circuits, sent = times * circuits, times * sent
             if rates:
                 time = rates.of(circuits, taken, sent or batches)
-            return _Batch(circuits, batches, taken, sent, time, times > 1, few, saved)
+            return _Batch(circuits, batches, taken, sent, time, has_pilot, few, saved)
 
         batches: list[_Batch] = []
         for k in range(max(map(len, axes), default=0) + 1):
@@ -282,9 +277,13 @@ class Plan:
             total = sum(each.circuits for each in batches)
             (first, *others) = [each.order(k, total, recursion) for each in batches]
             orders = [_added([first, *(replace(each, total=0, recursion=0) for each in others)])]
-        elif asked.per_circuit is None and len(orders) > 1:  # not the sum of the orders
-            batches.append(batch(planner.root.request(indices_along(axes))))
-            together = batches[-1].order(orders[-1].order, batches[-1].circuits, recursion)
+        elif len(orders) > 1 and (
+            isinstance(planner, SampledPlanner) or any(each.jobs for each in orders)
+        ):
+            one = batch(planner.root.request(indices_along(axes)))
+            if _differ(one, orders):
+                batches.append(one)
+                together = one.order(orders[-1].order, one.circuits, recursion)
         parameters = len({j for each in axes for columns in each for j in columns})
         if shots and isinstance(planner, SampledPlanner) and sums is None:
             precision = planner.precision(indices_along(axes))
@@ -308,7 +307,7 @@ class Plan:
     def total(cls, plans: Sequence[Plan]) -> Plan:
         """Adds up the plans of several circuits that one call runs, a batch each."""
         orders = tuple(_added(same) for same in zip(*(plan.orders for plan in plans), strict=True))
-        together = [plan.together for plan in plans if plan.together is not None]
+        differ = any(plan.together for plan in plans)
         return cls(
             orders,
             sum(plan.parameters for plan in plans),
@@ -320,9 +319,20 @@ class Plan:
             pilot=max(plan.pilot for plan in plans),
             chosen=any(plan.chosen for plan in plans),
             saved=sum(plan.saved for plan in plans),
-            together=_added(together) if together else None,
+            together=_added([plan._one_batch for plan in plans]) if differ else None,
             rates=plans[0].rates,
             wanted=plans[0].wanted,
+        )
+
+    @property
+    def _one_batch(self) -> Order:
+        """What one batch for all orders takes."""
+        if self.together is not None:
+            return self.together
+        most, highest = max(each.batches for each in self.orders), self.orders[-1]
+        same = _added(self.orders)
+        return replace(
+            same, order=highest.order, total=highest.total, batches=most, recursion=self.recursion
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -363,8 +373,7 @@ class Plan:
             notes.append("Fewer shots than circuits: these are chosen at random.")
         if self.together is not None:
             notes.append(
-                "The shots are those of a batch: nested tapes take one for each order, "
-                "qshift.derivatives one together."
+                "Nested tapes take a batch for each order, qshift.derivatives one for all together."
             )
         if self.seconds is None:
             return notes
@@ -433,6 +442,38 @@ def _precise(precision: Precision) -> str:
     return (
         f"{measure}: {cost:,.5g}; no shots of these circuits give less than {bound:,.5g}, "
         f"equal ones {equal:,.5g}."
+    )
+
+
+def _numbers(
+    wanted: np.ndarray, few: bool, has_pilot: bool, asked: Shots, kind: str
+) -> list[np.ndarray]:
+    """Returns the shots of the circuits of a batch, or of the two that it is drawn in.
+
+    Args:
+        wanted: float64[K, N], the shots that are wanted.
+        few: Whether there are so few that circuits are chosen.
+        has_pilot: Whether a share is drawn first. The others are spread as if no circuit had turned
+            out to vary less than the rest.
+        asked: The shots that were asked for.
+        kind: Which numbers of shots the device takes.
+    """
+    halves = np.full(wanted.shape[1], 0.5)
+    each = whole(wanted, halves, 0) if few else rounded(wanted, None, asked.least, kind)
+    parts = [each]
+    if has_pilot:
+        first = first_share(each, asked.pilot or 1.0, asked.least, sizes(each, kind))
+        first = np.minimum(first, each)
+        least = np.where(first < each, asked.least, 0)
+        parts = [first, rounded((each - first).astype(float), None, least, kind)]
+    return [part[part > 0] for part in parts if part.any()]
+
+
+def _differ(one: _Batch, orders: Sequence[Order]) -> bool:
+    """Whether one batch takes anything else than all orders, each in a batch of its own."""
+    return any(
+        getattr(one, name) != _sum(getattr(each, name) for each in orders)
+        for name in ("circuits", "shots", "jobs", "seconds")
     )
 
 

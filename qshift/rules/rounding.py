@@ -5,6 +5,9 @@
   numbers. They are next to the powers of the root of two, which makes variances at most 1.5 %
   larger.
 - ``"multiples"``: points are run several times with the same number of shots.
+
+The last two follow from the numbers that are wanted, without chance: a plan knows them, and a
+program that is run again finds its results in a ledger.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ _TIMES = 4  # how often points are run on the average, where shots are multiples
 
 def rounded(
     wanted: np.ndarray,
-    offsets: np.ndarray,
+    offsets: np.ndarray | None = None,
     least: np.ndarray | int = LEAST,
     kind: str = "any",
 ) -> np.ndarray:
@@ -28,24 +31,39 @@ def rounded(
 
     Args:
         wanted: float64[K, N], the shots that are wanted.
-        offsets: float64[N], in [0, 1), decide how they are rounded.
+        offsets: float64[N], in [0, 1), decide how numbers of any kind are rounded. None for 0.5,
+            by which those of the other kinds always are.
         least: The least number of shots of a point, or that of each entry of `wanted`.
         kind: One of `KINDS`.
 
     Returns:
         int64[K, N]. Each column has the sum that is wanted; multiples have up to one less.
     """
+    halves = np.full(wanted.shape[1], 0.5)
     if kind == "any" or not wanted.size:
-        return whole(wanted, offsets, least)
+        return whole(wanted, halves if offsets is None else offsets, least)
     if kind == "few":
-        return whole(_levels(wanted), offsets, least)
+        return whole(_levels(wanted), halves, least)
     counted = np.broadcast_to(least, wanted.shape) > 0
     mean = wanted.sum() / max(counted.sum(), 1)
     size = max(int(np.max(least)), int(mean + 1e-6) // _TIMES, 1)
     totals = wanted.sum(axis=0)
     times = np.floor(totals / size + 1e-6)
     shares = wanted / np.maximum(totals, 1e-300)
-    return size * whole(shares * times, offsets, counted.astype(int))
+    return size * whole(shares * times, halves, counted.astype(int))
+
+
+def first_share(numbers: np.ndarray, share: float, least: int, size: int) -> np.ndarray:
+    """Returns how many shots a first batch takes of those of points, int64[K, N].
+
+    Args:
+        numbers: float64[K, N], the shots in all.
+        share: The part of them.
+        least: The least number of shots of a point.
+        size: What all numbers have to be multiples of.
+    """
+    first = size * np.ceil(np.maximum(np.ceil(share * numbers), least) / size)
+    return np.asarray(first, dtype=np.int64)
 
 
 def sizes(numbers: np.ndarray, kind: str) -> int:

@@ -155,13 +155,7 @@ def samples(parcel: Parcel, load: Callable[[int], Load]) -> int:
         load: Returns the load of a PUB of the batch.
     """
     own = sum(load(i).shots * len(rows) for i, rows in parcel.parts)
-    return own + calibrating(parcel, load)
-
-
-def calibrating(parcel: Parcel, load: Callable[[int], Load]) -> int:
-    """Returns how many samples a job draws that calibrate the readout; see `samples`."""
-    loads = [load(i) for i, _ in parcel.parts]
-    return max(each.calibration * each.copies for each in loads)
+    return own + max(load(i).calibration * load(i).copies for i, _ in parcel.parts)
 
 
 class Batch:

@@ -6,8 +6,9 @@ Estimator PUB, with an array of parameter values that is broadcast against all o
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,12 +17,13 @@ import numpy as np
 from qshift.circuits.circuit import Circuit
 from qshift.executors.executor import Call, Executor
 from qshift.executors.qiskit import digests
-from qshift.executors.qiskit.batch import Batch, Parcel, calibrating, parcels, qpu_seconds
+from qshift.executors.qiskit.batch import Batch, Parcel, parcels, qpu_seconds, samples
 from qshift.executors.qiskit.job_splitting import Load
 from qshift.executors.qiskit.layer_noise import Learner
 from qshift.executors.qiskit.pubs import CircuitPub, pubs
 from qshift.executors.qiskit.recorded_batch import RecordedBatch
 from qshift.executors.qiskit.transpiled import Preparation
+from qshift.executors.seeding import fractions
 from qshift.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -237,6 +239,32 @@ class EstimatorExecutor(Executor):
         prefix = observed if pub.basis is None else sampled[pub.basis]
         return digests.of_points(digests.digest(prefix, b"%d" % pub.shots), pub.points)
 
+    @contextlib.contextmanager
+    def choices(
+        self,
+        circuit: Circuit,
+        of: bytes,
+        number: int,
+        batch: Sequence[int],
+        count: int,
+    ) -> Iterator[np.ndarray]:
+        """See `Executor`. Where a ledger keeps samples without a seed, choices are repeated as
+        samples are: the first of a batch in each run of a program, the second, and so on."""
+        ledger = self.device.ledger
+        if ledger is None or self._seed:
+            with super().choices(circuit, of, number, batch, count) as found:
+                yield found
+            return
+        scope = ledger.path, self.device.run, ()
+        about = circuit.name, of, repr(tuple(batch)).encode()
+        content = [digests.digest(b"choices", *about)]
+        draws = _draws.take(scope, content, (), Call(number))
+        try:
+            yield fractions(list(draws[0]), 0, b"", (), count)
+        except BaseException:
+            _draws.give_back(scope, content, draws)
+            raise
+
     def jobs(self, circuit: Circuit, points: int) -> int:
         """Returns how many jobs a batch of so many points of a circuit takes."""
         return len(self._planned_jobs(circuit, points)[0])
@@ -257,10 +285,10 @@ class EstimatorExecutor(Executor):
         jobs, loads = self._planned_jobs(circuit, len(shots), shots)
         return len(jobs), self._seconds(jobs, loads)
 
-    def besides(self, circuit: Circuit, points: int, shots: np.ndarray | None = None) -> int:
+    def samples(self, circuit: Circuit, points: int, shots: np.ndarray | None = None) -> int:
         """See `Executor`."""
         jobs, loads = self._planned_jobs(circuit, points, shots)
-        return sum(calibrating(job, loads.__getitem__) for job in jobs)
+        return sum(samples(job, loads.__getitem__) for job in jobs)
 
     def bases(self, circuit: Circuit) -> int:
         """See `Executor`. The backend is not contacted; on the qubits that are chosen there, sums

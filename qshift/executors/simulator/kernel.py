@@ -205,6 +205,8 @@ def _compiled(signature: str) -> Callable[[Callable], Callable]:
 
 def _compile(function: Callable, signature: str) -> Callable:
     settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    # Only Python calls these functions, and they have no code that Numba could rewrite.
+    settings |= {"no_cfunc_wrapper": True, "no_rewrites": True}
     try:
         return compiled(function, signature, **settings)
     except (OSError, RuntimeError):  # there is no place for a cache, or no room

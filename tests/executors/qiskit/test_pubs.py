@@ -29,6 +29,13 @@ def energy(x):
     return qml.expval(qml.Z(0) @ qml.Z(1) + 0.5 * qml.X(0))
 
 
+def small(x):
+    """A rotation of two frequencies, and one of one, in two bases."""
+    qml.CRX(x[0], wires=[0, 1])
+    qml.RY(x[1], wires=0)
+    return qml.expval(qml.Z(0) @ qml.Z(1) + 0.5 * qml.X(0))
+
+
 def measured(shots):
     """An expectation value and the probabilities of a qubit, for which a Sampler is needed."""
     a, b = (tf.constant(angle, tf.float64) for angle in (0.4, -1.1))
@@ -214,3 +221,108 @@ def test_a_killed_program_goes_on(way, kept, moment, number, after, tmp_path, mo
     with process(monkeypatch):
         np.testing.assert_array_equal(program(device()), undisturbed)
     assert tracker.totals["jobs"] == 0
+
+
+SPREADS = {
+    "each circuit": Shots(per_circuit=300),
+    "a batch": Shots(total=3000),
+    "chosen": Shots(total=20),
+    "pilot": Shots(per_circuit=300, pilot=0.2),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("spread", SPREADS)
+def test_without_a_seed_nothing_is_paid_twice(way, spread, tmp_path, monkeypatch, tracker):
+    """Which circuits get how many shots is the same when the program is run again."""
+
+    def run():
+        tracker.reset()
+        device = EstimatorDevice(ledger=tmp_path / "ledger", mixed_shots=WAYS[way])
+        node = qshift.QNode(small, device, shots=SPREADS[spread])
+        with process(monkeypatch):
+            found = [qshift.derivatives(node, X, order=2) for _ in range(2)]
+            with tf.GradientTape() as tape:
+                tape.watch(X)
+                value = node(X)
+            found.append((value, tape.gradient(value, X)))
+        return [each.numpy() for some in found for each in some], tracker.totals["shots"]
+
+    first, paid = run()
+    again, more = run()
+    assert paid > 0 and more == 0
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (first[2] != first[5]).any()  # the second call has samples of its own
+
+
+def test_choices_are_repeated_as_samples_are(tmp_path, monkeypatch):
+    circuit = measured(100)
+
+    def chosen(number, of=b"angles", failing=False):
+        device = EstimatorDevice(2, "aer", ledger=tmp_path / "ledger")
+        with device._executor.choices(circuit, of, number, (0, 0), 2) as found:
+            if failing:
+                raise KilledError
+        return found.tolist()
+
+    with process(monkeypatch):
+        first, second = chosen(1), chosen(1)
+        assert first != second and len(first) == 2 and 0 <= min(first) <= max(first) < 1
+        assert chosen(1, b"other angles") not in (first, second)
+    with process(monkeypatch):
+        with pytest.raises(KilledError):
+            chosen(1, failing=True)
+        assert chosen(7) == first  # the number of a call in a graph is not the same again
+        assert chosen(8) == second
+
+
+@pytest.mark.parametrize(
+    "way, shots",
+    [
+        ("pubs", 60),
+        ("pubs", Shots(per_circuit=60)),
+        ("repeated", Shots(per_circuit=60)),
+        ("pubs", Shots(total=500)),
+        ("pubs", Shots(per_circuit=60, pilot=0.2)),
+    ],
+)
+def test_plans_are_what_runs_with_mitigation(way, shots, tracker):
+    """What is asked for together has one calibration, what tapes ask for has one for each order."""
+    device = EstimatorDevice(2, "aer", mixed_shots=WAYS[way], resilience_level=1)
+    node = qshift.QNode(small, device, shots=shots)
+    plan = node.plan(X, order=2)
+
+    def drawn():
+        found = dict(tracker.totals)
+        tracker.reset()
+        return {name: found[name] for name in ("shots", "circuits", "batches", "jobs")}
+
+    def planned(order):
+        return {name: getattr(order, name) for name in drawn()}
+
+    def tapes(node):
+        with tf.GradientTape() as outer:
+            outer.watch(X)
+            with tf.GradientTape() as tape:
+                tape.watch(X)
+                value = node(X)
+            gradient = tape.gradient(value, X)
+        outer.jacobian(gradient, X)
+
+    qshift.derivatives(node, X, order=2)
+    together = drawn()
+    tapes(node)
+    apart = drawn()
+    tapes(node.update(prefetch=2))
+    ahead = drawn()
+    expected = [planned(plan.together), planned(plan.together), planned(plan)]
+    if plan.pilot:  # how the other shots are spread, and so rounded, follows from the first
+        for found, order in zip((together, ahead, apart), expected, strict=True):
+            assert found.pop("shots") == pytest.approx(order.pop("shots"), rel=0.03)
+    assert [together, ahead, apart] == expected
+    assert together["batches"] == 1 + bool(plan.pilot) and plan.together.shots < plan.shots
+    executor, circuit = device._executor, measured(100)
+    shots = np.array([100, 200, 100, 1200, 400])
+    executor(circuit, random_points(circuit, 5), Call(1, shots=shots))
+    assert executor.samples(circuit, 5, shots) == drawn()["shots"]
