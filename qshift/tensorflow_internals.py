@@ -30,7 +30,7 @@ from tensorflow.python.ops.control_flow_v2_func_graphs import (
 from tensorflow.python.ops.parallel_for import pfor
 from tensorflow.python.saved_model import save
 
-from qshift.python_kernel import python_kernel
+from qshift.python_kernel import NUMBER, python_kernel
 
 # --- tensors and tapes ---
 
@@ -156,7 +156,7 @@ def is_initialized() -> bool:
 are_deterministic: Callable[[], bool] = config.is_op_determinism_enabled
 
 
-_process, _tokens = secrets.token_hex(8), itertools.count()
+_process, _tokens = secrets.token_hex(8), itertools.count(1)
 _PREFIX = b"qshift-"  # of tokens
 _LABEL = f"qshift-{_process}"  # of the kernel that runs such ops
 
@@ -196,8 +196,10 @@ def python_op(
     kernel = None if stateful else python_kernel(PYTHON_OP, _LABEL)
     if kernel is not None:
         kernel.add(number, function)
-    with graph._kernel_label_map({} if kernel is None else {PYTHON_OP: _LABEL}):
-        results = make(input=inputs, token=token, Tout=dtypes)
+    results = make(input=inputs, token=token, Tout=dtypes)
+    if kernel is not None:
+        results[0].op._set_attr("_kernel", tf.compat.v1.AttrValue(s=_LABEL.encode()))
+        results[0].op._set_attr(NUMBER, tf.compat.v1.AttrValue(i=number))
     if vectorised is not None:
         vectorise(results[0].op, vectorised)
     return results
@@ -312,7 +314,7 @@ def _replace_python_ops(saved: Any, replacement: Callable, gradients: Collection
             ends = (made.inputs, made.outputs)
             types = [[each.dtype.as_datatype_enum for each in some] for some in ends]
             node.op = "PartitionedCall"
-            for name in ("token", "_gradient_op_type", "_kernel", "_XlaMustCompile"):
+            for name in ("token", "_gradient_op_type", "_kernel", NUMBER, "_XlaMustCompile"):
                 node.attr.pop(name, None)
             for name, some in zip(("Tin", "Tout"), types, strict=True):
                 node.attr[name].list.ClearField("type")
