@@ -362,7 +362,7 @@ class PythonKernel:
         """Runs an op, or answers with its instructions; see `_CODE`."""
         try:
             keep_thread_state()
-            function = self._called.get(number or 0)
+            function: Any = self._called.get(number or 0)
             if function is None:
                 raise RuntimeError("the graph whose op this is is gone, with what the op calls")
             if not again and count > 1 and hasattr(function, "instructions"):
@@ -377,24 +377,20 @@ class PythonKernel:
             if type(results) is not list:
                 results = [results]
             for place, result in enumerate(results):
-                self._hand_over(context, place, result)
+                shape, dtype = result.shape, result.dtype
+                if not result.flags.c_contiguous:
+                    result = np.ascontiguousarray(result)
+                where = result.__array_interface__["data"][0]
+                sizes = (c_int64 * len(shape))(*shape)
+                of_result = _NUMBERS[dtype], len(shape), sizes, result.nbytes, where
+                code = self._give(context, place, *of_result)
+                if code < 0:
+                    raise TypeError(f"result {place} has another dtype than {dtype}")
+                if code:
+                    raise MemoryError(f"TensorFlow has no room for a result of the shape {shape}")
         except BaseException as error:
             self._fail(context, error)
         c_int64.from_address(answer).value = _DONE
-
-    def _hand_over(self, context: int, place: int, result: np.ndarray) -> None:
-        """Gives TensorFlow a result."""
-        shape = result.shape
-        if not result.flags.c_contiguous:
-            result = np.ascontiguousarray(result)
-        where = result.__array_interface__["data"][0]
-        axes = (c_int64 * len(shape))(*shape)
-        number = _NUMBERS[result.dtype]
-        code = self._give(context, place, number, len(shape), axes, result.nbytes, where)
-        if code < 0:
-            raise TypeError(f"result {place} has another dtype than {result.dtype}")
-        if code:
-            raise MemoryError(f"TensorFlow has no room for a result of the shape {shape}")
 
     def _fail(self, context: int, error: BaseException) -> None:
         code = next((code for kind, code in _CODES if isinstance(error, kind)), 2)

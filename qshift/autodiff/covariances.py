@@ -45,7 +45,7 @@ class Covariances:
 
     def __call__(self, source: Any, *inputs: Any, also: Any = ()) -> np.ndarray:
         first, second = self.combinations(source)
-        spread = source.covariances(first.shape[2], self.columns)
+        spread = source.excess(first.shape[2], self.columns)
         return np.einsum("pck,pdk,kncd->ncdp", first, second, spread, optimize=True)
 
     def combinations(self, evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
@@ -87,11 +87,15 @@ class Covariances:
     def _slopes(self, part: int, call: Any, tensors: Sequence[tf.Tensor]) -> tf.Tensor:
         """Returns the derivatives by the columns of a part, float64[N, C, C, len(pairs), J]."""
         columns, active = self.program.columns[part], self.program.active[part]
-        evaluation = call.qshift_evaluation
-        rows = tensors[0].shape[0]
-        if not active or not evaluation.observer.is_open:
+        evaluation = getattr(call, "qshift_evaluation", None)
+        eager = evaluation is not None and tf.executing_eagerly()
+        if not eager:  # in a graph, as a jacobian's is, of which no errors are known
+            from qshift.autodiff.error_propagation import Propagation  # Late: it needs this module.
+
+            Propagation.run_in_graph()
+        if not active or not eager or not evaluation.observer.is_open:
             # Of angles with errors: how the covariances change with these is of a higher order.
-            return tf.zeros([rows, *self.shape, len(columns)], tf.float64)
+            return tf.zeros([tf.shape(tensors[0])[0], *self.shape, len(columns)], tf.float64)
         position: dict[Pair, int] = {}
         entries = []
         for i, (a, b) in enumerate(self.pairs):

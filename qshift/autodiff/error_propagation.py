@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from qshift.autodiff.program import Program
     from qshift.rules.planner import Index
 
+
 _COMPILED = (
     "Errors are known of what is computed in eager mode, but a qnode was called in a tf.function, "
     "in a jacobian, or in a compiled Keras model. Call it outside of these: give functions before "

@@ -117,6 +117,8 @@ class Table:
         """Returns the covariances of some values at the first K points, float64[K, N, C, C]."""
         return np.zeros((points, len(self.parameters), len(columns), len(columns)))
 
+    excess = covariances  # what products of values are too large by on the average
+
     def variance(self, slopes: np.ndarray, rows: np.ndarray) -> float:
         """Returns the variance of a function of the table's values, to first order.
 
@@ -411,6 +413,12 @@ class Evaluation:
         """Returns the covariances of some values at the first K points, float64[K, N, C, C]."""
         with self._lock:
             return self._values.covariances(points, columns)
+
+    def excess(self, points: int, columns: Sequence[int]) -> np.ndarray:
+        """Returns what products of values at the first K points are too large by on the average,
+        because of chance, float64[K, N, C, C]."""
+        with self._lock:
+            return self._values.excess(points, columns)
 
     def variance(self, slopes: np.ndarray, rows: np.ndarray) -> float:
         """See `Table.variance`."""

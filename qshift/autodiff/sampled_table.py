@@ -47,9 +47,20 @@ class SampledTable(Table):
         constants: float64[M], the parts of values that do not depend on the state, see
             `qshift.executors.variances.constants`. They need no samples.
         choices: As for `Drawing`.
+        ranges: Returns what `qshift.executors.variances.ranges` does of the values.
     """
 
-    __slots__ = ("_bases", "_draw", "_later", "_observed", "_sampled", "_shots", "_variances")
+    __slots__ = (
+        "_bases",
+        "_draw",
+        "_is_chosen",
+        "_later",
+        "_observed",
+        "_ranges",
+        "_sampled",
+        "_shots",
+        "_variances",
+    )
 
     def __init__(
         self,
@@ -68,12 +79,14 @@ class SampledTable(Table):
         name: bytes = b"",
         constants: np.ndarray | float = 0.0,
         choices: Callable[..., Any] | None = None,
+        ranges: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
         chance = seed, number, name + parameters.tobytes()
         self._draw = Drawing(shots, values, errors, chance, numbers, of_one, constants, choices)
         self._shots, self._bases, self._observed = shots, bases, observed
         self._variances = np.empty((0, len(parameters), errors)) if errors else None
+        self._ranges, self._is_chosen = ranges, False
         # If gradients follow: the shots of the value and of all, the number of other points, and
         # how many of these were run.
         self._later: tuple[float, float, int, int] | None = None
@@ -101,6 +114,28 @@ class SampledTable(Table):
         count = self._values.shape[2]
         every = self._variances[:points].reshape(points, len(self.parameters), count, count)
         return every[:, :, columns][:, :, :, columns]
+
+    def excess(self, points: int, columns: Sequence[int]) -> np.ndarray:
+        """Returns what products of values are on the average too large by, float64[K, N, C, C]:
+        estimates of their covariances without a bias, where a point has several outcomes.
+
+        `covariances` are too large for this: two outcomes were added, which a state may hardly
+        have. They are taken off again. That is exact for samples in one basis whose outcomes lie
+        about their middle as `ranges` says; of others rather too much is taken off, so that less
+        is found. Nothing is known where points were chosen at random.
+        """
+        found = self.covariances(points, columns)
+        if self._is_chosen or self._ranges is None:
+            return np.zeros_like(found)
+        shots = self._sampled[:points, :, :, None]  # [K, N, 1, 1]
+        middle, half = self._ranges()
+        means = (self._values[:points] - middle)[:, :, columns]
+        added = 2 * np.diag(half[columns] ** 2) / np.maximum(shots, 1)
+        crossed = 2 * means[..., :, None] * means[..., None, :] / (shots + 2)
+        result = (found * (shots + 2) - crossed - added) / np.maximum(shots - 1, 1)
+        each = np.arange(len(columns))
+        result[..., each, each] = np.maximum(result[..., each, each], 0.0)
+        return np.where(shots >= 2, result, 0.0)
 
     def variance(self, slopes: np.ndarray, rows: np.ndarray) -> float:
         """See `Table`. A value that is no number counts only where the function depends on it."""
@@ -256,6 +291,7 @@ class SampledTable(Table):
         wanted = self._wanted(step, again)
         batch = len(self._values), 0
         planned = np.repeat(wanted[:, None], len(self.parameters), axis=1)
+        self._is_chosen |= shots.are_too_few(wanted.sum(), len(wanted))
         if step.shots is not None:
             planned = self._draw.planned(wanted, len(self.parameters), batch)
         part = np.ones((*planned.shape, 1))  # of the new samples in the values

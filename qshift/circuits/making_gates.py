@@ -8,6 +8,7 @@ qshift's is recorded, an ordinary gate is a copy of one that PennyLane has made 
 from __future__ import annotations
 
 import functools
+import operator
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pennylane as qml
 import tensorflow as tf
-from pennylane.operation import Operator
+from pennylane.operation import Operation, Operator
 from pennylane.ops import LinearCombination
 from pennylane.queuing import AnnotatedQueue, QueuingManager, WrappedObj
 from pennylane.wires import Wires
@@ -41,7 +42,10 @@ _TURNING: tuple[Any, ...] = (qml.RX, qml.RY, qml.RZ, qml.PhaseShift, qml.Rot)
 _TURNING += (qml.IsingXX, qml.IsingYY, qml.IsingZZ)
 # Each of them, and how many parameters it has.
 COPIED: dict[Any, int] = {kind: kind.num_params for kind in _FIXED + CONTROLLED + _TURNING}
-_INITS = {kind: kind.__init__ for kind in COPIED}
+# What of a class has a part in making a gate, and may be replaced, by a test for example.
+_parts = operator.attrgetter("__init__", "__new__", "queue", "grad_recipe")
+_PARTS = {kind: _parts(kind) for kind in COPIED}
+_MAKE = Operator.__init__, Operation.__init__
 
 
 class _Own(threading.local):
@@ -79,8 +83,10 @@ def with_arguments_read(make: Callable) -> Callable:
                 and len(labels) == cls.num_wires  # type: ignore[attr-defined]
                 and _LABELS.issuperset(map(type, labels))
                 and all(map(_is_kept, map(type, data)))
-                and (template := _template(make, cls, cls.__init__, labels)) is not None  # type: ignore[misc]
                 and not qml.capture.enabled()
+                and _parts(cls) == _PARTS[cls]
+                and (Operator.__init__, Operation.__init__) == _MAKE
+                and (template := _template(make, cls, labels)) is not None
             ):
                 gate = template.copy()
                 if data:
@@ -138,13 +144,10 @@ class _Template(NamedTuple):
 
 
 @functools.lru_cache(maxsize=2**11)
-def _template(
-    make: Callable, kind: Any, init: Callable, labels: tuple[int | str, ...]
-) -> _Template | None:
+def _template(make: Callable, kind: Any, labels: tuple[int | str, ...]) -> _Template | None:
     """Returns the template of gates on some wires; None where PennyLane has to make each of them:
-    if wires repeat, somebody has replaced how the class makes them (`init`), or they have an
-    attribute that is not known to be copied."""
-    if len(set(labels)) < len(labels) or init is not _INITS[kind]:
+    if wires repeat, or the gates have an attribute that is not known to be copied."""
+    if len(set(labels)) < len(labels):
         return None
     with QueuingManager.stop_recording():
         gate = make(kind, *[0.0] * COPIED[kind], wires=labels)

@@ -78,6 +78,8 @@ def resumed(circuit: Circuit, points: np.ndarray, number: int, draws: Sequence[i
         number: The number of the call.
         draws: What `counted` returned for the points.
     """
+    from qshift.executors.executor import Call  # Late, as that module needs this one.
+
     call = Call(number)
     for point, draw in zip(points, draws, strict=True):
         key = hashlib.blake2b(circuit.name + point.tobytes(), digest_size=16).digest()

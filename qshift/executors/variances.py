@@ -69,6 +69,25 @@ def of_one_shot(circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
     return np.array(typical), np.array(largest)
 
 
+def ranges(circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ranges that the outcomes of each value are in: the middle and half of the width,
+    float64[M] each. That of a sum of Pauli words is the widest that there may be."""
+    middle: list[float] = []
+    half: list[float] = []
+    for measurement, size in zip(circuit.measurements, circuit.sizes, strict=True):
+        words = None if measurement.obs is None else measurement.obs.pauli_rep
+        if isinstance(measurement, ProbabilityMP):
+            middle, half = [*middle, *[0.5] * size], [*half, *[0.5] * size]
+        elif words is not None:
+            middle.append(float(np.real(words.get(PauliWord({}), 0.0))))
+            half.append(float(sum(abs(each) for word, each in words.items() if word)))
+        else:
+            values = np.real(measurement.eigvals())
+            middle.append(float(values.max() + values.min()) / 2)
+            half.append(float(np.ptp(values)) / 2)
+    return np.array(middle), np.array(half)
+
+
 def constants(circuit: Circuit) -> np.ndarray:
     """Returns the part of each value that does not depend on the state, float64[M]: what it is
     where all outcomes are equally likely. Of a sum of Pauli words it is the coefficient of the

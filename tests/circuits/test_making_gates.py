@@ -12,6 +12,7 @@ from pennylane.queuing import AnnotatedQueue
 from pennylane.wires import Wires
 
 import qshift
+from qshift.circuits import making_gates
 from qshift.circuits.making_gates import COPIED, recorded
 
 LABELS = {"numbers": (3, 1, 2), "names": ("a", "b", "c"), "both": (0, "1", 1)}
@@ -289,3 +290,46 @@ def test_numbers_beside_tensors_keep_their_precision(number, compile):
 
     found = compile(circuit)(tf.constant(0.3, tf.float64))
     np.testing.assert_allclose(found, np.cos([0.3, float(number)]), atol=1e-14)
+
+
+def test_what_is_replaced_for_all_gates_is_called(monkeypatch):
+    """By spies on PennyLane's own classes, beneath those of the gates."""
+    made, queued = [], []
+    init, queue = Operator.__init__, Operator.queue
+    node = qshift.QNode(
+        lambda x: (qml.RX(x, 0), qml.expval(qml.Z(0)))[1], qml.device("default.qubit")
+    )
+    node.construct([0.1], {})
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Operator, "__init__", lambda self, *a, **k: made.append(self) or init(self, *a, **k)
+        )
+        node.construct([0.1], {})
+    with monkeypatch.context() as patch:
+        patch.setattr(Operator, "queue", lambda self, *a: queued.append(self) or queue(self, *a))
+        node.construct([0.1], {})
+    for found in (made, queued):
+        assert qml.RX in set(map(type, found))
+
+
+def test_a_gradient_recipe_of_a_class_is_that_of_its_gates(monkeypatch):
+    node = qshift.QNode(
+        lambda x: (qml.RY(x, 5), qml.expval(qml.Z(5)))[1], qml.device("default.qubit")
+    )
+    recipe = ([[10.0, 1, 0.1], [-10.0, 1, -0.1]],)
+    for turn in range(2):
+        (gate,) = node.construct([0.1], {}).operations
+        assert gate.grad_recipe == [None], turn
+        with monkeypatch.context() as patch:
+            patch.setattr(qml.RY, "grad_recipe", recipe)
+            (gate,) = node.construct([0.1], {}).operations
+            assert gate.grad_recipe == recipe
+
+
+def test_nothing_is_made_ahead_while_pennylane_captures(monkeypatch):
+    asked = []
+    monkeypatch.setattr(qml.capture, "enabled", lambda: asked.append(1) or True)
+    monkeypatch.setattr(making_gates, "_template", None)
+    make = making_gates.with_arguments_read(lambda cls, *args, **kwargs: (cls, args))
+    assert making_gates.recorded(lambda: make(qml.CNOT, [0, 1])) == (qml.CNOT, ([0, 1],))
+    assert asked
