@@ -15,11 +15,11 @@ import ctypes
 import functools
 import os
 import re
-import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
-from ctypes import c_char_p, c_int, c_int64, c_size_t, c_void_p, string_at
+from ctypes import c_int, c_int64, c_size_t, c_void_p, string_at
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -29,8 +29,9 @@ import tensorflow as tf
 from qshift.machine_code import for_ever, machine_code
 from qshift.thread_states import keep_thread_state
 
+NUMBER = "_qshift_number"  # an attribute of ops: which function they call, from 1 on
+_DONE, _FAILED = 1, 0
 _PATIENCE = 10.0  # seconds for ops that are being run when Python ends
-_LONGEST = 128  # bytes of a token
 _ROW = 16  # numbers that say of an input where it is: address, dtype, rank, and the sizes of axes
 _MOST_AXES = _ROW - 3
 _LENGTH = 8 * (_ROW + 3)  # where the table has the first axis of the second input
@@ -44,21 +45,19 @@ _CODES = (
 )
 
 
-class _Thread(threading.local):
-    follows: Any = None
-
-
-_this_thread = _Thread()
-_Create = ctypes.CFUNCTYPE(c_void_p, c_void_p)
-_Run = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_int, c_int)
+# Instructions stay while somebody follows them, also if their graph is gone meanwhile.
+_followed: deque[Followed] = deque(maxlen=256)
+_Run = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_void_p, c_int, c_int, c_void_p)
 _Give = ctypes.PYFUNCTYPE(c_int, c_void_p, c_int, c_int, c_int, c_void_p, c_size_t, c_void_p)
 
-# compute(number, context): what TensorFlow calls. It writes a row of a table for each input, and
-# calls run(number, context, table, inputs, 0). This returns null if it has run the op; otherwise
-# instructions: a function, what it is given besides the table, a flag that is 1 while somebody
-# follows them, how many results there are, and of each its dtype, rank, shape, size in bytes, and
-# numbers. If the flag is 1 already, or the function does not return 0, run(number, context, table,
-# inputs, 1) has to run the op.
+# create(construction): what TensorFlow calls first, for each op. It returns the op's number.
+# compute(number, context): what TensorFlow calls to run the op. It writes a row of a table for each
+# input, and calls run(number, context, table, inputs, 0, answer). The answer is `_DONE` if that has
+# run the op; `_FAILED` if it has not come to an end; otherwise the address of instructions: a
+# function, what it is given besides the table, a flag that is 1 while somebody follows them, how
+# many results there are, and of each its dtype, rank, shape, size in bytes, and numbers. If the
+# flag is 1 already, or the function does not return 0, run(number, context, table, inputs, 1,
+# answer) has to run the op.
 # give(context, place, dtype, rank, shape, size, numbers): copies numbers into a result; returns 0,
 # -1 if the op has results of another dtype, or TensorFlow's code of an error.
 # Once `ended` is 1, ops fail without Python; `running` counts those that are being run.
@@ -66,6 +65,20 @@ _CODE = f"""
 @running = global i64 0
 @ended = global i64 0
 @message = constant [17 x i8] c"Python has ended\\00"
+@interrupted = constant [28 x i8] c"Python code was interrupted\\00"
+@attribute = constant [{len(NUMBER) + 1} x i8] c"{NUMBER}\\00"
+
+define ptr @create(ptr %construction) {{
+  %status = call ptr @TF_NewStatus()
+  %number.at = alloca i64
+  store i64 0, ptr %number.at
+  call void @TF_OpKernelConstruction_GetAttrInt64(
+    ptr %construction, ptr @attribute, ptr %number.at, ptr %status)
+  call void @TF_DeleteStatus(ptr %status)
+  %number = load i64, ptr %number.at
+  %result = inttoptr i64 %number to ptr
+  ret ptr %result
+}}
 
 define void @compute(ptr %number, ptr %context) {{
 enter:
@@ -123,9 +136,12 @@ row.end:
   %i.after = add i32 %i, 1
   br label %next
 run:
-  %instructions = call ptr @run(ptr %number, ptr %context, ptr %table, i32 %count, i32 0)
-  %is.run = icmp eq ptr %instructions, null
-  br i1 %is.run, label %release, label %follow
+  %answer.at = alloca i64
+  store i64 {_FAILED}, ptr %answer.at
+  call void @run(ptr %number, ptr %context, ptr %table, i32 %count, i32 0, ptr %answer.at)
+  %answer = load i64, ptr %answer.at
+  %instructions = inttoptr i64 %answer to ptr
+  switch i64 %answer, label %follow [i64 {_DONE}, label %release i64 {_FAILED}, label %failed]
 follow:
   %flag.at = getelementptr i64, ptr %instructions, i32 2
   %flag = load ptr, ptr %flag.at
@@ -171,10 +187,17 @@ refuse:
   store atomic i64 0, ptr %flag release, align 8
   br label %again
 again:
-  %nothing = call ptr @run(ptr %number, ptr %context, ptr %table, i32 %count, i32 1)
+  store i64 {_FAILED}, ptr %answer.at
+  call void @run(ptr %number, ptr %context, ptr %table, i32 %count, i32 1, ptr %answer.at)
+  %answer.again = load i64, ptr %answer.at
+  %is.done = icmp eq i64 %answer.again, {_DONE}
+  br i1 %is.done, label %release, label %failed
+failed:
+  call void @TF_SetStatus(ptr %status, i32 1, ptr @interrupted)
+  call void @TF_OpKernelContext_Failure(ptr %context, ptr %status)
   br label %release
 release:
-  %j = phi i32 [0, %run], [0, %clear], [0, %again], [%j.after, %let.go]
+  %j = phi i32 [0, %run], [0, %clear], [0, %again], [0, %failed], [%j.after, %let.go]
   %left = icmp slt i32 %j, %count
   br i1 %left, label %let.go, label %end
 let.go:
@@ -216,7 +239,8 @@ end:
   ret i32 %result
 }}
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
-declare ptr @run(ptr, ptr, ptr, i32, i32)
+declare void @run(ptr, ptr, ptr, i32, i32, ptr)
+declare void @TF_OpKernelConstruction_GetAttrInt64(ptr, ptr, ptr, ptr)
 declare ptr @TF_NewStatus()
 declare i32 @TF_NumInputs(ptr)
 declare void @TF_GetInput(ptr, i32, ptr, ptr)
@@ -272,8 +296,9 @@ class PythonKernel:
     """The kernel, registered for one type of op.
 
     Args:
-        op_type: The type, whose attribute "token" ends with a number that says what is called.
-        label: What the attribute "_kernel" says of the ops that this kernel runs.
+        op_type: The type.
+        label: What the attribute "_kernel" says of the ops that this kernel runs. Their attribute
+            `NUMBER` says what they call.
 
     Raises:
         AttributeError: If TensorFlow's library lacks a function.
@@ -288,31 +313,34 @@ class PythonKernel:
         for function in (library.TF_NewStatus, library.TF_NewKernelBuilder):
             function.restype = c_void_p
         # TensorFlow calls these, and the machine code, for as long as the process lives.
-        self._callbacks = for_ever((_Create(self._create), _Run(self._run)))
+        self._callback = for_ever(_Run(self._run))
         called = {
             name: getattr(library, name) for name in re.findall(r"declare .*@(TF_\w+)", _CODE)
         }
-        called["run"] = self._callbacks[1]
+        called["run"] = self._callback
         addresses = {name: _address(each) for name, each in called.items()}
         self._code = machine_code(_CODE, addresses)
         self._give = _Give(self._code.get_function_address("give"))
-        compute = c_void_p(self._code.get_function_address("compute"))
+        create, compute = (
+            c_void_p(self._code.get_function_address(name)) for name in ("create", "compute")
+        )
         builder = c_void_p(
-            library.TF_NewKernelBuilder(op_type.encode(), b"CPU", self._callbacks[0], compute, None)
+            library.TF_NewKernelBuilder(op_type.encode(), b"CPU", create, compute, None)
         )
         library.TF_KernelBuilder_Label(builder, label.encode())
-        self._status = c_void_p(library.TF_NewStatus())
-        library.TF_RegisterKernelBuilder(label.encode(), builder, self._status)
-        if library.TF_GetCode(self._status):
+        status = c_void_p(library.TF_NewStatus())
+        library.TF_RegisterKernelBuilder(label.encode(), builder, status)
+        code = library.TF_GetCode(status)
+        library.TF_DeleteStatus(status)
+        if code:
             raise RuntimeError(f"TensorFlow does not take a kernel for {op_type}")
-        # A thread that waits for Python while it ends would keep the process from ending.
-        atexit.register(self._end)
+        _kernels.append(self)
 
     def add(self, number: int, function: Callable) -> None:
-        """Has ops whose token ends with a number call a function, as long as somebody keeps it."""
+        """Has ops with a number call a function, as long as somebody keeps it."""
         self._called[number] = function
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Has all further ops fail, and waits for those that are being run."""
         running, ended = (
             c_int64.from_address(self._code.get_global_value_address(name))
@@ -322,28 +350,27 @@ class PythonKernel:
         while running.value and time.monotonic() < until:
             time.sleep(1e-3)
 
-    def _create(self, construction: int) -> int:
-        """Returns what `_run` is given first, for the kernel of one op."""
-        token = ctypes.create_string_buffer(_LONGEST)
-        name = c_char_p(b"token"), token, c_size_t(_LONGEST), self._status
-        self._library.TF_OpKernelConstruction_GetAttrString(c_void_p(construction), *name)
-        return int(token.value.rpartition(b"-")[2])
-
     def _run(
-        self, number: int | None, context: int, table: int, count: int, again: int
-    ) -> int | None:
-        """Runs an op, or returns its instructions; see `_CODE`."""
-        keep_thread_state()
+        self,
+        number: int | None,
+        context: int,
+        table: int,
+        count: int,
+        again: int,
+        answer: int,
+    ) -> None:
+        """Runs an op, or answers with its instructions; see `_CODE`."""
         try:
+            keep_thread_state()
             function = self._called.get(number or 0)
             if function is None:
                 raise RuntimeError("the graph whose op this is is gone, with what the op calls")
             if not again and count > 1 and hasattr(function, "instructions"):
                 found = function.instructions(c_int64.from_address(table + _LENGTH).value)
                 if found is not None:
-                    # They stay as they are while they are followed, also if their graph is gone.
-                    _this_thread.follows = found
-                    return found.address
+                    _followed.append(found)
+                    c_int64.from_address(answer).value = found.address
+                    return
             rows = (c_int64 * (_ROW * count)).from_address(table)[:]
             inputs = [_array(rows, at) for at in range(0, _ROW * count, _ROW)]
             results = function(*inputs)
@@ -353,7 +380,7 @@ class PythonKernel:
                 self._hand_over(context, place, result)
         except BaseException as error:
             self._fail(context, error)
-        return None
+        c_int64.from_address(answer).value = _DONE
 
     def _hand_over(self, context: int, place: int, result: np.ndarray) -> None:
         """Gives TensorFlow a result."""
@@ -371,9 +398,12 @@ class PythonKernel:
 
     def _fail(self, context: int, error: BaseException) -> None:
         code = next((code for kind, code in _CODES if isinstance(error, kind)), 2)
-        message = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+        try:
+            message = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+        except Exception:  # an error that does not say what it is
+            message = type(error).__name__
         status = c_void_p(self._library.TF_NewStatus())
-        self._library.TF_SetStatus(status, c_int(code), message.encode())
+        self._library.TF_SetStatus(status, c_int(code), message.encode(errors="replace"))
         self._library.TF_OpKernelContext_Failure(c_void_p(context), status)
         self._library.TF_DeleteStatus(status)
 
@@ -401,6 +431,17 @@ def _array(rows: list[int], at: int) -> np.ndarray:
     for length in shape:
         size *= length
     return np.ndarray(shape, dtype, string_at(address, size) if size else None)
+
+
+_kernels: list[PythonKernel] = []  # of this process; hardly ever more than one
+
+
+@atexit.register
+def _end() -> None:
+    """Ends the kernels. A thread that waits for Python while it ends would keep the process from
+    ending."""
+    for each in _kernels:
+        each.end()
 
 
 @functools.cache

@@ -66,8 +66,8 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Puts the longest tests first, and leaves out most of those that are one in n; which, follows
-    from their names."""
+    """Puts the longest tests first, and leaves out most of those that are one in n. Of three, one
+    in two are one; which, follows from their names."""
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
     if config.getoption("--thorough"):
@@ -78,15 +78,22 @@ def pytest_collection_modifyitems(config, items):
             groups[item.nodeid.split("[")[0], marker.args[0]].append(item)
         else:
             chosen.add(item)
-    number = lambda item: zlib.crc32(item.nodeid.encode())  # noqa: E731
     for (_, n), group in groups.items():
-        chosen.update([item for item in group if number(item) % n == 0] or [min(group, key=number)])
+        lots = {item: zlib.crc32(item.nodeid.encode()) for item in group}
+        group.sort(key=lambda item: (lots[item] % n, lots[item]))  # noqa: B023
+        chosen.update(group[: max(1, len(group) // n)])
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = [item for item in items if item in chosen]
 
 
+@pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    gc.disable()  # what is imported stays
+    """Collects no garbage while modules are imported: they stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish():
@@ -94,7 +101,6 @@ def pytest_collection_finish():
     collection would look at again."""
     gc.collect()
     gc.freeze()
-    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -100,6 +100,44 @@ def test_errors_are_those_of_tensorflows_own_kernel(error, kind):
         assert f"{type(error).__name__}: {error}" in theirs
 
 
+class Mute(Exception):
+    """An error that does not say what it is."""
+
+    def __str__(self):
+        raise ValueError("nothing to say")
+
+
+@pytest.mark.parametrize("error", [ValueError("caf\udce9"), ValueError("a\0b"), Mute()])
+def test_errors_that_cannot_be_told_are_errors(error):
+    def function(x):
+        raise error
+
+    with pytest.raises(tf.errors.OpError, match=type(error).__name__):
+        runs(function, [tf.float32])(tf.constant(1.0))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("where", ["keep_thread_state", "c_int64", "_array"])
+def test_what_interrupts_an_op_anywhere_fails_it_once(monkeypatch, where):
+    """As a signal does that arrives while the op begins, or ends."""
+    run, usual = runs(lambda x: 2 * x, [tf.float32]), getattr(python_kernel, where)
+
+    class Interrupts:
+        def __call__(self, *arguments):
+            raise KeyboardInterrupt
+
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+        __mul__ = __call__
+
+    monkeypatch.setattr(python_kernel, where, Interrupts())
+    with pytest.raises(tf.errors.OpError, match="KeyboardInterrupt|Python code was interrupted"):
+        run(tf.constant(1.0))
+    monkeypatch.setattr(python_kernel, where, usual)
+    assert float(run(tf.constant(2.0))[0]) == 4.0
+
+
 def test_results_of_another_dtype_are_an_error():
     for wrong in (np.float64(1.0), np.int32(1), np.ones(1000)):
         with pytest.raises(tf.errors.InvalidArgumentError, match="result 0 has another dtype than"):
@@ -246,6 +284,23 @@ def test_threads_do_not_share_arrays(doubled):
     for each in threads:
         each.join()
     assert not wrong and doubled.followed_calls > 0
+
+
+AT_THE_END = """
+import atexit
+import tensorflow as tf
+from qshift.tensorflow_internals import python_op
+
+atexit.register(lambda: print(run(tf.constant(4.0))[0].numpy()))
+run = tf.function(lambda x: python_op(lambda x: 2 * x, [x], [tf.float32], stateful=False))
+run(tf.constant(1.0))
+"""
+
+
+def test_what_is_to_happen_at_exit_may_call_ops():
+    program = [sys.executable, "-c", AT_THE_END]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.strip() == "8.0", done.stderr
 
 
 AT_EXIT = """

@@ -44,6 +44,25 @@ def test_numbers_become_eager_tensors(number):
     assert made.numpy() == number and float(2 * made) == 2 * number
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (0, 2), (2, 1, 3)])
+def test_eager_tensors_say_their_shape(shape):
+    assert internals.shape_of(tf.zeros(shape)) == shape
+
+
+@pytest.mark.parametrize("device", [None, "CPU:0"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+@pytest.mark.parametrize("shape", [(), (0,), (4,), (2, 3)])
+def test_arrays_become_eager_tensors_of_their_own(shape, dtype, device):
+    array = np.arange(6, dtype=dtype)[: int(np.prod(shape))].reshape(shape)
+    with tf.device(device):
+        made, expected = internals.from_numpy(array), tf.constant(array)
+    assert (made.dtype, made.shape, made.device) == (expected.dtype, shape, expected.device)
+    array += 1
+    np.testing.assert_array_equal(made, expected)
+    backwards = np.arange(6.0)[::-2]
+    np.testing.assert_array_equal(internals.from_numpy(backwards), backwards)
+
+
 def test_tapes_follow_tensors_backwards():
     x, y = tf.constant(2.0), tf.constant(3.0)
     with tf.GradientTape() as tape:

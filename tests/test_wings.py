@@ -3,6 +3,7 @@ private in a framework is known to one module."""
 
 import ast
 import collections
+import functools
 import importlib
 import inspect
 import pathlib
@@ -105,9 +106,9 @@ def test_private_names_are_behind_the_doors(module):
             (inside if own or is_call_of_super(node.value) else outside).add(node.attr)
     # An object has private names of its bases, but those of others only in the same module.
     # `_asdict` and `_replace` are named tuples', and public; `_abc_impl` is Python's.
-    assert not inside - set().union(*OURS.values())
+    assert not inside - all_of_ours()
     others = {name for name in outside if "qshift" not in name}
-    assert not others - OURS[module] - {"_asdict", "_replace", "_abc_impl"}
+    assert not others - ours()[module] - {"_asdict", "_replace", "_abc_impl"}
 
 
 def is_hidden(name: str) -> bool:
@@ -145,7 +146,15 @@ def own_names(module):
                 yield node.attr
 
 
-OURS = {module: set(own_names(module)) for module in MODULES}
+@functools.cache
+def ours():
+    """Returns the own names of each module."""
+    return {module: set(own_names(module)) for module in MODULES}
+
+
+@functools.cache
+def all_of_ours():
+    return set().union(*ours().values())
 
 
 @pytest.mark.parametrize("module", sorted({*MODULES} - {*DOORS} - PYTHONS), ids=str)

@@ -13,11 +13,12 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from cachetools.keys import hashkey
 
 from qshift.api.by_arguments import ByArguments
 from qshift.api.preparation import Preparation, Prepared
@@ -43,12 +44,14 @@ class AffineCall:
         jacobians: The Jacobian of these angles by each source, float64[J, size of the source]; None
             for a source that no angle of the call depends on.
         errors: Whether derivatives come with their standard errors.
+        ways: Of each order, what `by_arguments` has returned.
     """
 
     call: Prepared
     columns: tuple[int, ...]
     jacobians: tuple[np.ndarray | None, ...]
     errors: bool = False
+    ways: dict[int, ByArguments] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -106,11 +109,10 @@ class AffineCall:
     def nbytes(self) -> int:
         """About how many bytes of memory it takes without numbers of single calls."""
         held = sum(each.nbytes for each in self.jacobians if each is not None)
-        return held + _BYTES * (1 + len(self.columns))
+        return 2 * held + _BYTES * (1 + len(self.columns))  # the Jacobians are in `ways` again
 
-    def at(self, compiled: Compiled) -> AffineCall:
+    def at(self, compiled: Compiled, numbers: np.ndarray) -> AffineCall:
         """Returns the same call with other numbers in its parameters, one in each."""
-        numbers = np.array([each.numpy() for each in compiled.parameters], dtype=float)
         tensors = self.call.program.apart(numbers[None])
         return replace(self, call=self.call._replace(compiled=compiled, tensors=tensors))
 
@@ -128,8 +130,11 @@ class AffineCall:
 
     def by_arguments(self, order: int) -> ByArguments:
         """Returns how the derivatives by the sources follow from those by the call's angles."""
-        jacobians = [each for each in self.jacobians if each is not None]
-        return ByArguments(self.columns, jacobians, self.call.program.levels(order))
+        if order not in self.ways:
+            jacobians = [each for each in self.jacobians if each is not None]
+            levels = self.call.program.levels(order)
+            self.ways[order] = ByArguments(self.columns, jacobians, levels)
+        return self.ways[order]
 
     def diagonals(self, order: int) -> Found:
         """Runs the call, and returns its value and the derivatives by the same entry once, twice,
@@ -205,10 +210,22 @@ class _Memory:
             return None
         kinds = tuple([(each.dtype, tuple(each.shape)) for each in self._sources])
         watchers = preparation.executor.watchers()
-        self._key = compiled.signature, picked, kinds, wanted, watchers
+        self._key = hashkey(compiled.signature, picked, kinds, wanted, watchers)
         with preparation.lock:
             found: AffineCall | None = preparation.affine.get(self._key)
-        return None if found is None else found.at(compiled)
+        return None if found is None else found.at(compiled, self._numbers(compiled, picked))
+
+    def _numbers(self, compiled: Compiled, picked: Sequence[Any]) -> np.ndarray:
+        """Returns the numbers in a circuit's parameters, of which `picked` says what they are."""
+        arrays = [each.numpy().ravel() for each in self._sources]
+        numbers = np.empty(len(picked))
+        for k, pick in enumerate(picked):
+            if type(pick) is int:  # a constant
+                numbers[k] = compiled.parameters[pick].numpy()
+            else:
+                i, (_, (entry,)) = pick
+                numbers[k] = arrays[i][entry]
+        return numbers
 
     def keep(self, found: AffineCall) -> None:
         """Keeps a call that was not found."""

@@ -37,6 +37,7 @@ class ByArguments:
         self.blocks = [slice(*each) for each in itertools.pairwise(ends)]
         self.size: int = ends[-1]
         self._jacobian = np.concatenate([np.empty((len(columns), 0)), *jacobians], axis=1)
+        self._is_identity = np.array_equal(self._jacobian, np.eye(len(columns)))
 
     def __call__(self, found: np.ndarray) -> list[np.ndarray]:
         """Returns the derivatives of each order k by the arguments, float64[*shape, X, ..., X] with
@@ -48,7 +49,11 @@ class ByArguments:
         derivatives = []
         for k, derivative in enumerate(np.split(found, self._ends)):
             for table in reversed(self._tables[:k]):  # from all a + j to all a
-                derivative = np.tensordot(derivative[table], self._jacobian, (1, 0))
+                derivative = derivative[table]
+                if self._is_identity:
+                    derivative = np.moveaxis(derivative, 1, -1)
+                else:
+                    derivative = np.tensordot(derivative, self._jacobian, (1, 0))
             derivatives.append(derivative[0])
         return derivatives
 

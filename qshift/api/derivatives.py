@@ -23,6 +23,7 @@ from qshift.autodiff.tracing import call_compiled
 from qshift.errors import UnsupportedError
 from qshift.inputs import argument_positions, is_integer
 from qshift.rules.cost import Plan
+from qshift.tensorflow_internals import from_numpy
 
 
 class EndsError(ValueError):
@@ -242,6 +243,8 @@ def _split(array: Any, sources: Sequence[tf.Tensor], dtype: tf.DType, k: int, si
     """Takes the last k axes of an array or tensor, each of all sources, apart into nested tuples of
     tensors."""
     if k == 0:
+        if isinstance(array, np.ndarray) and dtype in (tf.float64, tf.float32):
+            return from_numpy(array.astype(dtype.as_numpy_dtype))
         return tf.cast(tf.convert_to_tensor(array), dtype)
     axis, numbers = len(array.shape) - k, isinstance(array, np.ndarray)
     before, after = tuple(array.shape)[:axis], tuple(array.shape)[axis + 1 :]

@@ -13,6 +13,8 @@ import cloudpickle
 import pennylane as qml
 import tensorflow as tf
 from cachetools import LRUCache
+from pennylane.measurements import ExpectationMP, ProbabilityMP, VarianceMP
+from pennylane.queuing import AnnotatedQueue
 from pennylane.tape import QuantumScript
 
 from qshift.api import qnode_options
@@ -33,17 +35,20 @@ from qshift.autodiff.remembered_ops import indexed
 from qshift.autodiff.requests import Partial, Request, Wanted, checked, present, request
 from qshift.autodiff.tracing import Itself
 from qshift.autodiff.unrolling import explained, unrolled
+from qshift.circuits.making_gates import COPIED, recorded
 from qshift.circuits.pennylane_internals import (
     BaseQNode,
     as_returned,
+    breakpoints,
     has_own_shots,
     output,
     pipeline,
+    require_measurements,
     set_pipeline,
     set_shots,
+    shots_of_call,
 )
 from qshift.circuits.pennylane_math_internals import known_interface
-from qshift.circuits.recording import by_value
 from qshift.errors import QShiftWarning
 from qshift.executors.registry import executor
 from qshift.forks import Lock
@@ -59,6 +64,9 @@ if TYPE_CHECKING:
     from qshift.circuits.compiler import Compiled
 
 _OWN = (tf.Tensor, tf.Variable)  # the classes that PennyLane takes for TensorFlow's
+
+# Nothing but these, behind gates, needs no look at each object to become a tape.
+_MEASUREMENTS = {ExpectationMP, VarianceMP, ProbabilityMP}
 
 _Used = TypeVar("_Used")
 
@@ -311,16 +319,37 @@ class QNode(BaseQNode):
 
     def construct(self, args: Any, kwargs: Any) -> QuantumScript:
         """Returns the tape of a call; see `qml.QNode`. The QNode does not keep the tape."""
-        return self._record(args, kwargs)[0]
+        return self._constructed(args, kwargs)[0]
 
-    def _record(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[QuantumScript, Any]:
-        """Records a call of the quantum function, and returns its tape and its return value."""
+    def _constructed(
+        self, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> tuple[QuantumScript, Any]:
+        """Records a call as `qml.QNode` does, and returns its tape and its return value."""
         # PennyLane keeps both on the QNode, but several threads may be calling it.
         call: Any = type(self).__new__(type(self))
         vars(call).update(vars(self))
-        call.func = by_value(self.func)
+        call.func = functools.partial(recorded, self.func)
         tape = qml.QNode.construct(call, args, kwargs)
         return tape, output(call)
+
+    def _record(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[QuantumScript, Any]:
+        """Records a call, and returns its tape and its return value. Which parameters the tape
+        calls trainable is of use to transforms only."""
+        if len(pipeline(self)):
+            return self._constructed(args, kwargs)
+        kwargs = dict(kwargs)
+        shots = shots_of_call(self, kwargs)
+        with breakpoints(self.device), AnnotatedQueue() as queue:
+            returned = recorded(self.func, *args, **kwargs)
+        objects = [each.obj for each in queue]
+        count = sum(map(COPIED.__contains__, map(type, objects)))
+        gates, rest = objects[:count], objects[count:]
+        if COPIED.keys() >= {*map(type, gates)} and _MEASUREMENTS >= {*map(type, rest)}:
+            tape = QuantumScript(gates, rest, shots)
+        else:
+            tape = QuantumScript.from_queue(queue, shots)
+        require_measurements(returned, tape.measurements)
+        return tape, returned
 
     def returned(self, *args: Any, **kwargs: Any) -> Any:
         request = present()

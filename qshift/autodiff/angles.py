@@ -65,24 +65,26 @@ def entries(tensors: Sequence[Any], ends: Sequence[tf.Tensor]) -> tuple[Hashable
         of the first tensor that is the same object. None if there are other tensors, or others than
         the tapes that follow an end follow an entry of it.
     """
-    places = {id(end): (i, following([end])) for i, end in enumerate(ends)}
+    places = {id(end): i for i, end in enumerate(ends) if following([end])}
     constants: dict[int, int] = {}
     found: list[Hashable] = []
-    now = tapes()
+    now, present = tapes(), scope()
     for k, tensor in enumerate(tensors):
+        origin = getattr(tensor, "qshift_made", None)
+        if origin is not None and origin.scope is present and origin.kind == ENTRIES:
+            (base,) = origin.inputs
+            place = places.get(id(base))
+            # The tapes that follow the end now, and no others, follow the entry, if none has begun
+            # or ended since the entry was made, or was told to watch one of the two.
+            changed = origin.tapes != now or was_told_to_watch(base) > origin.watches
+            if place is not None and not changed and not was_told_to_watch(tensor):
+                found.append((place, origin.settings))
+                continue
         if not isinstance(tensor, EagerTensor) or not tensor.dtype.is_floating:
             return None
-        if not (followed := following([tensor])):
-            found.append(constants.setdefault(id(tensor), k))
-            continue
-        origin = made(tensor)
-        if origin is None or origin.kind != ENTRIES or was_told_to_watch(tensor):
+        if following([tensor]):
             return None
-        (base,) = origin.inputs
-        place, as_well = places.get(id(base), (0, 0))
-        if followed != as_well or origin.tapes != now or was_told_to_watch(base) > origin.watches:
-            return None
-        found.append((place, origin.settings))
+        found.append(constants.setdefault(id(tensor), k))
     return tuple(found)
 
 

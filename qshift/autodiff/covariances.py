@@ -93,27 +93,21 @@ class Covariances:
             # Of angles with errors: how the covariances change with these is of a higher order.
             return tf.zeros([rows, *self.shape, len(columns)], tf.float64)
         position: dict[Pair, int] = {}
-        table = np.array(
-            [
-                [
-                    [
-                        position.setdefault(pair, len(position))
-                        for pair in ((_with(a, j), b), (a, _with(b, j)))
-                    ]
-                    for j in active
-                ]
-                for a, b in self.pairs
-            ]
-        )
+        entries = []
+        for i, (a, b) in enumerate(self.pairs):
+            for j in active:
+                for pair in (_with(a, j), b), (a, _with(b, j)):
+                    found = position.setdefault(pair, len(position))
+                    entries.append((found, i, columns.index(j)))
         for order in sorted({len(index) for pair in position for index in pair}):
             # A gradient by the covariances may come before that by the values.
             indices = tuple(i for i in self.program.levels(order).indices if len(i) == order)
             if indices[0] not in evaluation.observer.combinations(evaluation):
                 run(self.program.partials(indices), call, tensors)
         upper = Covariances(self.program, self.columns, tuple(position))
-        each = tf.reduce_sum(tf.gather(run(upper, call, tensors), table, axis=3), -1)
-        places = [columns.index(j) for j in active]
-        return each @ tf.constant(np.eye(len(columns))[places])
+        sums = np.zeros((len(position), len(self.pairs), len(columns)))
+        np.add.at(sums, tuple(np.transpose(entries)), 1.0)
+        return tf.tensordot(run(upper, call, tensors), sums, 1)
 
 
 def _with(index: Index, j: int) -> Index:

@@ -207,6 +207,7 @@ def _of_squares(evaluation: Evaluation, reads: Sequence[tuple[_Squares, np.ndarr
             added = np.einsum("cdp,pck,pdl->kcld", slope[n], first, second, optimize=True)
             places = np.searchsorted(columns, own)
             known = np.arange(first.shape[2])
+            # A value may be there twice.
             np.add.at(terms, np.ix_(known, places, known, places), added)
         terms += terms.transpose(2, 3, 0, 1)
         spread = evaluation.covariances(points, columns)[:, n]

@@ -234,7 +234,7 @@ def differentiable(
         has_dtype = hasattr(args[i], "dtype") and not _is_whole(args[i])
         dtype = None if tf.is_tensor(args[i]) or has_dtype else tf.float64
         # A copy, as one tensor may be given for two arguments.
-        args[i] = tf.identity(tf.convert_to_tensor(args[i], dtype=dtype))
+        args[i] = tf.raw_ops.Identity(input=tf.convert_to_tensor(args[i], dtype=dtype))
     return args, positions
 
 

@@ -12,7 +12,7 @@ import weakref
 from collections import Counter
 from collections.abc import Sequence
 from itertools import compress
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -165,12 +165,7 @@ class _InGraph:
             along = ()
         self.nodes: tuple[Any, ...] = (node, *along)
         self._graph = weakref.ref(graph)
-        # The outputs of the graph; what `siblings` says; whether `Program.execution` pulls, and
-        # whether it is direct.
-        self._known: tuple[int, Siblings, bool, bool] | None = None
-        # By the number of rows: instructions, of those that came several times.
-        self._followed: dict[int, Followed | None] = {}
-        self._came: Counter[int] = Counter()
+        self._known: _Known | None = None
         # See `one_batch.InGraph`.
         self.name = ""
         self.key: tuple[str, ...] = ()
@@ -179,15 +174,14 @@ class _InGraph:
     def __call__(self, ticket: Any, *inputs: Any) -> Any:
         program, known = self.nodes[0].program, self._known
         outputs = number_of_outputs(self._graph())
-        if known is None or known[0] != outputs:
+        if known is None or known.outputs != outputs:
             found = siblings(self._graph(), self, _call_of)
             asked = [each for each, _ in found.nodes] or list(compress(self.nodes, found.read))
             is_direct = found.are_all and program.is_direct(asked)
             # Nothing else can be read off samples that are drawn for a sum.
             pulls = found.are_known or not program.weighs
-            known = self._known = outputs, found, pulls, is_direct
-            self._followed, self._came = {}, Counter()
-        _, (others, read, *_), pulls, is_direct = known
+            known = self._known = _Known(outputs, found, pulls, is_direct, Counter(), {})
+        (others, read, *_), pulls, is_direct = known.siblings, known.pulls, known.is_direct
         try:
             angles = inputs[: len(program.columns)]
             source = program.execution(int(ticket), angles, pulls, is_direct)
@@ -202,28 +196,47 @@ class _InGraph:
             tell(error)
             raise
         if isinstance(source, Reading):
-            self._write(len(angles[0]), read)
+            self._write(known, len(angles[0]))
         if first is None:
             first = np.empty((0, *[0] * len(self.nodes[0].shape)))
         return [first, *map(_bits, along)] if along else first
 
-    def _write(self, rows: int, read: Sequence[bool]) -> None:
+    def _write(self, known: _Known, rows: int) -> None:
         """Has machine code run the op from now on, if it comes often with so many rows."""
-        if rows not in self._followed and (rows in self._came or len(self._came) < _MOST_SIZES):
-            self._came[rows] += 1
-            if self._came[rows] >= _OFTEN:
-                self._followed[rows] = self.nodes[0].program.written(rows, self.nodes, read)
+        came, written = known.came, known.written
+        if rows not in written and (rows in came or len(came) < _MOST_SIZES):
+            came[rows] += 1
+            if came[rows] >= _OFTEN:
+                program, read = self.nodes[0].program, known.siblings.read
+                written[rows] = program.written(rows, self.nodes, read)
 
     def instructions(self, rows: int) -> Followed | None:
         """Returns instructions in place of a call with so many rows; None if it has to be made."""
-        found = self._followed.get(rows)
-        if found is None or self._known is None:
+        known = self._known
+        found = known and known.written.get(rows)
+        if found is None or known is None or known.outputs != number_of_outputs(self._graph()):
             return None
-        if self._known[0] != number_of_outputs(self._graph()):
-            return None
-        if not self.nodes[0].program.is_at_hand(rows):
-            return None
-        return found
+        return found if self.nodes[0].program.is_at_hand(rows) else None
+
+
+class _Known(NamedTuple):
+    """What is known of an op as long as its graph has the same outputs.
+
+    Attributes:
+        outputs: How many there are.
+        siblings: What `siblings` says.
+        pulls: Whether `Program.execution` pulls.
+        is_direct: Whether it is direct.
+        came: How often the op was run with numbers of rows.
+        written: By the number of rows: instructions, of those that came often.
+    """
+
+    outputs: int
+    siblings: Siblings
+    pulls: bool
+    is_direct: bool
+    came: Counter[int]
+    written: dict[int, Followed | None]
 
 
 def _bits(numbers: np.ndarray | None) -> np.ndarray:

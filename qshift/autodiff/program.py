@@ -23,7 +23,7 @@ from qshift.autodiff.tickets import graph_ticket
 from qshift.listeners import opened
 from qshift.python_kernel import Followed
 from qshift.rules.planner import Index
-from qshift.tensorflow_internals import could_record
+from qshift.tensorflow_internals import could_record, from_numpy
 
 
 class Program:
@@ -144,7 +144,7 @@ class Program:
 
     def apart(self, parameters: np.ndarray) -> list[tf.Tensor]:
         """Takes parameters float64[N, P] apart: what `assemble` puts together, as tensors."""
-        return [tf.constant(parameters[:, place]) for place in self._places]
+        return [from_numpy(parameters[:, place]) for place in self._places]
 
     def is_direct(self, nodes: Sequence[Any]) -> bool:
         """Whether all that is ever asked of a call, by these nodes, may come from the executor

@@ -32,6 +32,7 @@ from qshift.tensorflow_internals import (
     add_callback,
     could_record,
     following,
+    from_numpy,
     has_state,
     record_operation,
     remove_callback,
@@ -273,7 +274,7 @@ def _asking(own: Callable) -> Callable:
             else:
                 positions = _positions(read.shape, index)
                 settings = positions.shape, tuple(positions.ravel().tolist())
-                result = tf.constant(read.numbers[positions])
+                result = from_numpy(read.numbers[positions])
         except (TypeError, IndexError, ValueError):  # of which TensorFlow may make something
             return own(tensor, index)
         if could_record():

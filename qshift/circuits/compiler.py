@@ -11,6 +11,7 @@ import numpy as np
 import pennylane as qml
 import tensorflow as tf
 from cachetools import LRUCache
+from cachetools.keys import hashkey
 from pennylane.measurements import MeasurementProcess
 from pennylane.operation import Operator
 from pennylane.tape import QuantumScript
@@ -22,6 +23,7 @@ from qshift.circuits.classical_controls import freed
 from qshift.circuits.consistency import require_consistent
 from qshift.circuits.decomposition import decompose, innermost
 from qshift.circuits.identity import fingerprint, has_custom, hashable, is_custom, kept
+from qshift.circuits.making_gates import CONTROLLED
 from qshift.circuits.mid_circuit import defer, in_order
 from qshift.circuits.pennylane_internals import flattened, has_usual_parts
 from qshift.circuits.readout import Columns, Readout, read
@@ -36,6 +38,7 @@ from qshift.errors import UnsupportedError
 from qshift.forks import Lock
 from qshift.rules.planner import Frequencies
 from qshift.rules.shifting import largest_frequency
+from qshift.tensorflow_internals import EagerTensor, shape_of
 
 _MATRICES = (qml.QubitUnitary, qml.ControlledQubitUnitary)
 _MOST = 256  # structures that a compiler remembers
@@ -364,6 +367,7 @@ def signature(tape: QuantumScript, tensors: type = tf.Tensor) -> Hashable | None
         functions, tensors in observables or of unknown rank.
     """
     found: list[Any] = [tape.shots]
+    eager = EagerTensor if issubclass(EagerTensor, tensors) else None
     for nodes, measured in ((tape.operations, False), (tape.measurements, True)):
         found.append(len(nodes))
         # A node comes before its parts, so that the sequence determines the whole tree.
@@ -371,10 +375,15 @@ def signature(tape: QuantumScript, tensors: type = tf.Tensor) -> Hashable | None
         while ahead:
             node = ahead.pop()
             kind: Any = type(node)
-            if _is_plain(kind) and not node.hyperparameters:
+            if kind is eager and not measured:
+                found += (tensors, node.dtype, shape_of(node))
+            elif kind in CONTROLLED:
                 # Wires are compared by their labels, too.
-                found += [kind, None, node.wires.labels, len(node.data)]
-                ahead += node.data
+                found += (kind, node.control_wires.labels, node.target_wires.labels)
+            elif _is_plain(kind) and not node.hyperparameters:
+                data = node.data
+                found += (kind, None, node.wires.labels, len(data))
+                ahead += data
             elif _is_pennylanes(kind):
                 parts, settings = flattened(node)
                 names = settings
@@ -403,7 +412,7 @@ def signature(tape: QuantumScript, tensors: type = tf.Tensor) -> Hashable | None
                 found += [kind, node.shape, node.tobytes()]
             else:
                 return None
-    return tuple(found)
+    return hashkey(*found)
 
 
 @lru_cache(maxsize=1024)

@@ -57,23 +57,19 @@ class Linear:
         total = 0.0
         for coefficient, column in self.terms:
             value = qml.math.ones_like(values[:, 0]) if column is None else values[:, column]
-            total = total + _times(coefficient, value)
+            if not isinstance(coefficient, float):
+                total = total + _number(coefficient) * value
+            else:
+                total = total + (value if coefficient == 1.0 else coefficient * value)
         return total
 
     def variance(self, covariances: Callable[[Sequence[int]], tf.Tensor]) -> tf.Tensor:
         """See `Columns`."""
         between = covariances([column for _, column in self.terms])
-        total = 0.0
-        for i, (first, _) in enumerate(self.terms):
-            for j, (second, _) in enumerate(self.terms):
-                total = total + _times(first, _times(second, between[:, i, j]))
-        return total
-
-
-def _times(coefficient: Any, value: tf.Tensor) -> tf.Tensor:
-    if not isinstance(coefficient, float):
-        return _number(coefficient) * value
-    return value if coefficient == 1.0 else coefficient * value
+        rows = between.shape[:1]
+        factors = [tf.broadcast_to(tf.cast(_number(c), tf.float64), rows) for c, _ in self.terms]
+        factors = tf.stack(factors, axis=1)
+        return tf.einsum("ni,nij,nj->n", factors, between, factors)
 
 
 class Raw:

@@ -1,9 +1,9 @@
 """All that qshift changes in PennyLane, in the whole process.
 
 Importing `qshift.circuits` imports this module. The functions that it puts into PennyLane are in
-`recording`, `shortcuts` and `pennylane_math_internals`; this module has the places where they go,
-which are beneath PennyLane's public interface. tests/circuits/test_pennylane_changes_internals.py
-tests each change, without the rest of qshift.
+`recording`, `making_gates`, `shortcuts` and `pennylane_math_internals`; this module has the places
+where they go, which are beneath PennyLane's public interface. The file
+tests/circuits/test_pennylane_changes_internals.py tests each change, without the rest of qshift.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pennylane.tape import QuantumTape
 from pennylane.wires import Wires
 from scipy import sparse
 
+from qshift.circuits import making_gates, recording, shortcuts
 from qshift.circuits import pennylane_math_internals as pennylane_math_internals  # changes qml.math
-from qshift.circuits import recording, shortcuts
 from qshift.circuits.pennylane_internals import OPERATORS
 from qshift.tensorflow_internals import records_backprop
 from qshift.tensors import is_tensor, of_one_dtype
@@ -63,7 +63,7 @@ QueuingManager.stop_recording.__wrapped__.__code__ = _stop_recording.__code__
 
 # The metaclass's `__call__` makes every operator.
 for _kind in OPERATORS:
-    type(_kind).__call__ = recording.with_arguments_read(type(_kind).__call__)
+    type(_kind).__call__ = making_gates.with_arguments_read(type(_kind).__call__)
 
 # --- what PennyLane's modules see ---
 

@@ -18,12 +18,13 @@ from typing import Any
 import pennylane as qml
 from autograd.extend import Box
 from autograd.tracer import trace_stack
+from pennylane.debugging import pldb_device_manager
 from pennylane.operation import Operator
 from pennylane.ops.op_math import Adjoint, Controlled, ControlledOp, Pow
 from pennylane.ops.op_math.adjoint import AdjointOperation
 from pennylane.ops.op_math.pow import PowOperation
 from pennylane.ops.qubit import special_unitary
-from pennylane.workflow.qnode import _to_qfunc_output_type
+from pennylane.workflow.qnode import _to_qfunc_output_type, _validate_qfunc_output
 
 
 def _there(module: str, name: str) -> tuple[Any, ...]:
@@ -211,6 +212,18 @@ class BaseQNode(qml.QNode):
 # quantum function returned its measurements; `partitioned` says whether there is a shot vector.
 as_returned = _to_qfunc_output_type
 
+
+# What `qml.QNode.construct` consists of, to record a call without asking which parameters are
+# trainable: PennyLane's transforms want to know, and it takes as long as the gates.
+# shots_of_call(qnode, kwargs): the shots of a call with these keywords, less those that are none of
+# the quantum function's, which it takes out of them.
+shots_of_call: Callable[[qml.QNode, dict[str, Any]], qml.measurements.Shots]
+shots_of_call = qml.QNode._get_shots
+# breakpoints(device): a context in which breakpoints of PennyLane's debugger know the device.
+breakpoints = pldb_device_manager
+# require_measurements(returned, measurements) raises an error unless a quantum function has
+# returned all of its measurements, in their order.
+require_measurements: Callable[[Any, Sequence[Any]], None] = _validate_qfunc_output
 
 # output(qnode): the value that the quantum function returned when the QNode was last constructed.
 output: Callable[[qml.QNode], Any] = operator.attrgetter("_qfunc_output")

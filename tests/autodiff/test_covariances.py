@@ -178,6 +178,17 @@ def test_observables_with_tensors_as_coefficients():
     np.testing.assert_allclose(tf.reduce_sum(found), tf.tensordot(gradient, coefficients, 1) / 2)
 
 
+def test_a_word_that_is_there_twice():
+    def halves(x, c):
+        qml.RY(x[..., 0], wires=0)
+        return qml.var(qml.Hamiltonian([c, 1 - c], [qml.Z(0), qml.Z(0)]))
+
+    x, c = rows(1.2, 3), tf.constant(0.3, tf.float64)
+    expected = qshift.estimate(of(word, 40, seed=1), x)
+    for found, wanted in zip(qshift.estimate(of(halves, 40, seed=1), x, c), expected, strict=True):
+        np.testing.assert_allclose(found, wanted)
+
+
 def test_forward_mode_gives_the_same():
     x = rows([1.9, 0.8], 3)
     node = of(two_bases, 30, seed=3)

@@ -1,5 +1,7 @@
 """Compiled functions whose calls nobody asks for more: they leave no evaluation behind."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -358,3 +360,38 @@ def test_threads_come_out_right():
 
     with ThreadPoolExecutor(8) as pool:
         assert max(pool.map(work, range(16))) < 1e-12
+
+
+ZERO_FIRST = """
+import numpy as np, tensorflow as tf
+import pennylane as qml, qshift
+
+@qshift.qnode(qshift.device("simulator", wires=1))
+def circuit(a, b):
+    qml.RX(a, 0)
+    qml.RZ(b, 0)
+    return qml.expval(qml.Z(0)), qml.expval(qml.Y(0))
+
+@tf.function
+def run(x, weight):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        first, second = circuit(x[:, 0], x[:, 1])
+        loss = weight * tf.reduce_sum(first + second)
+    return tape.gradient(loss, x)
+
+x = tf.constant([[0.3, -0.7], [1.1, 0.2], [0.1, 0.2]], tf.float64)
+zeros = [float(abs(run(x, tf.constant(0.0, tf.float64)).numpy()).max()) for _ in range(6)]
+slopes = [run(x, tf.constant(1.0, tf.float64)).numpy() for _ in range(6)]
+a, b = x.numpy().T
+expected = [-np.sin(a) - np.cos(a) * np.cos(b), np.sin(a) * np.sin(b)]
+np.testing.assert_allclose(slopes, [np.stack(expected, axis=1)] * 6, atol=1e-12)
+print(zeros)
+"""
+
+
+def test_gradients_that_are_zero_at_first():
+    """Their op has not called what instructions name, in a process that compiles it when needed."""
+    program = [sys.executable, "-c", ZERO_FIRST]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str([0.0] * 6), done.stderr

@@ -63,6 +63,13 @@ DIFFERENT = [
     tape(qml.PauliRot(X, "YX", [0, 1])),
     tape(qml.CNOT([0, 1])),
     tape(qml.CNOT([1, 0])),
+    tape(qml.CNOT(["1", 0])),
+    tape(qml.CZ([0, 1])),
+    tape(qml.Toffoli([0, 1, 2])),
+    tape(qml.Toffoli([1, 0, 2])),
+    tape(qml.CSWAP([0, 1, 2])),
+    tape(qml.ctrl(qml.CNOT([1, 2]), 0, control_values=[0])),
+    tape(qml.CNOT([0, 1]), qml.CNOT([0, 1])),
     tape(qml.Rot(X, 0.1, 0.2, 0)),
     tape(qml.Rot(0.1, X, 0.2, 0)),
 ]

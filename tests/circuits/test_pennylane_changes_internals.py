@@ -15,7 +15,7 @@ from pennylane.tape import QuantumScript
 from scipy import sparse
 
 from qshift.circuits import pennylane_changes_internals as changes
-from qshift.circuits.recording import by_value
+from qshift.circuits.making_gates import recorded
 
 ZERO, ONE = tf.constant(0.0, tf.float64), tf.constant(1.0, tf.float64)
 
@@ -226,5 +226,5 @@ def test_threads_record_apart():
 def test_arguments_are_read_where_quantum_functions_are_recorded():
     x = tf.Variable(0.3, dtype=tf.float64)
     made = []
-    by_value(lambda: made.append(qml.RX(x, 0)))()
+    recorded(lambda: made.append(qml.RX(x, 0)))
     assert isinstance(made[0].data[0], tf.Tensor) and isinstance(qml.RX(x, 0).data[0], tf.Variable)

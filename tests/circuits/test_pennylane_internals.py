@@ -132,6 +132,30 @@ def test_a_qnode_keeps_what_its_function_returned():
     )
 
 
+def test_a_call_has_the_shots_of_its_qnode():
+    node = qml.QNode(lambda x: qml.expval(qml.Z(0)), DEVICE, shots=5)
+    kwargs = {"x": 1}
+    assert internals.shots_of_call(node, kwargs).total_shots == 5 and kwargs == {"x": 1}
+    taken = qml.QNode(lambda shots: qml.expval(qml.Z(0)), DEVICE, shots=5)
+    kwargs = {"shots": 3}  # the quantum function's own keyword
+    assert internals.shots_of_call(taken, kwargs).total_shots == 5 and kwargs == {"shots": 3}
+
+
+def test_breakpoints_know_the_device():
+    with internals.breakpoints(DEVICE):
+        assert qml.debugging.PLDB.get_active_device() is DEVICE
+
+
+def test_all_measurements_must_be_returned_in_their_order():
+    one, two = qml.expval(qml.Z(0)), qml.probs(wires=0)
+    for returned in (one, [one], {"a": one}):
+        internals.require_measurements(returned, [one])
+    internals.require_measurements((one, {"b": two}), [one, two])
+    for returned, measured in (((two, one), [one, two]), (None, []), (0.3, []), (one, [two])):
+        with pytest.raises(qml.exceptions.QuantumFunctionError):
+            internals.require_measurements(returned, measured)
+
+
 def test_a_qnode_has_shots_of_its_own_or_its_devices():
     node = qml.QNode(lambda: qml.expval(qml.Z(0)), DEVICE)
     assert not internals.has_own_shots(node)

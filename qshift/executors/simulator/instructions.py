@@ -281,7 +281,8 @@ class Instructions:
         return end
 
     def call(self, function: Callable, *arguments: Any) -> None:
-        """Calls a function of the kernel."""
+        """Calls a function of the kernel, which is compiled now if it was not called before."""
+        function = getattr(function, "ready", lambda: function)()
         self.kept.append(function)
         address, numbers = as_numbers(function, arguments)
         self.kept += [each for each in arguments if isinstance(each, np.ndarray)]

@@ -182,23 +182,31 @@ if hasattr(os, "register_at_fork"):
 
 def _compiled(signature: str) -> Callable[[Callable], Callable]:
     """Returns a decorator for functions that are compiled at their first call, or read from the
-    cache of an earlier process, and are in their own place from then on. They let other threads
-    run meanwhile."""
+    cache of an earlier process, and are in their own place from then on; before, their attribute
+    `ready` returns what takes that place. They let other threads run meanwhile."""
 
     def decorated(function: Callable) -> Callable:
-        def first(*arguments: Any) -> None:
+        def ready() -> Callable:
             with _compiling:
-                if globals()[function.__name__] is first:
+                if globals()[function.__name__] is found:
                     globals()[function.__name__] = _compile(function, signature)
-            globals()[function.__name__](*arguments)
+            compiled: Callable = globals()[function.__name__]
+            return compiled
 
-        return functools.wraps(function)(first)
+        @functools.wraps(function)
+        def found(*arguments: Any) -> None:
+            ready()(*arguments)
+
+        found.ready = ready  # type: ignore[attr-defined]
+        return found
 
     return decorated
 
 
 def _compile(function: Callable, signature: str) -> Callable:
     settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    # Only Python calls these functions, and they have no code that Numba could rewrite.
+    settings |= {"no_cfunc_wrapper": True, "no_rewrites": True}
     try:
         return compiled(function, signature, **settings)
     except (OSError, RuntimeError):  # there is no place for a cache, or no room

@@ -10,6 +10,8 @@ import numpy as np
 from numba.core.caching import FunctionCache
 from numba.core.runtime import rtsys
 
+from qshift.errors import UnsupportedError
+
 
 class _Cache(FunctionCache):
     """Compiled functions of earlier processes, read without what only compiling needs.
@@ -32,7 +34,13 @@ def compiled(function: Callable, signature: str, **settings: Any) -> Callable:
     Raises:
         OSError: If the cache cannot be read or written.
         RuntimeError: If there is no place for a cache.
+        UnsupportedError: If Numba is told not to compile.
     """
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        raise UnsupportedError(
+            "NUMBA_DISABLE_JIT is set, so Numba does not compile qshift's simulator, which is made "
+            "of instructions of the processor. Unset it."
+        )
     made = numba.njit(**settings)(function)
     made._cache = _Cache(function)
     made.compile(signature)
@@ -49,9 +57,6 @@ def as_numbers(function: Any, arguments: Sequence[Any]) -> tuple[int, list[int]]
     Args:
         function: The function; it returns nothing.
         arguments: Whole numbers, and arrays, which have to stay where they are.
-
-    Raises:
-        AttributeError: If Numba does not compile functions, as where NUMBA_DISABLE_JIT is set.
     """
     (found,) = function.overloads.values()
     numbers: list[int] = []

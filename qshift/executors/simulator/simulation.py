@@ -163,8 +163,10 @@ class Simulation:
         if self.lanes > 1 and count >= fewest:
             left = count % self.grain
             whole = count if left >= fewest else count - left
+            # Parts that are about equal, as threads may share them.
+            size = -(-whole // -(-whole // self.lanes) // kernel.WIDTH) * kernel.WIDTH
             found: list[tuple[np.ndarray, Sequence[int]]] = [
-                (np.arange(i, min(i + self.lanes, whole)), ()) for i in range(0, whole, self.lanes)
+                (np.arange(i, min(i + size, whole)), ()) for i in range(0, whole, size)
             ]
             # What is left at the end runs as it would alone.
             return found if whole == count else [*found, (np.arange(whole, count), [0] * left)]

@@ -45,7 +45,7 @@ class Thresholds:
     widest_matrix: int = 10
     most_weights: int = 2**24  # 128 MiB
     most_probabilities: int = 2**20  # 8 MiB
-    patience: float = 2e-3
+    patience: float = 3e-4
     threads: int | None = None
 
     def lanes(self, wires: int) -> int:

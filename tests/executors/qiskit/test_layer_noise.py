@@ -55,6 +55,7 @@ def learnt(loopback):
     return programs(loopback).count("noise-learner")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("options", [PEC, PEA], ids=["pec", "pea"])
 def test_noise_is_learnt_once_and_used_until_it_is_stale(loopback, path, options, caplog):
     run(path, options=options)

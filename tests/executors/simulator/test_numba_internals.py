@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 
+import numba
 import numpy as np
 import pytest
 
+from qshift.errors import UnsupportedError
 from qshift.executors.simulator.numba_internals import as_numbers, compiled
 
 # Compiles or reads a function that needs Numba's runtime, another function, and the C library.
@@ -81,3 +83,9 @@ def test_machine_code_may_be_called_without_numba():
     assert call(room[:1].ctypes.data, room[1:].ctypes.data, *numbers) == 0
     np.testing.assert_array_equal(b, expected)
     assert b.tolist() == [22.0, 36.0, 50.0]
+
+
+def test_where_numba_does_not_compile_the_error_says_so(monkeypatch):
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    with pytest.raises(UnsupportedError, match="NUMBA_DISABLE_JIT is set.*Unset it"):
+        compiled(lambda x: x + 1, "int64(int64)")

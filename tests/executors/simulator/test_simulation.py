@@ -310,6 +310,28 @@ def test_shifted_points_run_fewer_gates(monkeypatch):
     assert sum(count) < 0.7 * len(points) * simulation._steps.count
 
 
+@pytest.mark.parametrize("count", [3, 9, 64, 65, 66, 67, 97, 128, 129, 130, 200])
+def test_parts_of_a_batch_are_about_equal(count):
+    """Whatever parts points are in, their results are the same."""
+    circuit = layers(8, count=1)
+    simulation, points = Simulation(circuit, {}), random_points(circuit, count)
+    parts = simulation.parts(points)
+    sizes = [len(rows) for rows, common in parts if not common]
+    assert np.array_equal(np.concatenate([rows for rows, _ in parts]), np.arange(count))
+    assert len(sizes) == -(-sum(sizes) // simulation.lanes) and max(sizes) <= simulation.lanes
+    # Each is as large as the mean, up to a vector, but for the last, which has what is left.
+    assert max(sizes) < sum(sizes) / len(sizes) + 4
+    fresh = Simulation(circuit, {}, replace(DEFAULT, most_lanes=simulation.grain // 4))
+    for calculate, other in (
+        (simulation.values, fresh.values),
+        (simulation.gradients, fresh.gradients),
+    ):
+        found = np.concatenate([calculate(points, part) for part in parts])
+        few = [(rows, ()) for rows in np.split(np.arange(sum(sizes)), range(16, sum(sizes), 16))]
+        expected = np.concatenate([other(points, part) for part in few])
+        np.testing.assert_array_equal(found[: len(expected)], expected)
+
+
 def test_saved_states_are_bounded():
     wires, most = 12, 5
     saving = replace(ALONE, most_amplitudes=most * 2**wires)
