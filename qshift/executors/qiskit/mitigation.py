@@ -49,7 +49,7 @@ class Mitigation:
         """Returns what an Estimator's options, in nested tables, ask for.
 
         Raises:
-            OptionError: For options that exclude each other, or have no effect without others.
+            OptionError: For options that exclude each other.
         """
         chosen, twirling = options.get("resilience", {}), options.get("twirling", {})
         level, named = level_of(options), chosen.get("measure_mitigation")
@@ -75,15 +75,9 @@ class Mitigation:
             for name in ("num_randomizations", "shots_per_randomization")
         }
         given = [name for name, size in sizes.items() if size != "auto"]
-        if given and not (gates or measurements):
-            reason = "there is nothing to twirl: give enable_gates or enable_measure"
-            raise OptionError(f"twirling.{given[0]}", reason)
         if len(given) == 2:
             reason = "shots= says how many there are in all: give this or num_randomizations"
             raise OptionError(f"twirling.{given[1]}", reason)
-        if any(size not in (None, "auto") for size in learning.values()) and not readout:
-            reason = "no readout errors are mitigated: give measure_mitigation or resilience_level"
-            raise OptionError("resilience.measure_noise_learning", reason)
         calibration = (
             learning.get("num_randomizations", "auto"),
             learning.get("shots_per_randomization", "auto"),
@@ -150,6 +144,50 @@ def level_of(options: Mapping[str, Any]) -> int:
     if level is None:
         return int(any(options.get(table) for table in _TABLES))
     return int(level)
+
+
+def require_effects(options: Mapping[str, Any]) -> None:
+    """Raises OptionError for an option that only says how something is done which nothing asks for.
+
+    Args:
+        options: An Estimator's options, in nested tables.
+    """
+    chosen, twirling = options.get("resilience", {}), options.get("twirling", {})
+    decoupling, level = options.get("dynamical_decoupling", {}), level_of(options)
+    pec, zne = chosen.get("pec_mitigation"), chosen.get("zne_mitigation")
+    extrapolates = not pec and (level >= 2 if zne is None else zne)
+    amplifies = extrapolates and chosen.get("zne", {}).get("amplifier") == "pea"
+    named = chosen.get("measure_mitigation")
+    readout = level >= 1 if named is None else named
+    gates, measured = twirling.get("enable_gates"), twirling.get("enable_measure")
+    gates = pec or amplifies or (level >= 2 if gates is None else gates)
+    measured = readout or (level >= 1 if measured is None else measured)
+    learnt = 'no noise of layers is needed: give pec_mitigation, or zne the amplifier "pea"'
+    layers = pec or amplifies, learnt
+    reasons = {
+        ("resilience", "zne"): (
+            extrapolates,
+            "nothing is extrapolated: give zne_mitigation or resilience_level=2, without "
+            "pec_mitigation",
+        ),
+        ("resilience", "pec"): (pec, "no noise is cancelled: give pec_mitigation"),
+        ("resilience", "layer_noise_learning"): layers,
+        ("resilience", "layer_noise_model"): layers,
+        ("resilience", "measure_noise_learning"): (
+            readout,
+            "no readout errors are mitigated: give measure_mitigation or resilience_level",
+        ),
+        ("twirling", "strategy"): (gates, "no gates are twirled: give enable_gates"),
+    }
+    twirled = gates or measured, "there is nothing to twirl: give enable_gates or enable_measure"
+    for name in ("num_randomizations", "shots_per_randomization"):
+        reasons["twirling", name] = twirled
+    enabled = decoupling.get("enable"), "it is not enabled: give enable"
+    reasons |= {("dynamical_decoupling", name): enabled for name in decoupling if name != "enable"}
+    for (table, name), (is_used, reason) in reasons.items():
+        value = options.get(table, {}).get(name)
+        if not is_used and value != "auto" and _asks(value):
+            raise OptionError(f"{table}.{name}", f"no effect, as {reason}. Or leave it out.")
 
 
 def elsewhere(options: Mapping[str, Any]) -> list[str]:

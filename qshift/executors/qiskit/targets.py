@@ -17,7 +17,7 @@ from qshift.executors.qiskit import transpile_cache
 from qshift.executors.qiskit.broken_gates import WorkingGates
 from qshift.executors.qiskit.chip_copies import Copies
 from qshift.executors.qiskit.job import Job, Submission
-from qshift.executors.qiskit.mitigation import NONE, Mitigation
+from qshift.executors.qiskit.mitigation import NONE, Mitigation, require_effects
 from qshift.executors.qiskit.patches import patches, used, useful
 from qshift.executors.qiskit.subnormals import default_floats
 from qshift.executors.qiskit.usage import Timing, Usage, timing
@@ -89,6 +89,7 @@ class Target:
             from qshift.executors.qiskit import qiskit_internals as runtime
 
             runtime.check_options(options)
+            require_effects(options)
         self.usage = Usage(options)
 
     @cached_property

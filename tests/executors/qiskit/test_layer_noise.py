@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import nullcontext
 from functools import partial
 
 import pennylane as qml
@@ -10,9 +11,11 @@ import tensorflow as tf
 
 import qshift
 from qshift.cli.main import main
-from qshift.errors import JobError, LimitError, OptionError, UnsupportedError
-from qshift.executors.qiskit import digests, estimator, qiskit_internals, waiting
+from qshift.errors import JobError, LimitError, OptionError, ServiceError, UnsupportedError
+from qshift.executors.qiskit import digests, estimator, qiskit_internals, unconfirmed_jobs, waiting
+from qshift.executors.qiskit.batch import Batch
 from qshift.executors.qiskit.device import EstimatorDevice
+from qshift.executors.qiskit.service import ServiceTarget
 from qshift.ledger.ledger import Ledger
 
 NEWEST = not qiskit_internals.LEARNS_BY_ITSELF
@@ -186,3 +189,53 @@ def test_jobs_that_learn_are_listed_and_exported(loopback, path, capsys):
     (noise,) = job["pubs"][0]["noise"]
     rates = [term[-1] for term in noise["terms"]] if NEWEST else noise[0]["error"]["rates"]
     assert 0 < sum(rates) < 0.1
+
+
+ONCE = {"times": 1}
+LEVEL = {"resilience_level": 1}
+
+
+@pytest.mark.parametrize("options, jobs", [(PEC, 2), (LEVEL, 1)], ids=["pec", "readout"])
+@pytest.mark.parametrize(
+    "fault, error, more",
+    [
+        ({"kind": "html", "match": "results$"}, ServiceError, 0),
+        ({"kind": "other", "match": "results$"}, ServiceError, 0),
+        ({"kind": "list", "match": "results$"}, ServiceError, 0),
+        ({"kind": "404-html", "match": "results$"}, ServiceError, 0),
+        ({"kind": "cut", "match": "results$"} | ONCE, None, 0),
+        ({"kind": "401", "match": "results$"} | ONCE, None, 0),
+        ({"kind": "401", "match": "POST /jobs$"} | ONCE, None, 0),
+        ({"kind": "html", "match": "POST /jobs$", "after": True} | ONCE, None, 0),
+        ({"kind": "null", "match": "properties$", "times": 2}, None, 0),
+        ({"kind": "double"} | ONCE, JobError, 1),
+        ({"kind": "deleted"}, JobError, 1),
+    ],
+    ids=lambda each: "-".join(map(str, each.values())) if isinstance(each, dict) else None,
+)
+def test_faults_of_the_service(options, jobs, fault, error, more, loopback, path, monkeypatch):
+    """Nothing is lost or paid for twice but what the service no longer has, or cannot be read."""
+    monkeypatch.setattr(ServiceTarget, "sleep", staticmethod(lambda seconds: None))
+    monkeypatch.setattr(unconfirmed_jobs, "GRACE", 0.0)
+    if fault["kind"] == "deleted":
+        wait = Batch._wait
+
+        def deleting(self, jobs):
+            loopback.ask("delete", [job.id for _, job in jobs])
+            return wait(self, jobs)
+
+        with monkeypatch.context() as patch, pytest.raises(error, match="was deleted there"):
+            patch.setattr(Batch, "_wait", deleting)
+            run(path, options=options)
+    elif fault["kind"] == "double" and not NEWEST and options is PEC:
+        pytest.skip("the learner has one result there, whatever is in it")
+    else:
+        loopback.faults(fault)
+        with pytest.raises(error) if error else nullcontext():
+            run(path, options=options)
+        loopback.faults()
+    found = run(path, options=options)
+    assert loopback.counts()["jobs"] == jobs + more
+    assert run(path, options=options) == found and loopback.counts()["jobs"] == jobs + more
+    states = sorted(job.state for job in Ledger(path).jobs())
+    assert states.count("done") == jobs and len(states) == jobs + more

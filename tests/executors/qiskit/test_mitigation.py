@@ -5,7 +5,14 @@ import re
 import pytest
 
 from qshift.errors import OptionError
-from qshift.executors.qiskit.mitigation import NONE, Mitigation, elsewhere, level_of
+from qshift.executors.qiskit.device import EstimatorDevice
+from qshift.executors.qiskit.mitigation import (
+    NONE,
+    Mitigation,
+    elsewhere,
+    level_of,
+    require_effects,
+)
 
 BOTH = frozenset({"estimator", "sampler"})
 ONE = frozenset({"estimator"})
@@ -45,22 +52,9 @@ def test_what_options_ask_for(options, readout, gates, measurements):
             "have to be twirled where readout errors are mitigated",
         ),
         (
-            {"resilience_level": 0, "twirling": {"num_randomizations": 3}},
-            "twirling.num_randomizations",
-            "nothing to twirl",
-        ),
-        (
             {"twirling": {"num_randomizations": 3, "shots_per_randomization": 5}},
             "twirling.shots_per_randomization",
             "shots= says how many",
-        ),
-        (
-            {
-                "resilience_level": 0,
-                "resilience": {"measure_noise_learning": {"num_randomizations": 3}},
-            },
-            "resilience.measure_noise_learning",
-            "no readout errors are mitigated",
         ),
     ],
 )
@@ -127,3 +121,76 @@ def test_the_calibration_may_be_chosen():
         5000
     ) == (0, 0)
     assert NONE.calibrating(100) == (0, 0) and NONE.variants("estimator", 100) == (1, 100)
+
+
+LEARNING = {"layer_noise_learning": {"num_randomizations": 8}}
+
+
+@pytest.mark.parametrize(
+    "level, key, value, reason, needed",
+    [
+        (
+            1,
+            "resilience.zne",
+            {"noise_factors": [1, 3]},
+            "nothing is extrapolated",
+            "zne_mitigation",
+        ),
+        (2, "resilience.zne", {"amplifier": "pea"}, "nothing is extrapolated", None),
+        (1, "resilience.pec", {"max_overhead": 10.0}, "no noise is cancelled", "pec_mitigation"),
+        (
+            2,
+            "resilience.layer_noise_learning",
+            {"num_randomizations": 8},
+            "noise of layers is needed",
+            None,
+        ),
+        (
+            0,
+            "resilience.layer_noise_learning",
+            {"shots_per_randomization": 8},
+            "noise of layers is needed",
+            "pec_mitigation",
+        ),
+        (
+            0,
+            "resilience.measure_noise_learning",
+            {"num_randomizations": 3},
+            "no readout errors are mitigated",
+            "measure_mitigation",
+        ),
+        (1, "twirling.strategy", "active", "no gates are twirled", "enable_gates"),
+        (0, "twirling.num_randomizations", 3, "nothing to twirl", "enable_measure"),
+        (0, "twirling.shots_per_randomization", 3, "nothing to twirl", "enable_gates"),
+        (1, "dynamical_decoupling.sequence_type", "XY4", "not enabled", "enable"),
+    ],
+)
+def test_options_without_an_effect(level, key, value, reason, needed):
+    """On all backends, with all clients, as soon as the device is made."""
+    table, name = key.split(".")
+    options = {"resilience_level": level, table: {name: value}}
+    if level == 2 and name == "zne":
+        options[table]["pec_mitigation"] = True
+    with pytest.raises(OptionError, match=f"no effect, as .*{reason}") as caught:
+        require_effects(options)
+    assert caught.value.option == key
+    for backend in ("aer", "fake:FakeManilaV2", "ibm:ibm_manila"):
+        with pytest.raises(OptionError, match=rf"{reason}|not set to True"):  # a client's own check
+            EstimatorDevice(backend=backend, **options)
+    if needed:
+        require_effects({"resilience_level": level, table: {name: value, needed: True}})
+        with pytest.raises(OptionError, match=reason):
+            require_effects({"resilience_level": level, table: {name: value, needed: False}})
+
+
+def test_options_with_an_effect():
+    amplified = {"zne_mitigation": True, "zne": {"amplifier": "pea"}, **LEARNING}
+    for options in (
+        {"resilience_level": 2, "resilience": {"zne": {"noise_factors": [1, 3]}}},
+        {"resilience": amplified, "twirling": {"strategy": "all"}},
+        {"resilience": {"measure_noise_learning": {"num_randomizations": 3}}},
+        {"resilience": {"zne": {}}, "twirling": {"num_randomizations": "auto"}},
+        {"resilience_level": 0, "twirling": {"num_randomizations": "auto", "strategy": None}},
+        {"dynamical_decoupling": {"enable": False}},
+    ):
+        require_effects(options)

@@ -240,7 +240,7 @@ def test_a_readout_that_tells_nothing_is_an_error():
     [
         ({"resilience_level": 2}, "resilience_level", "no effect on fake:FakeManilaV2"),
         ({"dynamical_decoupling": {"enable": True}}, "dynamical_decoupling", "no effect"),
-        ({"twirling": {"strategy": "all"}}, "twirling.strategy", "no effect"),
+        ({"twirling": {"enable_gates": True, "strategy": "all"}}, "twirling.strategy", "no effect"),
         ({"environment": {"log_level": "INFO"}}, "environment", "no effect"),
         ({"execution": {"init_qubits": False}}, "execution", "no effect"),
         (
