@@ -87,7 +87,7 @@ class Covariances:
     def _slopes(self, part: int, call: Any, tensors: Sequence[tf.Tensor]) -> tf.Tensor:
         """Returns the derivatives by the columns of a part, float64[N, C, C, len(pairs), J]."""
         columns, active = self.program.columns[part], self.program.active[part]
-        evaluation = getattr(call, "qshift_evaluation", None)
+        evaluation: Any = getattr(call, "qshift_evaluation", None)
         eager = evaluation is not None and tf.executing_eagerly()
         if not eager:  # in a graph, as a jacobian's is, of which no errors are known
             from qshift.autodiff.error_propagation import Propagation  # Late: it needs this module.
