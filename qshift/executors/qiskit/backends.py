@@ -13,7 +13,7 @@ from qshift.executors.qiskit.targets import Target
 
 _HELP = (
     'expected "aer", "aer:FakeManilaV2" (Aer with its noise), "fake:FakeManilaV2", "ibm:NAME" or '
-    '"ibm:least-busy", or a backend in this process as an object, such as AerSimulator(...)'
+    '"ibm:least-busy", or a backend as an object, such as AerSimulator(...)'
 )
 
 
@@ -26,6 +26,12 @@ def _meant(name: str) -> str:
     if name.startswith("Fake"):
         return f' (did you mean "fake:{name}"?)'
     return ""
+
+
+def is_of_service(backend: Any) -> bool:
+    """Whether an object is a backend of IBM's service; its client is not imported to find out."""
+    kinds = [(kind.__module__.partition(".")[0], kind.__name__) for kind in type(backend).__mro__]
+    return ("qiskit_ibm_runtime", "IBMBackend") in kinds
 
 
 def target(
@@ -41,7 +47,7 @@ def target(
         name: ``"aer"``, ``"aer:CLASS"`` for Aer with the noise, gates and couplings of a class in
             `qiskit_ibm_runtime.fake_provider`, ``"fake:CLASS"`` for that fake backend, which
             samples, or ``"ibm:NAME"`` for a backend of IBM's service. Or an object: a simulator of
-            Aer's or a fake backend.
+            Aer's, a fake backend, or a backend that a `QiskitRuntimeService` has opened.
         optimization_level: The transpiler's level, 0 to 3; None for the default, 2.
         options: The primitives' options, see
             `qshift.executors.qiskit.qiskit_internals.check_options`.
@@ -52,6 +58,13 @@ def target(
         OptionError: For a backend, or an option of the primitives, that does not exist.
     """
     service = {key: value for key, value in service.items() if value is not None}
+    if is_of_service(name):
+        for key in service.keys() & {"account", "instance", "use_fractional_gates"}:
+            reason = f"{name.name} was opened with its own: give this to QiskitRuntimeService"
+            raise OptionError(key, f"{reason}, or the backend by its name, ibm:{name.name}")
+        fractional = bool(getattr(name.options, "use_fractional_gates", False))
+        more = {**service, "use_fractional_gates": fractional, "opened": name}
+        return ServiceTarget(f"ibm:{name.name}", optimization_level, options, **more)
     if not isinstance(name, str):
         found = GivenTarget(name, optimization_level, options)
         for key in service:

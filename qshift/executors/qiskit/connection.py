@@ -54,10 +54,16 @@ class Connection:
     Args:
         account: The name of a saved account; None for the default one, or that of the environment.
         instance: A CRN or name; None for the account's.
+        service: A client that a user has made, in place of one for these two.
     """
 
-    def __init__(self, account: str | None = None, instance: str | None = None) -> None:
-        self._account, self._instance = account, instance
+    def __init__(
+        self,
+        account: str | None = None,
+        instance: str | None = None,
+        service: QiskitRuntimeService | None = None,
+    ) -> None:
+        self._account, self._instance, self._given = account, instance, service
         self._client: QiskitRuntimeService | None = None
         self._jobs: dict[str, RuntimeJobV2] = {}
         self._lock = Lock()
@@ -83,6 +89,8 @@ class Connection:
             return self._client
 
     def _connected(self) -> QiskitRuntimeService:
+        if self._given is not None:
+            return self._given
         instance = str(self._instance)
         if instance.startswith("crn:") and instance.count(":") < _COLONS:
             reason = f"{self._instance!r} is no whole CRN. Copy it from the list of instances"

@@ -22,7 +22,7 @@ from qshift.circuits.mid_circuit import defer
 from qshift.errors import OptionError, UnsupportedError
 from qshift.executors.executor import Call, Calls
 from qshift.executors.qiskit import digests
-from qshift.executors.qiskit.backends import target
+from qshift.executors.qiskit.backends import is_of_service, target
 from qshift.executors.qiskit.budget import Budget
 from qshift.executors.qiskit.chip_copies import require_number
 from qshift.executors.qiskit.estimator import EstimatorExecutor
@@ -48,8 +48,10 @@ class EstimatorDevice(qml.devices.Device):
     Args:
         wires: A number of wires, or their labels; None for those of each circuit.
         backend: ``"aer"``, ``"aer:FakeManilaV2"`` (Aer with its noise), ``"fake:FakeManilaV2"``,
-            ``"ibm:NAME"`` or ``"ibm:least-busy"``. Or a backend in this process as an object: a
-            simulator of Aer's with options and noise of your own, or a fake backend.
+            ``"ibm:NAME"`` or ``"ibm:least-busy"``. Or a backend as an object: a simulator of Aer's
+            with options and noise of your own, a fake backend, or a backend of IBM's that your
+            `QiskitRuntimeService` has opened. A device that is copied to another process asks for
+            the last of these by its name, with the account that is saved there.
         shots: The shots of QNodes without their own. PennyLane prefers `qml.set_shots`.
         optimization_level: The level of Qiskit's transpiler, 0 to 3; 2 by default, the lowest one
             that takes the errors of the backend's gates into account. Gates and qubits that the
@@ -150,6 +152,10 @@ class EstimatorDevice(qml.devices.Device):
             max_time=max_time,
             use_fractional_gates=use_fractional_gates,
         )
+        if is_of_service(backend):  # it holds the account's token, which is stored nowhere
+            fractional = self.target.settings.get("use_fractional_gates", None)
+            own = {"backend": self.target.name, "use_fractional_gates": fractional}
+            self._made_of |= own
         require_number(copies)
         if copies is not None and self.target.is_aer:
             reason = (

@@ -103,11 +103,6 @@ def _refusal(backend: Any) -> str:
     kind = f"{type(backend).__module__}.{type(backend).__qualname__}"
     if not isinstance(backend, BackendV2):
         return f"expected a name or a backend of Qiskit's, got a {kind}"
-    if kind.startswith("qiskit_ibm_runtime."):
-        return (
-            f'a backend of a service is given by its name, backend="ibm:{backend.name}", so that '
-            "the next process finds its jobs"
-        )
     return (
         f"a {kind} may be on a service, where nothing would be recorded; objects may be simulators "
         "of qiskit_aer and fake backends"

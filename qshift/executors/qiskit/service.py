@@ -40,6 +40,7 @@ class ServiceTarget(Target):
         name: ``"ibm:NAME"``, or ``"ibm:least-busy"`` for the backend that has the shortest queue
             when one is first needed; this target then stays with it.
         least_qubits: How many qubits the least busy backend needs.
+        opened: The backend itself, if a user has opened it.
         The others: as for `qshift.executors.qiskit.device.EstimatorDevice`.
 
     Attributes:
@@ -65,6 +66,7 @@ class ServiceTarget(Target):
         max_time: int | None = None,
         use_fractional_gates: bool = False,
         least_qubits: int = 1,
+        opened: Any = None,
     ) -> None:
         super().__init__(name, optimization_level, options)
         from qshift.executors.qiskit.connection import Connection
@@ -107,7 +109,8 @@ class ServiceTarget(Target):
         self._mode, self._max_time, self._least_qubits = mode, max_time, least_qubits
         named = {"account": account, "instance": instance}
         self.access = {key: value for key, value in named.items() if value is not None}
-        self.connection = Connection(account, instance)
+        self._opened = opened
+        self.connection = Connection(account, instance, opened and opened.service)
         self._session = None
         self._opening = Lock()
 
@@ -128,7 +131,9 @@ class ServiceTarget(Target):
     @cached_property
     def _device(self) -> BackendV2:
         def look_up() -> Any:
-            found = self.connection.backend(wanted, self._least_qubits, self._fractional)
+            found = self._opened
+            if found is None:
+                found = self.connection.backend(wanted, self._least_qubits, self._fractional)
             found.properties()  # the client keeps them; if this fails later, it never asks again
             return found
 

@@ -1,5 +1,7 @@
 """Backends as objects: simulators with a noise model of one's own, and fake backends."""
 
+import pickle
+
 import numpy as np
 import pennylane as qml
 import pytest
@@ -9,6 +11,7 @@ from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError, depolarizing_error
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
+from service import TOKEN
 
 import qshift
 from qshift.errors import OptionError
@@ -119,13 +122,39 @@ def test_what_is_refused(backend, message):
         EstimatorDevice(backend=backend)
 
 
-def test_a_backend_of_the_service_is_given_by_its_name(loopback):
+@pytest.mark.parametrize("mode", ["job", "batch"])
+def test_a_backend_that_was_opened_on_a_service(loopback, tracker, tmp_path, mode):
     from qiskit_ibm_runtime import QiskitRuntimeService
 
     backend = QiskitRuntimeService().backend("ibm_ideal")
-    with pytest.raises(OptionError, match='backend="ibm:ibm_ideal"'):
-        EstimatorDevice(backend=backend)
-    assert loopback.counts()["jobs"] == 0
+    path = tmp_path / "ledger.sqlite"
+    device = EstimatorDevice(backend=backend, ledger=path, run="one", mode=mode)
+    value, slope = qshift.derivatives(cosine(device, shots=4000), X)
+    assert abs(float(value) - np.cos(0.4)) < 0.1 and abs(float(slope) + np.sin(0.4)) < 0.1
+    assert tracker.totals["jobs"] == loopback.counts()["jobs"] == 1
+    # By its name it is the same to the ledger, also in another process.
+    named = EstimatorDevice(backend="ibm:ibm_ideal", ledger=path, run="one").target
+    assert device.target.name == "ibm:ibm_ideal" and device.target.settings == named.settings
+    assert device.target._version() == named._version()
+
+
+def test_what_a_backend_was_opened_with_stays(loopback):
+    from qiskit_ibm_runtime import QiskitRuntimeService
+
+    service = QiskitRuntimeService()
+    plain = EstimatorDevice(backend=service.backend("ibm_ideal"), ledger=False)
+    opened = service.backend("ibm_fractional", use_fractional_gates=True)
+    fractional = EstimatorDevice(backend=opened, ledger=False)
+    assert not plain.target.settings.get("use_fractional_gates")
+    assert fractional.target.settings["use_fractional_gates"] is True
+    copied = pickle.dumps(fractional)
+    assert TOKEN.encode() not in copied
+    restored = pickle.loads(copied)
+    assert restored.target.name == "ibm:ibm_fractional"
+    assert restored.target.settings["use_fractional_gates"] is True
+    for key, value in (("account", "a"), ("instance", "b"), ("use_fractional_gates", True)):
+        with pytest.raises(OptionError, match="was opened with its own"):
+            EstimatorDevice(backend=opened, **{key: value})
 
 
 def test_keywords_of_the_service_are_refused():
