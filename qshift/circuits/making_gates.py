@@ -72,7 +72,9 @@ def with_arguments_read(make: Callable) -> Callable:
     def made(cls: type, *args: Any, **kwargs: Any) -> Any:
         if not _own.depth:
             return make(cls, *args, **kwargs)
-        if (count := COPIED.get(cls)) is not None:
+        # Without `:=`, which AutoGraph does not know.
+        count, template = COPIED.get(cls), None
+        if count is not None:
             given = (*args, *kwargs.values()) if kwargs.keys() <= {"wires"} else ()
             *data, wires = given or (None,)
             labels = (
@@ -86,8 +88,9 @@ def with_arguments_read(make: Callable) -> Callable:
                 and not qml.capture.enabled()
                 and _parts(cls) == _PARTS[cls]
                 and (Operator.__init__, Operation.__init__) == _MAKE
-                and (template := _template(make, cls, labels)) is not None
             ):
+                template = _template(make, cls, labels)
+            if template is not None:
                 gate = template.copy()
                 if data:
                     gate.data = tuple(data)

@@ -333,3 +333,16 @@ def test_nothing_is_made_ahead_while_pennylane_captures(monkeypatch):
     make = making_gates.with_arguments_read(lambda cls, *args, **kwargs: (cls, args))
     assert making_gates.recorded(lambda: make(qml.CNOT, [0, 1])) == (qml.CNOT, ([0, 1],))
     assert asked
+
+
+def test_autograph_transforms_what_makes_gates(caplog):
+    """Of what it cannot transform it warns the user, and keeps the graph."""
+
+    @tf.function
+    def traced(x):
+        qml.CNOT([0, 1])
+        qml.RX(x, wires=0)
+        return x
+
+    traced(tf.constant(0.1))
+    assert not [record for record in caplog.records if "AutoGraph" in record.getMessage()]
