@@ -1,8 +1,10 @@
 """Threads that share the parts of a batch."""
 
+import itertools
 import os
 import threading
 import time
+import types
 
 import pytest
 
@@ -29,7 +31,10 @@ def squares(parts, work=square, thresholds=DEFAULT):
     return {thread for _, (_, thread) in found}
 
 
-def test_short_batches_stay_in_one_thread():
+def test_short_batches_stay_in_one_thread(monkeypatch):
+    """By a clock that goes on by two microseconds in each part, whatever else the machine does."""
+    clock = types.SimpleNamespace(monotonic=lambda ticks=itertools.count(): 2e-6 * next(ticks))
+    monkeypatch.setattr(parallel, "time", clock)
     assert squares(range(20)) == {threading.get_ident()}
 
 
@@ -43,9 +48,13 @@ def test_long_batches_are_shared():
 
 
 def test_threads_start_with_a_batch_whose_pace_is_known():
+    def slower_square(x):
+        time.sleep(0.05)  # a helper begins meanwhile, also on a busy machine
+        return square(x)
+
     pace, thresholds = parallel.Pace(), Thresholds(patience=1e-3, threads=3)
     for threads in (1, 2):  # of two parts, the second one waits for the pace of the first
-        found = list(spread(range(2), slow_square, thresholds, pace))
+        found = list(spread(range(2), slower_square, thresholds, pace))
         assert {x: y for x, (y, _) in found} == {0: 0, 1: 1}
         assert len({thread for _, (_, thread) in found}) == threads
         assert 0.002 <= pace.seconds < 1.0
