@@ -270,7 +270,6 @@ class Followed:
 
     Attributes:
         address: Where all this is written down.
-        flag: As given.
     """
 
     def __init__(
@@ -281,7 +280,6 @@ class Followed:
         flag: np.ndarray,
         kept: Any,
     ) -> None:
-        self.flag = flag
         numbers = [code, instructions.ctypes.data, flag.ctypes.data, len(results)]
         shapes = [np.array(each.shape, np.int64) for each in results]
         for each, shape in zip(results, shapes, strict=True):
@@ -289,7 +287,7 @@ class Followed:
             numbers += [each.nbytes, each.ctypes.data]
         written = np.array(numbers, np.int64)
         self.address = written.ctypes.data
-        self._kept = instructions, results, shapes, written, kept
+        self._kept = instructions, results, flag, shapes, written, kept
 
 
 class PythonKernel:

@@ -244,7 +244,7 @@ def _split(array: Any, sources: Sequence[tf.Tensor], dtype: tf.DType, k: int, si
     tensors."""
     if k == 0:
         if isinstance(array, np.ndarray) and dtype in (tf.float64, tf.float32):
-            return from_numpy(array.astype(dtype.as_numpy_dtype))
+            return from_numpy(array.astype(dtype.as_numpy_dtype, copy=False))
         return tf.cast(tf.convert_to_tensor(array), dtype)
     axis, numbers = len(array.shape) - k, isinstance(array, np.ndarray)
     before, after = tuple(array.shape)[:axis], tuple(array.shape)[axis + 1 :]

@@ -90,6 +90,8 @@ class Contraction:
         num_values: M.
 
     Attributes:
+        columns: As given.
+        is_whole: Whether all of them are active.
         upper: The multi-indices a + j, for active j, each once.
         shape: Of the result at one point.
     """
@@ -104,9 +106,9 @@ class Contraction:
         active: Sequence[int],
         num_values: int,
     ) -> None:
-        self._columns, self._lower, self._active = columns, tuple(lower), active
+        self.columns, self._lower, self._active = tuple(columns), tuple(lower), active
         self._num_values = num_values
-        self._is_whole = tuple(active) == tuple(columns)
+        self.is_whole = tuple(active) == self.columns
         self._among_all = place_of(active)
         self.upper, self._table = one_order_up(lower, active)
         place = {column: i for i, column in enumerate(columns)}
@@ -158,7 +160,7 @@ class Contraction:
 
     def _pick(self, tangent: tf.Tensor) -> tf.Tensor:
         """Takes the active columns out of all of the part's."""
-        if self._is_whole:
+        if self.is_whole:
             return tangent
         return tf.gather(tangent, self._places, axis=-1)
 
@@ -169,7 +171,7 @@ class Pullback(Contraction):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.shape = (len(self._columns),)
+        self.shape = (len(self.columns),)
 
     def needed(self, vector: Any) -> Needed:
         cotangent = np.asarray(vector)
@@ -185,12 +187,12 @@ class Pullback(Contraction):
         self, vector: Any, evaluate: Callable, pull: Callable | None = None
     ) -> np.ndarray:
         indices, table, cotangent, lower = self.needed(vector)
-        result = np.zeros((len(cotangent), len(self._columns)))
+        result = np.zeros((len(cotangent), len(self.columns)))
         if not indices:
             return result
         pulled = pull(lower, cotangent, indices) if pull else None
         if pulled is not None:
-            if self._is_whole:
+            if self.is_whole:
                 return pulled[:, self._among_all]
             result[:, self._places] = pulled[:, self._among_all]
         else:
@@ -208,11 +210,11 @@ class Pullback(Contraction):
         else:
             each = tf.gather(derivatives, self._table, axis=2)
             sums = tf.einsum(f"{loop}nma,nmaj->{loop}nj", vector, each)
-        if self._is_whole:
+        if self.is_whole:
             return sums
         padded = tf.pad(sums, [[0, 0]] * (sums.shape.rank - 1) + [[0, 1]])
         place = {column: i for i, column in enumerate(self._active)}
-        return tf.gather(padded, [place.get(c, len(place)) for c in self._columns], axis=-1)
+        return tf.gather(padded, [place.get(c, len(place)) for c in self.columns], axis=-1)
 
     def by_derivatives(self, vector: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
         return self._collect(vector, other)

@@ -79,8 +79,7 @@ class Direct:
             for array, node, is_read in zip(written.results, nodes, read, strict=True)
         ]
         results[1:] = [each.view(np.int64) for each in results[1:]]  # see `qshift.autodiff.node`
-        kept = written.kept, small
-        return Followed(written.code, written.instructions, results, written.flag, kept)
+        return Followed(*written._replace(results=results, kept=(written.kept, small)))
 
     def is_at_hand(self, rows: int) -> bool:
         """Whether nobody counts or watches what is run."""

@@ -208,7 +208,7 @@ class _InGraph:
             came[rows] += 1
             if came[rows] >= _OFTEN:
                 program, read = self.nodes[0].program, known.siblings.read
-                written[rows] = program.written(rows, self.nodes, read)
+                written[rows] = program.direct.written(rows, program.columns, self.nodes, read)
 
     def instructions(self, rows: int) -> Followed | None:
         """Returns instructions in place of a call with so many rows; None if it has to be made."""
@@ -216,7 +216,7 @@ class _InGraph:
         found = known and known.written.get(rows)
         if found is None or known is None or known.outputs != number_of_outputs(self._graph()):
             return None
-        return found if self.nodes[0].program.is_at_hand(rows) else None
+        return found if self.nodes[0].program.direct.is_at_hand(rows) else None
 
 
 class _Known(NamedTuple):

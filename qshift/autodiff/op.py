@@ -144,7 +144,6 @@ class Contracted:
         self._transposed = partial(lower.contract, kind.transposed, part)
         self.upper = program.partials(self._contraction.upper)
         self.order = self.upper.order
-        self._columns, self._is_whole = tuple(columns), tuple(columns) == tuple(active)
         # A first derivative that a graph contains is nearly always needed as a whole; most higher
         # ones are multiplied by zeros.
         self._needs_all = lower.indices == ((),)
@@ -160,8 +159,9 @@ class Contracted:
 
     def asks(self, planner: Planner) -> Asked | None:
         """See `Partials.asks`."""
-        if self.pulls and self._is_whole and self._needs_all and planner.cones.any(axis=0).all():
-            return Asked("pulled_back", self._columns)
+        of = self._contraction
+        if self.pulls and of.is_whole and self._needs_all and planner.cones.any(axis=0).all():
+            return Asked("pulled_back", of.columns)
         return None
 
     def gradient(

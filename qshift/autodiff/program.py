@@ -21,7 +21,6 @@ from qshift.autodiff.op import Partials
 from qshift.autodiff.threads import LARGEST_FORKED, require_threads
 from qshift.autodiff.tickets import graph_ticket
 from qshift.listeners import opened
-from qshift.python_kernel import Followed
 from qshift.rules.planner import Index
 from qshift.tensorflow_internals import could_record, from_numpy
 
@@ -86,7 +85,7 @@ class Program:
         self.pulls_back = pulls_back
         self.weighs = weighs
         self.steers = steers
-        self._direct = direct
+        self.direct = direct
         self._partials: dict[tuple[Index, ...], Partials] = {}
         self._levels: dict[int, Levels] = {}
         self.values = self.partials(((),))
@@ -149,17 +148,7 @@ class Program:
     def is_direct(self, nodes: Sequence[Any]) -> bool:
         """Whether all that is ever asked of a call, by these nodes, may come from the executor
         directly."""
-        return self._direct is not None and self._direct.serves(nodes)
-
-    def written(self, rows: int, nodes: Sequence[Any], read: Sequence[bool]) -> Followed | None:
-        """See `Direct.written`."""
-        if self._direct is None:
-            return None
-        return self._direct.written(rows, self.columns, nodes, read)
-
-    def is_at_hand(self, rows: int) -> bool:
-        """See `Direct.is_at_hand`."""
-        return self._direct is not None and self._direct.is_at_hand(rows)
+        return self.direct is not None and self.direct.serves(nodes)
 
     def execution(
         self, number: int, arrays: Sequence[np.ndarray], pulls: bool, direct: bool
@@ -175,7 +164,7 @@ class Program:
         parameters = self.assemble(arrays)
         if opened:
             Propagation.run_in_graph()
-        if direct and self._direct and (reading := self._direct.at(parameters)) is not None:
+        if direct and self.direct and (reading := self.direct.at(parameters)) is not None:
             return reading
         evaluation = self.calls.find(number, parameters, self.start)
         return Execution(self.circuit, evaluation, pulls)

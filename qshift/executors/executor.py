@@ -492,16 +492,8 @@ class Executor(ABC):
 
     def _track(self, circuit: Circuit, points: int, call: Call | None) -> None:
         """Counts a batch that was run for a call."""
-        if call is None or call.shots is None:
-            self._record(circuit, points)
-        else:
-            jobs, shots = self.jobs(circuit, points), int(call.shots.sum()) * self.bases(circuit)
-            Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
-
-    def _record(self, circuit: Circuit, points: int) -> None:
-        """Counts a batch in which all points have the shots of the circuit."""
-        shots, jobs = points * self.shots(circuit), self.jobs(circuit, points)
-        Tracker.record(batches=1, circuits=points, shots=shots, jobs=jobs)
+        shots = self.samples(circuit, points, None if call is None else call.shots)
+        Tracker.record(batches=1, circuits=points, shots=shots, jobs=self.jobs(circuit, points))
 
     def as_numbers(self, method: str, found: Any, shape: tuple[int, ...]) -> np.ndarray:
         """Returns the result of a subclass's method as float64[shape], or raises ValueError."""

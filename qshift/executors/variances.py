@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pennylane as qml
 from pennylane.measurements import ProbabilityMP
-from pennylane.pauli import PauliWord
+from pennylane.pauli import PauliSentence, PauliWord
 
 from qshift.circuits.hermitian import WIDEST_MATRIX
 from qshift.errors import UnsupportedError
@@ -52,21 +52,21 @@ def of_one_shot(circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
     """Returns the variance of one outcome of each value, float64[M] each: what it is where all
     outcomes are equally likely, and the largest there is."""
     typical: list[float] = []
-    largest: list[float] = []
     for measurement, size in zip(circuit.measurements, circuit.sizes, strict=True):
         words = None if measurement.obs is None else measurement.obs.pauli_rep
         if isinstance(measurement, ProbabilityMP):
             typical += [(1 - 1 / size) / size] * size
-            largest += [0.25] * size
         elif words is not None:
-            norms = np.array([abs(coefficient) for word, coefficient in words.items() if word])
-            typical.append(float((norms**2).sum()))
-            largest.append(float(norms.sum() ** 2))
+            typical.append(float((_norms(words) ** 2).sum()))
         else:
-            values = np.real(measurement.eigvals())
-            typical.append(float(values.var()))
-            largest.append(float(np.ptp(values)) ** 2 / 4)
-    return np.array(typical), np.array(largest)
+            typical.append(float(np.real(measurement.eigvals()).var()))
+    _, half = ranges(circuit)
+    return np.array(typical), half**2
+
+
+def _norms(words: PauliSentence) -> np.ndarray:
+    """Returns the sizes of the coefficients of all words but the identity."""
+    return np.array([abs(coefficient) for word, coefficient in words.items() if word])
 
 
 def ranges(circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +80,7 @@ def ranges(circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
             middle, half = [*middle, *[0.5] * size], [*half, *[0.5] * size]
         elif words is not None:
             middle.append(float(np.real(words.get(PauliWord({}), 0.0))))
-            half.append(float(sum(abs(each) for word, each in words.items() if word)))
+            half.append(float(_norms(words).sum()))
         else:
             values = np.real(measurement.eigvals())
             middle.append(float(values.max() + values.min()) / 2)

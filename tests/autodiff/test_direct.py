@@ -43,6 +43,16 @@ def kept(circuit):
     return len(circuit.calls.evaluations)
 
 
+def value_and_gradient(circuit):
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = circuit(x)
+        return value, tape.gradient(value, x)
+
+    return run
+
+
 def gradient_inside(circuit):
     def run(x):
         with tf.GradientTape() as tape:
@@ -174,13 +184,7 @@ def test_one_point_and_one_value():
         qml.RY(x[1], 0)
         return qml.expval(qml.Z(0))
 
-    @tf.function
-    def run(x):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            value = circuit(x)
-        return value, tape.gradient(value, x)
-
+    run = tf.function(value_and_gradient(circuit))
     value, gradient = run(tf.constant(NUMBERS[0]))
     (a, b) = NUMBERS[0]
     np.testing.assert_allclose(value, np.cos(a) * np.cos(b), atol=1e-12)
@@ -238,13 +242,7 @@ def test_values_and_gradients_of_one_value_need_no_python(by_code):
         qml.RY(x[1], 1)
         return qml.expval(qml.Z(1))
 
-    @tf.function
-    def run(x):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            value = circuit(x)
-        return value, tape.gradient(value, x)
-
+    run = tf.function(value_and_gradient(circuit))
     for x in np.random.default_rng(0).uniform(-7.0, 7.0, (10, 2)):
         value, gradient = run(tf.constant(x))
         (a, b), (c, d) = np.cos(x), np.sin(x)

@@ -115,6 +115,16 @@ refused:
 {_LOOPS}"""
 
 
+# Where a number is in the array with more columns, if it is number k among those of its columns.
+_AT = """
+  %r = udiv i64 %k, %columns
+  %start = mul i64 %r, %columns
+  %c = sub i64 %k, %start
+  %column.at = getelementptr i64, ptr %places, i64 %c
+  %column = load i64, ptr %column.at
+  %row.start = mul i64 %r, %stride
+  %at = add i64 %row.start, %column"""
+
 # take copies an input [rows, ...] with `columns` numbers in each row to columns of an array, and
 # returns 1 unless all sizes are between two bounds and no more different than by a ratio.
 # pick copies columns of an array to one with these columns only.
@@ -164,14 +174,8 @@ number:
   %is.between = and i1 %is.above, %is.below
   br i1 %is.between, label %store, label %refuse
 store:
-  %r = udiv i64 %k, %columns
-  %start = mul i64 %r, %columns
-  %c = sub i64 %k, %start
-  %column.at = getelementptr i64, ptr %places, i64 %c
-  %column = load i64, ptr %column.at
-  %row.start = mul i64 %r, %stride
-  %y = add i64 %row.start, %column
-  %y.at = getelementptr double, ptr %out, i64 %y
+{_AT}
+  %y.at = getelementptr double, ptr %out, i64 %at
   store double %x, ptr %y.at
   %is.least = fcmp olt double %x.size, %least
   %least.after = select i1 %is.least, double %x.size, double %least
@@ -197,14 +201,8 @@ next:
   %is.next = icmp slt i64 %k, %wanted
   br i1 %is.next, label %number, label %done
 number:
-  %r = udiv i64 %k, %columns
-  %start = mul i64 %r, %columns
-  %c = sub i64 %k, %start
-  %column.at = getelementptr i64, ptr %places, i64 %c
-  %column = load i64, ptr %column.at
-  %row.start = mul i64 %r, %stride
-  %x.at.row = add i64 %row.start, %column
-  %x.at = getelementptr double, ptr %in, i64 %x.at.row
+{_AT}
+  %x.at = getelementptr double, ptr %in, i64 %at
   %x = load double, ptr %x.at
   %y.at = getelementptr double, ptr %out, i64 %k
   store double %x, ptr %y.at
@@ -218,6 +216,25 @@ declare i32 @memcmp(ptr, ptr, i64)
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 """
+
+
+class AtOnce:
+    """Does at once what `Instructions` write down."""
+
+    @staticmethod
+    def copy(to: np.ndarray, array: np.ndarray) -> None:
+        """Copies an array to one of the same shape."""
+        to[:] = array
+
+    @staticmethod
+    def zero(array: np.ndarray) -> None:
+        """Writes zeros to an array."""
+        array.fill(0.0)
+
+    @staticmethod
+    def call(function: Callable, *arguments: Any) -> None:
+        """Calls a function of the kernel."""
+        function(*arguments)
 
 
 class Instructions:

@@ -14,12 +14,15 @@ import numpy as np
 
 from qshift.executors.executor import Asked, Written
 from qshift.executors.simulator import kernel
-from qshift.executors.simulator.instructions import Instructions
+from qshift.executors.simulator.instructions import AtOnce, Instructions
 from qshift.executors.simulator.outcomes import Observables
 from qshift.executors.simulator.state_steps import Steps, numbers_at_lines
 
 # Cotangents for which derivatives of sums are surely exact; see `qshift.autodiff.pulled_back`.
 _USUAL, _RATIO = (1e-90, 1e90), 1e7
+
+_Code = AtOnce | Instructions
+_NOW = AtOnce()
 
 
 class SmallCircuit:
@@ -52,11 +55,8 @@ class SmallCircuit:
 
     def values(self, points: np.ndarray) -> np.ndarray:
         """Returns the values float64[N, M] at the points float64[N, P]."""
-        arrays, observables = self._behind_all_steps(points), self._observables
-        lanes = len(arrays.points)
-        values = np.zeros((lanes, self._shape[0]))
-        words = observables.tables[lanes == 1]
-        kernel.expect(arrays.state, lanes, *words, observables.places, arrays.work, values)
+        arrays = self._behind_all_steps(points)
+        values = self._expect(_NOW, arrays)
         self._kept.append(arrays)
         return values[: len(points)]
 
@@ -67,7 +67,7 @@ class SmallCircuit:
         for column in range(self._shape[0]):
             arrays.cotangents.fill(0.0)
             arrays.cotangents[:, column] = 1.0
-            found[:, column] = self._back(arrays)[:count]
+            found[:, column] = self._back(_NOW, arrays, arrays.cotangents)[:count]
         self._kept.append(arrays)
         return found
 
@@ -76,7 +76,7 @@ class SmallCircuit:
         arrays, count = self._behind_all_steps(points), len(points)
         arrays.cotangents[:count] = cotangents
         arrays.cotangents[count:] = cotangents[-1]
-        found = self._back(arrays)[:count]
+        found = self._back(_NOW, arrays, arrays.cotangents)[:count]
         self._kept.append(arrays)
         return found
 
@@ -102,61 +102,31 @@ class SmallCircuit:
             if each is None:
                 results.append(np.empty(0))
             elif each.kind == "values":
-                results.append(self._write_values(code, arrays))
+                results.append(self._expect(code, arrays)[:count])
             else:
-                place = 1 + len(parts) if each.kind == "pulled_back" else None
-                results.append(self._write_back(code, arrays, place, each.columns))
+                cotangents = np.ones((len(arrays.points), self._shape[0]))
+                if each.kind == "pulled_back":
+                    own = range(self._shape[0])
+                    code.take(1 + len(parts), cotangents, count, own, _USUAL, _RATIO)
+                    code.pad(cotangents, count)
+                results.append(np.empty((count, len(each.columns))))
+                code.pick(results[-1], self._back(code, arrays, cotangents), each.columns)
         return Written(*code.done(), results, arrays.flag, (code, arrays))
 
     def _write_steps(
         self, code: Instructions, arrays: _Arrays, parts: Sequence[Sequence[int]], largest: float
     ) -> None:
         """Writes what `_behind_all_steps` does."""
-        steps, lanes = self._steps, len(arrays.points)
-        words, signs = steps.tables[lanes == 1]
         points, start = np.empty_like(arrays.points), numbers_at_lines(len(arrays.state))
-        start.reshape(-1, lanes)[:] = self._start[:, None]
+        start.reshape(-1, len(points))[:] = self._start[:, None]
         for place, columns in enumerate(parts, 1):
             code.take(place, points, arrays.count, columns, (0.0, largest))
         code.pad(points, arrays.count)
         up_to_here = code.skip_if_same(points, arrays.points)
-        code.call(kernel.angles, points, steps.columns, steps.scales, signs, arrays.angles)
         code.copy(arrays.state, start)
-        code.call(kernel.forward, arrays.state, lanes, words, arrays.angles, 0, steps.count)
+        self._forward(code, arrays, points)
         code.copy(arrays.points, points)
         up_to_here()
-
-    def _write_values(self, code: Instructions, arrays: _Arrays) -> np.ndarray:
-        observables, lanes = self._observables, len(arrays.points)
-        values, words = np.zeros((lanes, self._shape[0])), observables.tables[lanes == 1]
-        arguments = lanes, *words, observables.places, arrays.work, values
-        code.zero(values)
-        code.call(kernel.expect, arrays.state, *arguments)
-        return values[: arrays.count]
-
-    def _write_back(
-        self, code: Instructions, arrays: _Arrays, place: int | None, columns: Sequence[int]
-    ) -> np.ndarray:
-        """Writes what `_back` does, for cotangents that an input holds; for ones if there is
-        none."""
-        steps, observables, lanes = self._steps, self._observables, len(arrays.points)
-        (state, other), (count, values) = arrays.pair, (arrays.count, self._shape[0])
-        cotangents, slopes = np.ones((lanes, values)), np.empty((lanes, self._shape[1]))
-        if place is not None:
-            code.take(place, cotangents, count, range(values), _USUAL, _RATIO)
-            code.pad(cotangents, count)
-        code.copy(state, arrays.state)
-        code.zero(other)
-        arguments = observables.places, cotangents, arrays.factors
-        words = observables.tables[lanes == 1]
-        code.call(kernel.observe, arrays.state, other, lanes, *words, *arguments)
-        code.zero(slopes)
-        turns, signs = steps.tables[lanes == 1]
-        moves = arrays.angles, signs, steps.columns, steps.scales, 0, steps.count
-        code.call(kernel.backward, state, other, lanes, turns, *moves, arrays.work, slopes)
-        found = np.empty((count, len(columns)))
-        code.pick(found, slopes, columns)
-        return found
 
     def _behind_all_steps(self, points: np.ndarray) -> _Arrays:
         """Returns arrays with the state behind all rotations, which are the caller's own."""
@@ -171,25 +141,42 @@ class SmallCircuit:
         if arrays.bits != bits:
             arrays.points[:count] = points
             arrays.points[count:] = points[-1]
-            steps, lanes = self._steps, len(arrays.points)
-            words, signs = steps.tables[lanes == 1]
-            kernel.angles(arrays.points, steps.columns, steps.scales, signs, arrays.angles)
-            arrays.state.reshape(-1, lanes)[:] = self._start[:, None]
-            kernel.forward(arrays.state, lanes, words, arrays.angles, 0, steps.count)
+            arrays.state.reshape(-1, len(arrays.points))[:] = self._start[:, None]
+            self._forward(_NOW, arrays, arrays.points)
             arrays.bits = bits
         return arrays
 
-    def _back(self, arrays: _Arrays) -> np.ndarray:
-        """Returns derivatives of the sums of values with the arrays' cotangents."""
-        steps, observables, lanes = self._steps, self._observables, len(arrays.points)
-        state, other = arrays.pair
-        state[:], other[:] = arrays.state, 0.0
-        arguments = observables.places, arrays.cotangents, arrays.factors
-        kernel.observe(arrays.state, other, lanes, *observables.tables[lanes == 1], *arguments)
+    # --- done at once, or written down ---
+
+    def _forward(self, code: _Code, arrays: _Arrays, points: np.ndarray) -> None:
+        """Applies all rotations at some points to the arrays' state."""
+        steps, lanes = self._steps, len(points)
         words, signs = steps.tables[lanes == 1]
-        slopes = np.zeros((lanes, self._shape[1]))
+        code.call(kernel.angles, points, steps.columns, steps.scales, signs, arrays.angles)
+        code.call(kernel.forward, arrays.state, lanes, words, arrays.angles, 0, steps.count)
+
+    def _expect(self, code: _Code, arrays: _Arrays) -> np.ndarray:
+        """Returns an array with the values, float64[lanes, M]."""
+        observables, lanes = self._observables, len(arrays.points)
+        values, words = np.empty((lanes, self._shape[0])), observables.tables[lanes == 1]
+        code.zero(values)
+        arguments = lanes, *words, observables.places, arrays.work, values
+        code.call(kernel.expect, arrays.state, *arguments)
+        return values
+
+    def _back(self, code: _Code, arrays: _Arrays, cotangents: np.ndarray) -> np.ndarray:
+        """Returns an array with the derivatives of sums of values, float64[lanes, P], which have
+        the factors float64[lanes, M]."""
+        steps, observables, lanes = self._steps, self._observables, len(arrays.points)
+        (state, other), slopes = arrays.pair, np.empty((lanes, self._shape[1]))
+        code.copy(state, arrays.state)
+        code.zero(other)
+        arguments = *observables.tables[lanes == 1], observables.places, cotangents, arrays.factors
+        code.call(kernel.observe, arrays.state, other, lanes, *arguments)
+        words, signs = steps.tables[lanes == 1]
+        code.zero(slopes)
         moves = arrays.angles, signs, steps.columns, steps.scales, 0, steps.count
-        kernel.backward(state, other, lanes, words, *moves, arrays.work, slopes)
+        code.call(kernel.backward, state, other, lanes, words, *moves, arrays.work, slopes)
         return slopes
 
 
