@@ -33,7 +33,8 @@ def squares(parts, work=square, thresholds=DEFAULT):
 
 def test_short_batches_stay_in_one_thread(monkeypatch):
     """By a clock that goes on by two microseconds in each part, whatever else the machine does."""
-    clock = types.SimpleNamespace(monotonic=lambda ticks=itertools.count(): 2e-6 * next(ticks))
+    ticks = itertools.count()
+    clock = types.SimpleNamespace(monotonic=lambda: 2e-6 * next(ticks))
     monkeypatch.setattr(parallel, "time", clock)
     assert squares(range(20)) == {threading.get_ident()}
 
