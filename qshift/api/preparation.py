@@ -253,7 +253,9 @@ class Preparation:
             and self.executor.pulls_back(run)
         )
         exact = not run.shots and run.is_finite and circuit is run and not ahead
-        direct = Direct(circuit, executor) if exact and adjoint and circuit.has_rules else None
+        direct = None
+        if exact and adjoint and circuit.has_rules:
+            direct = Direct(circuit, executor, objective)
         settings = {"plain": plain, "pulls_back": pulls_back, "direct": direct}
         settings |= {"weighs": weighs, "steers": steers}
         return Program(circuit, columns, active, start, self.calls, reproducible, **settings)

@@ -90,8 +90,8 @@ class Contraction:
         num_values: M.
 
     Attributes:
-        columns: As given.
-        is_whole: Whether all of them are active.
+        lower, columns: As given.
+        is_whole: Whether all columns are active.
         upper: The multi-indices a + j, for active j, each once.
         shape: Of the result at one point.
     """
@@ -106,7 +106,7 @@ class Contraction:
         active: Sequence[int],
         num_values: int,
     ) -> None:
-        self.columns, self._lower, self._active = tuple(columns), tuple(lower), active
+        self.columns, self.lower, self._active = tuple(columns), tuple(lower), active
         self._num_values = num_values
         self.is_whole = tuple(active) == self.columns
         self._among_all = place_of(active)
@@ -176,11 +176,11 @@ class Pullback(Contraction):
     def needed(self, vector: Any) -> Needed:
         cotangent = np.asarray(vector)
         if np.count_nonzero(cotangent) == cotangent.size > 0:  # nearly always
-            return Needed(self.upper, self._table, cotangent, self._lower)
+            return Needed(self.upper, self._table, cotangent, self.lower)
         rows: Any = np.flatnonzero(cotangent.any(axis=(0, 1)))
-        if len(rows) == len(self._lower):
-            return Needed(self.upper, self._table, cotangent, self._lower)
-        lower = tuple(self._lower[row] for row in rows)
+        if len(rows) == len(self.lower):
+            return Needed(self.upper, self._table, cotangent, self.lower)
+        lower = tuple(self.lower[row] for row in rows)
         return Needed(*one_order_up(lower, self._active), cotangent[:, :, rows], lower)
 
     def of_numbers(
@@ -197,7 +197,10 @@ class Pullback(Contraction):
             result[:, self._places] = pulled[:, self._among_all]
         else:
             derivatives = evaluate(indices)[:, :, table]
-            sums = np.einsum("nma,nmaj->nj", cotangent, derivatives)
+            if len(lower) == 1:  # added up as machine code does it, see `Direct`
+                sums = (cotangent * derivatives[:, :, 0]).sum(axis=1)
+            else:
+                sums = np.einsum("nma,nmaj->nj", cotangent, derivatives)
             if np.isnan(sums).any():  # of angles that are none, where nothing depends on the value
                 derivatives = np.where(cotangent[..., None] == 0, 0.0, derivatives)
                 sums = np.einsum("nma,nmaj->nj", cotangent, derivatives)
@@ -205,7 +208,7 @@ class Pullback(Contraction):
         return result
 
     def of_tensors(self, derivatives: tf.Tensor, vector: tf.Tensor, loop: str = "") -> tf.Tensor:
-        if len(self._lower) == 1 and not loop:  # a short way for gradients of values
+        if len(self.lower) == 1 and not loop:  # a short way for gradients of values
             sums = tf.reduce_sum(tf.math.multiply_no_nan(derivatives, vector), 1)
         else:
             each = tf.gather(derivatives, self._table, axis=2)
@@ -228,15 +231,15 @@ class Pushforward(Contraction):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.shape = self._num_values, len(self._lower)
+        self.shape = self._num_values, len(self.lower)
 
     def needed(self, vector: Any) -> Needed:
         tangent = np.asarray(vector)[:, self._places]
         kept: Any = np.flatnonzero(tangent.any(axis=0))
         if len(kept) == len(self._active):
-            return Needed(self.upper, self._table, tangent, self._lower)
-        found = one_order_up(self._lower, [self._active[j] for j in kept])
-        return Needed(*found, tangent[:, kept], self._lower)
+            return Needed(self.upper, self._table, tangent, self.lower)
+        found = one_order_up(self.lower, [self._active[j] for j in kept])
+        return Needed(*found, tangent[:, kept], self.lower)
 
     def of_numbers(
         self, vector: Any, evaluate: Callable, pull: Callable | None = None

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from itertools import compress
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from pennylane import QueuingManager
 
 from qshift.autodiff.contraction import place_of
+from qshift.autodiff.one_batch import Siblings
 from qshift.autodiff.pulled_back import PulledBack, is_exact
-from qshift.executors.executor import Results
+from qshift.executors.executor import Asked, Results
 from qshift.python_kernel import Followed
 from qshift.rules.planner import MOST_REMEMBERED, Index, Planner
 
@@ -27,13 +29,14 @@ class Direct:
     Args:
         circuit: The circuit.
         executor: Runs and differentiates it.
+        objective: As for `Evaluation`.
     """
 
-    def __init__(self, circuit: Any, executor: Any) -> None:
+    def __init__(self, circuit: Any, executor: Any, objective: str | float) -> None:
         usual = executor, executor.gradients, executor.pulled_back
         self._usual = _Usual(*[partial(function, circuit) for function in usual])
         self._small = partial(executor.small, circuit)
-        self.planner: Planner = circuit.planner("circuits")
+        self.planner: Planner = circuit.planner(objective)
         self.shifted = circuit.shifted
         self._reach = min(self.shifted.reach, np.finfo(float).max)
         # first(indices) returns which columns first derivatives are by, and their mask.
@@ -52,8 +55,38 @@ class Direct:
             return None
         return Reading(self, self._small(len(parameters)) or self._usual, parameters)
 
+    def asked(self, nodes: Sequence[Any], found: Siblings) -> list[Asked | None] | None:
+        """Returns what an op's nodes are of the results that executors give directly, and None for
+        those that are not read; None where an op of the call needs something else.
+
+        Args:
+            nodes: The nodes.
+            found: What runs beside the op, and which of the nodes are read.
+        """
+        if not found.are_all:
+            return None
+        read, together = found.read, [cast(Any, node) for node, _ in found.nodes]
+        others: tuple[Index, ...] | None = None
+        if not self.serves(together or list(compress(nodes, read))):
+            # The first of these ops evaluates all derivatives that are not sums.
+            each = [index for node in together for index in node.needs(None, True)]
+            others = tuple(dict.fromkeys(each))
+            if {len(index) for index in others} - {0} != {1}:
+                return None
+        if any(node.asks(self, others) is None for node in together):
+            return None
+        asked = [
+            node.asks(self, others) if is_read else None
+            for node, is_read in zip(nodes, read, strict=True)
+        ]
+        return None if None in compress(asked, read) else asked
+
     def written(
-        self, rows: int, parts: Sequence[Sequence[int]], nodes: Sequence[Any], read: Sequence[bool]
+        self,
+        rows: int,
+        parts: Sequence[Sequence[int]],
+        nodes: Sequence[Any],
+        asked: Sequence[Asked | None],
     ) -> Followed | None:
         """Returns instructions that give the results of an op's nodes without Python; None if
         there are none.
@@ -62,21 +95,18 @@ class Direct:
             rows: The number of points.
             parts: The columns of the parameters that come from each input.
             nodes: The nodes.
-            read: Which of their results are read.
+            asked: What they are; see `asked`.
         """
-        asked = [
-            each.asks(self.planner) if is_read else None
-            for each, is_read in zip(nodes, read, strict=True)
-        ]
         small = self._small(rows)
-        if small is None or any(a is None and r for a, r in zip(asked, read, strict=True)):
+        longest = rows * max([each.shifts.points for each in asked if each and each.shifts] or [1])
+        if small is None or self._small(longest) is None:
             return None
         written = small.written(rows, parts, self._reach, asked)
         if written is None:
             return None
         results = [
-            array.reshape(rows, *node.shape) if is_read else np.empty((0, *[0] * len(node.shape)))
-            for array, node, is_read in zip(written.results, nodes, read, strict=True)
+            array.reshape(rows, *node.shape) if each else np.empty((0, *[0] * len(node.shape)))
+            for array, node, each in zip(written.results, nodes, asked, strict=True)
         ]
         results[1:] = [each.view(np.int64) for each in results[1:]]  # see `qshift.autodiff.node`
         return Followed(*written._replace(results=results, kept=(written.kept, small)))

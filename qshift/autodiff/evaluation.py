@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from pennylane import QueuingManager
 
-from qshift.autodiff.pulled_back import PulledBack, is_exact
+from qshift.autodiff.pulled_back import PulledBack, is_exact, pays
 from qshift.executors.executor import Call
 from qshift.forks import free
 from qshift.rules.planner import Index, Planner, PlanNode, Step
@@ -309,14 +309,9 @@ class Evaluation:
             pulled = PulledBack(lower, weights, sums)
         else:
             planner, circuit = self._planner, self._circuit
-            # What reading would take at each row of the parameters: points, each with its value, or
-            # with the gradients of all values.
-            sources = planner.sources(indices, self._adjoint)
-            missing = self._values.missing(sources.values)
-            if sources.gradients:
-                table = self._gradients or planner.root
-                missing += circuit.num_values * table.missing(sources.gradients)
-            if planner.root.missing(lower) >= missing or not is_exact(weights):
+            of_gradients = self._gradients or planner.root
+            there = self._values, of_gradients, self._adjoint
+            if not pays(planner, lower, indices, *there) or not is_exact(weights):
                 return None
             run = partial(self._executor.pulled_back, circuit)
             run = partial(self._where_finite, run, (circuit.num_parameters,))

@@ -20,6 +20,7 @@ import tensorflow as tf
 from qshift.autodiff.direct import Reading
 from qshift.autodiff.node_errors import tell
 from qshift.autodiff.one_batch import READ_OP, Siblings, number_of_outputs, siblings
+from qshift.executors.executor import Asked
 from qshift.python_kernel import Followed
 from qshift.rules.planner import Index
 from qshift.tensorflow_internals import (
@@ -176,11 +177,13 @@ class _InGraph:
         outputs = number_of_outputs(self._graph())
         if known is None or known.outputs != outputs:
             found = siblings(self._graph(), self, _call_of)
-            asked = [each for each, _ in found.nodes] or list(compress(self.nodes, found.read))
-            is_direct = found.are_all and program.is_direct(asked)
+            nodes = [each for each, _ in found.nodes] or list(compress(self.nodes, found.read))
+            is_direct = found.are_all and program.is_direct(nodes)
             # Nothing else can be read off samples that are drawn for a sum.
             pulls = found.are_known or not program.weighs
-            known = self._known = _Known(outputs, found, pulls, is_direct, Counter(), {})
+            direct = program.direct
+            asked = direct.asked(self.nodes, found) if direct else None
+            known = self._known = _Known(outputs, found, pulls, is_direct, asked, Counter(), {})
         (others, read, *_), pulls, is_direct = known.siblings, known.pulls, known.is_direct
         try:
             angles = inputs[: len(program.columns)]
@@ -195,7 +198,7 @@ class _InGraph:
         except Exception as error:
             tell(error)
             raise
-        if isinstance(source, Reading):
+        if known.asked and isinstance(source, Reading) == is_direct:
             self._write(known, len(angles[0]))
         if first is None:
             first = np.empty((0, *[0] * len(self.nodes[0].shape)))
@@ -207,8 +210,8 @@ class _InGraph:
         if rows not in written and (rows in came or len(came) < _MOST_SIZES):
             came[rows] += 1
             if came[rows] >= _OFTEN:
-                program, read = self.nodes[0].program, known.siblings.read
-                written[rows] = program.direct.written(rows, program.columns, self.nodes, read)
+                program, asked = self.nodes[0].program, known.asked
+                written[rows] = program.direct.written(rows, program.columns, self.nodes, asked)
 
     def instructions(self, rows: int) -> Followed | None:
         """Returns instructions in place of a call with so many rows; None if it has to be made."""
@@ -227,6 +230,7 @@ class _Known(NamedTuple):
         siblings: What `siblings` says.
         pulls: Whether `Program.execution` pulls.
         is_direct: Whether it is direct.
+        asked: What machine code may give in place of the op; None if it may not.
         came: How often the op was run with numbers of rows.
         written: By the number of rows: instructions, of those that came often.
     """
@@ -235,6 +239,7 @@ class _Known(NamedTuple):
     siblings: Siblings
     pulls: bool
     is_direct: bool
+    asked: list[Asked | None] | None
     came: Counter[int]
     written: dict[int, Followed | None]
 

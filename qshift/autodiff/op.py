@@ -27,13 +27,17 @@ import tensorflow as tf
 from qshift.autodiff.contraction import Contraction, Pullback, Pushforward, zeros_that_follow
 from qshift.autodiff.evaluation import Later
 from qshift.autodiff.node import at_hand, run
+from qshift.autodiff.pulled_back import pays, shifts_of
 from qshift.executors.executor import Asked
-from qshift.rules.planner import Index, Planner
+from qshift.rules.planner import Index
 from qshift.tensorflow_internals import following
 
 if TYPE_CHECKING:
+    from qshift.autodiff.direct import Direct
     from qshift.autodiff.node import Source
     from qshift.autodiff.program import Program
+
+_MANY = 8  # values that NumPy does not add up one after the other
 
 
 def _order(indices: Sequence[Index]) -> int | None:
@@ -64,12 +68,19 @@ class Partials:
     ) -> np.ndarray:
         return source.partials(self.indices, also)
 
-    def asks(self, planner: Planner) -> Asked | None:
-        """Returns what this is of the results that executors give directly; None if it is none."""
+    def asks(self, direct: Direct, others: Sequence[Index] | None) -> Asked | None:
+        """Returns what this is of the results that executors give directly; None if it is none.
+
+        Args:
+            direct: The circuit.
+            others: The derivatives that all ops of the call read together; None if each is read
+                once.
+        """
         if self.indices == ((),):
             return Asked("values")
-        if self.order == 1 and planner.mask(self.indices).all():
-            return Asked("gradients", tuple([j for (j,) in self.indices]))
+        if self.order == 1:
+            columns = tuple([j for (j,) in self.indices])
+            return Asked("gradients", columns, direct.planner.cones)
         return None
 
     def gradient(
@@ -157,12 +168,21 @@ class Contracted:
             return self._numbers(inputs[-1], partial(source.partials, also=also), pull)
         return self._numbers(inputs[-1], partial(source.partials, also=also))
 
-    def asks(self, planner: Planner) -> Asked | None:
+    def asks(self, direct: Direct, others: Sequence[Index] | None) -> Asked | None:
         """See `Partials.asks`."""
-        of = self._contraction
-        if self.pulls and of.is_whole and self._needs_all and planner.cones.any(axis=0).all():
-            return Asked("pulled_back", of.columns)
-        return None
+        of, planner, is_first = self._contraction, direct.planner, self.order == 1
+        if not (self.pulls and of.is_whole and planner.cones.any(axis=0).all()):
+            return None
+        if others is None:
+            return Asked("pulled_back", of.columns) if is_first else None
+        gradients = planner.root.step(planner.sources(tuple(others), True).gradients).node
+        if pays(planner, of.lower, of.upper, planner.root, gradients):
+            shifts = None if is_first else shifts_of(planner, direct.shifted, of.lower)
+            return Asked("shifted", of.columns, shifts=shifts) if shifts else None
+        # NumPy adds up a single column of many values in another order.
+        in_order = len(of.columns) > 1 or len(planner.cones) < _MANY
+        is_read = is_first and in_order
+        return Asked("contracted", of.columns, planner.cones) if is_read else None
 
     def gradient(
         self, call: Any, inputs: Any, cotangent: tf.Tensor, wanted: Sequence[bool]

@@ -8,10 +8,11 @@ for each value.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from qshift.executors.executor import Shifts
 from qshift.rules.planner import Index, Planner
 from qshift.rules.shifting import Shifter
 
@@ -32,6 +33,38 @@ def is_exact(weights: np.ndarray) -> bool:
     largest = sizes.max(axis=1, keepdims=True)
     usual = (largest == 0.0) | (largest > _SMALLEST) & (largest < _LARGEST)
     return bool(usual.all() and ((sizes == 0.0) | (sizes > _RATIO * largest)).all())
+
+
+class Missing(Protocol):
+    """A table of what was evaluated, or its plan."""
+
+    def missing(self, indices: tuple[Index, ...]) -> int: ...
+
+
+def pays(
+    planner: Planner,
+    lower: tuple[Index, ...],
+    indices: tuple[Index, ...],
+    values: Missing,
+    gradients: Missing,
+    adjoint: bool = True,
+) -> bool:
+    """Whether derivatives of a sum take fewer runs of a circuit than single ones.
+
+    Args:
+        planner: Plans partial derivatives.
+        lower: The partial derivatives in the sum.
+        indices: Those one order up.
+        values, gradients: What is there of values, and of the gradients of all values.
+        adjoint: Whether first derivatives come from the executor.
+    """
+    # What reading would take at each row of the parameters: points, each with its value, or with
+    # the gradients of all values.
+    sources = planner.sources(indices, adjoint)
+    missing = values.missing(sources.values)
+    if sources.gradients:
+        missing += len(planner.cones) * gradients.missing(sources.gradients)
+    return planner.root.missing(lower) < missing
 
 
 class PulledBack(NamedTuple):
@@ -101,3 +134,15 @@ class PulledBack(NamedTuple):
             found = found.reshape(-1, rows, parameters.shape[1]).sum(axis=0)
         # By what no value with a weight depends on, derivatives are exactly zero.
         return cls(lower, weights, found * planner.cones[used].any(axis=0))
+
+
+def shifts_of(planner: Planner, shifted: Shifter, lower: tuple[Index, ...]) -> Shifts | None:
+    """Returns how `PulledBack.of` finds derivatives of sums of partial derivatives; None if its
+    numbers may be others than those that the points and terms give."""
+    step = planner.root.step(lower)
+    moved, table = shifted.moved(step.new_points), step.coefficients.tocoo()
+    moves = list(zip(moved.rows.tolist(), moved.columns.tolist(), strict=True))
+    if len(set(moves)) < len(moves) or not planner.mask(lower).all():
+        return None
+    terms = sorted(zip(table.col.tolist(), table.row.tolist(), table.data.tolist(), strict=True))
+    return Shifts(len(step.new_points), moved, len(lower), tuple(terms))

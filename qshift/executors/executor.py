@@ -22,6 +22,7 @@ from qshift.executors.seeding import fractions
 from qshift.forks import Lock
 from qshift.listeners import opened
 from qshift.rules.seconds import Seconds
+from qshift.rules.shifting import Moved
 from qshift.tracker import Tracker
 
 _MOST_COVARIANCES = 2**27  # numbers
@@ -75,18 +76,42 @@ class Results(Protocol):
     def pulled_back(self, points: np.ndarray, cotangents: np.ndarray) -> np.ndarray: ...
 
 
+class Shifts(NamedTuple):
+    """Partial derivatives, A of them, as sums of values at shifted points.
+
+    Attributes:
+        points: K, the number of these points.
+        moved: What they move.
+        width: A.
+        terms: (k, a, c) for each value: it is that at point k, times c, of derivative a; ordered by
+            k, and then by a.
+    """
+
+    points: int
+    moved: Moved
+    width: int
+    terms: tuple[tuple[int, int, float], ...]
+
+
 class Asked(NamedTuple):
     """A result that an op of a graph gives at points.
 
     Attributes:
-        kind: ``"values"``, float64[N, M]; ``"gradients"``, first derivatives of the only value; or
-            ``"pulled_back"``, derivatives of sums of values with the factors that the last input
-            holds.
-        columns: The parameters of the derivatives, float64[N, len(columns)].
+        kind: ``"values"``, float64[N, M]; ``"gradients"``, the first derivatives of all values,
+            float64[N, M, len(columns)]; or derivatives of sums of values with the factors that the
+            last input holds, float64[N, len(columns)]: ``"pulled_back"``, at one go, and
+            ``"contracted"``, from the first derivatives of all values, which other ops read as
+            well. With ``"shifted"``, the factors are those of derivatives of values.
+        columns: The parameters of the derivatives.
+        cones: bool[M, P], which parameters each value depends on at all, of ``"gradients"`` and of
+            what is ``"contracted"``; other derivatives are exactly zero.
+        shifts: The derivatives that are ``"shifted"``.
     """
 
     kind: str
     columns: tuple[int, ...] = ()
+    cones: np.ndarray | None = None
+    shifts: Shifts | None = None
 
 
 class Written(NamedTuple):

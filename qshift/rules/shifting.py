@@ -90,7 +90,7 @@ def _odd(number: float) -> float:
     return float(odd) if odd < _MOST_TURNS else 1.0
 
 
-class _Moved(NamedTuple):
+class Moved(NamedTuple):
     """What the points of a plan move.
 
     Attributes:
@@ -127,7 +127,7 @@ class Shifter:
         self._spectra, self._name, self._moves = tuple(spectra), name, dict(moves or {})
         self._largest = np.array([largest_frequency(spectrum) for spectrum in spectra])
         self.reach = FAR / self._largest.max() if self._largest.any() else np.inf
-        self._known: dict[tuple[Point, ...], _Moved] = {}
+        self._known: dict[tuple[Point, ...], Moved] = {}
 
     def __call__(self, parameters: np.ndarray, points: Sequence[Point]) -> np.ndarray:
         """Returns float64[K * N, P]: for each of K points, the parameters float64[N, P] moved to
@@ -136,13 +136,14 @@ class Shifter:
         Raises:
             UnsupportedError: If a parameter is too large to be moved.
         """
-        which, rows, columns, scales, shifts = self._moved(tuple(points))
+        which, rows, columns, scales, shifts = self.moved(tuple(points))
         moved = np.repeat(self.near(parameters, which)[None], len(points), axis=0)
         if len(rows):
             moved[rows, :, columns] = moved[rows, :, columns] * scales + shifts
         return moved.reshape(len(points) * len(parameters), parameters.shape[1])
 
-    def _moved(self, points: tuple[Point, ...]) -> _Moved:
+    def moved(self, points: tuple[Point, ...]) -> Moved:
+        """Returns what the points of a plan move."""
         if (found := self._known.get(points)) is not None:
             return found
         moves = [
@@ -153,7 +154,7 @@ class Shifter:
         ]
         rows, columns, scales, shifts = np.array(moves, dtype=float).reshape(-1, 4).T
         which = set(columns.astype(int).tolist())
-        found = _Moved(
+        found = Moved(
             which, rows.astype(int), columns.astype(int), scales[:, None], shifts[:, None]
         )
         if len(self._known) >= _MOST_PLANS:

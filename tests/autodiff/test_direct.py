@@ -393,3 +393,117 @@ def test_gradients_that_are_zero_at_first():
     program = [sys.executable, "-c", ZERO_FIRST]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == str([0.0] * 6), done.stderr
+
+
+# --- equations: derivatives by the inputs are in the loss ---
+
+
+def gates(x, weights, mixed):
+    """Gates with one and with two frequencies; if mixed, an angle has data and a weight in it."""
+    weights = iter(tf.unstack(weights))
+    qml.RY(x[:, 0], 0)
+    qml.RX(2.0 * x[:, 0] + (next(weights) if mixed else 0.1), 1)
+    qml.CRX(x[:, 1], (1, 2))
+    for _ in range(2):
+        for wire in range(3):
+            qml.RZ(next(weights), wire)
+            qml.RX(next(weights), wire)
+        qml.CNOT((0, 1))
+        qml.CRY(next(weights), (1, 2))
+    qml.SingleExcitation(x[:, 2], (0, 2))
+    qml.RY(next(weights), 2)  # not all values depend on it
+
+
+WORDS = qml.Z(0), qml.X(1) @ qml.Z(2), qml.Y(2), 0.5 * qml.Z(0) @ qml.Z(1)
+
+
+def equation(words, diff_method="best", outer=1, mixed=False):
+    @qshift.qnode(qshift.device("simulator", wires=3), diff_method=diff_method)
+    def circuit(x, weights):
+        gates(x, weights, mixed)
+        return [qml.expval(word) for word in words]
+
+    def run(x, weights):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(weights)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y = tf.einsum("mn,m->n", tf.stack(circuit(x, weights)), weights[: len(words)])
+            slope = inner.gradient(y, x)
+            losses = [tf.reduce_sum((slope[:, 0] - y * slope[:, 1]) ** 2), tf.reduce_sum(y**3)]
+        return y, slope, *[tape.gradient(each, weights) for each in losses[:outer]]
+
+    return run
+
+
+def points_of_equation(rows):
+    rng = np.random.default_rng(rows)
+    points = [(rng.normal(size=(rows, 3)), rng.normal(size=16)) for _ in range(4)]
+    points[3][1][4:9] = 0.0, np.pi / 2, np.pi, 2 * np.pi, -1e-9
+    return [tuple(map(tf.constant, each)) for each in points]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 10])
+@pytest.mark.parametrize("words", [WORDS, WORDS[1:3]], ids=len)
+def test_derivatives_of_equations_need_no_python(words, rows, by_code):
+    """The same numbers, to the last bit, as in the first calls, which are those of shift rules."""
+    points = points_of_equation(rows)
+    run, by_shift = tf.function(equation(words)), equation(words, "shift")
+    first = [run(*each) for each in points[:3]]
+    by_code[:] = 0, 0
+    for turn in [0, 1, 2, 3, 3, 0, 2]:
+        found = run(*points[turn])
+        for a, b in zip(found, by_shift(*points[turn]), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-10)
+        for a, b in zip(found, (*first, found)[turn], strict=True):
+            assert a.numpy().tobytes() == b.numpy().tobytes()
+    assert by_code == [7 * 4, 0]
+
+
+@pytest.mark.parametrize("outer, mixed", [(2, False), (1, True)])
+def test_other_derivatives_of_equations(outer, mixed):
+    points = points_of_equation(4)
+    run = tf.function(equation(WORDS, outer=outer, mixed=mixed))
+    by_shift = equation(WORDS, "shift", outer, mixed)
+    for turn in [0, 1, 2, 3, 3, 0, 2]:
+        for a, b in zip(run(*points[turn]), by_shift(*points[turn]), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-10)
+
+
+def test_unusual_numbers_in_equations_come_out_as_before():
+    rng = np.random.default_rng(0)
+    x, weights = rng.normal(size=(3, 3)), rng.normal(size=16)
+    often, once = tf.function(equation(WORDS)), tf.function(equation(WORDS))
+    for _ in range(5):
+        often(tf.constant(x), tf.constant(weights))
+    for number in (0.0, np.pi, 1e-300, 1e13, np.nan, np.inf):
+        for place in (0, 1, 4, 15):  # the first ones are coefficients as well
+            other = weights.copy()
+            other[place] = number
+            for a, b in zip(
+                often(tf.constant(x), tf.constant(other)),
+                once(tf.constant(x), tf.constant(other)),
+                strict=True,
+            ):
+                np.testing.assert_array_equal(a, b)
+        other = x.copy()
+        other[1, 0] = number
+        for a, b in zip(
+            often(tf.constant(other), tf.constant(weights)),
+            once(tf.constant(other), tf.constant(weights)),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_equations_are_counted_as_before(by_code):
+    x, weights = tf.constant(np.random.default_rng(0).normal(size=(4, 3))), tf.ones(16, tf.float64)
+    run = tf.function(equation(WORDS, outer=1))
+    totals = []
+    for _ in range(2):
+        with qshift.Tracker() as tracker:
+            run(x, weights)
+        totals.append(tracker.totals)
+        for _ in range(4):
+            run(x, weights)
+    assert by_code[0] > 0 and totals[0] == totals[1]

@@ -6,13 +6,14 @@ again, so they are kept from one call to the next.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
 import numpy as np
 
-from qshift.executors.executor import Asked, Written
+from qshift.executors.executor import Asked, Shifts, Written
 from qshift.executors.simulator import kernel
 from qshift.executors.simulator.instructions import AtOnce, Instructions
 from qshift.executors.simulator.outcomes import Observables
@@ -21,6 +22,7 @@ from qshift.executors.simulator.state_steps import Steps, numbers_at_lines
 # Cotangents for which derivatives of sums are surely exact; see `qshift.autodiff.pulled_back`.
 _USUAL, _RATIO = (1e-90, 1e90), 1e7
 
+_OF_ALL = "gradients", "contracted"  # what takes the derivatives of all values
 _Code = AtOnce | Instructions
 _NOW = AtOnce()
 
@@ -48,7 +50,7 @@ class SmallCircuit:
     ) -> None:
         self._steps, self._observables, self._start, self._shape = steps, observables, start, shape
         width = 3 * steps.count + 3 * len(start) + sum(shape) + 8
-        self.most_points = most_numbers // width
+        self.most_points, self._most_numbers = most_numbers // width, most_numbers
         # Who works on arrays takes them out, so that threads do not share them.
         self._kept: deque[_Arrays] = deque(maxlen=1)
         self._followed: WeakValueDictionary[int, _Arrays] = WeakValueDictionary()
@@ -88,45 +90,127 @@ class SmallCircuit:
         asked: Sequence[Asked | None],
     ) -> Written | None:
         """See `SmallResults`. The numbers are those of the other methods, to the last bit."""
-        if self._shape[0] > 1 and any(each and each.kind == "gradients" for each in asked):
-            return None
+        first = asked[0]
+        if first and first.shifts:
+            return self._written_shifted(count, parts, largest, first.shifts, first.columns)
         arrays = self._followed.get(count)
         if arrays is None:
             arrays = _Arrays(count, self._steps.count, len(self._start), self._shape)
-            arrays.points.fill(np.nan)  # equal to no points that are taken
             self._followed[count] = arrays
-        code = Instructions()
-        self._write_steps(code, arrays, parts, largest)
+        size = self._shape[0] * arrays.points.size
+        if size > self._most_numbers and any(each and each.kind in _OF_ALL for each in asked):
+            return None
+        code, points = Instructions(), np.empty_like(arrays.points)
+        _take_points(code, points, count, parts, largest)
+        code.pad(points, count)
+        up_to_here = code.skip_if_same(points, arrays.points)
+        self._write_steps(code, arrays, points)
+        code.copy(arrays.points, points)
+        up_to_here()
         results = []
         for each in asked:
             if each is None:
                 results.append(np.empty(0))
             elif each.kind == "values":
                 results.append(self._expect(code, arrays)[:count])
+            elif each.kind == "gradients":
+                results.append(self._write_gradients(code, arrays, points, each))
             else:
-                cotangents = np.ones((len(arrays.points), self._shape[0]))
-                if each.kind == "pulled_back":
-                    own = range(self._shape[0])
-                    code.take(1 + len(parts), cotangents, count, own, _USUAL, _RATIO)
-                    code.pad(cotangents, count)
+                cotangents = np.empty((len(arrays.points), self._shape[0]))
                 results.append(np.empty((count, len(each.columns))))
-                code.pick(results[-1], self._back(code, arrays, cotangents), each.columns)
+                if each.kind == "pulled_back":
+                    _take_factors(code, len(parts), cotangents[:count], _USUAL, _RATIO)
+                    code.pad(cotangents, count)
+                    sums = self._back(code, arrays, cotangents)
+                else:
+                    _take_factors(code, len(parts), cotangents[:count], (0.0, _USUAL[1]))
+                    slopes = self._write_slopes(code, arrays, points, each.cones)
+                    sums = np.empty((count, self._shape[1]))
+                    for value, slope in enumerate(slopes):
+                        factors = cotangents[:count, value]
+                        code.combine(sums, slope[:count], factors, add=value > 0)
+                code.pick(results[-1], sums, each.columns)
         return Written(*code.done(), results, arrays.flag, (code, arrays))
 
-    def _write_steps(
-        self, code: Instructions, arrays: _Arrays, parts: Sequence[Sequence[int]], largest: float
-    ) -> None:
-        """Writes what `_behind_all_steps` does."""
-        points, start = np.empty_like(arrays.points), numbers_at_lines(len(arrays.state))
+    def _written_shifted(
+        self,
+        count: int,
+        parts: Sequence[Sequence[int]],
+        largest: float,
+        shifts: Shifts,
+        columns: Sequence[int],
+    ) -> Written:
+        """Writes what `qshift.autodiff.pulled_back` does, in arrays of its own."""
+        own, (values, parameters) = shifts.points * count, self._shape
+        arrays = _Arrays(own, self._steps.count, len(self._start), self._shape)
+        code, points = Instructions(), arrays.points
+        # What belongs to each point of the plan.
+        at = [slice(i, i + count) for i in range(0, own, count)]
+        _take_points(code, points, count, parts, largest)
+        for each in at[1:]:
+            code.copy(points[each], points[at[0]])
+        moves = [each.ravel().tolist() for each in shifts.moved[1:]]
+        for k, column, scale, shift in zip(*moves, strict=True):
+            moved = points[at[k], column : column + 1]
+            code.combine(moved, moved, scale, shift)
+        code.pad(points, own)
+        self._write_steps(code, arrays, points)
+        factors, cotangents = np.empty((count, values, shifts.width)), arrays.cotangents
+        _take_factors(code, len(parts), factors.reshape(count, -1), _USUAL, _RATIO)
+        code.zero(cotangents)
+        for k, term, coefficient in shifts.terms:
+            code.combine(cotangents[at[k]], factors[:, :, term], coefficient, add=True)
+        code.pad(cotangents, own)
+        slopes, sums = self._back(code, arrays, cotangents), np.empty((count, parameters))
+        for each in at:
+            code.combine(sums, slopes[each], 1.0, add=each is not at[0])
+        results = [np.empty((count, len(columns)))]
+        code.pick(results[0], sums, columns)
+        return Written(*code.done(), results, arrays.flag, (code, arrays))
+
+    def _write_steps(self, code: Instructions, arrays: _Arrays, points: np.ndarray) -> None:
+        """Writes what leaves the state behind all rotations at some points."""
+        start = numbers_at_lines(len(arrays.state))
         start.reshape(-1, len(points))[:] = self._start[:, None]
-        for place, columns in enumerate(parts, 1):
-            code.take(place, points, arrays.count, columns, (0.0, largest))
-        code.pad(points, arrays.count)
-        up_to_here = code.skip_if_same(points, arrays.points)
         code.copy(arrays.state, start)
         self._forward(code, arrays, points)
-        code.copy(arrays.points, points)
+
+    def _write_slopes(
+        self,
+        code: Instructions,
+        arrays: _Arrays,
+        points: np.ndarray,
+        cones: np.ndarray | None,
+    ) -> np.ndarray:
+        """Writes what `gradients` does, unless that was done already, and makes zeros of those that
+        are in no cone; returns an array of them for each value, float64[M, lanes, P]."""
+        of_all, at = arrays.slopes
+        up_to_here = code.skip_if_same(points, at)
+        for value, slopes in enumerate(of_all):
+            cotangents = np.zeros_like(arrays.cotangents)
+            cotangents[:, value] = 1.0
+            found = self._back(code, arrays, cotangents)
+            if cones is None or cones[value].all():
+                code.copy(slopes, found)
+            else:
+                code.combine(slopes.T, found.T, cones[value].astype(float))
+        code.copy(at, points)
         up_to_here()
+        return of_all
+
+    def _write_gradients(
+        self, code: Instructions, arrays: _Arrays, points: np.ndarray, asked: Asked
+    ) -> np.ndarray:
+        """Writes what leaves derivatives by some columns in an array, float64[N, M, columns]."""
+        count, columns = arrays.count, asked.columns
+        slopes = self._write_slopes(code, arrays, points, asked.cones)
+        result = np.empty((count, self._shape[0], len(columns)))
+        if self._shape[0] == 1:
+            code.pick(result[:, 0], slopes[0], columns)
+            return result
+        for place, column in enumerate(columns):
+            code.combine(result[:, :, place], slopes[:, :count, column].T, 1.0)
+        return result
 
     def _behind_all_steps(self, points: np.ndarray) -> _Arrays:
         """Returns arrays with the state behind all rotations, which are the caller's own."""
@@ -199,3 +283,34 @@ class _Arrays:
         self.pair = numbers_at_lines(2 * size * lanes).reshape(2, -1)
         self.work, self.factors = numbers_at_lines(8 * width), np.empty(2 * width)
         self.work.fill(0.0)
+        self.points.fill(np.nan)  # equal to no points that are taken
+
+    @functools.cached_property
+    def slopes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The derivatives of each value, float64[M, lanes, P], and the points that they are at."""
+        lanes, parameters = self.points.shape
+        of_all = np.empty((self.cotangents.shape[1], lanes, parameters))
+        return of_all, np.full((lanes, parameters), np.nan)
+
+
+def _take_points(
+    code: Instructions,
+    points: np.ndarray,
+    count: int,
+    parts: Sequence[Sequence[int]],
+    largest: float,
+) -> None:
+    """Writes what takes the parameters of some points."""
+    for place, columns in enumerate(parts, 1):
+        code.take(place, points, count, columns, (0.0, largest))
+
+
+def _take_factors(
+    code: Instructions,
+    parts: int,
+    factors: np.ndarray,
+    sizes: tuple[float, float],
+    ratio: float = np.inf,
+) -> None:
+    """Writes what takes the last input, float64[N, ...], behind those of the parts."""
+    code.take(1 + parts, factors, len(factors), range(factors.shape[1]), sizes, ratio)

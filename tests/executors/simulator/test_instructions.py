@@ -100,6 +100,25 @@ def test_columns_are_picked(columns):
     np.testing.assert_array_equal(to, array[:2, columns])
 
 
+@pytest.mark.parametrize("factors", [0.5, np.array([2.0, -0.0, np.pi])], ids=["one", "rows"])
+def test_products_are_written_and_added(factors):
+    """With the rounding, and the signs of zeros, that NumPy has."""
+    rng = np.random.default_rng(0)
+    array, there = rng.normal(size=(4, 3))[:, ::2].T[:, :3].T, rng.normal(size=(3, 2, 2))
+    array[0] = -0.0
+    each = factors if np.ndim(factors) == 0 else factors[:, None]
+    for given, expected in (
+        ({}, array * each),
+        ({"shift": np.pi}, array * each + np.pi),
+        ({"add": True}, there[:, :, 1] + array * each),
+    ):
+        code, to = Instructions(), there.copy()
+        code.combine(to[:, :, 1], array, factors, **given)
+        assert not follow(code)
+        assert to[:, :, 1].tobytes() == expected.tobytes()
+        np.testing.assert_array_equal(to[:, :, 0], there[:, :, 0])
+
+
 def test_what_would_be_the_same_again_is_left_out():
     x, known, done, always = np.ones(3), np.full(3, np.nan), np.ones(2), np.ones(2)
     code = Instructions()

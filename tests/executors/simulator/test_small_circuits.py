@@ -1,6 +1,7 @@
 """Small circuits at few points: the numbers of the simulation, with little around the kernel."""
 
 import ctypes
+import functools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from references import differences, truth
 
 import qshift
+from qshift.autodiff.pulled_back import PulledBack, shifts_of
 from qshift.executors.executor import Asked
 from qshift.executors.simulator.simulator import SimulatorExecutor
 
@@ -202,12 +204,66 @@ def test_instructions_give_a_value_with_its_gradient(count):
     written = small.written(count, PARTS, 1e9, [Asked("values"), Asked("gradients", (2, 0, 1))])
     _, (values, slopes) = followed(written, *[points[:, part].copy() for part in PARTS])
     np.testing.assert_array_equal(values, small.values(points))
-    np.testing.assert_array_equal(slopes, small.gradients(points)[:, 0, [2, 0, 1]])
+    np.testing.assert_array_equal(slopes, small.gradients(points)[:, :, [2, 0, 1]])
 
 
-def test_no_instructions_give_the_gradients_of_several_values():
+@pytest.mark.parametrize("count", [1, 3, 4, 10])
+def test_instructions_give_the_gradients_of_several_values_and_sums_of_them(count):
+    """Also by the instructions of another op, behind them or before; none where no cone is."""
+    executor, circuit = circuit_of()
+    small, rng = executor.small(circuit, count), np.random.default_rng(3)
+    cones = np.ones((circuit.num_values, circuit.num_parameters), bool)
+    cones[1, [2, 5]] = False
+    columns = (5, 0, 2)
+    written = [
+        small.written(count, PARTS, 1e9, [Asked("values"), Asked("gradients", columns, cones)]),
+        small.written(count, PARTS, 1e9, [Asked("contracted", columns, cones)]),
+    ]
+    for seed in (0, 1, 1, 0, 2):
+        points = points_of(circuit, count, seed)
+        inputs = [points[:, part].copy() for part in PARTS]
+        factors = rng.normal(size=(count, circuit.num_values, 1))
+        of_all = small.gradients(points) * cones
+        pair = [(written[0], inputs), (written[1], [*inputs, factors])]
+        refused, found = zip(*[followed(*[w, *i]) for w, i in pair[:: (-1) ** seed]], strict=True)
+        assert not any(refused)
+        (values, gradients), (sums,) = found[:: (-1) ** seed]
+        np.testing.assert_array_equal(values, small.values(points))
+        np.testing.assert_array_equal(gradients, of_all[:, :, columns])
+        np.testing.assert_array_equal(sums, (factors * of_all).sum(axis=1)[:, columns])
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 10])
+def test_instructions_give_sums_at_shifted_points(count):
+    executor, circuit = circuit_of()
+    small, planner = executor.small(circuit, count), circuit.planner("circuits")
+    for lower in (((3,),), ((0,), (4,), (2,)), ((0, 1), (1, 1), (1, 3))):
+        shifts = shifts_of(planner, circuit.shifted, lower)
+        if executor.small(circuit, shifts.points * count) is None:
+            continue  # two points, which run one after the other
+        written = small.written(count, PARTS, 1e9, [Asked("shifted", (4, 1), shifts=shifts)])
+        for seed in (0, 1, 0):
+            points = points_of(circuit, count, seed)
+            factors = np.random.default_rng(seed).normal(
+                size=(count, circuit.num_values, len(lower))
+            )
+            function = functools.partial(executor.pulled_back, circuit)
+            expected = PulledBack.of(lower, factors, planner, circuit.shifted, points, function)
+            inputs = [points[:, part].copy() for part in PARTS]
+            refused, (found,) = followed(written, *inputs, factors)
+            assert not refused
+            np.testing.assert_array_equal(found, expected.sums[:, [4, 1]])
+        factors[0] = 0.0
+        assert followed(written, *inputs, factors)[0]
+
+
+def test_no_instructions_where_the_gradients_of_all_values_take_too_much_room():
     executor, circuit = circuit_of()
     small = executor.small(circuit, 4)
+    small._most_numbers = 8 * circuit.num_parameters
+    assert small.written(4, PARTS, 1e9, [Asked("gradients", (0,))]) is not None
+    small._most_numbers -= 1
+    assert small.written(4, PARTS, 1e9, [Asked("values")]) is not None
     assert small.written(4, PARTS, 1e9, [Asked("gradients", (0,))]) is None
 
 
