@@ -252,7 +252,7 @@ class Preparation:
             and run.num_values > 1
             and self.executor.pulls_back(run)
         )
-        exact = not run.shots and run.is_finite and circuit is run and not ahead
+        exact = not run.shots and run.is_finite and not ahead
         direct = None
         if exact and adjoint and circuit.has_rules:
             direct = Direct(circuit, executor, objective)

@@ -90,8 +90,9 @@ class Contraction:
         num_values: M.
 
     Attributes:
-        lower, columns: As given.
+        lower, columns, active: As given.
         is_whole: Whether all columns are active.
+        idle: Places among the columns of those that are not.
         upper: The multi-indices a + j, for active j, each once.
         shape: Of the result at one point.
     """
@@ -106,13 +107,14 @@ class Contraction:
         active: Sequence[int],
         num_values: int,
     ) -> None:
-        self.columns, self.lower, self._active = tuple(columns), tuple(lower), active
+        self.columns, self.lower, self.active = tuple(columns), tuple(lower), active
         self._num_values = num_values
         self.is_whole = tuple(active) == self.columns
         self._among_all = place_of(active)
         self.upper, self._table = one_order_up(lower, active)
         place = {column: i for i, column in enumerate(columns)}
         self._places = [place[column] for column in active]
+        self.idle = tuple(sorted({*place.values()} - {*self._places}))
 
     def needed(self, vector: Any) -> Needed:
         """Returns the derivatives that the sums need."""
@@ -181,7 +183,7 @@ class Pullback(Contraction):
         if len(rows) == len(self.lower):
             return Needed(self.upper, self._table, cotangent, self.lower)
         lower = tuple(self.lower[row] for row in rows)
-        return Needed(*one_order_up(lower, self._active), cotangent[:, :, rows], lower)
+        return Needed(*one_order_up(lower, self.active), cotangent[:, :, rows], lower)
 
     def of_numbers(
         self, vector: Any, evaluate: Callable, pull: Callable | None = None
@@ -216,7 +218,7 @@ class Pullback(Contraction):
         if self.is_whole:
             return sums
         padded = tf.pad(sums, [[0, 0]] * (sums.shape.rank - 1) + [[0, 1]])
-        place = {column: i for i, column in enumerate(self._active)}
+        place = {column: i for i, column in enumerate(self.active)}
         return tf.gather(padded, [place.get(c, len(place)) for c in self.columns], axis=-1)
 
     def by_derivatives(self, vector: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
@@ -236,9 +238,9 @@ class Pushforward(Contraction):
     def needed(self, vector: Any) -> Needed:
         tangent = np.asarray(vector)[:, self._places]
         kept: Any = np.flatnonzero(tangent.any(axis=0))
-        if len(kept) == len(self._active):
+        if len(kept) == len(self.active):
             return Needed(self.upper, self._table, tangent, self.lower)
-        found = one_order_up(self.lower, [self._active[j] for j in kept])
+        found = one_order_up(self.lower, [self.active[j] for j in kept])
         return Needed(*found, tangent[:, kept], self.lower)
 
     def of_numbers(

@@ -29,7 +29,7 @@ from qshift.autodiff.evaluation import Later
 from qshift.autodiff.node import at_hand, run
 from qshift.autodiff.pulled_back import pays, shifts_of
 from qshift.executors.executor import Asked
-from qshift.rules.planner import Index
+from qshift.rules.planner import Index, Planner
 from qshift.tensorflow_internals import following
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Partials:
             return Asked("values")
         if self.order == 1:
             columns = tuple([j for (j,) in self.indices])
-            return Asked("gradients", columns, direct.planner.cones)
+            return Asked("gradients", columns, cones=direct.planner.cones)
         return None
 
     def gradient(
@@ -171,18 +171,25 @@ class Contracted:
     def asks(self, direct: Direct, others: Sequence[Index] | None) -> Asked | None:
         """See `Partials.asks`."""
         of, planner, is_first = self._contraction, direct.planner, self.order == 1
-        if not (self.pulls and of.is_whole and planner.cones.any(axis=0).all()):
+        if not self.pulls:
             return None
         if others is None:
-            return Asked("pulled_back", of.columns) if is_first else None
+            return Asked("pulled_back", of.columns, self._zeros(planner)) if is_first else None
         gradients = planner.root.step(planner.sources(tuple(others), True).gradients).node
         if pays(planner, of.lower, of.upper, planner.root, gradients):
             shifts = None if is_first else shifts_of(planner, direct.shifted, of.lower)
-            return Asked("shifted", of.columns, shifts=shifts) if shifts else None
+            return shifts and Asked("shifted", of.columns, self._zeros(planner), shifts=shifts)
         # NumPy adds up a single column of many values in another order.
-        in_order = len(of.columns) > 1 or len(planner.cones) < _MANY
+        in_order = len(of.active) > 1 or len(planner.cones) < _MANY
         is_read = is_first and in_order
-        return Asked("contracted", of.columns, planner.cones) if is_read else None
+        return Asked("contracted", of.columns, of.idle, planner.cones) if is_read else None
+
+    def _zeros(self, planner: Planner) -> tuple[int, ...]:
+        """Returns at which places among its columns derivatives of sums are exactly zero: no value
+        with a weight depends on them."""
+        of = self._contraction
+        seen = planner.cones[planner.mask(of.lower).any(axis=1)].any(axis=0).tolist()
+        return tuple(i for i, j in enumerate(of.columns) if i in of.idle or not seen[j])
 
     def gradient(
         self, call: Any, inputs: Any, cotangent: tf.Tensor, wanted: Sequence[bool]

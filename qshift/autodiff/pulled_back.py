@@ -142,7 +142,7 @@ def shifts_of(planner: Planner, shifted: Shifter, lower: tuple[Index, ...]) -> S
     step = planner.root.step(lower)
     moved, table = shifted.moved(step.new_points), step.coefficients.tocoo()
     moves = list(zip(moved.rows.tolist(), moved.columns.tolist(), strict=True))
-    if len(set(moves)) < len(moves) or not planner.mask(lower).all():
+    if len(set(moves)) < len(moves):
         return None
     terms = sorted(zip(table.col.tolist(), table.row.tolist(), table.data.tolist(), strict=True))
-    return Shifts(len(step.new_points), moved, len(lower), tuple(terms))
+    return Shifts(len(step.new_points), moved, planner.mask(lower), tuple(terms))

@@ -22,7 +22,7 @@ import itertools
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,6 +48,8 @@ class Joint(Parametric):
     Attributes:
         circuit: The circuit.
         leaders: The slots that are parameters here; every other slot follows one of them.
+        follows: (leader, follower, factor) of columns: a derivative by the first is one by the
+            second, times the factor, more.
         shared: A line about each parameter that others follow, for `Plan`.
     """
 
@@ -56,21 +58,22 @@ class Joint(Parametric):
     ) -> None:
         self.circuit = circuit
         self.num_values, self.is_finite = circuit.num_values, circuit.is_finite
-        self._matrix = np.eye(circuit.num_parameters)
-        self._moves, slots = {}, list(circuit.slots)
+        matrix = np.eye(circuit.num_parameters, dtype=bool)
+        self._moves, slots, follows = {}, list(circuit.slots), []
         for group, spectrum in groups:
             leader, *others = group
             slots[leader] = replace(slots[leader], spectrum=spectrum)
             start = slots[leader].start
             for k in others:
                 slots[k] = replace(slots[k], spectrum=Frequencies(()))
-                self._matrix[slots[k].start] = 0.0
-                self._matrix[slots[k].start, start] = group[k]
+                follower = slots[k].start
+                matrix[follower, [follower, start]] = False, True
+                follows.append((start, follower, group[k]))
             self._moves[start] = [(slots[k].start, factor) for k, factor in group.items()]
-        self.slots = tuple(slots)
+        self.slots, self.follows = tuple(slots), tuple(follows)
         followers = {k for group, _ in groups for k in list(group)[1:]}
         self.leaders = tuple(k for k in range(len(slots)) if k not in followers)
-        self.cones = circuit.cones @ (self._matrix != 0)
+        self.cones = circuit.cones @ matrix
         self.shared = tuple(
             f"{circuit.slots[next(iter(group))].gate} with {len(group) - 1} more: "
             f"{len(spectrum.values)} frequencies"
@@ -84,7 +87,11 @@ class Joint(Parametric):
     def gather(self, gradients: np.ndarray) -> np.ndarray:
         """Returns gradients by the joint parameters, given gradients float64[..., P] by those of
         the circuit."""
-        return gradients @ self._matrix
+        result = gradients.copy()
+        for leader, follower, factor in self.follows:
+            result[..., leader] += result[..., follower] * factor
+            result[..., follower] = 0.0
+        return result
 
 
 class Spread:
@@ -108,6 +115,35 @@ class Spread:
 
     def pulled_back(self, joint: Joint, points: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
         return joint.gather(self._executor.pulled_back(joint.circuit, points, cotangents))
+
+    def small(self, joint: Joint, count: int) -> Gathered | None:
+        small = self._executor.small(joint.circuit, count)
+        return small and Gathered(joint, small)
+
+
+class Gathered(NamedTuple):
+    """What runs the circuit of a `Joint` at few points with little around it.
+
+    Attributes:
+        joint: The joint.
+        of: What runs its circuit; see `qshift.executors.executor.SmallResults`.
+    """
+
+    joint: Joint
+    of: Any
+
+    def values(self, points: np.ndarray) -> np.ndarray:
+        found: np.ndarray = self.of.values(points)
+        return found
+
+    def gradients(self, points: np.ndarray) -> np.ndarray:
+        return self.joint.gather(self.of.gradients(points))
+
+    def pulled_back(self, points: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
+        return self.joint.gather(self.of.pulled_back(points, cotangents))
+
+    def written(self, *asked_for: Any) -> Any:
+        return self.of.written(*asked_for, self.joint.follows)
 
 
 def join(

@@ -82,14 +82,14 @@ class Shifts(NamedTuple):
     Attributes:
         points: K, the number of these points.
         moved: What they move.
-        width: A.
+        mask: bool[M, A], which values have these derivatives; those of others are zero.
         terms: (k, a, c) for each value: it is that at point k, times c, of derivative a; ordered by
             k, and then by a.
     """
 
     points: int
     moved: Moved
-    width: int
+    mask: np.ndarray
     terms: tuple[tuple[int, int, float], ...]
 
 
@@ -105,11 +105,13 @@ class Asked(NamedTuple):
         columns: The parameters of the derivatives.
         cones: bool[M, P], which parameters each value depends on at all, of ``"gradients"`` and of
             what is ``"contracted"``; other derivatives are exactly zero.
+        zeros: Places among `columns` whose derivatives of sums are exactly zero.
         shifts: The derivatives that are ``"shifted"``.
     """
 
     kind: str
     columns: tuple[int, ...] = ()
+    zeros: tuple[int, ...] = ()
     cones: np.ndarray | None = None
     shifts: Shifts | None = None
 
@@ -141,6 +143,7 @@ class SmallResults(Results, Protocol):
         parts: Sequence[Sequence[int]],
         largest: float,
         asked: Sequence[Asked | None],
+        follows: Sequence[tuple[int, int, float]] = (),
     ) -> Written | None:
         """Returns instructions that give results at so many points; None if there are none.
 
@@ -149,6 +152,7 @@ class SmallResults(Results, Protocol):
             parts: The columns of the points that each input holds, from the second input on.
             largest: Larger parameters are refused.
             asked: The results, in their order; None for one that nobody reads, which is empty.
+            follows: See `qshift.circuits.shared_angles.Joint`.
         """
         ...
 

@@ -1,5 +1,6 @@
 """Compiled functions whose calls nobody asks for more: they leave no evaluation behind."""
 
+import functools
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -507,3 +508,60 @@ def test_equations_are_counted_as_before(by_code):
         for _ in range(4):
             run(x, weights)
     assert by_code[0] > 0 and totals[0] == totals[1]
+
+
+# --- angles that several gates share, and angles without an effect ---
+
+
+def shared(diff_method="best"):
+    @qshift.qnode(qshift.device("simulator", wires=4), diff_method=diff_method)
+    def circuit(x, weights):
+        for layer in range(2):
+            for wire in range(3):
+                qml.RX(x[:, wire], wire)
+                qml.RY(weights[0] if wire else -0.5 * weights[1], wire)
+                qml.RZ(weights[2 + wire], wire)
+            qml.CRX(2.0 * x[:, layer], (layer, layer + 1))
+        qml.RX(weights[5], 3)  # no value depends on it
+        return qml.expval(qml.Z(0)), qml.expval(qml.Z(1) @ qml.X(2))
+
+    return circuit
+
+
+def gradients_of_shared(circuit, x, weights):
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        first, second = circuit(x, weights)
+        loss = tf.reduce_sum(tf.sin(first) + 3.0 * first * second)
+    return loss, tape.gradient(loss, weights)
+
+
+def slopes_of_shared(circuit, x, weights):
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            first, second = circuit(x, weights)
+            loss = tf.reduce_sum(first * second)
+        slope = inner.gradient(loss, x)
+        residual = tf.reduce_sum((slope - 0.3) ** 2)
+    return slope, tape.gradient(residual, weights)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 5])
+@pytest.mark.parametrize("of", [gradients_of_shared, slopes_of_shared])
+def test_angles_that_gates_share_need_no_python(of, rows, by_code):
+    rng = np.random.default_rng(rows)
+    points = [
+        (tf.constant(rng.normal(size=(rows, 3))), tf.constant(rng.normal(size=6))) for _ in range(3)
+    ]
+    run, by_shift = tf.function(functools.partial(of, shared())), shared("shift")
+    first = [run(*each) for each in points]
+    by_code[:] = 0, 0
+    for turn in (0, 1, 2, 2, 0):
+        found = run(*points[turn])
+        for a, b in zip(found, of(by_shift, *points[turn]), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-10)
+        for a, b in zip(found, first[turn], strict=True):
+            assert a.numpy().tobytes() == b.numpy().tobytes()
+    assert found[1][5] == 0.0 and by_code[0] >= 10 and by_code[1] == 0

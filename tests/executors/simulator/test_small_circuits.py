@@ -216,8 +216,10 @@ def test_instructions_give_the_gradients_of_several_values_and_sums_of_them(coun
     cones[1, [2, 5]] = False
     columns = (5, 0, 2)
     written = [
-        small.written(count, PARTS, 1e9, [Asked("values"), Asked("gradients", columns, cones)]),
-        small.written(count, PARTS, 1e9, [Asked("contracted", columns, cones)]),
+        small.written(
+            count, PARTS, 1e9, [Asked("values"), Asked("gradients", columns, cones=cones)]
+        ),
+        small.written(count, PARTS, 1e9, [Asked("contracted", columns, cones=cones)]),
     ]
     for seed in (0, 1, 1, 0, 2):
         points = points_of(circuit, count, seed)
