@@ -247,11 +247,7 @@ class Preparation:
         start = functools.partial(Evaluation, circuit, executor, **settings)
         reproducible = self._is_seeded and bool(run.shots)
         plain = functools.partial(self.executor.in_tensorflow, run)
-        pulls_back = (
-            self._diff_method in ("best", "adjoint")
-            and run.num_values > 1
-            and self.executor.pulls_back(run)
-        )
+        pulls_back = self._diff_method in ("best", "adjoint") and self.executor.pulls_back(run)
         exact = not run.shots and run.is_finite and not ahead
         direct = None
         if exact and adjoint and circuit.has_rules:

@@ -73,10 +73,10 @@ class Direct:
             others = tuple(dict.fromkeys(each))
             if {len(index) for index in others} - {0} != {1}:
                 return None
-        if any(node.asks(self, others) is None for node in together):
+        if any(node.asks(self, others, found.are_known) is None for node in together):
             return None
         asked = [
-            node.asks(self, others) if is_read else None
+            node.asks(self, others, found.are_known) if is_read else None
             for node, is_read in zip(nodes, read, strict=True)
         ]
         return None if None in compress(asked, read) else asked

@@ -274,6 +274,7 @@ class Evaluation:
         weights: np.ndarray,
         indices: tuple[Index, ...],
         also: tuple[tuple[Index, ...], ...] = (),
+        once: bool = False,
     ) -> np.ndarray | None:
         """Returns the derivatives, by all parameters, of a weighted sum of partial derivatives.
 
@@ -282,6 +283,7 @@ class Evaluation:
             weights: float64[N, M, A], the weight of each value of each of them.
             indices: The partial derivatives one order up that such derivatives are sums of.
             also: As for `partials`.
+            once: As for `pays`.
 
         Returns:
             float64[N, P], where points have their own shots those by parameters that `indices` are
@@ -291,10 +293,14 @@ class Evaluation:
         with self._lock:
             if any(also):
                 self.partials((), also)
-            return self._read((), partial(self._pull, lower, weights, indices))
+            return self._read((), partial(self._pull, lower, weights, indices, once))
 
     def _pull(
-        self, lower: tuple[Index, ...], weights: np.ndarray, indices: tuple[Index, ...]
+        self,
+        lower: tuple[Index, ...],
+        weights: np.ndarray,
+        indices: tuple[Index, ...],
+        once: bool,
     ) -> np.ndarray | None:
         # Samples are drawn for some parameters; exact derivatives are those by all.
         key = lower, indices if self._own_shots else ()
@@ -310,7 +316,7 @@ class Evaluation:
         else:
             planner, circuit = self._planner, self._circuit
             of_gradients = self._gradients or planner.root
-            there = self._values, of_gradients, self._adjoint
+            there = self._values, of_gradients, self._adjoint, once
             if not pays(planner, lower, indices, *there) or not is_exact(weights):
                 return None
             run = partial(self._executor.pulled_back, circuit)

@@ -187,7 +187,8 @@ class _InGraph:
         (others, read, *_), pulls, is_direct = known.siblings, known.pulls, known.is_direct
         try:
             angles = inputs[: len(program.columns)]
-            source = program.execution(int(ticket), angles, pulls, is_direct)
+            once = known.siblings.are_known
+            source = program.execution(int(ticket), angles, pulls, is_direct, once)
             # A reading keeps nothing for other nodes.
             others = [] if isinstance(source, Reading) else others
             also = tuple([each.needs(inputs if same else None, pulls) for each, same in others])

@@ -68,13 +68,16 @@ class Partials:
     ) -> np.ndarray:
         return source.partials(self.indices, also)
 
-    def asks(self, direct: Direct, others: Sequence[Index] | None) -> Asked | None:
+    def asks(
+        self, direct: Direct, others: Sequence[Index] | None, once: bool = False
+    ) -> Asked | None:
         """Returns what this is of the results that executors give directly; None if it is none.
 
         Args:
             direct: The circuit.
             others: The derivatives that all ops of the call read together; None if each is read
                 once.
+            once: As for `pays`.
         """
         if self.indices == ((),):
             return Asked("values")
@@ -105,7 +108,9 @@ class Partials:
     ) -> tf.Tensor:
         """Contracts a vector with the D_(a + j), for the j of one part."""
         inputs = [*tensors, vector]
-        pulls = self.program.pulls_back
+        # The gradient of one value comes with the value.
+        of_values, single = self.indices == ((),), self.program.circuit.num_values == 1
+        pulls = self.program.pulls_back and not (single and (of_values or tf.executing_eagerly()))
         if self.program.weighs:
             pulls = self._weighs(inputs)
         key = kind, part, pulls and kind is Pullback
@@ -168,7 +173,9 @@ class Contracted:
             return self._numbers(inputs[-1], partial(source.partials, also=also), pull)
         return self._numbers(inputs[-1], partial(source.partials, also=also))
 
-    def asks(self, direct: Direct, others: Sequence[Index] | None) -> Asked | None:
+    def asks(
+        self, direct: Direct, others: Sequence[Index] | None, once: bool = False
+    ) -> Asked | None:
         """See `Partials.asks`."""
         of, planner, is_first = self._contraction, direct.planner, self.order == 1
         if not self.pulls:
@@ -176,7 +183,7 @@ class Contracted:
         if others is None:
             return Asked("pulled_back", of.columns, self._zeros(planner)) if is_first else None
         gradients = planner.root.step(planner.sources(tuple(others), True).gradients).node
-        if pays(planner, of.lower, of.upper, planner.root, gradients):
+        if pays(planner, of.lower, of.upper, planner.root, gradients, once=once):
             shifts = None if is_first else shifts_of(planner, direct.shifted, of.lower)
             return shifts and Asked("shifted", of.columns, self._zeros(planner), shifts=shifts)
         # NumPy adds up a single column of many values in another order.
@@ -188,8 +195,8 @@ class Contracted:
         """Returns at which places among its columns derivatives of sums are exactly zero: no value
         with a weight depends on them."""
         of = self._contraction
-        seen = planner.cones[planner.mask(of.lower).any(axis=1)].any(axis=0).tolist()
-        return tuple(i for i, j in enumerate(of.columns) if i in of.idle or not seen[j])
+        seen = np.flatnonzero(planner.cones[planner.mask(of.lower).any(axis=1)].any(axis=0))
+        return tuple(i for i, j in enumerate(of.columns) if i in of.idle or j not in seen)
 
     def gradient(
         self, call: Any, inputs: Any, cotangent: tf.Tensor, wanted: Sequence[bool]

@@ -151,7 +151,12 @@ class Program:
         return self.direct is not None and self.direct.serves(nodes)
 
     def execution(
-        self, number: int, arrays: Sequence[np.ndarray], pulls: bool, direct: bool
+        self,
+        number: int,
+        arrays: Sequence[np.ndarray],
+        pulls: bool,
+        direct: bool,
+        once: bool,
     ) -> Execution | Reading:
         """Returns what a graph that is being executed reads derivatives from.
 
@@ -160,6 +165,7 @@ class Program:
             arrays: The program's tensors.
             pulls: Whether it gives sums of derivatives without these.
             direct: Whether it may be the executor; see `is_direct`.
+            once: Whether the only sum of derivatives is known; see `Siblings.are_known`.
         """
         parameters = self.assemble(arrays)
         if opened:
@@ -167,7 +173,7 @@ class Program:
         if direct and self.direct and (reading := self.direct.at(parameters)) is not None:
             return reading
         evaluation = self.calls.find(number, parameters, self.start)
-        return Execution(self.circuit, evaluation, pulls)
+        return Execution(self.circuit, evaluation, pulls, once)
 
 
 class Execution(NamedTuple):
@@ -177,11 +183,13 @@ class Execution(NamedTuple):
         circuit: The program's circuit.
         evaluation: An `Evaluation`, or a `Kept` one.
         pulls: Whether sums of derivatives may be had without these.
+        once: As for `qshift.autodiff.pulled_back.pays`.
     """
 
     circuit: Structure
     evaluation: Any
     pulls: bool
+    once: bool
 
     def partials(
         self, indices: Sequence[Index], also: tuple[tuple[Index, ...], ...] = ()
@@ -209,7 +217,7 @@ class Execution(NamedTuple):
         if not self.pulls:
             return None
         self._require_rules(indices, *also)
-        return self.evaluation.pulled_back(lower, weights, indices, also)
+        return self.evaluation.pulled_back(lower, weights, indices, also, self.once)
 
     def _require_rules(self, *asked_for: Sequence[Index]) -> None:
         # A graph may contain derivatives by parameters without a rule; only those that are used,

@@ -48,8 +48,10 @@ def pays(
     values: Missing,
     gradients: Missing,
     adjoint: bool = True,
+    once: bool = False,
 ) -> bool:
-    """Whether derivatives of a sum take fewer runs of a circuit than single ones.
+    """Whether derivatives of a sum take fewer runs of a circuit than single ones, which may be
+    asked for again.
 
     Args:
         planner: Plans partial derivatives.
@@ -57,6 +59,7 @@ def pays(
         indices: Those one order up.
         values, gradients: What is there of values, and of the gradients of all values.
         adjoint: Whether first derivatives come from the executor.
+        once: Whether nobody will ask again, so that as many runs are no more.
     """
     # What reading would take at each row of the parameters: points, each with its value, or with
     # the gradients of all values.
@@ -64,7 +67,7 @@ def pays(
     missing = values.missing(sources.values)
     if sources.gradients:
         missing += len(planner.cones) * gradients.missing(sources.gradients)
-    return planner.root.missing(lower) < missing
+    return planner.root.missing(lower) < missing + once
 
 
 class PulledBack(NamedTuple):
