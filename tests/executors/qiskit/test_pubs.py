@@ -53,7 +53,7 @@ def test_each_point_has_its_own_shots(way, tracker):
     np.random.default_rng(1).shuffle(shots)
     point = random_points(circuit, 1, seed=2)
     points = np.repeat(point, len(shots), axis=0)
-    values, variances = executor.sample(circuit, points, Call(1, shots=shots))
+    values, variances, _ = executor.sample(circuit, points, Call(1, shots=shots))
     assert tracker.totals["circuits"] == len(shots) and tracker.totals["jobs"] == 2
     assert tracker.totals["shots"] == 2 * shots.sum() == executor.bases(circuit) * shots.sum()
     right = exact(circuit, point)[0]

@@ -705,7 +705,7 @@ def test_the_shots_of_one_value_are_spread_over_its_bases(seed):
     circuit = compiled(operations, [qml.expval(observable)], shots=50)
     executor, points = make(seed=seed), np.full((6000, 1), 0.7)
     shots = np.full(6000, 50)
-    values, variances = executor.estimates(circuit, points, Call(1, shots=shots))
+    values, variances, _ = executor.estimates(circuit, points, Call(1, shots=shots))
     spread = (1.0 + 0.3 + 0.1) ** 2 / (3 * 50)
     # The deviation of a variance is sqrt(2 / 6000) of it.
     assert values.var() == pytest.approx(spread, rel=0.08)
