@@ -6,8 +6,8 @@ the variance is taken, twice the lowest that there is and twice the highest (Agr
 American Statistician 52, 1998: "add two successes and two failures"). The value stays as it is.
 
 Of 100 intervals of 1.96 errors for the mean of n outcomes, each one of two, 95 hold it on the
-average over all chances, and whatever the chance is, at least 89.9 with n = 20, 92.1 with 50, 92.6
-with 100 and 93.1 with 400. With one of each it would be 84.6, 85.5, 86.0 and 86.4.
+average over all chances, and whatever the chance is, at least 90.0 with n = 20, 92.1 with 50, 92.6
+with 100 and 93.1 with 400. With one of each it would be 84.5, 85.4, 85.7 and 85.8.
 """
 
 from __future__ import annotations

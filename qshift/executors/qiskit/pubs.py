@@ -134,19 +134,20 @@ class CircuitPub:
         their variances and what was added to these: float64[1 or 3, total, copies, M / copies]."""
         # A point that was repeated has the mean of its repetitions, and the shots of all of them.
         rows, place = np.unique(self.rows, return_inverse=True)
-        times = np.bincount(place)
+        times = np.bincount(place)[:, None]
         own = np.zeros((len(found), len(rows), found.shape[-1]))
         readings = self.preparation.planned(self.circuit).readings
         if self.basis is None:
             count = len(readings.observables)
             estimates = np.stack([mean_values(each[:2], count) for each in measured])
             means, squares = np.zeros((2, len(rows), count))
-            np.add.at(means, place, estimates[:, 0] / times[place, None])
+            np.add.at(means, place, estimates[:, 0])
+            means /= times
             own[0] = means @ readings.weights
             if self.errors:
-                np.add.at(squares, place, (estimates[:, 1] / times[place, None]) ** 2)
-                shots = self.shots * times[:, None]
-                own[1:] = standard_errors.variances(readings, means, squares, shots)
+                np.add.at(squares, place, estimates[:, 1] ** 2)
+                squares /= times**2
+                own[1:] = standard_errors.variances(readings, means, squares, self.shots * times)
         else:
             self._read_counts(measured, readings.bases[self.basis], place, own)
         found[:, rows, self.copy] += own
@@ -156,11 +157,12 @@ class CircuitPub:
     ) -> None:
         of_each = list(map(mean_counts, measured))
         shots = np.array([sum(counts.values()) for counts in of_each])
-        in_all, times = np.bincount(place, shots)[:, None], np.bincount(place)[place]
+        in_all, times = np.bincount(place, shots)[:, None], np.bincount(place)[:, None]
         for start, wires in basis.columns.items():
             columns = slice(start, start + 2 ** len(wires))
-            for row, counts, repetitions in zip(place, of_each, times, strict=True):
-                own[0, row, columns] += probabilities(counts, basis, wires) / repetitions
+            for row, counts in zip(place, of_each, strict=True):
+                own[0, row, columns] += probabilities(counts, basis, wires)
+            own[0, :, columns] /= times
             if self.errors:
                 frequencies = own[0, :, columns]
                 own[1:, :, columns] = variance_of_mean(frequencies, frequencies, 0.0, 1.0, in_all)
