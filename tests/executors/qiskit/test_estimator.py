@@ -3,8 +3,6 @@
 import copy
 import pickle
 import re
-import subprocess
-import sys
 from functools import cache
 
 import cloudpickle
@@ -651,17 +649,3 @@ def test_templates_that_pennylane_cannot_put_together_again():
     truth = qml.qnode(qml.device("default.qubit"))(circuit)(weights)
     device = qml.device("qshift.estimator", wires=4, backend="aer")
     assert qml.qnode(device)(circuit)(weights) == pytest.approx(truth, abs=1e-9)
-
-
-# The house
-
-
-def test_qiskit_is_imported_only_where_it_is_used():
-    program = (
-        "import sys, qshift; qshift.qnode; import qshift.cli.main, qshift.api.profiles;"
-        "print([name for name in sys.modules if name.partition('.')[0].startswith('qiskit')])"
-    )
-    out = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert out.stdout.strip() == "[]"
