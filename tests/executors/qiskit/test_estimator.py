@@ -59,6 +59,7 @@ THETA = (0.3, 0.5, 0.7, 0.9)
 # Values
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", SUPPORTED)
 def test_every_gate_is_exact_on_aer(name):
     circuit = RandomCircuit(3, max(3, GATES[name].wires + 1), 2, gates=2, names=[name])
@@ -137,6 +138,7 @@ def test_every_optimization_level_gives_the_same(level):
     assert abs(qml.QNode(layered, device)(THETA) - exact(layered, THETA)) < 0.2
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("level", range(4))
 @pytest.mark.parametrize("backend", ["FakeManilaV2", "FakeLagosV2"])
 def test_qubits_are_found_where_routing_has_put_them(backend, level):
@@ -180,6 +182,7 @@ def measured(x):
     return qml.expval(qml.Z(0) @ qml.X(1) - 0.5 * qml.Z(1)), qml.probs(wires=[0, 1])
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("shots", [None, 100])
 @pytest.mark.parametrize("backend", ["aer", "aer:FakeManilaV2", "fake:FakeManilaV2"])
 @pytest.mark.parametrize("recorded", [False, True])

@@ -472,6 +472,7 @@ def assert_gradients(circuit, count=2, executor=None):
     np.testing.assert_allclose(gradients, slopes(circuit, points), atol=1e-8)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("control", CONTROLS)
 @pytest.mark.parametrize("name", SUITABLE)
 def test_gradients_of_gates(name, control):
@@ -585,6 +586,7 @@ def test_gradients_are_refused_where_there_are_none():
     assert not any(tracker.totals.values())
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("seed", range(8))
 def test_random_gradients(seed):
     circuit = RandomCircuit(seed, wires=4, parameters=3, gates=4, measurements=2)
