@@ -166,6 +166,7 @@ def asymmetric(x):
     return qml.var(qml.Z(0) + qml.Z(1) + qml.Z(0) @ qml.Z(1))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "function, x",
     [

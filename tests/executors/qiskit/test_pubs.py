@@ -189,6 +189,7 @@ def program(device):
     return np.concatenate(found)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kept", ["simulator", "service"])
 @pytest.mark.parametrize(
