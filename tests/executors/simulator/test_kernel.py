@@ -1,10 +1,9 @@
 """Compiled functions, against products of matrices."""
 
 import os
-import subprocess
-import sys
 import threading
 
+import fresh
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -250,9 +249,9 @@ for state in found: np.testing.assert_allclose(state, expected, atol=1e-15)
 def test_first_calls_at_the_same_time(tmp_path):
     """Of two processes, each of which has eight threads, with an empty cache."""
     settings = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", FIRST_CALLS]
-    processes = [subprocess.Popen(command, env=settings) for _ in range(2)]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    processes = [fresh.Process(FIRST_CALLS, env=settings) for _ in range(2)]
+    for done in [process.wait() for process in processes]:
+        assert done.returncode == 0, done.stderr
     assert list(tmp_path.rglob("*.nbi"))
 
 

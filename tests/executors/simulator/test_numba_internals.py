@@ -3,9 +3,8 @@
 import ctypes
 import json
 import os
-import subprocess
-import sys
 
+import fresh
 import numba
 import numpy as np
 import pytest
@@ -50,9 +49,7 @@ def run(tmp_path):
     settings = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
 
     def run():
-        done = subprocess.run(
-            [sys.executable, script], env=settings, capture_output=True, text=True, timeout=300
-        )
+        done = fresh.run_file(script, env=settings)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
