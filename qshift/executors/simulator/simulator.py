@@ -192,7 +192,9 @@ class SimulatorExecutor(Executor):
                 "can be exported as TensorFlow ops"
             )
         try:
-            from qshift.executors.simulator.exported import in_tensorflow  # Late, as Numba is.
+            from qshift.executors.simulator.exported import (
+                in_tensorflow,
+            )  # Late, as all that it imports is.
 
             return in_tensorflow(circuit, self._thresholds)
         except _LACKING as error:
@@ -238,7 +240,7 @@ class SimulatorExecutor(Executor):
 
     def _prepared(self, circuit: Circuit) -> Simulation:
         with _without_collections():
-            # Late: it imports Numba, which takes a moment, and only circuits need it.
+            # Late: it imports llvmlite, which takes a moment, and only circuits need it.
             from qshift.executors.simulator.simulation import Simulation
 
         wires = circuit.wires
