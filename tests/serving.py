@@ -1,4 +1,4 @@
-"""A process that serves SavedModels with TensorFlow alone, without qshift, PennyLane or llvmlite."""
+"""A process that serves SavedModels by TensorFlow alone, without qshift, PennyLane and llvmlite."""
 
 import json
 import subprocess
