@@ -66,8 +66,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Puts the longest tests first, and leaves out most of those that are one in n. Of three, one
-    in two are one; which, follows from their names."""
+    """Puts the longest tests first, and leaves out most of those that are one in n."""
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
     if config.getoption("--thorough"):
@@ -79,11 +78,34 @@ def pytest_collection_modifyitems(config, items):
         else:
             chosen.add(item)
     for (_, n), group in groups.items():
-        lots = {item: zlib.crc32(item.nodeid.encode()) for item in group}
-        group.sort(key=lambda item: (lots[item] % n, lots[item]))  # noqa: B023
-        chosen.update(group[: max(1, len(group) // n)])
+        chosen.update(_one_in(n, group))
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = [item for item in items if item in chosen]
+
+
+def _one_in(n, group):
+    """Returns one in n of some tests, by their names; of three, one in two are one.
+
+    Of a parameter that has no more values than there are tests chosen, each value is among them.
+    """
+    lots = {item: zlib.crc32(item.nodeid.encode()) for item in group}
+    group = sorted(group, key=lambda item: (lots[item] % n, lots[item]))
+    count = max(1, len(group) // n)
+    kinds = {item: _values(item) for item in group}
+    values = collections.Counter(name for name, _ in set().union(*kinds.values()))
+    missing = {each for each in set().union(*kinds.values()) if values[each[0]] <= count}
+    chosen = []
+    while missing:  # those first that have most of what is missing
+        chosen.append(max(group, key=lambda item: len(kinds[item] & missing)))
+        missing -= kinds[chosen[-1]]
+    return [*chosen, *(item for item in group if item not in chosen)][: max(count, len(chosen))]
+
+
+def _values(item):
+    """Returns the parameters of a test, each with one of its values."""
+    if not hasattr(item, "callspec"):
+        return set()
+    return {(name, id(value)) for name, value in item.callspec.params.items()}
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,13 +8,11 @@ process of its own, which has to print what is shown.
 import importlib
 import inspect
 import linecache
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+import fresh
 import pytest
 
 import qshift
@@ -82,9 +80,7 @@ def run(page, place):
 
 def alone(arguments, place):
     """Returns what a script prints in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    done = fresh.run_file(*arguments, cwd=place)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -5,12 +5,12 @@ import gc
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 
+import fresh
 import numpy as np
 import pennylane as qml
 import pytest
@@ -270,8 +270,8 @@ done.set()
 
 
 def test_forks_while_other_threads_run_circuits():
-    command = [sys.executable, "-W", "ignore", "-c", _BUSY]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    ran = fresh.run(_BUSY)
+    assert ran.returncode == 0, ran.stderr
     assert "hangs" not in ran.stdout
     drawn = np.array([eval(line) for line in ran.stdout.splitlines()])
     assert drawn.shape == (10, 3)
@@ -316,6 +316,5 @@ for _ in range(2):
 
 
 def test_a_fork_lacks_the_threads_of_aer():
-    command = [sys.executable, "-W", "ignore", "-c", _AER]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    ran = fresh.run(_AER, timeout=120)
     assert ran.stdout.splitlines() == ["[[1, 1]]", "[1, 1]", "[[True, True]]", "[1, 1]"], ran.stderr

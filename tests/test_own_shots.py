@@ -32,6 +32,7 @@ ALLOTTING = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("seed", [None, 3])
 @pytest.mark.parametrize("name", ALLOTTING)
 def test_each_point_has_its_own_shots(name, seed, tracker):

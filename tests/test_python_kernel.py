@@ -2,10 +2,9 @@
 
 import ctypes
 import gc
-import subprocess
-import sys
 import threading
 
+import fresh
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -298,8 +297,7 @@ run(tf.constant(1.0))
 
 
 def test_what_is_to_happen_at_exit_may_call_ops():
-    program = [sys.executable, "-c", AT_THE_END]
-    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)
+    done = fresh.run(AT_THE_END, timeout=120)
     assert done.stdout.strip() == "8.0", done.stderr
 
 
@@ -322,8 +320,7 @@ print([int(next(each)) for each in ahead])
 
 def test_a_process_ends_while_threads_still_run_ops():
     for _ in range(2):
-        program = [sys.executable, "-c", AT_EXIT]
-        done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)
+        done = fresh.run(AT_EXIT, timeout=120)
         assert done.stdout.strip() == "[499500, 499500, 499500]", done.stderr
         assert done.returncode == 0, done.stderr
 

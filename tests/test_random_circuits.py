@@ -34,7 +34,7 @@ def by_backpropagation(circuit, order):
     return size, expected
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("name", GATES)
 def test_every_gate_to_second_order(name):
     circuit = RandomCircuit(len(name), max(2, GATES[name].wires), 2, gates=2, names=[name])
@@ -44,7 +44,7 @@ def test_every_gate_to_second_order(name):
         assert_derivatives_equal(tape_derivatives(function, circuit.theta, 2), expected)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("wires", [1, 2, 3, 4, 5, 6])
 def test_random_circuits_to_third_order(wires):
     circuit = RandomCircuit(wires, wires, 3, gates=5, names=FEW_ANGLES)
@@ -80,6 +80,7 @@ def test_adjoint_differentiation_to_third_order(wires):
     assert_derivatives_equal(tape_derivatives(function, circuit.theta, 3), expected)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ["lightning.qubit", "default.mixed"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_other_devices_agree(name, seed):

@@ -43,6 +43,7 @@ def cosine(x, k):
     return (np.cos(x), -np.sin(x), -np.cos(x), np.sin(x))[k % 4]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("scale", SCALES)
@@ -193,6 +194,7 @@ LARGE = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", LARGE)
@@ -241,6 +243,7 @@ def test_large_angles_without_a_period_are_an_error():
             )
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.filterwarnings("ignore:jax.core")
 @pytest.mark.parametrize("interface", ["autograd", "jax", "jax-jit", "torch", "tf"])
 @pytest.mark.parametrize("x", [0.4, 1e9, 1e15])
@@ -352,6 +355,7 @@ POWERS = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("method", ["shift", "best"])
 @pytest.mark.parametrize("device", ["default.qubit", "simulator"])

@@ -1,7 +1,6 @@
 """Python's states of TensorFlow's threads, in a process whose threads have run nothing before."""
 
-import subprocess
-import sys
+import fresh
 
 PROGRAM = """
 import itertools, threading
@@ -39,7 +38,6 @@ for before in (64, 0):  # states that are kept already
 
 def test_states_are_kept():
     """Thread-local data is there again at the next callback; not beyond so many threads."""
-    program = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    done = fresh.run(PROGRAM)
     assert done.stdout.splitlines() == ["True False False", "True True True"], done.stderr
     assert done.returncode == 0, done.stderr

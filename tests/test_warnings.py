@@ -4,8 +4,8 @@ import collections
 import os
 import pathlib
 import re
-import subprocess
-import sys
+
+import fresh
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -22,6 +22,7 @@ def of_qshift(code):
     exec(code, {"__name__": "qshift.of_a_test"})
 """
 TESTS = """
+import fresh
 import pytest
 import pennylane as qml
 from library import PennyLaneDeprecationWarning, of_qshift, says
@@ -67,18 +68,12 @@ def test_fails_in_a_thread():
 def test_warnings_of_qshift_are_errors_and_those_of_others_are_listed(tmp_path):
     (tmp_path / "library.py").write_text(LIBRARY)
     (tmp_path / "test_them.py").write_text(TESTS)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-rpf", "-p", "no:cacheprovider"),
-            *("-p", "no:xdist", "-c", ROOT / "pyproject.toml", "--rootdir", tmp_path, tmp_path),
-        ],
-        env={
-            **os.environ,
-            "COLUMNS": "500",  # so that the list has why tests failed
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)]),
-        },
-        capture_output=True,
-        text=True,
+    done = fresh.run(
+        "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))",
+        *("-q", "-rpf", "-p", "no:cacheprovider", "-p", "no:xdist"),
+        *("-c", ROOT / "pyproject.toml", "--rootdir", tmp_path, tmp_path),
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "500"},  # so that the list has why tests failed
         timeout=240,
     )
     told = done.stdout + done.stderr

@@ -470,6 +470,7 @@ PICKED_TWICE = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("angle", PICKED_TWICE.values(), ids=PICKED_TWICE)
 def test_a_number_that_reaches_an_angle_twice_counts_once_for_each_way(angle):
     @qshift.qnode(qshift.device("simulator"))

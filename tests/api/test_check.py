@@ -29,6 +29,7 @@ def wrong_at(order, error=1e-3):
 X = tf.constant([0.4, -1.2], tf.float64)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("fn", "args"),
     [

@@ -64,6 +64,7 @@ CIRCUITS = {"trace": 5, "product": 23, "damped": 27, "nested": 12}
 # --- exact ---
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("diff_method", ["best", "shift"])
 @pytest.mark.parametrize("angle", [0.4, 0.0, np.pi, 1e-9, 1e13, np.nan])
@@ -372,6 +373,7 @@ def test_keywords_that_exclude_each_other():
 # --- plans ---
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize(
     "options",

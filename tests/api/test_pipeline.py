@@ -48,6 +48,7 @@ def transformed(transform, function):
     return transform(qshift.qnode(DEVICE)(function))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "transform",
     [

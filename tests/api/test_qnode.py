@@ -6,11 +6,11 @@ import gc
 import importlib.util
 import pickle
 import re
-import subprocess
-import sys
+import textwrap
 import weakref
 
 import cloudpickle
+import fresh
 import numpy as np
 import pennylane as qml
 import pytest
@@ -992,7 +992,7 @@ def test_autograd_is_told_what_differentiates(function, diff_method, tracker):
 @pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="needs JAX")
 def test_jax_is_told_what_differentiates():
     """In a process of its own: JAX's threads and the forks of other tests do not mix."""
-    script = """if True:
+    script = """
         import jax, pennylane as qml, qshift
 
         @qshift.qnode(qml.device("default.qubit"))
@@ -1007,7 +1007,7 @@ def test_jax_is_told_what_differentiates():
                 print(error)
         print(float(circuit(jax.numpy.array(0.0))))
     """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = fresh.run(textwrap.dedent(script))
     refused = r"A parameter of RX is jax's \w*Tracer.*TensorFlow.*qml.qnode.\n"
     assert re.fullmatch(refused * 2 + "1.0\n", done.stdout), done.stderr
 

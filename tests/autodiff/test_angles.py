@@ -81,7 +81,7 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("mode", ["eager", "inside", "outside", "derivatives"])
 @pytest.mark.parametrize("first", FUNCTIONS)
 def test_equal_forward_ops_with_other_derivatives(first, mode):

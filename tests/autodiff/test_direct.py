@@ -1,9 +1,8 @@
 """Compiled functions whose calls nobody asks for more: they leave no evaluation behind."""
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import fresh
 import numpy as np
 import pennylane as qml
 import pytest
@@ -390,6 +389,5 @@ print(zeros)
 
 def test_gradients_that_are_zero_at_first():
     """Their op has not called what instructions name, in a process that compiles it when needed."""
-    program = [sys.executable, "-c", ZERO_FIRST]
-    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    done = fresh.run(ZERO_FIRST)
     assert done.stdout.strip() == str([0.0] * 6), done.stderr

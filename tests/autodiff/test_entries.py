@@ -73,6 +73,7 @@ def contracted(function, x, order):
     return [*lower, tape.gradient(total, x)]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", ["tensor", "variable", "compiled", "tapes outside"])
 @pytest.mark.parametrize("angles", ANGLES.values(), ids=ANGLES)
 def test_derivatives_by_entries(angles, kind):
@@ -85,6 +86,7 @@ def test_derivatives_by_entries(angles, kind):
         np.testing.assert_allclose(found, right, atol=1e-12)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("pfor", [True, False])
 @pytest.mark.parametrize("angles", ["rows", "one twice", "slices", "functions"])
 def test_hessians_by_entries(angles, pfor):
@@ -93,6 +95,7 @@ def test_hessians_by_entries(angles, pfor):
     assert_all_close(found, jacobians(closed_form(ANGLES[angles]), x, modes), atol=1e-12)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("angles", ANGLES.values(), ids=ANGLES)
 def test_forward_mode_by_entries(angles, compiled):
@@ -129,6 +132,7 @@ BATCHES = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("size", [3, None, "eager"])
 @pytest.mark.parametrize("angles", BATCHES.values(), ids=BATCHES)
 def test_derivatives_by_columns_of_a_batch(angles, size):
@@ -280,6 +284,7 @@ def assigned_by_a_thread(x, tape, ends):
     return ends(a, x[0])
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("kind", ["tensor", "variable"])
 @pytest.mark.parametrize("outer", ["none", "persistent", "two"])

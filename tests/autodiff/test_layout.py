@@ -106,6 +106,7 @@ MODES = [eager, tapes_inside, tapes_outside, some_tapes_outside, fit]
 WEIGHTS = 6
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("inputs", "points"), [(1, None), (1, 3), (3, 2)])
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.__name__)
 def test_differential_equation(tracker, mode, inputs, points):

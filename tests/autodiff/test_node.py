@@ -28,7 +28,7 @@ IMPOSSIBLE = pytest.mark.xfail(
 # --- jacobians ---
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     "pfor",
     [
@@ -235,6 +235,7 @@ def jacobian(fn):
     return of
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("mode", ["fff", "ffr", "frf", "rff", "frr", "rfr", "rrf"])
 def test_forward_and_reverse_mode_at_order_three(cosine_product, tracker, mode):
     """Letters from the outside in."""
@@ -317,7 +318,7 @@ def vectorized_map(circuit):
     )
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("loop", [while_loop, python_loop, scan, map_fn, vectorized_map])
 def test_loops_around_a_circuit(tracker, loop, inside):
@@ -870,6 +871,7 @@ def test_equal_seeded_calls_in_one_function_draw_in_the_order_they_are_written(d
     assert len(set(runs[0])) > 3
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("rows", [1, 2])
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("compiled", [False, True])

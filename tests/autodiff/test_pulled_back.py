@@ -238,6 +238,7 @@ def right():
 HOW = {"eager": lambda run: run, "compiled": tf.function}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_losses(how, order, right):
@@ -282,6 +283,7 @@ def of_a_persistent_tape(qnode):
     return tf.stack([tape.gradient(part, ANGLES) for part in parts])
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("how", HOW)
 def test_several_gradients_of_a_persistent_tape(how, jacobian):
     found, slopes = HOW[how](lambda: of_a_persistent_tape(on("simulator")))(), jacobian[1]

@@ -42,6 +42,7 @@ def tensors(*values):
 # --- points ---
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", GATES)
 def test_bind_bind_each_and_the_tape_itself_agree(name):
     circuit = RandomCircuit(0, max(2, GATES[name].wires), 2, gates=2, names=[name])
@@ -246,6 +247,7 @@ VANISHING = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("device", ["default.qubit", "lightning.qubit"])
 @pytest.mark.parametrize("diff_method", ["best", "adjoint"])

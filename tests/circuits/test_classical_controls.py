@@ -83,6 +83,7 @@ OBSERVED = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("reused", "observed"), list(itertools.product(REUSED, OBSERVED)))
 def test_derivatives_are_those_of_gate_by_gate_differentiation(reused, observed):
     def fn(x):

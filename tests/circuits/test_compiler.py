@@ -182,6 +182,7 @@ def test_parts_with_the_same_tensor_say_nothing_of_other_tapes():
     assert not compiler._known
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "gates",
     [

@@ -111,6 +111,7 @@ OBSERVABLES = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", OBSERVABLES)
 def test_expectation_value_and_variance_of_every_observable(name):
     with qml.QueuingManager.stop_recording():
@@ -127,6 +128,7 @@ def test_expectation_value_and_variance_of_every_observable(name):
     assert_taylor_series(function, expected, X, order=3)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("constant", [0.5, -1e8, 1e13])
 @pytest.mark.parametrize("kind", ["word", "sum", "Hermitian", "Hermitian of two"])
 def test_a_constant_does_not_vary(constant, kind):
@@ -290,7 +292,7 @@ LINEAR = {
 }
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", LINEAR)
 @pytest.mark.parametrize("measure", [qml.expval, qml.var])
 def test_trainable_coefficients_mixed_with_angles(name, measure):

@@ -30,6 +30,7 @@ def matrix(ops, wires):
 # --- controlled gates ---
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", DEVICES)
 @pytest.mark.parametrize("angle", [0.0, np.pi / 2, np.pi, 2 * np.pi])
 @pytest.mark.parametrize("compiled", [False, True])

@@ -80,7 +80,7 @@ def test_values_of_the_coordinates_are_zero():
 # --- derivatives ---
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("at", AT)
 @pytest.mark.parametrize("device", ["default.qubit", "lightning.qubit", "simulator"])
 def test_all_derivatives_to_third_order(at, device):

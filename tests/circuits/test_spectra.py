@@ -63,6 +63,7 @@ EXACT = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "name, parameter", [(name, i) for name, gate in EXACT.items() for i in range(gate.angles)]
 )

@@ -404,6 +404,7 @@ DEVICES = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", RIGHT)

@@ -96,6 +96,7 @@ def results(observable, device, measure, compiled=False):
     return [value.numpy(), tape.gradient(value, ANGLE).numpy()]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", [ByMatrix, ByGates, ByBoth, Renamed])
 @pytest.mark.parametrize("around", AROUND)
 @pytest.mark.parametrize("measure", [qml.expval, qml.var])

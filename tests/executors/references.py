@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pennylane as qml
 import tensorflow as tf
-from qiskit_aer import AerSimulator
 
 from qshift.circuits.compiler import Compiler
 from qshift.executors.executor import Executor
@@ -14,19 +13,21 @@ from qshift.executors.pennylane import PennyLaneExecutor, flatten
 from qshift.executors.seeding import generator
 
 
-class _Compiled(AerSimulator):
-    """Aer for the transpiler, with a target that is made once.
+@functools.cache
+def _compiled(method):
+    """Returns Aer for the transpiler, with a target that is made once.
 
     Aer itself makes one anew for each gate that the transpiler asks about, which took most of the
     time of these tests.
     """
+    from qiskit_aer import AerSimulator  # which worker processes need not import
 
-    @functools.cached_property
-    def target(self):
-        return super().target
+    class Compiled(AerSimulator):
+        @functools.cached_property
+        def target(self):
+            return super().target
 
-
-_compiled = functools.cache(lambda method: _Compiled(method=method))
+    return Compiled(method=method)
 
 
 def device(name, wires=3):

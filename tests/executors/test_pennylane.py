@@ -361,6 +361,7 @@ def test_gradient_of_one_value_by_one_parameter(name):
     np.testing.assert_allclose(gradients[:, 0], -np.sin(points), atol=1e-10)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ADJOINT)
 @pytest.mark.parametrize("gate, count, wires", GATES)
 def test_gradients_of_gates_are_right_or_refused(name, gate, count, wires):

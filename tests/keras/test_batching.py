@@ -28,6 +28,7 @@ def seed():
     keras.utils.set_random_seed(0)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda f: f.__name__)
 def test_a_batch_is_its_samples_in_one_batch(encoding, tracker):
     layer = QuantumLayer(encoded(encoding), SHAPES)
@@ -179,6 +180,7 @@ MIXING = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.filterwarnings("ignore::qshift.errors.SlowerWarning")
 @pytest.mark.parametrize("name", MIXING)
 def test_what_is_made_of_a_sample_does_not_depend_on_the_others(name):

@@ -104,6 +104,7 @@ def outputs_of(measure, **kwargs):
     return QuantumLayer(node, {}, **kwargs)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "measure, output_dim, shape",
     [
@@ -450,6 +451,7 @@ def test_finite_shots_and_their_cost(tracker):
     assert tracker.totals["shots"] == 2000 * tracker.totals["circuits"] > 0
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "policy, variables, outputs, tolerance",
     [
@@ -519,7 +521,7 @@ EMBEDDINGS = {
 }
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", EMBEDDINGS)
 def test_embeddings_in_fit_and_predict(name):
     features, embed = EMBEDDINGS[name]

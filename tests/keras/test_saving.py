@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import cloudpickle
+import fresh
 import keras
 import numpy as np
 import pennylane as qml
@@ -168,6 +169,8 @@ np.save("continued.npy", model.predict(x, verbose=0))
 
 
 CONTINUE = """
+import warnings
+warnings.simplefilter("error", UserWarning)
 import keras, numpy as np
 import circuits_of_mine
 
@@ -184,10 +187,10 @@ def built(tmp_path_factory):
     """A directory with a saved model, and the process that has built it in there."""
     directory = tmp_path_factory.mktemp("built")
     (directory / "circuits_of_mine.py").write_text(CIRCUITS)
-    return directory, in_a_fresh_process(BUILD, directory)
+    return directory, from_scratch(BUILD, directory)
 
 
-def in_a_fresh_process(program, directory):
+def from_scratch(program, directory):
     return subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", program],
         cwd=directory,
@@ -203,7 +206,7 @@ def test_loading_with_qshift_alone_says_what_is_missing(built, order):
     directory, built_by = built
     assert built_by.returncode == 0, built_by.stderr
     program = f"{order}; import keras; keras.saving.load_model('model.keras')"
-    found = in_a_fresh_process(program, directory)
+    found = from_scratch(program, directory)
     assert found.returncode and "Import the module that defines it" in found.stderr
 
 
@@ -214,7 +217,7 @@ def test_keras_loads_only_when_named(built):
 def test_a_tour_build_fit_save_load_in_a_fresh_process_and_continue(built):
     directory, build = built
     assert build.returncode == 0, build.stderr
-    run = in_a_fresh_process(CONTINUE, directory)
+    run = fresh.run(CONTINUE, cwd=directory)
     assert run.returncode == 0, run.stderr
     assert "continued after 12 steps" in run.stdout
 

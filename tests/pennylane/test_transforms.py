@@ -143,7 +143,7 @@ def torch(function, order):
 INTERFACES = [autograd, jax_reverse, jax_forward, jax_compiled, tensorflow, torch]
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @pytest.mark.filterwarnings("ignore:Support for the TensorFlow interface is deprecated")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("order", [1, 2])

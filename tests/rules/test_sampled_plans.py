@@ -42,6 +42,7 @@ def cost(step):
 KINDS = list(itertools.product(OBJECTIVES, SPREADS))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("objective, spread", KINDS)
 @given(problem=problems())
 @quick
@@ -100,6 +101,7 @@ def test_as_many_shots_as_an_error_takes(objective, problem):
         node = step.node
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("objective, spread", [kind for kind in KINDS if kind[1] != "error"])
 @given(problem=problems())
 @quick
@@ -231,6 +233,7 @@ def test_the_trace_and_the_diagonal_of_a_hessian(p, trace, diagonals):
     assert summed([(1.0,)] * p, indices, np.eye(p))[1].cost == pytest.approx(diagonals, rel=1e-6)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("objective, spread", KINDS)
 @given(problem=problems())
 @quick

@@ -105,8 +105,8 @@ class SimulatorExecutor(Executor):
 
     def sample(
         self, circuit: Circuit, points: np.ndarray, call: Call
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns values and their variances, from the same samples.
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns values and their variances, from the same samples; see `Executor`.
 
         Raises:
             UnsupportedError: If the simulator does not cover the circuit, and PennyLane's device
@@ -116,19 +116,20 @@ class SimulatorExecutor(Executor):
         if simulation is None:
             return self._general.sample(circuit, points, call)
         drawn = self._samples(circuit, simulation, points, call, Basis.variances)
-        values, variances = np.hsplit(drawn, 2)
-        return values, variances
+        values, variances, added = np.hsplit(drawn, 3)
+        return values, variances, added
 
     def sample_jointly(
         self, circuit: Circuit, points: np.ndarray, call: Call
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns values and their covariances, from the same samples; see `sample`."""
         simulation = self._simulation(circuit)
         if simulation is None:
             return self._general.sample_jointly(circuit, points, call)
         size = circuit.num_values
         drawn = self._samples(circuit, simulation, points, call, Basis.covariances)
-        return drawn[:, :size], drawn[:, size:].reshape(-1, size, size)
+        spread = drawn[:, size:].reshape(-1, size + 1, size)
+        return drawn[:, :size], spread[:, :-1], spread[:, -1]
 
     def require_errors(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `estimates` would; runs nothing."""
@@ -343,8 +344,8 @@ class SimulatorExecutor(Executor):
             for shots in circuit.shots if call.shots is None else [call.shots]:
                 size = circuit.num_values // circuit.copies
                 found = np.zeros((len(points), size))
-                wider = [size] * (2 if of_errors is Basis.covariances else 1) if of_errors else [0]
-                errors = np.zeros((len(points), *wider))
+                height = size + 1 if of_errors is Basis.covariances else 2 if of_errors else 0
+                errors = np.zeros((len(points), height, size))
                 each = [shots] * len(bases)
                 if call.shots is not None and circuit.num_values == 1 and len(bases) > 1:
                     each = _by_basis(bases, call.shots)
@@ -352,8 +353,11 @@ class SimulatorExecutor(Executor):
                     drawn = _sample(outcomes, shots, rngs)
                     found[:, basis.columns] += basis.averages(drawn)
                     if of_errors:
-                        places: Any = np.ix_(*[basis.columns] * len(wider))
-                        errors[:, *places] += of_errors(basis, drawn, shots)
+                        told = of_errors(basis, drawn, shots)
+                        of_pairs = of_errors is Basis.covariances
+                        lines = np.append(basis.columns, size) if of_pairs else np.arange(2)
+                        places: Any = np.ix_(lines, basis.columns)
+                        errors[:, *places] += told
                 copies += [found, errors.reshape(len(points), -1)]
         return np.concatenate(copies, axis=1)
 

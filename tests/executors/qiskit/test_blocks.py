@@ -58,6 +58,7 @@ CASES = [
 ]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("backend, shots", CASES)
 def test_equal_to_the_last_bit_and_counted_alike(backend, shots, workers, tracker):
     circuit, found, counts = several(shots), [], []

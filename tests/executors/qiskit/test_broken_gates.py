@@ -84,6 +84,7 @@ def require_same(made, wanted):
         assert Statevector(after).expectation_value(laid) == pytest.approx(before, abs=1e-9)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(
     "fault, most",

@@ -195,6 +195,7 @@ ONCE = {"times": 1}
 LEVEL = {"resilience_level": 1}
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("options, jobs", [(PEC, 2), (LEVEL, 1)], ids=["pec", "readout"])
 @pytest.mark.parametrize(
     "fault, error, more",

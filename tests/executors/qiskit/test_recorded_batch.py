@@ -5,11 +5,11 @@ import io
 import logging
 import os
 import re
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import fresh
 import numpy as np
 import pennylane as qml
 import pytest
@@ -292,9 +292,9 @@ def test_runs_with_the_former_optimization_level_are_not_paid_for_again_silently
         again = numbers(remote(service, ledger=path, optimization_level=1), steps=1)
     np.testing.assert_array_equal(again, first)
     assert len(service.jobs) == count
-    for fresh in ({"optimization_level": 2}, {"run": "other"}):
+    for other in ({"optimization_level": 2}, {"run": "other"}):
         with process(monkeypatch):
-            numbers(remote(service, ledger=path, **fresh), steps=1)
+            numbers(remote(service, ledger=path, **other), steps=1)
     assert len(service.jobs) == 3 * count
     with process(monkeypatch):  # now there are some of the present one as well
         numbers(remote(service, ledger=path), steps=1)
@@ -586,8 +586,8 @@ for each in programs:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
 def test_programs_at_the_same_time_share_their_jobs(path):
-    command = [sys.executable, "-W", "ignore", "-c", PROGRAMS, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    done = fresh.run(PROGRAMS, path, timeout=240)
+    assert done.returncode == 0, done.stderr
     outputs = done.stdout.splitlines()
     assert len(outputs) == 3
     assert outputs[0] == outputs[1] == outputs[2] and len(eval(outputs[0])) == 4

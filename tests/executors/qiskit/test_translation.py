@@ -22,6 +22,7 @@ CONTROLLED = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", CONTROLLED)
 @pytest.mark.parametrize("angle", [0.0, np.pi, 0.7])
 def test_controlled_gates_keep_their_phases(name, angle):

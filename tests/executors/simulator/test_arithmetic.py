@@ -1,10 +1,9 @@
 """Functions as machine code, against the same in Python."""
 
 import os
-import subprocess
-import sys
 import threading
 
+import fresh
 import numpy as np
 import pytest
 
@@ -132,7 +131,7 @@ def test_instructions_are_written_once(monkeypatch):
 
 
 FIRST_CALLS = """
-import sys, threading
+import threading
 import numpy as np
 from qshift.executors.simulator import kernel
 from qshift.executors.simulator.state_steps import table
@@ -156,7 +155,8 @@ for state in found: np.testing.assert_allclose(state, expected, atol=1e-15)
 
 def test_first_calls_at_the_same_time():
     """Of eight threads."""
-    assert subprocess.run([sys.executable, "-c", FIRST_CALLS], timeout=300).returncode == 0
+    done = fresh.run(FIRST_CALLS)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
@@ -173,7 +173,8 @@ one(out); other(out)
 assert out[0] == 8.0
 if child: assert os.waitpid(child, 0)[1] == 0
 """
-    assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0
+    done = fresh.run(code)
+    assert done.returncode == 0, done.stderr
 
 
 @function("int64", "float64[:]")

@@ -151,7 +151,7 @@ def assert_right(circuit, count=3):
         np.testing.assert_allclose(values(circuit, points, thresholds), expected, atol=1e-10)
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("when", ["fixed", "constant", "moving"])
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_gates(name, when):

@@ -2,7 +2,6 @@
 
 import gc
 import math
-import subprocess
 import sys
 import threading
 import tracemalloc
@@ -473,6 +472,7 @@ def assert_gradients(circuit, count=2, executor=None):
     np.testing.assert_allclose(gradients, slopes(circuit, points), atol=1e-8)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("control", CONTROLS)
 @pytest.mark.parametrize("name", SUITABLE)
 def test_gradients_of_gates(name, control):
@@ -586,6 +586,7 @@ def test_gradients_are_refused_where_there_are_none():
     assert not any(tracker.totals.values())
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("seed", range(8))
 def test_random_gradients(seed):
     circuit = RandomCircuit(seed, wires=4, parameters=3, gates=4, measurements=2)
@@ -649,11 +650,6 @@ def test_the_factory(name):
     assert type(registry.executor(qml.device(name), embedded=False)) is PennyLaneExecutor
 
 
-def test_llvmlite_is_imported_at_the_first_circuit():
-    code = "import sys, qshift; qshift.device('simulator'); sys.exit('llvmlite' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
 def test_without_llvmlite(monkeypatch):
     """For example in a release of Python that has none yet."""
     modules = "simulation", "small_circuits", "outcomes", "state_steps", "kernel"
@@ -706,7 +702,7 @@ def test_the_shots_of_one_value_are_spread_over_its_bases(seed):
     circuit = compiled(operations, [qml.expval(observable)], shots=50)
     executor, points = make(seed=seed), np.full((6000, 1), 0.7)
     shots = np.full(6000, 50)
-    values, variances = executor.estimates(circuit, points, Call(1, shots=shots))
+    values, variances, _ = executor.estimates(circuit, points, Call(1, shots=shots))
     spread = (1.0 + 0.3 + 0.1) ** 2 / (3 * 50)
     # The deviation of a variance is sqrt(2 / 6000) of it.
     assert values.var() == pytest.approx(spread, rel=0.08)

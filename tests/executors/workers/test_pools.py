@@ -4,12 +4,12 @@ import copy
 import gc
 import os
 import pickle
-import subprocess
-import sys
+import signal
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
+import fresh
 import pytest
 
 from qshift.errors import OptionError, WorkerError
@@ -108,13 +108,13 @@ def test_processes_are_renewed_and_end_with_their_owner(bare):
 
 
 ORPHAN = """
-from qshift.quiet import quiet
-with quiet():
-    from qshift.executors.workers.pools import Workers
+import pathlib, sys, time
+from qshift.executors.workers.pools import Workers
 workers = Workers(1)
 (lane,) = workers.start()
-print(lane.submit(eval, "__import__('os').getpid()", name="").result(), flush=True)
-input()
+process = lane.submit(eval, "__import__('os').getpid()", name="").result()
+pathlib.Path(sys.argv[1]).write_text(f"{process}\\n")
+time.sleep(300)
 """
 
 
@@ -133,12 +133,12 @@ def test_processes_start_no_more_threads_than_there_are_cores(count, threads, ba
 @pytest.mark.one_in(3)
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads /proc")
 def test_processes_are_quiet_and_end_when_their_owner_is_killed(tmp_path):
-    command, told = [sys.executable, "-c", ORPHAN], tmp_path / "told"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with told.open("w") as file, subprocess.Popen(command, stderr=file, **pipes) as owner:
-        process = int(owner.stdout.readline())
-        assert is_alive(process) and not told.read_text()
-        owner.kill()
+    owner, told = fresh.Process(ORPHAN, tmp_path / "process"), tmp_path / "process"
+    assert wait_for(lambda: told.exists() and told.read_text().endswith("\n"))
+    process = int(told.read_text())
+    assert is_alive(process)
+    os.kill(owner.pid, signal.SIGKILL)
+    assert not owner.wait().stderr
     assert wait_for(lambda: not is_alive(process))
 
 

@@ -19,7 +19,7 @@ from qshift.executors.workers import dispatch
 from qshift.executors.workers.pools import Workers
 from qshift.executors.workers.shared_batches import WorkersExecutor
 
-COUNT = 137
+COUNT = 71
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def executor(name, workers=None, seed=7, wires=3):
 def points_of(circuit, count=COUNT):
     """Returns points of which some are equal, near each other and far apart."""
     points = random_points(circuit, count)
-    points[50] = points[51] = points[120] = points[3]
+    points[30] = points[31] = points[60] = points[3]
     return points
 
 
