@@ -8,32 +8,17 @@ once, as numbers that a small interpreter reads: of each instruction its code, a
 
 from __future__ import annotations
 
+import ctypes
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from qshift.executors.simulator import interpreter
-from qshift.executors.simulator.numba_internals import as_numbers
+from qshift.executors.simulator.arithmetic import Function
 
-
-class AtOnce:
-    """Does at once what `Instructions` write down."""
-
-    @staticmethod
-    def copy(to: np.ndarray, array: np.ndarray) -> None:
-        """Copies an array to one of the same shape."""
-        to[:] = array
-
-    @staticmethod
-    def zero(array: np.ndarray) -> None:
-        """Writes zeros to an array."""
-        array.fill(0.0)
-
-    @staticmethod
-    def call(function: Callable, *arguments: Any) -> None:
-        """Calls a function of the kernel."""
-        function(*arguments)
+_Follow = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
 
 
 class Instructions:
@@ -118,15 +103,18 @@ class Instructions:
 
         return end
 
-    def call(self, function: Callable, *arguments: Any) -> None:
+    def call(self, function: Function, *arguments: Any) -> None:
         """Calls a function of the kernel, which is compiled now if it was not called before."""
-        function = getattr(function, "ready", lambda: function)()
-        self.kept.append(function)
-        address, numbers = as_numbers(function, arguments)
+        numbers = function.numbers(arguments)
         self.kept += [each for each in arguments if isinstance(each, np.ndarray)]
-        code = interpreter.CALL + interpreter.CALLS.index(len(numbers))
-        self._add(code, address, *numbers)
+        self._add(interpreter.CALL, function.address, len(numbers), *numbers)
 
     def done(self) -> tuple[int, np.ndarray]:
         """Returns the function that follows instructions, and these."""
         return interpreter.follow(), np.array([*self._numbers, interpreter.END], np.int64)
+
+    def ready(self) -> Callable[[], int]:
+        """Returns a function that follows the instructions, which take no inputs."""
+        address, numbers = self.done()
+        self.kept.append(numbers)
+        return functools.partial(_Follow(address), numbers.ctypes.data, None)

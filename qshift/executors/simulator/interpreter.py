@@ -8,8 +8,6 @@ from typing import Any
 from qshift.machine_code import machine_code
 
 END, COPY, ZERO, TAKE, PICK, COMBINE, SKIP, CALL = range(8)
-# How many numbers the functions of the kernel take: angles, forward, expect, observe, backward.
-CALLS = 41, 28, 49, 56, 74
 _ROW = 16  # of the table of inputs; see `qshift.python_kernel`
 
 
@@ -70,11 +68,10 @@ skip.over:
 """
 
 
-def _calls(name: str, count: int) -> str:
-    given = ", ".join(f"i64 %{name}.{k}" for k in range(1, count + 1))
-    return f"""  %{name}.code = call i32 %{name}.p.0(ptr %result, ptr %error, {given})
-  %{name}.is = icmp eq i32 %{name}.code, 0
-  br i1 %{name}.is, label %loop, label %refused
+_CALLS = """  %call.after = getelementptr i64, ptr %next.call, i64 %call.1
+  store ptr %call.after, ptr %at
+  call void %call.p.0(ptr %next.call)
+  br label %loop
 """
 
 
@@ -87,16 +84,12 @@ def _source() -> str:
         "pick": _case("pick", 6, _pointers("pick", 0, 1, 4) + _PICKS),
         "combine": _case("combine", 12, _pointers("combine", 0, 1, 2) + _COMBINES),
         "skip": _case("skip", 4, _pointers("skip", 0, 1) + _SKIPS),
+        "call": _case("call", 2, _pointers("call", 0) + _CALLS),
     }
-    for count in CALLS:
-        name = f"call{count}"
-        cases[name] = _case(name, count + 1, _pointers(name, 0) + _calls(name, count))
     switch = " ".join(f"i64 {code}, label %{name}" for code, name in enumerate(["end", *cases]))
     return f"""
 define i64 @follow(ptr %instructions, ptr %table) {{
 entry:
-  %result = alloca ptr
-  %error = alloca ptr
   %at = alloca ptr
   store ptr %instructions, ptr %at
   br label %loop

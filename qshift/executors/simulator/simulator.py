@@ -93,7 +93,7 @@ class SimulatorExecutor(Executor):
             return self._general.run(circuit, points, call)
         if circuit.shots:
             return self._samples(circuit, simulation, points, call)
-        return self._found(simulation, simulation.values, points, (circuit.num_values,))
+        return self._found(simulation, "values", points, (circuit.num_values,))
 
     def grain(self, circuit: Circuit) -> int | None:
         """See `Executor`."""
@@ -167,7 +167,7 @@ class SimulatorExecutor(Executor):
         if simulation is None or circuit.shots or not simulation.differentiable:
             return self._general.differentiate(circuit, points)
         shape = circuit.num_values, circuit.num_parameters
-        return self._found(simulation, simulation.gradients, points, shape)
+        return self._found(simulation, "gradients", points, shape)
 
     def pulls_back(self, circuit: Circuit) -> bool:
         """See `Executor`."""
@@ -178,8 +178,7 @@ class SimulatorExecutor(Executor):
         simulation = self._simulation(circuit)
         if simulation is None or circuit.shots or not simulation.differentiable:
             return super().pull_back(circuit, points, cotangents)
-        function = functools.partial(simulation.pulled_back, np.ascontiguousarray(cotangents))
-        return self._found(simulation, function, points, (circuit.num_parameters,))
+        return self._found(simulation, "pulled_back", points, (circuit.num_parameters,), cotangents)
 
     def small(self, circuit: Circuit, count: int) -> SmallCircuit | None:
         """See `Executor`."""
@@ -194,7 +193,9 @@ class SimulatorExecutor(Executor):
                 "can be exported as TensorFlow ops"
             )
         try:
-            from qshift.executors.simulator.exported import in_tensorflow  # Late, as Numba is.
+            from qshift.executors.simulator.exported import (
+                in_tensorflow,
+            )  # Late, as all that it imports is.
 
             return in_tensorflow(circuit, self._thresholds)
         except _LACKING as error:
@@ -240,7 +241,7 @@ class SimulatorExecutor(Executor):
 
     def _prepared(self, circuit: Circuit) -> Simulation:
         with _without_collections():
-            # Late: it imports Numba, which takes a moment, and only circuits need it.
+            # Late: it imports llvmlite, which takes a moment, and only circuits need it.
             from qshift.executors.simulator.simulation import Simulation
 
         wires = circuit.wires
@@ -258,11 +259,18 @@ class SimulatorExecutor(Executor):
     def _found(
         self,
         simulation: Simulation,
-        function: Callable[..., np.ndarray],
+        name: str,
         points: np.ndarray,
         shape: tuple[int, ...],
+        *cotangents: np.ndarray,
     ) -> np.ndarray:
-        """Returns the results float64[N, ...] of one of the simulation's functions."""
+        """Returns the results float64[N, ...] of a method of the simulation, by its name."""
+        if (small := simulation.small(len(points))) is not None:
+            result: np.ndarray = getattr(small, name)(points, *cotangents)
+            return result
+        function: Callable[..., np.ndarray] = getattr(simulation, name)
+        if cotangents:
+            function = functools.partial(function, np.ascontiguousarray(*cotangents))
         if len(points) == 1:
             return function(points.copy(), simulation.alone)
         points = np.ascontiguousarray(points)
@@ -270,7 +278,6 @@ class SimulatorExecutor(Executor):
         if len(parts) == 1 and not parts[0][1]:  # all of them at once, in their order
             return function(points, parts[0])
         found = np.empty((len(points), *shape))
-        name = getattr(function, "func", function).__name__
         pace = simulation.paces.setdefault(name, Pace())
         results = spread(parts, lambda part: function(points, part), self._thresholds, pace)
         for (rows, _), values in track(results, len(points), _size, "circuits"):

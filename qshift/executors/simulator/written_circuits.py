@@ -13,7 +13,6 @@ import numpy as np
 
 from qshift.executors.executor import Asked, Shifts, Written
 from qshift.executors.simulator.instructions import Instructions
-from qshift.executors.simulator.state_steps import numbers_at_lines
 
 if TYPE_CHECKING:
     from qshift.executors.simulator.small_circuits import Arrays, SmallCircuit
@@ -49,35 +48,32 @@ class Writer:
     def at_points(self, asked: Sequence[Asked | None]) -> Written:
         """Returns instructions for results at an op's points."""
         code, arrays, count = self._code, self._arrays, self._count
-        points = np.empty_like(arrays.points)
-        self._take_points(points)
-        code.pad(points, count)
-        up_to_here = code.skip_if_same(points, arrays.points)
-        self._run(points)
-        code.copy(arrays.points, points)
-        up_to_here()
+        self._take_points()
+        code.pad(arrays.points, count)
+        self._small.behind_all_steps(code, arrays)
         results = []
         for each in asked:
             if each is None:
                 results.append(np.empty(0))
             elif each.kind == "values":
-                results.append(self._small.expect(code, arrays)[:count])
+                values = self._small.expect(code, arrays, arrays.cotangents)
+                results.append(values[:count])
             elif each.kind == "gradients":
-                results.append(self._gradients(points, each))
+                results.append(self._gradients(each))
             elif each.kind == "pulled_back":
                 results.append(self._picked(self._pulled_back(), each))
             else:
-                results.append(self._picked(self._contracted(points, each), each))
+                results.append(self._picked(self._contracted(each), each))
         return self._done(results)
 
     def shifted(self, asked: Asked, shifts: Shifts) -> Written:
         """Returns instructions for sums at shifted points."""
         code, arrays = self._code, self._arrays
         points, cotangents = arrays.points, arrays.cotangents
-        count, values = self._count, self._small.shape[0]
+        count, values = self._count, cotangents.shape[1]
         # What belongs to each point of the plan.
         at = [slice(i, i + count) for i in range(0, arrays.count, count)]
-        self._take_points(points)
+        self._take_points()
         for each in at[1:]:
             code.copy(points[each], points[at[0]])
         moves = [each.ravel().tolist() for each in shifts.moved[1:]]
@@ -85,7 +81,7 @@ class Writer:
             moved = points[at[k], column : column + 1]
             code.combine(moved, moved, scale, shift)
         code.pad(points, arrays.count)
-        self._run(points)
+        self._small.behind_all_steps(code, arrays)
         factors = np.empty((count, values, shifts.mask.shape[1]))
         self._take_factors(factors.reshape(count, -1), _USUAL, _RATIO)
         for value, term in np.argwhere(~shifts.mask).tolist():
@@ -107,10 +103,10 @@ class Writer:
 
     # --- inputs ---
 
-    def _take_points(self, points: np.ndarray) -> None:
+    def _take_points(self) -> None:
         """Takes the parameters of the op's points."""
         for place, columns in enumerate(self._parts, 1):
-            self._code.take(place, points, self._count, columns, (0.0, self._largest))
+            self._code.take(place, self._arrays.points, self._count, columns, (0.0, self._largest))
 
     def _take_factors(
         self, factors: np.ndarray, sizes: tuple[float, float], ratio: float = np.inf
@@ -119,14 +115,7 @@ class Writer:
         rows, columns = factors.shape
         self._code.take(1 + len(self._parts), factors, rows, range(columns), sizes, ratio)
 
-    # --- states ---
-
-    def _run(self, points: np.ndarray) -> None:
-        """Leaves the state behind all rotations at some points."""
-        start = numbers_at_lines(len(self._arrays.state))
-        start.reshape(-1, len(points))[:] = self._small.start[:, None]
-        self._code.copy(self._arrays.state, start)
-        self._small.forward(self._code, self._arrays, points)
+    # --- results ---
 
     def _back(self, cotangents: np.ndarray) -> np.ndarray:
         """Returns an array with the derivatives of sums of values, float64[lanes, P]."""
@@ -137,8 +126,6 @@ class Writer:
             self._code.combine(by_follower, by_follower, 0.0, 0.0)
         return slopes
 
-    # --- results ---
-
     def _pulled_back(self) -> np.ndarray:
         """Returns an array with derivatives of sums with the last input's factors."""
         arrays = self._arrays
@@ -147,19 +134,20 @@ class Writer:
         self._code.pad(cotangents, self._count)
         return self._back(cotangents)
 
-    def _contracted(self, points: np.ndarray, asked: Asked) -> np.ndarray:
+    def _contracted(self, asked: Asked) -> np.ndarray:
         """Returns an array with the sums of derivatives, times the last input's factors."""
-        count, (values, parameters) = self._count, self._small.shape
-        factors, sums = np.empty((count, values)), np.empty((count, parameters))
+        count, arrays = self._count, self._arrays
+        factors = np.empty((count, arrays.cotangents.shape[1]))
+        sums = np.empty((count, arrays.points.shape[1]))
         self._take_factors(factors, (0.0, _USUAL[1]))
-        for value, slopes in enumerate(self._slopes(points, asked.cones)):
+        for value, slopes in enumerate(self._slopes(asked.cones)):
             self._code.combine(sums, slopes[:count], factors[:, value], add=value > 0)
         return sums
 
-    def _slopes(self, points: np.ndarray, cones: np.ndarray | None) -> np.ndarray:
+    def _slopes(self, cones: np.ndarray | None) -> np.ndarray:
         """Returns an array with the derivatives of all values, float64[M, lanes, P], which are
         found unless they are there already; those that are in no cone are zeros."""
-        code, (of_all, at) = self._code, self._arrays.slopes
+        code, points, (of_all, at) = self._code, self._arrays.points, self._arrays.slopes
         up_to_here = code.skip_if_same(points, at)
         for value, slopes in enumerate(of_all):
             cotangents = np.zeros_like(self._arrays.cotangents)
@@ -173,10 +161,10 @@ class Writer:
         up_to_here()
         return of_all
 
-    def _gradients(self, points: np.ndarray, asked: Asked) -> np.ndarray:
+    def _gradients(self, asked: Asked) -> np.ndarray:
         """Returns an array with derivatives by some columns, float64[N, M, columns]."""
         count, columns = self._count, asked.columns
-        slopes = self._slopes(points, asked.cones)
+        slopes = self._slopes(asked.cones)
         result = np.empty((count, len(slopes), len(columns)))
         if len(slopes) == 1:
             self._code.pick(result[:, 0], slopes[0], columns)

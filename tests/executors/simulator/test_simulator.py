@@ -650,16 +650,17 @@ def test_the_factory(name):
     assert type(registry.executor(qml.device(name), embedded=False)) is PennyLaneExecutor
 
 
-def test_without_numba(monkeypatch):
+def test_without_llvmlite(monkeypatch):
     """For example in a release of Python that has none yet."""
-    for module in ("simulation", "outcomes", "state_steps", "kernel"):
+    modules = "simulation", "small_circuits", "outcomes", "state_steps", "kernel"
+    for module in (*modules, "instructions", "arithmetic"):
         monkeypatch.delitem(sys.modules, f"qshift.executors.simulator.{module}", raising=False)
     monkeypatch.delattr(sys.modules["qshift.executors.simulator"], "kernel", raising=False)
-    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
     fallbacks._warn_once.cache_clear()
     executor, circuit = make(), several(adjoint=True, probs=False)
     points = random_points(circuit, 2)
-    with pytest.warns(SlowerWarning, match="public interface.*numba"):
+    with pytest.warns(SlowerWarning, match="public interface.*llvmlite"):
         values = executor(circuit, points)
     np.testing.assert_allclose(values, truth(circuit, points), atol=1e-10)
     assert not executor.differentiates(circuit)
