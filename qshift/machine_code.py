@@ -21,12 +21,27 @@ def machine_code(source: str, addresses: Mapping[str, int] | None = None) -> Any
     binding.initialize_native_asmprinter()
     module = binding.parse_assembly(source)
     module.verify()
-    machine = binding.Target.from_default_triple().create_target_machine()
+    machine = _machine(binding)
+    # What is on the stack goes to registers; otherwise code stays as it is.
+    builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options())
+    passes = binding.create_new_module_pass_manager()
+    passes.add_sroa_pass()
+    passes.run(module, builder)
     compiler = binding.create_mcjit_compiler(module, machine)
     for name, address in (addresses or {}).items():
         compiler.add_global_mapping(module.get_function(name), address)
     compiler.finalize_object()
     return for_ever(compiler)
+
+
+def _machine(binding: Any) -> Any:
+    """Returns LLVM's description of this machine, with all that its processor can do."""
+    try:
+        features = binding.get_host_cpu_features().flatten()
+    except RuntimeError:  # of some processors LLVM only knows the name
+        features = ""
+    target = binding.Target.from_default_triple()
+    return target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features)
 
 
 def for_ever(kept: Any) -> Any:

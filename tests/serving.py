@@ -1,4 +1,4 @@
-"""A process that serves SavedModels with TensorFlow alone: it has no qshift, PennyLane or Numba."""
+"""A process that serves SavedModels by TensorFlow alone, without qshift, PennyLane and llvmlite."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import numpy as np
 
 PROGRAM = """
 import json, sys
-sys.modules["qshift"] = sys.modules["pennylane"] = sys.modules["numba"] = None
+sys.modules["qshift"] = sys.modules["pennylane"] = sys.modules["llvmlite"] = None
 import numpy as np, tensorflow as tf
 
 for line in sys.stdin:

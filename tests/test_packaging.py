@@ -140,7 +140,7 @@ PLACES = {
 # Whoever hands in what they have made, or runs a notebook, has them.
 FOREIGN = {"IPython", "jax", "torch"}
 # Core packages need these as well.
-BROUGHT_ALONG = {"autoray": "pennylane", "cachetools": "pennylane", "llvmlite": "numba"}
+BROUGHT_ALONG = {"autoray": "pennylane", "cachetools": "pennylane"}
 
 
 def imported(path):

@@ -29,7 +29,7 @@ from qshift.circuits.compiler import Compiled, Compiler
 from qshift.circuits.shared_angles import Joint, Spread, join
 from qshift.errors import UnsupportedError
 from qshift.executors.executor import Executor
-from qshift.executors.variances import constants, of_one_shot, ranges
+from qshift.executors.variances import constants, of_one_shot
 from qshift.forks import Lock
 from qshift.rules.cost import Plan, Sums
 from qshift.rules.planner import Axes, indices_along
@@ -240,7 +240,6 @@ class Preparation:
                 constants=constants(run) if shots.total else 0.0,
                 choices=functools.partial(self.executor.choices, run),
                 of_one=of_one,
-                ranges=functools.partial(ranges, run),
             )
             settings |= {"spread": spread, "sampled": sampled, "pilot": bool(shots.pilot)}
             weighs, steers = self._weighs(spread), self._steers(run, shots, spread)

@@ -6,6 +6,8 @@ the values; a second batch spreads the others accordingly. The value of a point 
 both, weighted by the shots that the plan has for them. The plan knows none of the samples, so the
 average is unbiased, which that of all samples alike is not: a point whose first samples seem to
 vary little gets few more. Where an error is wanted, the second batch is as large as that takes.
+Of the outcomes that errors assume besides those of the samples, spreading shots takes half as many:
+with all of them, points that vary little would take 5 % more of the squared error near a maximum.
 Where the first batch says what matters, some shots stay where it seems not to, as a function of the
 values may bend or jump: their errors are up to twice those of all alike, not more.
 
@@ -31,6 +33,7 @@ from qshift.rules.shots import LEAST_PILOT, PILOT, Shots
 
 _KEPT = 0.25  # of a point's further shots, whatever a first batch has found
 LEAST_LEFT = 0.1  # of the variance that is wanted, for new samples
+_ASSUMED = 0.5  # of what outcomes that were added add to a variance, where shots are spread
 
 
 class Drawing:
@@ -43,8 +46,9 @@ class Drawing:
     Args:
         shots: The shots; a pilot share needs errors.
         count: M, the number of values at one point.
-        errors: How many numbers behind the values of a point say how large their errors are: none,
-            M variances, or M * M covariances.
+        errors: How many numbers behind the values of a point say how large their errors are: none;
+            or M variances, or M * M covariances, and then M numbers that say how much of the
+            variances is there because outcomes were added.
         chance: A seed, or None; the number of the call; and what else tells it from others. They
             decide how shots of any number are rounded.
         choices: choices(what tells the call from others, its number, batch, N) is a context that
@@ -138,13 +142,22 @@ class Drawing:
         return self._drawn(parameters, planned.astype(np.int64), function)
 
     def of_each(self, variances: np.ndarray) -> np.ndarray:
-        """Returns the variances of M values, given these or all covariances."""
-        return variances[:, :, :: self._count + 1] if self._is_joint else variances
+        """Returns the variances of M values, given these or all covariances, and what was added."""
+        size = self._errors - self._count
+        return variances[:, :, : size : self._count + 1 if self._is_joint else 1]
+
+    def added(self, variances: np.ndarray) -> np.ndarray:
+        """Returns what of the variances of M values is there because outcomes were added."""
+        return variances[:, :, self._errors - self._count :]
+
+    def for_spreading(self, variances: np.ndarray) -> np.ndarray:
+        """Returns the variances of M values that decide how shots are spread."""
+        return self.of_each(variances) - (1 - _ASSUMED) * self.added(variances)
 
     @property
     def _is_joint(self) -> bool:
         """Whether all covariances come with the values, of several."""
-        return self._errors > self._count
+        return self._errors > 2 * self._count
 
     def scales(self) -> tuple[float, float]:
         """Returns the typical and the largest variance of one outcome, of all values."""
@@ -182,7 +195,9 @@ class Drawing:
         chance = (expected % 1.0) * (1 - expected % 1.0) / expected**2
         squares = values**2
         if self._is_joint:
-            squares = np.einsum("knm,knl->knml", values, values).reshape(variances.shape)
+            squares = np.einsum("knm,knl->knml", values, values).reshape(*planned.shape, -1)
+        if self._errors:  # nothing of it is added
+            squares = np.concatenate([squares, np.zeros_like(values)], axis=2)
         finite = np.isfinite(parameters).all(axis=1).reshape(planned.shape)
         values = self._constants + times * values
         values[~finite] = np.nan  # also if none of it was run
@@ -217,7 +232,7 @@ class Drawing:
         if callable(importance):
             importance = importance(values)
             floor = (planned - first) * _KEPT  # it holds near these values
-        of_each = self.of_each(variances)
+        of_each = self.for_spreading(variances)
         wanted = np.einsum("mkn,knm->kn", importance, of_each * first[:, :, None])
         wanted = (1 - part) * np.sqrt(np.where(np.isfinite(wanted), wanted, 0.0))
         in_all = (planned - first).sum(axis=0)

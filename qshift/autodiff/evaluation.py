@@ -207,7 +207,7 @@ class Evaluation:
         self._error: Exception | None = None
         self._errors = 0  # numbers behind the values that say how large their errors are
         if spread and (errors or pilot or observer):
-            self._errors = circuit.num_values * (circuit.num_values if observer else 1)
+            self._errors = circuit.num_values * (1 + (circuit.num_values if observer else 1))
         self._own_shots = spread not in (None, "equal")
         self._executor = executor
         self._adjoint = adjoint
@@ -469,8 +469,10 @@ class Evaluation:
         call = replace(self._call, shots=shots) if self._own_shots else self._call
         if self._errors:
             jointly = self.observer is not None
-            values, spread = self._executor.estimates(self._circuit, points, call, jointly)
-            return np.hstack([values, spread.reshape(len(points), self._errors)])
+            found = self._executor.estimates(self._circuit, points, call, jointly)
+            return np.hstack(
+                [each.reshape(len(points), math.prod(each.shape[1:])) for each in found]
+            )
         return self._executor(self._circuit, points, call=call)
 
     def _where_finite(

@@ -24,7 +24,7 @@ class SampledTable(Table):
     """A table of values from samples, with a number of shots for each point.
 
     The function that `partials` is given takes the shots int64[N] of points as well. With errors,
-    it returns behind the values of each point their variances, or all their covariances.
+    it returns behind the values of each point what says how large these are, see `Drawing`.
 
     Args:
         values: M, the number of values at one point.
@@ -35,8 +35,7 @@ class SampledTable(Table):
         seed: Decides together with `number`, `name` and the parameters how shots are rounded; None
             for chance.
         number: The number of the call.
-        errors: How many numbers behind the values of a point say how large their errors are: none,
-            M variances, or M * M covariances.
+        errors: As for `Drawing`.
         observed: Whether the covariances are wanted, and results that have been read must stay what
             they are in the table, so that no point is run again for more shots.
         of_one: Where an error is wanted, the typical and the largest variance of one outcome of
@@ -47,7 +46,6 @@ class SampledTable(Table):
         constants: float64[M], the parts of values that do not depend on the state, see
             `qshift.executors.variances.constants`. They need no samples.
         choices: As for `Drawing`.
-        ranges: Returns what `qshift.executors.variances.ranges` does of the values.
     """
 
     __slots__ = (
@@ -56,7 +54,6 @@ class SampledTable(Table):
         "_is_chosen",
         "_later",
         "_observed",
-        "_ranges",
         "_sampled",
         "_shots",
         "_variances",
@@ -79,14 +76,13 @@ class SampledTable(Table):
         name: bytes = b"",
         constants: np.ndarray | float = 0.0,
         choices: Callable[..., Any] | None = None,
-        ranges: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None,
     ) -> None:
         super().__init__((values,), parameters, node, shifted)
         chance = seed, number, name + parameters.tobytes()
         self._draw = Drawing(shots, values, errors, chance, numbers, of_one, constants, choices)
         self._shots, self._bases, self._observed = shots, bases, observed
         self._variances = np.empty((0, len(parameters), errors)) if errors else None
-        self._ranges, self._is_chosen = ranges, False
+        self._is_chosen = False
         # If gradients follow: the shots of the value and of all, the number of other points, and
         # how many of these were run.
         self._later: tuple[float, float, int, int] | None = None
@@ -102,7 +98,8 @@ class SampledTable(Table):
         """Returns what one standard deviation of the value at each point changes in partial
         derivatives that were asked for before, float64[K, len(indices), N, M]."""
         assert self._variances is not None, "values come without variances"
-        return np.einsum("ak,knm->kanm", self.combination(indices), np.sqrt(self._variances))
+        deviations = np.sqrt(self._draw.of_each(self._variances))
+        return np.einsum("ak,knm->kanm", self.combination(indices), deviations)
 
     def combination(self, indices: tuple[Index, ...]) -> np.ndarray:
         """See `Table`."""
@@ -112,36 +109,31 @@ class SampledTable(Table):
         """See `Table`."""
         assert self._variances is not None, "values come without covariances"
         count = self._values.shape[2]
-        every = self._variances[:points].reshape(points, len(self.parameters), count, count)
+        every = self._variances[:points, :, : count * count]
+        every = every.reshape(points, len(self.parameters), count, count)
         return every[:, :, columns][:, :, :, columns]
 
     def excess(self, points: int, columns: Sequence[int]) -> np.ndarray:
         """Returns what products of values are on the average too large by, float64[K, N, C, C]:
         estimates of their covariances without a bias, where a point has several outcomes.
 
-        `covariances` are too large for this: two outcomes were added, which a state may hardly
-        have. They are taken off again. That is exact for samples in one basis whose outcomes lie
-        about their middle as `ranges` says; of others rather too much is taken off, so that less
-        is found. Nothing is known where points were chosen at random.
+        `covariances` are too large for this: outcomes were added, which a state may hardly have.
+        They are taken off again. Nothing is known where points were chosen at random.
         """
         found = self.covariances(points, columns)
-        if self._is_chosen or self._ranges is None:
+        if self._is_chosen:
             return np.zeros_like(found)
-        shots = self._sampled[:points, :, :, None]  # [K, N, 1, 1]
-        middle, half = self._ranges()
-        means = (self._values[:points] - middle)[:, :, columns]
-        added = 2 * np.diag(half[columns] ** 2) / np.maximum(shots, 1)
-        crossed = 2 * means[..., :, None] * means[..., None, :] / (shots + 2)
-        result = (found * (shots + 2) - crossed - added) / np.maximum(shots - 1, 1)
-        each = np.arange(len(columns))
-        result[..., each, each] = np.maximum(result[..., each, each], 0.0)
-        return np.where(shots >= 2, result, 0.0)
+        assert self._variances is not None
+        each, shots = np.arange(len(columns)), self._sampled[:points, :, :, None]  # [K, N, 1, 1]
+        found[..., each, each] -= self._draw.added(self._variances[:points])[:, :, columns]
+        return np.where(shots >= 2, found * shots / np.maximum(shots - 1, 1), 0.0)
 
     def variance(self, slopes: np.ndarray, rows: np.ndarray) -> float:
         """See `Table`. A value that is no number counts only where the function depends on it."""
         assert self._variances is not None, "values come without covariances"
         used, count = (slopes != 0).any(axis=2), slopes.shape[2]
-        covariances = self._variances[: len(slopes), rows].reshape(*slopes.shape, count)
+        covariances = self._variances[: len(slopes), rows, : count * count]
+        covariances = covariances.reshape(*slopes.shape, count)
         each = np.einsum("knm,knml,knl->kn", slopes, covariances, slopes)
         return float(each[used].sum())
 
@@ -366,7 +358,7 @@ class SampledTable(Table):
         assert self._shots.error is not None and self._variances is not None
         typical, _ = self._draw.scales()
         wanted = count * self._shots.error**2 * typical
-        of_each = self._draw.of_each(self._variances)
+        of_each = self._draw.for_spreading(self._variances)
         held = np.einsum("mk,knm->n", importance, kept * of_each)
         # Not reached only if old values vary more than they seemed to, or must stay what they are.
         return np.maximum(wanted - held, LEAST_LEFT * wanted)

@@ -34,7 +34,7 @@ from qshift.quiet import quiet
 # The packages whose versions matter; those of extras are added.
 _CORE = (
     *("tensorflow", "keras", "numpy", "scipy", "pennylane", "pennylane-lightning"),
-    *("autograd", "numba", "rich", "cloudpickle"),
+    *("autograd", "llvmlite", "rich", "cloudpickle"),
 )
 # Each module names everything that qshift uses beneath the public interface of one framework, so
 # that it can be imported only if all these names are there.
@@ -44,7 +44,6 @@ _INTERNALS = {
     "qshift.circuits.pennylane_internals": None,
     "qshift.circuits.pennylane_changes_internals": None,
     "qshift.circuits.pennylane_math_internals": None,
-    "qshift.executors.simulator.numba_internals": None,
     "qshift.executors.qiskit.qiskit_internals": "qiskit",
     "qshift.executors.qiskit.aer_internals": "qiskit",
     "qshift.executors.workers.dask_internals": "dask",
@@ -53,7 +52,7 @@ _VARIABLES = (
     *("QSHIFT_DEVICES", "QSHIFT_LEDGER", "QSHIFT_RUN"),
     *("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"),
     *("KERAS_BACKEND", "TF_USE_LEGACY_KERAS", "TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS"),
-    *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT"),
+    *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"),
 )
 _SECRET = ("QISKIT_IBM_TOKEN", "QISKIT_IBM_INSTANCE", "QISKIT_IBM_URL", "QISKIT_IBM_CHANNEL")
 # PennyLane's devices that run on this machine; of others doctor cannot know that.

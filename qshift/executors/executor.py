@@ -205,9 +205,10 @@ class Executor(ABC):
 
     def sample(
         self, circuit: Circuit, points: np.ndarray, call: Call
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns what `run` returns, and estimates of the variances of these values, both
-        float64[N, M].
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns what `run` returns, estimates of the variances of these values, and how much of
+        the variances is there only because of outcomes that were added to those of the samples, all
+        float64[N, M]; see `qshift.executors.variances`. Where nothing was added, that is zero.
 
         Called only where errors are asked for, and for circuits with shots, but no shot vector.
 
@@ -222,9 +223,9 @@ class Executor(ABC):
 
     def sample_jointly(
         self, circuit: Circuit, points: np.ndarray, call: Call
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns what `run` returns, float64[N, M], and estimates of the covariances of the values
-        at each point, float64[N, M, M].
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns what `run` returns, float64[N, M], estimates of the covariances of the values at
+        each point, float64[N, M, M], and what was added to those on the diagonal, float64[N, M].
 
         Called as `sample` is, where the error of a function of several values is asked for. By
         default it calls `sample`, for circuits with a single value.
@@ -238,8 +239,8 @@ class Executor(ABC):
                 f"which of them share samples, and {self.name} does not say that. Use "
                 'qshift.device("simulator"), or one qnode for each value.'
             )
-        values, variances = self.sample(circuit, points, call)
-        return values, variances[:, :, None]
+        values, variances, added = self.sample(circuit, points, call)
+        return values, variances[:, :, None], added
 
     def require_errors(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `estimates` would; runs nothing."""
@@ -429,9 +430,10 @@ class Executor(ABC):
 
     def estimates(
         self, circuit: Circuit, points: np.ndarray, call: Call, jointly: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns the raw values of a circuit, as calling the executor does, and the variances of
         these values, or with `jointly` their covariances float64[N, M, M]; zeros without shots.
+        What of the variances is there because outcomes were added comes last, float64[N, M].
 
         Raises:
             UnsupportedError: If the device returns no variances, or not those of shot vectors.
@@ -441,7 +443,7 @@ class Executor(ABC):
         shape: tuple[int, ...] = (len(points), circuit.num_values)
         wider = (*shape, circuit.num_values) if jointly else shape
         if not circuit.shots or not len(points):
-            return self(circuit, points, call), np.zeros(wider)
+            return self(circuit, points, call), np.zeros(wider), np.zeros(shape)
         if circuit.shots.has_partitioned_shots:
             raise UnsupportedError(
                 f"shots={[*circuit.shots]}: errors are not known with a shot vector. Give one "
@@ -454,11 +456,12 @@ class Executor(ABC):
                 "from qml.probs, or evaluate fewer points at once."
             )
         method = self.sample_jointly if jointly else self.sample
-        values, spread = method(circuit, points, call)
+        values, spread, added = method(circuit, points, call)
         values = self.as_numbers(method.__name__, values, shape)
         spread = self.as_numbers(method.__name__, spread, wider)
+        added = self.as_numbers(method.__name__, added, shape)
         self._track(circuit, len(points), call)
-        return values, spread
+        return values, spread, added
 
     def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P]; counts as one batch in `Tracker`.

@@ -108,9 +108,9 @@ class PennyLaneExecutor(Executor):
 
     def sample(
         self, circuit: Circuit, points: np.ndarray, call: Call
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns values, and their variances where these follow from the values: of Pauli words
-        and of probabilities.
+        and of probabilities; see `Executor`.
 
         Raises:
             UnsupportedError: For other observables.
@@ -120,11 +120,11 @@ class PennyLaneExecutor(Executor):
         shots = circuit.shots.total_shots if call.shots is None else call.shots[:, None]
         # Each outcome is one of two.
         squares = values * (lowest + highest) - lowest * highest
-        return values, variance_of_mean(values, squares, lowest, highest, shots)
+        return values, *variance_of_mean(values, squares, lowest, highest, shots)
 
     def sample_jointly(
         self, circuit: Circuit, points: np.ndarray, call: Call
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns values and their covariances: of one Pauli word, or of the probabilities of one
         set of outcomes.
 
@@ -136,7 +136,7 @@ class PennyLaneExecutor(Executor):
         values = self.run(circuit, points, call)
         shots = circuit.shots.total_shots if call.shots is None else call.shots
         products = values[:, :, None] * np.eye(circuit.num_values)
-        return values, covariance_of_means(values, products, 0.0, 1.0, shots)
+        return values, *covariance_of_means(values, products, 0.0, 1.0, shots)
 
     def require_errors(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `estimates` would; runs nothing."""

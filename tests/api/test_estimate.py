@@ -99,7 +99,7 @@ def test_coverage_with_100_shots(name):
     share = np.mean(np.abs(values - exact) <= 1.96 * errors)
     chance = 3 * np.sqrt(0.95 * 0.05 / repetitions)
     assert 0.93 - chance <= share <= 0.975 + chance
-    # The deviation of 150 deviations is 6 %; two outcomes in 100 add 1 %.
+    # The deviation of 150 deviations is 6 %; four outcomes in 100 add 2 %.
     np.testing.assert_allclose(errors.mean(axis=0), values.std(axis=0), rtol=0.19)
 
 
@@ -134,7 +134,7 @@ def test_shared_samples():
 
     _, (a, b, c) = qshift.estimate(together, tf.constant(0.9, tf.float64))
     assert float(a) == pytest.approx(2 * np.sin(0.9) / 20, rel=0.1)
-    assert b < 0.2 * a  # the two that are added are not shared
+    assert b < 0.2 * a  # those that are added are not shared
     assert c < 0.2 * a
 
 

@@ -35,9 +35,9 @@ class Coins:
         self.batches.append(np.array(shots))
         odds = (1 + self.of_state(points) / self.factors) / 2
         means = 2 * self.rng.binomial(shots[:, None], odds) / shots[:, None] - 1
-        variances = variance_of_mean(means, np.ones_like(means), -1.0, 1.0, shots[:, None])
+        spread = variance_of_mean(means, np.ones_like(means), -1.0, 1.0, shots[:, None])
         values = self.constant + means * self.factors
-        return np.hstack([values, variances * self.factors**2])
+        return np.hstack([values, *(each * self.factors**2 for each in spread)])
 
 
 def up_to(p, order):
@@ -68,7 +68,7 @@ class Measured:
             shifted,
             shots,
             seed=1,
-            errors=len(coins.factors),
+            errors=2 * len(coins.factors),
             of_one=of_one if largest is None else (of_one[0], largest),
             constants=np.full(len(coins.factors), coins.constant),
         )
@@ -110,7 +110,8 @@ def test_the_average_of_all_samples_alike_would_be_biased():
     rng, exact = np.random.default_rng(1), np.cos(0.1)
     odds, rows = (1 + exact) / 2, 400_000
     first = 2 * rng.binomial(15, odds, rows) / 15 - 1
-    spread = variance_of_mean(first, np.ones(rows), -1.0, 1.0, 15) * 15
+    variances, added = variance_of_mean(first, np.ones(rows), -1.0, 1.0, 15)
+    spread = (variances - added / 2) * 15
     more = np.ceil(85 * np.sqrt(spread / spread.mean())).astype(int)
     second = 2 * rng.binomial(more, odds) / more - 1
     alike = (15 * first + more * second) / (15 + more)
@@ -259,12 +260,12 @@ def test_no_variance_to_go_by(value):
 
     def constant(points, shots):
         batches.append(shots)
-        return np.full((len(points), 2), value)
+        return np.full((len(points), 3), value)
 
     made = planner([Frequencies((1.0,))], np.ones((1, 1), dtype=bool), "shots", "own")
     shots = Shots(per_circuit=100, pilot=0.2)
     table = SampledTable(
-        1, np.zeros((1, 1)), made.root, Shifter(made.spectra, str), shots, 1, errors=1
+        1, np.zeros((1, 1)), made.root, Shifter(made.spectra, str), shots, 1, errors=2
     )
     table.partials(((0,),), constant)
     np.testing.assert_array_equal(batches, [[20, 20], [80, 80]])
@@ -272,7 +273,7 @@ def test_no_variance_to_go_by(value):
     made = planner([Frequencies((1.0,))], np.ones((1, 1), dtype=bool), "shots", "error")
     moved = Shifter(made.spectra, str)
     shots = Shots(error=0.05, pilot=0.15)
-    table = SampledTable(1, np.zeros((1, 1)), made.root, moved, shots, 1, errors=1, of_one=of_one)
+    table = SampledTable(1, np.zeros((1, 1)), made.root, moved, shots, 1, errors=2, of_one=of_one)
     table.partials(((0,),), constant)
     np.testing.assert_array_equal(batches[2:], [[30, 30], [2, 2]])
 
@@ -296,7 +297,7 @@ def test_an_empty_batch(shots):
         made.root,
         Shifter(made.spectra, str),
         shots,
-        errors=1,
+        errors=2,
         of_one=(np.ones(1), np.ones(1)),
     )
     assert table.partials(((), (0,)), coins).shape == (2, 0, 1)
@@ -325,7 +326,14 @@ class Table:
         of_one = coins.factors**2, coins.factors**2
         moved = Shifter(made.spectra, str)
         self.table = SampledTable(
-            count, np.tile(x, (rows, 1)), made.root, moved, shots, 1, errors=count, of_one=of_one
+            count,
+            np.tile(x, (rows, 1)),
+            made.root,
+            moved,
+            shots,
+            1,
+            errors=2 * count,
+            of_one=of_one,
         )
 
     @property

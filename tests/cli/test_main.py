@@ -178,7 +178,7 @@ def test_listing_devices_and_jobs_loads_no_framework():
 import sys
 from qshift.cli.main import main
 main(["devices"]), main(["jobs", "--offline"])
-loaded = {"tensorflow", "pennylane", "qiskit", "keras", "numba"} & set(sys.modules)
+loaded = {"tensorflow", "pennylane", "qiskit", "keras", "llvmlite"} & set(sys.modules)
 assert not loaded, loaded
 """
     with subprocess.Popen(**python(code)) as process:

@@ -98,8 +98,9 @@ class EstimatorExecutor(Executor):
 
     def sample(
         self, circuit: Circuit, points: np.ndarray, call: Call
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns values, and their variances from the primitives' standard errors and counts.
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns values, and their variances from the primitives' standard errors and counts; see
+        `Executor`.
 
         Simulators of this process estimate the standard errors from the samples. A service has its
         own, with the effects of error mitigation. A ledger keeps them with the values; results that
@@ -107,8 +108,8 @@ class EstimatorExecutor(Executor):
         are upper bounds for sums of Pauli words. Raises the same errors as `run_together`.
         """
         request = _Request(circuit, points, call.shots)
-        values, variances = self._together([request], call, errors=True)[0]
-        return values, variances
+        values, variances, added = self._together([request], call, errors=True)[0]
+        return values, variances, added
 
     def allots(self, circuit: Circuit) -> bool:
         """Whether each point may have its own number of shots."""
@@ -144,12 +145,12 @@ class EstimatorExecutor(Executor):
     def _together(
         self, requests: Sequence[_Request], call: Call, errors: bool = False
     ) -> list[np.ndarray]:
-        """Returns for each request its values, and if asked for their variances: float64[1 or 2, N,
-        M]."""
+        """Returns for each request its values, and if asked for their variances, and what was added
+        to these: float64[1 or 3, N, M]."""
         results, sendable = [], []
         for circuit, points, shots in requests:
             finite = np.isfinite(points).all(axis=1) & circuit.is_finite
-            shape = 1 + errors, len(points), circuit.num_values
+            shape = 3 if errors else 1, len(points), circuit.num_values
             results.append((finite, np.full(shape, np.nan)))
             if finite.any():
                 # Transpilers add constants to angles, which costs large angles their digits.
@@ -169,7 +170,8 @@ class EstimatorExecutor(Executor):
         results, circuits = [], 0
         for (circuit, points, _), some in zip(requests, found, strict=True):
             constants = self._prepare.planned(circuit).readings.constants
-            values = np.zeros((1 + errors, len(points), circuit.copies, len(constants)))
+            height = 3 if errors else 1
+            values = np.zeros((height, len(points), circuit.copies, len(constants)))
             values[0] = constants
             for pub in some:
                 pub.read(next(measured), values)

@@ -38,7 +38,6 @@ class CircuitPub:
         shots: The shots in each basis, of all copies together; 0 for exact results.
         errors: Whether the variances of the values are wanted.
         rows: int64[N], which of all points these are; a point may occur several times.
-        total: How many points there are in all.
     """
 
     circuit: Circuit
@@ -49,7 +48,6 @@ class CircuitPub:
     shots: int
     errors: bool
     rows: np.ndarray
-    total: int
 
     @property
     def is_ready(self) -> bool:
@@ -133,33 +131,41 @@ class CircuitPub:
 
     def read(self, measured: Sequence, found: np.ndarray) -> None:
         """Adds the results at these points to the values at all points, and if they are wanted to
-        their variances: float64[1 or 2, total, copies, M / copies]."""
-        own = np.zeros((1 + self.errors, len(self.points), found.shape[-1]))
+        their variances and what was added to these: float64[1 or 3, total, copies, M / copies]."""
+        # A point that was repeated has the mean of its repetitions, and the shots of all of them.
+        rows, place = np.unique(self.rows, return_inverse=True)
+        times = np.bincount(place)[:, None]
+        own = np.zeros((len(found), len(rows), found.shape[-1]))
         readings = self.preparation.planned(self.circuit).readings
         if self.basis is None:
             count = len(readings.observables)
             estimates = np.stack([mean_values(each[:2], count) for each in measured])
-            own[0] = estimates[:, 0] @ readings.weights
+            means, squares = np.zeros((2, len(rows), count))
+            np.add.at(means, place, estimates[:, 0])
+            means /= times
+            own[0] = means @ readings.weights
             if self.errors:
-                own[1] = standard_errors.variances(readings, estimates, self.shots)
+                np.add.at(squares, place, estimates[:, 1] ** 2)
+                squares /= times**2
+                own[1:] = standard_errors.variances(readings, means, squares, self.shots * times)
         else:
-            self._read_counts(measured, readings.bases[self.basis], own)
-        # A point that was repeated has the mean of its repetitions.
-        times = np.bincount(self.rows, minlength=self.total)[self.rows, None]
-        own /= np.stack([times, times**2][: len(own)])
-        for all_values, values in zip(found[:, :, self.copy], own, strict=True):
-            np.add.at(all_values, self.rows, values)
+            self._read_counts(measured, readings.bases[self.basis], place, own)
+        found[:, rows, self.copy] += own
 
-    def _read_counts(self, measured: Sequence, basis: Basis, own: np.ndarray) -> None:
-        for row, counts in enumerate(map(mean_counts, measured)):
-            shots = sum(counts.values())
-            for start, wires in basis.columns.items():
-                frequencies = probabilities(counts, basis, wires)
-                columns = slice(start, start + len(frequencies))
-                own[0, row, columns] = frequencies
-                if self.errors:
-                    spread = variance_of_mean(frequencies, frequencies, 0.0, 1.0, shots)
-                    own[1, row, columns] = spread
+    def _read_counts(
+        self, measured: Sequence, basis: Basis, place: np.ndarray, own: np.ndarray
+    ) -> None:
+        of_each = list(map(mean_counts, measured))
+        shots = np.array([sum(counts.values()) for counts in of_each])
+        in_all, times = np.bincount(place, shots)[:, None], np.bincount(place)[:, None]
+        for start, wires in basis.columns.items():
+            columns = slice(start, start + 2 ** len(wires))
+            for row, counts in zip(place, of_each, strict=True):
+                own[0, row, columns] += probabilities(counts, basis, wires)
+            own[0, :, columns] /= times
+            if self.errors:
+                frequencies = own[0, :, columns]
+                own[1:, :, columns] = variance_of_mean(frequencies, frequencies, 0.0, 1.0, in_all)
 
 
 def pubs(
@@ -185,9 +191,7 @@ def pubs(
     bases = [None] * bool(planned.observables) + list(range(len(planned.sampled)))
     for copy, number, rows in _groups(circuit, len(points), shots, repeats):
         for basis in bases:
-            yield CircuitPub(
-                circuit, preparation, points[rows], copy, basis, number, errors, rows, len(points)
-            )
+            yield CircuitPub(circuit, preparation, points[rows], copy, basis, number, errors, rows)
 
 
 def _groups(

@@ -135,15 +135,18 @@ def _square(part: SparsePauliOp) -> tuple[float, SparsePauliOp | None]:
     return constant, SparsePauliOp(square.paulis[words], np.real(square.coeffs[words]))
 
 
-def variances(readings: Readings, measured: np.ndarray, shots: int) -> np.ndarray:
-    """Returns the variances float64[N, M] of a circuit's values that expectation values give.
+def variances(
+    readings: Readings, means: np.ndarray, squares: np.ndarray, shots: np.ndarray
+) -> np.ndarray:
+    """Returns the variances of a circuit's values that expectation values give, and what of them is
+    there because outcomes were added, float64[2, N, M].
 
     Args:
         readings: How the values follow from these.
-        measured: float64[N, 2, K], the observables' values and standard errors.
-        shots: The shots in each basis.
+        means: float64[N, K], the observables' values.
+        squares: float64[N, K], the squares of their standard errors.
+        shots: int64[N, 1], the shots in each basis.
     """
-    means, errors = measured[:, 0], measured[:, 1]
     spreads = readings.spreads
-    each = variance_of_mean(means, shots * errors**2 + means**2, -spreads, spreads, shots)
-    return each @ readings.weights**2
+    each = variance_of_mean(means, shots * squares + means**2, -spreads, spreads, shots)
+    return np.stack(each) @ readings.weights**2

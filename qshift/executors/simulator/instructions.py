@@ -8,18 +8,18 @@ once, as numbers that a small interpreter reads: of each instruction its code, a
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from qshift.executors.simulator.numba_internals import as_numbers
+from qshift.executors.simulator.arithmetic import Function
 from qshift.machine_code import machine_code
 
 _END, _COPY, _ZERO, _TAKE, _PICK, _SKIP, _CALL = range(7)
-# How many numbers the functions of the kernel take: angles, forward, expect, observe, backward.
-_CALLS = 41, 28, 49, 56, 74
+_Follow = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
 _ROW = 16  # of the table of inputs; see `qshift.python_kernel`
 
 
@@ -74,11 +74,10 @@ skip.over:
 """
 
 
-def _calls(name: str, count: int) -> str:
-    given = ", ".join(f"i64 %{name}.{k}" for k in range(1, count + 1))
-    return f"""  %{name}.code = call i32 %{name}.p.0(ptr %result, ptr %error, {given})
-  %{name}.is = icmp eq i32 %{name}.code, 0
-  br i1 %{name}.is, label %loop, label %refused
+_CALLS = """  %call.after = getelementptr i64, ptr %next.call, i64 %call.1
+  store ptr %call.after, ptr %at
+  call void %call.p.0(ptr %next.call)
+  br label %loop
 """
 
 
@@ -90,16 +89,12 @@ def _source() -> str:
         "take": _case("take", 9, _pointers("take", 1, 4) + _TAKES),
         "pick": _case("pick", 6, _pointers("pick", 0, 1, 4) + _PICKS),
         "skip": _case("skip", 4, _pointers("skip", 0, 1) + _SKIPS),
+        "call": _case("call", 2, _pointers("call", 0) + _CALLS),
     }
-    for count in _CALLS:
-        name = f"call{count}"
-        cases[name] = _case(name, count + 1, _pointers(name, 0) + _calls(name, count))
     switch = " ".join(f"i64 {code}, label %{name}" for code, name in enumerate(["end", *cases]))
     return f"""
 define i64 @follow(ptr %instructions, ptr %table) {{
 entry:
-  %result = alloca ptr
-  %error = alloca ptr
   %at = alloca ptr
   store ptr %instructions, ptr %at
   br label %loop
@@ -218,25 +213,6 @@ declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 """
 
 
-class AtOnce:
-    """Does at once what `Instructions` write down."""
-
-    @staticmethod
-    def copy(to: np.ndarray, array: np.ndarray) -> None:
-        """Copies an array to one of the same shape."""
-        to[:] = array
-
-    @staticmethod
-    def zero(array: np.ndarray) -> None:
-        """Writes zeros to an array."""
-        array.fill(0.0)
-
-    @staticmethod
-    def call(function: Callable, *arguments: Any) -> None:
-        """Calls a function of the kernel."""
-        function(*arguments)
-
-
 class Instructions:
     """Instructions that are being written. They keep all arrays that they name."""
 
@@ -297,17 +273,21 @@ class Instructions:
 
         return end
 
-    def call(self, function: Callable, *arguments: Any) -> None:
+    def call(self, function: Function, *arguments: Any) -> None:
         """Calls a function of the kernel, which is compiled now if it was not called before."""
-        function = getattr(function, "ready", lambda: function)()
-        self.kept.append(function)
-        address, numbers = as_numbers(function, arguments)
+        numbers = function.numbers(arguments)
         self.kept += [each for each in arguments if isinstance(each, np.ndarray)]
-        self._add(_CALL + _CALLS.index(len(numbers)), address, *numbers)
+        self._add(_CALL, function.address, len(numbers), *numbers)
 
     def done(self) -> tuple[int, np.ndarray]:
         """Returns the function that follows instructions, and these."""
         return follow(), np.array([*self._numbers, _END], np.int64)
+
+    def ready(self) -> Callable[[], int]:
+        """Returns a function that follows the instructions, which take no inputs."""
+        address, numbers = self.done()
+        self.kept.append(numbers)
+        return functools.partial(_Follow(address), numbers.ctypes.data, None)
 
 
 @functools.cache

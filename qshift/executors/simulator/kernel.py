@@ -1,492 +1,448 @@
 """The compiled kernel: rotations about Pauli words, matrices and readouts, on state vectors.
 
-Numba compiles each function when it is first called, and keeps the result for later processes.
-Importing Numba takes a quarter of a second, so this module is imported at the first circuit.
+Importing what compiles it takes a moment, so this module is imported at the first circuit.
 
-A state is one float64 array: the real parts of all amplitudes, and behind them the imaginary parts.
-So it has one bit more than there are wires, and -i times a Pauli word, like a word that is an
-observable, moves each number to another place and may change its sign:
+A state consists of float64 numbers: the real parts of all amplitudes, and behind them the imaginary
+parts. So it has one bit more than there are wires, and -i times a Pauli word, like a word that is
+an observable, moves each number to another place and may change its sign:
 
     (word state)[i] = sign (-1)^parity(i & z) state[i ^ x]
 
 A rotation about a word, exp(-i angle/2 P), turns each of these pairs of numbers by half the angle.
 
-A state may be that of several points, a multiple of four of them: then the numbers of all points
-stand side by side, `lanes` in all, and a vector of the processor holds the same number of four
-points. With one point (``lanes == 1``) a vector holds four neighbours, so the last two bits of x
-permute the numbers in a vector.
+Arrays of states are float64[blocks, K]. The state of one point that is alone is one block, of its
+numbers. Otherwise a block holds the states of four points side by side, and there are as many
+blocks as all points need; the four places of a block are called lanes. A vector of the processor
+holds the same number of four points then, and four neighbours of a point that is alone, so that
+the last two bits of x permute the numbers in a vector. A block of few wires stays in the cache of
+the processor while all gates are applied to it.
 """
 
 from __future__ import annotations
 
-import functools
-import math
-import os
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numba
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+from qshift.executors.simulator.arithmetic import (
+    NUMBER,
+    VECTOR,
+    Array,
+    Code,
+    Symbol,
+    Variable,
+    function,
+)
+from qshift.executors.simulator.arithmetic import WIDTH as WIDTH
 
-from qshift.executors.simulator.numba_internals import compiled
-
-WIDTH = 4  # numbers in a vector
-_BYTES = 8 * WIDTH
-_NUMBERS = ir.VectorType(ir.DoubleType(), WIDTH)
-_INTEGER = ir.IntType(64)
-_FUSED = ("contract",)  # products and sums may be one instruction, where the processor has it
-
-
-# --- operations on vectors, at addresses of their numbers ---
-
-
-def _load(builder: Any, address: Any) -> Any:
-    pointer = builder.inttoptr(address, ir.PointerType())
-    return builder.load(pointer, align=8, typ=_NUMBERS)
+_BYTES = 8 * WIDTH  # of a vector
+_SUMS = 8  # that need not wait for each other
+WORK = _SUMS * WIDTH  # numbers, for sums
+_TOGETHER = 4  # pairs of rows, whose signs and places have the most in common
 
 
-def _store(builder: Any, numbers: Any, address: Any) -> None:
-    builder.store(numbers, builder.inttoptr(address, ir.PointerType()), align=8)
+def _orders(code: Code, order: Symbol) -> Iterator[int]:
+    """Yields each permutation within a vector: code for those vectors that are so permuted."""
+    for known in range(WIDTH):
+        with code.when(order == known):
+            yield known
 
 
-def _product(builder: Any, a: Any, b: Any) -> Any:
-    return builder.fmul(a, b, flags=_FUSED)
+def _halves(code: Code, rows: Symbol, top: Symbol, step: int = 1) -> Iterator[Symbol]:
+    """Yields those rows that have zero as the bit `top`; every so many of them."""
+    for above in code.loop(rows, step=top * 2):
+        yield from code.loop(above + top, above, step)
 
 
-def _plus(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """Returns a + b c."""
-    return builder.fadd(a, _product(builder, b, c), flags=_FUSED)
+def _pairs(
+    code: Code, rows: Symbol, x: Symbol, z: Symbol, top: Symbol, order: Symbol
+) -> Iterator[tuple[Symbol, Symbol, Symbol, int]]:
+    """Yields the pairs of rows i and i ^ x: where each begins, how far behind the numbers for even
+    parity of i & z those for this parity are, and how vectors are permuted. All are in bytes."""
+    x, z = x * _BYTES, z * _BYTES
+    is_long = (order == 0) & (top >= _TOGETHER)
+    with code.when(is_long):
+        signs = [code.parity(z & (k * _BYTES)) * _BYTES for k in range(_TOGETHER)]
+        for i in _halves(code, rows * _BYTES, top * _BYTES, _TOGETHER * _BYTES):
+            parity, other = code.parity(i & z) * _BYTES, i ^ x
+            for k, sign in enumerate(signs):
+                yield i + k * _BYTES, other ^ (k * _BYTES), parity ^ sign, 0
+    with code.when(is_long == 0):
+        for known in _orders(code, order):
+            for i in _halves(code, rows * _BYTES, top * _BYTES, _BYTES):
+                yield i, i ^ x, code.parity(i & z) * _BYTES, known
 
 
-def _minus(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """Returns a - b c."""
-    return builder.fsub(a, _product(builder, b, c), flags=_FUSED)
-
-
-def _permuted(builder: Any, numbers: Any, permutation: Any) -> Any:
-    """Returns the numbers of a vector, each at its place XOR `permutation`."""
-    for bit in (1, 2):
-        order = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [k ^ bit for k in range(WIDTH)])
-        moved = builder.shuffle_vector(numbers, numbers, order)
-        chosen = builder.and_(permutation, _INTEGER(bit))
-        numbers = builder.select(builder.icmp_unsigned("!=", chosen, _INTEGER(0)), moved, numbers)
-    return numbers
-
-
-def _store_turned(builder: Any, places: Any, pair: Any, c: Any, s: Any, order: Any) -> None:
-    """Turns numbers (a, b) into (c a + s b, c b - s a), permutes the second ones, and stores both
+def _turn(
+    code: Code, places: Sequence[Symbol], a: Symbol, b: Symbol, c: Symbol, s: Symbol, order: int
+) -> None:
+    """Turns vectors (a, b) into (c a + s b, c b - s a), permutes the second one, and stores both
     at their places."""
-    (first, second), (a, b) = places, pair
-    _store(builder, _plus(builder, _product(builder, c, a), s, b), first)
-    turned = _minus(builder, _product(builder, c, b), s, a)
-    _store(builder, _permuted(builder, turned, order), second)
+    first, second = places
+    code.store(c * a + s * b, first)
+    code.store(code.permuted(c * b - s * a, order), second)
 
 
-def _operation(count: int, build: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
-    """Returns what an intrinsic function of `count` integers has to return."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        build(builder, *arguments)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * count), codegen
-
-
-@intrinsic
-def _parity(context, number):  # type: ignore[no-untyped-def]
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.and_(builder.ctpop(arguments[0]), _INTEGER(1))
-
-    return types.int64(types.int64), codegen
-
-
-@intrinsic
-def _turn(context, first, second, cosine, sine, permutation):  # type: ignore[no-untyped-def]
-    """Turns pairs of numbers (a, b) into (c a + s b, c b - s a)."""
-
-    def build(builder: Any, first: Any, second: Any, cosine: Any, sine: Any, order: Any) -> None:
-        a, b = _load(builder, first), _permuted(builder, _load(builder, second), order)
-        c, s = _load(builder, cosine), _load(builder, sine)
-        _store_turned(builder, (first, second), (a, b), c, s, order)
-
-    return _operation(5, build)
-
-
-@intrinsic
-def _turn_within(context, first, cosine, sine, permutation):  # type: ignore[no-untyped-def]
-    """Does the same with pairs that are in one vector."""
-
-    def build(builder: Any, first: Any, cosine: Any, sine: Any, order: Any) -> None:
-        a, c, s = (_load(builder, address) for address in (first, cosine, sine))
-        turned = _plus(builder, _product(builder, c, a), s, _permuted(builder, a, order))
-        _store(builder, turned, first)
-
-    return _operation(4, build)
-
-
-@intrinsic
-def _turn_both(context, total, sign, a, b, other_a, other_b, cosine, sine, order):  # type: ignore[no-untyped-def]
-    """Adds sign (a' b - b' a) to `total`, and turns both pairs of numbers, (a, b) and (a', b')."""
-
-    def build(builder: Any, total: Any, sign: Any, *rest: Any) -> None:
-        *pairs, cosine, sine, order = rest
-        c, s = _load(builder, cosine), _load(builder, sine)
-        a, b, other_a, other_b = (_load(builder, address) for address in pairs)
-        b, other_b = (_permuted(builder, numbers, order) for numbers in (b, other_b))
-        found = _minus(builder, _product(builder, other_a, b), other_b, a)
-        _store(builder, _plus(builder, _load(builder, total), _load(builder, sign), found), total)
-        _store_turned(builder, pairs[:2], (a, b), c, s, order)
-        _store_turned(builder, pairs[2:], (other_a, other_b), c, s, order)
-
-    return _operation(9, build)
-
-
-@intrinsic
-def _add(context, total, factor, numbers, permutation):  # type: ignore[no-untyped-def]
-    """Adds factor times permuted numbers to `total`."""
-
-    def build(builder: Any, total: Any, factor: Any, numbers: Any, order: Any) -> None:
-        moved = _permuted(builder, _load(builder, numbers), order)
-        _store(builder, _plus(builder, _load(builder, total), _load(builder, factor), moved), total)
-
-    return _operation(4, build)
-
-
-@intrinsic
-def _add_product(context, total, factor, numbers, others, order):  # type: ignore[no-untyped-def]
-    """Adds factor times numbers times permuted others to `total`."""
-
-    def build(builder: Any, total: Any, factor: Any, numbers: Any, others: Any, order: Any) -> None:
-        moved = _permuted(builder, _load(builder, others), order)
-        product = _product(builder, _load(builder, factor), _load(builder, numbers))
-        _store(builder, _plus(builder, _load(builder, total), product, moved), total)
-
-    return _operation(5, build)
-
-
-# --- what is compiled; each function once, for these types ---
-
-
-_compiling = threading.RLock()
-# A fork waits for what another thread compiles: in the child this would never end.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_compiling.acquire,
-        after_in_parent=_compiling.release,
-        after_in_child=_compiling.release,
-    )
-
-
-def _compiled(signature: str) -> Callable[[Callable], Callable]:
-    """Returns a decorator for functions that are compiled at their first call, or read from the
-    cache of an earlier process, and are in their own place from then on; before, their attribute
-    `ready` returns what takes that place. They let other threads run meanwhile."""
-
-    def decorated(function: Callable) -> Callable:
-        def ready() -> Callable:
-            with _compiling:
-                if globals()[function.__name__] is found:
-                    globals()[function.__name__] = _compile(function, signature)
-            compiled: Callable = globals()[function.__name__]
-            return compiled
-
-        @functools.wraps(function)
-        def found(*arguments: Any) -> None:
-            ready()(*arguments)
-
-        found.ready = ready  # type: ignore[attr-defined]
-        return found
-
-    return decorated
-
-
-def _compile(function: Callable, signature: str) -> Callable:
-    settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    # Only Python calls these functions, and they have no code that Numba could rewrite.
-    settings |= {"no_cfunc_wrapper": True, "no_rewrites": True}
-    try:
-        return compiled(function, signature, **settings)
-    except (OSError, RuntimeError):  # there is no place for a cache, or no room
-        return numba.njit(signature, **settings)(function)
-
-
-@_compiled("void(float64[:,::1], int64[::1], float64[::1], float64[:,::1], float64[:,::1])")
-def angles(points, columns, scales, signs, table):  # type: ignore[no-untyped-def]
+@function("float64[:,:]", "int64[:]", "float64[:]", "float64[:,:]", "float64[:,:,:]")
+def angles(
+    code: Code, points: Array, columns: Array, scales: Array, signs: Array, table: Array
+) -> None:
     """Writes the table of all rotations: cosines, sines and negative sines for each lane.
 
     Args:
-        points: float64[lanes, P].
+        points: float64[lanes, P]: of one point that is alone, or of four for each block.
         columns: int64[R], the column with the angle of each rotation; -1 for an angle of one.
         scales: float64[R], by which it is multiplied.
         signs: float64[R, 8], the signs of each rotation for even parity, and for odd parity.
-        table: float64[R, 3 * max(lanes, 4)], the result.
+        table: float64[blocks, R, 12], the result.
     """
-    lanes, width = points.shape[0], table.shape[1] // 3
-    for r in range(columns.shape[0]):
-        column, half, last = columns[r], scales[r] / 2, 1.0
-        cosine, sine = math.cos(half), math.sin(half)
-        for k in range(width):
-            # Angles that are not the samples of a batch, but weights, are the same for all of it.
-            if column >= 0 and k < lanes and points[k, column] != last:
-                last = points[k, column]
-                cosine, sine = math.cos(half * last), math.sin(half * last)
-            table[r, k] = cosine
-            signed = signs[r, k & 3] * sine
-            table[r, width + k], table[r, 2 * width + k] = signed, -signed
+    lanes, blocks = points.shape[0], table.shape[0]
+    for r in code.loop(columns.shape[0]):
+        column, half = columns[r], scales[r] * 0.5
+        last = Variable(code, code.number(1.0))
+        cosine, sine = (Variable(code, each) for each in code.cosine_and_sine(half))
+        for block in code.loop(blocks):
+            for k in code.loop(WIDTH):
+                lane = block * WIDTH + k
+                # Angles that are not the samples of a batch, but weights, are the same for all.
+                with code.when((column >= 0) & (lane < lanes)):
+                    angle = points[lane, column]
+                    with code.when(angle != last.now):
+                        last.now = angle
+                        cosine.now, sine.now = code.cosine_and_sine(half * angle)
+                table[block, r, k] = cosine.now
+                signed = signs[r, k] * sine.now
+                table[block, r, k + WIDTH], table[block, r, k + 2 * WIDTH] = signed, -signed
 
 
-@_compiled("void(float64[::1], int64, int64[:,::1], float64[:,::1], int64, int64)")
-def forward(state, lanes, words, table, first, stop):  # type: ignore[no-untyped-def]
-    """Applies the rotations from `first` up to `stop` to a state.
+@function("float64[:,:]", "int64[:,:]", "float64[:,:,:]", "int64", "int64")
+def forward(
+    code: Code, state: Array, words: Array, table: Array, first: Symbol, stop: Symbol
+) -> None:
+    """Applies the rotations from `first` up to `stop` to states.
 
     Args:
-        state: float64[2 * 2**n * lanes].
-        lanes: The number of points.
+        state: float64[blocks, K].
         words: int64[R, 4]: x and z of each rotation, by vectors; the highest bit of x; x within a
             vector.
         table: See `angles`.
     """
-    step = _BYTES if lanes == 1 else 8 * lanes
-    rows = 8 * state.shape[0] // step
-    start, cosines = state.ctypes.data, table.ctypes.data
-    for r in range(first, stop):
-        x, z, top, order = words[r, 0], words[r, 1], words[r, 2], words[r, 3]
-        cosine = cosines + 3 * step * r
-        sines = cosine + step
-        if x == 0:
-            for i in range(rows):
-                _turn_within(start + step * i, cosine, sines + step * _parity(i & z), order)
-        elif step == _BYTES:
-            for above in range(0, rows, 2 * top):
-                for i in range(above, above + top):
-                    a, b = start + _BYTES * i, start + _BYTES * (i ^ x)
-                    _turn(a, b, cosine, sines + _BYTES * _parity(i & z), order)
-        else:
-            for above in range(0, rows, 2 * top):
-                for i in range(above, above + top):
-                    a, b = start + step * i, start + step * (i ^ x)
-                    sine = sines + step * _parity(i & z)
-                    for v in range(0, step, _BYTES):
-                        _turn(a + v, b + v, cosine + v, sine + v, 0)
+    rows = state.shape[1] // WIDTH
+    for block in code.loop(state.shape[0]):
+        start = state.at(block, 0)
+        for r in code.loop(stop, first):
+            x, z, top, order = (words[r, k] for k in range(4))
+            c, sines = code.load(table.at(block, r, 0)), table.at(block, r, WIDTH)
+            with code.when(x == 0):
+                for known in _orders(code, order):
+                    for i in code.loop(rows):
+                        place = start + i * _BYTES
+                        a, s = code.load(place), code.load(sines + code.parity(i & z) * _BYTES)
+                        code.store(c * a + s * code.permuted(a, known), place)
+            with code.when(x != 0):
+                for i, j, parity, known in _pairs(code, rows, x, z, top, order):
+                    places, s = (start + i, start + j), code.load(sines + parity)
+                    a, b = code.load(places[0]), code.permuted(code.load(places[1]), known)
+                    _turn(code, places, a, b, c, s, known)
 
 
-@_compiled(
-    "void(float64[::1], float64[::1], int64, int64[:,::1], float64[:,::1], float64[:,::1],"
-    "int64[::1], float64[::1], int64, int64, float64[::1], float64[:,::1])"
+@function(
+    *("float64[:,:]", "float64[:,:]", "int64[:,:]", "float64[:,:,:]", "float64[:,:]", "int64[:]"),
+    *("float64[:]", "int64", "int64", "float64[:]", "float64[:,:]"),
 )
-def backward(  # type: ignore[no-untyped-def]
-    state, other, lanes, words, table, signs, columns, scales, first, stop, work, slopes
-):
+def backward(
+    code: Code,
+    state: Array,
+    other: Array,
+    words: Array,
+    table: Array,
+    signs: Array,
+    columns: Array,
+    scales: Array,
+    first: Symbol,
+    stop: Symbol,
+    work: Array,
+    slopes: Array,
+) -> None:
     """Takes back the rotations from `stop` down to `first`, and adds up derivatives by parameters.
 
     By adjoint differentiation (Jones and Gacon 2020, arXiv:2009.02823).
 
     Args:
-        state: The state behind these rotations.
-        other: The observable times the state that is behind all rotations, taken back as far.
-        lanes, words, table: As for `forward`.
+        state: The states behind these rotations, float64[blocks, K].
+        other: The observable times the states that are behind all rotations, taken back as far.
+        words, table: As for `forward`.
         signs, columns, scales: As for `angles`.
-        work: float64[8 * max(lanes, 4)], zeros.
+        work: float64[32], zeros.
         slopes: float64[lanes, P]; the derivatives are added to it.
     """
-    step = _BYTES if lanes == 1 else 8 * lanes
-    width, rows = step // 8, 8 * state.shape[0] // step
-    here, there = state.ctypes.data, other.ctypes.data
-    cosines, all_signs, totals = table.ctypes.data, signs.ctypes.data, work.ctypes.data
-    for r in range(stop - 1, first - 1, -1):
-        x, z, top, order = words[r, 0], words[r, 1], words[r, 2], words[r, 3]
-        cosine, sign = cosines + 3 * step * r, all_signs + 2 * _BYTES * r
-        sines = cosine + 2 * step  # the negative ones, and below them the others
-        if x == 0:
-            for i in range(rows):
-                parity, a, c = _parity(i & z), here + step * i, there + step * i
-                _add_product(totals, sign + _BYTES * parity, c, a, order)
-                _turn_within(a, cosine, sines - step * parity, order)
-                _turn_within(c, cosine, sines - step * parity, order)
-        elif step == _BYTES:
-            for above in range(0, rows, 2 * top):
-                for i in range(above, above + top):
-                    parity, a, c = _parity(i & z), here + _BYTES * i, there + _BYTES * i
-                    b, d = here + _BYTES * (i ^ x), there + _BYTES * (i ^ x)
-                    s, sine = sign + _BYTES * parity, sines - _BYTES * parity
-                    # The sums need not wait for each other.
-                    _turn_both(totals + _BYTES * (i & 7), s, a, b, c, d, cosine, sine, order)
-        else:
-            for above in range(0, rows, 2 * top):
-                for i in range(above, above + top):
-                    parity, a, c = _parity(i & z), here + step * i, there + step * i
-                    b, d = here + step * (i ^ x), there + step * (i ^ x)
-                    s, sine, total = (
-                        sign + _BYTES * parity,
-                        sines - step * parity,
-                        totals + step * (i & 7),
-                    )
-                    for v in range(0, step, _BYTES):
-                        _turn_both(
-                            total + v, s, a + v, b + v, c + v, d + v, cosine + v, sine + v, 0
-                        )
-        for k in range(width):
-            slope = 0.0
-            for place in range(k, 8 * width, width):
-                slope += work[place]
-                work[place] = 0.0
-            if columns[r] >= 0:
-                slopes[0 if lanes == 1 else k, columns[r]] += scales[r] * slope
+    rows, totals = state.shape[1] // WIDTH, work.at(0)
+    for block in code.loop(state.shape[0]):
+        here, there = state.at(block, 0), other.at(block, 0)
+        for back in code.loop(stop - first):
+            r = stop - 1 - back
+            x, z, top, order = (words[r, k] for k in range(4))
+            c, sign = code.load(table.at(block, r, 0)), signs.at(r, 0)
+            sines = table.at(block, r, 2 * WIDTH)  # the negative ones, and below them the others
+            with code.when(x == 0):
+                for known in _orders(code, order):
+                    for i in code.loop(rows):
+                        parity = code.parity(i & z) * _BYTES
+                        places = here + i * _BYTES, there + i * _BYTES
+                        s, (a, b) = code.load(sines - parity), map(code.load, places)
+                        moved = code.permuted(a, known)
+                        found = code.load(sign + parity) * b * moved
+                        code.store(code.load(totals) + found, totals)
+                        code.store(c * a + s * moved, places[0])
+                        code.store(c * b + s * code.permuted(b, known), places[1])
+            with code.when(x != 0):
+                for i, j, parity, known in _pairs(code, rows, x, z, top, order):
+                    places, others = (here + i, here + j), (there + i, there + j)
+                    s, total = code.load(sines - parity), totals + (i & (_SUMS - 1) * _BYTES)
+                    a, d = code.load(places[0]), code.load(others[0])
+                    b, e = (code.permuted(code.load(y), known) for y in (places[1], others[1]))
+                    found = code.load(sign + parity) * (d * b - e * a)
+                    code.store(code.load(total) + found, total)
+                    _turn(code, places, a, b, c, s, known)
+                    _turn(code, others, d, e, c, s, known)
+
+            def add(lane: Symbol, slope: Symbol, r: Symbol = r) -> None:
+                with code.when(columns[r] >= 0):
+                    slopes[lane, columns[r]] = slopes[lane, columns[r]] + scales[r] * slope
+
+            _add_up(code, work, slopes.shape[0], block, add)
 
 
-@_compiled(
-    "void(float64[::1], float64[::1], int64, int64[:,::1], float64[:,::1], int64[::1],"
-    "float64[:,::1], float64[::1])"
+def _add_up(
+    code: Code,
+    work: Array,
+    lanes: Symbol,
+    block: Symbol,
+    add: Callable[[Symbol, Symbol], None],
+) -> None:
+    """Adds up eight vectors of sums, leaves zeros, and calls add(lane, sum): for each point of a
+    block, or for each of the four numbers of a point that is alone."""
+    for k in code.loop(WIDTH):
+        total = Variable(code, code.number(0.0))
+        for place in code.loop(_SUMS * WIDTH, k, WIDTH):
+            total.now = total.now + work[place]
+            work[place] = code.number(0.0)
+        add(_lane(code, lanes, block, k), total.now)
+
+
+def _lane(code: Code, lanes: Symbol, block: Symbol, k: Symbol) -> Symbol:
+    """Returns which point it is whose numbers are at place k of the vectors of a block."""
+    return code.choose(lanes == 1, code.integer(0), block * WIDTH + k)
+
+
+@function(
+    *("float64[:,:]", "float64[:,:]", "int64[:,:]", "float64[:,:]", "int64[:]", "float64[:,:]"),
+    "float64[:]",
 )
-def observe(state, other, lanes, words, factors, columns, cotangents, work):  # type: ignore[no-untyped-def]
-    """Adds a weighted sum of observables, times a state, to another state.
+def observe(
+    code: Code,
+    state: Array,
+    other: Array,
+    words: Array,
+    factors: Array,
+    columns: Array,
+    cotangents: Array,
+    work: Array,
+) -> None:
+    """Adds a weighted sum of observables, times states, to other states.
 
     Args:
-        state: The state.
+        state: The states, float64[blocks, K].
         other: What is added to.
-        lanes: The number of points.
         words: int64[W, 4], as for `forward`: the words of all observables.
         factors: float64[W, 8]: signs times coefficients, as the signs for `angles`.
         columns: int64[W], the observable that each word belongs to.
         cotangents: float64[lanes, M], the weight of each observable at each point.
-        work: float64[2 * max(lanes, 4)].
+        work: float64[8] or more, which is overwritten.
     """
-    step = _BYTES if lanes == 1 else 8 * lanes
-    width, rows = step // 8, 8 * state.shape[0] // step
-    here, there, factor = state.ctypes.data, other.ctypes.data, work.ctypes.data
-    for w in range(words.shape[0]):
-        x, z, order = words[w, 0], words[w, 1], words[w, 3]
-        none = True
-        for k in range(width):
-            cotangent = cotangents[0 if lanes == 1 else k, columns[w]]
-            none = none and cotangent == 0.0
-            work[k] = factors[w, k & 3] * cotangent
-            work[width + k] = factors[w, 4 + (k & 3)] * cotangent
-        if none:
-            continue
-        for i in range(rows):
-            a, b, f = there + step * i, here + step * (i ^ x), factor + step * _parity(i & z)
-            if step == _BYTES:
-                _add(a, f, b, order)
-            else:
-                for v in range(0, step, _BYTES):
-                    _add(a + v, f + v, b + v, 0)
+    rows = state.shape[1] // WIDTH
+    for block in code.loop(state.shape[0]):
+        here, there = state.at(block, 0), other.at(block, 0)
+        for w in code.loop(words.shape[0]):
+            x, z, order = words[w, 0], words[w, 1], words[w, 3]
+            none = Variable(code, code.integer(0) == 0)
+            for k in code.loop(WIDTH):
+                cotangent = cotangents[_lane(code, cotangents.shape[0], block, k), columns[w]]
+                none.now = none.now & (cotangent == 0.0)
+                work[k], work[k + WIDTH] = (
+                    factors[w, k] * cotangent,
+                    factors[w, k + WIDTH] * cotangent,
+                )
+            with code.when(none.now == 0):
+                for known in _orders(code, order):
+                    for i in code.loop(rows):
+                        place = there + i * _BYTES
+                        factor = code.load(work.at(0) + code.parity(i & z) * _BYTES)
+                        moved = code.permuted(code.load(here + (i ^ x) * _BYTES), known)
+                        code.store(code.load(place) + factor * moved, place)
 
 
-@_compiled(
-    "void(float64[::1], int64, int64[:,::1], float64[:,::1], int64[::1], float64[::1],"
-    "float64[:,::1])"
-)
-def expect(state, lanes, words, factors, columns, work, values):  # type: ignore[no-untyped-def]
+@function(*("float64[:,:]", "int64[:,:]", "float64[:,:]", "int64[:]", "float64[:]", "float64[:,:]"))
+def expect(
+    code: Code,
+    state: Array,
+    words: Array,
+    factors: Array,
+    columns: Array,
+    work: Array,
+    values: Array,
+) -> None:
     """Adds up expectation values of observables.
 
     Args:
-        state: The state.
-        lanes: The number of points.
+        state: The states, float64[blocks, K].
         words, factors: As for `observe`, of all observables.
         columns: int64[W], the value that each word contributes to.
-        work: float64[8 * max(lanes, 4)], zeros.
+        work: float64[32], zeros.
         values: float64[lanes, M]; the expectation values are added to it.
     """
-    step = _BYTES if lanes == 1 else 8 * lanes
-    width, rows = step // 8, 8 * state.shape[0] // step
-    here, totals, factor = state.ctypes.data, work.ctypes.data, factors.ctypes.data
-    for w in range(words.shape[0]):
-        x, z, top, order = words[w, 0], words[w, 1], words[w, 2], words[w, 3]
-        # Both rows of a pair contribute the same, as observables are Hermitian.
-        times, size = (1.0, rows) if x == 0 else (2.0, top)
-        for above in range(0, rows, 2 * size):
-            for i in range(above, above + size):
-                a, b, f = here + step * i, here + step * (i ^ x), factor + _BYTES * _parity(i & z)
-                total = totals + step * (i & 7)  # the sums need not wait for each other
-                if step == _BYTES:
-                    _add_product(total, f, a, b, order)
-                else:
-                    for v in range(0, step, _BYTES):
-                        _add_product(total + v, f, a + v, b + v, 0)
-        for k in range(width):
-            value = 0.0
-            for place in range(k, 8 * width, width):
-                value += work[place]
-                work[place] = 0.0
-            values[0 if lanes == 1 else k, columns[w]] += times * value
-        factor += 2 * _BYTES
+    rows, totals = state.shape[1] // WIDTH, work.at(0)
+    for block in code.loop(state.shape[0]):
+        here = state.at(block, 0)
+
+        def found(i: Symbol, word: tuple[Symbol, Symbol, Symbol], known: int) -> Symbol:
+            x, z, factor = word
+            f = code.load(factor + code.parity(i & z) * _BYTES)
+            moved = code.permuted(code.load(here + (i ^ x) * _BYTES), known)  # noqa: B023
+            return f * code.load(here + i * _BYTES) * moved  # noqa: B023
+
+        for w in code.loop(words.shape[0]):
+            x, z, top, order = (words[w, k] for k in range(4))
+            word, column = (x, z, factors.at(w, 0)), columns[w]
+            # Both rows of a pair contribute the same, as observables are Hermitian.
+            size = code.choose(x == 0, rows, top)
+            times = code.choose(x == 0, code.number(1.0), code.number(2.0))
+            is_long = (size >= _SUMS) & (order == 0)
+            with code.when(is_long):
+                sums = [Variable(code, code.zeros()) for _ in range(_SUMS)]
+                for i in _halves(code, rows, size, _SUMS):
+                    for k, each in enumerate(sums):
+                        each.now = each.now + found(i + k, word, 0)
+                for k, each in enumerate(sums):
+                    code.store(each.now, totals + k * _BYTES)
+            with code.when(is_long == 0):
+                for known in _orders(code, order):
+                    for i in _halves(code, rows, size):
+                        total = totals + (i & (_SUMS - 1)) * _BYTES
+                        code.store(code.load(total) + found(i, word, known), total)
+
+            def add(
+                lane: Symbol, value: Symbol, column: Symbol = column, times: Symbol = times
+            ) -> None:
+                values[lane, column] = values[lane, column] + times * value
+
+            _add_up(code, work, values.shape[0], block, add)
 
 
-@_compiled(
-    "void(float64[::1], float64[::1], int64, int64[::1], int64[::1], float64[:,:,:,::1],"
-    "float64[::1])"
+@function(
+    *("float64[:,:]", "float64[:,:]", "int64", "int64[:]", "int64[:]", "float64[:,:,:,:]"),
+    "float64[:]",
 )
-def multiply(state, result, lanes, places, masks, matrix, work):  # type: ignore[no-untyped-def]
-    """Multiplies a state by a matrix on some bits where other bits have given values.
+def multiply(
+    code: Code,
+    state: Array,
+    result: Array,
+    lanes: Symbol,
+    places: Array,
+    masks: Array,
+    matrix: Array,
+    work: Array,
+) -> None:
+    """Multiplies states by a matrix on some bits where other bits have given values.
 
     Args:
-        state: The state.
+        state: The states, float64[blocks, K].
         result: Where the product is written; it may be the same array. Amplitudes where those other
             bits have other values are left as they are.
         lanes: The number of points.
         places: int64[D]: for each row of the matrix the amplitude's bits on which it acts.
         masks: (all of these bits, the bits that control the matrix, their values).
         matrix: float64[D, D, 2, lanes or 1], real and imaginary parts.
-        work: float64[2 * D * lanes].
+        work: float64[8 * D].
     """
-    size, half = places.shape[0], state.shape[0] // 2
-    each = min(matrix.shape[3] - 1, 1)  # one if there is a matrix for each point
-    mine, controls, values = masks[0], masks[1], masks[2]
-    for i in range(half // lanes):
-        if i & mine == 0 and i & controls == values:
-            for d in range(size):
-                at = (i | places[d]) * lanes
-                for k in range(lanes):
-                    work[2 * d * lanes + k] = state[at + k]
-                    work[(2 * d + 1) * lanes + k] = state[half + at + k]
-            for row in range(size):
-                at = (i | places[row]) * lanes
-                for k in range(lanes):
-                    real, imaginary = 0.0, 0.0
-                    for d in range(size):
-                        a, b = matrix[row, d, 0, each * k], matrix[row, d, 1, each * k]
-                        x, y = work[2 * d * lanes + k], work[(2 * d + 1) * lanes + k]
-                        real += a * x - b * y
-                        imaginary += a * y + b * x
-                    result[at + k], result[half + at + k] = real, imaginary
+    size, mine, controls, values = places.shape[0], *(masks[k] for k in range(3))
+    for kind, step in _kinds(code, lanes):
+        half = state.shape[1] // 2
+        for block in code.loop(state.shape[0]):
+
+            def entry(row: Symbol, d: Symbol, part: int) -> Symbol:
+                same = matrix[row, d, part, 0]
+                if kind == NUMBER:  # noqa: B023
+                    return same
+                found = Variable(code, code.spread(same))
+                with code.when(matrix.shape[3] != 1):
+                    found.now = code.load(matrix.at(row, d, part, block * WIDTH))  # noqa: B023
+                return found.now
+
+            for i in code.loop(half // step):
+                with code.when(((i & mine) == 0) & ((i & controls) == values)):
+                    for d in code.loop(size):
+                        at = (i | places[d]) * step
+                        for part in range(2):
+                            number = code.load(state.at(block, at + half * part), kind)
+                            code.store(number, work.at(d * 8 + 4 * part))
+                    for row in code.loop(size):
+                        nothing = code.number(0.0) if kind == NUMBER else code.zeros()
+                        real, imaginary = Variable(code, nothing), Variable(code, nothing)
+                        for d in code.loop(size):
+                            a, b = entry(row, d, 0), entry(row, d, 1)
+                            x, y = (code.load(work.at(d * 8 + k), kind) for k in (0, 4))
+                            real.now = real.now + (a * x - b * y)
+                            imaginary.now = imaginary.now + (a * y + b * x)
+                        at = (i | places[row]) * step
+                        for k, found in enumerate((real, imaginary)):
+                            code.store(found.now, result.at(block, at + half * k))
 
 
-@_compiled("void(float64[::1], int64, int64[::1], int64[::1], float64[::1])")
-def tally(state, lanes, low, high, probabilities):  # type: ignore[no-untyped-def]
+def _kinds(code: Code, lanes: Symbol) -> Iterator[tuple[Any, int]]:
+    """Yields what an amplitude has as its parts, and how many numbers that are: a number if a point
+    is alone, otherwise a vector of those of four points. Code for both is written, so that a point
+    has the same numbers, alone or among others."""
+    code.fuses = False
+    for kind, step in ((NUMBER, 1), (VECTOR, WIDTH)):
+        with code.when((lanes == 1) == (step == 1)):
+            yield kind, step
+
+
+@function("float64[:,:]", "int64[:]", "int64[:]", "float64[:,:]")
+def tally(code: Code, state: Array, low: Array, high: Array, probabilities: Array) -> None:
     """Adds up the probabilities of outcomes.
 
     Args:
-        state: The state.
-        lanes: The number of points.
+        state: The states, float64[blocks, K].
         low, high: The outcome of an amplitude is that of its last bits XOR that of its first bits.
-        probabilities: The result, float64[2**k * lanes].
+        probabilities: The result, float64[2**k, lanes].
     """
-    half, bits = state.shape[0] // 2, low.shape[0]
-    for i in range(half // lanes):
-        outcome = (low[i % bits] ^ high[i // bits]) * lanes
-        for k in range(lanes):
-            x, y = state[i * lanes + k], state[half + i * lanes + k]
-            probabilities[outcome + k] += x * x + y * y
+    half = state.shape[1] // 2
+    for kind, step in _kinds(code, probabilities.shape[1]):
+        for block in code.loop(state.shape[0]):
+            for i in code.loop(half // step):
+                outcome = low[i % low.shape[0]] ^ high[i // low.shape[0]]
+                x, y = (code.load(state.at(block, i * step + half * k), kind) for k in range(2))
+                place = probabilities.at(outcome, block * step)
+                code.store(code.load(place, kind) + (x * x + y * y), place)
 
 
-@_compiled("void(float64[::1], float64[::1], int64, int64[::1], int64[::1], float64[::1])")
-def weigh(state, other, lanes, low, high, weights):  # type: ignore[no-untyped-def]
-    """Writes a state whose amplitudes are multiplied by the weights of their outcomes.
+@function("float64[:,:]", "float64[:,:]", "int64[:]", "int64[:]", "float64[:,:]")
+def weigh(code: Code, state: Array, other: Array, low: Array, high: Array, weights: Array) -> None:
+    """Writes states whose amplitudes are multiplied by the weights of their outcomes.
 
     Args:
-        state: The state.
+        state: The states, float64[blocks, K].
         other: The result.
-        lanes, low, high: As for `tally`.
-        weights: float64[2**k * lanes].
+        low, high: As for `tally`.
+        weights: float64[2**k, lanes].
     """
-    half, bits = state.shape[0] // 2, low.shape[0]
-    for i in range(half // lanes):
-        outcome = (low[i % bits] ^ high[i // bits]) * lanes
-        for k in range(lanes):
-            weight, at = weights[outcome + k], i * lanes + k
-            other[at] = weight * state[at]
-            other[half + at] = weight * state[half + at]
+    half = state.shape[1] // 2
+    for kind, step in _kinds(code, weights.shape[1]):
+        for block in code.loop(state.shape[0]):
+            for i in code.loop(half // step):
+                outcome = low[i % low.shape[0]] ^ high[i // low.shape[0]]
+                weight = code.load(weights.at(outcome, block * step), kind)
+                for k in range(2):
+                    place = block, i * step + half * k
+                    code.store(weight * code.load(state.at(*place), kind), other.at(*place))

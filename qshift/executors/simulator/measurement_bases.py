@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
@@ -53,7 +53,8 @@ class Basis:
         return np.einsum("nk,km->nm", frequencies, self.weights)
 
     def variances(self, frequencies: np.ndarray, shots: int | np.ndarray) -> np.ndarray:
-        """Returns the variances float64[N, M] of `averages`.
+        """Returns the variances of `averages`, and what of them is there because outcomes were
+        added, float64[N, 2, M]; see `variance_of_mean`.
 
         Args:
             frequencies: Of outcomes, float64[N, 2**k].
@@ -61,20 +62,26 @@ class Basis:
         """
         numbers = np.reshape(shots, (-1, 1))
         if self.weights is None:
-            return variance_of_mean(frequencies, frequencies, 0.0, 1.0, numbers)
+            return np.stack(variance_of_mean(frequencies, frequencies, 0.0, 1.0, numbers), 1)
         squares = np.einsum("nk,km->nm", frequencies, self.weights**2)
         lowest, highest = self.weights.min(axis=0), self.weights.max(axis=0)
-        return variance_of_mean(self.averages(frequencies), squares, lowest, highest, numbers)
+        means = self.averages(frequencies)
+        return np.stack(variance_of_mean(means, squares, lowest, highest, numbers), 1)
 
     def covariances(self, frequencies: np.ndarray, shots: int | np.ndarray) -> np.ndarray:
-        """Returns the covariances float64[N, M, M] of `averages`; arguments as for `variances`."""
+        """Returns the covariances of `averages`, and in a last row what was added to those on the
+        diagonal, float64[N, M + 1, M]; arguments as for `variances`."""
+        means = self.averages(frequencies)
+        lowest: Any = 0.0
+        highest: Any = 1.0
         if self.weights is None:
             products = frequencies[:, :, None] * np.eye(frequencies.shape[1])
-            return covariance_of_means(frequencies, products, 0.0, 1.0, shots)
-        weights = self.weights
-        products = np.einsum("nk,kl,km->nlm", frequencies, weights, weights, optimize=True)
-        lowest, highest = weights.min(axis=0), weights.max(axis=0)
-        return covariance_of_means(self.averages(frequencies), products, lowest, highest, shots)
+        else:
+            weights = self.weights
+            products = np.einsum("nk,kl,km->nlm", frequencies, weights, weights, optimize=True)
+            lowest, highest = weights.min(axis=0), weights.max(axis=0)
+        found, added = covariance_of_means(means, products, lowest, highest, shots)
+        return np.concatenate([found, added[:, None]], axis=1)
 
     def weighted(self, cotangents: np.ndarray) -> np.ndarray:
         """Returns what each outcome contributes to sums of its values, float64[2**k, N].

@@ -84,12 +84,11 @@ class Outcomes:
 
     def probabilities(self, state: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Returns probabilities float64[lanes, 2**k] at a state, which is left as it is."""
-        lanes = len(points)
-        found = np.zeros((2 ** len(self.basis.wires), lanes))
+        found = np.zeros((2 ** len(self.basis.wires), len(points)))
         if self._steps.count:
             state = state.copy()
             self._steps.run(state, points, self._steps.angles(points))
-        kernel.tally(state, lanes, self._low, self._high, found.reshape(-1))
+        kernel.tally(state, self._low, self._high, found)
         return found.T
 
     def add_times(
@@ -110,8 +109,8 @@ class Outcomes:
         if self._steps.count:
             state = state.copy()
             self._steps.run(state, points, angles)
-        weights = np.ascontiguousarray(self.basis.weighted(own)).reshape(-1)
-        kernel.weigh(state, product, len(points), self._low, self._high, weights)
+        weights = np.ascontiguousarray(self.basis.weighted(own))
+        kernel.weigh(state, product, self._low, self._high, weights)
         if self._steps.count:
             self._steps.back(state, product, points, angles)
         other += product

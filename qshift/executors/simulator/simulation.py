@@ -26,7 +26,7 @@ from qshift.executors.simulator.outcomes import Observables, Outcomes
 from qshift.executors.simulator.parallel import Pace
 from qshift.executors.simulator.prefix_order import in_order, stops
 from qshift.executors.simulator.small_circuits import SmallCircuit
-from qshift.executors.simulator.state_steps import Steps, numbers_at_lines
+from qshift.executors.simulator.state_steps import Steps, blocks_of, by_lane
 from qshift.executors.simulator.thresholds import DEFAULT, Thresholds
 
 _NORMALISED = 1e-6  # what the squared norm of a state may be off, to be sampled
@@ -113,7 +113,7 @@ class Simulation:
         if fixed.count:
             nowhere, start = np.zeros((1, circuit.num_parameters)), self._begin(1)
             fixed.run(start, nowhere, fixed.angles(nowhere))
-            self._start = start
+            self._start = start.ravel()
         self.differentiable = self._steps.differentiable
         self._measure(circuit, frame)
         widest = self._steps.widest_moving
@@ -124,7 +124,7 @@ class Simulation:
         self._small: SmallCircuit | None = None
         if together and self._steps.are_rotations and not self.bases:
             most = thresholds.most_at_hand
-            arguments = self._steps, self._observables, self._begin(1), self._shape, most
+            arguments = self._steps, self._observables, self._begin(1)[0], self._shape, most
             self._small = SmallCircuit(*arguments)
         uses = np.array(self._steps.uses, dtype=int).reshape(-1, 2).T
         self._uses = uses[:, np.argsort(uses[0], kind="stable")]
@@ -223,13 +223,13 @@ class Simulation:
             yield _Final(1, own, angles, state)
 
     def _begin(self, lanes: int) -> np.ndarray:
-        """Returns the state before the steps, of several points."""
-        state = numbers_at_lines(lanes << (self._wires + 1))
-        if self._start is not None:
-            state.reshape(-1, lanes)[:] = self._start[:, None]
-        else:
-            state[:lanes], state[lanes:] = 1.0, 0.0
-        return state
+        """Returns the states before the steps, of several points."""
+        states = blocks_of(lanes, 2 << self._wires)
+        amplitudes = by_lane(states, lanes)
+        amplitudes[:] = 0.0 if self._start is None else self._start[:, None]
+        if self._start is None:
+            amplitudes[:, 0] = 1.0
+        return states
 
     # --- results ---
 
@@ -240,8 +240,8 @@ class Simulation:
             lanes, observables = len(final.points), self._observables
             values = np.zeros((lanes, self._shape[0]))
             if observables.columns:
-                words, work = observables.tables[lanes == 1], np.zeros(8 * max(lanes, kernel.WIDTH))
-                kernel.expect(final.state, lanes, *words, observables.places, work, values)
+                words, work = observables.tables[lanes == 1], np.zeros(kernel.WORK)
+                kernel.expect(final.state, *words, observables.places, work, values)
             for each in self._outcomes:
                 probabilities = each.probabilities(final.state, final.points)
                 values[:, each.basis.columns] += each.basis.averages(probabilities)
@@ -293,12 +293,12 @@ class Simulation:
     def _back(self, final: _Final, cotangents: np.ndarray) -> np.ndarray:
         """Returns derivatives of sums of values, float64[lanes, P]."""
         lanes, observables = len(final.points), self._observables
-        state, other = numbers_at_lines(2 * len(final.state)).reshape(2, -1)
+        state, other = (blocks_of(lanes, 2 << self._wires) for _ in range(2))
         state[:], other[:] = final.state, 0.0
         if observables.columns:
-            words, work = observables.tables[lanes == 1], np.empty(2 * max(lanes, kernel.WIDTH))
+            words, work = observables.tables[lanes == 1], np.empty(kernel.WORK)
             arguments = *words, observables.places, cotangents, work
-            kernel.observe(final.state, other, lanes, *arguments)
+            kernel.observe(final.state, other, *arguments)
         for each in self._outcomes:
             each.add_times(final.state, final.points, cotangents, other)
         return self._steps.back(state, other, final.points, final.angles)

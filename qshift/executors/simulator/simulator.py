@@ -93,7 +93,7 @@ class SimulatorExecutor(Executor):
             return self._general.run(circuit, points, call)
         if circuit.shots:
             return self._samples(circuit, simulation, points, call)
-        return self._found(simulation, simulation.values, points, (circuit.num_values,))
+        return self._found(simulation, "values", points, (circuit.num_values,))
 
     def grain(self, circuit: Circuit) -> int | None:
         """See `Executor`."""
@@ -105,8 +105,8 @@ class SimulatorExecutor(Executor):
 
     def sample(
         self, circuit: Circuit, points: np.ndarray, call: Call
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns values and their variances, from the same samples.
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns values and their variances, from the same samples; see `Executor`.
 
         Raises:
             UnsupportedError: If the simulator does not cover the circuit, and PennyLane's device
@@ -116,19 +116,20 @@ class SimulatorExecutor(Executor):
         if simulation is None:
             return self._general.sample(circuit, points, call)
         drawn = self._samples(circuit, simulation, points, call, Basis.variances)
-        values, variances = np.hsplit(drawn, 2)
-        return values, variances
+        values, variances, added = np.hsplit(drawn, 3)
+        return values, variances, added
 
     def sample_jointly(
         self, circuit: Circuit, points: np.ndarray, call: Call
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns values and their covariances, from the same samples; see `sample`."""
         simulation = self._simulation(circuit)
         if simulation is None:
             return self._general.sample_jointly(circuit, points, call)
         size = circuit.num_values
         drawn = self._samples(circuit, simulation, points, call, Basis.covariances)
-        return drawn[:, :size], drawn[:, size:].reshape(-1, size, size)
+        spread = drawn[:, size:].reshape(-1, size + 1, size)
+        return drawn[:, :size], spread[:, :-1], spread[:, -1]
 
     def require_errors(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `estimates` would; runs nothing."""
@@ -166,7 +167,7 @@ class SimulatorExecutor(Executor):
         if simulation is None or circuit.shots or not simulation.differentiable:
             return self._general.differentiate(circuit, points)
         shape = circuit.num_values, circuit.num_parameters
-        return self._found(simulation, simulation.gradients, points, shape)
+        return self._found(simulation, "gradients", points, shape)
 
     def pulls_back(self, circuit: Circuit) -> bool:
         """See `Executor`."""
@@ -177,8 +178,7 @@ class SimulatorExecutor(Executor):
         simulation = self._simulation(circuit)
         if simulation is None or circuit.shots or not simulation.differentiable:
             return super().pull_back(circuit, points, cotangents)
-        function = functools.partial(simulation.pulled_back, np.ascontiguousarray(cotangents))
-        return self._found(simulation, function, points, (circuit.num_parameters,))
+        return self._found(simulation, "pulled_back", points, (circuit.num_parameters,), cotangents)
 
     def small(self, circuit: Circuit, count: int) -> SmallCircuit | None:
         """See `Executor`."""
@@ -193,7 +193,9 @@ class SimulatorExecutor(Executor):
                 "can be exported as TensorFlow ops"
             )
         try:
-            from qshift.executors.simulator.exported import in_tensorflow  # Late, as Numba is.
+            from qshift.executors.simulator.exported import (
+                in_tensorflow,
+            )  # Late, as all that it imports is.
 
             return in_tensorflow(circuit, self._thresholds)
         except _LACKING as error:
@@ -239,7 +241,7 @@ class SimulatorExecutor(Executor):
 
     def _prepared(self, circuit: Circuit) -> Simulation:
         with _without_collections():
-            # Late: it imports Numba, which takes a moment, and only circuits need it.
+            # Late: it imports llvmlite, which takes a moment, and only circuits need it.
             from qshift.executors.simulator.simulation import Simulation
 
         wires = circuit.wires
@@ -257,11 +259,18 @@ class SimulatorExecutor(Executor):
     def _found(
         self,
         simulation: Simulation,
-        function: Callable[..., np.ndarray],
+        name: str,
         points: np.ndarray,
         shape: tuple[int, ...],
+        *cotangents: np.ndarray,
     ) -> np.ndarray:
-        """Returns the results float64[N, ...] of one of the simulation's functions."""
+        """Returns the results float64[N, ...] of a method of the simulation, by its name."""
+        if (small := simulation.small(len(points))) is not None:
+            result: np.ndarray = getattr(small, name)(points, *cotangents)
+            return result
+        function: Callable[..., np.ndarray] = getattr(simulation, name)
+        if cotangents:
+            function = functools.partial(function, np.ascontiguousarray(*cotangents))
         if len(points) == 1:
             return function(points.copy(), simulation.alone)
         points = np.ascontiguousarray(points)
@@ -269,7 +278,6 @@ class SimulatorExecutor(Executor):
         if len(parts) == 1 and not parts[0][1]:  # all of them at once, in their order
             return function(points, parts[0])
         found = np.empty((len(points), *shape))
-        name = getattr(function, "func", function).__name__
         pace = simulation.paces.setdefault(name, Pace())
         results = spread(parts, lambda part: function(points, part), self._thresholds, pace)
         for (rows, _), values in track(results, len(points), _size, "circuits"):
@@ -336,8 +344,8 @@ class SimulatorExecutor(Executor):
             for shots in circuit.shots if call.shots is None else [call.shots]:
                 size = circuit.num_values // circuit.copies
                 found = np.zeros((len(points), size))
-                wider = [size] * (2 if of_errors is Basis.covariances else 1) if of_errors else [0]
-                errors = np.zeros((len(points), *wider))
+                height = size + 1 if of_errors is Basis.covariances else 2 if of_errors else 0
+                errors = np.zeros((len(points), height, size))
                 each = [shots] * len(bases)
                 if call.shots is not None and circuit.num_values == 1 and len(bases) > 1:
                     each = _by_basis(bases, call.shots)
@@ -345,8 +353,11 @@ class SimulatorExecutor(Executor):
                     drawn = _sample(outcomes, shots, rngs)
                     found[:, basis.columns] += basis.averages(drawn)
                     if of_errors:
-                        places: Any = np.ix_(*[basis.columns] * len(wider))
-                        errors[:, *places] += of_errors(basis, drawn, shots)
+                        told = of_errors(basis, drawn, shots)
+                        of_pairs = of_errors is Basis.covariances
+                        lines = np.append(basis.columns, size) if of_pairs else np.arange(2)
+                        places: Any = np.ix_(lines, basis.columns)
+                        errors[:, *places] += told
                 copies += [found, errors.reshape(len(points), -1)]
         return np.concatenate(copies, axis=1)
 

@@ -1,28 +1,28 @@
 """Small circuits at few points, with little around the compiled kernel.
 
 Such a circuit runs in some microseconds. Making the arrays that the kernel works on takes as long
-again, so they are kept from one call to the next.
+again, and so do calls of its functions one by one. So arrays are kept from one call to the next,
+and what is done with them is written down once, as instructions that machine code follows.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from qshift.executors.executor import Asked, Written
 from qshift.executors.simulator import kernel
-from qshift.executors.simulator.instructions import AtOnce, Instructions
+from qshift.executors.simulator.instructions import Instructions
 from qshift.executors.simulator.outcomes import Observables
-from qshift.executors.simulator.state_steps import Steps, numbers_at_lines
+from qshift.executors.simulator.state_steps import Steps, angles_of, blocks_of, by_lane
 
 # Cotangents for which derivatives of sums are surely exact; see `qshift.autodiff.pulled_back`.
 _USUAL, _RATIO = (1e-90, 1e90), 1e7
-
-_Code = AtOnce | Instructions
-_NOW = AtOnce()
+_MOST_KEPT = 2  # arrays of a circuit: of values, mostly, and of shifted points
 
 
 class SmallCircuit:
@@ -47,38 +47,72 @@ class SmallCircuit:
         most_numbers: int,
     ) -> None:
         self._steps, self._observables, self._start, self._shape = steps, observables, start, shape
-        width = 3 * steps.count + 3 * len(start) + sum(shape) + 8
+        width = 3 * steps.count + 4 * len(start) + 2 * sum(shape) + 8
         self.most_points = most_numbers // width
         # Who works on arrays takes them out, so that threads do not share them.
-        self._kept: deque[_Arrays] = deque(maxlen=1)
+        self._kept: deque[_Arrays] = deque(maxlen=_MOST_KEPT)
         self._followed: WeakValueDictionary[int, _Arrays] = WeakValueDictionary()
 
     def values(self, points: np.ndarray) -> np.ndarray:
         """Returns the values float64[N, M] at the points float64[N, P]."""
-        arrays = self._behind_all_steps(points)
-        values = self._expect(_NOW, arrays)
+        arrays = self._at(points)
+        found = self._run(arrays, "values", self._expect)[: len(points)].copy()
         self._kept.append(arrays)
-        return values[: len(points)]
+        return found
 
     def gradients(self, points: np.ndarray) -> np.ndarray:
         """Returns first derivatives float64[N, M, P], by adjoint differentiation."""
-        arrays, count = self._behind_all_steps(points), len(points)
+        arrays, count = self._at(points), len(points)
         found = np.empty((count, *self._shape))
         for column in range(self._shape[0]):
             arrays.cotangents.fill(0.0)
             arrays.cotangents[:, column] = 1.0
-            found[:, column] = self._back(_NOW, arrays, arrays.cotangents)[:count]
+            found[:, column] = self._run(arrays, "slopes", self._back)[:count]
         self._kept.append(arrays)
         return found
 
     def pulled_back(self, points: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
         """Returns derivatives of sums of values with the factors float64[N, M], float64[N, P]."""
-        arrays, count = self._behind_all_steps(points), len(points)
+        arrays, count = self._at(points), len(points)
         arrays.cotangents[:count] = cotangents
         arrays.cotangents[count:] = cotangents[-1]
-        found = self._back(_NOW, arrays, arrays.cotangents)[:count]
+        found = self._run(arrays, "slopes", self._back)[:count].copy()
         self._kept.append(arrays)
         return found
+
+    def _at(self, points: np.ndarray) -> _Arrays:
+        """Returns arrays with these points, which are the caller's own."""
+        count, arrays = len(points), None
+        with contextlib.suppress(IndexError):
+            for _ in range(_MOST_KEPT):
+                arrays = self._kept.pop()
+                if arrays.count == count:
+                    break
+                self._kept.appendleft(arrays)
+        if arrays is None or arrays.count != count:
+            arrays = _Arrays(count, self._steps.count, self._start, self._shape)
+            arrays.known[:count] = points
+            arrays.known.view(np.int64)[:] ^= -1  # no bit is that of these points
+        arrays.points[:count] = points
+        arrays.points[count:] = points[-1]
+        return arrays
+
+    def _run(
+        self,
+        arrays: _Arrays,
+        name: str,
+        write: Callable[[Instructions, _Arrays, np.ndarray], np.ndarray],
+    ) -> np.ndarray:
+        """Returns a result at the arrays' points, in an array that they keep."""
+        found = arrays.written.get(name)
+        if found is None:
+            code = Instructions()
+            self._behind_all_steps(code, arrays)
+            result = write(code, arrays, arrays.cotangents)
+            found = arrays.written[name] = code.ready(), result, code
+        run, result, _ = found
+        run()
+        return result
 
     def written(
         self,
@@ -92,19 +126,22 @@ class SmallCircuit:
             return None
         arrays = self._followed.get(count)
         if arrays is None:
-            arrays = _Arrays(count, self._steps.count, len(self._start), self._shape)
-            arrays.points.fill(np.nan)  # equal to no points that are taken
+            arrays = _Arrays(count, self._steps.count, self._start, self._shape)
+            arrays.known.fill(np.nan)  # equal to no points that are taken
             self._followed[count] = arrays
         code = Instructions()
-        self._write_steps(code, arrays, parts, largest)
+        for place, columns in enumerate(parts, 1):
+            code.take(place, arrays.points, count, columns, (0.0, largest))
+        code.pad(arrays.points, count)
+        self._behind_all_steps(code, arrays)
         results = []
         for each in asked:
+            cotangents = np.ones_like(arrays.cotangents)
             if each is None:
                 results.append(np.empty(0))
             elif each.kind == "values":
-                results.append(self._expect(code, arrays)[:count])
+                results.append(self._expect(code, arrays, cotangents)[:count])
             else:
-                cotangents = np.ones((len(arrays.points), self._shape[0]))
                 if each.kind == "pulled_back":
                     own = range(self._shape[0])
                     code.take(1 + len(parts), cotangents, count, own, _USUAL, _RATIO)
@@ -113,70 +150,40 @@ class SmallCircuit:
                 code.pick(results[-1], self._back(code, arrays, cotangents), each.columns)
         return Written(*code.done(), results, arrays.flag, (code, arrays))
 
-    def _write_steps(
-        self, code: Instructions, arrays: _Arrays, parts: Sequence[Sequence[int]], largest: float
-    ) -> None:
-        """Writes what `_behind_all_steps` does."""
-        points, start = np.empty_like(arrays.points), numbers_at_lines(len(arrays.state))
-        start.reshape(-1, len(points))[:] = self._start[:, None]
-        for place, columns in enumerate(parts, 1):
-            code.take(place, points, arrays.count, columns, (0.0, largest))
-        code.pad(points, arrays.count)
-        up_to_here = code.skip_if_same(points, arrays.points)
-        code.copy(arrays.state, start)
-        self._forward(code, arrays, points)
-        code.copy(arrays.points, points)
+    # --- what is written down ---
+
+    def _behind_all_steps(self, code: Instructions, arrays: _Arrays) -> None:
+        """Makes the states behind all steps at the arrays' points, unless they are there."""
+        steps = self._steps
+        words, signs = steps.tables[arrays.alone]
+        up_to_here = code.skip_if_same(arrays.points, arrays.known)
+        code.copy(arrays.state, arrays.start)
+        code.call(kernel.angles, arrays.points, steps.columns, steps.scales, signs, arrays.angles)
+        code.call(kernel.forward, arrays.state, words, arrays.angles, 0, steps.count)
+        code.copy(arrays.known, arrays.points)
         up_to_here()
 
-    def _behind_all_steps(self, points: np.ndarray) -> _Arrays:
-        """Returns arrays with the state behind all rotations, which are the caller's own."""
-        count = len(points)
-        try:
-            arrays = self._kept.pop()
-        except IndexError:
-            arrays = None
-        if arrays is None or arrays.count != count:
-            arrays = _Arrays(count, self._steps.count, len(self._start), self._shape)
-        bits = points.tobytes()
-        if arrays.bits != bits:
-            arrays.points[:count] = points
-            arrays.points[count:] = points[-1]
-            arrays.state.reshape(-1, len(arrays.points))[:] = self._start[:, None]
-            self._forward(_NOW, arrays, arrays.points)
-            arrays.bits = bits
-        return arrays
-
-    # --- done at once, or written down ---
-
-    def _forward(self, code: _Code, arrays: _Arrays, points: np.ndarray) -> None:
-        """Applies all rotations at some points to the arrays' state."""
-        steps, lanes = self._steps, len(points)
-        words, signs = steps.tables[lanes == 1]
-        code.call(kernel.angles, points, steps.columns, steps.scales, signs, arrays.angles)
-        code.call(kernel.forward, arrays.state, lanes, words, arrays.angles, 0, steps.count)
-
-    def _expect(self, code: _Code, arrays: _Arrays) -> np.ndarray:
+    def _expect(self, code: Instructions, arrays: _Arrays, _: np.ndarray) -> np.ndarray:
         """Returns an array with the values, float64[lanes, M]."""
-        observables, lanes = self._observables, len(arrays.points)
-        values, words = np.empty((lanes, self._shape[0])), observables.tables[lanes == 1]
+        observables, values = self._observables, np.empty((len(arrays.points), self._shape[0]))
         code.zero(values)
-        arguments = lanes, *words, observables.places, arrays.work, values
-        code.call(kernel.expect, arrays.state, *arguments)
+        words = *observables.tables[arrays.alone], observables.places
+        code.call(kernel.expect, arrays.state, *words, arrays.work, values)
         return values
 
-    def _back(self, code: _Code, arrays: _Arrays, cotangents: np.ndarray) -> np.ndarray:
+    def _back(self, code: Instructions, arrays: _Arrays, cotangents: np.ndarray) -> np.ndarray:
         """Returns an array with the derivatives of sums of values, float64[lanes, P], which have
         the factors float64[lanes, M]."""
-        steps, observables, lanes = self._steps, self._observables, len(arrays.points)
-        (state, other), slopes = arrays.pair, np.empty((lanes, self._shape[1]))
+        steps, observables = self._steps, self._observables
+        (state, other), slopes = arrays.pair, np.empty((len(arrays.points), self._shape[1]))
         code.copy(state, arrays.state)
         code.zero(other)
-        arguments = *observables.tables[lanes == 1], observables.places, cotangents, arrays.factors
-        code.call(kernel.observe, arrays.state, other, lanes, *arguments)
-        words, signs = steps.tables[lanes == 1]
+        sums = *observables.tables[arrays.alone], observables.places, cotangents, arrays.factors
+        code.call(kernel.observe, arrays.state, other, *sums)
+        words, signs = steps.tables[arrays.alone]
         code.zero(slopes)
         moves = arrays.angles, signs, steps.columns, steps.scales, 0, steps.count
-        code.call(kernel.backward, state, other, lanes, words, *moves, arrays.work, slopes)
+        code.call(kernel.backward, state, other, words, *moves, arrays.work, slopes)
         return slopes
 
 
@@ -185,17 +192,20 @@ class _Arrays:
 
     Attributes:
         count: How many points there are; further lanes are those of the last one.
-        bits: The bytes of these points, which have some, if `state` is behind all rotations.
+        alone: Whether there is one.
+        points: The points.
+        known: Those that `state` is behind all steps of.
         flag: int64[1], which is 1 while instructions with these arrays are followed.
+        written: By the name of a result: what gives it, its array, and what both need.
     """
 
-    def __init__(self, count: int, steps: int, size: int, shape: tuple[int, int]) -> None:
+    def __init__(self, count: int, steps: int, start: np.ndarray, shape: tuple[int, int]) -> None:
         lanes = count if count == 1 else -(-count // kernel.WIDTH) * kernel.WIDTH
-        width = max(lanes, kernel.WIDTH)
-        self.count, self.bits, self.flag = count, b"", np.zeros(1, np.int64)
-        self.points, self.cotangents = np.empty((lanes, shape[1])), np.empty((lanes, shape[0]))
-        self.angles = numbers_at_lines(steps * 3 * width).reshape(steps, 3 * width)
-        self.state = numbers_at_lines(size * lanes)
-        self.pair = numbers_at_lines(2 * size * lanes).reshape(2, -1)
-        self.work, self.factors = numbers_at_lines(8 * width), np.empty(2 * width)
-        self.work.fill(0.0)
+        self.count, self.alone, self.flag = count, lanes == 1, np.zeros(1, np.int64)
+        self.points, self.known = np.empty((lanes, shape[1])), np.empty((lanes, shape[1]))
+        self.cotangents = np.empty((lanes, shape[0]))
+        self.angles = angles_of(lanes, steps)
+        self.start, self.state, *self.pair = (blocks_of(lanes, len(start)) for _ in range(4))
+        by_lane(self.start, lanes)[:] = start[:, None]
+        self.work, self.factors = np.zeros(kernel.WORK), np.empty(kernel.WORK)
+        self.written: dict[str, tuple[Callable[[], int], np.ndarray, Instructions]] = {}

@@ -1,6 +1,6 @@
 """The steps of a circuit, run forwards and backwards on states, of one point or of several at once.
 
-A state has the form that `kernel` describes. States of several points have as many lanes as a
+States have the form that `kernel` describes. Those of several points have as many lanes as a
 multiple of four; the last lanes may repeat a point.
 """
 
@@ -34,6 +34,23 @@ def numbers_at_lines(count: int) -> np.ndarray:
     found = np.empty(count + 7)
     begin = -(found.ctypes.data // 8) % 8
     return found[begin : begin + count]
+
+
+def blocks_of(lanes: int, numbers: int) -> np.ndarray:
+    """Returns states of points, not filled: float64[blocks, K], with so many numbers of each."""
+    blocks = -(-lanes // kernel.WIDTH)
+    return numbers_at_lines(lanes * numbers).reshape(blocks, -1)
+
+
+def by_lane(states: np.ndarray, lanes: int) -> np.ndarray:
+    """Returns a view of states: float64[blocks, numbers of a point, lanes of a block]."""
+    return states.reshape(len(states), -1, lanes // len(states))
+
+
+def angles_of(lanes: int, steps: int) -> np.ndarray:
+    """Returns an array for what `kernel.angles` writes of so many points and steps."""
+    blocks, width = -(-lanes // kernel.WIDTH), 3 * kernel.WIDTH
+    return numbers_at_lines(blocks * steps * width).reshape(blocks, steps, width)
 
 
 class Table(NamedTuple):
@@ -142,8 +159,7 @@ class Steps:
 
     def angles(self, points: np.ndarray) -> np.ndarray:
         """Returns what the kernel has to know of the angles at points float64[lanes, P]."""
-        width = 3 * max(len(points), kernel.WIDTH)
-        found = numbers_at_lines(self.count * width).reshape(self.count, width)
+        found = angles_of(len(points), self.count)
         if self.count:
             signs = self.tables[len(points) == 1].signs
             kernel.angles(points, self.columns, self.scales, signs, found)
@@ -171,7 +187,7 @@ class Steps:
             if begin >= end:
                 continue
             if gate is None:
-                kernel.forward(state, lanes, words, angles, begin, end)
+                kernel.forward(state, words, angles, begin, end)
             else:
                 _multiply(gate, gate.matrices(self._circuit, points), state, state, lanes)
 
@@ -187,24 +203,20 @@ class Steps:
             angles: What `angles` has returned for them.
         """
         lanes = len(points)
-        slopes, work = (
-            np.zeros((lanes, self._parameters)),
-            numbers_at_lines(8 * max(lanes, kernel.WIDTH)),
-        )
-        work.fill(0.0)
+        slopes, work = np.zeros((lanes, self._parameters)), np.zeros(kernel.WORK)
         words, signs = self.tables[lanes == 1]
         moves = self.columns, self.scales
         for begin, end, gate in reversed(self._runs):
             if gate is None:
                 kernel.backward(
-                    state, other, lanes, words, angles, signs, *moves, begin, end, work, slopes
+                    state, other, words, angles, signs, *moves, begin, end, work, slopes
                 )
                 continue
             if gate.generator is not None:
                 changed = np.zeros_like(state)
                 _multiply(gate, numbers(gate.generator)[..., None], state, changed, lanes)
-                overlaps = np.sum((changed * other).reshape(-1, lanes), axis=0)
-                slopes[:, gate.columns[0]] += 2.0 * overlaps
+                overlaps = by_lane(changed * other, lanes).sum(axis=1)
+                slopes[:, gate.columns[0]] += 2.0 * overlaps.ravel()
             inverse = np.swapaxes(gate.matrices(self._circuit, points), 0, 1).copy()
             inverse[:, :, 1] *= -1.0
             for each in (state, other):
@@ -217,6 +229,6 @@ def _moves(step: Rotation | MatrixGate) -> TypeGuard[MatrixGate]:
 
 
 def _multiply(gate: MatrixGate, matrix: Any, state: Any, result: Any, lanes: int) -> None:
-    work = np.empty(2 * len(gate.places) * lanes)
+    work = np.empty(2 * kernel.WIDTH * len(gate.places))
     matrix = np.ascontiguousarray(matrix)
     kernel.multiply(state, result, lanes, gate.places, gate.masks, matrix, work)

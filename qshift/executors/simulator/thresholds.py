@@ -41,7 +41,7 @@ class Thresholds:
     most_amplitudes: int = 2**22  # 64 MiB
     most_kept_alone: int = 2**23  # 64 MiB
     most_kept: int = 2**20  # 8 MiB
-    most_at_hand: int = 2**17  # 1 MiB
+    most_at_hand: int = 2**18  # 2 MiB
     widest_matrix: int = 10
     most_weights: int = 2**24  # 128 MiB
     most_probabilities: int = 2**20  # 8 MiB

@@ -166,8 +166,9 @@ def computed(
 
     Args:
         executor: The executor.
-        kind: ``"values"``; ``"gradients"``; ``"estimates"``, float64[N, 2, M]: values and their
-            variances; or ``"jointly"``, float64[N, 1 + M, M]: values and their covariances.
+        kind: ``"values"``; ``"gradients"``; ``"estimates"``, float64[N, 3, M]: values, their
+            variances, and what was added to these; or ``"jointly"``, float64[N, 2 + M, M]: values,
+            their covariances, and what was added to those on the diagonal.
         circuit: The circuit.
         points: float64[N, P].
         call: The call, with the shots of these points if they have their own.
@@ -178,9 +179,10 @@ def computed(
     if kind == VALUES:
         return executor.as_numbers("run", executor.run(circuit, points, call), shape)
     if kind == ESTIMATES:
-        found, spreads = executor.sample(circuit, points, call)
+        found, spreads, added = executor.sample(circuit, points, call)
         spreads = executor.as_numbers("sample", spreads, shape)[:, None]
     else:
-        found, spreads = executor.sample_jointly(circuit, points, call)
+        found, spreads, added = executor.sample_jointly(circuit, points, call)
         spreads = executor.as_numbers("sample_jointly", spreads, (*shape, circuit.num_values))
-    return np.concatenate([executor.as_numbers("sample", found, shape)[:, None], spreads], axis=1)
+    found, added = (executor.as_numbers("sample", each, shape) for each in (found, added))
+    return np.concatenate([found[:, None], spreads, added[:, None]], axis=1)

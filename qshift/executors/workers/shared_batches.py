@@ -164,21 +164,21 @@ class WorkersExecutor(Executor):
 
     def sample(
         self, circuit: Circuit, points: np.ndarray, call: Call
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See `Executor`."""
         if not self._can_share(circuit, points):
             return self.local.sample(circuit, points, call)
         found = self._run(ESTIMATES, circuit, points, *self._seeded(circuit, call))
-        return found[:, 0], found[:, 1]
+        return found[:, 0], found[:, 1], found[:, 2]
 
     def sample_jointly(
         self, circuit: Circuit, points: np.ndarray, call: Call
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See `Executor`."""
         if not self._can_share(circuit, points):
             return self.local.sample_jointly(circuit, points, call)
         found = self._run(JOINTLY, circuit, points, *self._seeded(circuit, call))
-        return found[:, 0], found[:, 1:]
+        return found[:, 0], found[:, 1:-1], found[:, -1]
 
     def differentiate(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """See `Executor`."""
@@ -268,7 +268,7 @@ class WorkersExecutor(Executor):
         if kind == GRADIENTS:
             shape = (*shape, circuit.num_parameters)
         if kind in (ESTIMATES, JOINTLY):
-            rows = 1 if kind == ESTIMATES else circuit.num_values
+            rows = 2 if kind == ESTIMATES else circuit.num_values + 1
             shape = (len(points), 1 + rows, circuit.num_values)
         done = np.zeros(len(points), bool)
         return _Batch(weakref.ref(circuit), kind, points.copy(), np.empty(shape), done)

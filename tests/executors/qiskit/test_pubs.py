@@ -53,14 +53,14 @@ def test_each_point_has_its_own_shots(way, tracker):
     np.random.default_rng(1).shuffle(shots)
     point = random_points(circuit, 1, seed=2)
     points = np.repeat(point, len(shots), axis=0)
-    values, variances = executor.sample(circuit, points, Call(1, shots=shots))
+    values, variances, _ = executor.sample(circuit, points, Call(1, shots=shots))
     assert tracker.totals["circuits"] == len(shots) and tracker.totals["jobs"] == 2
     assert tracker.totals["shots"] == 2 * shots.sum() == executor.bases(circuit) * shots.sum()
     right = exact(circuit, point)[0]
     for number in numbers:
         own, deviations = values[shots == number], np.sqrt(variances[shots == number])
         expected = np.sqrt((1 - right[0] ** 2) / number)
-        # Forty repetitions give deviations to 11 %; two pseudo-outcomes widen those of few shots.
+        # Forty repetitions give deviations to 11 %; four pseudo-outcomes widen those of few shots.
         assert abs(own[:, 0].std() / expected - 1) < 0.4
         ratio = np.sqrt((deviations**2).mean(axis=0)) / own.std(axis=0)
         assert (np.abs(ratio - 1) < 0.4 + 2 / number).all()
@@ -68,6 +68,23 @@ def test_each_point_has_its_own_shots(way, tracker):
     # Values of n shots are means of n outcomes.
     counts = values[:, 0] * shots / 2 + shots / 2
     np.testing.assert_allclose(counts, np.round(counts), atol=1e-6)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_outcomes_are_added_once_for_a_point(way):
+    """Not for each repetition, of which a few shots would have large errors: here all samples are
+    equal, so that the errors are those of what is added."""
+    x = tf.constant(0.0, tf.float64)
+    measurements = [qml.expval(3 * qml.Z(0)), qml.probs(wires=0)]
+    circuit = compiled([qml.RX(x, 0)], measurements, 100)
+    executor = EstimatorDevice(1, "aer", mixed_shots=WAYS[way], seed=3)._executor
+    shots = np.array([10, 400, 30])
+    found = executor.sample(circuit, np.zeros((3, 1)), Call(1, shots=shots))
+    values, variances, added = found
+    np.testing.assert_array_equal(values, [[3.0, 1.0, 0.0]] * 3)
+    expected = (1 - (shots / (shots + 4)) ** 2)[:, None] / shots[:, None] * [9, 0.25, 0.25]
+    np.testing.assert_allclose(variances, expected, rtol=1e-9)
+    np.testing.assert_allclose(added, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("way", WAYS)

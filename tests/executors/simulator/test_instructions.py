@@ -119,17 +119,27 @@ def test_functions_of_the_kernel_are_called():
     rng = np.random.default_rng(0)
     points, scales, signs = rng.normal(size=(4, 2)), rng.normal(size=3), np.ones((3, 8))
     columns = np.array([1, -1, 0])
-    expected, found = np.zeros((3, 12)), np.zeros((3, 12))
+    expected, found = np.zeros((1, 3, 12)), np.zeros((1, 3, 12))
     kernel.angles(points, columns, scales, signs, expected)
     code = Instructions()
     code.call(kernel.angles, points, columns, scales, signs, found)
     assert not follow(code)
     np.testing.assert_array_equal(found, expected)
     words = np.array([[1, 0, 1, 0], [2, 1, 2, 0], [0, 3, 0, 0]])
-    states = np.linspace(0.0, 1.0, 64), np.linspace(0.0, 1.0, 64)
-    kernel.forward(states[0], 4, words, expected, 0, 3)
+    numbers = np.linspace(0.0, 1.0, 64)[None]
+    states, after = (numbers.copy(), numbers.copy()), np.ones(2)
+    kernel.forward(states[0], words, expected, 0, 3)
     code = Instructions()
-    code.call(kernel.forward, states[1], 4, words, found, 0, 3)
+    code.call(kernel.forward, states[1], words, found, 0, 3)
+    code.zero(after)
     assert not follow(code)
     np.testing.assert_array_equal(states[1], states[0])
-    assert not np.array_equal(states[0], np.linspace(0.0, 1.0, 64))
+    assert not np.array_equal(states[0], numbers) and not after.any()
+
+
+def test_what_takes_no_inputs_is_ready_to_be_followed():
+    code, array = Instructions(), np.ones(3)
+    code.zero(array)
+    run = code.ready()
+    assert run() == 0
+    assert not array.any()

@@ -1,9 +1,5 @@
 """Compiled functions, against products of matrices."""
 
-import os
-import threading
-
-import fresh
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,13 +20,14 @@ def random_words(rng, wires, count):
 
 def random_states(rng, wires, lanes):
     """Returns states as the kernel has them, and as complex[lanes, 2**wires]."""
-    states = rng.normal(size=(2, 2**wires, lanes))
-    return states.reshape(-1), as_complex(states.reshape(-1), lanes)
+    states = rng.normal(size=(-(-lanes // 4), min(lanes, 4) * 2 ** (wires + 1)))
+    return states, as_complex(states, lanes)
 
 
-def as_complex(state, lanes):
-    real, imaginary = state.reshape(2, -1, lanes)
-    return (real + 1j * imaginary).T.copy()
+def as_complex(states, lanes):
+    """Four lanes of a block are side by side."""
+    real, imaginary = np.split(states.reshape(len(states), -1, lanes // len(states)), 2, axis=1)
+    return (real + 1j * imaginary).swapaxes(1, 2).reshape(lanes, -1)
 
 
 class Case:
@@ -44,7 +41,7 @@ class Case:
         self.columns = rng.integers(-1, 3, size=count)
         self.scales = rng.normal(size=count)
         self.table = table([(word, 1.0) for word in self.words], wires, 3, lanes == 1)
-        self.angles = np.empty((count, 3 * max(lanes, 4)))
+        self.angles = np.empty((-(-lanes // 4), count, 12))
         kernel.angles(self.points, self.columns, self.scales, self.table.signs, self.angles)
 
     def matrices(self, lane):
@@ -61,8 +58,8 @@ def test_rotations(wires, lanes):
     for seed in range(4):
         case = Case(wires, lanes, seed)
         state, expected = random_states(case.rng, wires, lanes)
-        kernel.forward(state, lanes, case.table.words, case.angles, 0, 4)
-        kernel.forward(state, lanes, case.table.words, case.angles, 4, len(case.words))
+        kernel.forward(state, case.table.words, case.angles, 0, 4)
+        kernel.forward(state, case.table.words, case.angles, 4, len(case.words))
         for lane in range(lanes):
             for matrix in case.matrices(lane):
                 expected[lane] = matrix @ expected[lane]
@@ -78,11 +75,11 @@ def test_derivatives(wires, lanes):
         start, before = random_states(case.rng, wires, lanes)
         other, behind = random_states(case.rng, wires, lanes)
         state, count = start.copy(), len(case.words)
-        kernel.forward(state, lanes, case.table.words, case.angles, 0, count)
-        slopes, work = np.ones((lanes, 3)), np.zeros(8 * max(lanes, 4))
+        kernel.forward(state, case.table.words, case.angles, 0, count)
+        slopes, work = np.ones((lanes, 3)), np.zeros(kernel.WORK)
         moves = case.columns, case.scales
         arguments = case.table.words, case.angles, case.table.signs, *moves
-        kernel.backward(state, other, lanes, *arguments, 0, count, work, slopes)
+        kernel.backward(state, other, *arguments, 0, count, work, slopes)
         expected = np.ones((lanes, 3))
         for lane in range(lanes):
             matrices = list(case.matrices(lane))
@@ -108,7 +105,7 @@ def test_special_angles(angle, lanes):
     case = Case(2, lanes, count=1)
     case.points[:], case.columns[:], case.scales[:] = angle, 0, 1.0
     kernel.angles(case.points, case.columns, case.scales, case.table.signs, case.angles)
-    cosine, sine, minus = np.split(case.angles[0], 3)
+    cosine, sine, minus = case.angles[0, 0].reshape(3, 4)
     np.testing.assert_allclose(cosine, np.cos(angle / 2), atol=1e-15)
     expected = np.sin(angle / 2) * case.table.signs[0, :4]
     np.testing.assert_allclose(sine, expected, atol=1e-15)
@@ -125,10 +122,11 @@ def test_observables(wires, lanes):
     pairs = list(zip(words, factors, strict=True))
     own = table(pairs, wires, 0, lanes == 1)
     values, columns = np.ones((lanes, 3)), np.array([0, 2, 2, 0, 2, 0])
-    cotangents, work = rng.normal(size=(lanes, 3)), np.empty(2 * max(lanes, 4))
+    cotangents, work = rng.normal(size=(lanes, 3)), np.zeros(kernel.WORK)
     cotangents[-1, 0] = 0.0
-    kernel.observe(state, other, lanes, *own, columns, cotangents, work)
-    kernel.expect(state, lanes, *own, columns, np.zeros(8 * max(lanes, 4)), values)
+    kernel.expect(state, *own, columns, work, values)
+    assert not work.any()
+    kernel.observe(state, other, *own, columns, cotangents, work)
     for value in range(3):
         pairs_of = [pair for pair, column in zip(pairs, columns, strict=True) if column == value]
         matrix = sum((f * w.matrix(2**wires) for w, f in pairs_of), np.zeros((2**wires,) * 2))
@@ -148,7 +146,7 @@ def test_matrices(lanes, each):
     for masks, covered in (((10, 0, 0), 0), ((10, 5, 1), 5)):
         state, expected = random_states(rng, wires, lanes)
         result, kept = random_states(rng, wires, lanes)
-        work = np.empty(2 * 4 * lanes)
+        work = np.empty(2 * 4 * 4)
         arguments = lanes, places, np.array(masks), matrices, work
         kernel.multiply(state, result, *arguments)
         kernel.multiply(state, state, *arguments)
@@ -170,105 +168,47 @@ def test_outcomes(lanes, low):
     first, last = rng.integers(0, 8, size=16 // low), rng.integers(0, 8, size=low)
     outcomes = (first[:, None] ^ last).ravel()
     found, weights = np.zeros((8, lanes)), rng.normal(size=(8, lanes))
-    kernel.tally(state, lanes, last, first, found.reshape(-1))
+    kernel.tally(state, last, first, found)
     expected = np.zeros((8, lanes))
     np.add.at(expected, outcomes, (np.abs(vectors) ** 2).T)
     np.testing.assert_allclose(found, expected, atol=1e-12)
     other = np.empty_like(state)
-    kernel.weigh(state, other, lanes, last, first, weights.reshape(-1))
+    kernel.weigh(state, other, last, first, weights)
     np.testing.assert_allclose(as_complex(other, lanes), vectors * weights[outcomes].T, atol=1e-12)
 
 
 @pytest.mark.parametrize("angles", [[1.0, 1.0, 0.3, 1.0], [0.0, -0.0, np.nan, 0.0], [1e13] * 4])
 def test_angles_that_several_points_share(angles):
-    case = Case(2, 4, count=1)
+    """Also with those of the block before."""
+    case, angles = Case(2, 8, count=1), np.array([*angles, *angles])
     case.points[:, 0], case.columns[:], case.scales[:] = angles, 0, 0.7
     kernel.angles(case.points, case.columns, case.scales, case.table.signs, case.angles)
-    cosines, sines, _ = np.split(case.angles[0], 3)
-    np.testing.assert_allclose(cosines, np.cos(0.35 * np.array(angles)), atol=1e-15)
-    expected = np.sin(0.35 * np.array(angles)) * case.table.signs[0, :4]
+    cosines, sines, _ = (case.angles[:, 0, k : k + 4].ravel() for k in (0, 4, 8))
+    np.testing.assert_allclose(cosines, np.cos(0.35 * angles), atol=1e-15)
+    expected = np.sin(0.35 * angles) * np.tile(case.table.signs[0, :4], 2)
     np.testing.assert_allclose(sines, expected, atol=1e-15)
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_a_point_is_the_same_in_each_lane(seed):
-    """So that results do not depend on which points run together."""
-    case = Case(3, 8, seed)
-    case.points[:] = case.points[3]
-    kernel.angles(case.points, case.columns, case.scales, case.table.signs, case.angles)
-    state = np.repeat(case.rng.normal(size=2**4), 8)
-    kernel.forward(state, 8, case.table.words, case.angles, 0, len(case.words))
-    lanes = state.reshape(-1, 8)
-    np.testing.assert_array_equal(lanes, lanes[:, :1] * np.ones(8))
-
-
-# --- compiling ---
-
-
-def test_arrays_of_other_types_are_refused():
-    case = Case(2, 1)
-    with pytest.raises(TypeError, match="No matching definition"):
-        kernel.forward(np.zeros(8, np.float32), 1, case.table.words, case.angles, 0, 1)
-
-
-def test_without_a_place_for_the_cache(monkeypatch):
-    """Numba finds none where neither the package's directory nor the user's can be written."""
-
-    def compiled(function, signature, **settings):
-        raise RuntimeError("cannot cache function: no locator available for file")
-
-    monkeypatch.setattr(kernel, "compiled", compiled)
-    double = kernel._compile(lambda x: 2 * x, "float64(float64)")
-    assert double(1.5) == 3.0
-
-
-FIRST_CALLS = """
-import sys, threading
-import numpy as np
-from qshift.executors.simulator import kernel
-from qshift.executors.simulator.state_steps import table
-from qshift.executors.simulator.clifford_frame import Word
-found, barrier = [], threading.Barrier(8)
-def work():
-    own = table([(Word(1, 0, 0), 1.0)], 2, 3, True)
-    angles, state = np.empty((1, 12)), np.eye(1, 8)[0]
-    barrier.wait()
-    kernel.angles(np.full((1, 1), 0.6), np.zeros(1, int), np.ones(1), own.signs, angles)
-    kernel.forward(state, 1, own.words, angles, 0, 1)
-    found.append(state)
-threads = [threading.Thread(target=work) for _ in range(8)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-expected = np.zeros(8); expected[0], expected[5] = np.cos(0.3), -np.sin(0.3)
-assert len(found) == 8
-for state in found: np.testing.assert_allclose(state, expected, atol=1e-15)
-"""
-
-
-def test_first_calls_at_the_same_time(tmp_path):
-    """Of two processes, each of which has eight threads, with an empty cache."""
-    settings = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    processes = [fresh.Process(FIRST_CALLS, env=settings) for _ in range(2)]
-    for done in [process.wait() for process in processes]:
-        assert done.returncode == 0, done.stderr
-    assert list(tmp_path.rglob("*.nbi"))
-
-
-def test_other_threads_run_meanwhile():
-    """While one thread's rotations take long, this one goes on."""
-    case = Case(16, 1, count=9)
-    state = np.zeros(2**17)
-    turns, done = 0, threading.Event()
-
-    def work():
-        for _ in range(30):
-            kernel.forward(state, 1, case.table.words, case.angles, 0, 9)
-        done.set()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    while not done.is_set():
-        turns += 1
-    thread.join()
-    assert turns > 1000
+@given(st.integers(0, 2**32 - 1), st.integers(3, 6))
+def test_a_point_is_the_same_in_each_lane_and_alone(seed, wires):
+    """So that results do not depend on which points run together; here, a state behind rotations,
+    and the probabilities of outcomes."""
+    alone, start = Case(wires, 1, seed), np.random.default_rng(seed).normal(size=2 ** (wires + 1))
+    start /= np.linalg.norm(start)
+    outcomes = np.arange(2**wires) % 4
+    states, probabilities = [], []
+    for lanes in (1, 8):
+        case = Case(wires, lanes, seed)
+        case.points[:], case.columns[:], case.scales[:] = alone.points, alone.columns, alone.scales
+        words = table([(word, 1.0) for word in alone.words], wires, 3, lanes == 1)
+        kernel.angles(case.points, case.columns, case.scales, words.signs, case.angles)
+        blocks = -(-lanes // 4)
+        state = np.repeat(start, lanes // blocks)[None].repeat(blocks, axis=0)
+        kernel.forward(state, words.words, case.angles, 0, len(alone.words))
+        found = np.zeros((4, lanes))
+        kernel.tally(state, outcomes, np.zeros(1, int), found)
+        states.append(as_complex(state, lanes))
+        probabilities.append(found)
+    np.testing.assert_array_equal(*np.broadcast_arrays(*states))
+    np.testing.assert_array_equal(*np.broadcast_arrays(*probabilities))

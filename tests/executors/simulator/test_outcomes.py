@@ -18,11 +18,11 @@ CLIFFORD += [qml.CNOT([0, "a"]), qml.Hadamard("a"), qml.ISWAP([2, "a"]), qml.CY(
 def states(lanes, seed=0):
     """Returns states as the kernel has them, and behind the Clifford gates complex[lanes, 16]."""
     rng = np.random.default_rng(seed)
-    state = rng.normal(size=(2, 16, lanes)) / 4
+    state = rng.normal(size=(1, 32 * lanes)) / 4
     unitary = np.eye(16)
     for gate in CLIFFORD:
         unitary = qml.matrix(gate, wire_order=WIRES) @ unitary
-    return state.reshape(-1), (state[0] + 1j * state[1]).T @ unitary.T
+    return state, as_complex(state, lanes) @ unitary.T
 
 
 def frame():
@@ -51,12 +51,12 @@ def test_observables(lanes):
     matrices = [qml.matrix(o, wire_order=WIRES) for o in observables]
     right = np.array([[np.vdot(v, m @ v).real for m in matrices] for v in vectors])
     values = np.ones((lanes, 4))
-    words, work = found.tables[lanes == 1], np.zeros(8 * max(lanes, kernel.WIDTH))
-    kernel.expect(state, lanes, *words, found.places, work, values)
+    words, work = found.tables[lanes == 1], np.zeros(kernel.WORK)
+    kernel.expect(state, *words, found.places, work, values)
     np.testing.assert_allclose(values, 1.0 + right, atol=1e-12)
     assert not right[:, [k for k in range(4) if k not in found.columns]].any()
     other, cotangents = np.ones_like(state), np.random.default_rng(1).normal(size=(lanes, 4))
-    kernel.observe(state, other, lanes, *words, found.places, cotangents, work)
+    kernel.observe(state, other, *words, found.places, cotangents, work)
     # The state is that before the Clifford gates, and so is the other one.
     product = as_complex(other - 1.0, lanes)
     overlaps = (product.conj() * as_complex(state, lanes)).sum(axis=1)
@@ -113,9 +113,9 @@ def test_many_bits():
     for wire in range(12):
         whole.add(qml.CNOT([wire, wire + 1]))
     found = Outcomes(circuit, basis, whole)
-    state = np.zeros(2**14)
-    state[0b1010000000001] = 0.6  # wires 0, 2 and 12
-    state[2**13 + 0b0000000000100] = 0.8  # wire 10
+    state = np.zeros((1, 2**14))
+    state[0, 0b1010000000001] = 0.6  # wires 0, 2 and 12
+    state[0, 2**13 + 0b0000000000100] = 0.8  # wire 10
     (probabilities,) = found.probabilities(state, np.zeros((1, 13)))
     assert probabilities.sum() == pytest.approx(1.0)
     np.testing.assert_allclose(probabilities, [0.0, 0.0, 0.8**2, 0.6**2], atol=1e-15)

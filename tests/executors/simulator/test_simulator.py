@@ -650,16 +650,17 @@ def test_the_factory(name):
     assert type(registry.executor(qml.device(name), embedded=False)) is PennyLaneExecutor
 
 
-def test_without_numba(monkeypatch):
+def test_without_llvmlite(monkeypatch):
     """For example in a release of Python that has none yet."""
-    for module in ("simulation", "outcomes", "state_steps", "kernel"):
+    modules = "simulation", "small_circuits", "outcomes", "state_steps", "kernel"
+    for module in (*modules, "instructions", "arithmetic"):
         monkeypatch.delitem(sys.modules, f"qshift.executors.simulator.{module}", raising=False)
     monkeypatch.delattr(sys.modules["qshift.executors.simulator"], "kernel", raising=False)
-    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
     fallbacks._warn_once.cache_clear()
     executor, circuit = make(), several(adjoint=True, probs=False)
     points = random_points(circuit, 2)
-    with pytest.warns(SlowerWarning, match="public interface.*numba"):
+    with pytest.warns(SlowerWarning, match="public interface.*llvmlite"):
         values = executor(circuit, points)
     np.testing.assert_allclose(values, truth(circuit, points), atol=1e-10)
     assert not executor.differentiates(circuit)
@@ -701,7 +702,7 @@ def test_the_shots_of_one_value_are_spread_over_its_bases(seed):
     circuit = compiled(operations, [qml.expval(observable)], shots=50)
     executor, points = make(seed=seed), np.full((6000, 1), 0.7)
     shots = np.full(6000, 50)
-    values, variances = executor.estimates(circuit, points, Call(1, shots=shots))
+    values, variances, _ = executor.estimates(circuit, points, Call(1, shots=shots))
     spread = (1.0 + 0.3 + 0.1) ** 2 / (3 * 50)
     # The deviation of a variance is sqrt(2 / 6000) of it.
     assert values.var() == pytest.approx(spread, rel=0.08)

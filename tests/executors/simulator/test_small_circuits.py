@@ -10,6 +10,7 @@ from references import differences, truth
 
 import qshift
 from qshift.executors.executor import Asked
+from qshift.executors.simulator.simulation import Simulation
 from qshift.executors.simulator.simulator import SimulatorExecutor
 
 WIRES = 3
@@ -48,11 +49,13 @@ def results(of, points, cotangents):
 
 
 def usual(executor, circuit, points, cotangents):
-    return (
-        executor(circuit, points),
-        executor.gradients(circuit, points),
-        executor.pulled_back(circuit, points, cotangents),
-    )
+    """The same from the simulation, and the executor's, which takes them from the small circuit."""
+    simulation = Simulation(circuit, {})
+    (part,) = simulation.parts(points) if len(points) > 1 else [simulation.alone]
+    yield simulation.values(points, part), executor(circuit, points)
+    yield simulation.gradients(points, part), executor.gradients(circuit, points)
+    sums = executor.pulled_back(circuit, points, cotangents)
+    yield simulation.pulled_back(cotangents, points, part), sums
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 64, 67, 256])
@@ -62,8 +65,9 @@ def test_numbers_are_those_of_the_simulation_to_the_last_bit(count):
     cotangents = np.random.default_rng(1).normal(size=(count, circuit.num_values))
     expected = usual(SimulatorExecutor(executor.device), circuit, points, cotangents)
     small = executor.small(circuit, count)
-    for found, wanted in zip(results(small, points, cotangents), expected, strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for found, pair in zip(results(small, points, cotangents), expected, strict=True):
+        for wanted in pair:
+            np.testing.assert_array_equal(found, wanted)
 
 
 def test_numbers_are_those_of_products_of_matrices():
