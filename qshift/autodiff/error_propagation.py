@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 
 _COMPILED = (
     "Errors are known of what is computed in eager mode, but a qnode was called in a tf.function, "
-    "in a jacobian, or in a compiled Keras model. Call it outside of these: give functions before "
-    "tf.function (their python_function), tape.gradient in place of tape.jacobian, models compiled "
-    "with run_eagerly=True; or ask for derivatives by qshift.derivatives(..., errors=True)."
+    "in a jacobian (tape.jacobian and tape.batch_jacobian make a graph), or in a compiled Keras "
+    "model. Give functions before tf.function (their python_function); tape.gradient in place of "
+    "tape.jacobian, or jacobian and batch_jacobian of a persistent tape with "
+    "experimental_use_pfor=False; models compiled with run_eagerly=True; or ask for derivatives by "
+    "qshift.derivatives(..., errors=True)."
 )
 
 

@@ -52,25 +52,47 @@ def compiled(fn: Callable, diagonal: bool) -> Callable:
     def up_to(order: int) -> Callable:
         return tf.function(lambda x: up_to_order(x, order), autograph=False)
 
-    has_errors: dict[int, bool] = {}  # of each order, once it was asked for
+    # Of each order, once it was asked for.
+    with_errors: dict[int, Callable[[tf.Tensor, int], tuple] | None] = {}
 
-    def tells_errors(x: tf.Tensor, order: int) -> bool:
+    def telling_errors(x: tf.Tensor, order: int) -> Callable | None:
+        """Returns the function to derivatives with errors, or None for functions, of which errors
+        would take long, and exact results."""
         if not isinstance(fn, qshift.QNode) or not fn.shots:
-            return False
-        # Where derivatives take tapes, those that tell errors take long.
+            return None
         call = AffineCall.of(fn, [x], [x], order)
-        return call is not None and call.call.compiled.circuit.num_values == 1
+        one = call is not None and call.call.compiled.circuit.num_values == 1
+        return directly if one else by_tapes
+
+    def directly(x: tf.Tensor, order: int) -> tuple:
+        found = qshift.derivatives(fn, x, order=order, diagonal=diagonal, errors=True)
+        return tuple(each.value for each in found), [each.error for each in found[:2]]
+
+    def by_tapes(x: tf.Tensor, order: int) -> tuple:
+        """As for a variance; the errors of the entries of a Hessian would take long."""
+        found: list[tf.Tensor] = []
+
+        def first(*derivatives: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            found.extend(derivatives)
+            return derivatives[:2]
+
+        told = qshift.derivatives(
+            lambda x: checked(fn(x)), x, order=order, errors=True, wanted=first
+        )
+        if diagonal and order > 1:
+            found[2] = tf.linalg.diag_part(tf.reshape(found[2], [tf.size(x), tf.size(x)]))
+        return tuple(found), told.error
 
     def evaluate(x: np.ndarray, order: int) -> tuple:
         x = tf.constant(x)
-        if order not in has_errors:
-            has_errors[order] = tells_errors(x, order)
-        if has_errors[order]:
+        if order not in with_errors:
+            with_errors[order] = telling_errors(x, order)
+        function = with_errors[order]
+        if function:
             try:
-                found = qshift.derivatives(fn, x, order=order, diagonal=diagonal, errors=True)
-                return tuple(each.value for each in found), [each.error for each in found[:2]]
+                return function(x, order)
             except UnsupportedError:  # the device tells no errors, and has run nothing
-                has_errors[order] = False
+                with_errors[order] = None
         return without_errors(x, order), ()
 
     def without_errors(x: tf.Tensor, order: int) -> tuple:

@@ -237,6 +237,15 @@ def test_what_has_no_errors():
 
     with pytest.raises(UnsupportedError, match="in a jacobian"):
         qshift.estimate(jacobian, x)
+
+    def batch_jacobian(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = node(x)[:, None]
+        return tape.batch_jacobian(value, x)
+
+    with pytest.raises(UnsupportedError, match="batch_jacobian of a persistent tape"):
+        qshift.estimate(batch_jacobian, x[None])
     with pytest.raises(UnsupportedError, match="asked for in a tf.function"):
         tf.function(lambda x: qshift.estimate(node, x))(x)
     with pytest.raises(ValueError, match="does not depend on any qnode"):
@@ -250,6 +259,20 @@ def test_what_has_no_errors():
     mixed = qshift.QNode(three_bases, qshift.device("mixed", wires=2), shots=100)
     with pytest.raises(UnsupportedError, match="which of them share samples"):
         qshift.estimate(lambda x: product(mixed)(x), x)
+
+
+def test_batch_jacobians_in_eager_mode():
+    def function(x):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            value = of(word, 100, seed=1)(x)[:, None] ** 2
+        return tape.batch_jacobian(value, x, experimental_use_pfor=False)[:, 0]
+
+    repetitions = 100
+    value, error = qshift.estimate(function, rows(repetitions))
+    np.testing.assert_allclose(
+        np.sqrt(np.mean(error**2, axis=0)), np.std(value, axis=0), rtol=4 / np.sqrt(2 * repetitions)
+    )
 
 
 def test_qiskits_primitives():

@@ -228,16 +228,22 @@ def test_nothing_is_corrected_where_circuits_are_chosen_at_random(tracker):
     np.testing.assert_array_equal(found, value(x))
 
 
-def test_a_jacobian_with_errors_is_refused():
-    def jacobian():
+def test_a_jacobian_in_a_graph_has_no_errors():
+    """It is an error that says how to have them."""
+
+    def jacobian(pfor):
         x = tf.constant([1.9, 0.8], tf.float64)
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(persistent=not pfor) as tape:
             tape.watch(x)
-            value = tf.stack([of(two_bases, 30)(x)])
-        return tape.jacobian(value, x)
+            value = tf.stack([of(two_bases, 30, seed=1, prefetch=1)(x)])
+        return tape.jacobian(value, x, experimental_use_pfor=pfor)
 
     with pytest.raises(UnsupportedError, match="tape.gradient in place of tape.jacobian"):
-        qshift.estimate(jacobian)
+        qshift.estimate(jacobian, True)
+    x = tf.constant([1.9, 0.8], tf.float64)
+    expected = qshift.derivatives(of(two_bases, 30, seed=1, prefetch=1), x, errors=True)[1]
+    for found, truth in zip(qshift.estimate(jacobian, False), expected, strict=True):
+        np.testing.assert_allclose(found[0], truth, rtol=1e-9)
 
 
 def test_a_constant_has_no_error():

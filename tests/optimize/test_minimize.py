@@ -483,6 +483,45 @@ def test_errors_of_values_and_gradients(optimizer, tracker):
         assert minimize(other, [2.0, 0.3], optimizer, steps=0).value_error is None
 
 
+@pytest.mark.parametrize("optimizer", ["newton", "diagonal-newton", "adam"])
+def test_errors_of_variances(optimizer, tmp_path):
+    """A variance is no linear function of expectation values, so that tapes tell its errors. A run
+    that goes on from a checkpoint draws what the whole one does."""
+
+    def spread(x):
+        qml.RX(x[0], wires=0)
+        qml.RY(x[1] ** 2, wires=0)
+        return qml.var(qml.Z(0))
+
+    def run(steps, **settings):
+        node = qshift.QNode(spread, qshift.device("simulator"), shots=400, seed=1)
+        return minimize(node, [2.0, 0.7], optimizer, steps=steps, tolerance=0.0, **settings)
+
+    result = run(3)
+    for point in result.history:
+        exact = 1 - (np.cos(point.x[0]) * np.cos(point.x[1] ** 2)) ** 2
+        assert abs(point.value - exact) < 5 * point.value_error
+        assert 0.001 < point.value_error < 0.1
+        assert 0.01 < point.gradient_error < 0.3 * (1 + abs(point.x[1]))
+    path = tmp_path / "run"
+    run(1, checkpoint=path)
+    again = run(3, checkpoint=path)
+    np.testing.assert_array_equal(column(again, "x"), column(result, "x"))
+    np.testing.assert_array_equal(column(again, "value"), column(result, "value"))
+
+
+def test_errors_that_a_device_does_not_tell():
+    """Then there are none, and values are those of the samples."""
+
+    def spread(x):
+        qml.RX(x[0], wires=0)
+        return qml.var(qml.Z(0) + qml.X(0))
+
+    device = qml.device("default.mixed", wires=1)
+    result = minimize(qshift.QNode(spread, device, shots=100), [2.0], "adam", steps=2)
+    assert all(point.value_error is None for point in result.history)
+
+
 # Few shots
 
 
