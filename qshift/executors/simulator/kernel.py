@@ -101,17 +101,28 @@ def angles(
         last = Variable(code, code.number(1.0))
         cosine, sine = (Variable(code, each) for each in code.cosine_and_sine(half))
         for block in code.loop(blocks):
-            for k in code.loop(WIDTH):
-                lane = block * WIDTH + k
-                # Angles that are not the samples of a batch, but weights, are the same for all.
-                with code.when((column >= 0) & (lane < lanes)):
-                    angle = points[lane, column]
+            # Angles that are not the samples of a batch, but weights, are the same for all of it.
+            same = Variable(code, code.integer(0) == 0)
+            with code.when(column >= 0):
+                for k in range(WIDTH):
+                    angle = points[_lane(code, lanes, block, k), column]
+                    same.now = same.now & (angle == last.now)
+            with code.when(same.now):
+                places = [table.at(block, r, k * WIDTH) for k in range(3)]
+                signed = code.spread(sine.now) * code.load(signs.at(r, 0))
+                for each, place in zip(
+                    (code.spread(cosine.now), signed, -signed), places, strict=True
+                ):
+                    code.store(each, place)
+            with code.when(same.now == 0):
+                for k in code.loop(WIDTH):
+                    angle = points[_lane(code, lanes, block, k), column]
                     with code.when(angle != last.now):
                         last.now = angle
                         cosine.now, sine.now = code.cosine_and_sine(half * angle)
-                table[block, r, k] = cosine.now
-                signed = signs[r, k] * sine.now
-                table[block, r, k + WIDTH], table[block, r, k + 2 * WIDTH] = signed, -signed
+                    number = signs[r, k] * sine.now
+                    table[block, r, k] = cosine.now
+                    table[block, r, k + WIDTH], table[block, r, k + 2 * WIDTH] = number, -number
 
 
 @function("float64[:,:]", "int64[:,:]", "float64[:,:,:]", "int64", "int64")
@@ -229,7 +240,7 @@ def _add_up(
         add(_lane(code, lanes, block, k), total.now)
 
 
-def _lane(code: Code, lanes: Symbol, block: Symbol, k: Symbol) -> Symbol:
+def _lane(code: Code, lanes: Symbol, block: Symbol, k: Symbol | int) -> Symbol:
     """Returns which point it is whose numbers are at place k of the vectors of a block."""
     return code.choose(lanes == 1, code.integer(0), block * WIDTH + k)
 
@@ -304,31 +315,34 @@ def expect(
     for block in code.loop(state.shape[0]):
         here = state.at(block, 0)
 
-        def found(i: Symbol, word: tuple[Symbol, Symbol, Symbol], known: int) -> Symbol:
+        def found(i: Symbol, word: tuple[Symbol | None, Symbol, Symbol], known: int) -> Symbol:
             x, z, factor = word
             f = code.load(factor + code.parity(i & z) * _BYTES)
-            moved = code.permuted(code.load(here + (i ^ x) * _BYTES), known)  # noqa: B023
-            return f * code.load(here + i * _BYTES) * moved  # noqa: B023
+            own = moved = code.load(here + i * _BYTES)  # noqa: B023
+            if x is not None:
+                moved = code.permuted(code.load(here + (i ^ x) * _BYTES), known)  # noqa: B023
+            return f * own * moved
 
         for w in code.loop(words.shape[0]):
             x, z, top, order = (words[w, k] for k in range(4))
-            word, column = (x, z, factors.at(w, 0)), columns[w]
+            factor, column = factors.at(w, 0), columns[w]
             # Both rows of a pair contribute the same, as observables are Hermitian.
             size = code.choose(x == 0, rows, top)
             times = code.choose(x == 0, code.number(1.0), code.number(2.0))
             is_long = (size >= _SUMS) & (order == 0)
-            with code.when(is_long):
-                sums = [Variable(code, code.zeros()) for _ in range(_SUMS)]
-                for i in _halves(code, rows, size, _SUMS):
+            for moves, is_it in ((None, x == 0), (x, x != 0)):
+                with code.when(is_long & is_it):
+                    sums = [Variable(code, code.zeros()) for _ in range(_SUMS)]
+                    for i in _halves(code, rows, size, _SUMS):
+                        for k, each in enumerate(sums):
+                            each.now = each.now + found(i + k, (moves, z, factor), 0)
                     for k, each in enumerate(sums):
-                        each.now = each.now + found(i + k, word, 0)
-                for k, each in enumerate(sums):
-                    code.store(each.now, totals + k * _BYTES)
+                        code.store(each.now, totals + k * _BYTES)
             with code.when(is_long == 0):
                 for known in _orders(code, order):
                     for i in _halves(code, rows, size):
                         total = totals + (i & (_SUMS - 1)) * _BYTES
-                        code.store(code.load(total) + found(i, word, known), total)
+                        code.store(code.load(total) + found(i, (x, z, factor), known), total)
 
             def add(
                 lane: Symbol, value: Symbol, column: Symbol = column, times: Symbol = times
