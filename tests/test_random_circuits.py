@@ -47,7 +47,7 @@ def test_every_gate_to_second_order(name):
 @pytest.mark.one_in(6)
 @pytest.mark.parametrize("wires", [1, 2, 3, 4, 5, 6])
 def test_random_circuits_to_third_order(wires):
-    circuit = RandomCircuit(wires, wires, 3, gates=5, names=FEW_ANGLES)
+    circuit = RandomCircuit(wires, wires, 3, gates=4, names=FEW_ANGLES)
     size, expected = by_backpropagation(circuit, 3)
     for objective in ("circuits", "shots"):
         function = weighted(circuit.qshift(objective=objective, diff_method="shift"), size)

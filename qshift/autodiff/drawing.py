@@ -7,7 +7,7 @@ both, weighted by the shots that the plan has for them. The plan knows none of t
 average is unbiased, which that of all samples alike is not: a point whose first samples seem to
 vary little gets few more. Where an error is wanted, the second batch is as large as that takes.
 Of the outcomes that errors assume besides those of the samples, spreading shots takes half as many:
-with all of them, points that vary little would take 5 % more of the squared error near a maximum.
+with all of them, squared errors near a maximum would be 3 to 5 % larger.
 Where the first batch says what matters, some shots stay where it seems not to, as a function of the
 values may bend or jump: their errors are up to twice those of all alike, not more.
 

@@ -239,8 +239,8 @@ class Executor(ABC):
                 f"which of them share samples, and {self.name} does not say that. Use "
                 'qshift.device("simulator"), or one qnode for each value.'
             )
-        values, variances, added = self.sample(circuit, points, call)
-        return values, variances[:, :, None], added
+        values, variances, added = self.as_three("sample", self.sample(circuit, points, call))
+        return values, np.asarray(variances)[:, :, None], added
 
     def require_errors(self, circuit: Circuit) -> None:
         """Raises UnsupportedError where `estimates` would; runs nothing."""
@@ -456,7 +456,7 @@ class Executor(ABC):
                 "from qml.probs, or evaluate fewer points at once."
             )
         method = self.sample_jointly if jointly else self.sample
-        values, spread, added = method(circuit, points, call)
+        values, spread, added = self.as_three(method.__name__, method(circuit, points, call))
         values = self.as_numbers(method.__name__, values, shape)
         spread = self.as_numbers(method.__name__, spread, wider)
         added = self.as_numbers(method.__name__, added, shape)
@@ -497,6 +497,19 @@ class Executor(ABC):
         """Counts a batch that was run for a call."""
         shots = self.samples(circuit, points, None if call is None else call.shots)
         Tracker.record(batches=1, circuits=points, shots=shots, jobs=self.jobs(circuit, points))
+
+    def as_three(self, method: str, found: Any) -> Any:
+        """Returns the result of a subclass's `sample` or `sample_jointly`, or raises ValueError."""
+        if not isinstance(found, tuple) or len(found) != 3:
+            got = (
+                f"{len(found)} of them" if isinstance(found, tuple) else f"a {type(found).__name__}"
+            )
+            raise ValueError(
+                f"{type(self).__name__}.{method} has to return three arrays, values, their "
+                f"{'variances' if method == 'sample' else 'covariances'}, and what was added to "
+                f"the variances (zeros for nothing), but returned {got}."
+            )
+        return found
 
     def as_numbers(self, method: str, found: Any, shape: tuple[int, ...]) -> np.ndarray:
         """Returns the result of a subclass's method as float64[shape], or raises ValueError."""

@@ -1,7 +1,7 @@
 """The contract, for every executor: values, gradients, samples, counts, errors, threads."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pennylane as qml
@@ -318,3 +318,24 @@ def test_results_of_another_shape_are_refused(tracker):
     with pytest.raises(ValueError, match=r"Wrong.differentiate has .*\(2, 7, 8\).*one of \(2, 8\)"):
         executor.gradients(circuit, points)
     assert not any(tracker.totals.values())
+
+
+def test_estimates_are_values_variances_and_what_was_added(tracker):
+    class Old(OwnExecutor):
+        def sample(self, circuit, points, call):
+            values = self.run(circuit, points, call)
+            return values, np.ones_like(values)
+
+    class Whole(Old):
+        def sample(self, circuit, points, call):
+            return *super().sample(circuit, points, call), np.zeros((len(points), 1))
+
+    circuit = replace(several(100), measurements=(qml.expval(qml.Z(0)),), sizes=(1,))
+    points = random_points(circuit, 2)
+    for jointly in (False, True):
+        with pytest.raises(ValueError, match=r"Old.sample has to return three.*returned 2 of them"):
+            Old(OwnDevice()).estimates(circuit, points, Call(1), jointly)
+        assert not any(tracker.totals.values())
+        values, spread, added = Whole(OwnDevice()).estimates(circuit, points, Call(1), jointly)
+        assert values.shape == added.shape == (2, 1) and spread.shape == (2, 1) + (1,) * jointly
+        tracker.reset()

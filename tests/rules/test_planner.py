@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from qshift.autodiff.evaluation import Evaluation
 from qshift.rules.planner import OBJECTIVES, Frequencies, Known, Planner, Recipe, multi_indices
 
-quick = settings(derandomize=True, deadline=None, max_examples=60)
+quick = settings(derandomize=True, deadline=None, max_examples=40)
 
 
 class Polynomial:

@@ -14,7 +14,7 @@ from test_planner import Polynomial, bound, multi_indices, orders, problems, ser
 from qshift.rules.planner import OBJECTIVES, Frequencies, Recipe
 from qshift.rules.sampled_plans import SPREADS, SampledPlanner, planner
 
-quick = settings(derandomize=True, deadline=None, max_examples=20)
+quick = settings(derandomize=True, deadline=None, max_examples=12)
 
 
 def below(indices):

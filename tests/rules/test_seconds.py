@@ -16,7 +16,7 @@ import qshift
 from qshift.errors import UnsupportedError
 from qshift.rules.seconds import Seconds
 
-quick = settings(derandomize=True, deadline=None, max_examples=5)
+quick = settings(derandomize=True, deadline=None, max_examples=3)
 OVERHEADS = (0.1, 10.0)
 
 

@@ -179,10 +179,12 @@ def computed(
     if kind == VALUES:
         return executor.as_numbers("run", executor.run(circuit, points, call), shape)
     if kind == ESTIMATES:
-        found, spreads, added = executor.sample(circuit, points, call)
+        estimates = executor.as_three("sample", executor.sample(circuit, points, call))
+        found, spreads, added = estimates
         spreads = executor.as_numbers("sample", spreads, shape)[:, None]
     else:
-        found, spreads, added = executor.sample_jointly(circuit, points, call)
+        estimates = executor.sample_jointly(circuit, points, call)
+        found, spreads, added = executor.as_three("sample_jointly", estimates)
         spreads = executor.as_numbers("sample_jointly", spreads, (*shape, circuit.num_values))
     found, added = (executor.as_numbers("sample", each, shape) for each in (found, added))
     return np.concatenate([found[:, None], spreads, added[:, None]], axis=1)
