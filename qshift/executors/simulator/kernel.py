@@ -104,16 +104,13 @@ def angles(
             # Angles that are not the samples of a batch, but weights, are the same for all of it.
             same = Variable(code, code.integer(0) == 0)
             with code.when(column >= 0):
-                for k in range(WIDTH):
-                    angle = points[_lane(code, lanes, block, k), column]
+                for j in range(WIDTH):
+                    angle = points[_lane(code, lanes, block, j), column]
                     same.now = same.now & (angle == last.now)
             with code.when(same.now):
-                places = [table.at(block, r, k * WIDTH) for k in range(3)]
                 signed = code.spread(sine.now) * code.load(signs.at(r, 0))
-                for each, place in zip(
-                    (code.spread(cosine.now), signed, -signed), places, strict=True
-                ):
-                    code.store(each, place)
+                for j, each in enumerate((code.spread(cosine.now), signed, -signed)):
+                    code.store(each, table.at(block, r, j * WIDTH))
             with code.when(same.now == 0):
                 for k in code.loop(WIDTH):
                     angle = points[_lane(code, lanes, block, k), column]
