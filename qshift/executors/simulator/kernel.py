@@ -37,7 +37,7 @@ from qshift.executors.simulator.arithmetic import WIDTH as WIDTH
 _BYTES = 8 * WIDTH  # of a vector
 _SUMS = 8  # that need not wait for each other
 WORK = _SUMS * WIDTH  # numbers, for sums
-_TOGETHER = 4  # pairs of rows, whose signs and places have the most in common
+_TOGETHER = _SUMS  # pairs of rows, whose signs and places have the most in common
 
 
 def _orders(code: Code, order: Symbol) -> Iterator[int]:
@@ -55,9 +55,10 @@ def _halves(code: Code, rows: Symbol, top: Symbol, step: int = 1) -> Iterator[Sy
 
 def _pairs(
     code: Code, rows: Symbol, x: Symbol, z: Symbol, top: Symbol, order: Symbol
-) -> Iterator[tuple[Symbol, Symbol, Symbol, int]]:
+) -> Iterator[tuple[Symbol, Symbol, Symbol, int, int | None]]:
     """Yields the pairs of rows i and i ^ x: where each begins, how far behind the numbers for even
-    parity of i & z those for this parity are, and how vectors are permuted. All are in bytes."""
+    parity of i & z those for this parity are, how vectors are permuted, and the last bits of i, if
+    they are known. All are in bytes, but for these bits."""
     x, z = x * _BYTES, z * _BYTES
     is_long = (order == 0) & (top >= _TOGETHER)
     with code.when(is_long):
@@ -65,11 +66,11 @@ def _pairs(
         for i in _halves(code, rows * _BYTES, top * _BYTES, _TOGETHER * _BYTES):
             parity, other = code.parity(i & z) * _BYTES, i ^ x
             for k, sign in enumerate(signs):
-                yield i + k * _BYTES, other ^ (k * _BYTES), parity ^ sign, 0
+                yield i + k * _BYTES, other ^ (k * _BYTES), parity ^ sign, 0, k
     with code.when(is_long == 0):
         for known in _orders(code, order):
             for i in _halves(code, rows * _BYTES, top * _BYTES, _BYTES):
-                yield i, i ^ x, code.parity(i & z) * _BYTES, known
+                yield i, i ^ x, code.parity(i & z) * _BYTES, known, None
 
 
 def _turn(
@@ -147,7 +148,7 @@ def forward(
                         a, s = code.load(place), code.load(sines + code.parity(i & z) * _BYTES)
                         code.store(c * a + s * code.permuted(a, known), place)
             with code.when(x != 0):
-                for i, j, parity, known in _pairs(code, rows, x, z, top, order):
+                for i, j, parity, known, _ in _pairs(code, rows, x, z, top, order):
                     places, s = (start + i, start + j), code.load(sines + parity)
                     a, b = code.load(places[0]), code.permuted(code.load(places[1]), known)
                     _turn(code, places, a, b, c, s, known)
@@ -203,15 +204,22 @@ def backward(
                         code.store(c * a + s * moved, places[0])
                         code.store(c * b + s * code.permuted(b, known), places[1])
             with code.when(x != 0):
-                for i, j, parity, known in _pairs(code, rows, x, z, top, order):
+                sums = [Variable(code, code.zeros()) for _ in range(_SUMS)]
+                for i, j, parity, known, k in _pairs(code, rows, x, z, top, order):
                     places, others = (here + i, here + j), (there + i, there + j)
-                    s, total = code.load(sines - parity), totals + (i & (_SUMS - 1) * _BYTES)
+                    s = code.load(sines - parity)
                     a, d = code.load(places[0]), code.load(others[0])
                     b, e = (code.permuted(code.load(y), known) for y in (places[1], others[1]))
                     found = code.load(sign + parity) * (d * b - e * a)
-                    code.store(code.load(total) + found, total)
+                    if k is None:
+                        total = totals + (i & (_SUMS - 1) * _BYTES)
+                        code.store(code.load(total) + found, total)
+                    else:
+                        sums[k].now = sums[k].now + found
                     _turn(code, places, a, b, c, s, known)
                     _turn(code, others, d, e, c, s, known)
+                for k, each in enumerate(sums):
+                    code.store(code.load(totals + k * _BYTES) + each.now, totals + k * _BYTES)
 
             def add(lane: Symbol, slope: Symbol, r: Symbol = r) -> None:
                 with code.when(columns[r] >= 0):
