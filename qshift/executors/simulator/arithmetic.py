@@ -341,7 +341,7 @@ class Function:
         return str(module)
 
 
-def _address(array: np.ndarray) -> int:
+def _address(array: Any) -> int:
     """Returns where an array begins, in a quarter of the time that NumPy takes to say so."""
     try:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))
