@@ -46,12 +46,14 @@ def pytest_addoption(parser):
 LONGEST = (
     "test_notebooks.py",
     "test_kills.py",
-    "test_every_gate.py",
+    "test_node.py",
     "test_unconfirmed_jobs.py",
     "test_examples.py",
     "test_service.py",
-    "test_node.py",
-    "test_entries.py",
+    "test_shared_batches.py",
+    "test_dispatch.py",
+    "test_saving.py",
+    "test_random_circuits.py",
 )
 
 

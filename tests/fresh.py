@@ -58,7 +58,9 @@ class Process:
             files = (asked, nothing, self._out, self._err, state)
             socket.send_fds(_server()[0], [b"\n"], [each.fileno() for each in files])
         self._answers = self._state.makefile()
-        self.pid = int(self._answers.readline())
+        if not (answer := self._answers.readline()):
+            raise RuntimeError("the process that forks is not there")
+        self.pid = int(answer)
 
     def wait(self, timeout: float = 300.0) -> subprocess.CompletedProcess:
         """Waits for the end of the process, which is killed after so many seconds; returns what

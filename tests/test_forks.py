@@ -40,7 +40,7 @@ def in_a_fork(function, *arguments):
 
     child = context.Process(target=work)
     child.start()
-    child.join(20)
+    child.join(60)
     if child.is_alive():
         os.kill(child.pid, signal.SIGUSR1)
         time.sleep(1)

@@ -328,6 +328,7 @@ CONSTANT = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", CONSTANT)
 def test_a_constant_in_the_observable_needs_no_samples(name):
     """Of fewer shots than circuits, the deviations with a constant of 100 are those without."""

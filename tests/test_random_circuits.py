@@ -60,7 +60,7 @@ def test_all_derivatives_of_all_values_equal_those_of_jax():
     assert_derivatives_equal(got, jax_derivatives(circuit.jax(), circuit.theta, 2))
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", GATES)
 def test_adjoint_differentiation_of_every_gate(name):
     circuit = RandomCircuit(len(name), max(2, GATES[name].wires), 2, gates=1, names=[name])

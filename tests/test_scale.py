@@ -95,6 +95,7 @@ def derivatives_of_words(scale, x):
 MIXED = [(1e-12, 1e12), (1e-10, 1.0), (1e-6, 1.0), (1.0, 1e6), (1.0, 1 + 1e-7), (1.0, 1 + 1e-10)]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", ["one gate", "two gates"])
 @pytest.mark.parametrize("a, b", MIXED)
@@ -282,7 +283,7 @@ def test_gradient_transforms_at_large_angles(x, interface):
 SAMPLED = [{}, {"shots": 50}, {"shots": 50, "seed": 3}, {"shots": (20, 30), "seed": 3}]
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("settings", SAMPLED, ids=str)
 @pytest.mark.parametrize("device", DEVICES)

@@ -93,6 +93,7 @@ def constants(x):
 AFFINE = [plain, mixed, matrix, probabilities, frequencies, constants]
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("circuit", AFFINE, ids=lambda circuit: circuit.__name__)
 def test_equal_nested_tapes(circuit, taped):
     fn = node(circuit)
@@ -587,6 +588,7 @@ def test_calls_are_found_again_by_the_entries_that_they_take(taped, prepared):
             assert_same(each, expected)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("angle", [0.0, np.pi / 2, np.pi, 2 * np.pi, 1e-9, 1e13])
 def test_calls_that_are_found_again_have_the_numbers_of_now(angle, prepared):
     energy = node(plain, diff_method="best")
@@ -674,6 +676,7 @@ def test_calls_keep_no_more_circuits_than_a_compiler():
     assert len(energy.preparation.affine) == 256
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("angle", [0.0, np.pi, 2 * np.pi, 1e-9, 0.7])
 def test_general_rotations_are_found_again_at_all_angles(angle, prepared):
     def circuit(x):

@@ -92,6 +92,7 @@ def repeated(name, shots, repetitions, seed=3):
     return found.value.numpy(), found.error.numpy(), exact.numpy()
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", CASES)
 def test_coverage_with_100_shots(name):
     repetitions = 150 if name == "gradient" else 400

@@ -410,6 +410,7 @@ PREPARATIONS = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("data", STATES)
 @pytest.mark.parametrize("name", PREPARATIONS)
 def test_states_are_data(name, data):

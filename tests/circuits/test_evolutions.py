@@ -52,7 +52,7 @@ EXPONENTS = {
 }
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("around", [lambda op: op, lambda op: qml.ctrl(op, 1), qml.adjoint])
 @pytest.mark.parametrize("name", EXPONENTS)

@@ -143,6 +143,7 @@ def expected(observable):
     return np.real(np.vdot(state(0.3), matrix @ state(0.3)))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("measure", [qml.expval, qml.var])
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", NOT_HERMITIAN)

@@ -70,7 +70,7 @@ def as_time(x):
     return tf.cast(x, tf.complex128) if tf.is_tensor(x) else x
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("device", ["simulator", "default-qubit", "aer"])
 @pytest.mark.parametrize("name", ROOTS)
 def test_roots_of_rotations_multiply_angles(name, device):

@@ -550,6 +550,7 @@ def expected_of_outcomes(name, x):
     return [mean_z, *average(x, lambda a, b, s: basis(2, b)), 1 - mean_x**2]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", MEASUREMENTS_OF_OUTCOMES)
 @pytest.mark.parametrize("device", ["default.qubit", "lightning.qubit", "default.mixed"])
 def test_mid_circuit_measurements(name, device):

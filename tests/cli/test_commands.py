@@ -334,8 +334,9 @@ def test_minimize_descends_where_newton_climbs(run):
 def test_numbers_have_the_digits_that_shots_give(run):
     table = dict(rows(run("minimize", "programs.py:cosine", "--params", "2.6,0.3",
                           "--shots", "1e4", "--seed", 1)))  # fmt: skip
-    digits = {name: len(text.partition(".")[2]) for name, text in table.items()}
-    assert digits["value"] == digits["x[0]"] == 3
+    value, _, error = table["value"].partition(" +- ")
+    digits = [len(text.partition(".")[2]) for text in (value, error, table["x[0]"])]
+    assert digits == [4, 4, 3]  # those of two digits of the error, and those of so many shots
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

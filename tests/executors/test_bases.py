@@ -70,6 +70,7 @@ def gates():
     return [qml.RX(a, 0), qml.CNOT([0, 1]), qml.RY(b, 1), qml.RY(0.7, 0), qml.RZ(0.2, 2)]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("what", [*MEASURED, "several", "everything"])
 @pytest.mark.parametrize("name", DEVICES)
 def test_counts_are_the_samples_that_are_drawn(name, what, drawn, tracker):

@@ -407,7 +407,7 @@ def test_an_error_is_of_its_kind(tmp_path):
 
 def test_examining_a_ledger_is_quick(tmp_path):
     ledger = filled(tmp_path / "ledger", jobs=2, points=20_000)
-    start = time.monotonic()
+    start = time.process_time()
     with ledger._file.reading() as db:
         assert damage.found(db) is None
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20

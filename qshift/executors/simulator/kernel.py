@@ -37,7 +37,7 @@ from qshift.executors.simulator.arithmetic import WIDTH as WIDTH
 _BYTES = 8 * WIDTH  # of a vector
 _SUMS = 8  # that need not wait for each other
 WORK = _SUMS * WIDTH  # numbers, for sums
-_TOGETHER = 4  # pairs of rows, whose signs and places have the most in common
+_TOGETHER = _SUMS  # pairs of rows, whose signs and places have the most in common
 
 
 def _orders(code: Code, order: Symbol) -> Iterator[int]:
@@ -55,9 +55,10 @@ def _halves(code: Code, rows: Symbol, top: Symbol, step: int = 1) -> Iterator[Sy
 
 def _pairs(
     code: Code, rows: Symbol, x: Symbol, z: Symbol, top: Symbol, order: Symbol
-) -> Iterator[tuple[Symbol, Symbol, Symbol, int]]:
+) -> Iterator[tuple[Symbol, Symbol, Symbol, int, int | None]]:
     """Yields the pairs of rows i and i ^ x: where each begins, how far behind the numbers for even
-    parity of i & z those for this parity are, and how vectors are permuted. All are in bytes."""
+    parity of i & z those for this parity are, how vectors are permuted, and the last bits of i, if
+    they are known. All are in bytes, but for these bits."""
     x, z = x * _BYTES, z * _BYTES
     is_long = (order == 0) & (top >= _TOGETHER)
     with code.when(is_long):
@@ -65,11 +66,11 @@ def _pairs(
         for i in _halves(code, rows * _BYTES, top * _BYTES, _TOGETHER * _BYTES):
             parity, other = code.parity(i & z) * _BYTES, i ^ x
             for k, sign in enumerate(signs):
-                yield i + k * _BYTES, other ^ (k * _BYTES), parity ^ sign, 0
+                yield i + k * _BYTES, other ^ (k * _BYTES), parity ^ sign, 0, k
     with code.when(is_long == 0):
         for known in _orders(code, order):
             for i in _halves(code, rows * _BYTES, top * _BYTES, _BYTES):
-                yield i, i ^ x, code.parity(i & z) * _BYTES, known
+                yield i, i ^ x, code.parity(i & z) * _BYTES, known, None
 
 
 def _turn(
@@ -101,17 +102,25 @@ def angles(
         last = Variable(code, code.number(1.0))
         cosine, sine = (Variable(code, each) for each in code.cosine_and_sine(half))
         for block in code.loop(blocks):
-            for k in code.loop(WIDTH):
-                lane = block * WIDTH + k
-                # Angles that are not the samples of a batch, but weights, are the same for all.
-                with code.when((column >= 0) & (lane < lanes)):
-                    angle = points[lane, column]
+            # Angles that are not the samples of a batch, but weights, are the same for all of it.
+            same = Variable(code, code.integer(0) == 0)
+            with code.when(column >= 0):
+                for j in range(WIDTH):
+                    angle = points[_lane(code, lanes, block, j), column]
+                    same.now = same.now & (angle == last.now)
+            with code.when(same.now):
+                signed = code.spread(sine.now) * code.load(signs.at(r, 0))
+                for j, each in enumerate((code.spread(cosine.now), signed, -signed)):
+                    code.store(each, table.at(block, r, j * WIDTH))
+            with code.when(same.now == 0):
+                for k in code.loop(WIDTH):
+                    angle = points[_lane(code, lanes, block, k), column]
                     with code.when(angle != last.now):
                         last.now = angle
                         cosine.now, sine.now = code.cosine_and_sine(half * angle)
-                table[block, r, k] = cosine.now
-                signed = signs[r, k] * sine.now
-                table[block, r, k + WIDTH], table[block, r, k + 2 * WIDTH] = signed, -signed
+                    number = signs[r, k] * sine.now
+                    table[block, r, k] = cosine.now
+                    table[block, r, k + WIDTH], table[block, r, k + 2 * WIDTH] = number, -number
 
 
 @function("float64[:,:]", "int64[:,:]", "float64[:,:,:]", "int64", "int64")
@@ -139,7 +148,7 @@ def forward(
                         a, s = code.load(place), code.load(sines + code.parity(i & z) * _BYTES)
                         code.store(c * a + s * code.permuted(a, known), place)
             with code.when(x != 0):
-                for i, j, parity, known in _pairs(code, rows, x, z, top, order):
+                for i, j, parity, known, _ in _pairs(code, rows, x, z, top, order):
                     places, s = (start + i, start + j), code.load(sines + parity)
                     a, b = code.load(places[0]), code.permuted(code.load(places[1]), known)
                     _turn(code, places, a, b, c, s, known)
@@ -195,15 +204,22 @@ def backward(
                         code.store(c * a + s * moved, places[0])
                         code.store(c * b + s * code.permuted(b, known), places[1])
             with code.when(x != 0):
-                for i, j, parity, known in _pairs(code, rows, x, z, top, order):
+                sums = [Variable(code, code.zeros()) for _ in range(_SUMS)]
+                for i, j, parity, known, k in _pairs(code, rows, x, z, top, order):
                     places, others = (here + i, here + j), (there + i, there + j)
-                    s, total = code.load(sines - parity), totals + (i & (_SUMS - 1) * _BYTES)
+                    s = code.load(sines - parity)
                     a, d = code.load(places[0]), code.load(others[0])
                     b, e = (code.permuted(code.load(y), known) for y in (places[1], others[1]))
                     found = code.load(sign + parity) * (d * b - e * a)
-                    code.store(code.load(total) + found, total)
+                    if k is None:
+                        total = totals + (i & (_SUMS - 1) * _BYTES)
+                        code.store(code.load(total) + found, total)
+                    else:
+                        sums[k].now = sums[k].now + found
                     _turn(code, places, a, b, c, s, known)
                     _turn(code, others, d, e, c, s, known)
+                for k, each in enumerate(sums):
+                    code.store(code.load(totals + k * _BYTES) + each.now, totals + k * _BYTES)
 
             def add(lane: Symbol, slope: Symbol, r: Symbol = r) -> None:
                 with code.when(columns[r] >= 0):
@@ -229,7 +245,7 @@ def _add_up(
         add(_lane(code, lanes, block, k), total.now)
 
 
-def _lane(code: Code, lanes: Symbol, block: Symbol, k: Symbol) -> Symbol:
+def _lane(code: Code, lanes: Symbol, block: Symbol, k: Symbol | int) -> Symbol:
     """Returns which point it is whose numbers are at place k of the vectors of a block."""
     return code.choose(lanes == 1, code.integer(0), block * WIDTH + k)
 
@@ -304,31 +320,34 @@ def expect(
     for block in code.loop(state.shape[0]):
         here = state.at(block, 0)
 
-        def found(i: Symbol, word: tuple[Symbol, Symbol, Symbol], known: int) -> Symbol:
+        def found(i: Symbol, word: tuple[Symbol | None, Symbol, Symbol], known: int) -> Symbol:
             x, z, factor = word
             f = code.load(factor + code.parity(i & z) * _BYTES)
-            moved = code.permuted(code.load(here + (i ^ x) * _BYTES), known)  # noqa: B023
-            return f * code.load(here + i * _BYTES) * moved  # noqa: B023
+            own = moved = code.load(here + i * _BYTES)  # noqa: B023
+            if x is not None:
+                moved = code.permuted(code.load(here + (i ^ x) * _BYTES), known)  # noqa: B023
+            return f * own * moved
 
         for w in code.loop(words.shape[0]):
             x, z, top, order = (words[w, k] for k in range(4))
-            word, column = (x, z, factors.at(w, 0)), columns[w]
+            factor, column = factors.at(w, 0), columns[w]
             # Both rows of a pair contribute the same, as observables are Hermitian.
             size = code.choose(x == 0, rows, top)
             times = code.choose(x == 0, code.number(1.0), code.number(2.0))
             is_long = (size >= _SUMS) & (order == 0)
-            with code.when(is_long):
-                sums = [Variable(code, code.zeros()) for _ in range(_SUMS)]
-                for i in _halves(code, rows, size, _SUMS):
+            for moves, is_it in ((None, x == 0), (x, x != 0)):
+                with code.when(is_long & is_it):
+                    sums = [Variable(code, code.zeros()) for _ in range(_SUMS)]
+                    for i in _halves(code, rows, size, _SUMS):
+                        for k, each in enumerate(sums):
+                            each.now = each.now + found(i + k, (moves, z, factor), 0)
                     for k, each in enumerate(sums):
-                        each.now = each.now + found(i + k, word, 0)
-                for k, each in enumerate(sums):
-                    code.store(each.now, totals + k * _BYTES)
+                        code.store(each.now, totals + k * _BYTES)
             with code.when(is_long == 0):
                 for known in _orders(code, order):
                     for i in _halves(code, rows, size):
                         total = totals + (i & (_SUMS - 1)) * _BYTES
-                        code.store(code.load(total) + found(i, word, known), total)
+                        code.store(code.load(total) + found(i, (x, z, factor), known), total)
 
             def add(
                 lane: Symbol, value: Symbol, column: Symbol = column, times: Symbol = times

@@ -265,7 +265,7 @@ class SimulatorExecutor(Executor):
         *cotangents: np.ndarray,
     ) -> np.ndarray:
         """Returns the results float64[N, ...] of a method of the simulation, by its name."""
-        if (small := simulation.small(len(points))) is not None:
+        if (small := simulation.small(len(points), name == "values")) is not None:
             result: np.ndarray = getattr(small, name)(points, *cotangents)
             return result
         function: Callable[..., np.ndarray] = getattr(simulation, name)

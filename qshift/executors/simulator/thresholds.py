@@ -15,9 +15,10 @@ class Thresholds:
     Attributes:
         fewest_together: With fewer points, states are those of one point each.
         most_wires_together: So they are on more wires.
-        most_lanes: States are those of so many points at most.
+        most_lanes: So many points run together at most.
         grain: Batches may be cut behind multiples of so many points.
-        most_numbers: Numbers in such a state, so that it stays in the cache.
+        most_numbers: Numbers in the states of the points that run together: of the parts in which
+            threads share long batches.
         widest_moving: Wires of the widest matrix that differs between the points of such a state.
         most_amplitudes: Amplitudes of the states that are saved for points that share what their
             first gates do.

@@ -106,6 +106,22 @@ def test_entries_of_arrays():
     np.testing.assert_array_equal(out, [*a[tuple(places.T)], a[1, 0, 0]])
 
 
+@function("float64[:]", "float64[:]")
+def doubled(code, given, out):
+    for k in code.loop(given.shape[0]):
+        out[k] = given[k] * 2.0
+
+
+def test_arrays_that_must_not_be_written_to_or_are_empty():
+    given, out = np.arange(3.0), np.ones(3)
+    given.flags.writeable = False
+    doubled(np.empty(0), out)
+    assert out.tolist() == [1.0, 1.0, 1.0]
+    doubled(given, out)
+    assert out.tolist() == [0.0, 2.0, 4.0] and given.tolist() == [0.0, 1.0, 2.0]
+    assert doubled.numbers([given[1:], out]) == [given.ctypes.data + 8, 2, out.ctypes.data, 3]
+
+
 @pytest.mark.parametrize(
     "array",
     [np.zeros(8, np.float32), np.zeros((2, 4)), np.zeros(16)[::2], np.zeros(8, np.int64)],

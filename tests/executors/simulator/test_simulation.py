@@ -310,6 +310,7 @@ def test_shifted_points_run_fewer_gates(monkeypatch):
     assert sum(count) < 0.7 * len(points) * simulation._steps.count
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("count", [3, 9, 64, 65, 66, 67, 97, 128, 129, 130, 200])
 def test_parts_of_a_batch_are_about_equal(count):
     """Whatever parts points are in, their results are the same."""

@@ -72,6 +72,21 @@ def test_numbers_are_those_of_the_simulation_to_the_last_bit(count):
             np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("count", [300, 512])
+def test_values_of_twice_as_many_points(count):
+    """They are those of the simulation in several parts, to the last bit."""
+    executor, circuit = circuit_of()
+    points, simulation = points_of(circuit, count), Simulation(circuit, {})
+    assert simulation.small(count) is None and simulation.small(count, only_values=True)
+    parts = simulation.parts(points)
+    expected = np.concatenate([simulation.values(points, part) for part in parts])
+    assert len(parts) == 2
+    np.testing.assert_array_equal(executor(circuit, points), expected)
+    slopes = np.concatenate([simulation.gradients(points, part) for part in parts])
+    np.testing.assert_array_equal(executor.gradients(circuit, points), slopes)
+    assert simulation.small(516, only_values=True) is None
+
+
 def test_numbers_are_those_of_products_of_matrices():
     executor, circuit = circuit_of()
     points, cotangents = points_of(circuit, 5), np.ones((5, circuit.num_values))
