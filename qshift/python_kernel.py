@@ -26,6 +26,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import tensorflow as tf
 
+from qshift.forks import in_children
 from qshift.machine_code import for_ever, machine_code
 from qshift.thread_states import keep_thread_state
 
@@ -332,7 +333,16 @@ class PythonKernel:
         library.TF_DeleteStatus(status)
         if code:
             raise RuntimeError(f"TensorFlow does not take a kernel for {op_type}")
+        self._running, self._ended = (
+            c_int64.from_address(self._code.get_global_value_address(name))
+            for name in ("running", "ended")
+        )
         _kernels.append(self)
+        in_children(self)
+
+    def inherit(self) -> None:
+        """Forgets, in the child of a fork, the ops that the parent's other threads were running."""
+        self._running.value = 0
 
     def add(self, number: int, function: Callable) -> None:
         """Has ops with a number call a function, as long as somebody keeps it."""
@@ -340,12 +350,8 @@ class PythonKernel:
 
     def end(self) -> None:
         """Has all further ops fail, and waits for those that are being run."""
-        running, ended = (
-            c_int64.from_address(self._code.get_global_value_address(name))
-            for name in ("running", "ended")
-        )
-        ended.value, until = 1, time.monotonic() + _PATIENCE
-        while running.value and time.monotonic() < until:
+        self._ended.value, until = 1, time.monotonic() + _PATIENCE
+        while self._running.value and time.monotonic() < until:
             time.sleep(1e-3)
 
     def _run(

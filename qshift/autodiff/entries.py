@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -184,16 +184,20 @@ def _pick(picked: tf.Tensor, positions: np.ndarray) -> np.ndarray:
     op = picked.op
     if op.type == "Unpack":
         return np.take(positions, picked.value_index, axis=op.get_attr("axis"))
-    masks = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
-    begin, end, strides = (tf.get_static_value(each) for each in op.inputs[1:])
-    with tf.init_scope():
-        return tf.raw_ops.StridedSlice(
-            input=positions,
-            begin=begin,
-            end=end,
-            strides=strides,
-            **{mask: op.get_attr(mask) for mask in masks},
-        ).numpy()
+    begin, end, strides = (tf.get_static_value(each).tolist() for each in op.inputs[1:])
+    kinds = "ellipsis_mask", "new_axis_mask", "shrink_axis_mask", "begin_mask", "end_mask"
+    masks = [op.get_attr(kind) for kind in kinds]
+    index: list[Any] = []
+    for k, step in enumerate(strides):
+        is_rest, is_new, is_number, from_first, to_last = (mask >> k & 1 for mask in masks)
+        if is_rest or is_new:
+            index.append(... if is_rest else None)
+        elif is_number:
+            index.append(begin[k])
+        else:
+            ends = None if from_first else begin[k], None if to_last else end[k]
+            index.append(slice(*ends, step))
+    return np.asarray(positions[tuple(index)])
 
 
 def _taken(wanted: Sequence[Entry]) -> tf.Tensor:

@@ -138,9 +138,23 @@ def _remember(
     op_type: Any,
     inputs: tuple[tf.Tensor, ...],
     attrs: Sequence[Any],
-    outputs: Sequence[tf.Tensor],
+    outputs: Sequence[tf.Tensor] | None,
     op_name: str | None = None,
     graph: Any = None,
+) -> Any:
+    """Is told of each op, as other callbacks are, such as `tf.debugging.enable_check_numerics`.
+    They may give a graph's op other outputs, which are returned, or None."""
+    if outputs is not None:
+        _remember_outputs(op_type, inputs, attrs, outputs, graph)
+    return None if graph is None else outputs
+
+
+def _remember_outputs(
+    op_type: Any,
+    inputs: tuple[tf.Tensor, ...],
+    attrs: Sequence[Any],
+    outputs: Sequence[tf.Tensor],
+    graph: Any,
 ) -> None:
     scope, kind = _current.scope, tf.compat.as_str(op_type)
     if scope is None:  # an op that TensorFlow runs for itself
