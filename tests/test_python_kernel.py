@@ -325,6 +325,40 @@ def test_a_process_ends_while_threads_still_run_ops():
         assert done.returncode == 0, done.stderr
 
 
+IN_A_FORK = """
+import os, threading, time
+import tensorflow as tf
+from qshift.python_kernel import _end
+from qshift.tensorflow_internals import python_op
+
+began, go = threading.Event(), threading.Event()
+
+def wait(x):
+    began.set()
+    go.wait()
+    return x
+
+run = tf.function(lambda x: python_op(wait, [x], [tf.float32], stateful=False))
+thread = threading.Thread(target=run, args=(tf.constant(1.0),))
+thread.start()
+began.wait()
+child = os.fork()
+if child == 0:
+    start = time.monotonic()
+    _end()
+    os._exit(int(time.monotonic() - start > 5.0))
+_, status = os.waitpid(child, 0)
+go.set()
+thread.join()
+print(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_the_child_of_a_fork_does_not_wait_for_ops_of_its_parent():
+    done = fresh.run(IN_A_FORK, timeout=120)
+    assert done.stdout.strip() == "0", done.stderr
+
+
 def test_the_interface_is_that_of_the_library():
     """All functions that the machine code declares are there."""
     library = ctypes.CDLL(python_kernel._path())

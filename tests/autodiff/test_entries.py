@@ -4,6 +4,7 @@ import contextlib
 import math
 import threading
 
+import fresh
 import numpy as np
 import pennylane as qml
 import pytest
@@ -551,3 +552,74 @@ def test_derivatives_by_what_was_unstacked(order):
         np.testing.assert_allclose(each(x), slopes(cosines, tf.unstack(x)), atol=1e-12)
     compiled, parts = tf.function(lambda *parts: circuit(*parts)), tf.unstack(tf.constant(X[0]))
     np.testing.assert_allclose(slopes(compiled, parts), slopes(cosines, parts), atol=1e-12)
+
+
+INDICES = (
+    (0, slice(None)),
+    (slice(None), -1),
+    (..., 2),
+    (slice(1, None, -1), 0),
+    (slice(-5, 9), slice(None, None, 2)),
+    (None, 1, ..., slice(2, 0, -1)),
+    (..., tf.newaxis, slice(0, 2)),
+)
+
+
+@pytest.mark.parametrize("index", INDICES, ids=str)
+def test_entries_by_all_kinds_of_slices(index):
+    """In functions, whose derivatives say which entries these are, and in plain graphs."""
+    angles = lambda x: tf.reshape(x[index], [-1])[:2]  # noqa: E731
+
+    def function(x):
+        a, b = tf.unstack(angles(x))
+        return tf.cos(a) * tf.cos(b)
+
+    circuit = qshift.qnode(SIMULATOR)(lambda x: product(*tf.unstack(angles(x))))
+    x = tf.constant(X)
+
+    def slope(of):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = of(x)
+        return tape.gradient(value, x)
+
+    np.testing.assert_allclose(tf.function(slope)(circuit), slope(function), atol=1e-12)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        given = tf.compat.v1.placeholder(tf.float64, X.shape)
+        (found,) = session.run([circuit(given)], {given: X})
+    np.testing.assert_allclose(found, function(x), atol=1e-12)
+
+
+NUMERICS = """
+import numpy as np, pennylane as qml, tensorflow as tf
+import qshift
+
+@qshift.qnode(qshift.device("simulator"))
+def circuit(x):
+    qml.RX(x[0], 0)
+    qml.RY(x[1] * x[0], 0)
+    return qml.expval(qml.Z(0))
+
+def slope(x):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = circuit(x)
+    return tape.gradient(value, x)
+
+x = tf.constant([0.1, 0.2], tf.float64)
+expected = slope(x)
+tf.debugging.enable_check_numerics()
+of_any = tf.function(slope, input_signature=[tf.TensorSpec([None], tf.float64)])
+for run in (slope, tf.function(slope), of_any):
+    np.testing.assert_allclose(run(x), expected, atol=1e-14)
+try:
+    tf.function(lambda x: circuit(tf.math.log(x)))(-x)
+except tf.errors.InvalidArgumentError:
+    print("checked")
+"""
+
+
+def test_numbers_that_tensorflow_checks():
+    """Its callback for ops is called before, or after, that of qnodes."""
+    done = fresh.run(NUMERICS)
+    assert done.stdout.strip() == "checked", done.stderr
