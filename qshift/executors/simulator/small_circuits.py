@@ -51,7 +51,7 @@ class SmallCircuit:
         self.most_points, self._most_numbers = most_numbers // width, most_numbers
         # Who works on arrays takes them out, so that threads do not share them.
         self._kept: deque[Arrays] = deque(maxlen=_MOST_KEPT)
-        self._followed: WeakValueDictionary[int, Arrays] = WeakValueDictionary()
+        self._followed: WeakValueDictionary[tuple, Arrays] = WeakValueDictionary()
 
     def values(self, points: np.ndarray) -> np.ndarray:
         """Returns the values float64[N, M] at the points float64[N, P]."""
@@ -128,8 +128,9 @@ class SmallCircuit:
             # These points are no other op's.
             arrays = self._arrays(first.shifts.points * count)
             return Writer(self, arrays, count, parts, largest, follows).shifted(first, first.shifts)
-        found = self._followed.get(count)
-        self._followed[count] = arrays = self._arrays(count) if found is None else found
+        key = count, tuple(follows)  # derivatives that are kept are by joint parameters
+        found = self._followed.get(key)
+        self._followed[key] = arrays = self._arrays(count) if found is None else found
         size = self._shape[0] * arrays.points.size
         if size > self._most_numbers and any(each and each.kind in OF_ALL for each in asked):
             return None

@@ -254,6 +254,20 @@ def test_instructions_give_the_gradients_of_several_values_and_sums_of_them(coun
         np.testing.assert_array_equal(sums, (factors * of_all).sum(axis=1)[:, columns])
 
 
+def test_parameters_that_follow_others_do_not_mix_with_those_that_do_not():
+    executor, circuit = circuit_of()
+    small, points = executor.small(circuit, 4), points_of(circuit, 4)
+    columns, factor = (0, 3, 5), -0.5
+    of_all = small.gradients(points)[:, :, columns]
+    joint = of_all + [factor, 0.0, 0.0] * of_all[:, :, [1, 1, 1]] - [0.0, 1.0, 0.0] * of_all
+    inputs = [points[:, part].copy() for part in PARTS]
+    asked = [Asked("gradients", columns)]
+    for follows, expected in ((), of_all), (((0, 3, factor),), joint), ((), of_all):
+        refused, (found,) = followed(small.written(4, PARTS, 1e9, asked, follows), *inputs)
+        assert not refused
+        np.testing.assert_allclose(found, expected, atol=1e-15)
+
+
 @pytest.mark.parametrize("count", [1, 3, 4, 10])
 def test_instructions_give_sums_at_shifted_points(count):
     executor, circuit = circuit_of()
