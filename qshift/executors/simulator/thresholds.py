@@ -37,7 +37,7 @@ class Thresholds:
     most_wires_together: int = 12
     most_lanes: int = 256
     grain: int = 64
-    most_numbers: int = 2**15  # 256 KiB
+    most_numbers: int = 2**17  # 1 MiB
     widest_moving: int = 4
     most_amplitudes: int = 2**22  # 64 MiB
     most_kept_alone: int = 2**23  # 64 MiB
