@@ -563,3 +563,36 @@ def test_angles_that_gates_share_need_no_python(of, rows, by_code):
         for a, b in zip(found, first[turn], strict=True):
             assert a.numpy().tobytes() == b.numpy().tobytes()
     assert found[1][5] == 0.0 and by_code[0] >= 10 and by_code[1] == 0
+
+
+def test_angles_that_are_equal_by_chance_are_not_shared():
+    """One circuit, with an angle that two gates share and with two angles, at the same points."""
+
+    @qshift.qnode(qshift.device("simulator", wires=2))
+    def circuit(a, b):
+        qml.RX(a, 0)
+        qml.RY(b, 1)
+        qml.CNOT((0, 1))
+        return qml.expval(qml.Z(1))
+
+    @tf.function
+    def tied(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = circuit(x, x)
+        return tape.gradient(value, x)
+
+    @tf.function
+    def free(x, y):
+        with tf.GradientTape() as tape:
+            tape.watch([x, y])
+            value = circuit(x, y)
+        return tape.gradient(value, [x, y])
+
+    for turn in range(12):
+        x = tf.constant(0.2 + 0.1 * turn, tf.float64)
+        for each in (tied, free) if turn % 2 else (free, tied):
+            if each is tied:
+                np.testing.assert_allclose(tied(x), -np.sin(2 * x), atol=1e-12)
+            else:
+                np.testing.assert_allclose(free(x, x), [-np.sin(2 * x) / 2] * 2, atol=1e-12)
