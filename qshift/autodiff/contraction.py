@@ -91,8 +91,7 @@ class Contraction:
 
     Attributes:
         lower, columns, active: As given.
-        is_whole: Whether all columns are active.
-        idle: Places among the columns of those that are not.
+        idle: Places among the columns of those that are not active.
         upper: The multi-indices a + j, for active j, each once.
         shape: Of the result at one point.
     """
@@ -109,7 +108,6 @@ class Contraction:
     ) -> None:
         self.columns, self.lower, self.active = tuple(columns), tuple(lower), active
         self._num_values = num_values
-        self.is_whole = tuple(active) == self.columns
         self._among_all = place_of(active)
         self.upper, self._table = one_order_up(lower, active)
         place = {column: i for i, column in enumerate(columns)}
@@ -162,7 +160,7 @@ class Contraction:
 
     def _pick(self, tangent: tf.Tensor) -> tf.Tensor:
         """Takes the active columns out of all of the part's."""
-        if self.is_whole:
+        if not self.idle:
             return tangent
         return tf.gather(tangent, self._places, axis=-1)
 
@@ -194,7 +192,7 @@ class Pullback(Contraction):
             return result
         pulled = pull(lower, cotangent, indices) if pull else None
         if pulled is not None:
-            if self.is_whole:
+            if not self.idle:
                 return pulled[:, self._among_all]
             result[:, self._places] = pulled[:, self._among_all]
         else:
@@ -215,7 +213,7 @@ class Pullback(Contraction):
         else:
             each = tf.gather(derivatives, self._table, axis=2)
             sums = tf.einsum(f"{loop}nma,nmaj->{loop}nj", vector, each)
-        if self.is_whole:
+        if not self.idle:
             return sums
         padded = tf.pad(sums, [[0, 0]] * (sums.shape.rank - 1) + [[0, 1]])
         place = {column: i for i, column in enumerate(self.active)}

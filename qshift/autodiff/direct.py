@@ -73,13 +73,15 @@ class Direct:
             others = tuple(dict.fromkeys(each))
             if {len(index) for index in others} - {0} != {1}:
                 return None
-        if any(node.asks(self, others, found.are_known) is None for node in together):
+        each_asks = {
+            node: node.asks(self, others, found.are_known)
+            for node in [*compress(nodes, read), *together]
+        }
+        if None in each_asks.values():
             return None
-        asked = [
-            node.asks(self, others, found.are_known) if is_read else None
-            for node, is_read in zip(nodes, read, strict=True)
+        return [
+            each_asks[node] if is_read else None for node, is_read in zip(nodes, read, strict=True)
         ]
-        return None if None in compress(asked, read) else asked
 
     def written(
         self,

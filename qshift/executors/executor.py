@@ -268,7 +268,7 @@ class Executor(ABC):
                 f"which of them share samples, and {self.name} does not say that. Use "
                 'qshift.device("simulator"), or one qnode for each value.'
             )
-        values, variances, added = self.as_three("sample", self.sample(circuit, points, call))
+        values, variances, added = self._as_three("sample", self.sample(circuit, points, call))
         return values, np.asarray(variances)[:, :, None], added
 
     def require_errors(self, circuit: Circuit) -> None:
@@ -485,12 +485,9 @@ class Executor(ABC):
                 "from qml.probs, or evaluate fewer points at once."
             )
         method = self.sample_jointly if jointly else self.sample
-        values, spread, added = self.as_three(method.__name__, method(circuit, points, call))
-        values = self.as_numbers(method.__name__, values, shape)
-        spread = self.as_numbers(method.__name__, spread, wider)
-        added = self.as_numbers(method.__name__, added, shape)
+        found = self.as_estimates(method.__name__, method(circuit, points, call), shape, wider)
         self._track(circuit, len(points), call)
-        return values, spread, added
+        return found
 
     def gradients(self, circuit: Circuit, points: np.ndarray) -> np.ndarray:
         """Returns exact first derivatives float64[N, M, P]; counts as one batch in `Tracker`.
@@ -527,7 +524,16 @@ class Executor(ABC):
         shots = self.samples(circuit, points, None if call is None else call.shots)
         Tracker.record(batches=1, circuits=points, shots=shots, jobs=self.jobs(circuit, points))
 
-    def as_three(self, method: str, found: Any) -> Any:
+    def as_estimates(
+        self, method: str, found: Any, shape: tuple[int, ...], wider: tuple[int, ...]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the result of a subclass's `sample` or `sample_jointly` as float64[shape],
+        float64[wider] and float64[shape], or raises ValueError."""
+        values, spread, added = self._as_three(method, found)
+        values, added = (self.as_numbers(method, each, shape) for each in (values, added))
+        return values, self.as_numbers(method, spread, wider), added
+
+    def _as_three(self, method: str, found: Any) -> Any:
         """Returns the result of a subclass's `sample` or `sample_jointly`, or raises ValueError."""
         if not isinstance(found, tuple) or len(found) != 3:
             got = (

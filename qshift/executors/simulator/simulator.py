@@ -193,9 +193,8 @@ class SimulatorExecutor(Executor):
                 "can be exported as TensorFlow ops"
             )
         try:
-            from qshift.executors.simulator.exported import (
-                in_tensorflow,
-            )  # Late, as all that it imports is.
+            # Late, as all that it imports is.
+            from qshift.executors.simulator.exported import in_tensorflow
 
             return in_tensorflow(circuit, self._thresholds)
         except _LACKING as error:

@@ -90,7 +90,7 @@ class SmallCircuit:
                     break
                 self._kept.appendleft(arrays)
         if arrays is None or arrays.count != count:
-            arrays = Arrays(count, self._steps.count, self._start, self._shape)
+            arrays = self._arrays(count)
             arrays.known[:count] = points
             arrays.known.view(np.int64)[:] ^= -1  # no bit is that of these points
         arrays.points[:count] = points

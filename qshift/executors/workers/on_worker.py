@@ -179,12 +179,10 @@ def computed(
     if kind == VALUES:
         return executor.as_numbers("run", executor.run(circuit, points, call), shape)
     if kind == ESTIMATES:
-        estimates = executor.as_three("sample", executor.sample(circuit, points, call))
-        found, spreads, added = estimates
-        spreads = executor.as_numbers("sample", spreads, shape)[:, None]
+        estimates = executor.sample(circuit, points, call)
+        found, spreads, added = executor.as_estimates("sample", estimates, shape, shape)
+        spreads = spreads[:, None]
     else:
-        estimates = executor.sample_jointly(circuit, points, call)
-        found, spreads, added = executor.as_three("sample_jointly", estimates)
-        spreads = executor.as_numbers("sample_jointly", spreads, (*shape, circuit.num_values))
-    found, added = (executor.as_numbers("sample", each, shape) for each in (found, added))
+        estimates, wider = executor.sample_jointly(circuit, points, call), (*shape, shape[1])
+        found, spreads, added = executor.as_estimates("sample_jointly", estimates, shape, wider)
     return np.concatenate([found[:, None], spreads, added[:, None]], axis=1)
